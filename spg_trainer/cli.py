@@ -184,7 +184,7 @@ def leave_processes() -> None:
 
 
 def quiet_libraries() -> None:
-    """Our own messages only: transformers draws progress bars for every file it touches."""
+    """Silences the progress bars and notes of transformers, peft and bitsandbytes."""
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     # bitsandbytes would complain of missing kernels, even where only peft imports it.

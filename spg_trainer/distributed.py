@@ -54,7 +54,7 @@ def world_size() -> int:
 
 
 def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
-    """Joins the processes that a launcher has started; None for a process that is alone.
+    """Joins the processes that a launcher has started, and returns what `make_accelerator` does; None if there is one.
 
     device: a setting; auto = this process's GPU if there is one. timeout_minutes: as in `make_accelerator`.
     """
@@ -125,7 +125,7 @@ def gather(items: list[T]) -> list[T]:
 
 
 def _pickled(items: list[Any]) -> bytes:
-    """Pickles tensors of the CPU as arrays: as tensors each of them takes ten times as long."""
+    """The items, pickled. Tensors on the CPU are pickled as arrays, because a tensor takes ten times as long."""
     import torch
 
     class Pickler(pickle.Pickler):
@@ -211,16 +211,16 @@ def raising_on_all() -> Iterator[None]:
         error = raised
     if error is not None and lockstep is not None and lockstep.is_inside:
         raise error  # the others wait inside a pass; the launcher ends them once this process has ended
-    text = f"Process {rank()} failed with {type(error).__name__}: {written(error)}" if error else ""
-    texts = [text for text in gather([text]) if text]
+    own_text = f"Process {rank()} failed with {type(error).__name__}: {written(error)}" if error else ""
+    failures = [text for text in gather([own_text]) if text]
     if error is not None:
         raise raised_by_all(error)
-    if texts:
-        raise raised_by_all(TrainingError(texts[0]))
+    if failures:
+        raise raised_by_all(TrainingError(failures[0]))
 
 
 def raised_by_all(error: E) -> E:
-    """Marks an error as raised on every process, which means that they can still work together afterwards."""
+    """The same error, marked as raised on every process: the processes can then still work together afterwards."""
     error.__dict__["on_all_processes"] = True
     return error
 

@@ -106,6 +106,7 @@ def in_flags(message: str) -> str:
     """A message for the command line: `$block_length=0` -> `--block-length 0`, `$mix right=1` -> `--mix right=1`."""
 
     def flag(found: re.Match[str]) -> str:
+        """The setting that was found, as a flag; as it was written if its name is no setting."""
         name, equals, pairs = found.groups()
         space = " " if equals else ""
         return f"{as_flag(name)}{space}{pairs}" if name in SETTINGS else found[0]
@@ -119,6 +120,7 @@ def in_keywords(message: str) -> str:
     """
 
     def keyword(found: re.Match[str]) -> str:
+        """The setting that was found, as a keyword; as it was written if its name is no setting."""
         name, equals, pairs = found.groups()
         if name not in SETTINGS:
             return found[0]
@@ -168,7 +170,7 @@ def python_value(value: Any) -> Any:
 
 
 def naming_keywords(function: Function) -> Function:
-    """Wraps a function: a keyword that it does not have is refused, and the nearest of its own is named.
+    """The function, wrapped so that an unknown keyword is refused with the name of the nearest one that it has.
 
     The function is called with `python_value` of each argument. For a keyword that takes an `int`, None counts as not
     given, as in `defaults`; anything else is refused.

@@ -102,19 +102,19 @@ def push(command: PushCommand) -> None:
         run, command.repo, base if base_is_on_hub else None, family, adapter=bool(source.adapter)
     )
     with tempfile.TemporaryDirectory() as temporary:
-        collected = run.path / "card" if command.dry_run else Path(temporary)
-        write_text(collected / CARD, card)
-        draw_figure({"": {"": [run]}}).savefig(collected / CURVE, dpi=150)
+        to_upload = run.path / "card" if command.dry_run else Path(temporary)
+        write_text(to_upload / CARD, card)
+        draw_figure({"": {"": [run]}}).savefig(to_upload / CURVE, dpi=150)
         environment = without_folders(model_environment(str(folder)))
-        write_record(collected, environment)
-        of_model = [path for path in folder.iterdir() if path.name not in (COMPLETE, CARD, ENVIRONMENT)]
+        write_record(to_upload, environment)
+        model_files = [path for path in folder.iterdir() if path.name not in (COMPLETE, CARD, ENVIRONMENT)]
         if command.dry_run:
-            new_files = [collected / name for name in (CARD, CURVE, ENVIRONMENT)]
-            sys.stdout.write(files_and_sizes(command.repo, [*new_files, *of_model]))
+            new_files = [to_upload / name for name in (CARD, CURVE, ENVIRONMENT)]
+            sys.stdout.write(files_and_sizes(command.repo, [*new_files, *model_files]))
             return
-        for path in of_model:
-            (collected / path.name).symlink_to(path.resolve())
-        sys.stdout.write(f"{upload(command, collected)}\n")
+        for path in model_files:
+            (to_upload / path.name).symlink_to(path.resolve())
+        sys.stdout.write(f"{upload(command, to_upload)}\n")
 
 
 def files_and_sizes(repo: str, files: Sequence[Path]) -> str:
@@ -203,8 +203,8 @@ def card_text(
 
     env, results = without_folders(settings.env), None
     if measured:
-        of_model = next(iter(measured.values()))
-        solved = {"metric_value": of_model["correct"], "metric_name": "solved"}
+        evaluation_of_model = next(iter(measured.values()))
+        solved = {"metric_value": evaluation_of_model["correct"], "metric_name": "solved"}
         results = [EvalResult("text-generation", env, env, "accuracy", **solved)]
     tags = ["masked-diffusion", family.lower(), "reinforcement-learning", "spg-trainer"]
     data = ModelCardData(model_name=title, eval_results=results, tags=tags, **front)

@@ -1,4 +1,4 @@
-"""Random streams that depend on their purpose, never on what ran before.
+"""Makes random streams that depend on their purpose, never on what ran before.
 
 Every stream is keyed by (seed, purpose, step, problem, generation, ...). So resuming a run needs no saved random state,
 and nothing changes with the number of processes, the micro-batch or the order of work.

@@ -191,7 +191,7 @@ class Rows:
             index = index.nonzero()[:, 0]
         on_device = {index.device: index}
 
-        def some(column: Any) -> Any:
+        def pick(column: Any) -> Any:
             if isinstance(column, Tensor):
                 if column.device not in on_device:
                     on_device[column.device] = index.to(column.device)
@@ -200,7 +200,7 @@ class Rows:
                 return column[index.cpu().numpy()]
             return [column[row] for row in index.tolist()]
 
-        return _change(self, some)
+        return _change(self, pick)
 
     def to(self, device: str | torch.device) -> Self:
         """The same rows, with all tensors on a device."""
@@ -267,7 +267,7 @@ class Rows:
         )
 
     def count_tail(self, pad_id: int) -> Self:
-        """The same rows with padding behind the first end token that is scored, and counts as unmasked last.
+        """The same rows with padding behind the first end token; this padding is scored and counts as unmasked last.
 
         Base models are trained on such padding.
         """
@@ -395,14 +395,17 @@ class Rows:
         turns: the number of turns of the longest episode. absent: (E,), the value in place of turns that an episode
         does not have.
         """
-        of_turns = absent[:, None, None].repeat(1, int(self.turn.max()) + 1, values.shape[1])  # (E, turns, K)
-        of_turns[self._episodes_at_hand()[0], self.turn] = values
-        return of_turns.flatten(1)
+        turns = int(self.turn.max()) + 1
+        values_of_turns = absent[:, None, None].repeat(1, turns, values.shape[1])  # (E, turns, K)
+        episodes, _ = self._episodes_at_hand()
+        values_of_turns[episodes, self.turn] = values
+        return values_of_turns.flatten(1)
 
     def episodes_to_rows(self, values: Tensor) -> Tensor:
         """(B, K) from values (E, turns * K): the inverse of `rows_to_episodes`."""
-        of_turns = values.unflatten(1, (int(self.turn.max()) + 1, -1))  # (E, turns, K)
-        return of_turns[self._episodes_at_hand()[0], self.turn]
+        turns = int(self.turn.max()) + 1
+        episodes, _ = self._episodes_at_hand()
+        return values.unflatten(1, (turns, -1))[episodes, self.turn]  # (E, turns, K) -> (B, K)
 
     def _episodes_at_hand(self) -> tuple[Tensor, int]:
         """(B,) the rank of each row's episode among the episodes in the table, and how many of these there are."""
@@ -478,7 +481,7 @@ class Masks(Rows):
         return self.scored if self.measured is None else torch.cat([self.scored, self.measured], -1)
 
     def split(self, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Log-probabilities (B, M, T), and the measured figure (B, M, T) or None, from a pass's values as `valued`."""
+        """(log-probabilities (B, M, T), the measured figure (B, M, T) or None), from a pass's values as `valued`."""
         return (values, None) if self.measured is None else values.tensor_split(2, -1)
 
     def without_columns(self, cut: int) -> Self:

@@ -24,7 +24,7 @@ class EmbeddedConfig(SimpleNamespace):
 
     @classmethod
     def read(cls, folder: Path) -> "EmbeddedConfig":
-        """Reads the files of a folder in `models_folder()`."""
+        """The configuration of a model in `models_folder()`, from its config.json and the header of its weights."""
         transformers_name = {in_file: name for name, in_file in llada.NAMES.items()}
         file = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         settings = {transformers_name.get(name, name): value for name, value in file.items()}

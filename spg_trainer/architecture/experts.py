@@ -1,4 +1,4 @@
-"""Mixtures of experts in numbers: how many there are, how many a token takes, how evenly they are chosen."""
+"""Mixtures of experts: which layers are mixtures, whether adapters suit them, and how evenly experts are chosen."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,9 +34,9 @@ def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) ->
 
 @contextmanager
 def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
-    """Counts how often each expert is chosen in the passes made inside: {(router's name, expert): times}.
+    """Counts how often each expert is chosen in the passes made inside; yields {(router's name, expert): times}.
 
-    Padding counts as well, and what is computed twice counts twice. Empty for a model without experts.
+    Padding counts as well, and what is computed twice counts twice. The dict stays empty for a model without experts.
     """
     counts: dict[tuple[str, int], float] = {}
     hooks = []

@@ -1,4 +1,4 @@
-"""How config.json and weights of the first LLaDA models (arXiv 2502.09992) are named, for `families.py`."""
+"""The config.json of the first LLaDA models (arXiv 2502.09992) and the names of their weights, for `families.py`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ UNREAD = frozenset(
 
 
 def derive(settings: dict[str, Any]) -> dict[str, Any]:
-    """The values, under transformers' names, that a config.json may leave out, from those that it has.
+    """The values that a config.json may leave out, computed from those that it has; under transformers' names.
 
     Raises ModelError for sizes that do not fit each other.
     """

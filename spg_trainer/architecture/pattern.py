@@ -1,4 +1,4 @@
-"""Who attends to whom in a masked diffusion model: everybody to everybody, or blocks from left to right.
+"""Which tokens attend to which in a masked diffusion model: all to all, or block by block from left to right.
 
 Axes: B rows, S columns of a row; in attention, Q query columns and K key columns.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pattern:
-    """Who attends to whom in a model family; completions are decoded by the same blocks."""
+    """Which tokens attend to which in a model family; completions are decoded in the same blocks."""
 
     block_size: int = 0
     """0 = every token sees every other; n = a token sees its own block of n tokens and all earlier blocks."""
@@ -34,6 +34,7 @@ class Pattern:
 
     @property
     def is_full(self) -> bool:
+        """Whether every token sees every other."""
         return self.block_size == 0
 
     @property
@@ -114,4 +115,6 @@ def visible(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:
     Padding sees all real columns. Nothing reads its states, but a softmax over no column would be nan.
     """
     query_blocks, key_blocks = query_blocks[:, :, None], key_blocks[:, None, :]
-    return ((key_blocks >= 0) & ((key_blocks <= query_blocks) | (query_blocks < 0))).unsqueeze(1)
+    key_is_real, query_is_padding = key_blocks >= 0, query_blocks < 0
+    is_visible = key_is_real & ((key_blocks <= query_blocks) | query_is_padding)
+    return is_visible.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""A model in numbers, from its configuration alone: how many weights, of which widths, and who attends to whom."""
+"""A model in numbers, from its configuration alone: how many weights, of which widths, and its attention pattern."""
 
 from functools import lru_cache
 from math import prod
@@ -43,7 +43,7 @@ class Shape(NamedTuple):
 
     @property
     def whole(self) -> int:
-        """All weights, without adapters."""
+        """The number of all weights, without adapters."""
         return self.body + self.ends
 
 
@@ -80,7 +80,7 @@ def shape_of(config: Any) -> Shape:
 
 
 def count_lora(config: Any, r: int, *, experts: bool) -> int:
-    """Weights of the adapters that `add_lora` puts on a model of this configuration."""
+    """The number of weights in the adapters of rank `r` that `add_lora` puts on a model of this configuration."""
     if not r:
         return 0
     if isinstance(config, EmbeddedConfig):
@@ -110,7 +110,7 @@ def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]
 
 @lru_cache(maxsize=1)
 def _tensors_of(model: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """`_tensors` of a model; the last result is kept, as a look at many settings asks for it again and again."""
+    """`_tensors` of a model. The last result is kept, because an estimate asks for it with each setting it tries."""
     from torch import nn
 
     head = model.get_output_embeddings()
@@ -135,14 +135,15 @@ def _on_meta(config: Any) -> Any:
 
 
 def pattern_of(config: Any) -> Pattern:
-    """Who attends to whom in a model of this configuration."""
+    """Which tokens attend to which in a model of this configuration."""
     return Pattern(config.block_size, config.origin, config.context)
 
 
 def find_config(settings: ModelConfig, env: str) -> Any:
     """The configuration of the model that the settings name, without a network; None if it is not known.
 
-    Raises ModelError if neither the configuration nor a flag says who attends to whom, as when the model is opened.
+    Raises ModelError if neither the configuration nor a flag says which tokens attend to which; opening the model would
+    raise it, too.
     """
     if is_embedded(settings.model, "new"):
         from spg_trainer.models.tiny import config_of_new
@@ -172,7 +173,7 @@ def _settled(config: Any, weights: Weights, settings: ModelConfig) -> Any:
 
 
 def open_config(weights: Weights, settings: ModelConfig) -> Any:
-    """`find_config` of a model whose files transformers reads, with all settings that a tokenizer needs."""
+    """As `find_config`, for a model whose files transformers reads; the result has all that a tokenizer needs."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 

@@ -1,1 +1,1 @@
-"""Runs as one HTML page that opens anywhere: `page.report`."""
+"""Shows runs: as one HTML page (`page.report`), and as tables that compare settings (`compare`)."""

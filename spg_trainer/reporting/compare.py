@@ -1,5 +1,6 @@
-"""The `compare` command: trains tasks x settings x seeds, each in a process and run folder of its own, and tabulates.
+"""The `compare` command: trains every setting on every task with every seed, and writes tables of the results.
 
+Each run has a process and a run folder of its own.
 The intervals and p of its tables are computed in evaluation/statistics.py.
 """
 
@@ -43,8 +44,11 @@ HEAD = (
     *("task", "setting", "runs", "before", "after", "gain"),
     *("after, of each seed", "trained", "below start", "steps", "seconds"),
 )
+"""The columns of the table of results, which has a row for each task and setting."""
 AGAINST = ("task", "setting against the first", "difference", "of each seed", "p")
+"""The columns of the table of differences."""
 ROW = ("task", "setting", "seed", "before", "after", "gain", "trained", "steps", "seconds", "folder")
+"""The columns of compare.csv, which has a row for each run."""
 NOTE = """
 before, after: greedy solved rate of the evaluated problems; gain: after - before. Brackets: 95% intervals over seeds
 and problems (of one run, over problems alone); a difference that is equal for all seeds and problems has no interval.
@@ -133,9 +137,8 @@ def seeds_of(command: CompareCommand) -> Sequence[int]:
 def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Planned]:
     """The runs of a comparison: those of all settings with the first seed, then with the next seed, and so on.
 
-    So even an early table has all settings.
-
-    Raises ConfigError for a task, setting or hyper-parameter that does not exist.
+    In this order, even an early table has all settings. Raises ConfigError for a task, setting or hyper-parameter that
+    does not exist.
     """
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
@@ -149,14 +152,15 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
         if refused := {word.partition("=")[0] for word in words} & OWN_FLAGS:
             raise ConfigError(f"{min(refused)}: compare gives it to each run. Use compare's own flags.")
         words += ["--env", env, "--model", model, "--algorithm", algorithm]
-        words += [word for key, value in env_args.items() for word in ("--env-args", f"{key}={value}")]
-        names = label(env, env_args), label(algorithm, settings)
-        with naming(*names):
+        for key, value in env_args.items():
+            words += ["--env-args", f"{key}={value}"]
+        task_and_setting = label(env, env_args), label(algorithm, settings)
+        with naming(*task_and_setting):
             config = resolve(Config, words).config
             check(config)
             envs.make(config.env, split="train", **config.env_args)  # checked before torch is loaded
             algorithms.build(config.algorithm, config.hyper_parameters)
-        runs.append(Planned(*names, tuple(words), config, root))
+        runs.append(Planned(*task_and_setting, tuple(words), config, root))
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
     return [replace(run, config=replace(run.config, seed=seed)) for seed in seeds for run in runs]
@@ -173,15 +177,15 @@ def settings_by_task(runs: Sequence[Planned]) -> dict[str, dict[str, Config]]:
 def refuse(runs: Sequence[Planned]) -> None:
     """Raises SpgError for what a training would refuse, and for folders of other runs."""
     plan_training = import_module("spg_trainer.training.plan").plan_training
-    planned = dict[tuple[str, str], Config]()  # the plan that all seeds of a task and setting share
+    pinned = dict[tuple[str, str], Config]()  # the settings that all seeds of a task and setting share
     for run in runs:
-        names = run.task, run.setting
-        with naming(*names):
-            if names not in planned:
+        task_and_setting = run.task, run.setting
+        with naming(*task_and_setting):
+            if task_and_setting not in pinned:
                 output = replace(run.config.output, output_dir=str(run.folder), resume="auto")
-                planned[names] = plan_training(replace(run.config, output=output)).config
+                pinned[task_and_setting] = plan_training(replace(run.config, output=output)).config
         if (run.folder / CONFIG).is_file():
-            config = replace(planned[names], seed=run.config.seed)
+            config = replace(pinned[task_and_setting], seed=run.config.seed)
             # A resumed run may change these two, but they decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
             refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
@@ -233,8 +237,10 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
     for task, settings in tasks.items():
         (first, base), *others = settings.items()
         differences += [[task, f"{setting} - {first}", *against(base, runs)] for setting, runs in others]
-    tables = [results, differences] if len(differences) > 2 else [results]
-    return "\n".join("".join(f"| {' | '.join(line)} |\n" for line in table) for table in tables) + NOTE
+    has_differences = len(differences) > 2  # more than the two lines of its head
+    tables = [results, differences] if has_differences else [results]
+    texts = ["".join(f"| {' | '.join(line)} |\n" for line in table) for table in tables]
+    return "\n".join(texts) + NOTE
 
 
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
@@ -242,15 +248,17 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
 
     Returns the last three columns of `AGAINST`. The interval is over seeds, so that it holds for other seeds, too.
     """
-    of_base = {run.config.seed: run.before_after[-1].correct for run in base}
-    of_runs = {run.config.seed: run.before_after[-1].correct for run in runs}
-    pairs = [(of_base[seed], of_runs[seed]) for seed in sorted(of_base.keys() & of_runs.keys())]
-    if not pairs or len({correct.shape for pair in pairs for correct in pair}) > 1:  # not the same problems
+    # {seed: (problems,) bool, which problems are solved after training}
+    base_solved = {run.config.seed: run.before_after[-1].correct for run in base}
+    solved = {run.config.seed: run.before_after[-1].correct for run in runs}
+    pairs = [(base_solved[seed], solved[seed]) for seed in sorted(base_solved.keys() & solved.keys())]
+    shapes = {correct.shape for pair in pairs for correct in pair}
+    if len(shapes) != 1:  # no seed in common, or not the same problems
         return ["-"] * 3
     change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
-    mean, of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
+    mean, changes_of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
     p = mean.p if len(pairs) > 1 else None
-    return [mean.shown_gain, of_seeds, "-" if p is None else f"{float(p):.2g}"]
+    return [mean.shown_gain, changes_of_seeds, "-" if p is None else f"{float(p):.2g}"]
 
 
 def figures_of(runs: Sequence[Recorded]) -> list[str]:

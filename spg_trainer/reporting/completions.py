@@ -1,4 +1,4 @@
-"""Completions as a report shows them: rows for the page's script, and each reason of failure with an example."""
+"""Prepares completions for a report: rows for the page's script, and each reason of failure with an example."""
 
 import json
 from html import escape
@@ -24,7 +24,12 @@ COLUMNS = ("index", "generation", "completion", "correct", "reward", "rewards", 
 
 
 def page_data(run: Recorded, budget: int) -> dict[str, Any]:
-    """A run's completions for the page's script, its failures, and a note if its environment cannot be opened."""
+    """What the page shows of a run's completions.
+
+    `script` holds the completions for the page's script, `failures` what `failures` returns, and `task` what
+    `task_and_prompt` returns. `note` says why the environment cannot be opened; "" if it can. budget: the bytes that
+    the completions may take.
+    """
     sets = [completions for completions in [*run.evaluations, *run.samples] if completions.rows]
     pair = run.before_after
     env, note = open_environment(run, pair[0].split if pair else "train")
@@ -128,9 +133,10 @@ def coloured_html(shown: str) -> str:
 
 
 def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
-    """Each reason of a wrong completion, with counts before and after training and an example.
+    """Each reason of a wrong completion, with an example, and with its counts before and after training.
 
-    The reason that is the most frequent after training comes first.
+    A count is (the name of a set of completions, how many are wrong for this reason, how many there are). The reason
+    that is the most frequent after training comes first.
     """
     sets = run.before_after or run.samples[-1:]
     wrong = {
@@ -138,17 +144,14 @@ def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
     }
     examples: dict[str, Row] = {}
     for completions in sets:
+        # The first completion with a reason is its example; one after training is preferred to one before.
         examples |= {row["reason"]: row for row in reversed(wrong[completions.name])}
     shown = []
     for reason, row in examples.items():
-        counts = [
-            (
-                completions.name,
-                sum(r["reason"] == reason for r in wrong[completions.name]),
-                len(completions.rows),
-            )
-            for completions in sets
-        ]
+        counts = []
+        for completions in sets:
+            for_this_reason = [row for row in wrong[completions.name] if row["reason"] == reason]
+            counts.append((completions.name, len(for_this_reason), len(completions.rows)))
         html = render(env, row) if env else ""
         prompt = prompt_text(row["prompt"])
         shown.append({"reason": reason, "counts": counts, "row": row, "prompt": prompt, "html": html})

@@ -1,4 +1,4 @@
-"""Learning curves: the panels of a report, and the figure of a comparison."""
+"""Draws learning curves: the panels of a report, and the figure of a comparison."""
 
 import io
 import math
@@ -119,13 +119,13 @@ PANELS = (
 
 
 def draw_panels(groups: Groups) -> list[dict[str, str]]:
-    """Title, note and SVG of every panel that has values."""
+    """{"title": ..., "note": ..., "svg": ...} of every panel that has values."""
     runs = [run for members in groups.values() for run in members]
     recorded = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
     # A run that learns from given completions samples none: only the dots of its evaluations are drawn.
-    if "correct" not in recorded and any(
-        evaluation.step is not None for run in runs for evaluation in run.evaluations
-    ):
+    evaluated_steps = [evaluation.step for run in runs for evaluation in run.evaluations]
+    has_dots = any(step is not None for step in evaluated_steps)
+    if has_dots and "correct" not in recorded:
         recorded.append("correct")
     panels = []
     for panel in PANELS:
@@ -178,7 +178,9 @@ def draw_figure(
     names: Sequence[str] = ("correct",),
     width: float = WIDE,
 ) -> "Figure":
-    """Axes for each task, a line for each of `names` and each setting, with its last value in the legend.
+    """A figure with axes for each task, and in them a line for each of `names` and each setting.
+
+    The legend names the last value of each line.
 
     tasks: {title of the axes: the groups that they show}; `UNTITLED` alone for a single panel. width: in inches.
     """
@@ -207,8 +209,8 @@ def draw_figure(
             lines = [(label, name) for label in groups for name in names]
         for number, (label, name) in enumerate(lines):
             mean = plot(axes, [column(run, name) for run in groups[label]], f"C{number}")
-            what = name if has_one_setting else label
-            text = f"{what}, last {mean[-1]:,.4g}" if mean.size else what
+            shown_name = name if has_one_setting else label
+            text = f"{shown_name}, last {mean[-1]:,.4g}" if mean.size else shown_name
             # A line without points, for the legend.
             axes.plot([], [], color=f"C{number}", label="\n".join(wrap(text, characters)))
             for run in groups[label]:
@@ -276,16 +278,17 @@ def stack(axes: "Axes", runs: Sequence[Recorded], names: Sequence[str]) -> None:
 
 def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:
     """Draws mean and range of several runs, or one run's values (pale) and their moving mean. Returns the mean (N,)."""
-    x, values = aligned(columns)
-    if not x.size:
-        return x
-    mean = np.nanmean(values, 0)
+    steps, values = aligned(columns)
+    if not steps.size:
+        return steps  # an empty array
+    mean = line = np.nanmean(values, 0)
     if len(values) > 1:
         low, high = np.nanmin(values, 0), np.nanmax(values, 0)
-        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
-        axes.plot(x, mean, color=colour, linewidth=0.8, alpha=0.4)
-    axes.plot(x, mean if len(values) > 1 else smooth(mean), color=colour, linewidth=1.6)
+        axes.plot(steps, mean, color=colour, linewidth=0.8, alpha=0.4)
+        line = smooth(mean)
+    axes.plot(steps, line, color=colour, linewidth=1.6)
     return mean
 
 
@@ -324,15 +327,18 @@ def evaluated(evaluation: Completions, metric: str) -> float | None:
 
 
 def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (N,) where any run has a value, and values (runs, N); NaN where a run has none, e.g. because it ended."""
-    places = sorted(
-        {step for values_of_run in columns for step, value in values_of_run.items() if value is not None}
-    )
-    values = [
-        [np.nan if values_of_run.get(step) is None else values_of_run[step] for step in places]
-        for values_of_run in columns
-    ]
-    return np.array(places), np.array(values, float)
+    """(the steps (N,) at which any run has a value, the values (runs, N)).
+
+    A value is NaN where a run has none, e.g. because it ended.
+    """
+    steps = sorted({step for values in columns for step, value in values.items() if value is not None})
+    table = np.full((len(columns), len(steps)), np.nan)
+    for run, values_of_run in enumerate(columns):
+        for place, step in enumerate(steps):
+            value = values_of_run.get(step)
+            if value is not None:
+                table[run, place] = value
+    return np.array(steps), table
 
 
 def smooth(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,7 @@
-"""The settings in which the columns of a comparison differ: a recipe's effect may look like an algorithm's."""
+"""Lists the settings in which the columns of a comparison differ.
+
+Without this list, the effect of a recipe might be taken for that of an algorithm.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -21,11 +24,16 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
     for task, columns in tasks.items():
         values = {name: all_settings(config) for name, config in columns.items()}
         names = dict.fromkeys(name for settings in values.values() for name in settings)
-        rows = [[name, *(str(settings.get(name, "-")) for settings in values.values())] for name in names]
-        if differing := [row for row in rows if len(set(row[1:])) > 1]:
+        differing = []
+        for name in names:
+            shown = [str(settings.get(name, "-")) for settings in values.values()]
+            if len(set(shown)) > 1:
+                differing.append([name, *shown])
+        if differing:
             head = [f"{task}: settings that differ", *columns]
             tables.append([head, ["---"] * len(head), *differing])
-    return "\n".join("".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables)
+    texts = ["".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables]
+    return "\n".join(texts)
 
 
 def all_settings(config: Config) -> dict[str, Any]:

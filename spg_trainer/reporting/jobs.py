@@ -1,4 +1,4 @@
-"""Trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`) that never outlive their parent."""
+"""Runs trainings as child processes (`python -m spg_trainer.reporting.jobs WORDS`) that never outlive their parent."""
 
 import os
 import subprocess
@@ -91,7 +91,10 @@ def start_process(folder: Path, words: Sequence[str], environment: Mapping[str, 
 
 
 def main() -> int:
-    """Runs the trainer's command line; ends at once, even within a step, when standard input is closed."""
+    """Runs the trainer's command line, and returns its exit status.
+
+    When standard input is closed, the process ends at once, even within a step.
+    """
     from spg_trainer.cli import main as trainer
 
     def end_with_parent() -> None:

@@ -91,8 +91,9 @@ def clock(seconds: float) -> str:
 
 
 def cost(run: Recorded) -> dict[str, str]:
-    """What the run cost, {figure: text}: times, tokens and the device."""
-    rollout, update = (sum(row.get(name, 0) for row in run.metrics) for name in ("rollout", "update"))
+    """{figure: text} of what the run cost: times, tokens and the device."""
+    rollout = sum(row.get("rollout", 0) for row in run.metrics)
+    update = sum(row.get("update", 0) for row in run.metrics)
     tokens = sum(row.get("num_tokens", 0) for row in run.metrics)
     entries = {"updates": clock(update)}
     if run.config.samples:

@@ -1,4 +1,4 @@
-"""What reports and tables read from a run folder: settings, metrics of every step, evaluations, completions."""
+"""Reads what reports and tables need from a run folder: settings, metrics of every step, evaluations, completions."""
 
 import re
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class Recorded:
 
     @property
     def lost(self) -> dict[str, tuple[float, float]]:
-        """{component: (before, after)} of what the run unlearned; empty as long as it is not finished."""
+        """{component: (mean before, mean after)} of what the run unlearned; empty until the run is finished."""
         sets = [evaluation.rows for evaluation in self.before_after]
         return lost_components(*sets) if len(sets) == 2 and len(sets[0]) == len(sets[1]) else {}
 
@@ -102,12 +102,12 @@ class Recorded:
 
     @property
     def block_length(self) -> int:
-        """Tokens of a block in the run's completions."""
+        """How many tokens a block of the run's completions has."""
         return self.config.rollout.block_length
 
     @property
     def made_with(self) -> Row:
-        """Versions of packages, and the model that the run began with."""
+        """The versions of packages, and the model that the run began with, under the names of `MADE_WITH`."""
         return {name: self.environment.get(name) or (self.summary or {}).get(name) for name in MADE_WITH}
 
     @property
@@ -135,8 +135,8 @@ def read_run(path: str | Path) -> Recorded:
     """The run in a folder. Raises ConfigError if it holds none, naming what is missing."""
     path = Path(path)
     if not path.is_dir():
-        what = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
-        raise ConfigError(f"{path}: {what}. Give a run folder, e.g. runs/NAME.")
+        problem = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
+        raise ConfigError(f"{path}: {problem}. Give a run folder, e.g. runs/NAME.")
     if not (path / CONFIG).is_file():
         example = next((str(file.parent) for file in sorted(path.glob(f"*/{CONFIG}"))), "runs/NAME")
         raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. {example}.")
@@ -149,7 +149,7 @@ def read_run(path: str | Path) -> Recorded:
             evaluations.append(Completions(file.stem, figures["step"], split, rows, figures))
 
     def place(evaluation: Completions) -> tuple[Any, ...]:
-        """Sorts by step, unknown steps last. Among evaluations of a step, `before` is first, then names decide."""
+        """The key to sort by: the step, unknown steps last. Of the evaluations of a step, `before` is the first."""
         is_not_first = evaluation.name != "before"
         return evaluation.step is None, evaluation.step, is_not_first, evaluation.name
 
@@ -171,25 +171,25 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
     """
     if len(runs) == 1:
         return {f"{runs[0].task} {runs[0].method}": runs}
-    all_settings = [
-        {name: value for name, value in identity(run.config, read_inputs(run.path)).items() if name != "seed"}
-        for run in runs
-    ]
+    all_settings = [settings_without_seed(run) for run in runs]
+    # {(task, algorithm): the settings of each run of both}
+    settings_to_compare: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run, settings in zip(runs, all_settings, strict=True):
+        settings_to_compare.setdefault((run.task, run.method), []).append(settings)
     groups: dict[str, list[Recorded]] = {}
     for run, settings in zip(runs, all_settings, strict=True):
-        same_task_and_algorithm = [
-            other
-            for other_run, other in zip(runs, all_settings, strict=True)
-            if (other_run.task, other_run.method) == (run.task, run.method)
-        ]
-        varied = [
-            name
-            for name in sorted(settings)
-            if any(other.get(name) != settings[name] for other in same_task_and_algorithm)
-        ]
-        values = [f"{name.rpartition('.')[2]}={shown_value(run, name, settings[name])}" for name in varied]
-        groups.setdefault(" ".join([run.task, run.method, *values]), []).append(run)
+        words = [run.task, run.method]
+        for name, value in sorted(settings.items()):
+            if any(others.get(name) != value for others in settings_to_compare[run.task, run.method]):
+                words.append(f"{name.rpartition('.')[2]}={shown_value(run, name, value)}")
+        groups.setdefault(" ".join(words), []).append(run)
     return groups
+
+
+def settings_without_seed(run: Recorded) -> dict[str, Any]:
+    """{dotted name: setting} of all settings that tell one run from another (`pin.identity`), except the seed."""
+    settings = identity(run.config, read_inputs(run.path))
+    return {name: value for name, value in settings.items() if name != "seed"}
 
 
 def shown_value(run: Recorded, name: str, value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""What a run leaves on disk and says while it goes on."""
+"""The files that a run leaves, and what it prints."""

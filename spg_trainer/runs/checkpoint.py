@@ -1,6 +1,7 @@
-"""Checkpoints: a folder checkpoints/step-000100 of a run is whole (`files.write_folder`) or does not exist.
+"""Writes, finds, loads and deletes the checkpoints of a run.
 
-It opens with `AutoModel` or `PeftModel` like any model.
+A checkpoint is a folder, e.g. checkpoints/step-000100. It is written aside and renamed (`files.write_folder`), so that
+an interrupted save leaves no checkpoint that looks whole. It opens with `AutoModel` or `PeftModel` like any model.
 """
 
 import json
@@ -42,7 +43,7 @@ TRAINING = "training.pt"
 OPTIMIZER = "optimizer"
 """Folder of a checkpoint that holds the optimizer's state of a sharded model."""
 LARGE = 16e9
-"""Bytes above which a checkpoint is large: then a run keeps fewer by default."""
+"""A checkpoint of more bytes than these is large; a run keeps fewer large ones by default."""
 _SUPERSEDED = "superseded"
 _log = logging.getLogger(__name__)
 Weights: TypeAlias = "Iterator[tuple[str, Tensor]] | None"
@@ -79,22 +80,24 @@ def save(
         done = rank() > 0 or incomplete(target) is None
     if done:
         return target
-    content = tensors if divided else {"optimizer": optimizer_state, **tensors}
+    training_content = tensors if divided else {"optimizer": optimizer_state, **tensors}
 
     def write(aside: Path, weights: "Weights") -> None:
+        """Writes all that the first process writes of the checkpoint into the folder `aside`."""
         import torch
 
         write_model(aside, policy, environment, weights)
-        if content:
-            torch.save(content, aside / TRAINING)
+        if training_content:
+            torch.save(training_content, aside / TRAINING)
         (aside / "state.json").write_text(json_document({"step": step, **state}), encoding="utf-8")
 
     def prepare() -> None:
+        """Puts the run's rows on the disk, and removes what an interrupted save or deletion left."""
         for path in folder.glob("*.jsonl"):
             with writing(path):
                 sync(path)  # like the checkpoint, the rows up to its step must survive a power cut
         for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
-            shutil.rmtree(path, ignore_errors=True)  # what an interrupted save or deletion left
+            shutil.rmtree(path, ignore_errors=True)
 
     if divided:
         write_together(target, policy, optimizer_state, prepare, write)
@@ -113,7 +116,10 @@ def write_together(
     prepare: Callable[[], None],
     write: "Callable[[Path, Weights], None]",
 ) -> None:
-    """`write_folder` for a sharded model: rank 0 writes all else, then each process its part of the optimizer."""
+    """As `write_folder`, for a sharded model.
+
+    Rank 0 writes all but the optimizer's state; then each process writes its part of this state.
+    """
     from spg_trainer.runs.sharded_optimizer import save_sharded_optimizer
 
     def begin(weights: "Weights") -> None:
@@ -135,9 +141,8 @@ def write_together(
 def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
     """Calls `write` on rank 0 with the whole weights of a sharded model, and with None for any other model.
 
-    All processes must call this, since each has a part of the weights.
-
-    Every process iterates over all the weights, even those that `write` did not take, because the others wait at each.
+    All processes must call this, since each has a part of the weights. They gather the weights one tensor after the
+    other, so each process goes through all of them, even if `write` does not.
     """
     from spg_trainer.models.weight_files import whole_tensors
 
@@ -151,7 +156,10 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
 
 
 def newest_kept(keep: int | None, size: float) -> int:
-    """How many of the newest checkpoints a run keeps: `keep`; if that is None, one or two by their `size` in bytes."""
+    """How many of the newest checkpoints a run keeps: `keep`, or if it is None, two, or one if they are large.
+
+    size: bytes of a checkpoint.
+    """
     if keep:
         return keep
     return 1 if size > LARGE else 2
@@ -339,8 +347,10 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
         if divided:
             parameters = list(trainable_parameters(policy.model).values())
             for number, entry in saved["state"].items():
-                p = parameters[number]
-                entry |= {key: own_part(value, p) for key, value in entry.items() if value.shape == p.shape}
+                weight = parameters[number]
+                # Moments have the shape of their weight, and this process keeps its part of them; a count stays whole.
+                moments = {key: value for key, value in entry.items() if value.shape == weight.shape}
+                entry |= {key: own_part(value, weight) for key, value in moments.items()}
     optimizer.load_state_dict(saved)
 
 
@@ -365,7 +375,7 @@ def require_complete(folder: Path) -> None:
 def refuse_damaged(folder: Path) -> None:
     """Raises CheckpointError if bytes of a checkpoint have changed since it was written, e.g. on a failing disk.
 
-    It reads all files. The message names the newest earlier checkpoint from which the run can go on.
+    All files are read for this. The message names the newest earlier checkpoint from which the run can go on.
     """
     if problem := damaged(folder):
         run = run_of(folder)
@@ -385,7 +395,7 @@ def _has_optimizer(folder: Path) -> bool:
 def set_aside_after(run: Path, step: int) -> None:
     """Moves checkpoints later than `step`, at which a run continues, to checkpoints/superseded.
 
-    They belong to another continuation, so they are kept; only incomplete ones are deleted.
+    The moved checkpoints belong to another continuation of the run, so they are kept; incomplete ones are deleted.
     """
     for path in (path for path in _checkpoints(run) if step_of(path) > step):
         if incomplete(path):

@@ -49,15 +49,16 @@ class _Line(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         counts = f" {task.completed:.0f}/{task.total:.0f}"
-        rest = task.fields["figures"]
-        ends = [seconds for seconds in (task.time_remaining, task.fields["limit"]) if seconds is not None]
-        if ends and not task.finished:
-            rest += f"  {timedelta(seconds=int(min(ends)))}[dim] left[/]"
-        figures = Text.from_markup(rest, emoji=False)
-        what = task.description
+        markup = task.fields["figures"]
+        # Until the last step at the present speed, and until --max-minutes is over.
+        seconds_left = [s for s in (task.time_remaining, task.fields["limit"]) if s is not None]
+        if seconds_left and not task.finished:
+            markup += f"  {timedelta(seconds=int(min(seconds_left)))}[dim] left[/]"
+        figures = Text.from_markup(markup, emoji=False)
+        title = task.description
         if self._screen is not None:
-            what = shortened(what, self._screen.width - 1 - len(counts) - len(figures.plain))
-        return Text.from_markup(f"[bold]{escape(what)}{counts}[/]", emoji=False) + figures
+            title = shortened(title, self._screen.width - 1 - len(counts) - len(figures.plain))
+        return Text.from_markup(f"[bold]{escape(title)}{counts}[/]", emoji=False) + figures
 
 
 class Console:
@@ -174,7 +175,10 @@ class Console:
             self._guarded(self._progress.stop)
 
     def _start(self, what: str, total: int, done: int, printed_at: float) -> Task:
-        """Starts a task of the live lines. printed_at: the time of its last plain line, as of `time.monotonic`."""
+        """Starts a task of the live lines, and returns it.
+
+        printed_at: the time of its last plain line, as of `time.monotonic`.
+        """
         self._progress.add_task(
             what,
             total=total,
@@ -192,10 +196,10 @@ class Console:
         """Redraws the live lines. Prints a plain line if `now`, or if there is no terminal and the last one is old."""
         self._guarded(lambda: self._progress.update(task.id, refresh=self._live, **values))
         moment = time.monotonic()
-        task.fields["newest_is_printed"] = now or (
-            not self._live and moment - task.fields["printed_at"] >= self._every_seconds
-        )
-        if task.fields["newest_is_printed"]:
+        last_is_old = moment - task.fields["printed_at"] >= self._every_seconds
+        prints_line = now or (last_is_old and not self._live)
+        task.fields["newest_is_printed"] = prints_line
+        if prints_line:
             task.fields["printed_at"] = moment
             self.say(_Line().render(task).plain)
 
@@ -206,6 +210,7 @@ class Console:
             self._remove_live_lines()
 
     def _guarded(self, action: Callable[[], Any]) -> None:
+        """Calls `action`, which writes to the stream; once the stream is closed, nothing is shown any more."""
         if self._quiet:
             return
         try:

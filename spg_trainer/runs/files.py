@@ -31,8 +31,9 @@ def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
     except (OSError, *refusals) as error:
         text = str(error) or type(error).__name__
         reason = getattr(error, "strerror", None) or text.splitlines()[0]
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(w in text for w in _FULL)
-        reason = "disk full" if full else reason
+        has_errno_of_full_disk = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if has_errno_of_full_disk or any(words in text for words in _FULL):
+            reason = "disk full"
         raise CheckpointError(
             f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
             "and continue with $resume, or choose another folder."
@@ -126,12 +127,11 @@ def delete_folder(path: Path) -> None:
 def delete_parts(folder: Path, names: Collection[str]) -> None:
     """Deletes files and folders from a folder of `write_folder`, which counts as whole at any moment."""
     content = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
-    left = {
-        key: {name: value for name, value in of_files.items() if name.split("/")[0] not in names}
-        for key, of_files in content.items()
-    }
-    if left != content:
-        write_text(folder / COMPLETE, json.dumps(left) + "\n")
+    remaining = {}
+    for key, entries in content.items():  # the sizes and the checksums, by names of files
+        remaining[key] = {file: entry for file, entry in entries.items() if file.split("/")[0] not in names}
+    if remaining != content:
+        write_text(folder / COMPLETE, json.dumps(remaining) + "\n")
     for path in (folder / name for name in names):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -191,23 +191,23 @@ def start_checksums(
     folder: Path, names: Iterable[str], threads: ThreadPoolExecutor
 ) -> dict[str, list[Future[str]]]:
     """{name of a file: the CRC-32 of each of its `PART`s in hexadecimal}, which `threads` begin to compute."""
-    return {
-        name: [
-            threads.submit(_crc32, folder / name, start)
-            for start in range(0, (folder / name).stat().st_size, PART)
-        ]
-        for name in names
-    }
+    checksums = {}
+    for name in names:
+        starts = range(0, (folder / name).stat().st_size, PART)
+        checksums[name] = [threads.submit(_crc32, folder / name, start) for start in starts]
+    return checksums
 
 
 def _crc32(path: Path, start: int) -> str:
-    """The CRC-32 of the `PART` of a file that begins at a byte."""
-    block, value, left = memoryview(bytearray(2**20)), 0, PART
+    """The CRC-32, in hexadecimal, of the `PART` of a file that begins at the byte `start`."""
+    block = memoryview(bytearray(2**20))
+    checksum, bytes_left = 0, PART
     with open(path, "rb", buffering=0) as file:
         file.seek(start)
-        while left and (count := file.readinto(block[:left])):
-            value, left = zlib.crc32(block[:count], value), left - count
-    return f"{value:08x}"
+        while bytes_left and (count := file.readinto(block[:bytes_left])):
+            checksum = zlib.crc32(block[:count], checksum)
+            bytes_left -= count
+    return f"{checksum:08x}"
 
 
 def check_writable(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, which process may write to it, and what a resumed run cuts to do again."""
+"""The folder of a run: what it holds, which process may write to it, and what is removed when the run is resumed."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
 OTHER_CODE = "eval/other_code"
-"""The folder for evaluations from before --accept-changed-code, which other code of the task judged."""
+"""The folder for evaluations that other code of the task judged, before --accept-changed-code replaced it."""
 LAST_STEP = "last_step.json"
 """The file in that folder with the last step that the other code judged."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
@@ -153,15 +153,19 @@ class RunFolder:
         self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))
 
     def evaluation(self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
-        """Writes eval/NAME.jsonl (a line per completion), then eval/NAME.json; returns the latter."""
+        """Writes eval/NAME.jsonl, a line per completion, then eval/NAME.json. Returns the path of the JSON file."""
         file = f"eval/{self.evaluation_path(name).name}"
         self._write(f"{file}l", "".join(map(json_line, rows)))
         return self._write(file, json_document(result))
 
     def perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
-        """Writes perplexity-NAME.json, the result for texts NAME.jsonl; NAME-2 for another file of this name."""
+        """Writes the result for texts NAME.jsonl to perplexity-NAME.json, and returns this file.
+
+        For another file of texts that has the same name, it is perplexity-NAME-2.json.
+        """
         name = re.sub(r"[^\w.+-]+", "_", Path(texts).stem)
         file, number = f"perplexity-{name}.json", 1
+        # A file that exists is overwritten only if its result is for the same texts.
         while (read_json(self.path / file) or result)["file"] != texts:
             number += 1
             file = f"perplexity-{name}-{number}.json"
@@ -197,7 +201,7 @@ class RunFolder:
     def set_aside_evaluations(self, step: int) -> None:
         """Moves all evaluations to `OTHER_CODE`: other code has judged them, so they are compared with nothing.
 
-        step: the last one that the other code has judged.
+        step: the last step that the other code has judged.
         """
         if rank():
             return
@@ -293,7 +297,7 @@ def unlock(folder: Path) -> None:
 
 
 def refuse_locked(folder: Path) -> None:
-    """Raises ConfigError if another process has locked the folder. It is not locked by this, as nothing is written."""
+    """Raises ConfigError if another process has locked the folder. It leaves the folder unlocked."""
     if folder.resolve() in _LOCKS:
         return
     file_lock, owner = _try_lock(folder)
@@ -321,8 +325,8 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)
             continue
-        held, owner = _try_lock(run)
-        held.release()
+        file_lock, owner = _try_lock(run)
+        file_lock.release()
         if owner is None:
             return run
         _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
@@ -336,7 +340,7 @@ def newest_unfinished(root: Path) -> Path | None:
 
 
 def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
-    """(folder, whether a run in it continues, the checkpoint from which) by the settings of a training.
+    """(the folder of a training, whether a run in it is resumed, the checkpoint to resume from).
 
     The checkpoint is None at the start of a run. Raises SpgError if the folder is taken, or if there is no run to
     resume.
@@ -359,14 +363,14 @@ def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
         raise ConfigError(
             f"$resume={resume}: {path} holds no run. Give the folder of one, or a checkpoint in it."
         )
-    refuse_locked(path)  # first, since the other process replaces checkpoints while they would be looked at
+    refuse_locked(path)  # comes first, since a process that trains this run replaces its checkpoints
     return path, True, find_checkpoint(Path(resume))[1]
 
 
 def default_folder(command: "Config", resume: str | None) -> Path:
-    """The folder if settings name none: a new one, or with --resume auto the newest unfinished run's.
+    """The folder of a training whose settings name none: a new one, or with --resume auto the newest unfinished run's.
 
-    Raises ConfigError if there is no such run.
+    Raises ConfigError if --resume auto finds no such run.
     """
     if resume is None:
         return RunFolder.default_path(

@@ -1,4 +1,4 @@
-"""The files that a run reads, its inputs: their hashes, and copies of those that are code.
+"""Records the files that a run reads, its *inputs*: the hashes of all, and copies of those that are code.
 
 A file is identified by its hash, not by its path. A run that begins writes RUN/inputs.json: the absolute path and the
 sha256 of each file and, for code, the place of the run's copy. When the run goes on, each file must have its hash, but
@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache
@@ -34,8 +35,8 @@ DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """The endings of data files. In a folder of data, only files with these are hashed."""
 NO_FOLDERS = ("generated", "hub")
 """Words for sources of problems; they name no folder, even if there is a folder of that name."""
-MODEL = "model.model"
-ORDER = "rollout.remasking"
+MODEL, ORDER = "model.model", "rollout.remasking"
+"""The settings, by dotted name, that may name a model's folder, and a file with an order of unmasking."""
 LARGE = 2**26
 """Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
 
@@ -67,7 +68,10 @@ def file_settings(command: Any) -> dict[str, str]:
 
 
 def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
-    """All inputs that settings name, as they are now. settings: of `file_settings`, here and below."""
+    """All inputs that settings name, as they are now.
+
+    settings: what `file_settings` returns, here and in the functions below.
+    """
     found = find_code(settings)
     for name, path in name_paths(settings).items():
         if not is_code(path):
@@ -83,62 +87,66 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
     found: dict[str, Input] = {}
     named = {name: path for name, path in name_paths(settings).items() if is_code(path)}
     files = {Path(path).resolve() for path in named.values()}
-    folders: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
+    folders_of_kind: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
     for name, path in named.items():
         kind = ALGORITHM_COPIES if name.startswith(("algorithm", ORDER)) else TASK_COPIES
-        known, folder = folders[kind], Path(path).resolve().parent
-        if folder not in known:
-            known.append(folder)
-        number = known.index(folder) + 1
-        copies = Path(kind) / (str(number) if number > 1 else "")
-        found[name] = Input(path, hash_of(path), str(copies / Path(path).name))
+        folders, folder = folders_of_kind[kind], Path(path).resolve().parent
+        if folder not in folders:
+            folders.append(folder)
+        # The copies from the first folder lie in `environment`, those from the second in `environment/2`.
+        number = folders.index(folder) + 1
+        copy_folder = Path(kind) / (str(number) if number > 1 else "")
+        found[name] = Input(path, hash_of(path), str(copy_folder / Path(path).name))
         for beside in _loaded_from(folder):
             if beside.resolve() not in files:
-                copy = str(copies / beside.name)
+                copy = str(copy_folder / beside.name)
                 found[f"{name}/{beside.name}"] = Input(str(beside), hash_of(str(beside)), copy)
     return found
 
 
 def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """{name of an input: its absolute path} of the files and folders that settings name."""
-    named = [
-        (setting, path)
-        for setting, text in settings.items()
-        for piece in _pieces(setting, text)
-        if (path := _split_at_path(setting, piece)[1])
-    ]
+    named: list[tuple[str, str]] = []
+    for setting, text in settings.items():
+        for piece in _pieces(setting, text):
+            _, path, _ = _split_at_path(setting, piece)
+            if path:
+                named.append((setting, path))
     named += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
-    found: dict[str, str] = {}
+    path_of_input: dict[str, str] = {}
+    counts: Counter[str] = Counter()
     for setting, path in named:
+        counts[setting] += 1
         # The second path of a setting is named with a number, `env 2`.
-        number = sum(name.partition(" ")[0] == setting for name in found) + 1
-        found[setting if number == 1 else f"{setting} {number}"] = path
-    return found
+        path_of_input[setting if counts[setting] == 1 else f"{setting} {counts[setting]}"] = path
+    return path_of_input
 
 
 def _scripts_with_tasks(env: str) -> list[str]:
     """The script that Python runs, if it defines a task of `env`: settings name such a task by its id alone."""
     registry, own_files = packages.envs.registry, packages.envs.own_files
-    of_script = {id: cls for id, cls in registry.known().items() if cls.__module__ == "__main__"}
-    found = []
-    if not of_script:
+    own_classes = {id: cls for id, cls in registry.known().items() if cls.__module__ == "__main__"}
+    if not own_classes:
         return []
+    named_classes = []
     for task in parse_tasks(env):
         # Only ids and short names are looked up. Of any other name, `resolve` would load the file or the package.
         if re.fullmatch(r"[\w/-]+", task.env):
             with suppress(packages.envs.EnvError):
                 id = registry.resolve(task.env)
-                if id in of_script:
-                    found.append(of_script[id])
-    return [str(script) for script in {own_files.file_of(cls) for cls in found} - {None}]
+                if id in own_classes:
+                    named_classes.append(own_classes[id])
+    scripts = {own_files.file_of(cls) for cls in named_classes}
+    return [str(script) for script in scripts if script is not None]
 
 
 def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """The settings with absolute paths for all files that exist; other texts stay as they are."""
-    return {
-        setting: "".join("".join(_split_at_path(setting, piece)) for piece in _pieces(setting, text))
-        for setting, text in settings.items()
-    }
+    absolute = {}
+    for setting, text in settings.items():
+        pieces = [_split_at_path(setting, piece) for piece in _pieces(setting, text)]
+        absolute[setting] = "".join(before + path + behind for before, path, behind in pieces)
+    return absolute
 
 
 def _pieces(setting: str, text: str) -> list[str]:
@@ -147,8 +155,10 @@ def _pieces(setting: str, text: str) -> list[str]:
     The plus signs are parts, too, so that joining all parts gives the text again.
     """
     plus = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
-    is_one = plus is None or setting.endswith("system_prompt") or os.path.exists(os.path.expanduser(text))
-    return [text] if is_one else re.split(f"({re.escape(plus)})", text)
+    is_existing_path = os.path.exists(os.path.expanduser(text))  # a plus sign is then part of its name
+    if plus is None or setting.endswith("system_prompt") or is_existing_path:
+        return [text]
+    return re.split(f"({re.escape(plus)})", text)
 
 
 def _split_at_path(setting: str, piece: str) -> tuple[str, str, str]:
@@ -241,13 +251,14 @@ def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
 
 
 def _loaded_from(folder: Path) -> list[Path]:
-    """The files of all loaded modules that lie in a folder, but for the script that Python runs."""
+    """The files of all loaded modules that lie in a folder, except the script that Python runs."""
     modules = [module for name, module in [*sys.modules.items()] if name not in ("__main__", "__mp_main__")]
     files = [file for module in modules if (file := getattr(module, "__file__", None))]
     # Some 3,000 modules are loaded, and every start calls this. So paths are resolved for folders, not for files.
     # torch has modules whose file is a bare name, without a folder.
-    names = {name for name in set(map(os.path.dirname, files)) if name and Path(name).resolve() == folder}
-    return sorted({Path(file) for file in files if os.path.dirname(file) in names and is_code(file)})
+    loaded_folders = {os.path.dirname(file) for file in files}
+    same_folder = {name for name in loaded_folders if name and Path(name).resolve() == folder}
+    return sorted({Path(file) for file in files if os.path.dirname(file) in same_folder and is_code(file)})
 
 
 def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
@@ -256,8 +267,12 @@ def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
     again: whether existing copies are overwritten. Raises CheckpointError if the disk refuses.
     """
     for entry in inputs.values():
+        if not entry.copy:
+            continue
         copy = run / entry.copy
-        if entry.copy and (again or not copy.is_file()) and copy.resolve() != Path(entry.path).resolve():
+        is_wanted = again or not copy.is_file()
+        runs_from_copy = copy.resolve() == Path(entry.path).resolve()
+        if is_wanted and not runs_from_copy:
             with writing(copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(entry.path, copy)
@@ -328,9 +343,10 @@ def _has_own_model(run: Path) -> bool:
 def refuse_changed_inputs(
     run: Path, settings: Mapping[str, str], accept_changed_code: bool
 ) -> dict[str, Input]:
-    """The inputs of a run that goes on with these settings; ConfigError for an input that has changed since it began.
+    """The inputs of a run that goes on with these settings.
 
-    accept_changed_code: whether code may have changed.
+    Raises ConfigError for an input that has changed since the run began. accept_changed_code: whether code may have
+    changed.
     """
     before, now = read_inputs(run), find_inputs(settings)
     for name, at_start in before.items():
@@ -372,11 +388,8 @@ def refuse_changed_inputs(
 
 def task_code_differs(before: Inputs, now: Inputs) -> bool:
     """Whether code of a task or of a reward has changed, so that a completion may now earn another reward."""
-    return any(
-        entry.copy.startswith(TASK_COPIES) and now[name].sha256 != entry.sha256
-        for name, entry in before.items()
-        if name in now
-    )
+    task_code = [name for name, entry in before.items() if entry.copy.startswith(TASK_COPIES)]
+    return any(name in now and now[name].sha256 != before[name].sha256 for name in task_code)
 
 
 def first_difference(before: Path, now: Path) -> str:

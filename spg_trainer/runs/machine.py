@@ -1,4 +1,4 @@
-"""Whether other work of the machine leaves enough cores to a command."""
+"""Warns if other work of the machine leaves too few cores to a command."""
 
 import os
 from pathlib import Path

@@ -20,7 +20,7 @@ SLOW_DOWNLOAD, SLOW_PRODUCTS = 5e6, 20e12
 """Bytes a second of a download, and operations a second of a card, below which a first run is mostly waiting."""
 DONE = 0
 FAULT = 1
-
+"""The exit statuses."""
 
 Found = tuple[bool, str]
 """(whether something that a training needs is there, a text: what was measured, or else what to do)."""
@@ -29,14 +29,17 @@ Found = tuple[bool, str]
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns 0 for "go", 1 if something is missing."""
     options = parser().parse_args(list(arguments))
-    wrong = 0
+    num_missing = 0
     for is_there, text in (*card(), disk(), download(options.model), *packages_of_gpu()):
         if not is_there:
-            wrong += 1
+            num_missing += 1
         sys.stdout.write(f"{'ok' if is_there else 'WRONG':6} {text}\n")
         sys.stdout.flush()
-    sys.stdout.write("go\n" if not wrong else f"not yet: {wrong} of the lines above say what to do\n")
-    return FAULT if wrong else DONE
+    if num_missing:
+        sys.stdout.write(f"not yet: {num_missing} of the lines above say what to do\n")
+        return FAULT
+    sys.stdout.write("go\n")
+    return DONE
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,17 +88,18 @@ def card() -> Iterator[Found]:
             )
         else:
             yield (True, f"{name}: {memory}")
-        narrow = torch.bfloat16 if major >= 8 else torch.float32
-        reached = products_a_second(torch.device("cuda", number), narrow)
-        shown = f"{name}: {reached / 1e12:.0f} TFLOP/s in {str(narrow).removeprefix('torch.')}"
-        advice = "" if major >= 8 else "; it has no bfloat16 units: train with --dtype float32"
-        is_slow = reached < SLOW_PRODUCTS and major >= 8
+        has_bfloat16 = major >= 8
+        dtype = torch.bfloat16 if has_bfloat16 else torch.float32
+        reached = products_a_second(torch.device("cuda", number), dtype)
+        shown = f"{name}: {reached / 1e12:.0f} TFLOP/s in {str(dtype).removeprefix('torch.')}"
+        advice = "" if has_bfloat16 else "; it has no bfloat16 units: train with --dtype float32"
+        is_slow = reached < SLOW_PRODUCTS and has_bfloat16
         why_slow = ". It is busy, throttled or shared: compare with its data sheet" if is_slow else ""
         yield (not is_slow, shown + advice + why_slow)
 
 
 def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> float:
-    """Operations a second of a large matrix product."""
+    """Floating-point operations a second of a product of two (size, size) matrices. seconds: how long it is timed."""
     import torch
 
     left, right = (torch.ones(size, size, device=device, dtype=dtype) for _ in range(2))

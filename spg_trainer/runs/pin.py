@@ -1,4 +1,4 @@
-"""Which settings a resumed run may change; all others keep the values that the run began with."""
+"""Pins the settings of a run: when it is resumed, all but `MAY_CHANGE` must have the values that it began with."""
 
 import re
 import shlex
@@ -124,16 +124,16 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
         old, now = before[name], origin[name]
         if old == now or old.startswith("sha256"):
             continue
-        what = f"The data set {name} on the hub"
-        back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
+        source = f"The data set {name} on the hub"
+        way_back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
         if old.startswith("version "):
-            what, back = f"The package {name}", "Install that version again to go on."
+            source, way_back = f"The package {name}", "Install that version again to go on."
         elif re.fullmatch("[0-9a-f]{40}", old):
-            back = (
+            way_back = (
                 f"To go on with what it was: $env_args revision={old} (of the test set of math500 test_revision, of "
                 f"several tasks TASK.revision), or with $data={name}@{old}."
             )
         raise ConfigError(
-            f"{what} has changed since {run} began: it was {old}, now it is {now}. {back} To train on it as "
+            f"{source} has changed since {run} began: it was {old}, now it is {now}. {way_back} To train on it as "
             "it is now, start a new run with another $output_dir."
         )

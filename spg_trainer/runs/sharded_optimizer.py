@@ -1,4 +1,4 @@
-"""The optimizer's state of a sharded model on disk: each process writes its part; any number of processes can read it.
+"""Writes and reads the optimizer's state of a sharded model. Each process writes its part; any number can read it.
 
 torch.distributed.checkpoint records every tensor by name (here PARAMETER/exp_avg and the like), and where its parts
 lie.
@@ -54,11 +54,11 @@ def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[s
     wanted: dict[str, Tensor] = {}
     saved: Any
     for key, saved in reader.read_metadata().state_dict_metadata.items():
-        p, dtype = parameters[key.rpartition("/")[0]], saved.properties.dtype
-        has_shape_of_p = saved.size == p.shape
-        wanted[key] = (
-            torch.zeros_like(p, dtype=dtype) if has_shape_of_p else torch.zeros(saved.size, dtype=dtype)
-        )
+        parameter, dtype = parameters[key.rpartition("/")[0]], saved.properties.dtype
+        if saved.size == parameter.shape:
+            wanted[key] = torch.zeros_like(parameter, dtype=dtype)  # divided like the parameter
+        else:
+            wanted[key] = torch.zeros(saved.size, dtype=dtype)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as intended
         dcp.load(wanted, storage_reader=reader, no_dist=True)

@@ -1,4 +1,4 @@
-"""How a run stops on Ctrl-C, a launcher's signal or a closed terminal: at the first signal, at the next good moment.
+"""Lets Ctrl-C, a launcher's signal or a closed terminal end a run at the next good moment, and a second Ctrl-C at once.
 
 `kill` and schedulers send SIGTERM, Slurm's `--signal` sends SIGUSR1 as a warning, a closing terminal sends SIGHUP.
 """
@@ -45,6 +45,7 @@ def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     """
 
     def ask(number: int, frame: object) -> None:
+        """Handles the signal `number`."""
         if stop.requested and number in WARNINGS:
             return
         ends_now = stop.at_once or stop.requested

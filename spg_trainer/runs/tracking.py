@@ -25,7 +25,9 @@ PROJECT = "spg-trainer"
 TRACKED = "trackers.json"
 """File in a run's folder: {tracker: the name or id by which it knows the run}."""
 COLUMNS = ["prompt", "completion", "reward", "correct", "reason"]
+"""The columns of a table of completions."""
 TABLE_ROWS = 32
+"""The most rows of such a table."""
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -65,8 +67,8 @@ class Trackers:
         if "trackio" in earlier:
             options["trackio"][1].update(name=earlier["trackio"], resume="allow")
         for name in names:
-            project, others = options[name]
-            self._trackers.append(LOGGER_TYPE_TO_CLASS[name](project, **others))
+            project, keywords = options[name]
+            self._trackers.append(LOGGER_TYPE_TO_CLASS[name](project, **keywords))
         self._each(lambda tracker: tracker.start())
         started = {tracker.name: name_of_run(tracker, folder) for tracker in self._trackers}
         write_text(folder / TRACKED, json_document(earlier | started))
@@ -87,6 +89,7 @@ class Trackers:
         self._each(lambda tracker: tracker.finish())
 
     def _each(self, action: "Callable[[GeneralTracker], None]") -> None:
+        """Calls `action` with each tracker; one for which it fails is dropped, with a message."""
         for tracker in list(self._trackers):
             try:
                 action(tracker)
@@ -103,9 +106,11 @@ def name_of_run(tracker: "GeneralTracker", folder: Path) -> str:
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:
     """Sends a table in the tracker's own form; TensorBoard's is Markdown."""
     if tracker.name == "tensorboard":
-        table = [COLUMNS, ["---"] * len(COLUMNS), *data]
-        lines = [" | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in row) for row in table]
-        tracker.writer.add_text(name, "\n".join(f"| {line} |" for line in lines), step)
+        lines = []
+        for row in [COLUMNS, ["---"] * len(COLUMNS), *data]:
+            cells = [cell.replace("|", "\\|").replace("\n", "<br>") for cell in row]
+            lines.append(f"| {' | '.join(cells)} |")
+        tracker.writer.add_text(name, "\n".join(lines), step)
     elif tracker.name == "trackio":
         import trackio
 

@@ -16,8 +16,8 @@ from spg_trainer.settings.weights import is_embedded
 Model = TypeVar("Model", bound=ModelConfig)
 
 REFERENCE_FOLDER = "reference"
-"""The folder, in a run's folder, with a copy of the weights or the adapter that the run started from. It is there if
-the reference model of a KL penalty needs it."""
+"""The folder, in a run's folder, with a copy of the weights or the adapter that the run started from. Only runs whose
+reference model needs such a copy have this folder."""
 
 
 def settle(settings: Model, run: Path | None = None) -> Model:
@@ -85,7 +85,8 @@ def read_adapter(folder: Path) -> tuple[int, int, float]:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         rank, alpha, dropout = values["r"], values["lora_alpha"], float(values["lora_dropout"])
-        if rank != int(rank) or rank < 1 or alpha != int(alpha) or alpha < 1 or not 0 <= dropout < 1:
+        are_whole = all(value == int(value) and value >= 1 for value in (rank, alpha))
+        if not are_whole or not 0 <= dropout < 1:
             raise ValueError(f"r {rank}, lora_alpha {alpha}, lora_dropout {dropout}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         text = f"{file} is not that of a LoRA adapter ({type(error).__name__}: {error})"

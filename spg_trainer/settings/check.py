@@ -41,7 +41,7 @@ def round_up(number: int, unit: int) -> int:
 
 
 LEARNS_FROM = {"pairs": "vrpo", "demonstrations": "mle"}
-"""{source of given completions: the algorithm that learns from it}; this algorithm has the source among its `needs`."""
+"""{source of given completions: the algorithm that a message advises for it}. The source is among its `needs`."""
 
 
 def check(command: Any) -> None:
@@ -75,7 +75,10 @@ def check_arguments(env_args: Mapping[str, object]) -> None:
 
 
 def check_load(model: LoadConfig, env: str, resumes: bool) -> None:
-    """Refuses a model, a revision, adapters and a device that cannot be used; in a resumed run, only the device."""
+    """Refuses a model, a revision, adapters, --shard and a device that cannot be used.
+
+    In a resumed run, only the device and what --shard excludes are checked.
+    """
     refuse(
         model.load_4bit and model.is_divided,
         "$shard: weights in 4 bits are not divided. Leave out $shard or $load_4bit.",
@@ -134,12 +137,11 @@ def check_revision(model: LoadConfig, weights: Weights) -> None:
         f"$revision={model.revision}: $model={model.model} is no model of the Hub, and only these have revisions. "
         "Leave it out.",
     )
-    parts = model.revision.split("/")
-    # Empty parts; spaces, control characters and ~^:?*[\; `..` and `@{`; parts that begin with `.` or `-`, or that end
-    # with `.` or `.lock`.
-    if not all(parts) or re.search(
-        r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)", model.revision
-    ):
+    has_empty_part = not all(model.revision.split("/"))
+    # Spaces, control characters and ~^:?*[\; `..` and `@{`; parts that begin with `.` or `-`, or that end with `.` or
+    # `.lock`.
+    forbidden = r"[\s\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|(^|/)[.-]|(\.|\.lock)(/|$)"
+    if has_empty_part or re.search(forbidden, model.revision):
         raise ConfigError(
             f"$revision={model.revision!r}: no branch, tag or commit is called so. Use e.g. $revision=main, or the "
             "commit that the model's page shows."
@@ -154,7 +156,7 @@ def check_device(name: str) -> None:
 
 def check_build(name: str) -> None:
     """Refuses a CUDA device if the installed torch is built for the CPU alone."""
-    if "torch" in sys.modules:  # torch itself will refuse the device; asking it first saves nothing
+    if "torch" in sys.modules:  # this check only saves the import of torch, which refuses the device itself
         return
     try:
         build = version("torch")
@@ -222,7 +224,8 @@ def check_source(config: Config) -> None:
         )
         return
     config.rollout.check_together()  # only demonstrations may leave lengths open
-    refuse(  # the advice is 8, because all algorithms take it: trees of rollouts need a multiple of their branches
+    # The advice is 8 because it fits every algorithm, also those that need a multiple of the branches of their trees.
+    refuse(
         count < 2,
         f"$num_generations={count}: should be at least 2, to judge each against the others. Try 8.",
     )
@@ -343,7 +346,8 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         check_positions(rollout, algorithm, flag)
     check_score_temperature(rollout, algorithm)
     check_reference(config.model, algorithm, flag)
-    check_shares(batch, algorithm.dealt_by == "group" or config.source == "pairs", num_processes)
+    deals_whole_groups = algorithm.dealt_by == "group" or config.source == "pairs"
+    check_shares(batch, deals_whole_groups, num_processes)
 
 
 def check_needed_source(source: str, batch: BatchConfig, algorithm: Any, flag: str) -> None:
@@ -388,8 +392,7 @@ def check_left_to_right(batch: BatchConfig, rollout: Sampling, flag: str) -> Non
 def check_shares(batch: BatchConfig, whole_groups: bool, num_processes: int) -> None:
     """Refuses a step with too few completions for every process to get one.
 
-    whole_groups: whether each process gets whole groups: for pairs from a file, and if the algorithm's `dealt_by` says
-    so.
+    whole_groups: whether each process gets whole groups, as with pairs from a file or an algorithm dealt by groups.
     """
     size = batch.num_generations
     needed = num_processes * (size if whole_groups else 1)
@@ -413,15 +416,13 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
     """Refuses unsafe unmasking by confidence, and editing of written tokens.
 
     Tokens of high confidence are unmasked together, and RL raises confidence. Without a high threshold and a limit,
-    more and more tokens are then written that have not seen each other. scores_fallbacks: whether the algorithm learns
-    only from steps of low confidence, and so does not raise the confidence of other tokens.
+    each step would then write more and more tokens at once, which have not seen each other. scores_fallbacks: whether
+    the algorithm learns only from steps of low confidence, and so does not raise the confidence of other tokens.
     """
-    by_threshold = rollout.unmasking in ("threshold", "dynamic") or (
-        rollout.unmasking == "budget" and rollout.factor <= 1
-    )
-    is_safe = rollout.unmasking == "schedule" or (
-        by_threshold and rollout.threshold >= 0.95 and rollout.max_tokens_per_step
-    )
+    has_small_budget = rollout.unmasking == "budget" and rollout.factor <= 1
+    by_threshold = rollout.unmasking in ("threshold", "dynamic") or has_small_budget
+    is_limited = rollout.threshold >= 0.95 and rollout.max_tokens_per_step > 0
+    is_safe = rollout.unmasking == "schedule" or (by_threshold and is_limited)
     refuse(
         not (is_safe or force or scores_fallbacks),
         f"{', '.join(rollout.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with "
@@ -439,8 +440,8 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
 def check_chance(rollout: Sampling, count: int, algorithm: Any, name: str) -> None:
     """Refuses decoding without chance if the algorithm learns nothing from equal completions with equal rewards.
 
-    A bonus that raises all completions, whatever they earn, does not help: it is refused as well. count: how many
-    completions a problem has. name: the algorithm's.
+    This holds also for an algorithm that would then learn only from a bonus that all completions get, whatever they
+    earn. count: how many completions a problem has. name: the algorithm's.
     """
     refuse(
         not (rollout.draws_noise or algorithm.right_groups_teach),

@@ -107,18 +107,21 @@ class Decoding:
     @property
     def shortcuts(self) -> list[str]:
         """The settings that make decoding an approximation, e.g. `["cache dual"]`; `cache blocks` is exact."""
-        return self._changed(besides=DRAW_SETTINGS)
+        return self._changed(without=DRAW_SETTINGS)
 
     @property
     def unusual(self) -> list[str]:
-        """The settings that the name of an evaluation has: the `shortcuts`, and the cuts by `top_p` and `top_k`."""
-        return self._changed(besides=[name for name in DRAW_SETTINGS if name not in ("top_p", "top_k")])
+        """The settings that the name of an evaluation lists: the `shortcuts`, `top_p` and `top_k`."""
+        return self._changed(without=[name for name in DRAW_SETTINGS if name not in ("top_p", "top_k")])
 
-    def _changed(self, besides: Sequence[str]) -> list[str]:
-        """The settings that differ from their defaults, with their values, without `besides` and `cache blocks`."""
+    def _changed(self, without: Sequence[str]) -> list[str]:
+        """The settings that differ from their defaults, with their values, e.g. `["cache dual"]`.
+
+        without: names of settings that are left out; `cache blocks` is left out, too.
+        """
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
-        texts = [f"{name} {getattr(self, name)}" for name in changed if name not in besides]
+        texts = [f"{name} {getattr(self, name)}" for name in changed if name not in without]
         return [text for text in texts if text != "cache blocks"]
 
 
@@ -196,7 +199,7 @@ class Sampling(Decoding):
 
     @property
     def draws_noise(self) -> bool:
-        """Whether decoding may be random, so that it needs generators; a user's own order (a file) may be."""
+        """Whether decoding may be random, and so needs generators. A user's own order of unmasking counts as random."""
         return self.temperature > 0 or self.remasking not in _GREEDY
 
     def check(self) -> None:
@@ -316,9 +319,8 @@ UNREAD = (
     ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
     ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
 )
-"""(a setting, the setting that it depends on, values of the latter with which the former has no effect, a value with
-which it has one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if it is threshold.
-"""
+"""(a setting A, the setting B that it depends on, values of B with which A has no effect, a value of B with which A has
+one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if `unmasking` is threshold."""
 
 
 def steps_at_rate(tokens: float) -> str:
@@ -342,12 +344,13 @@ def count_steps(length: int, block_length: int, steps: Steps) -> int:
 def check_steps(steps: Steps) -> None:
     """Raises ConfigError for a number below 1, and for text that is not `length/N` with N above 0."""
     if isinstance(steps, int):
-        holds = steps >= 1
+        is_possible = steps >= 1
     else:
         length, _, tokens = str(steps).partition("/")
         number = scalar(tokens)
-        holds = length == "length" and isinstance(number, int | float) and 0 < number < math.inf
-    if not holds:
+        is_positive = isinstance(number, int | float) and 0 < number < math.inf
+        is_possible = length == "length" and is_positive
+    if not is_possible:
         raise ConfigError(
             f"$diffusion_steps={steps}: should be a number of steps, at least 1, or length/N for about N tokens a "
             "step, with N above 0. Try length/2."

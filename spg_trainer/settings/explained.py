@@ -1,4 +1,4 @@
-"""What each setting means, for `--help` and for `help(Config)`: the docstring below its field, with type and range."""
+"""Explains settings in `--help` and `help(Config)`: by the docstring below each field, with its type and range."""
 
 import ast
 import inspect
@@ -10,7 +10,7 @@ from functools import cache, wraps
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean
-from spg_trainer.settings.ranges import Range
+from spg_trainer.settings.ranges import ranges_of
 from spg_trainer.settings.values import settings_value
 
 Settings = TypeVar("Settings")
@@ -101,16 +101,13 @@ def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
     kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
     value = default_of(field)
     default = "" if value is MISSING else f" = {value!r}"
-    ranges = [
-        allowed.expected
-        for part in (hint, *get_args(hint))
-        for allowed in getattr(part, "__metadata__", ())
-        if isinstance(allowed, Range)
-    ]
-    return f"{field.name}: {kind}{default}" + (f" ({ranges[0]})" if ranges else "")
+    # In `Count | None`, the range belongs to a part of the union.
+    ranges = [allowed for part in (hint, *get_args(hint)) for allowed in ranges_of(part)]
+    return f"{field.name}: {kind}{default}" + (f" ({ranges[0].expected})" if ranges else "")
 
 
 def _wrapped(text: str) -> str:
+    """A text in indented lines of up to `WIDTH` characters."""
     return textwrap.fill(
         text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
     )
@@ -132,22 +129,23 @@ def docstrings(cls: type) -> dict[str, str]:
 
     A class without source, e.g. from Python's prompt, has none.
     """
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if is_dataclass(base):
-            found |= _own_docstrings(base)
-    return found
+            docs |= _own_docstrings(base)
+    return docs
 
 
 @cache
 def _own_docstrings(cls: type) -> dict[str, str]:
+    """As `docstrings`, without those of base classes."""
     try:
         (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     except (OSError, TypeError, SyntaxError):
         return {}
-    found = {}
+    docs = {}
     for node, below in zip(tree.body, tree.body[1:], strict=False):  # type: ignore[attr-defined]
         is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
-            found[node.target.id] = " ".join(str(below.value.value).split())
-    return found
+            docs[node.target.id] = " ".join(str(below.value.value).split())
+    return docs

@@ -1,4 +1,4 @@
-"""The settings of each command: a dataclass, in which the docstring below a field is its text in `--help`.
+"""The settings of each command, as a dataclass. The docstring below a field is its text in `--help`.
 
 The groups of settings that commands hold have files of their own: `model.py`, `decoding.py`, `updates.py`,
 `results.py`. `resolve.py` finds the value of each setting, and `check.py` refuses values that cannot work. This file

@@ -49,6 +49,7 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     typed, left_over = words_of_flags(kinds, words)
     parsed: dict[str, Any] = {}
     for name, occurrences in typed.items():
+        # An occurrence of a switch is whether it was turned on; that of any other flag is the list of its words.
         kind, last = kinds[name], occurrences[-1]
         if kind is bool:
             parsed[name] = last
@@ -146,7 +147,10 @@ def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict
     takes_next = left_over  # the list that takes the next word if that is no flag
     for word in words:
         flag, equals, value = word.partition("=")
-        name = flag[2:].replace("-", "_") if flag.startswith("--") else {"-o": "output"}.get(flag, "")
+        if flag.startswith("--"):
+            name = flag[2:].replace("-", "_")
+        else:
+            name = "output" if flag == "-o" else ""  # no other flag has a short form
         switch, is_on = switch_of(kinds, name)
         if switch:
             typed.setdefault(switch, []).append(is_on)
@@ -217,17 +221,18 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     The name may be that of a hyper-parameter or of an argument of the task, or similar to a flag's. parsed: the known
     flags that were typed.
     """
+    # The words from the first one on that looks like a flag.
     words = [*dropwhile(lambda word: not looks_like_flag(word), left_over)]
     if not words:
         return
-    flag, _, joined = words[0].partition("=")
+    flag, _, value_behind_equals = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
-    # Our flag if another tool's name of it was typed; "" for any other name.
-    ours = next((flag_here for flag_here, theirs in ELSEWHERE.items() if typed in theirs.split()), "")
+    our_flags = {theirs: ours for ours, names in ELSEWHERE.items() for theirs in names.split()}
+    ours = our_flags.get(typed, "")  # "" unless another tool's name of one of our flags was typed
     meant = ours or typed
     known = kinds_of_flags(cls)
-    value = joined
+    value = value_behind_equals
     if not value:
         has_value = len(words) > 1 and not words[1].startswith("--")
         value = words[1] if has_value else "..."

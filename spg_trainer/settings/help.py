@@ -57,8 +57,8 @@ def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
         """Called once for the command and once for each of its groups."""
         if not is_dataclass(info.type):
             return None
-        found = explained_flags(info.type, info.default, getattr(cls, "first", ()))
-        return StructConstructorSpec(dict, tuple(found))
+        tyro_fields = explained_flags(info.type, info.default, getattr(cls, "first", ()))
+        return StructConstructorSpec(dict, tuple(tyro_fields))
 
     description = f"{summary(cls)}\n\n{note}".strip()
     omit = (tyro.conf.OmitArgPrefixes,)
@@ -80,18 +80,18 @@ def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
     of `eval` begins with --model, a setting of its group `model`.
     """
     has_first = issubclass(cls, TaskSettings)  # only commands on a task have `first`; a group has none
-    found = [explained_in_group(cls, values, name) for name in first] if has_first else []
+    tyro_fields = [explained_in_group(cls, values, name) for name in first] if has_first else []
     # In a group about decoding, lengths and steps are shown before the settings that any decoding has.
     of_any_decoding = hints(EvalDecoding).keys()
     for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in of_any_decoding):
         # All groups are shown, also the group `model`, which has the name of a setting in `first`.
         if name not in first or is_dataclass(hint):
-            found.append(explained(cls, values, name))
+            tyro_fields.append(explained(cls, values, name))
         if name == "env_args":
-            found += [short_flag(short, value, text) for short, (value, text) in SHORT_HELP.items()]
+            tyro_fields += [short_flag(short, value, text) for short, (value, text) in SHORT_HELP.items()]
         if name == "diffusion_steps":
-            found.append(short_flag("tokens_per_step", "N", RATE_HELP))
-    return found
+            tyro_fields.append(short_flag("tokens_per_step", "N", RATE_HELP))
+    return tyro_fields
 
 
 def explained_in_group(cls: Any, values: Any, name: str) -> Any:

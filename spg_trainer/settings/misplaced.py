@@ -1,4 +1,4 @@
-"""Where a name belongs that is no setting: it may be a hyper-parameter of an algorithm, or an argument of the task."""
+"""Says where a name that is no setting belongs: to the hyper-parameters of an algorithm, or the arguments of a task."""
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
@@ -18,8 +18,8 @@ NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"}
 def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     """A sentence on where `name` is given, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
 
-    It is "" for a name that belongs nowhere. value: what it was given. given: the other settings of the user, by name,
-    of which config, resume, env, algorithm, source and model count. known: the settings that the command has.
+    The result is "" for a name that belongs nowhere. value: the value given to it. given: the user's other settings, by
+    name; config, resume, env, algorithm, source and model are read. known: the settings that the command has.
     """
     if not known.keys() & {"algorithm_args", "env_args"}:
         return ""
@@ -39,7 +39,9 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[
         if others := algorithms_with(name):
             than_these = "" if is_resumed else f", not of {algorithm}"
             return f"{name} is a hyper-parameter of {others}{than_these} ($algorithm_args {shown}). "
-    for task in tasks if "env_args" in known else ():
+    if "env_args" not in known:
+        return ""
+    for task in tasks:
         if name in arguments_of(task):
             prefix = f"{task.name}." if task.name else ""
             return f"{name} is an argument of the task {task.last}: $env_args {prefix}{shown}. "

@@ -1,7 +1,7 @@
-"""The packages `verifiers` and `envs`, after a check that Python found ours. The trainer imports them only from here.
+"""Imports the packages `verifiers` and `envs`, after a check that Python found ours.
 
-The check is needed because another project has a package `verifiers`, and a folder `envs/` beside a script would hide
-ours.
+The trainer imports them only from here. The check is needed because another project has a package `verifiers`, and a
+folder `envs/` beside a script would hide ours.
 """
 
 from importlib import import_module

@@ -63,12 +63,17 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
         for hint in (hints[name], *get_args(hints[name])):
             # A union may allow a word in place of a number, as `Count | str` does.
             is_allowed_word = not isinstance(value, Real) and hint is not hints[name]
-            for allowed in getattr(hint, "__metadata__", ()):
-                if not isinstance(allowed, Range) or is_allowed_word:
-                    continue
+            if is_allowed_word:
+                continue
+            for allowed in ranges_of(hint):
                 expected = f"{allowed.expected}{allowed.advice}"
                 kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
                 if not isinstance(value, kind):
                     raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
                 if not allowed.holds(value):
                     raise ConfigError(f"{shown(name, value)}: should be {expected}.")
+
+
+def ranges_of(hint: Any) -> list[Range]:
+    """The ranges of a type such as `Positive`; [] if it has none."""
+    return [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Range)]

@@ -28,7 +28,9 @@ ENVIRONMENT = "environment.json"
 
 
 def model_environment(model: str) -> dict[str, Any]:
-    """The environment.json of a model, with its run's copies of code that is gone or has changed; {} if it has none.
+    """The environment.json of a model; {} if it has none.
+
+    Paths of code that is gone or has changed are replaced by those of the run's own copies.
 
     For `tiny` the file is not read, since the recipes have its settings; for `tiny:block`, `tiny:shift` and `tiny:TASK`
     it is read. A new model has no such file. Nor has a model that was not opened from a folder; its name is "".
@@ -54,7 +56,8 @@ def other_lengths(sampling: Sampling, model: str) -> str:
     taught = model_environment(model).get("rollout") or {}
     if not any(name in taught and taught[name] != getattr(sampling, name) for name in LENGTHS):
         return ""
-    then, now = ([settings.get(name, "?") for name in LENGTHS] for settings in (taught, vars(sampling)))
+    then = [taught.get(name, "?") for name in LENGTHS]
+    now = [getattr(sampling, name) for name in LENGTHS]
     return (
         f"{model} was taught to write {then[0]} tokens in blocks of {then[1]} and {then[2]} steps "
         f"({ENVIRONMENT}); here it writes {now[0]} in blocks of {now[1]} and {now[2]} steps."

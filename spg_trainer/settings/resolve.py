@@ -69,10 +69,10 @@ TRAINING = "training on"
 DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )
-"""The settings that decide, with the arguments of tasks, from which layers all others come."""
+"""The settings that decide, together with the arguments of tasks, which layers all other settings come from."""
 JUDGES = ("verifier", "reward")
-"""The arguments of a file of rows that say what judges a completion. If a user gives one, none is taken from a recipe
-or a model."""
+"""The arguments that name what judges the completions of a task from a file of rows. If the user gives one, neither is
+taken from a recipe or a model."""
 
 
 @dataclass(frozen=True)
@@ -110,18 +110,15 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         if name in DECIDING or name.startswith("env_args.")
     }
     dropped = overruled(given)
-    below = [
-        Layer(layer.origin, {name: value for name, value in layer.values.items() if name not in dropped})
-        for layer in layers_below(cls, given)
-    ]
+    below = [layer.without(dropped) for layer in layers_below(cls, given)]
     return merge_layers(cls, [*below, *from_user])
 
 
 def overruled(given: Mapping[str, Any]) -> set[str]:
     """The settings of lower layers that the user's settings remove.
 
-    E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task. A
-    remasking that has no use for `position_temperature` removes that.
+    E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task.
+    Likewise, any --remasking but plackett_luce removes `position_temperature`, which has no use then.
     """
     # `env_args`, or `env_args.TASK` among several tasks.
     prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
@@ -163,8 +160,8 @@ def defaults(
     file, such as a reward, may be given in place of its name. Raises ConfigError for an unknown task, algorithm or
     setting, for a number out of range, and for a function or a class that is not in a file.
 
-    `defaults(Sampling, ...)` is how a training on the task decodes, `defaults(EvalSampling, ...)` how an evaluation
-    does, at temperature 0; both have the lengths that the model was taught. more: settings of decoding.
+    `defaults(Sampling, ...)` returns the decoding of a training on the task, and `defaults(EvalSampling, ...)` that of
+    an evaluation, at temperature 0. Both have the lengths that the model was taught. more: settings of decoding.
     """
     if issubclass(cls, Sampling):
         return sampling_of(cls, env, model, algorithm, more)
@@ -187,16 +184,16 @@ def defaults(
 
 
 def without_recipe(config: Config) -> str:
-    """A note on defaults of `Config` that differ from the task's recipe, as in `Config(env="sudoku")`; else "".
+    """A note that a `Config` was made without its task's recipe, as by `Config(env="sudoku")`; "" if it was not.
 
-    One or two differing settings get no note, since the user may have given these values.
+    One or two settings that differ from the recipe get no note, since the user may have given these values.
     """
-    # `DECIDING` without the two that the next line gives, and without those that resume a run.
+    # The settings of `DECIDING`, without those that resume a run; the model and the remasking are passed below.
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
-    class_defaults, present, recipe_values = (
-        flatten(plain(settings)) for settings in (Config(), config, recipe)
-    )
+    class_defaults = flatten(plain(Config()))
+    present = flatten(plain(config))
+    recipe_values = flatten(plain(recipe))
     # Settings whose value is the class's own default, while the recipe has another value.
     lost = [
         f"{name.rpartition('.')[2]} {present.get(name, 'none')} ({value})"
@@ -214,7 +211,7 @@ def without_recipe(config: Config) -> str:
 def sampling_of(
     cls: type[Settings], env: Any, model: str | Path | None, algorithm: Any, more: Mapping[str, Any]
 ) -> Settings:
-    """How a training (for `EvalSampling`: an evaluation) decodes, with `more` in place of its own settings."""
+    """The decoding of a training, or of an evaluation if `cls` is `EvalSampling`. more: settings that override it."""
     known, known_to_config = settings_of(cls), settings_of(Config)
     for name, value in more.items():
         if name not in known and name != RATE:
@@ -260,9 +257,10 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
 
 
 def refuse_misplaced(cls: type, file: str, content: object, flags: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a name at the top of a file of settings that belongs among the arguments of another.
+    """Raises ConfigError for a name at the top of a file of settings that is an argument of an algorithm or a task.
 
-    flags: the settings that flags or keywords give beside the file, which is one of them (`config`).
+    The error says where the name belongs. flags: the settings that flags or keywords give, among them the name of the
+    file, `config`.
     """
     if not isinstance(content, Mapping):
         return
@@ -298,8 +296,8 @@ def last_value(layers: Iterable[Layer], name: str, default: Any) -> Any:
 def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     """The layers between the dataclass's defaults and the user's --config and flags.
 
-    They come from the run that is resumed, or else from recipes and the model. cls: a command on a task. given: the
-    user's settings among `DECIDING`, and arguments of tasks.
+    These layers come from the run that is resumed, or else from recipes and the model. cls: a command on a task. given:
+    the user's settings among `DECIDING`, and arguments of tasks.
     """
     if settings_file := find_resumed(cls, given):
         return layers_of_run(cls, settings_file, given)
@@ -311,7 +309,7 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
         task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
     default = "" if given.get("data") else cls().env  # the texts of a file need no task
     env = given.get("env", last_value(task_layers, "env", default))
-    if not env:  # this layer alone: it overrides the dataclass's default task
+    if not env:  # this layer overrides the dataclass's default task
         task_layers = [Layer("--data", {"env": ""})]
     chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
     chat_layer = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
@@ -430,12 +428,7 @@ def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
 
 def recipes_for_model(model: str, recipes: list[Layer]) -> list[Layer]:
     """The recipes for a model; for an adapter without their `model` group, because its rank and scale are fixed."""
-    if not find_adapter(model):
-        return recipes
-    return [
-        Layer(layer.origin, {group: value for group, value in layer.values.items() if group != "model"})
-        for layer in recipes
-    ]
+    return [layer.without(["model"]) for layer in recipes] if find_adapter(model) else recipes
 
 
 def settings_made_with(env: str, model: str) -> dict[str, Any]:
@@ -453,29 +446,33 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
         same_name = [task for task in made_for if task.short == tasks[0].short]
         env_args = with_arguments(same_name[0], env_args).args if len(same_name) == 1 else {}
         made_for = tuple(same_name[:1])
-    if [task.short for task in made_for] != [task.short for task in tasks] and not is_copy(
-        env, record.get("origin") or {}
-    ):
+    has_same_tasks = [task.short for task in made_for] == [task.short for task in tasks]
+    if not has_same_tasks and not is_copy(env, record.get("origin") or {}):
         return {}
     return {"env_args": env_args, "rollout": record.get("rollout") or {}}
 
 
 def is_copy(env: str, origin: Mapping[str, str]) -> bool:
-    """Whether `env` is a file with the same content as the one file of rows that a model was made with."""
-    rows = [state for name, state in origin.items() if name.endswith(DATA)]
-    return len(rows) == 1 and os.path.isfile(env) and rows == [f"sha256 {hash_of(env)}"]
+    """Whether `env` is a file with the same content as the one file of rows that a model was made with.
+
+    origin: {name: state} of the data that the model was made with; the state of a file is "sha256 HASH".
+    """
+    hashes = [text for name, text in origin.items() if name.endswith(DATA)]
+    return len(hashes) == 1 and os.path.isfile(env) and hashes == [f"sha256 {hash_of(env)}"]
 
 
 def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
-    """The decoding of a model that was made for another task: as taught, for settings that no recipe sets.
+    """The decoding that a model was taught on another task, without the settings that a recipe sets.
 
     recipes: of the task and of the algorithm. Lengths that an algorithm's recipe has for every task do not count as
     set.
     """
-    in_recipes = [(name, layer.of_task) for layer in recipes for name in layer.values.get("rollout", {})]
-    set_names = {name for name, _ in in_recipes if name not in LENGTHS}
-    if any(of_task for name, of_task in in_recipes if name in LENGTHS):
-        set_names |= {*LENGTHS}
+    set_names: set[str] = set()
+    for layer in recipes:
+        names = set(layer.values.get("rollout", {}))
+        set_names |= names - {*LENGTHS}
+        if layer.of_task and names & {*LENGTHS}:
+            set_names |= {*LENGTHS}  # one length of the task's recipe decides on all
     recorded = model_environment(model).get("rollout") or {}
     return {"rollout": {name: value for name, value in recorded.items() if name not in set_names}}
 
@@ -483,8 +480,8 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
 def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
     """The config.yaml of the run that --resume continues; None if no run is resumed.
 
-    The result is None, too, for `--resume auto` without --output-dir: `runs.folder.choose_folder` looks for the newest
-    run with the same settings later, when these are known. It also chooses the checkpoint.
+    The result is also None for `--resume auto` without --output-dir. For this case, `runs.folder.choose_folder` later
+    looks for the newest run with the same settings, once these are known. The checkpoint is chosen there, too.
     """
     if cls is EvalCommand:
         return None

@@ -34,7 +34,7 @@ class EvalConfig:
 
     keep_worse: bool = False
     """Keeps the trained model in model/ even if it solves fewer problems than the start, by more than chance. Without
-    it, model/ then becomes the start model."""
+    this flag, such a run puts the start back into model/."""
 
 
 @explained

@@ -1,6 +1,6 @@
-"""Who takes the arguments of a file of rows, `verifier`, `reward` and `bad_rows`.
+"""Decides what takes the arguments `verifier`, `reward` and `bad_rows`, which are for files of the user's own rows.
 
-In a training on texts (--data) `bad_rows` is for the texts, and for the task beside them if that takes it.
+In a training on texts (--data), `bad_rows` is for the texts, and also for the task beside them if the task takes it.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,9 @@ def task_arguments(config: Config) -> Mapping[str, object]:
 def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None) -> None:
     """Raises ConfigError for arguments of a file of rows if all tasks are those of this package."""
     tasks = parse_tasks(env)
-    for name in ARGUMENTS if tasks and all(task.judges_itself for task in tasks) else ():
+    if not tasks or not all(task.judges_itself for task in tasks):
+        return
+    for name in ARGUMENTS:
         if name in args and not (data and name == BAD_ROWS):
             judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
             raise ConfigError(

@@ -128,8 +128,10 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
     """The task with its share of the arguments of all tasks: `countdown` gets `level` from `countdown.level`."""
     prefix = _prefix(task)
-    of_task = {key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)}
-    args = {**task.args, **of_task}
+    own_arguments = {
+        key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)
+    }
+    args = {**task.args, **own_arguments}
     return replace(task, weight=args.pop(_WEIGHT, task.weight), args=args)
 
 

@@ -98,8 +98,8 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
         group = path_of_group.rpartition(".")[2]
         # The group `model` has a setting `model`, for which `model: tiny` was probably meant.
         nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
-        what = shown(path_of_group or "it")
-        raise ConfigError(f"{what} should hold `name: value` lines, not {values!r}.{nearest}")
+        name_in_error = shown(path_of_group or "it")
+        raise ConfigError(f"{name_in_error} should hold `name: value` lines, not {values!r}.{nearest}")
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         name, hint = f"{path}{key}", hints(cls).get(key)
@@ -167,24 +167,33 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     """
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        if type(None) in options:  # `int | None`
-            return None if value in (None, "none", "None") else convert(value, options[0], where)
-        read = scalar(value) if isinstance(value, str) else value  # `int | str`: a number if the text is one
-        words = [word for option in options for word in get_args(option)]  # `int | Literal["auto"]`
-        if words and type(read) is not options[0] and value not in words:
-            choices = " or ".join([NAMES[options[0]], *words])
-            raise ConfigError(f"{where}={value!r}: expected {choices}.")
-        return read if type(read) in options else str(value)
+        return _convert_to_union(value, options, where)
     if origin is Literal:
         if value in options:
             return value
-        words = f"one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
-        raise ConfigError(f"{where}={value!r}: expected {words}")
+        choices = f"one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
+        raise ConfigError(f"{where}={value!r}: expected {choices}")
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         items = items if isinstance(items, list | tuple) else [items]
         return tuple(convert(item, options[0], where) for item in items)
-    kind = origin or hint
+    return _convert_to_type(value, origin or hint, where)
+
+
+def _convert_to_union(value: Any, options: Sequence[Any], where: str) -> Any:
+    """As `convert`, to a union of `options`: `int | None`, `int | str` or `int | Literal["auto"]`."""
+    if type(None) in options:
+        return None if value in (None, "none", "None") else convert(value, options[0], where)
+    read = scalar(value) if isinstance(value, str) else value  # a number if the text is one
+    words = [word for option in options for word in get_args(option)]  # the words of a Literal
+    if words and type(read) is not options[0] and value not in words:
+        choices = " or ".join([NAMES[options[0]], *words])
+        raise ConfigError(f"{where}={value!r}: expected {choices}.")
+    return read if type(read) in options else str(value)
+
+
+def _convert_to_type(value: Any, kind: type, where: str) -> Any:
+    """As `convert`, to a scalar type or to a dict."""
     read = scalar(value) if isinstance(value, str) and kind is not str else value
     if kind is float and type(read) is int:
         read = float(read)

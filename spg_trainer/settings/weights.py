@@ -1,6 +1,6 @@
 """Finds the weights that `--model` opens (`resolve_model`). This file imports no torch.
 
-An *embedded* model is a small trained one that comes with the package.
+These names are known (an *embedded* model is a small trained one that comes with the package):
 
 - `tiny` is the embedded model of the task, or of Sudoku if the task has none.
 - `tiny:TASK` is the embedded model of TASK, even if another task is named.
@@ -65,11 +65,11 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
             *(f"tiny:{kind}" for kind in PATTERNS),
             *(name_of_model for name_of_model in embedded if task_model(name_of_model)),
         ]
-        near = did_you_mean(name, known)
-        if not near and (other := packages.verifiers.errors.nearest(folder.name, beside)):
-            near = f"Did you mean {str(beside[other])!r}? "
+        advice = did_you_mean(name, known)
+        if not advice and (other := packages.verifiers.errors.nearest(folder.name, beside)):
+            advice = f"Did you mean {str(beside[other])!r}? "
         raise ModelError(
-            f"model {name!r} is no folder (looked in {Path.cwd()}). {near}$model takes {', '.join(sorted(known))}, a "
+            f"model {name!r} is no folder (looked in {Path.cwd()}). {advice}$model takes {', '.join(sorted(known))}, a "
             "folder, or a Hub id ORG/NAME"
         )
     return Weights(name)
@@ -78,7 +78,7 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
 def unseen(name: str, env: str) -> str:
     """A note on the tasks of `env` that an embedded model has not seen.
 
-    It is "" if the model has seen all of them, and for any other model, which may know any task.
+    The note is "" if the model has seen all of them, and for any other model, which may know any task.
     """
     return resolve_model(name, env).note if is_embedded(name, "tiny") else ""
 
@@ -99,8 +99,11 @@ def is_embedded(model: str, *words: str) -> bool:
 
     With the word `tiny`, `tiny:TASK` counts, too, for a task that has an embedded model.
     """
-    is_word = any(model in (word, *(f"{word}:{kind}" for kind in PATTERNS)) for word in words)
-    return is_word or ("tiny" in words and task_model(model) is not None)
+    word, colon, kind = model.partition(":")
+    names_kind = not colon or kind in PATTERNS
+    if word in words and names_kind:
+        return True
+    return "tiny" in words and task_model(model) is not None
 
 
 def task_model(name: str) -> Path | None:
@@ -137,8 +140,8 @@ def _embedded_folder(task: str | None, kind: str) -> Path:
 def models_folder() -> Path:
     """The folder of all embedded models: inside this package if it is installed, and beside it in a checkout."""
     package = Path(__file__).parents[1]
-    inside = package / "data"
-    return (inside if inside.is_dir() else package.parent / "data") / "models"
+    inside, beside = package / "data", package.parent / "data"
+    return (inside if inside.is_dir() else beside) / "models"
 
 
 def _open_folder(folder: Path) -> Weights:
@@ -167,7 +170,8 @@ def _open_folder(folder: Path) -> Weights:
 def newest_checkpoint(run: Path) -> Path | None:
     """The last complete checkpoint in a run folder, if there is one."""
     checkpoints = [file.parent for file in run.glob("checkpoints/step-*/COMPLETE")]
-    return max(checkpoints, key=lambda path: (len(path.name), path.name), default=None)  # step-3 < step-20
+    # A longer name has a higher number: step-1000000 comes after step-999999.
+    return max(checkpoints, key=lambda path: (len(path.name), path.name), default=None)
 
 
 def models_inside(folder: Path) -> list[Path]:
@@ -180,8 +184,8 @@ def models_inside(folder: Path) -> list[Path]:
         return [int(digits) for digits in re.findall(r"\d+", path.name)], path.name
 
     marks = ("config.json", "adapter_config.json", "model")
-    found = [path for path in folder.iterdir() if any((path / mark).exists() for mark in marks)]
-    return sorted(found, key=numbers_then_name)
+    models = [path for path in folder.iterdir() if any((path / mark).exists() for mark in marks)]
+    return sorted(models, key=numbers_then_name)
 
 
 def finishing(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A step of a training in numbers."""
+"""Describes a training step in one line of numbers: completions, tokens, denoising steps, updates and masks."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What each completion of a step is credited with: its advantage, and all else that the updates need to know of it.
+"""Turns the rewards of a step into what its updates need: the advantages of completions, and the rows to learn from.
 
 Rewards become advantages in `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
 
@@ -33,8 +33,8 @@ def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
         # The places behind the end are learned from, too, with padding in them.
         scored = scored.count_tail(run.policy.pad_id)
     scored, fills = look_into_states(run, scored)
-    everyone, names = prepare_step(run, scored)
-    return step_of_process(run, scored, fills, everyone, names)
+    all_rows, names = prepare_step(run, scored)
+    return step_of_process(run, scored, fills, all_rows, names)
 
 
 def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
@@ -46,35 +46,35 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
     figures = {"rewards": torch.from_numpy(scored.rewards)}
     if "correct" in algorithm.needs:
         figures["correct"] = torch.from_numpy(scored.correct)
-    everyone = gather_rows(scored.tensors().with_columns(**figures)).with_columns(
+    all_rows = gather_rows(scored.tensors().with_columns(**figures)).with_columns(
         share_done=run.state.step / run.config.max_steps, num_iterations=run.config.batch.num_iterations
     )
-    prepared = prepare_columns(algorithm, everyone)
-    return everyone.with_columns(**prepared), [*prepared]
+    prepared = prepare_columns(algorithm, all_rows)
+    return all_rows.with_columns(**prepared), [*prepared]
 
 
 def step_of_process(
-    run: Run, scored: Rows, fills: Rows | None, everyone: Rows, names: list[str]
+    run: Run, scored: Rows, fills: Rows | None, all_rows: Rows, names: list[str]
 ) -> tuple[torch.Tensor, Rows]:
     """The advantages of this process's completions, and the rows of the step that it updates with.
 
-    scored, fills: those of this process. everyone: the completions of all processes. names: the columns of `everyone`
+    scored, fills: those of this process. all_rows: the completions of all processes. names: the columns of `all_rows`
     that `prepare` returned. The returned rows are those that change the loss, in the order of their groups.
     `count_minibatches` returns their `totals_of_minibatches` and `counts_of_minibatches`.
     """
     batch, algorithm, device = run.config.batch, run.algorithm, run.policy.device
-    group, episode = everyone.group.numpy(), everyone.episode.numpy()
-    active = algorithm.active(everyone.advantages).numpy(force=True)  # which completions change the loss
+    group, episode = all_rows.group.numpy(), all_rows.episode.numpy()
+    active = algorithm.active(all_rows.advantages).numpy(force=True)  # which completions change the loss
     counts, totals = count_minibatches(
-        kinds_of_completions(algorithm, everyone, active),
+        kinds_of_completions(algorithm, all_rows, active),
         minibatch=group % batch.num_minibatches,
         episode=episode,
-        lengths=everyone.length.numpy(force=True),
+        lengths=all_rows.length.numpy(force=True),
         num_minibatches=batch.num_minibatches,
     )
     # The row indices of this process's completions among those of all processes.
     indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
-    prepared_here = everyone.select(indices_here)
+    prepared_here = all_rows.select(indices_here)
     rows_here = scored.tensors().with_columns(
         quantile=prepared_here.episode.double() / (int(episode[-1]) + 1),
         **{name: prepared_here.get(name) for name in names},
@@ -82,8 +82,14 @@ def step_of_process(
     step = rows_here.select(torch.from_numpy(active)[indices_here])
     if fills is not None and "fills" in algorithm.needs:
         step = with_fills(step, rows_here, fills)
+    prepared_columns = {name: step.get(name) for name in names}
+    prepared_tensors = {
+        name: column.to(device)
+        for name, column in prepared_columns.items()
+        if isinstance(column, torch.Tensor)
+    }
     step = step.with_columns(
-        **{name: column.to(device) for name in names if isinstance(column := step.get(name), torch.Tensor)},
+        **prepared_tensors,
         totals_of_minibatches=tuple(totals),
         counts_of_minibatches=tuple(counts),
     )

@@ -130,6 +130,7 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
     config = replace(config, algorithm_args=asdict(algorithm))
 
     def lines(tree: Mapping[str, Any], path: str = "", indent: str = "") -> Iterator[str]:
+        """The lines of nested settings. path: the dotted name of the group that `tree` is, e.g. `rollout.`."""
         for key, value in tree.items():
             if value and isinstance(value, dict):
                 yield f"{indent}{key}:"
@@ -176,21 +177,19 @@ def memory_and_time(
     if on_cpu(config):  # seconds are estimated for cards only
         return lines
     options = {"dtype": dtype_of(config.model), "processes": processes}
-    sized = with_masked_copies(config, memory.copies)
-    took = step_seconds(model_config, sized, algorithm, card, **options)
-    rollout = f"rollout {took.rollout:.1f}, " if config.samples else ""
+    with_batch = with_masked_copies(config, memory.copies)
+    step_time = step_seconds(model_config, with_batch, algorithm, card, **options)
+    rollout = f"rollout {step_time.rollout:.1f}, " if config.samples else ""
     seconds = (
-        f"seconds of a step at least: {rollout}update {took.update:.1f}, if the {card.name} reaches "
+        f"seconds of a step at least: {rollout}update {step_time.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
-    if (
-        took.rollout > max(SLOW, took.update)
-        and config.rollout.cache == "none"
-        and not model_config.block_size
-    ):
-        cached = replace(sized, rollout=replace(config.rollout, cache="dual"))
-        shorter = step_seconds(model_config, cached, algorithm, card, **options).rollout
-        seconds += f"; --cache dual, which is an approximation, makes it a rollout of {shorter:.1f}"
+    is_slow = step_time.rollout > max(SLOW, step_time.update)
+    can_have_cache = config.rollout.cache == "none" and not model_config.block_size
+    if is_slow and can_have_cache:
+        with_cache = replace(with_batch, rollout=replace(config.rollout, cache="dual"))
+        cached_rollout = step_seconds(model_config, with_cache, algorithm, card, **options).rollout
+        seconds += f"; --cache dual, which is an approximation, makes it a rollout of {cached_rollout:.1f}"
     if algorithm.probes:
         seconds += "; the completing and judging of half-written texts is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:
@@ -198,7 +197,7 @@ def memory_and_time(
     if not gpu:
         seconds += "; for another card give --gpu, e.g. --gpu A100-80; there is no such estimate for a CPU"
         return [*lines, seconds]
-    return [*lines, seconds, *card_lines(config, shape, took, memory_of, card, processes)]
+    return [*lines, seconds, *card_lines(config, shape, step_time, memory_of, card, processes)]
 
 
 def on_cpu(config: Config) -> bool:
@@ -252,6 +251,7 @@ def memory_lines(memory: Memory, shape: Shape, dtype: str, processes: int) -> li
     """Lines that show the model's weights and the memory of a process."""
 
     def in_gib(parts: dict[str, float]) -> str:
+        """The parts of a memory, {name: bytes}, as "weights 1.50, gradients 0.25"."""
         return ", ".join(f"{name} {size / 2**30:.2f}" for name, size in parts.items())
 
     # A token is multiplied by the head and the weights of layers; its embedding is only looked up.

@@ -1,4 +1,4 @@
-"""The content of a model's environment.json: the task that it was trained for, its base model, and versions."""
+"""Composes a model's environment.json: the task that it was trained for, its base model, and versions."""
 
 import platform
 from dataclasses import replace

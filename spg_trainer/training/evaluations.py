@@ -1,4 +1,4 @@
-"""The evaluations of a run: one before the training, one after it, and the validations in between.
+"""Makes the evaluations of a run: one before the training, one after it, and the validations in between.
 
 The validations decide which step's weights are written to model/. A validation either solves problems
 (`run_validation`), or measures the loss of completions that are given and held out from training (`measure_loss`).
@@ -128,26 +128,28 @@ def write_best_model(run: Run) -> int:
 def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     """Puts the start back into model/ if the trained model solves fewer of the problems by more than chance.
 
-    Returns None if it does not. Else it returns what `solved_validation.end_below_start` says and, as `kept`, the step
-    in model/: 0, or with --keep-worse the step of the trained model. step: the step of the trained model, which has
+    If so, returns what `solved_validation.end_below_start` says and, as `kept`, the step in model/: 0, or with
+    --keep-worse the step of the trained model. Otherwise returns None. step: the step of the trained model, which has
     been evaluated.
     """
 
-    def judged() -> dict[str, Any] | None:
-        before, after = ([row["correct"] for row in run.folder.completions(n)] for n in ("before", "after"))
-        found = solved_validation.end_below_start(before, after) if step else None
-        if found is None:
+    def judge() -> dict[str, Any] | None:
+        before = [row["correct"] for row in run.folder.completions("before")]
+        after = [row["correct"] for row in run.folder.completions("after")]
+        loss = solved_validation.end_below_start(before, after) if step else None
+        if loss is None:
             return None
-        return {**found, "kept": step if run.config.eval.keep_worse else write_start(run, otherwise=step)}
+        kept = step if run.config.eval.keep_worse else write_start(run, otherwise=step)
+        return {**loss, "kept": kept}
 
-    return decide_on_main(judged)
+    return decide_on_main(judge)
 
 
 def write_start(run: Run, otherwise: int) -> int:
     """Writes the weights of the start to model/, in the main process alone; returns 0, the step that they have.
 
-    They are opened again as the run has opened them. If that is no longer possible, a warning says so, and the step
-    `otherwise` is returned, which is in model/ already.
+    The start is opened again as the run has opened it. If that is no longer possible, a warning says so, model/ keeps
+    the step `otherwise`, and this step is returned.
     """
     config, path = run.config, run.folder.path
     try:
@@ -192,11 +194,11 @@ def best_saved_step(run: Run) -> int:
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     """The figures of the evaluation called `name`, "before" or "after" the training, on --eval-split.
 
-    It is None if there is no task to evaluate on. "before" is also None for fresh weights, which solve nothing, and if
-    other code has judged the start (--accept-changed-code). If the run was resumed and has this evaluation already, the
-    figures are read from its file. Otherwise the evaluation is made now. step: the step whose weights the policy has.
-    Raises CheckpointError if the file of "before" is lost and the run has made a step, because the weights of the start
-    are gone.
+    Usually the evaluation is made now. If the run was resumed and has made it already, the figures are read from its
+    file. The result is None if there is no task to evaluate on; for "before" also with fresh weights, which solve
+    nothing, and if other code has judged the start (--accept-changed-code). step: the step whose weights the policy
+    has. Raises CheckpointError if the file of "before" is lost and the run has made a step, because the weights of the
+    start are gone.
     """
     is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
     if run.config.eval.eval_split not in run.splits or is_fresh:
@@ -232,8 +234,9 @@ def evaluated_already(folder: RunFolder, name: str, step: int) -> Mapping[str, A
 def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> list[dict[str, Any]]:
     """Notes which step the evaluation `name` is about to measure; returns the completions that it has already.
 
-    It has some if it was interrupted. Whole batches are kept, each of `batch` completions over all processes, so that
-    the rest is decoded as without the interruption. If it was asked to stop, its last batch is kept, too.
+    An evaluation that was interrupted has some. Whole batches of them are kept, each of `batch` completions over all
+    processes, so that the rest is decoded as without the interruption. If the evaluation was asked to stop, all its
+    completions are kept.
     """
     begun, rows = folder.figures(name), []
     if begun and begun["step"] == step:
@@ -247,7 +250,7 @@ def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> lis
 def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseException:
     """Notes how many of its `count` completions a stopped evaluation has, and returns the error to raise.
 
-    It is a KeyboardInterrupt if the user asked to stop, and a TrainingError if --max-minutes was over.
+    The error is a KeyboardInterrupt if the user asked to stop, and a TrainingError if --max-minutes was over.
     """
 
     def note() -> int:
@@ -267,7 +270,7 @@ def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseExcept
 
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
-    """Evaluates the present weights, those of `step`, at temperature 0, and writes the result to eval/NAME."""
+    """The evaluation of the present weights, those of `step`, at temperature 0; it is also written to eval/NAME."""
     begin_phase(f"the evaluation {name}")
     env = run.splits[split]
     with raising_on_all():

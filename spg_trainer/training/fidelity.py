@@ -1,4 +1,4 @@
-"""How far fast decoding is from exact decoding, on a few completions of a step.
+"""Measures how far fast decoding is from exact decoding, on a few completions of a step.
 
 Decoding is faster with a cache (--cache), and if each step unmasks all tokens that the model is sure of (--unmasking
 threshold, dynamic, factor or budget). But the model then learns from completions that it would not have written by
@@ -39,7 +39,7 @@ def fidelity_sums(
     (`Rows.branched`) is not looked at: decoded again, it would get another first half.
 
     Call it before an update: the policy must have the weights that sampled. episodes: how many are looked at, from the
-    first on. They must be of the step's first rollout batch (--max-rollout-batches), because the noise of later batches
+    first on. All must be of the step's first rollout batch (--max-rollout-batches), because the noise of later batches
     has other keys.
     """
     is_looked_at = scored.episode < episodes

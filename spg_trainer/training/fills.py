@@ -1,4 +1,4 @@
-"""Fills as rows of a step, beside the completions from which they were made.
+"""Adds fills to a step, as rows beside the completions from which they were made.
 
 A fill is a half-written (probed) state of a completion whose masks were all filled in one pass.
 """

@@ -85,7 +85,7 @@ def train(
 
     config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
     printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
-    others: refused, as settings stand in `config`.
+    others: refused with a hint, since all settings belong in `config`.
     """
     refuse_keywords(others)
     planned = plan_together(config)
@@ -144,8 +144,8 @@ def make_steps(run: Run) -> str:
 def save_finished_steps(run: Run, error: BaseException) -> None:
     """Writes a checkpoint of the last finished step of a run that an error ends, and says how to go on.
 
-    Nothing is written if the weights have changed since that step, if the run was resumed and has made no step since,
-    or if processes are missing that would have to write the checkpoint together with this one.
+    Nothing is written in three cases: the weights have changed since that step; the run was resumed and has made no
+    step since; or processes are missing that would have to write the checkpoint together with this one.
     """
     # Each process has only its part of a sharded model. The others are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
@@ -290,22 +290,22 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     cannot_be_chance = counts.completions >= ENOUGH_TO_JUDGE or unseen(config.model.model, config.env)
     teaches_nothing = counts.follows["right"] == 0 and metrics["frac_reward_zero_std"] == 1
     if teaches_nothing and cannot_be_chance and not config.force:
-        each = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
+        per_problem = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
         raise ConfigError(
-            f"before step 1 the model wrote {counts.completions} completions, {each}, and none of "
+            f"before step 1 the model wrote {counts.completions} completions, {per_problem}, and none of "
             f"{counts.completions} is right. All completions of a problem earn the same, and such rewards teach "
             "nothing. If the model is right now and then, but less often than that, train all the same: "
             f"{run.folder.go_on} --force. With --max-rollout-batches a run looks at more completions "
             f"before it ends here, but learns less per completion. {remedy}"
         )
-    goes_on = ""
+    why_it_goes_on = ""
     if teaches_nothing and not cannot_be_chance:
-        goes_on = (
+        why_it_goes_on = (
             f" None of {counts.completions} completions is right. They are so few that this may be chance, so the run "
             f"goes on; it would end here if none of {ENOUGH_TO_JUDGE} or more were right."
         )
     run.console.warn(
-        f"before step 1: no group is mixed, with both right and wrong completions.{goes_on} {remedy}"
+        f"before step 1: no group is mixed, with both right and wrong completions.{why_it_goes_on} {remedy}"
     )
 
 
@@ -333,9 +333,9 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
 
 
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
-    """Metrics, every --sample-steps, of how far a step's decoding is from exact decoding.
+    """Metrics that say how far a step's decoding is from exact decoding. Call it before the weights change.
 
-    Call it before the weights change.
+    The result is {} unless the metrics are due (--sample-steps) and the run decodes with `shortcuts`.
     """
     config, steps_before = run.config, run.state.step
     this_step, every = steps_before + 1, config.output.sample_steps

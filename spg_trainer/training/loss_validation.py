@@ -1,4 +1,4 @@
-"""What validations that measure a loss say of a run: which step is the best, and whether the run got worse.
+"""Judges a run by validations that measure a loss: which step is the best, and whether the run got worse.
 
 The loss is that of held-out completions. `solved_validation` has the same functions for validations that solve
 problems.

@@ -1,4 +1,4 @@
-"""The figures of a step's rollout in metrics.jsonl, computed from the completions that all processes have gathered.
+"""Computes the metrics of a step's rollout for metrics.jsonl, over the completions of all processes.
 
 A completion is one turn of an episode; if the environment does not answer back, each episode has one.
 """
@@ -26,7 +26,7 @@ def reported_means() -> dict[str, float]:
 def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     """The metrics of a rollout, over the completions of all processes.
 
-    They do not depend on how the groups were shared among processes. ended: for each completion of this process,
+    The metrics do not depend on how the groups were shared among processes. ended: for each completion of this process,
     whether it has an end token.
     """
     completions = gathered_columns(scored, ended)
@@ -64,7 +64,7 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
 
 
 def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
-    """Name -> (B,) float64, a value for each completion of all processes, in ascending order of episodes.
+    """{name: (B,) float64}, a value for each completion of all processes, in ascending order of episodes.
 
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
@@ -109,24 +109,23 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         )
         for b in scored.last_turns
     ]
-    found = np.array(sorted(gather(episodes_here), key=itemgetter(0)), dtype=object)
-    return found[:, 1], found[:, 2], found[:, 3]
+    episodes = np.array(sorted(gather(episodes_here), key=itemgetter(0)), dtype=object)
+    return episodes[:, 1], episodes[:, 2], episodes[:, 3]
 
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:
-    """How alike the episodes of a group are. rewards, correct, texts: (P, G), a row for each group."""
+    """Metrics that say how alike the episodes of a group are. rewards, correct, texts: (P, G), a row for each group."""
     all_correct = [bool((group == 1).all()) for group in correct]
     all_wrong = [bool((group == 0).all()) for group in correct]
     identical = [bool((group == group[0]).all()) for group in texts]
     wrong_identical = [same and not group[0] for same, group in zip(identical, correct, strict=True)]
     # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
     equal = [bool(np.ptp(group) == 0) for group in rewards]
+    equal_not_all_correct = [same and not right for same, right in zip(equal, all_correct, strict=True)]
     return {
         "reward_std": float(np.mean([group.std() for group in rewards])),
         "frac_reward_zero_std": float(np.mean(equal)),
-        "frac_reward_zero_std_not_all_correct": float(
-            np.mean([same and not right for same, right in zip(equal, all_correct, strict=True)])
-        ),
+        "frac_reward_zero_std_not_all_correct": float(np.mean(equal_not_all_correct)),
         "frac_groups_all_correct": float(np.mean(all_correct)),
         "frac_groups_all_wrong": float(np.mean(all_wrong)),
         "frac_groups_identical": float(np.mean(identical)),

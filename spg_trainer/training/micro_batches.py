@@ -1,4 +1,4 @@
-"""The completions of a step in micro-batches: which go through the model together, and under which masks.
+"""Cuts the completions of a step into micro-batches: which go through the model together, and under which masks.
 
 A step makes one update (optimizer step) of each of its minibatches in every iteration, and an update goes through its
 completions micro-batch by micro-batch. A micro-batch is B rows with their `masks`, M masked copies of each, without

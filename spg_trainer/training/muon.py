@@ -1,7 +1,7 @@
 """Muon, an optimizer for weight matrices: a step is the gradient's momentum with all singular values brought near 1.
 
-So rare directions of a matrix get steps as large as common ones. torch.optim.Muon (since 2.9) computes in bfloat16,
-which on a CPU takes longer than the gradient itself.
+So rare directions of a matrix get steps as large as common ones. This file does not use torch.optim.Muon (since 2.9),
+which computes in bfloat16: on a CPU that takes longer than the gradient itself.
 """
 
 import math
@@ -23,8 +23,8 @@ MOMENTUM = 0.95
 def orthogonalized(matrix: Tensor) -> Tensor:
     """The matrix (M, N) with all singular values brought near 1, float32.
 
-    It is divided by its Frobenius norm, so that no singular value is above 1, and then put through the polynomial
-    `ITERATIONS` times.
+    The matrix is divided by its Frobenius norm, so that no singular value is above 1, and then put through the
+    polynomial `ITERATIONS` times.
     """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
@@ -32,7 +32,7 @@ def orthogonalized(matrix: Tensor) -> Tensor:
     x = (matrix.T if tall else matrix).float()
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(ITERATIONS):
-        # a x + (b S + c S S) x with S = x x^T, which has the singular values a s + b s^3 + c s^5.
+        # x becomes a x + (b S + c S S) x with S = x x^T, and so its singular values s become a s + b s^3 + c s^5.
         square = x @ x.T
         square = torch.addmm(square, square, square, beta=b, alpha=c)
         x = torch.addmm(x, square, x, beta=a)

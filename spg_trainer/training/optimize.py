@@ -1,4 +1,4 @@
-"""From gradients to new weights: sum, clip, finite check, learning rate, optimizer step.
+"""Makes an optimizer step: sums, clips and checks the gradients, sets the learning rate and changes the weights.
 
 With `--shard` each process keeps a part of every weight (`models.parts`), and inside `models.shard.unsharded` it has
 the whole weights for a while.
@@ -29,9 +29,10 @@ MAX_SKIPPED = 3
 
 
 def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
-    """Muon, torch's AdamW, or torchao's AdamW with moments of 8 bits. parameters: those that are trained, by name.
+    """The optimizer that the settings ask for: Muon, torch's AdamW, or torchao's AdamW with moments of 8 bits.
 
-    Raises ConfigError if torchao is needed and is not installed or cannot run.
+    parameters: {name: tensor} of those that are trained. Raises ConfigError if torchao is needed and cannot run, or is
+    not installed.
     """
     trained = list(parameters.values())
     options: dict[str, Any] = {

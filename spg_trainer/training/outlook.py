@@ -1,4 +1,4 @@
-"""What RL would find in a model that has learned from given completions: groups of right and wrong answers."""
+"""Shows what RL would find in a model that has learned from given completions: groups of right and wrong answers."""
 
 import math
 from collections.abc import Mapping
@@ -47,9 +47,9 @@ def look_at_groups(run: Run) -> None:
             accelerator=run.accelerator,
         ).rows
     with raising_on_all():
-        found = count_habits(env, samples)
-    run.console.say(f"At temperature {config.rollout.temperature:g}: {found.shares}; {found.signal}.")
-    if not found.mixed:
+        counts = count_habits(env, samples)
+    run.console.say(f"At temperature {config.rollout.temperature:g}: {counts.shares}; {counts.signal}.")
+    if not counts.mixed:
         run.console.warn(
             "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--max-steps), or try "
             "another --mix or easier problems (--env-args)."
@@ -64,7 +64,7 @@ def look_at_groups(run: Run) -> None:
 def is_far(mix: Mapping[str, float], counts: HabitCounts) -> bool:
     """Whether most completions follow no rule, or right ones are far rarer or more frequent than the mix asks for.
 
-    If most groups are mixed, right ones may be more frequent: RL has what it needs.
+    If most groups are mixed, RL has what it needs, and right completions may be as frequent as they are.
     """
     if len(mix) < 2 or not 0 < mix.get("right", 0.0) < 1:
         return False
@@ -83,11 +83,13 @@ def far_line(mix: Mapping[str, float], sampled: HabitCounts, task: str) -> str:
     the_mix = f"{task}: the mix" if task else "The mix"
     follows_none = 2 * sampled.neither > sampled.completions
     if follows_none:
-        found = f"{sampled.neither} of {sampled.completions} sampled completions follow none of its rules yet"
+        observed = (
+            f"{sampled.neither} of {sampled.completions} sampled completions follow none of its rules yet"
+        )
     else:
-        found = f"{share_of_right(sampled):.0%} of the sampled completions are, where the rules differ"
+        observed = f"{share_of_right(sampled):.0%} of the sampled completions are, where the rules differ"
     remedy = remedy_for_mix(follows_none, more_right=share_of_right(sampled) > mix["right"])
-    return f"{the_mix} asks for {mix['right']:.0%} right: {found}. {remedy}"
+    return f"{the_mix} asks for {mix['right']:.0%} right: {observed}. {remedy}"
 
 
 def share_of_right(counts: HabitCounts) -> float:
@@ -101,5 +103,5 @@ def share_of_right(counts: HabitCounts) -> float:
 
 
 def log_odds(share: float) -> float:
-    """log(share / (1 - share))."""
+    """The log-odds of a share, log(share / (1 - share))."""
     return math.log(share / (1 - share))

@@ -1,4 +1,4 @@
-"""How long the validations of a run have brought no improvement, whatever they measure."""
+"""Counts the validations in a row that have brought no improvement, whatever they measure."""
 
 from collections.abc import Iterable
 

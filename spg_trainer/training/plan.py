@@ -1,7 +1,6 @@
-"""The plan of a training: its settings are checked and pinned before any model is opened. A dry run does the same.
+"""Makes the plan of a training: checks and pins its settings before any model is opened. A dry run does the same.
 
-Checks of names and files come first and import no torch. transformers, whose import takes longer than all of them, is
-imported for --pairs only.
+Checks of names and files come first and import no torch.
 """
 
 import shlex
@@ -60,12 +59,12 @@ class Plan(Resolved[Config]):
     none."""
     algorithm: algorithms.Algorithm
     splits: "Mapping[str, TextEnv]"
-    """Split -> the environment with its problems: for `train`, for each split that is evaluated, and for `held_out` if
-    validations measure a loss. It is empty if data is missing."""
+    """{split: the environment with its problems}: for `train`, for each split that is evaluated, and for `held_out` if
+    validations measure a loss. Empty if data is missing."""
     mix: Mapping[str, float]
     """{habit: its share among demonstrations}, `right` included; they sum to 1. {} for any other source."""
     pairs: "Mapping[str, Pair] | None" = None
-    """Name of a line -> its pair, of the file that --pairs names; None without --pairs."""
+    """{name of a line: its pair} of the file that --pairs names; None without --pairs."""
     notice: str = ""
     """What the user should know of the settings; "" = nothing."""
     demonstrations: str = ""
@@ -135,7 +134,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     if checkpoint:
         decide_on_main(partial(refuse_damaged, checkpoint))
     note_on_demonstrations = ""
-    if missing is None and mix.get("right") and not (config.data or goes_on):
+    imitates_right = bool(mix.get("right")) and not config.data
+    if imitates_right and missing is None and not goes_on:
         with envs.authoring.reward_functions.reports.during(0, config.max_steps):
             # Once, and not in every process: a judge may be a service that is paid for each question.
             note_on_demonstrations = decide_on_main(
@@ -212,8 +212,8 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     if checkpoint is None or not falls_elsewhere:
         return checkpoint
     last_equal = min(start_before, start_now)  # up to this step all rates are equal
-    is_behind_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
-    if step_of(checkpoint) <= last_equal or is_behind_the_end:
+    is_after_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
+    if step_of(checkpoint) <= last_equal or is_after_the_end:
         return checkpoint
     return require_up_to(folder, last_equal)
 
@@ -259,9 +259,10 @@ def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) 
     """
     folder = run / REFERENCE_FOLDER
     names_adapter = find_adapter(model.model) is not None
-    # Any of three signs says that the run needs a copy. It trains all weights: only then `ref_copy` is true here
-    # (`adapters.settle`, `check_reference`). --model names an adapter. Or the folder of the copy is there; then that
-    # adapter may have been deleted since.
+    # The run needs a copy if any of these holds:
+    # - it trains all weights (only then is `ref_copy` true here: see `adapters.settle` and `check_reference`);
+    # - --model names an adapter;
+    # - the folder of the copy is there (the adapter that --model named may have been deleted since).
     if not (model.ref_copy or names_adapter or folder.is_dir()):
         return None
     problem = damaged(folder)
@@ -341,8 +342,9 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
         splits["held_out"] = open_split("validation")
         for split in (splits["train"], splits["held_out"]):
             for part in split.parts.values() or [split]:
-                if isinstance(task := envs.combining.wrapper.innermost(part), envs.files.rows.Rows):
-                    task.keep_demonstrated()
+                task = envs.combining.wrapper.innermost(part)
+                if isinstance(task, envs.files.rows.Rows):
+                    task.keep_demonstrated()  # a file may have rows without a demonstration
     elif config.eval.eval_steps and "validation" not in splits:
         try:
             splits["validation"] = open_split("validation")
@@ -377,14 +379,14 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
     """
     notes = []
     for task in train.parts.values() or [train]:
-        looked_at, wrong, first, teaches = envs.checking.judge_demonstrations(task)
-        if not wrong:
+        looked_at, num_wrong, example, teaches = envs.checking.judge_demonstrations(task)
+        if not num_wrong:
             continue
-        if wrong == looked_at:
-            found = f"none of {looked_at:,} demonstrations that were judged is right"
+        if num_wrong == looked_at:
+            how_many_wrong = f"none of {looked_at:,} demonstrations that were judged is right"
         else:
-            found = f"{wrong:,} of {looked_at:,} demonstrations that were judged are not right"
-        note = f"{task.spec_name}: {found}; {first}"
+            how_many_wrong = f"{num_wrong:,} of {looked_at:,} demonstrations that were judged are not right"
+        note = f"{task.spec_name}: {how_many_wrong}; {example}"
         if not (teaches or force):
             raise ConfigError(
                 f"{note} Correct the demonstrations, or the verifier; to imitate them all the same: $force."

@@ -1,6 +1,6 @@
-"""The problems whose prompts are measured before the first step, and whether these are so short that they surely fit.
+"""Finds the problems whose prompts are measured before the first step, and tells whether all surely fit.
 
-It imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
+This file imports no transformers, so that a dry run can look at the problems of a small model without a tokenizer.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 ADORNED = 32
-"""The most tokens around a prompt: those of the chat format, in a model of this package."""
+"""The most tokens that the chat format of a model of this package puts around a prompt."""
 
 
 def asked_problems(
@@ -23,7 +23,7 @@ def asked_problems(
 ) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
     """Yields (a split, the problems of it that evaluations and validations ask).
 
-    Of a user's file these are all lines, so that an error names all that are too long.
+    For a user's file, these are all its lines, so that an error names all that are too long.
     """
     split = eval_settings.eval_split
     # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
@@ -33,8 +33,11 @@ def asked_problems(
         asked.setdefault("validation", []).append(eval_settings.validation_problems)
     for split, counts in asked.items():
         env = splits[split]
+        if is_file(env):
+            yield env, range(len(env))
+            continue
         count = 0 if 0 in counts else max(counts)
-        yield env, range(len(env)) if is_file(env) else envs.splits.distinct_problems(env, count)
+        yield env, envs.splits.distinct_problems(env, count)
 
 
 def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions: int) -> bool:

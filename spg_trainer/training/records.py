@@ -1,4 +1,4 @@
-"""What a run writes to its folder: rows, samples, checkpoints, the summary and the report; and its last lines."""
+"""Writes the files of a run: rows, samples, checkpoints, the summary and the report; and composes its last lines."""
 
 import shlex
 from collections.abc import Mapping
@@ -172,18 +172,18 @@ def write_summary(
         "settings",
     )
     # If completions are given, not sampled, a row has neither "correct" nor "frac_reward_zero_std".
-    sampled = [row["correct"] for row in run.state.comparable if "correct" in row]
-    grouped = [row for row in run.state.comparable if "frac_reward_zero_std" in row]
+    solved_rates = [row["correct"] for row in run.state.comparable if "correct" in row]
+    rows_with_groups = [row for row in run.state.comparable if "frac_reward_zero_std" in row]
     lost = {}
     if before and after:
         lost = lost_components(run.folder.completions("before"), run.folder.completions("after"))
-    found = {
+    results = {
         "eval_before": {key: before[key] for key in keys} if before else None,
         "eval_after": {key: after[key] for key in keys} if after else None,
         "gain": after["correct"] - before["correct"] if before and after else None,
         "lost": lost,
-        "solved_sampled": sum(sampled) / len(sampled) if sampled else None,
-        "groups": shares_of_groups(grouped) if grouped else None,
+        "solved_sampled": sum(solved_rates) / len(solved_rates) if solved_rates else None,
+        "groups": shares_of_groups(rows_with_groups) if rows_with_groups else None,
         "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
         "start_of_other_code": None if before else run.folder.start_of_other_code,
@@ -199,7 +199,7 @@ def write_summary(
         "ended_by": ended_by,
         "updates": run.state.updates,
         "seconds": round(run.state.elapsed_seconds, 1),
-        **found,
+        **results,
         "base_model": run.policy.source,
         "processes": run.accelerator.num_processes,
         "device": str(run.policy.device),
@@ -327,8 +327,8 @@ MEANINGFUL = 0.1
 def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
     """Whether a run of at least `TRIED` steps gained nothing, and its interval excludes a gain of `MEANINGFUL`.
 
-    It gained something if a validation solves more than that of the start, or, without validations, if the evaluation
-    after the training solves more than the one before. summary: the content of summary.json.
+    A run gained something if one of its validations solves more than that of the start; without validations, if the
+    evaluation after the training solves more than the one before. summary: the content of summary.json.
     """
     validations = summary["validation"]
     if validations and validations["start"] is not None:

@@ -1,4 +1,4 @@
-"""The logps of a step under two other models: the one that sampled (old logps) and the reference.
+"""Adds the logps of a step under two other models: the one that sampled (old logps) and the reference.
 
 Both are computed before any weight of the step changes. A pass has the same rows, the same padding and as many masks as
 in the update itself, so that an equal model gives equal values, bit for bit.

@@ -1,4 +1,4 @@
-"""How many steps a run makes and how its learning rate rises and falls, by its settings and what validations found.
+"""Computes how many steps a run makes, and how its learning rate rises and falls, from settings and validations.
 
 Under warmup_stable_decay the rate is constant after its warm-up, until validations bring nothing more (--patience), or
 until only `lr_decay_share` of `max_steps` is left. From there it falls, for as many steps as make that share of the
@@ -38,8 +38,8 @@ def learning_rate(
 ) -> float:
     """The learning rate of the next update.
 
-    It rises linearly over the first `warmup_steps` updates (optimizer steps). By `lr_schedule` it then falls with the
-    steps of the run:
+    The rate rises linearly over the first `warmup_steps` updates (optimizer steps). Depending on `lr_schedule`, it
+    falls with the steps of the run:
 
     linear               over all steps, also during the warm-up
     cosine               over the steps after the warm-up

@@ -1,4 +1,4 @@
-"""How a run is put together from its settings, anew or from a checkpoint."""
+"""Puts a run together from its settings, anew or from a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass, replace
@@ -160,21 +160,22 @@ def finished_summary(
 ) -> dict[str, Any] | None:
     """The content of summary.json if the run that would go on from `newest` has nothing left to do; else None.
 
-    A run has something to do if it is to make more steps, if it goes on from an earlier checkpoint, if --max-minutes
-    ended it, if the settings of its evaluations have changed, or if its model/ is lost.
+    A run has something left to do in five cases: it is to make more steps; it goes on from an earlier checkpoint;
+    --max-minutes ended it; the settings of its evaluations have changed; or its model/ is lost.
     """
     if newest is None:
         return None
 
-    def read() -> dict[str, Any] | None:
+    def summary_if_finished() -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
         if summary is None or read_config(folder / CONFIG).eval != eval_settings:
             return None
         is_last = newest == checkpoint.folder_of_step(folder, summary["steps"])
         has_ended = summary["ended_by"] == "patience" or max_steps == summary["steps"]
-        return summary if is_last and has_ended and not incomplete(folder / "model") else None
+        has_model = not incomplete(folder / "model")
+        return summary if is_last and has_ended and has_model else None
 
-    return decide_on_main(read)
+    return decide_on_main(summary_if_finished)
 
 
 def restore(run: Run, checkpoint_folder: Path) -> Run:
@@ -239,7 +240,8 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     console.say(arithmetic(config, run.algorithm, run.accelerator.num_processes, turns))
     if note := other_lengths(config.rollout, config.model.model):
         console.say(note)
-    if "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps and not run.moves_reference:
+    asks_to_move_reference = "reference" in run.algorithm.needs and run.algorithm.ref_model_sync_steps > 0
+    if asks_to_move_reference and not run.moves_reference:
         console.say(
             f"The reference stays the start of the run. {config.algorithm} moves its reference (ref_model_sync_steps) "
             "only if all weights are trained, with $lora_r=0 $ref_copy."
@@ -260,17 +262,20 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
 
 
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
-    """(copies, rows) as `fitting_batch` finds them; for `auto`, the least that it finds for any process's device.
+    """(copies, rows): how many masked copies an update takes at once, and how many completions a rollout does.
 
-    A run that goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
+    They are what `fitting_batch` returns; for `auto`, the least that it finds for the device of any process. A run that
+    goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
     """
     config, algorithm = planned.config, planned.algorithm
+    is_auto = config.batch.per_device_batch_size == AUTO
     is_cpu = policy.device.type == "cpu"
     dtype = config.model.dtype
     if dtype == "auto":
         dtype = "float32" if is_cpu else "bfloat16"
 
     def memory_with(copies: int, rows: int | None) -> Memory:
+        """The memory with so many masked copies at once in an update, and so many rows at once in a rollout."""
         return step_memory(
             base_model(policy.model).config,
             with_masked_copies(config, copies),
@@ -286,14 +291,16 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
         config,
         algorithm,
         memory_with,
-        usable_here(policy.device, num_processes) if config.batch.per_device_batch_size == AUTO else 0.0,
+        usable_here(policy.device, num_processes) if is_auto else 0.0,
         processes=num_processes,
         on_cuda=policy.device.type == "cuda",
     )
-    found = gather([(copies, rows)])
-    copies = min(of_device for of_device, _ in found)
-    rows = None if rows is None else min(of_device or 1 for _, of_device in found)
-    if planned.goes_on and config.batch.per_device_batch_size == AUTO and chose_by_itself(planned.folder):
+    # All processes take the least of what fits on their devices.
+    numbers_of_devices = gather([(copies, rows)])
+    copies = min(copies_of_device for copies_of_device, _ in numbers_of_devices)
+    if rows is not None:
+        rows = min(rows_of_device or 1 for _, rows_of_device in numbers_of_devices)
+    if planned.goes_on and is_auto and was_auto(planned.folder):
         before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, before.get("per_device_batch_size", copies))
         if rows is not None:
@@ -301,8 +308,8 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     return copies, rows
 
 
-def chose_by_itself(folder: Path) -> bool:
-    """Whether a run has had no number for --per-device-batch-size until now."""
+def was_auto(folder: Path) -> bool:
+    """Whether --per-device-batch-size of a run has been `auto` until now."""
     return bool(decide_on_main(lambda: read_config(folder / CONFIG).batch.per_device_batch_size == AUTO))
 
 

@@ -1,4 +1,4 @@
-"""What validations that solve problems say of a run: which step is the best, and whether the run got worse.
+"""Judges a run by validations that solve problems: which step is the best, and whether the run got worse.
 
 Every validation of a run asks the same problems, so two of them are compared problem by problem. `loss_validation` has
 the same functions for validations that measure a loss.
@@ -41,6 +41,7 @@ def best_step(validations: Validations) -> int:
     solved_at_start = sum(validations.get(0, ()))
 
     def is_as_good(step: int) -> bool:
+        """Whether a step solves at most one standard error fewer problems than `best`, and no fewer than step 0."""
         lost, won = changed(validations[best], validations[step])
         # The difference in solved problems is lost - won, and its standard error sqrt(lost + won).
         within_standard_error = (lost - won) ** 2 <= lost + won
@@ -68,22 +69,23 @@ def improvements(validations: Validations) -> Iterator[tuple[int, bool]]:
 def warning(validations: Validations) -> str:
     """A warning if the newest validation is worse than that of step 0 by more than chance; "" if it is not.
 
-    It is also "" if the validation before was worse already: the warning is not repeated while the run stays worse, but
-    comes again if the run recovers and becomes worse once more. Source: the exact sign test (McNemar) on the problems
-    whose outcome changed, one-sided at `ALPHA`.
+    The result is also "" if the validation before was worse already. So the warning is not repeated while the run stays
+    worse, but comes again if the run recovers and becomes worse once more. Source: the exact sign test (McNemar) on the
+    problems whose outcome changed, one-sided at `ALPHA`.
     """
     if 0 not in validations or len(validations) < 2:
         return ""
     start = validations[0]
-    before, newest = sorted(validations)[-2:]
-    p_before, p = (sign_test(*changed(start, validations[step])) for step in (before, newest))
+    step_before, newest_step = sorted(validations)[-2:]
+    last = validations[newest_step]
+    p_before = sign_test(*changed(start, validations[step_before]))
+    p = sign_test(*changed(start, last))
     if p_before <= ALPHA or p > ALPHA:
         return ""
-    last = validations[newest]
     lost, won = changed(start, last)
     return (
         f"the run is worse than its start: {rate(last):.3f} of {len(last)} validation problems solved at step "
-        f"{newest}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g}). model/ will be "
+        f"{newest_step}, {rate(start):.3f} at step 0 ({lost} lost, {won} won, p = {p:.1g}). model/ will be "
         f"the best step, {best_step(validations)}."
     )
 

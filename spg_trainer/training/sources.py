@@ -1,4 +1,4 @@
-"""The source of a run's completions, and whether its texts fit the model: looked at before the first step.
+"""Opens the source of a run's completions, and checks before the first step that its texts fit the model.
 
 A run opens its source with its model, a dry run with the model's tokenizer alone; both refuse the same texts.
 """
@@ -54,19 +54,19 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
 def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" if there are none.
 
-    It looks at the problems of evaluations, validations and training. Problems of training that are a stream (more than
-    20,000 that come from no file, e.g. generated ones) are looked at only when they are drawn. Raises ConfigError if a
-    problem is too long and may not be skipped (--overlong), or if too few are left for a step.
+    The problems of evaluations, validations and training are looked at. But if training has a stream of problems (more
+    than 20,000 that come from no file, e.g. generated ones), each is looked at only when it is drawn. Raises
+    ConfigError if a problem is too long and may not be skipped (--overlong), or if too few are left for a step.
     """
-    found = TooLong(Room(policy, config.rollout.max_completion_length))
+    too_long = TooLong(Room(policy, config.rollout.max_completion_length))
     if config.samples:
-        found.add_split(splits["train"])
-    # How many problems remain is not checked for a mixture. It repeats the problems of tasks that have few, so that
-    # len(train) minus the number of problems that are too long is not how many remain.
+        too_long.add_split(splits["train"])
+    # For a mixture, the number of problems that remain is not checked. A mixture repeats the problems of tasks that
+    # have few, so this number is not len(train) minus the number of problems that are too long.
     if config.samples and config.overlong == SKIP and not splits["train"].parts:
         train = splits["train"]
-        left = len(train) - len(found.named)
-        check_prompts(config.batch.prompts_per_step, left, train.spec_name, found.text)
+        num_left = len(train) - len(too_long.named)
+        check_prompts(config.batch.prompts_per_step, num_left, train.spec_name, too_long.text)
     for env, indices in asked_problems(config.eval, splits):
-        found.add(env, indices)
-    return found.note(config.overlong)
+        too_long.add(env, indices)
+    return too_long.note(config.overlong)

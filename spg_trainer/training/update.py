@@ -1,4 +1,4 @@
-"""The updates of a step and the gradient of each, a micro-batch at a time.
+"""Plans the updates of a step, and computes the gradient of each, a micro-batch at a time.
 
 An update is one optimizer step. The loss of a `CoupledAlgorithm` compares the completions of the whole update: it is
 computed from a bound on the log-likelihood of each completion, and its gradient in this bound is the completion's
@@ -37,7 +37,7 @@ from spg_trainer.training.micro_batches import (
 from spg_trainer.training.reference_logps import add_old_logps, add_reference_logps
 
 Sums = dict[tuple[str, str], float]
-"""(name of a metric, what its sum is divided by) -> the sum over completions, e.g. ("kl", "scored_tokens") -> 3.2.
+"""{(name of a metric, what its sum is divided by): the sum over completions}, e.g. {("kl", "scored_tokens"): 3.2}.
 
 Sums add up over micro-batches and processes. A key with an empty name holds a divisor: ("", "scored_tokens") -> 640."""
 
@@ -45,7 +45,7 @@ Sums add up over micro-batches and processes. A key with an empty name holds a d
 def plan_updates(
     policy: Policy, algorithm: Algorithm, step: Rows, settings: BatchConfig, *, seed: int, number: int | str
 ) -> list[Update]:
-    """The updates of a step with their masks, old and reference logps: in each iteration, one of every minibatch.
+    """The updates of a step, with their masks, old and reference logps: one for each minibatch in each iteration.
 
     number: the step's number, or "validation" for a loss that is only measured. Old and reference logps are computed
     here, before any weight changes, in passes with the same rows, padding and number of masks as in the update itself.
@@ -59,7 +59,7 @@ def plan_updates(
     order = np.arange(len(step))
     if step.has_turns and algorithm.compares not in ("episode", "group"):
         order = order_by_length(step)
-    names = list(zip(step.problem.tolist(), step.generation.tolist(), strict=True))
+    problem_and_generation = list(zip(step.problem.tolist(), step.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
         masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
@@ -68,7 +68,7 @@ def plan_updates(
             update = Update(
                 totals=totals,
                 counts=step.counts_of_minibatches[minibatch],
-                completions=[names[row] for row in chosen],
+                completions=[problem_and_generation[row] for row in chosen],
                 micro_batches=[],
             )
             for row_indices in split_rows(chosen, units, size):
@@ -130,14 +130,14 @@ def _gradient(
     for micro in parts:
         # `couple` has computed the value of a coupled loss and the coefficients. What is left is the gradient of
         # sum(coefficients * bounds). Completions whose coefficient is 0 add nothing to it and are left out.
-        sent = micro.select(micro.coefficients != 0) if coupled else micro
+        scored_rows = micro.select(micro.coefficients != 0) if coupled else micro
         loss = accumulate(
             policy.model,
-            sent,
-            sent.masks,
-            partial(loss_of_values, algorithm, sent.masks, sent.without("masks")),
+            scored_rows,
+            scored_rows.masks,
+            partial(loss_of_values, algorithm, scored_rows.masks, scored_rows.without("masks")),
             mask_id=policy.mask_id,
-            masks_at_once=sent.masks_at_once,
+            masks_at_once=scored_rows.masks_at_once,
             # "copy": what is left of a coupled loss compares nothing.
             compares="copy" if coupled else algorithm.compares,
         )

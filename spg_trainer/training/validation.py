@@ -1,4 +1,7 @@
-"""What validations decide, by what they measure: solved problems, or the loss of completions that are held out."""
+"""The criteria by which validations choose a step, and the checkpoints that this choice needs.
+
+A validation measures solved problems, or the loss of completions that are held out.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType

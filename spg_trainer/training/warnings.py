@@ -97,7 +97,8 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
             f"{newest['completions/clipped_ratio']:.0%} of the completions have no end token and are cut (3 steps "
             "in a row). Raise --max-completion-length."
         )
-    first, now = (mean(steps, "completions/tokens_per_pass") for steps in (history[:3], recent))
+    first = mean(history[:3], "completions/tokens_per_pass")
+    now = mean(recent, "completions/tokens_per_pass")
     if now >= 1.5 * first:
         warnings["unmasking"] = (
             f"a pass unmasks {now:.1f} tokens, {first:.1f} in the first steps: the threshold lets more tokens through "
@@ -158,7 +159,9 @@ def has_learned(history: History) -> bool:
 
 def share_without_signal(row: Mapping[str, Any], right_groups_teach: bool) -> float:
     """The share of a step's groups that have no signal (see `NO_SIGNAL_SHARE`)."""
-    return row["frac_reward_zero_std_not_all_correct" if right_groups_teach else "frac_reward_zero_std"]
+    if right_groups_teach:
+        return row["frac_reward_zero_std_not_all_correct"]
+    return row["frac_reward_zero_std"]
 
 
 def shares_of_groups(history: History) -> dict[str, float]:

@@ -8,7 +8,7 @@ A file has sections of settings, nested as in config.yaml. The name of a section
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from functools import lru_cache
 from importlib import resources
@@ -28,6 +28,10 @@ class Layer(NamedTuple):
     """Nested as in config.yaml; after `resolve.read_layer`, by dotted name."""
     of_task: bool = False
     """Whether the settings are shipped for this task, not for every task."""
+
+    def without(self, names: Collection[str]) -> "Layer":
+        """The layer without the settings, or the groups of settings, of these names."""
+        return self._replace(values={name: value for name, value in self.values.items() if name not in names})
 
 
 def task_recipe(task: Task | None, section: str) -> list[Layer]:
@@ -76,6 +80,7 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     recipes = {task.name: task_recipe(task, section) for task in tasks}
 
     def completion_length(layers: list[Layer]) -> float:
+        """The length that the last of the layers sets; infinity if it is left to the demonstrations."""
         groups = {group: value for layer in layers for group, value in layer.values.items()}
         length = groups.get("rollout", {}).get("max_completion_length")
         return length or float("inf")  # 0 (in `sft`) means: as long as demonstrations are
@@ -84,19 +89,16 @@ def recipe_of_all(tasks: Sequence[Task], section: str) -> list[Layer]:
     arguments: dict[str, Any] = {}
     for name, layers in recipes.items():
         for layer in layers:
-            of_task = layer.values.get("env_args", {})
-            arguments |= {f"{name}.{key}": value for key, value in of_task.items()}
-    shared = [
-        layer._replace(values={key: value for key, value in layer.values.items() if key != "env_args"})
-        for layer in recipes[longest]
-    ]
+            env_args = layer.values.get("env_args", {})
+            arguments |= {f"{name}.{key}": value for key, value in env_args.items()}
+    shared = [layer.without(["env_args"]) for layer in recipes[longest]]
     return [*shared, Layer("the recipes of all tasks", {"env_args": arguments})]
 
 
 def algorithm_recipe(name: str, tasks: Sequence[Task], kind: str) -> list[Layer]:
     """The layers that are shipped for an algorithm on every task; and over them, for a single task, on that task."""
     file = resources.files("spg_trainer.algorithms") / "recipes.yaml"
-    on_this_task = [f"{name} {kind} {recipe_of(task)}" for task in tasks if len(tasks) == 1]
+    on_this_task = [f"{name} {kind} {recipe_of(tasks[0])}"] if len(tasks) == 1 else []
     origin = "algorithms/recipes.yaml"
     return [*sections(file, origin, f"{name} {kind}"), *sections(file, origin, *on_this_task, of_task=True)]
 
