@@ -73,6 +73,7 @@ _THINKING = word_keys("think thinking reasoning")
 _OR, _AND, _NOT = word_key("or"), word_key("and"), word_key("not")
 _RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
 _BEFORE_BOX = tuple(b"\\(${}*")  # signs that may stand between such a word and a box: "not $\\boxed{96}$"
+_BEHIND_BOX = tuple(b"\\)$]}*.!")  # signs that may stand between a box and the end of its line
 _GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
 r"""Words and commands that may stand between two boxes of one list: `\boxed{3} \text{ and } \boxed{5}`."""
 _GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # signs that may stand there
@@ -283,8 +284,8 @@ def is_escaped(data: Bytes, start: int, position: int) -> bool:
 def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
 
-    A box behind "not" does not count. command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right: a
-    right brace raises `level` by 1, and a left one lowers it by 1. A left brace that lowers it below `lowest`, the
+    A box that `is_rejected` does not count. command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right:
+    a right brace raises `level` by 1, and a left one lowers it by 1. A left brace that lowers it below `lowest`, the
     lowest level so far, has no partner; any other left brace has one.
     """
     level = lowest = 0
@@ -301,19 +302,34 @@ def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, 
                     inside = position + 1
                     while is_space(data[inside]):
                         inside += 1
-                    if data[inside] != _RIGHT_BRACE and not is_rejected(data, start, box):
-                        return box, position + 1, closing_brace(data, position, end)
+                    closing = closing_brace(data, position, end)
+                    if data[inside] != _RIGHT_BRACE and not is_rejected(data, start, box, closing + 1, end):
+                        return box, position + 1, closing
             lowest = min(lowest, level)
         position = brace_before(data, first, position)
     return -1, -1, -1
 
 
-def is_rejected(data: Bytes, start: int, box: int) -> bool:
-    r"""True if "not", "rather than" or "instead of" stands before the box at `box`, or before its variable."""
+def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bool:
+    r"""True for the second box of `\boxed{2}, not \boxed{3}`: it ends its line, and "not" stands before it.
+
+    So may "rather than" or "instead of", also before the box's variable: `not $x = \boxed{3}$`. data[box:box_end] is
+    the box.
+    """
+    for i in range(box_end, end):
+        is_closing = is_space(data[i])
+        for sign in _BEHIND_BOX:
+            is_closing |= data[i] == sign
+        if data[i] == _NEWLINE:
+            break
+        if not is_closing:
+            return False
     key, i = word_before(data, start, box)
     equals = before_spaces(data, start, box)
-    if equals >= start and data[equals] == _EQUALS:
+    if equals > start and data[equals] == _EQUALS:
         variable = before_spaces(data, start, equals)
+        if variable < start or not is_ascii_letter(data[variable] + 0):
+            return False
         key, i = word_before(data, start, variable)
     if key == _THAN or key == _OF:
         first, _ = word_before(data, start, i)
@@ -322,8 +338,11 @@ def is_rejected(data: Bytes, start: int, box: int) -> bool:
 
 
 def word_before(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(key of the word that ends data[start:end], apart from signs of formulas and bold type, where it begins)."""
-    while end > start:
+    """(key of the word that ends a line, apart from signs of formulas and bold type; where it begins).
+
+    The line is data[start:end], or the last one of it.
+    """
+    while end > start and data[end - 1] != _NEWLINE:
         is_sign = is_space(data[end - 1])
         for sign in _BEFORE_BOX:
             is_sign |= data[end - 1] == sign
@@ -482,7 +501,7 @@ def open_box(data: Bytes, start: int, end: int) -> tuple[int, int, int]:
     box = low = -1
     i = find_byte(data, _BACKSLASH, start, end)
     while i < end:
-        if matches(data, i, end, BOX) and not is_rejected(data, start, i):
+        if matches(data, i, end, BOX) and not is_rejected(data, start, i, end, end):
             box, low = i, i + len(BOX)
         i = find_byte(data, _BACKSLASH, i + 1, end)
     if box < 0:

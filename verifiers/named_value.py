@@ -29,6 +29,8 @@ _NOT = word_key("not")
 _RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
 _OPENS_VALUE = tuple(b"$\\(-*")
 """Signs that a value may begin with, apart from digits: "18, not **19**"."""
+_GOING_ON = tuple(b",;:+")
+"""Signs with which a sentence goes on behind a value that it denies: "18 (not 19) + 5 = 23"."""
 _JOINING = word_keys("or and")
 """Words with which a further line of a value begins: the second line of `x = 2` and `or x = -3`."""
 _BEGIN, _END = word_key("begin"), word_key("end")
@@ -73,16 +75,16 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def before_other(data: Bytes, start: int, end: int) -> int:
-    """Where the value data[start:end] ends, before one that it is told from: as in "(B), not (C)", "B (not 3)"."""
+    """Where the value data[start:end] ends, before a last one that it is told from: "(B), not (C)", "B (not 3)"."""
     i, last, begin = start, 0, start  # last, begin: the key of the last word, and where it begins
     while i < end:
         key, after = read_word(data, i, end, True)
         if key == _NOT and before_spaces(data, start, i) > start:
             begin = before_spaces(data, start, i)
-            if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and opens_value(data, after, end):
+            if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and is_last_value(data, after, end):
                 return begin
         is_pair = (key == _THAN and last == _RATHER) or (key == _OF and last == _INSTEAD)
-        if is_pair and begin > start and opens_value(data, after, end):
+        if is_pair and begin > start and is_last_value(data, after, end):
             return begin
         if key:
             last, begin = key, i
@@ -90,9 +92,14 @@ def before_other(data: Bytes, start: int, end: int) -> int:
     return end
 
 
-def opens_value(data: Bytes, i: int, end: int) -> bool:
-    """True if a number, a formula or the letter of a choice stands at i, behind spaces."""
+def is_last_value(data: Bytes, i: int, end: int) -> bool:
+    """True if a number, a formula or the letter of a choice stands at i, behind spaces, and only its unit behind it."""
     i = behind_spaces(data, i, end)
+    for k in range(i + 1, end):
+        is_clause = is_one_of(data[k] + 0, _GOING_ON)
+        is_sentence = data[k] == ch.NEWLINE or (data[k - 1] == ch.POINT and is_space(data[k]))
+        if is_clause or is_sentence:
+            return False
     if i >= end:
         return False
     _, after = read_word(data, i, end, True)

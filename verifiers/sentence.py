@@ -171,23 +171,11 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
         if low >= 0 and high >= 0:  # "18 is the answer"
             return trimmed(data, low, high)
         if low >= 0:  # "The answer is 18"
-            return bold_or_whole(data, *value_at(data, low, end))
+            return value_at(data, low, end)
         if without_value < 0:
             without_value = high  # "The answer is found by adding"; -1 if the line names nothing
         _, line_end = strip(data, start, line)
     return value_at(data, without_value, end) if without_value >= 0 else (-1, -1)
-
-
-def bold_or_whole(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the one bold value of a named sentence with several numbers, or of the whole of it.
-
-    "Answer: It will take **6 days** to finish the 300-page book." What begins with its value is no such sentence.
-    """
-    is_sentence = start < end and is_ascii_letter(data[start] + 0) and count_values(data, start, end) > 1
-    if not is_sentence or says_one_of(data, start, end, DOUBTS):
-        return start, end
-    low, high = bold_answer(data, start, end)
-    return (low, high) if low >= 0 else (start, end)
 
 
 def may_name(data: Bytes, start: int, end: int) -> bool:

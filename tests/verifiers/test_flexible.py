@@ -291,6 +291,18 @@ TOLD_APART = [
     ("math500", r"So the range is \left[ 2, 5 \right].", "5", False),
     ("math500", r"So 5 of \left( 3, 4 \right) are 5.", "5", True),
     ("math500", "There are 5 left.", "5", True),
+    ("gsm8k", "The probability of a wrong answer is 0.25.", "0.25", True),
+    ("gsm8k", "The penalty for a wrong answer is 18.", "18", True),
+    ("gsm8k", "So each wrong answer costs him 18 points.", "18", True),
+    ("math500", "The only impossible value is $3$.", "3", True),
+    ("math500", "So the wrong answer is $3$.", "3", False),
+    ("math500", "Part b - 5", "b-5", False),
+    (
+        "math500",
+        r"The range is \left( -\infty, 5 \right) \cup \left( 7, \infty \right).",
+        r"(-\infty,5)",
+        False,
+    ),
 ]
 
 

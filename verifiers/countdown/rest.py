@@ -12,7 +12,9 @@ import unicodedata
 from verifiers import characters as ch
 from verifiers.countdown.expression import DIVIDE, PLUS, token_at
 
-_ZERO_WIDTH = "".join(map(chr, ch.ZERO_WIDTH))
+_ZERO_WIDTH = (
+    "".join(map(chr, ch.ZERO_WIDTH)) + "\ufe0f"
+)  # the last one makes a picture of the sign before it
 _MARKS = "$`\"'_|“”‘’& \t" + _ZERO_WIDTH
 _TEX_MARKS = ("\\(", "\\)", "\\[", "\\]")
 _TEX_BLANKS = ("\\\\", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\quad", "\\qquad", "~")
@@ -39,7 +41,7 @@ _PARTS = frozenset("divided multiplied half third quarter root square power".spl
 
 def goes_on_before(text: str) -> bool:
     """True if the text of a line before an expression may calculate with it."""
-    text = _plain(text.removesuffix("\\left")).lstrip(" \t>")
+    text = _plain(text.removesuffix("\\left")).lstrip(" \t>#")
     head = text.rstrip(_MARKS)
     gap = text[len(head) :]
     if head.endswith(_BOLD):
@@ -86,12 +88,18 @@ def goes_on_behind(text: str) -> bool:
     if sign in _SEPARATORS:
         rest = tail.lstrip(_SEPARATORS)
         ends = rest[:1] in _MARKS + ")<" or rest.startswith(_BOLD)
-        return is_apart or not ends or rest.lstrip(_MARKS + "*").startswith("=")  # 3*5+7! = 22
+        following = rest.lstrip(_MARKS + "*")
+        if (is_apart and following) or not ends or following.startswith("="):  # 3*5+7! = 22
+            return True
+        return following[:1].isdecimal() if sign == ":" else sign == "!" and following[:1].islower()
     rest = tail[1:].lstrip(_MARKS + "*")
     if sign == "=":
         return not (rest in ("", "?") or rest[0].isalpha())
     if is_apart and (sign == "(" or (sign in _DASHES and behind.isspace())):
-        return not _is_word(_word_at_start(rest))
+        return not (_is_word(_word_at_start(rest)) or (sign == "(" and _is_known(rest[:1])))
+    inner = _word_at_start(tail.partition("{")[2].lstrip()) if tail.startswith("\\text") else ""
+    if inner and not _is_word(inner):
+        return True  # \text{times} 2
     return not (_is_known(sign) or _is_word(_word_at_start(tail), is_apart))
 
 
@@ -122,8 +130,12 @@ def _plain(text: str) -> str:
 
 
 def _is_known(sign: str) -> bool:
-    """True for punctuation of Chinese, and for pictures such as a check mark."""
-    return sign in _WIDE_SEPARATORS or unicodedata.category(sign) == "So"
+    """True for punctuation of Chinese, and for pictures such as a check mark; not for a heavy multiplication sign."""
+    if sign == "" or sign in _WIDE_SEPARATORS:
+        return sign != ""
+    name = unicodedata.name(sign, "")
+    is_operation = any(word in name for word in ("MULTIPLICATION", "DIVISION", "PLUS", "MINUS"))
+    return unicodedata.category(sign) == "So" and not is_operation
 
 
 def _is_operation(sign: str) -> bool:

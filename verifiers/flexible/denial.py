@@ -24,6 +24,7 @@ _BEING = frozenset("s is was be seems looks".split())
 _WRONG = frozenset("wrong incorrect false impossible untrue".split())
 _ANSWERS = frozenset("answer result value".split())
 """Words that name a wrong value behind one of `_WRONG`: "It is wrong to say 96.", "The wrong answer is 96."."""
+_ARTICLES = frozenset("the a an".split())
 _RIGHT = frozenset("right correct true possible accurate the our my what".split())
 """Words that deny a value behind "not": "That is not right", "not the total", "not what we want"."""
 _ADVERBS = frozenset(
@@ -56,9 +57,17 @@ def is_behind_denied_verb(before: str) -> bool:
                 denied = True
         elif word == "only" and last == "not":
             denied = False
-        elif (word in _WRONG and last in _BEING and not apart) or (word in _ANSWERS and last in _WRONG):
+        elif word in _WRONG and last in _BEING and not apart:  # "It is wrong to say 96."
+            denied = True
+        elif word in _ANSWERS and last in _WRONG and is_subject(words, place - 2):
             denied = True
     return denied
+
+
+def is_subject(words: Sequence[str], place: int) -> bool:
+    """True if an article at `place` begins a clause: "The wrong answer", not "the penalty for a wrong answer"."""
+    is_begin = not words[place - 1].isalpha() or words[place - 1] in _CLAUSES
+    return words[place] in _ARTICLES and is_begin
 
 
 def is_behind_that(words: Sequence[str], place: int) -> bool:

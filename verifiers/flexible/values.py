@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from verifiers.amounts import CODES, MONEY_MAGNITUDES, SIGNS
 from verifiers.flexible.denial import words_of
-from verifiers.flexible.words import AMOUNTS, DEGREES, FUNCTIONS
+from verifiers.flexible.words import AMOUNTS, BEING, DEGREES, FUNCTIONS
 
 LEAD_LIMIT = 40  # the most characters between two values of a list, or read before a value
 BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
@@ -148,7 +148,8 @@ def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
     opening = text.rfind("\\left", max(start - _EXPRESSION_LIMIT, 0), start)
     if opening >= 0 and "\\right" not in text[opening:start]:  # \left( 3, \frac{\pi}{2} \right)
         closing = text.find("\\right", end, end + _EXPRESSION_LIMIT) + len("\\right")
-        if closing > end:
+        is_union = text[closing + 1 :].lstrip().startswith("\\cup")  # only a part of the value
+        if closing > end and not is_union:
             return opening, closing + (2 if text[closing : closing + 1] == "\\" else 1)
     before, behind = text[start - 1 : start], text[end : end + 1]
     is_glued = behind in _GLUE and (behind not in ".,:" or not text[end + 1 : end + 2].isspace())
@@ -192,8 +193,9 @@ def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
         if not is_term(term):
             break
         high, is_last = high + 3 + len(term), term != token
-    before = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")[2]
-    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(before) and before.isalpha():
+    lead, _, before = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")
+    is_value = lead == "" or lead.lower().rpartition(" ")[2] in BEING  # not "Part b - 5"
+    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(before) and before.isalpha() and is_value:
         low -= 3 + len(before)
     return (low, high) if has_letter(text[low:high]) else (start, end)
 
