@@ -90,14 +90,15 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
     others = [item for item in items[1:] if item.low < end]
     left, equals, _ = text[:begin].partition("=")
     is_calculation = equals and any(map(str.isdecimal, left))  # $2 * 9 = 18$, not $x = 18$
-    says = words_of(text[begin : others[0].low if others else end])
+    says = list(words_of(text[begin : others[0].low if others else end]))
     is_statement = not BEING.isdisjoint(says) or any(item.rank == 2 for item in others)
     moves_on = not MOVING_ON.isdisjoint(words_of(text[begin:]))
     if is_calculation or is_statement or moves_on or is_denied("", text[begin:]):
         return last_value(text, is_gsm8k)
     if is_left_open(text, end, items) and "=" not in text:
         return None
-    if another_follows(text, end, items) or any(item.rank for item in others):
+    is_share = says[:1] == ["of"] or says[:2] == ["out", "of"]  # "18 out of 24" may be a fraction
+    if another_follows(text, end, items) or any(item.rank for item in others) or (others and is_share):
         value = last_value(text, is_gsm8k)
         return value if value and ("=" in text or value.rank == 2) else None
     if not any(map(str.isalnum, text[end:])):

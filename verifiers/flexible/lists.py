@@ -5,6 +5,8 @@ from verifiers.flexible.sentences import Item
 from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, is_formula, name_start, variable_of
 from verifiers.flexible.words import BEING, CONCLUDING
 
+_LISTING = ("are",)
+"""Only behind it, numbers outside of formulas are one list: "The roots are -2 and 5."."""
 _BULLETS = ("- ", "* ")
 
 
@@ -25,6 +27,8 @@ def last_list(text: str, items: list[Item]) -> Item | None:
     low = name_start(text, *items[first][:2])
     lead = list(words_of(text[max(low - LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
     leads = BEING if len(variables) > 1 or "" in variables else BEING | CONCLUDING
+    if not all(is_formula(text, *item[:2]) for item in items[first:]) and "" in variables:
+        leads = _LISTING
     if not lead or lead[-1] not in leads:
         return None
     bullet = items[first].low - 2
@@ -35,8 +39,8 @@ def last_list(text: str, items: list[Item]) -> Item | None:
 def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
     """True if two neighbours are values of one list: `$2$ and $3$`, `x = 2 or x = 3`, or lines with bullets.
 
-    Numbers outside of formulas are one list only if they are values of one variable. So is what "or" joins, or a new
-    line with a bullet. "and" stands before the last value only.
+    What "or" joins is one list only if it is the values of one variable. So is a new line with a bullet. "and" stands
+    before the last value only.
     """
     between = text[before.high : item.low]
     if len(between) > LEAD_LIMIT or not (is_single(text, before) and is_single(text, item)):
@@ -44,9 +48,7 @@ def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
     words = between.replace(",", " ").replace("=", " = ").split()
     variable = variable_of(text, *item[:2])
     has_one_variable = variable != "" and variable_of(text, *before[:2]) == variable
-    if not is_formula(text, item.low, item.high):
-        if not has_one_variable:
-            return False
+    if not is_formula(text, item.low, item.high) and has_one_variable:
         words = words[:-2]  # without the variable and its equals sign
     if words == []:
         return "," in between

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
 from verifiers.amounts import NAMES
@@ -12,6 +13,7 @@ from verifiers.flexible.words import (
     ASIDE,
     BEING,
     BOUNDARIES,
+    COMPARING,
     CONDITIONS,
     DENYING,
     EXPLAINING,
@@ -78,8 +80,14 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
     joins = before is not None and (word in JOINING or (word == "and" and not before.is_value))
     if joins:
         items[-1] = before._replace(is_value=False)
-    is_aside = before is not None and word not in BEING and in_phrase(text, before.high, low, high)
+    is_aside = before is not None and (
+        is_compared(text, before.high, low, high)
+        if word in BEING
+        else in_phrase(text, before.high, low, high)
+    )
     rank = 0 if is_aside or (is_reason and is_condition(text, low, high)) else rank_behind(word)
+    if before is not None and list(words_of(text[before.high : low]))[-2:] == ["total", "of"]:
+        rank = 2  # "The hat is $12 and the coat is $18, for a total of $30."
     items.append(Item(low, high, rank, not (joins or word in DENYING)))
 
 
@@ -110,6 +118,12 @@ def is_condition(text: str, low: int, high: int) -> bool:
     return any(sign in formula for sign in BOUNDS) or variable_of(text, low, high) != ""
 
 
+def is_compared(text: str, begin: int, low: int, high: int) -> bool:
+    """True for the 15 of "$45, which is $15 less than the original price". begin: where the value before it ends."""
+    clause = takewhile(lambda word: word not in (".", ",", ";"), words_of(text[high : high + LEAD_LIMIT]))
+    return "which" in words_of(text[begin:low]) and not COMPARING.isdisjoint(clause)
+
+
 def in_phrase(text: str, begin: int, low: int, high: int) -> bool:
     """True if the item text[low:high] says what the value before it is for: "$460 for working 45 hours".
 
@@ -118,19 +132,17 @@ def in_phrase(text: str, begin: int, low: int, high: int) -> bool:
     words = list(words_of(text[max(begin, low - LEAD_LIMIT) : low]))
     left, equals, _ = text[low:high].partition("=")
     is_calculation = equals and any(map(str.isdecimal, left))
-    if (
-        is_calculation
-        or words[-1:] in (["of"], ["by"])
-        or ("from" not in words and not RESULTING.isdisjoint(words))
-    ):
-        return False  # "for a total of 18", "divide 64 by 8", "is left with 18"
+    results = not RESULTING.isdisjoint(words) and {"from", "after"}.isdisjoint(words)
+    if is_calculation or words[-1:] == ["by"] or results:
+        return False  # "for a total of 18", "divide 64 by 8", "is left with 18"; but "30 left after buying 4"
     boundary = max((place for place, word in enumerate(words) if word in BOUNDARIES), default=-1)
     phrase = words[boundary + 1 :]
     if boundary >= 0:
         phrase = phrase[:1]  # "12 candies, with 2 left over", but not "$30, so he paid for 6 tickets"
     words_behind = words_of(text[low : high + _UNIT_LIMIT])
     is_money = not is_formula(text, low, high) and not NAMES.keys().isdisjoint(words_behind)
-    return not PREPOSITIONS.isdisjoint(phrase) and not (is_money and "for" in phrase)
+    is_part = words[:1] == ["of"] or words[:2] == ["out", "of"]  # "15 of the 40 boys"
+    return is_part or (not PREPOSITIONS.isdisjoint(phrase) and not (is_money and "for" in phrase))
 
 
 def rank_behind(word: str) -> int:

@@ -2,7 +2,7 @@
 
 from verifiers.amounts import MAGNITUDES, NAMES
 
-BEING = frozenset("= is are was were be equals".split())
+BEING = frozenset("= is are was were be equals became becomes".split())
 """Behind them the value stands: the 96 of "3 ladders cost 32 each, which is 96"."""
 BOUNDING = frozenset("than least most almost nearly".split())
 """Behind them a number is a bound, and no value: "more than 18", "at least 18"."""
@@ -24,6 +24,8 @@ ROUNDING = frozenset("about approximately around roughly exactly".split())
 """They may stand before a value that an answer begins with."""
 EXPLAINING = frozenset("because since which".split())
 """They begin a clause about the value before them: "25 dollars because each of the 5 boys paid 5"."""
+COMPARING = frozenset("than as".split())
+"""They compare the value before them with another one: "3 years older than Sam"."""
 CONDITIONS = frozenset("where as".split())
 """Behind a comma or a bracket, they begin a condition: "$k = 4$, where $k > 0$"."""
 CONCLUDING = frozenset("so thus therefore hence".split())
@@ -32,7 +34,7 @@ MOVING_ON = CONCLUDING | frozenset(
     "but however wait actually no sorry oops correction corrected mistake".split()
 )
 """They conclude or correct, so that the value may stand behind them: "9 eggs, so she makes 18 dollars"."""
-PREPOSITIONS = frozenset("for with by from at to if such satisfy satisfies satisfying".split())
+PREPOSITIONS = frozenset("for with by from at on after to if such satisfy satisfies satisfying".split())
 """Between a value and a number, they say what the value is for: "$460 for working 45 hours"."""
 BOUNDARIES = CONCLUDING | frozenset(", ; : ( ) . and then which but or = find get obtain".split())
 """Behind them, such a phrase has ended: "multiply 4 by 2 to get 8"."""
