@@ -93,7 +93,7 @@ def measure_perplexity(
     block_length: int = 0,
     max_completion_length: int = 0,
     seed: int = 0,
-    advance: Callable[[float], None] = lambda texts: None,
+    advance: Callable[[float], None] = lambda done: None,
 ) -> Perplexity:
     """The ELBO of every text, with `num_masks` masked copies of each, and its standard error.
 
@@ -103,7 +103,7 @@ def measure_perplexity(
     those before it are clean and those after it masked, as a decoder in blocks sees them. 0 = the blocks of attention,
     or the whole text if all tokens see each other. max_completion_length: places of the canvas that a completion stands
     on; those after the completion are masked. 0 = as many places as its tokens; this also holds for a longer
-    completion and for a text without a prompt. advance: is called with 1 for each finished text.
+    completion and for a text without a prompt. advance: is called with the number of finished texts after each.
     """
     total, variance, tokens = 0.0, 0.0, 0
     for number, (prompt, wanted) in enumerate(texts):
@@ -114,7 +114,7 @@ def measure_perplexity(
         }
         elbo, variance_of_elbo = elbo_of(policy, prompt, wanted, num_masks, key, **options)
         total, variance, tokens = total + elbo, variance + variance_of_elbo, tokens + len(wanted)
-        advance(1)
+        advance(number + 1)
     return Perplexity(total / tokens, math.sqrt(variance) / tokens, tokens, len(texts))
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForMaskedLM
 
 import envs
 from spg_trainer import cli, load_model
-from spg_trainer.export import without_folders
+from spg_trainer.export import how_trained, without_folders
 from spg_trainer.models import open_policy, save_model, tiny_tokenizer
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.runs.files import write_folder
@@ -378,6 +378,29 @@ def test_the_card_is_tagged_with_the_family_of_the_model(tmp_path, capsys):
     assert cli.main(["push", str(run), *PUSH, "--dry-run"]) == 0
     tags = ModelCard.load(run / "card" / "README.md").data.tags
     assert "dream" in tags and "llada" not in tags
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "trained by reinforcement learning with `spg` on `sudoku`"),
+        (
+            {"source": "pairs", "pairs": "/home/ada/pairs.jsonl"},
+            "trained with `spg` on pairs of `pairs.jsonl`",
+        ),
+        ({"source": "demonstrations", "data": "a.jsonl"}, "trained with `spg` on the texts of `a.jsonl`"),
+        (
+            {"source": "demonstrations"},
+            "trained with `spg` on demonstrations of `sudoku` (right=1; `right` is its own solution)",
+        ),
+        (
+            {"source": "demonstrations", "mix": {"right": 0.3, "short": 0.7}},
+            "trained with `spg` on demonstrations of `sudoku` (right=0.3 short=0.7; `right` is its own solution)",
+        ),
+    ],
+)
+def test_the_card_says_from_what_a_model_has_learned(settings, said):
+    assert how_trained(Config(**settings)) == said
 
 
 @pytest.mark.parametrize("private", [True, False])

@@ -1,6 +1,7 @@
 """--per-device-batch-size auto: as many masked copies at once as memory holds by estimate."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate import auto_batch
 from spg_trainer.estimate.memory import Memory
+from spg_trainer.models import new_policy
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
@@ -66,6 +68,21 @@ def test_a_number_stays() -> None:
 def test_another_word_is_refused() -> None:
     with pytest.raises(ConfigError, match="expected a whole number or auto"):
         overlay(Config(), {"batch": {"per_device_batch_size": "all"}}, "settings.yaml")
+
+
+def test_a_run_of_divided_weights_counts_a_part_of_them_for_each_process(monkeypatch) -> None:
+    policy, counted = new_policy(hidden_size=16, layers=1, heads=2, ffn=24, device="cpu"), []
+
+    def fitting_batch(config, algorithm, memory_of, usable, **more):
+        counted.append(memory_of(2, None).held["weights"])
+        return 2, None
+
+    monkeypatch.setattr(setup, "fitting_batch", fitting_batch)
+    for shard in ("none", "phase"):
+        config = replace(AUTO, model=ModelConfig(shard=shard, device="cpu"))
+        planned = SimpleNamespace(config=config, algorithm=build("spg"), goes_on=False)
+        assert setup.batch_of_device(planned, policy, num_processes=2) == (2, None)
+    assert counted[1] == counted[0] / 2
 
 
 def test_a_gpu_has_what_is_free_and_what_the_process_has_reserved(monkeypatch) -> None:

@@ -29,6 +29,7 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.settings.weights import resolve_model
+from spg_trainer.training import dry_run
 from tests.common.marks import slow_if
 
 GIB = 2**30
@@ -378,6 +379,18 @@ def test_the_measured_peak_of_a_process_is_what_was_estimated(name: str, monkeyp
     importlib.import_module("memory").main()
     row = capsys.readouterr().out.splitlines()[-1].split("|")
     assert float(row[2]) == pytest.approx(float(row[3]), rel=0.1)
+
+
+def test_a_dry_run_counts_threads_of_the_cpu_for_a_run_on_it_alone() -> None:
+    base = Config(batch=BatchConfig(2, 6, per_device_batch_size=6))
+    algorithm = build("spg", {"block_length": 32})
+    for device, threads in (("auto", 0), ("cpu", torch.get_num_threads())):
+        config = replace(base, model=ModelConfig(device=device))
+        expected = step_memory(
+            shape(), config, algorithm, dtype=dry_run.dtype_of(config.model), cpu_threads=threads
+        )
+        found = dry_run.memory_of_process(shape(), config, algorithm, processes=1, usable=1e12)
+        assert found == expected, device
 
 
 def test_moments_of_8_bits_take_a_quarter() -> None:

@@ -21,6 +21,7 @@ from spg_trainer.evaluation.evaluate import (
     majority_vote,
     note_of_fewer_problems,
     pair,
+    summarize,
     tokens_per_pass,
 )
 from spg_trainer.rollout.sampler import RolloutStopped
@@ -180,6 +181,18 @@ def test_the_clustered_interval_covers_as_often_as_it_says():
 )
 def test_the_majority_is_the_most_frequent_answer(answers, right, vote):
     assert majority_vote([{"extracted": a, "correct": a == right} for a in answers]) == vote
+
+
+def test_each_problem_has_a_vote_of_its_own_completions(policy):
+    result = evaluate(policy, Rigged({}, size=2), EVALUATION, num_generations=3)
+    answers = zip("aabbbc", (True, True, False, False, False, True), strict=True)
+    rows = [
+        {**row, "extracted": answer, "correct": right}
+        for row, (answer, right) in zip(result.rows, answers, strict=True)
+    ]
+    assert summarize(rows, {}, result.settings).majority == 0.5, (
+        "a wins for one problem, b loses for the other"
+    )
 
 
 def test_tasks_that_extract_nothing_vote_by_answer_block_or_text():

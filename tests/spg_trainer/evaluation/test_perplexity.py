@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.perplexity import Perplexity, measure_perplexity, read_texts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.tokens import encode_prompts
+from spg_trainer.runs.console import Console
 from tests.common.block_cases import PATTERNS, plain_logits, with_pattern
 from tests.common.rollout_cases import make_policy
 from tests.common.trainer_cases import tiny_folder
@@ -168,6 +170,19 @@ def test_no_perplexity_of_the_interval_is_below_one():
     assert sure.interval == (1.0, pytest.approx(math.exp(0.01 + 1.96 * 0.007)))
     wide = Perplexity(elbo=-3.0, standard_error=0.1, tokens=9, texts=1)
     assert wide.interval == pytest.approx((math.exp(2.804), math.exp(3.196)))
+
+
+def test_the_command_counts_the_texts_that_it_has_measured(tmp_path, monkeypatch):
+    shown = []
+
+    @contextmanager
+    def progress(console, total, what):
+        yield lambda done: shown.append(f"{what} {done}/{total}")
+
+    monkeypatch.setattr(Console, "progress", progress)
+    words = ["--perplexity", write(tmp_path / "texts.jsonl", ROWS), "--num-masks", "8"]
+    assert main(["eval", *words, "--model", str(tiny_folder()), "--device", "cpu"]) == 0
+    assert shown == ["texts 1/3", "texts 2/3", "texts 3/3"]
 
 
 def test_the_command_says_and_writes_it(tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.block_masks import ActiveBlockMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
+from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.likelihood.subset_masks import InformedMasking
 from spg_trainer.rollout.sampler import sample_completions
 from tests.common.likelihood_cases import (
@@ -559,6 +561,21 @@ def test_draws_depend_neither_on_padding_nor_on_other_rows(masking, device):
         narrow.select(torch.tensor([2])), streams_from(lambda row, mask: seeded_stream(0, 2, mask))
     )
     assert torch.equal(last.masked[0], a.select(torch.tensor([2])).masked[0])
+
+
+def test_streams_of_masks_rows_iterations_and_everyone_are_independent_and_that_of_iterations_stays():
+    def drawn(update):
+        keyed = KeyedStreams(3, ("masks", 5), [(7, 0), (7, 1)], update)
+        streams = [keyed.of_everyone(0)] + [
+            stream
+            for row in (0, 1)
+            for stream in (*map(partial(keyed.of_mask, row), range(3)), keyed.of_row(row))
+        ]
+        return [stream.random() for stream in streams], [keyed.of_iterations(row).random() for row in (0, 1)]
+
+    (one, of_iterations), (first, same), (second, again) = map(drawn, [(), (0,), (1,)])
+    assert of_iterations == same == again
+    assert len({*one, *first, *second, *of_iterations}) == 3 * 9 + 2
 
 
 # What is refused.

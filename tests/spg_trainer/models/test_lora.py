@@ -71,6 +71,13 @@ def test_no_product_is_in_float32() -> None:
     assert torch.float32 in {k for kinds in products(adapted(torch.bfloat16, by_peft=True)) for k in kinds}
 
 
+def test_a_working_copy_is_multiplied_in_the_same_products_as_a_cast() -> None:
+    model = adapted(torch.bfloat16)
+    by_cast = products(model)
+    with computing_with_copy(model):
+        assert products(model) == by_cast
+
+
 def test_a_working_copy_of_adapters_changes_nothing_and_ends_with_the_rollout() -> None:
     model, ids = adapted(torch.bfloat16).eval(), some_ids(2, 9)
 

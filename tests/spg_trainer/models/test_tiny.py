@@ -16,7 +16,9 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.cli import main
 from spg_trainer.errors import ModelError
 from spg_trainer.models import Policy, load_model, new_tiny, save_model, tiny_tokenizer
+from spg_trainer.models.tiny import config_of_new
 from spg_trainer.settings import weights
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.weights import Weights, resolve_model
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import Letters, rows, save_tiny, small_config
@@ -146,6 +148,14 @@ def test_a_kind_depends_on_its_seed_and_differs_from_llada(kind):
     assert torch.equal(first.lm_head.weight, again.lm_head.weight)
     assert not torch.equal(first.lm_head.weight, other.lm_head.weight)
     assert type(first) is not type(new_tiny(**SMALL))
+
+
+@pytest.mark.parametrize("kind", ["", *KINDS])
+def test_what_a_dry_run_reads_of_a_new_model_is_the_configuration_that_it_has(kind):
+    sizes = {"num_layers": 1, "num_heads": 2, "intermediate_size": 24}
+    settings = ModelConfig(model=f"new:{kind}" if kind else "new", hidden_size=16, **sizes)
+    model = new_tiny(kind, hidden_size=16, layers=1, heads=2, ffn=24)
+    assert config_of_new(settings).to_diff_dict() == model.config.to_diff_dict()
 
 
 @each_kind

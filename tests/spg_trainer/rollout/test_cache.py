@@ -4,6 +4,7 @@ import gzip
 import json
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ import torch
 
 from spg_trainer import load_model
 from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.columns import Columns
+from spg_trainer.rollout.refill import Row
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import UNMASKING, Pass
 from spg_trainer.settings.decoding import Sampling
@@ -193,6 +196,18 @@ def test_waiting_prompts_take_the_place_of_rows_that_ended():
     assert len(filled) > len(rows_seen) // 4
     everyone = sample_completions(policy, *pad(policy, prompts), DUAL, None)
     assert torch.equal(everyone.completion_ids, together.completion_ids)
+
+
+def test_a_row_that_enters_takes_a_slot_that_no_row_in_flight_has():
+    rows = [Row(number, 0, [(0, 8, 8, False)]) for number in range(4)]
+    rows[0].slot, rows[2].slot = 0, 2
+    Columns.take_slots(SimpleNamespace(store=None), rows, all_move=False)
+    assert [row.slot for row in rows] == [0, 1, 2, 3]
+    rows = rows[1:]  # the first has left
+    Columns.take_slots(SimpleNamespace(store=None), rows, all_move=False)
+    assert [row.slot for row in rows] == [1, 2, 3], "who is not refreshed stays"
+    Columns.take_slots(SimpleNamespace(store=None), rows, all_move=True)
+    assert [row.slot for row in rows] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

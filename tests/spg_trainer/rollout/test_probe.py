@@ -130,6 +130,17 @@ def test_a_fill_is_a_row_that_can_be_trained_on():
     assert elbo(logps, masks).isfinite().all()
 
 
+def test_a_fill_keeps_what_was_recorded_of_the_tokens_that_stay_and_has_nothing_of_its_own():
+    policy = make_policy(torch.float64)
+    out = rollout(policy)
+    filled = fill_states(policy, out, torch.full((len(out),), 2))
+    stays = (out.unmask_step >= 0) & (out.unmask_step < 2)
+    for name in RECORDS:
+        recorded = out.get(name)
+        assert recorded[stays].any() and recorded[~stays].any()
+        assert torch.equal(filled.get(name), recorded.where(stays, 0.0))
+
+
 class Sized(Letters):
     """Pays for the size of a text, so that an untrained model earns various things."""
 

@@ -52,7 +52,10 @@ def test_a_run_killed_before_its_settings_were_written_starts_again(tmp_path):
 
 def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
     (tmp_path / "train.log").write_text("started")
+    (tmp_path / "nohup.out").write_text("started")
     (tmp_path / ".hidden").write_text("")
+    (tmp_path / "environment.json").write_text("{}")
+    choose_folder(Config(output=OutputConfig(output_dir=str(tmp_path))))
     folder = RunFolder(tmp_path)
     folder.create("env: sudoku\n", {})
     folder.release()

@@ -108,7 +108,8 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
     with pytest.raises(ConfigError) as refused:
         resumed(run)
     said = str(refused.value)
-    assert f"{file} has changed" in said and repr(new)[1:-1] in said
+    number = 1 + text[: text.index(old)].count("\n")
+    assert f"{file} has changed" in said and f"line {number} was" in said and repr(new)[1:-1] in said
     assert f"{flag}=run/" in said and "output_dir" in said
     assert len(rows(Path("run/metrics.jsonl"))) == 1
 

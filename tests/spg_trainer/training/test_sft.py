@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -639,6 +640,25 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
         rf"Next: python -m spg_trainer --env count --env-args offset=1 --model {folder}",
     ):
         assert re.search(words, said), (words, said)
+
+
+def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limit(
+    policy, monkeypatch
+) -> None:
+    monkeypatch.setattr(outlook, "GROUPS", 4)
+    for eval_problems, looked_at in ((3, 3), (9, 4), (0, 4)):
+        said: list[str] = []
+        run = SimpleNamespace(
+            config=change(TWO_HABITS, block_length=8, eval_problems=eval_problems),
+            splits={"test": Count("train")},
+            policy=policy,
+            source=SimpleNamespace(mix=TWO_HABITS.mix),
+            console=SimpleNamespace(say=said.append, warn=said.append),
+            rows_per_forward=None,
+            accelerator=None,
+        )
+        outlook.look_at_groups(run)
+        assert f"of {8 * looked_at}; 0 of {looked_at} groups are mixed" in said[0]
 
 
 def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> None:

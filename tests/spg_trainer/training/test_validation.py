@@ -94,6 +94,12 @@ def test_below_the_start_is_more_lost_problems_than_chance_explains():
     assert not solved_validation.warning({10: solved(8), 20: solved(0)}), "its start is not known"
 
 
+def test_a_summary_has_the_start_where_it_was_validated_whatever_steps_follow():
+    curve = {10: solved(6), 20: solved(5)}
+    assert solved_validation.summary({0: solved(3), **curve}, 10)["start"] == 0.375
+    assert solved_validation.summary({1: solved(3), **curve}, 10)["start"] is None
+
+
 # Runs.
 
 

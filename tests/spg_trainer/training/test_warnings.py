@@ -144,7 +144,11 @@ def test_a_few_wrong_groups_of_one_text_do_not_hide_that_the_problems_are_solved
             "bgpo",
             {},
             {"correct": 0.0, "format": 0.0, "paper": 1.0},
-            ["mean_std", "for paper", "advantage=mean", "paper=0"],
+            [
+                "mean_std",
+                "for paper",
+                "--algorithm-args advantage=mean or --reward-weights correct=1 paper=0",
+            ],
         ),
         (
             "spg",
