@@ -48,7 +48,8 @@ class StableDRL(SPG):
         difference = elbo(logps.detach(), masks) - elbo(batch.old_logps, masks)
         # A ratio covers all turns of an episode: (E,), one for each.
         log_ratio = batch.total(difference) / batch.total(batch.length.to(logps))
-        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), batch.first(batch.group))
+        group_of_episode = batch.first(batch.group)  # all turns of an episode are in the same group
+        weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), group_of_episode)
         weight, log_ratio = batch.spread(weight), batch.spread(log_ratio)
         result = super().loss(
             logps, masks, batch.with_columns(advantages=batch.advantages.to(logps) * weight)

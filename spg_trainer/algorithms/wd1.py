@@ -63,7 +63,7 @@ class WD1(Algorithm):
         weights = batch.advantages.to(logps)
         divisor = batch.totals["completions"]
         if self.normalizer == "groups":
-            divisor /= batch.group_size
+            divisor = divisor / batch.group_size
         terms = -weights * elbo(logps, masks) / divisor
         return Loss(terms.sum(), self.metrics(terms, weights, logps))
 

@@ -29,7 +29,7 @@ class Pattern:
     - `blocks`: all of it
     - `causal`: only the tokens up to itself. A block's first token is then predicted from the token before it, and
       written alone before the others
-    - `whole`: all of it, and the prompt is one block, however long; the completion's blocks begin behind it
+    - `whole`: all of it, and the prompt is one block, however long; only with the origin `completion`
     """
 
     @property

@@ -29,8 +29,8 @@ class Shape(NamedTuple):
     vocabulary: int
     body: int
     """Weights of the layers and the last norm."""
-    ends: int
-    """Weights of the embedding and the head."""
+    embedding_and_head: int
+    """Weights of the embedding and the head; one matrix if they are tied."""
     active: int
     """Weights of the layers that one token uses: all but those of experts that it does not take."""
     linear: int
@@ -44,7 +44,7 @@ class Shape(NamedTuple):
     @property
     def whole(self) -> int:
         """The number of all weights, without adapters."""
-        return self.body + self.ends
+        return self.body + self.embedding_and_head
 
 
 def shape_of(config: Any) -> Shape:
@@ -60,8 +60,8 @@ def shape_of(config: Any) -> Shape:
     else:
         ffn, idle = config.intermediate_size, 0
     head = getattr(config, "head_dim", None) or width // config.num_attention_heads
-    ends = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
-    body = sum(sizes) - ends
+    embedding_and_head = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
+    body = sum(sizes) - embedding_and_head
     return Shape(
         layers=config.num_hidden_layers,
         width=width,
@@ -70,7 +70,7 @@ def shape_of(config: Any) -> Shape:
         keys=head * config.num_key_value_heads,
         vocabulary=config.vocab_size,
         body=body,
-        ends=ends,
+        embedding_and_head=embedding_and_head,
         active=body - idle,
         linear=sum(linear),
         largest_linear=max(linear),
@@ -140,7 +140,7 @@ def pattern_of(config: Any) -> Pattern:
 
 
 def find_config(settings: ModelConfig, env: str) -> Any:
-    """The configuration of the model that the settings name, without a network; None if it is not known.
+    """The configuration of the model that the settings name, from local files only; None if it is not known.
 
     Raises ModelError if neither the configuration nor a flag says which tokens attend to which; opening the model would
     raise it, too.
@@ -173,7 +173,7 @@ def _settled(config: Any, weights: Weights, settings: ModelConfig) -> Any:
 
 
 def open_config(weights: Weights, settings: ModelConfig) -> Any:
-    """As `find_config`, for a model whose files transformers reads; the result has all that a tokenizer needs."""
+    """As `find_config`, for a model whose files transformers reads. The result is enough to open its tokenizer."""
     from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -185,7 +185,7 @@ def open_config(weights: Weights, settings: ModelConfig) -> Any:
         config = AutoConfig.from_pretrained(
             place, revision=settings.revision or "main", local_files_only=True, trust_remote_code=False
         )
-    except ModelError:
+    except ModelError:  # a ValueError too, but one that the user must see
         raise
     except (OSError, ValueError):  # it is not downloaded, or of a kind that transformers does not know
         known = known_settings(base)

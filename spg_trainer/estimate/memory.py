@@ -33,7 +33,7 @@ class Memory:
     optimizer_step: float
     """Bytes that are added to `held` while the optimizer steps."""
     copies: int
-    """Masked copies of an update that go through the model at once, as --per-device-batch-size has them."""
+    """Masked copies of an update that go through the model at once: --per-device-batch-size."""
     rows: int
     """Completions of a rollout that go through the model at once."""
 
@@ -73,7 +73,7 @@ def step_memory(
     update = _update_memory(sizes, config) | _gathered(sizes, shard)
     return Memory(
         held=_held(sizes, config, algorithm, weight_parts, trained_parts, shard),
-        update=update | _gradients_of_a_layer(sizes, shard, update),
+        update=update | _gradients_not_yet_summed(sizes, shard, update),
         rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, in_rollout=True),
         optimizer_step=_optimizer_memory(sizes, trained_parts, on_cpu=cpu_threads > 0),
         copies=config.batch.per_device_batch_size,
@@ -84,10 +84,9 @@ def step_memory(
 def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
     """Bytes of weights that a process has for a while in addition to those that it keeps, in the type of a pass.
 
-    With `phase` and `layer` they are gathered from all processes. With `phase` they are all weights. With `layer` they
-    are two layers, and at the end of a pass the head in place of these. If the head is the embedding too, it is there
-    from the beginning of a pass, beside the layers. Without sharding they are a copy of the weights, if these are kept
-    in a wider type.
+    Without sharding, this is a copy of the weights if they are kept in a wider type. With `phase`, all weights are
+    gathered from all processes. With `layer`, two layers are gathered, and at the end of a pass the head in place of
+    the layers. If the head is the embedding too, it is there from the beginning of a pass, beside the layers.
     """
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
@@ -104,11 +103,13 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
     return {}
 
 
-def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str, float]) -> dict[str, float]:
+def _gradients_not_yet_summed(
+    sizes: StepSizes, shard: str, update_memory: dict[str, float]
+) -> dict[str, float]:
     """With `layer`: bytes of the gradients that a backward pass has not summed over the processes yet.
 
-    update_memory: what an update also holds while the pass is in the layers. When the head's gradient is computed, some
-    of this is no longer held. So the head's gradient counts only by how much that moment exceeds `update_memory`.
+    update_memory: what an update also holds while the pass is in the layers. When the head's gradient is computed, an
+    update holds less than that. So the head's gradient counts only by how much that moment exceeds `update_memory`.
     """
     if shard != "layer" or sizes.adapters:
         return {}
@@ -116,17 +117,17 @@ def _gradients_of_a_layer(sizes: StepSizes, shard: str, update_memory: dict[str,
     summed_copy_of_head_gradient = sizes.trained_bytes * sizes.head
     # A layer's gradients as the pass has computed them, and their float32 copy, in which they are summed.
     in_layers = (sizes.pass_bytes + sizes.trained_bytes) * sizes.shape.body / sizes.shape.layers
-    all_besides = sum(update_memory.values())
-    head_alone = head_weights + head_gradient + summed_copy_of_head_gradient
+    besides = sum(update_memory.values())
+    head_while_summed = head_weights + head_gradient + summed_copy_of_head_gradient
     if sizes.has_own_head:
         # First the head's gradient stands beside the logits; no layer is gathered then.
-        beside_logits = head_weights + head_gradient - update_memory["gathered weights"]
+        excess_beside_logits = head_weights + head_gradient - update_memory["gathered weights"]
         # Then the logits are gone, and the head's gradient is summed beside the activations.
-        beside_activations = head_alone - (all_besides - update_memory["activations"])
-        return {"gradients on their way": max(in_layers, beside_logits, beside_activations)}
+        excess_beside_activations = head_while_summed - (besides - update_memory["activations"])
+        return {"gradients on their way": max(in_layers, excess_beside_logits, excess_beside_activations)}
     # If the head is the embedding too, its gradient stays beside the gradients of the layers, and is summed last, when
     # nothing else is left.
-    return {"gradients on their way": max(head_gradient + in_layers, head_alone - all_besides)}
+    return {"gradients on their way": max(head_gradient + in_layers, head_while_summed - besides)}
 
 
 def _held(
@@ -181,6 +182,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     """Bytes of a pass forward and backward: `activations`, which autograd keeps, and `logits`, the rest.
 
     `logits` is the larger of two moments: the logits of a chunk with the head's gradient, and the embedding's gradient.
+    With --load-4bit there is also `a layer made whole`, as in `_unpacked_layer`.
     """
     shape, lora_r = sizes.shape, config.model.lora_r
     # What autograd keeps of one layer, in bytes for each column:
@@ -193,12 +195,14 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
         # last layer; and for each of the seven, the r values between the two matrices of the adapter.
         layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
     else:
-        # The inputs of weights: of two norms, of the linear layers after these, and of the last linear layer.
+        # The inputs of weights, in a pass's type: of two norms (by now normalised, so not those above), of the linear
+        # layers after these, and of the last linear layer.
         layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
     if sizes.text_columns and sizes.copies_of_text > 1:
-        # The keys and values that each copy sees, and the outputs of texts and copies put together.
-        seen = 2 * sizes.seen_columns / sizes.columns_of_copy
-        layer += sizes.pass_bytes * shape.queries * (seen + 1)
+        # The keys and values that each copy sees, shared out over the columns that it computes, and the outputs of
+        # texts and copies put together.
+        keys_and_values = 2 * sizes.seen_columns / sizes.columns_of_copy
+        layer += sizes.pass_bytes * shape.queries * (keys_and_values + 1)
     if config.model.gradient_checkpointing:
         column = sizes.pass_bytes * shape.layers * shape.width  # the inputs of all layers
         column += layer  # one layer whole
@@ -209,7 +213,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     activations = float(sizes.copies_at_once * sizes.columns_of_copy * column)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
-    if trained_head:
+    if trained_head:  # its backward pass needs the probabilities again, so those of several chunks are kept
         rows_of_logits *= chunks_to_keep(trained_head * sizes.pass_bytes, shape.vocabulary, sizes.logit_bytes)
     positions = min(rows_of_logits, sizes.copies_at_once * sizes.completion_length)
     logits = float(positions * shape.vocabulary * sizes.logit_bytes)

@@ -99,7 +99,7 @@ class StepSizes(NamedTuple):
     @property
     def has_own_head(self) -> bool:
         """Whether head and embedding are two tensors, not one and the same."""
-        return self.shape.ends > self.head
+        return self.shape.embedding_and_head > self.head
 
     @property
     def layer(self) -> float:

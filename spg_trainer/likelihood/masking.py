@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 TOKEN_COLUMNS = get_args(Record)
 """The columns of `Rows` that a rollout records of each token for a masking that names them in `records`."""
 ROW_COLUMNS = ("branched", "fill_step")
-"""The columns of `Rows` that say where a whole row comes from."""
+"""The columns of `Rows` with one value for each row that a masking may read: whether a completion shares its first half
+with another, and the step of a fill (a completion whose masks one pass filled in, `rollout/probe.py`)."""
 
 
 class Completion(NamedTuple):
@@ -36,9 +37,10 @@ class Completion(NamedTuple):
 
     Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i
     stands at place i of the canvas. With a template, the first n entries are the tokens that the sampler wrote in the
-    holes, up to the end of each hole. Then come the entries after these ends, and last the given tokens, which are
-    shown whatever a masking says. E.g. let the T = 4 places be `_7_.`: "7" is given, the sampler wrote a token in each
-    hole `_`, and `.` is after the end of the second hole. The entries stand at the places [0, 2, 3, 1], and n = 2.
+    holes, up to and including the first end token of each hole. Then come the entries after these end tokens, and last
+    the given tokens, which are shown whatever a masking says. E.g. let the T = 5 places be `a7bE.`: "7" is given, "a"
+    is the first hole and `bE.` the second, in which "E" is an end token. The entries stand at the places
+    [0, 2, 3, 4, 1], and n = 3.
     """
 
     length: int
@@ -52,6 +54,7 @@ class Completion(NamedTuple):
     surprise: np.ndarray
     """(T,) the negative log-probability of each token when it was unmasked, in nats."""
     streams: RowStreams
+    """Where a masking draws its random numbers; a stream that is asked for again goes on where it was."""
     progress: float
     """How far the iterations of the step have come: 0 in the first, 1 in the last."""
     quantile: float
@@ -137,8 +140,9 @@ class Masking(ABC):
         return self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """The most sequences that the copies of a completion of `size` tokens need (`block_replay`); by default M.
+        """The largest number of sequences in which the model reads all copies of a completion of `size` tokens.
 
+        By default each copy is a sequence of its own, so M; `block_replay` puts several copies into one sequence.
         pattern: the attention of the model.
         """
         return self.count(size)
@@ -172,6 +176,7 @@ class Masking(ABC):
                 "masking=random for completions that are given."
             )
         for row, completion in enumerate(completions_of(rows, streams, iteration, num_iterations)):
+            # A fill is scored as the pass that made it saw it, whatever the masking.
             is_fill = completion.recorded.get("fill_step", -1) >= 0
             copies = copies_of_fill(completion, num_masks) if is_fill else self.copies(completion)
             place = completion.place  # copies are indexed by entries, these arrays by places
@@ -183,6 +188,7 @@ class Masking(ABC):
             if self.p_mask_prompt > 0:
                 prompt_tokens = np.flatnonzero(prompt_mask[row])  # the columns that are not padding
                 for mask in range(num_masks):
+                    # The stream goes on after the draws of `copies`.
                     noise = completion.streams.of_mask(mask).random(len(prompt_tokens))
                     masked[row, mask, prompt_tokens] = noise < self.p_mask_prompt
             if measured is not None:
@@ -247,9 +253,9 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
 
 
 def copies_of_fill(row: Completion, num_masks: int) -> Copies:
-    """The copies of a fill: the first shows the state that was filled, and scores what the pass that filled it wrote.
+    """The copies of a fill, a completion whose masks one pass filled in: the first scores the tokens of that pass.
 
-    The others, up to `num_masks`, score nothing.
+    It shows what the pass saw. The other copies, up to `num_masks`, score nothing.
     """
     unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.recorded["fill_step"])
     masked = np.broadcast_to(unwritten, (num_masks, row.size))

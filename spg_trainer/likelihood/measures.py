@@ -41,7 +41,8 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
-    As in `HeadLogps`, if the weight is frozen, the forward pass computes the gradient of each value in its state, too.
+    If the weight is frozen, the forward pass also computes the gradient of each value with respect to its hidden state,
+    as in `HeadLogps`.
     name: a name of `MEASURES`. chunk_rows: how many positions a chunk has.
     """
 
@@ -87,10 +88,10 @@ def _values_and_gradients(
     coefficients: Tensor,
     needed: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """(values (n,), the gradient of sum(coefficients * values) in the states, the same in the weight).
+    """(values (n,), gradient with respect to the states (n, D), gradient with respect to the weight (V, D)).
 
-    chunk_rows: how many positions a chunk has. coefficients: (n,). needed: for states and weight, whether the gradient
-    is needed; if not, None is returned in its place.
+    Both are gradients of sum(coefficients * values). chunk_rows: how many positions a chunk has. coefficients: (n,).
+    needed: for states and weight, whether the gradient is needed; if not, None is returned in its place.
     """
     states_needed, weight_needed = needed
     dtype = torch.promote_types(weight.dtype, torch.float32)

@@ -37,12 +37,12 @@ class SubsetMasking(Masking):
     coupled       k, uniform on 0..n, then the others (ESPO)         (n+1)/k   any-order ELBO
     gauss         k = t n for each of M nodes t of weight w (GDPO)   M w n/k   quadrature of the ELBO's integrand
     all           all (d1)                                           1         mean-field log-likelihood, no bound
-    coupled_full  all, then pairs: each with t, or else the others   below     no likelihood: token weights sum to 3/2
+    coupled_full  all, then pairs: each with t, or else the others   see class no likelihood: token weights sum to 3/2
     informed      k, uniform on 1..n, drawn by what changed them     n/k       no likelihood (Informed Masking)
     rising        k = t n, t from a draw to 1 as iterations go by    n/k       no likelihood (UniGRPO)
-    `RatioMasking`, each with t, uniform on min..max_ratio (dLLM-RL) n/k       no likelihood; a copy may score nothing
 
     "each with t" means that each token is masked with probability t. k = t n is rounded down, and is at least 1.
+    `RatioMasking` has no name; only `unigrpo_repro` uses it.
     """
 
     @abstractmethod
@@ -198,15 +198,15 @@ class FullCoupledMasking(SubsetMasking):
     """One copy masks all tokens, then pairs follow: the first of a pair masks each token with t, the second all others.
 
     t is uniform on min_ratio..max_ratio, drawn for each pair and the same for all rows of a step. In the mean over the
-    copies a token weighs 1/2 in the full copy, and 1/(2t) or 1/(2(1-t)) in the copies of a pair, over the number of
-    pairs (coupled-GRPO).
+    copies a token weighs 1/2 in the full copy. In the copy of a pair that masks it, it weighs 1/(2t) in the first or
+    1/(2(1-t)) in the second, divided by the number of pairs. Source: coupled-GRPO.
     """
 
     num_masks: int = 3
     min_ratio: float = 0.2
     max_ratio: float = 0.8
 
-    varies_context: ClassVar[bool] = False
+    varies_context: ClassVar[bool] = False  # so that no EUBO is formed: the weights of a token sum to 3/2
     is_likelihood: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -228,7 +228,10 @@ class FullCoupledMasking(SubsetMasking):
 
 @dataclass(frozen=True)
 class RatioMasking(SubsetMasking):
-    """Masks each token with t, uniform on min_ratio..max_ratio; as in dLLM-RL, all T places are drawn."""
+    """Masks each token with probability t, uniform on min_ratio..max_ratio, as dLLM-RL does; each weighs n/k.
+
+    The mean over all masks is no likelihood, and a copy may score nothing.
+    """
 
     min_ratio: float = 0.1
     max_ratio: float = 0.9
@@ -236,6 +239,7 @@ class RatioMasking(SubsetMasking):
     is_likelihood: ClassVar[bool] = False
 
     def subsets(self, row: Completion) -> Subsets:
+        # All T places are drawn, as in dLLM-RL; only the first n places hold tokens that can be scored.
         masked = np.zeros((self.num_masks, row.size), bool)
         for mask in range(self.num_masks):
             stream = row.streams.of_mask(mask)

@@ -45,30 +45,32 @@ def hidden_states(
 
     Args:
         input_ids: (b, S) int64.
-        attention_mask: (b, S) bool, false on padding; None = no padding. With a cache (b, K), false on columns that
-            no column attends to, or (b, 1, S, K), which column attends to which.
-        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all.
+        attention_mask: (b, S) bool, false on padding; None = no padding. With a cache it is (b, K), false on columns
+            that no column attends to. It may also be a *mask of pairs*, (b, 1, S, K): which column attends to which.
+        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all; a mask of
+            pairs in a causal context needs it.
         positions: (b, S) int64; None = counted over the real tokens only, so that left padding changes nothing beyond
             rounding.
         cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
         start: the completion's first column, for a pattern whose blocks begin there.
-        clean: (b, S) int64, the tokens as later blocks see them. The states of every block are then those of a pass in
-            which only that block is as in `input_ids`. Rows with the same clean tokens share the work on these.
-            Patterns without blocks do not use it. None in a causal context = as in `input_ids`, unless a mask of pairs
-            says which column attends to which.
+        clean: (b, S) int64, the tokens as later blocks see them; None = as in `input_ids`. One pass can then show masks
+            in every block: the states of a block are those of a pass in which only this block is as in `input_ids`,
+            and all others are clean. Rows with the same clean tokens share the work on these tokens. It has no effect
+            in a pattern without blocks or with a mask of pairs.
         blocks: (b, S) int64, the number of each column's block; only needed with a mask of pairs in a causal context.
         from_context: (b, n) bool, which of the wanted tokens are predicted only from the clean text before them; only
             in a causal context, without a mask of pairs.
 
-    Returns (b, S, D) or (b, n, D); states of padding are garbage. If logits are shifted, a token's state is that of the
-    column before it; the first token of all takes its own state. In a causal context, only the first token of each
-    block takes the state before it. This token is written before the rest of its block, which therefore always sees it;
-    if `clean` is given, it is seen even where `input_ids` mask it.
+    Returns the states from which the wanted tokens are predicted, (b, n, D), or (b, S, D) without `keep`; states of
+    padding are garbage. A token's state is the one at its own column. If logits are shifted, it is the one at the
+    column before; only the first token of a row has its own. In a causal context, only the first token of each block
+    has the state at the column before. The sampler writes this token before the rest of its block, so the rest sees the
+    clean token even where `input_ids` mask it.
     """
     base = base_model(model)
     pattern = base.pattern
-    is_of_pairs = attention_mask is not None and attention_mask.ndim == 4
-    if clean is None and pattern.has_causal_context and not is_of_pairs:
+    has_mask_of_pairs = attention_mask is not None and attention_mask.ndim == 4
+    if clean is None and pattern.has_causal_context and not has_mask_of_pairs:
         clean = input_ids
     shows_blocks_twice = clean is not None and not pattern.is_full
     positions_are_counted = positions is None
@@ -80,7 +82,7 @@ def hidden_states(
         keep = torch.arange(input_ids.shape[1], device=input_ids.device).expand(input_ids.shape)
     columns = _before(keep, positions) if base.shift else keep  # where the wanted states stand
     mask = attention_mask
-    needs_mask = not pattern.is_full and not is_of_pairs
+    needs_mask = not pattern.is_full and not has_mask_of_pairs
     if needs_mask:
         blocks = pattern.blocks(torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask, start)
     if pattern.has_causal_context:
@@ -114,7 +116,7 @@ def hidden_states(
 def _states_of_copies(
     base: PreTrainedModel, copies: NoisyCopies, cache_arguments: dict[str, Any], may_share: bool
 ) -> Tensor:
-    """The wanted last hidden states (S, n, D) of copies; each of their texts goes through the model only once.
+    """The wanted last hidden states (b, n, D) of b copies; a text that copies share goes through the model only once.
 
     may_share: whether equal texts have equal positions, too.
     """

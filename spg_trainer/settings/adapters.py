@@ -1,7 +1,8 @@
 """Fills in ("settles") the rank, scale (alpha) and dropout of a run's LoRA adapters.
 
 A user may leave them open (`--lora-alpha` unset). Their values then depend on whether the adapters are new or come from
-a folder. A run and its config.yaml have the settled numbers. This file imports no torch.
+a folder. A run and its config.yaml have the settled numbers. Which layers have adapters is in models/lora.py. This file
+imports no torch.
 """
 
 import json

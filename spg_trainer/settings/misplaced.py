@@ -1,4 +1,8 @@
-"""Says where a name that is no setting belongs: to the hyper-parameters of an algorithm, or the arguments of a task."""
+"""Says where a name that is no setting belongs: to the hyper-parameters of an algorithm, or the arguments of a task.
+
+The sentence becomes part of the error for an unknown name, which is raised in flags.py for a flag, in resolve.py
+for a keyword or a setting in a file; values.py checks the names inside a group of settings.
+"""
 
 from collections.abc import Mapping, Sequence
 from inspect import signature

@@ -59,21 +59,24 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
         name, value = field.name, getattr(settings, field.name)
         if is_dataclass(value):
             check_ranges(value, shown)
-        # The range is in the `__metadata__` of an Annotated type; for `Count | None`, of the first part of the union.
-        for hint in (hints[name], *get_args(hints[name])):
-            # A union may allow a word in place of a number, as `Count | str` does.
-            is_allowed_word = not isinstance(value, Real) and hint is not hints[name]
-            if is_allowed_word:
-                continue
-            for allowed in ranges_of(hint):
-                expected = f"{allowed.expected}{allowed.advice}"
-                kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
-                if not isinstance(value, kind):
-                    raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
-                if not allowed.holds(value):
-                    raise ConfigError(f"{shown(name, value)}: should be {expected}.")
+        check_number(hints[name], name, value, shown)
+        # `Count | None` and `Count | str` allow None or a word in place of a number, so only numbers are checked.
+        if isinstance(value, Real):
+            for part in get_args(hints[name]):
+                check_number(part, name, value, shown)
+
+
+def check_number(hint: Any, name: str, value: Any, shown: Callable[[str, object], str]) -> None:
+    """Raises ConfigError if `hint` is a type with a range, such as `Positive`, and the value is no number in it."""
+    for allowed in ranges_of(hint):
+        expected = f"{allowed.expected}{allowed.advice}"
+        kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
+        if not isinstance(value, kind):
+            raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
+        if not allowed.holds(value):
+            raise ConfigError(f"{shown(name, value)}: should be {expected}.")
 
 
 def ranges_of(hint: Any) -> list[Range]:
-    """The ranges of a type such as `Positive`; [] if it has none."""
+    """The ranges of an `Annotated` type such as `Positive`; [] for any other type, also for `Positive | None`."""
     return [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Range)]
