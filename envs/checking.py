@@ -196,8 +196,9 @@ def try_scoring(env: TextEnv) -> None:
                     subject.score(part, {0: problem}, [text])
             except EnvError as error:
                 # Errors of an episode or `reply` begin with the name; errors of `score` or `demonstration` do not.
-                said = error.written()
-                named_error = said if said.startswith(part.spec_name) else f"{part.spec_name}: {said}"
+                message = error.written()
+                has_name = message.startswith(part.spec_name)
+                named_error = message if has_name else f"{part.spec_name}: {message}"
                 more = "Nothing was trained; `python -m envs check` tries more completions."
                 raise EnvError(f"{named_error}. {more}") from error
 
@@ -307,9 +308,9 @@ def _advice_on_copies(split: str, env: TextEnv, problems: Mapping[int, Problem],
 
 
 def _pool(num_different: int, num_drawn: int) -> int:
-    """How many equally likely problems there are, from how many drawn ones differ.
+    """An estimate of how many equally likely problems there are, if `num_different` of `num_drawn` drawn ones differ.
 
-    It is the N with N (1 - exp(-n / N)) = d, for n = num_drawn and d = num_different.
+    The estimate is the N with N (1 - exp(-n / N)) = d, for n = num_drawn and d = num_different.
     """
     low, high = num_different, max(num_different, 1) * num_drawn
     while low < high:
@@ -489,7 +490,9 @@ class Demonstrated(NamedTuple):
     """Whether the demonstrations of a task are right, as found before they are learned."""
 
     looked_at: int
+    """How many demonstrations were judged."""
     wrong: int
+    """How many of these are not right."""
     first: str
     """A sentence on the first demonstration that is not right; "" if all are."""
     teaches: bool
@@ -600,7 +603,8 @@ def _hint_at_lists(subject: _Subject, problems: Mapping[int, Problem]) -> str:
     words = [*string.ascii_letters, *map(str, range(10**SHORT_ANSWER))]
     lists = [" ".join(rng.permutation(words)) for _ in with_short_answers]
     num_right = int(subject.score(subject.splits["train"], with_short_answers, lists).sum())
-    if 2 * num_right <= len(with_short_answers):
+    solves_most = 2 * num_right > len(with_short_answers)
+    if not solves_most:
         return ""
     return (
         f"a text that lists every letter and the numbers below {10**SHORT_ANSWER} solves {num_right} of "

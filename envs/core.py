@@ -39,8 +39,8 @@ class TextEnv(Task, gymnasium.Env[Prompt, str]):
     ) -> tuple[Prompt, dict[str, Any]]:
         """Starts an episode; returns (prompt, {"index": i}).
 
-        options: {"index": i} picks the problem; without it, a random one is drawn from `np_random` (see `seed`). Raises
-        EnvError for an index outside 0 .. len(self) - 1.
+        options: {"index": i} picks the problem; without it, a random one is drawn. seed: starts the random numbers
+        anew; None = they go on. Raises EnvError for an index outside 0 .. len(self) - 1.
         """
         super().reset(seed=read_seed(self, seed))
         index = check_index(self, choose_index(self, self.np_random, options))

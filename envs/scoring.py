@@ -65,11 +65,13 @@ def score_all(
     the other methods the last one. raised: for each episode the traceback of the author's `reply` if it raised, else
     None; () = it raised in none.
 
-    An exception in the author's code only affects the completions that cause it: all their rewards are 0, and the
-    reason is "error", or "timeout" for a TimeoutError. In a mixture, components that a problem's own task does not have
-    are NaN. Raises EnvError, naming environment and problem, for scores that break the contract: a component that is
-    missing, unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part
-    that is no text.
+    If the author's code raises for a completion, all rewards of this completion are 0, and its reason is "error", or
+    "timeout" for a TimeoutError. If a `score_batch` that is not `async` raises TimeoutError, this happens to all
+    completions of its call. In a mixture, components that a problem's own task does not have are NaN.
+
+    Raises EnvError, naming environment and problem, for scores that break the contract: a component that is missing,
+    unknown, not finite or not a number, a "correct" that is neither 0 nor 1, or a reason or extracted part that is no
+    text.
     """
     raised = raised or [None] * len(problems)
     authors = [author_task(task, problem) for problem in problems]
@@ -194,12 +196,13 @@ def _author_scores(
     is_async = inspect.iscoroutinefunction(task.score_batch)
     if outcome.reason == TIMED_OUT and not is_async:
         # All completions are given up instead of being scored one by one, since each might wait as long as the batch.
-        # An `async` method cannot wait so long, because `score_timeout` ends it.
+        # The calls of an `async` method run side by side, and `score_timeout` ends each, so these are tried again.
         zeros = [Score(dict.fromkeys(task.reward_weights, 0.0), TIMED_OUT)] * len(problems)
         return stacked(zeros, task.reward_weights), [outcome.traceback] * len(problems)
     # The error of a batch does not tell which completions caused it, so each is scored again on its own.
     scores, traces = _author_scores_one_by_one(task, indices, problems, turns)
-    # The cause of the error, e.g. a busy server, may be gone by now.
+    # An `async` method or a judge waits for something outside, e.g. a busy server. It may work again by now, so the
+    # method may be right even if no completion failed alone.
     if is_async or isinstance(outcome.error, JudgeFailed):
         failed = len(traces) - traces.count(None)
         logging.getLogger("envs").warning(

@@ -68,7 +68,8 @@ class SharedPrompts(Sequence[Prompt]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return tuple(self)[index]
-        start = range(self._count)[index] * PROMPT_BYTES + _HEAD
+        place = range(self._count)[index]  # -1 is the last; raises IndexError beyond the end
+        start = place * PROMPT_BYTES + _HEAD
         size = int.from_bytes(self._bytes[start - _HEAD : start])
         return json.loads(bytes(self._bytes[start : start + size])) if size else ""
 

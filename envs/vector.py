@@ -33,8 +33,9 @@ class TextVectorEnv(VectorEnv):
     ) -> tuple[tuple[Prompt, ...], dict[str, Any]]:
         """Starts n episodes; returns (n prompts, {"index": (n,) int64}).
 
-        options: {"index": (n,) integers} picks the problems, repeats allowed; without it they are drawn from
-        `np_random` (see `seed`). Raises EnvError unless there are n indices, each from 0 to len(env) - 1.
+        options: {"index": (n,) integers} picks the problems, repeats allowed; without it they are drawn at random.
+        seed: starts the random numbers anew; None = they go on. Raises EnvError unless there are n indices, each from 0
+        to len(env) - 1.
         """
         super().reset(seed=read_seed(self.env, seed))
         index = choose_index(self.env, self.np_random, options, self.num_envs)
@@ -54,9 +55,11 @@ class TextVectorEnv(VectorEnv):
         reply is "" and its reward 0. All episodes that end in the same step are scored in one call.
 
         info: {"index": (n,), "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words,
-        "extracted": n texts or None}, with 0, False, "" and None for episodes that go on; and "traceback" (n texts or
-        None) if the author's code raised in any. Raises EnvError before `reset`, when all have ended, for anything but
-        n strings, or if a reply or score is not valid.
+        "extracted": n texts or None}; and "traceback" (n texts or None) if the author's code raised in any. Episodes
+        that go on have 0, False, "" and None there; episodes that ended in an earlier step keep their values.
+
+        Raises EnvError before `reset`, when all have ended, for anything but n strings, or if a reply or score is not
+        valid.
         """
         n = self.num_envs
         if isinstance(actions, str) or not isinstance(actions, Sequence | np.ndarray) or len(actions) != n:
@@ -70,7 +73,9 @@ class TextVectorEnv(VectorEnv):
         # If all episodes have ended, `take_turn` gets all actions, and raises.
         going_on = set(episodes.take_turn({i: actions[i] for i in playing or range(n)}))
         just_ended = [i for i in playing if episodes.ended[i]]
-        scores = episodes.score(just_ended) if just_ended else episodes.scores
+        if just_ended:
+            episodes.score(just_ended)
+        scores = episodes.scores  # of all episodes, also of those that ended earlier
         rewards = np.zeros(n)
         rewards[just_ended] = scores.total[just_ended]
         self._episodes = episodes  # only now, so that after an error above the turn can be taken again

@@ -218,11 +218,11 @@ def judge_texts(
         def arguments(place: int) -> tuple:
             """The arguments of the loop for one of the slices."""
             part_rows = slices[place]
-            part = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
+            part_starts = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
             columns = (column[part_rows] for column in (reason, tier, score, spans))
             memory = memories[place : place + 1]
             data = joined_bytes(latin1_texts[part_rows])
-            return data, part, lenient, packed, *columns, part_rows.start, memory
+            return data, part_starts, lenient, packed, *columns, part_rows.start, memory
 
         threads = min(len(slices), MAX_THREADS, cpus())
         if threads < 2:
@@ -252,9 +252,9 @@ def text_task(
 ) -> Task:
     """A task whose completions are text; it has the mode "flexible" if `flexible` says what is judged in that mode.
 
-    `judge(data, lenient, row, *reference)` judges any completion and raises for an invalid reference; `row` is its row
-    in the batch, None outside one. `judge_all(texts, lenient, *columns)` judges many. Both get None for an optional
-    field, or for its whole column, if it is not given.
+    `judge(data, lenient, row, *reference)` judges one completion, and raises for an invalid reference; `row` is the
+    completion's row in its batch, None outside a batch. `judge_all(texts, lenient, *columns)` judges many. For an
+    optional field that is not given, `judge` gets None as its value, and `judge_all` None as its whole column.
     """
 
     all_fields = (*fields, *optional)
@@ -289,7 +289,8 @@ def text_task(
         import numpy as np
 
         texts, not_text = completions, []
-        if not set(map(type, completions)) <= {str}:
+        are_plain = set(map(type, completions)) <= {str}
+        if not are_plain:
             texts_or_none = [as_text(completion) for completion in completions]
             texts = [text or "" for text in texts_or_none]
             not_text = [row for row, text in enumerate(texts_or_none) if text is None]

@@ -84,7 +84,7 @@ def is_wide_space(code: int) -> bool:
 def says_one_of(data: Bytes, start: int, end: int, keys: tuple[int, ...]) -> bool:
     """True if data[start:end] has a word, in small or capital letters, whose `word_key` is among `keys`."""
     while start < end:
-        key, after = read_word(data, start, end, True)
+        key, after = read_word(data, start, end, True)  # True: capital letters count as small ones
         if is_one_of(key, keys):
             return True
         start = max(after, start + 1)

@@ -404,6 +404,7 @@ def closing_brace(data: Bytes, position: int, end: int) -> int:
 
 def joint(data: Bytes, start: int, end: int) -> int:
     """How the text between two boxes joins them: OR by "or" and no other word, LIST by commas or "and"; else APART."""
+    # joins: whether a comma or "and" stands there. strange: whether a sign stands there that no list has.
     says_or = joins = strange = False
     i = start
     while i < end:

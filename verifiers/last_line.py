@@ -47,8 +47,8 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     if low == 0 or high < low or behind_stars(data, high + 2, end) > 0:
         return -1, -1
     first = low + 1 if data[low] == ch.BACKSLASH or data[low] == ch.MINUS else low
-    number = ch.is_ascii_digit(data[first]) or data[first] == ch.DOLLAR
-    value = number or find_byte(data, ch.EQUALS, low, high) < high
+    is_number = ch.is_ascii_digit(data[first]) or data[first] == ch.DOLLAR
+    is_value = is_number or find_byte(data, ch.EQUALS, low, high) < high
     behind = behind_spaces(data, high, end)
     is_operand = behind < end and is_one_of(data[behind] + 0, _OPERATORS)
     is_calculated = is_operand and find_byte(data, ch.EQUALS, behind, end) < end  # **24** - 4 = 20
@@ -56,7 +56,7 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
         is_calculated = not is_ascii_letter(data[behind] + 0)
         behind += 1
     key, _ = word_before(data, line, low)
-    if not value or is_calculated or is_one_of(key, _CHANGING) or says_one_of(data, line, low, DOUBTS):
+    if not is_value or is_calculated or is_one_of(key, _CHANGING) or says_one_of(data, line, low, DOUBTS):
         return -1, -1
     return low, high
 

@@ -75,7 +75,7 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 
 
 def before_other(data: Bytes, start: int, end: int) -> int:
-    """Where the value data[start:end] ends, before a last one that it is told from: "(B), not (C)", "B (not 3)"."""
+    """Where the value data[start:end] ends: at `end`, or before the denial of a last value, "B, not C", "B (not 3)"."""
     i, last, begin = start, 0, start  # last, begin: the key of the last word, and where it begins
     while i < end:
         key, after = read_word(data, i, end, True)
@@ -120,7 +120,7 @@ def json_value(data: Bytes, low: int, end: int) -> tuple[int, int]:
 
 
 def value_end(data: Bytes, low: int, end: int) -> int:
-    """Where the value that begins at `low` ends: at the end of its line, or at that of its sentence.
+    """Where the value that begins at `low` ends: at the end of its line or of its sentence.
 
     The sentence's end counts if the rest of the line `says_nothing`: "18. I hope this helps!" has the value "18". At
     most VALUE_LIMIT + 1 bytes are read; a value of this length is too long.
@@ -249,11 +249,11 @@ def count_values(data: Bytes, start: int, end: int) -> int:
 
 
 def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
-    """Where the list ends that has a line for each value and whose first line ends at i; i if there is no further line.
+    """Where a list with a line for each value ends, if its first line ends at i; i if no further line belongs to it.
 
     first: where the first line begins, or -1 if a name stands before its value. A further line has a value, and the
-    same mark as the first line, "- " or "(b) ", or "or" or "and". If the first item begins with a word, so do the
-    others, or neither does: "- 6" and "- Check: 2*3 = 6" are no list.
+    same mark as the first line, "- " or "(b) ", or "or" or "and". Either all items begin with a word or none does:
+    "- 6" and "- Check: 2*3 = 6" are no list.
     """
     begin = behind_mark(data, first, end) if first >= 0 else first
     while i < end and data[i] == ch.NEWLINE:
@@ -272,7 +272,7 @@ def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
 
 
 def behind_mark(data: Bytes, i: int, end: int) -> int:
-    """Position behind the mark of an item of a list, such as `- ` or `(a) `, and behind asterisks; i if none is."""
+    """Position behind the mark of an item, `- ` or `(a) `, and the asterisks behind it; i if no mark stands at i."""
     if i + 2 >= end:
         return i
     if data[i] != ch.GREATER and is_bullet(data, i):

@@ -65,10 +65,10 @@ _IN_WORDS = word_keys(
 """Words that say a value behind one of `_NO_VALUE` all the same: "The answer is found to be six."."""
 _WIDE_COMMA = "，".encode()
 _BESIDE_DIGITS = tuple(b'([<*`"$\\')
-"""Signs of which one stands right behind stray digits: the `<` of `7<b>The answer is 18</b>`.
+"""Signs that may follow stray digits directly: the `<` of `7<b>The answer is 18</b>`.
 
-Stray digits are digits at the start of a block that are no part of its sentence. With them, the block holds two values,
-so it counts as a whole, and no sentence in it names an answer.
+Stray digits stand at the start of a block and are no part of its sentence. A block with them holds two values, so it
+counts as a whole, and no sentence in it names an answer.
 """
 SENTENCE_LIMIT = 1000  # bytes of a sentence that are searched for a value; a longer one counts as having one
 
@@ -78,6 +78,7 @@ def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
 
     Returns (FOUND or the reason why there is none, start, end, whether the answer is from a box).
     """
+    # data[behind:cut] is the text in which a sentence may name a later answer; `behind` is -1 if there is none.
     status, low, high, boxed, behind, cut = locate_mark(data, start, end, lenient)
     may_stand_inside = status == FOUND and not boxed
     may_stand_behind = False
@@ -115,12 +116,12 @@ def named_or_marked(
     if last - first > VALUE_LIMIT:
         first = last = -1
     if low >= 0:
-        later = (
+        names_later = (
             0 <= first < last
             and count_values(data, first, last) == 1
             and not says_one_of(data, first, last, DOUBTS)
         )
-        return (FOUND, first, last, False) if later else (status, low, high, boxed)
+        return (FOUND, first, last, False) if names_later else (status, low, high, boxed)
     if first < 0:
         _, first, last = last_box(data, behind, cut, FRAMED_BOX)
     if first < 0:
@@ -188,7 +189,10 @@ def may_name(data: Bytes, start: int, end: int) -> bool:
 
 
 def may_name_in_array(data, start, end):  # type: ignore[no-untyped-def]
-    """`may_name` where compiled. It is always true, because there the words of the line are read as quickly."""
+    """What `verifiers.batch` puts in the place of `may_name` in compiled code: always True.
+
+    Compiled, the words of a line are read as quickly as this question is answered.
+    """
     return True
 
 
@@ -240,7 +244,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
                 named = aside = False
             if role == BEING:
                 being = i
-            elif role != BEFORE:
+            elif role != BEFORE:  # a word such as "the" may stand behind the verb: "7 is the answer"
                 being = -1
             i = after
             continue
@@ -259,6 +263,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
                 plain, clause = not supposed, after
         elif sign == ch.COMMA or matches(data, i, end, _WIDE_COMMA):
             if named:
+                # One comma begins an aside, and the next ends it: "the answer, to be exact, is 18".
                 aside = not aside
             else:
                 plain, clause, being = not supposed, after, -1

@@ -46,7 +46,7 @@ def strict_format(text: str) -> bool:
 
     That is one line of reasoning, one line of answer, and a line end behind the last tag.
     """
-    lines = text.split("\n", 8)
+    lines = text.split("\n", 8)  # 7 or 8 lines match; 9 pieces are enough to see that a text is longer
     # Lines 1 and 4 are left out: they hold the reasoning and the answer.
     all_but_contents = [*lines[:1], *lines[2:4], *lines[5:]]
     wanted = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", ""]
@@ -59,8 +59,9 @@ def soft_format(text: str) -> bool:
     if not first_line.startswith("<reasoning>"):
         return False
     pairs = [match for match in _PAIR.finditer(text, len("<reasoning>")) if match.start() < len(first_line)]
-    # </answer> must follow a pair of tags on the line where the pair ends. Two pairs decide: the first, as what follows
-    # any other pair on the first line also follows it; and the last, the only one that can end on a later line.
+    # </answer> must follow a pair of tags on the line where the pair ends. Only the first and the last pair are looked
+    # at: what follows another pair on the first line also follows the first pair, and only the last can end on a later
+    # line.
     return any("</answer>" in text[match.end() :].partition("\n")[0] for match in (*pairs[:1], *pairs[-1:]))
 
 

@@ -23,8 +23,8 @@ def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
     def front_of(_: argparse.Namespace, limits: Limits, token: str) -> Front:
         from envs.serve.openenv_front import OpenEnvFront
 
-        tasks = {name: {"env": env, "arguments": by_task[name]} for name, env in names.items()}
-        settings = {"tasks": tasks, "seconds": limits.seconds, "workers": options.workers}
+        tasks_to_open = {name: {"env": env, "arguments": by_task[name]} for name, env in names.items()}
+        settings = {"tasks": tasks_to_open, "seconds": limits.seconds, "workers": options.workers}
         workers = Workers("envs.serve.playing", settings, options.workers, limits.seconds)
         return OpenEnvFront(workers, limits, token, tasks=names)
 

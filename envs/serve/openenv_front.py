@@ -1,10 +1,10 @@
 """The addresses of `python -m envs serve`: the protocol of OpenEnv, and a page on which a person plays.
 
-Written from the sources of openenv-core 0.3 and openenv 0.10, whose clients both work with it. A session has a
-WebSocket with JSON messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are
-told apart by `episode_id`; OpenEnv's own server has no sessions over HTTP. OpenEnv's server is not used for three
-reasons: 0.3 does not send an observation's metadata, both send the text of any exception to the client, and if a worker
-dies, its sessions are lost.
+The clients of openenv-core 0.3 and of openenv 0.10 both work with these addresses. A session has a WebSocket with JSON
+messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are told apart by
+`episode_id`; OpenEnv's own server has no sessions over HTTP. OpenEnv's server is not used for three reasons: 0.3 does
+not send an observation's metadata, both versions send the text of any exception to the client, and if a worker dies,
+its sessions are lost.
 """
 
 import asyncio
@@ -119,7 +119,7 @@ class OpenEnvFront(Front):
         if method == "GET" and path == "/":
             return Handler(self._page, path)
         if method == "GET" and path == "/list_environments":
-            return Handler(self._list, path)
+            return Handler(self._list, path)  # all tasks; /TASK/list_environments has only that one
         if method == "GET" and path == "/schema":  # the same for all tasks
             return self._handler_of("schema", "", query, path)
         place = self.place(path)
@@ -142,7 +142,8 @@ class OpenEnvFront(Front):
     def place(self, path: str) -> tuple[str, str] | Reply:
         """(task, request) of a path: /TASK/reset, or /reset if one task is served."""
         parts = path.strip("/").split("/")
-        if len(parts) == 3 and parts[0] == parts[1]:  # a client of the task API, whose base is /TASK
+        # A client of OpenEnv's task API takes /TASK as its base and adds the task's name again: /TASK/TASK/splits.
+        if len(parts) == 3 and parts[0] == parts[1]:
             del parts[0]
         if len(parts) == 2 and parts[0] in self.tasks:
             return parts[0], parts[1]
@@ -291,7 +292,8 @@ class OpenEnvFront(Front):
                 session.replies.append(reply)
             prompt = "" if session.done else chat(session.problem, session.turns, session.replies)
         observation = {"prompt": prompt, "reply": reply, "completion_prefix": "", "completion_template": ""}
-        return self._result(task, session, observation, step.pop("reward", 0.0), step)
+        reward = step.pop("reward", 0.0)
+        return self._result(task, session, observation, reward, more=step)
 
     def _result(
         self,

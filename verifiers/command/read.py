@@ -27,7 +27,11 @@ class LacksField(LineError):
 
 
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
-    """The completion and the references of a row; raises LacksField, which names every missing field."""
+    """The value of each wanted field of a row, in the order of `wanted`: first the completion, then its references.
+
+    wanted: the possible names of each field. Raises LacksField, which names every missing field, and LineError for a
+    request of a batch that failed.
+    """
     if is_batch_output(row) and (row["error"] or not succeeded(row["response"])):
         raise LineError("is a request that failed; it has no completion to judge.")
     values = [_find(row, names) for names in wanted]
@@ -36,11 +40,11 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
         possible_names = [" or ".join(f'"{name}"' for name in wanted[place]) for place in missing]
         lacking = " and ".join(possible_names)
         there = ", ".join(_column_names(row)[:24])
-        # The completion has place 0. The output of a batch has one, but its column is known only if a preset or
-        # a flag names it.
+        # Place 0 is the completion, the later places are references.
         lacks_reference = missing[-1] > 0
-        may_have_completion = 0 not in missing or wanted[0] == ("completion",)
-        if is_batch_output(row) and lacks_reference and may_have_completion:
+        # Only the default is ("completion",). A batch has its completions in a column that a preset or a flag names.
+        completion_is_no_problem = 0 not in missing or wanted[0] == ("completion",)
+        if is_batch_output(row) and lacks_reference and completion_is_no_problem:
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
@@ -82,7 +86,7 @@ def has(row: dict[str, Any], names: Names) -> bool:
 
 
 def has_completion(row: dict[str, Any], names: Names) -> bool:
-    """True if a row has the field and it holds a text, or a list of texts or messages; an object is no completion."""
+    """True if a row has one of these names and a text or a list there; an object is no completion."""
     return isinstance(_find(row, names), str | list)
 
 
@@ -109,7 +113,7 @@ def _find(row: dict[str, Any], names: Names) -> Any:
 
 
 def _follow(value: Any, parts: Sequence[str]) -> Any:
-    """The value at nested names such as choices.0.text; a number is a place in a list, and `*` is every item of it."""
+    """The value at nested names such as choices.0.text, else _ABSENT; a number is a place in a list, `*` every item."""
     for place, part in enumerate(parts):
         value = _parsed(value)
         if isinstance(value, list) and part == "*":
@@ -131,18 +135,19 @@ def _parsed(value: Any) -> Any:
 
 
 def completions_in(value: object, levels: int = 2) -> list[object]:
-    """The completions in a field: one, or all in a list of texts, of chats, or of such lists.
+    """The completions in a field, each as `unwrap` gives it: one, or those of all items if the field is a list of them.
 
-    levels: how deep such lists may be nested.
+    The items of such a list are texts, chats (lists of messages), lists of these, or None for a completion that is
+    missing. levels: how deep such lists may be nested.
     """
-    listed = isinstance(value, list) and all(isinstance(item, list | str) or item is None for item in value)
-    if not listed or not value or not levels:
+    has_items = isinstance(value, list) and all(isinstance(item, list | str | None) for item in value)
+    if not has_items or not value or not levels:
         return [unwrap(value)]
     return [completion for item in value for completion in completions_in(item, levels - 1)]
 
 
 def integers_in(value: object) -> object:
-    """The list of the integers in a text, "[1, 2, 3]" or "1 2 3", which tables have; any other value as it is."""
+    """The list of the integers in a text such as "[1, 2, 3]" or "1 2 3"; any other value as it is."""
     if not isinstance(value, str):
         return value
     try:

@@ -28,7 +28,8 @@ def summary(
     """The facts of a run, as --json writes them.
 
     compiling: how many of the seconds went into compiling. readable: the ends of completions in which lenient mode
-    finds no answer, but mode `flexible` does. texts: references that are compared as text.
+    finds no answer, but mode `flexible` does; they are the fact "unmarked". texts: references that are compared as
+    text.
     """
     n, lines = tally["judged"], tally["judged"] + tally["invalid"]
     lists = counts(tally, "lists")
@@ -40,7 +41,7 @@ def summary(
         "accuracy": tally["correct"] / n if n else None,
         "interval": list(wilson_interval(tally["correct"], n)) if n else None,
         **({"rules": comparison_facts(job.rules, job.task, tally)} if job.rules else {}),
-        # If no line has the column, there are no groups: all lines would be in one, of no value.
+        # If no line has the column, there are no groups to report: all lines would be in one without a value.
         **({"by": facts_by(job.by, tally)} if job.by and tally[f"columns.{job.by}"] else {}),
         **(pass_at(lists) if lists else {}),
         "mean_score": tally["score"] / n if n else None,

@@ -466,9 +466,10 @@ def close_bracket(kind: int, memory: Memory, exact: bool) -> int:
 
 
 def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memory: Memory) -> int:
-    """Pushes a token that may stand before an operand (a bracket, a fraction, a minus sign); position after it, or -1.
+    """Pushes a token that may stand before an operand: a bracket, a fraction, a minus sign.
 
-    In strict mode, a minus sign there belongs to a literal that must follow at once.
+    Returns the position after it, or -1 for any other token. In strict mode, a minus sign there belongs to a literal
+    that must follow at once.
     """
     if kind == OPEN:
         return i if push(OPEN, memory) else -1

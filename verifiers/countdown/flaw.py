@@ -35,7 +35,7 @@ def _integer(value: Any) -> int:
 
 
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
-    """Which number is not given, used too often or not used, or what the value is, e.g. "12 is used twice."
+    """A sentence on the fault: which number is misused, "12 is used twice.", or which value the expression has.
 
     extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer with anything but whole
     numbers, signs and brackets.
@@ -64,7 +64,9 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
 
 def target_text(target: Any) -> str:
     """The target as text; for an array or a tensor with one number, this number."""
-    return (as_reference(target) if getattr(target, "shape", None) == () else None) or str(target)
+    is_array_of_one = getattr(target, "shape", None) == ()
+    text = as_reference(target) if is_array_of_one else None
+    return text or str(target)
 
 
 def sides_of(answer: str) -> list[list[str]]:

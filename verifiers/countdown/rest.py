@@ -46,7 +46,9 @@ def goes_on_before(text: str) -> bool:
     gap = text[len(head) :]
     if head.endswith(_BOLD):
         is_opening = head[-3:-2] in _MARKS  # also at the beginning of the line
-        if is_opening == gap[:1].isspace():
+        has_blank_behind = gap[:1].isspace()
+        # Behind the `**` that opens bold type stands no blank, and behind the closing one stands a blank.
+        if is_opening == has_blank_behind:
             return True  # `9 ** 3*5+7`
         head, gap = head[:-2].rstrip(_MARKS), " "
     is_apart = gap[:1].isspace()
@@ -54,7 +56,8 @@ def goes_on_before(text: str) -> bool:
         return False
     sign, before = head[-1], head[-2:-1]
     if sign in _SEPARATORS:
-        return before.isspace() or not (is_apart or (sign == ":" and not before.isdecimal()))
+        separates = is_apart or (sign == ":" and not before.isdecimal())
+        return before.isspace() or not separates
     if sign in "{}":
         return _word_at_end(head[: max(head.rfind("{"), 0)]) not in _TEX
     if sign == "=":
@@ -165,7 +168,8 @@ def _word_at_end(text: str) -> str:
 
 def _word_at_start(text: str) -> str:
     """The letters that begin a text, with the backslash of a TeX command; "" if there are none."""
-    end = begin = int(text.startswith("\\"))
+    begin = 1 if text.startswith("\\") else 0
+    end = begin
     while end < len(text) and text[end].isalpha():
         end += 1
     return text[:end] if end > begin else ""

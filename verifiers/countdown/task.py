@@ -63,12 +63,12 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
 
     value = None
     if isinstance(target, str):
-        readable = len(target) < 2 * DIGITS_LIMIT and _TARGET_SIGNS.issuperset(target)
+        is_readable = len(target) < 2 * DIGITS_LIMIT and _TARGET_SIGNS.issuperset(target)
     else:
-        readable = not isinstance(target, Decimal) or abs(target.adjusted()) < DIGITS_LIMIT
+        is_readable = not isinstance(target, Decimal) or abs(target.adjusted()) < DIGITS_LIMIT
     with suppress(ValueError, ZeroDivisionError):
         # From its text, 0.1 is one tenth and not the double next to it.
-        value = Fraction(target_text(target)) if readable else None
+        value = Fraction(target_text(target)) if is_readable else None
     if value is None or max(abs(value.numerator), value.denominator) >= _TOO_LONG:
         problem = 'is no rational number; give one such as 22, Fraction(21, 2), 10.5 or "21/2"'
         raise invalid_reference("target", target, problem, row)

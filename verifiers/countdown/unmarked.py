@@ -50,6 +50,7 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     expression that cannot be read, and there is no answer. reason, low, high: as in `flexible.answer.searched`.
     """
     low, high = searched(data, reason, low, high)
+    # (start, end) of: the last run so far, its line, the line above that, and the line before the present one.
     found = line = above = previous = -1, -1
     while low < high:
         end = data.find(b"\n", low, high)
@@ -57,13 +58,17 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
         for run in _runs(data, low, end):
             found, line, above = run, (low, end), previous
         previous, low = (low, end), end + 1
-    before, behind, line_above = (
-        data[begin:end].decode("utf-8", "surrogatepass")
-        for begin, end in ((line[0], found[0]), (found[1], line[1]), above)
-    )
-    result, rest = stated_result(behind)
-    is_part = goes_on_in_next_line(line_above) or goes_on_before(before) or goes_on_behind(rest)
-    return (-1, -1) if is_part or (result and not _has_value(data, *found, result)) else found
+
+    def text_between(begin: int, end: int) -> str:
+        return data[begin:end].decode("utf-8", "surrogatepass")
+
+    result, rest = stated_result(text_between(found[1], line[1]))
+    before = text_between(line[0], found[0])
+    if goes_on_in_next_line(text_between(*above)) or goes_on_before(before) or goes_on_behind(rest):
+        return -1, -1
+    if result and not _has_value(data, *found, result):
+        return -1, -1
+    return found
 
 
 def _has_value(data: bytes, start: int, end: int, result: str) -> bool:
@@ -80,9 +85,9 @@ def _runs(data: bytes, i: int, end: int) -> Iterator[tuple[int, int]]:
     run: list[Token] = []
     for token in _tokens(data, i, end):
         beside = run[-1] if run else token
-        stars = [data[one.start] == STAR for one in (beside, token)]
         # A star beside an equals sign is no operator, but of bold type: "3*5+7 = **22**".
-        is_mark = (beside.kind == EQUALS and stars[1]) or (stars[0] and token.kind == EQUALS)
+        has_star_before, has_star = data[beside.start] == STAR, data[token.start] == STAR
+        is_mark = (beside.kind == EQUALS and has_star) or (has_star_before and token.kind == EQUALS)
         if token.kind == BAD or is_mark:
             yield from _trimmed(run)
             run = []
@@ -112,7 +117,7 @@ def _tokens(data: bytes, i: int, end: int) -> Iterator[Token]:
         elif kind == RIGHT_BRACE and not braces:
             kind = BAD
         if kind != BLANK:
-            is_denominator = kind == RIGHT_BRACE and braces.pop()
+            is_denominator = braces.pop() if kind == RIGHT_BRACE else False
             if kind == BAD:
                 braces.clear()
             last = Token(kind, i, after)

@@ -1,9 +1,9 @@
 """Which value of a completion without a mark is its answer.
 
-Where lenient mode found a marked or named answer that it cannot read, the value is looked for in that alone, and what
-is named first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Else the last sentence with a
-value has it. What is denied, asked, left open ("18 or 19", "±18") or not computed (`2*9`) is no value, nor is what a
-sentence that checks the value says: "Let's verify: ...".
+If lenient mode found a marked or named answer that it cannot read, only that answer is searched, and what it names
+first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Otherwise, the value is in the last
+sentence that has one. A number is no value if it is denied, asked, left open ("18 or 19", "±18") or not computed
+(`2*9`), or if its sentence checks the value: "Let's verify: ...".
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def flexible_answer(
         return -1, -1
     text = data[low:high].decode("utf-8", "surrogatepass")
     choice = last_choice(text, letter_of) if letter_of and not is_found else None
-    value = choice or (first_value if is_found else last_value)(text, is_gsm8k)
+    find_value = first_value if is_found else last_value
+    value = choice or find_value(text, is_gsm8k)
     if value is None:
         return -1, -1
     start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
@@ -76,11 +77,11 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:
-    """The first clause of an answer that begins with a value, or else its `last_value`.
+    """The first clause of an answer that begins with a value; for any other answer, its `last_value`.
 
-    It is the last value too if the clause is a statement or a calculation, or if later words conclude, correct or deny.
-    None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the last
-    value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
+    The last value is also taken if the clause is a statement or a calculation, or if later words conclude, correct or
+    deny. None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the
+    last value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
     """
     items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
     if not (items and items[0].is_value and begins_answer(text, items[0].low)):
@@ -103,12 +104,13 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
         return value if value and ("=" in text or value.rank == 2) else None
     if not any(map(str.isalnum, text[end:])):
         return last_value(text, is_gsm8k)
-    bold = text.find("**", begin, end)  # of "72** clips (48 in April)", where the bold text ends
-    return Item(0, len(text[: bold if bold > 0 else end].rstrip()), 1, True)
+    bold_end = text.find("**", begin, end)  # "72** clips (48 in April)"; -1 without bold text
+    value_end = bold_end if bold_end > 0 else end
+    return Item(0, len(text[:value_end].rstrip()), 1, True)
 
 
 def begins_answer(text: str, i: int) -> bool:
-    """True if text[:i] has only signs, apart from words such as "about", and the 1 behind it numbers no step."""
+    """True if text[:i] has only signs and words such as "about", and no numbered step, "1. ", begins at i."""
     return not text.startswith("1. ", i) and all(
         word in ROUNDING or not word.isalnum() for word in words_of(text[:i])
     )
@@ -152,13 +154,14 @@ def another_follows(text: str, end: int, items: list[Item]) -> bool:
 
 def last_value(text: str, is_gsm8k: bool) -> Item | None:
     """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
-    found_in = [(0, list[Item]()), *sentences(text, is_gsm8k)]
+    no_sentence = (0, list[Item]())  # is found if the text has no values
+    found_in = [no_sentence, *sentences(text, is_gsm8k)]
     if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
         return values
     while len(found_in) > 2 and is_check(text, found_in[-1][0]):
         found_in.pop()
     begin, last = found_in[-1]
-    found = max(reversed(last), key=lambda item: item.rank, default=None)
+    found = max(reversed(last), key=lambda item: item.rank, default=None)  # of equal ranks, the last
     if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
         return None
     return found

@@ -44,6 +44,7 @@ def is_denied(before: str, behind: str) -> bool:
 def is_behind_denied_verb(before: str) -> bool:
     """True for "The total can't be", "She did not pay", "I see that it isn't"; not for "Those who did not pay sent"."""
     words = [".", *words_of(before)]
+    # denied: whether the clause has a denied verb. apart: whether it only says which things are meant.
     denied = apart = False
     for place, word in enumerate(words[1:], 1):
         last = words[place - 1]

@@ -13,9 +13,12 @@ _BULLETS = ("- ", "* ")
 def last_list(text: str, items: list[Item]) -> Item | None:
     """The list of values that ends a text, if a verb or a concluding word stands before it; else None.
 
-    "The roots are $x = 2$ and $x = 3$.", "So $x = 2$ or $x = 3$." Nothing is a list that goes on: "... do not work".
+    "The roots are $x = 2$ and $x = 3$.", "So $x = 2$ or $x = 3$." If words follow the values, "... do not work", the
+    text does not end with a list.
     """
-    behind = text[items[-1].high :] if items else "?"
+    if not items:
+        return None
+    behind = text[items[-1].high :]
     if "?" in behind or any(map(str.isalnum, behind)):
         return None
     first = len(items) - 1
@@ -23,13 +26,14 @@ def last_list(text: str, items: list[Item]) -> Item | None:
         first -= 1
     if first == len(items) - 1:
         return None
-    variables = {variable_of(text, *item[:2]) for item in items[first:]}
-    low = name_start(text, *items[first][:2])
-    lead = list(words_of(text[max(low - LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
-    leads = BEING if len(variables) > 1 or "" in variables else BEING | CONCLUDING
-    if not all(is_formula(text, *item[:2]) for item in items[first:]) and "" in variables:
-        leads = _LISTING
-    if not lead or lead[-1] not in leads:
+    variables = {variable_of(text, item.low, item.high) for item in items[first:]}
+    low = name_start(text, items[first].low, items[first].high)
+    words_before = list(words_of(text[max(low - LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
+    has_one_variable = len(variables) == 1 and "" not in variables
+    leading_words = BEING | CONCLUDING if has_one_variable else BEING
+    if "" in variables and not all(is_formula(text, item.low, item.high) for item in items[first:]):
+        leading_words = _LISTING
+    if not words_before or words_before[-1] not in leading_words:
         return None
     bullet = items[first].low - 2
     has_bullet = text.startswith(_BULLETS, bullet) and "\n" in text[items[first].high : items[-1].low]
@@ -39,8 +43,8 @@ def last_list(text: str, items: list[Item]) -> Item | None:
 def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
     """True if two neighbours are values of one list: `$2$ and $3$`, `x = 2 or x = 3`, or lines with bullets.
 
-    What "or" joins is one list only if it is the values of one variable. So is a new line with a bullet. "and" stands
-    before the last value only.
+    Values with "or" or a new line with a bullet between them are one list only if they are values of one variable.
+    "and" stands before the last value only.
     """
     between = text[before.high : item.low]
     if len(between) > LEAD_LIMIT or not (is_single(text, before) and is_single(text, item)):

@@ -46,7 +46,8 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     for kind, low, high in pieces(text, is_gsm8k):
         if kind == VALUE:
             if low < end:  # the "is" of "is \\frac{3}{4}"
-                word = ([word, *words_of(text[max(low - LEAD_LIMIT, begin) : low])])[-1]
+                words_before = list(words_of(text[max(low - LEAD_LIMIT, begin) : low]))
+                word = words_before[-1] if words_before else word
             is_reason = not is_gsm8k and (word in CONDITIONS | EXPLAINING or defines)
             add_value(text, items, low, high, word, is_reason)
             word = ""
@@ -75,7 +76,10 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
 
 
 def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_reason: bool) -> None:
-    """Add text[low:high] to the values of a sentence. word: what stands before it; is_reason: perhaps a condition."""
+    """Adds text[low:high] to `items`, the values of a sentence.
+
+    word: what stands before the value. is_reason: whether the value may be a condition.
+    """
     before = items[-1] if items else None
     joins = before is not None and (word in JOINING or (word == "and" and not before.is_value))
     if joins:
@@ -92,7 +96,10 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
 
 
 def set_aside(items: list[Item], opened: int) -> None:
-    """Let several values of a bracket count less: 30 boxes (20 new and 10 old ones). opened: the values before it."""
+    """Lets several values in a bracket count less: the 20 and 10 of "30 boxes (20 new and 10 old ones)".
+
+    opened: how many values stand before the bracket.
+    """
     inside = items[opened:]
     if opened and len(inside) > 1 and all(item.rank < 2 for item in inside):
         items[opened:] = [item._replace(rank=0) for item in inside]
@@ -101,8 +108,8 @@ def set_aside(items: list[Item], opened: int) -> None:
 def role_of(text: str, low: int, high: int, last: str) -> str:
     """The word text[low:high], by which a value behind it is ranked; "" if it says nothing about the value.
 
-    Nothing says the "or" of "$5 a day, or $35 in 7 days", or "where" and "as" within a clause. A value behind ", not"
-    or "instead of" counts as little as one behind "rather than". last: the word or sign before it.
+    The "or" of "$5 a day, or $35 in 7 days" says nothing, and neither do "where" and "as" within a clause. A value
+    behind ", not" or "instead of" counts as little as one behind "rather than". last: the word or sign before the word.
     """
     word = text[low:high].lower()
     is_behind_sign = last in (",", "(")

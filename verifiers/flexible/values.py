@@ -34,7 +34,10 @@ class Piece(NamedTuple):
 
 
 def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
-    """The pieces of a text in their order. What an expression of MATH begins with may come before it as well."""
+    r"""The pieces of a text in their order.
+
+    In MATH, the beginning of an expression may also come as a piece before it: the `frac` of `\frac{3}{4}`.
+    """
     closings = last_closings(text)
     i = 0
     while i < len(text):
@@ -58,7 +61,7 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
 
 
 def word_end(text: str, i: int) -> int:
-    """Where the word that begins at i ends: behind `\\frac` of `\\frac34`, but "Q2"."""
+    """Where the word that begins at i ends: behind `\\frac` of `\\frac34`, but behind the digit of "Q2"."""
     is_command = text[i - 1 : i] == "\\"
     while text[i : i + 1].isalpha() or (text[i : i + 1].isdecimal() and text[i].isascii() and not is_command):
         i += 1
@@ -179,9 +182,9 @@ def is_closed(expression: str) -> bool:
 
 
 def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the sum with the term text[start:end], blanks around its signs, and a letter: `6 - 5i`.
+    """(start, end) of the sum to which the term text[start:end] belongs, or of the term alone if there is no such sum.
 
-    A sum of numbers alone is a calculation, not a value.
+    A sum has blanks around its signs, and a letter: `6 - 5i`. Without a letter it is a calculation, not a value.
     """
     has_sign = text[end : end + 3] in _PLUS_OR_MINUS or text[max(start - 3, 0) : start] in _PLUS_OR_MINUS
     if not (has_sign and has_letter(text[max(start - 4, 0) : end + _EXPRESSION_LIMIT])):
@@ -227,7 +230,7 @@ def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
         if below and DEGREES.issuperset(words.lower().replace("°", " ").split()):
             return end + len(words) + len(below)
     while True:
-        low = end + (text[end : end + 1] == " ")
+        low = end + 1 if text[end : end + 1] == " " else end
         high = low
         while text[high : high + 1].isalpha():
             high += 1

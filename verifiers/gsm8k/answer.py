@@ -128,7 +128,7 @@ _X = word_key("x")
 _WORKING_LIMIT = 10**8  # the numbers of a working in brackets behind the answer are below it
 CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes; in a longer answer, a dollar sign without a backslash is no price's
-_TABLE = 8191
+_TABLE = 8191  # how many remainders of keys are told apart below
 _REMAINDERS = {
     key % _TABLE
     for key in (
@@ -168,7 +168,7 @@ _FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
 
 
 def clear(side: Side) -> None:
-    """Forget all that a side has noted, but for its numbers."""
+    """Forgets all that a side has noted, but for its numbers."""
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
     side.words_value = side.value_before_bracket = 0
@@ -183,12 +183,12 @@ def is_listed(key: int) -> bool:
 
 
 def blame(side: Side, fault: int) -> None:
-    """Note a fault unless a greater one has been noted."""
+    """Notes a fault unless a greater one has been noted."""
     side.fault = max(side.fault, fault)
 
 
 def follow(side: Side, before: int) -> None:
-    """Note NUMBER, WORD or MARK as what stands last."""
+    """Notes NUMBER, WORD or MARK as what stands last."""
     side.before, side.space_follows = before, False
 
 
@@ -211,7 +211,7 @@ def value_at_key(key: int, keys: tuple[int, ...], values: tuple[int, ...]) -> in
 
 
 def note_currency(currencies: int, side: Side) -> None:
-    """Note a currency that stands beside the number."""
+    """Notes a currency that stands beside the number."""
     both = currencies if side.currency == 0 else side.currency & currencies
     side.currency = both if both else CONTRADICTED
     side.degrees = False
@@ -231,7 +231,7 @@ def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
 
 
 def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
-    """Note a dollar sign that ends at i; the first one behind the number may be its currency: 5$."""
+    """Notes a dollar sign that ends at i; the first one behind the number may be its currency: 5$."""
     side.space_follows = True
     if side.numbers == 1 and side.before == NUMBER and side.dollar == 0 and is_price(data, first, i, end):
         note_currency(_DOLLARS, side)
@@ -239,7 +239,7 @@ def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
 
 
 def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
-    """Read the number at i of an answer that begins at `first`; position after it."""
+    """Reads the number at i of an answer that begins at `first`; returns the position after it."""
     number = side.number
     unreadable = is_behind(side, WORD)  # x18, 0x12, CO2
     if side.numbers == 0:
@@ -351,7 +351,7 @@ def is_below_four(number: Number) -> bool:
 
 
 def note_word(key: int, is_capital: bool, side: Side) -> None:
-    """Note a word; most words say nothing about the value. is_capital: whether it begins with a capital letter."""
+    """Notes a word; most words say nothing about the value. is_capital: whether it begins with a capital letter."""
     listed = is_listed(key)
     currencies = value_at_key(key, _MONEY, _MONEY_MEANS) if listed else 0
     if currencies and note_money_word(currencies, side):
@@ -406,7 +406,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
 
 
 def note_money_word(currencies: int, side: Side) -> bool:
-    """Note a word that names a currency where it stands beside the number; False where it does not."""
+    """Notes a word that names a currency, and returns True, if it stands beside the number; else returns False."""
     if side.numbers == 0:
         side.price = side.price & currencies if side.price & currencies else currencies
         side.space_follows = True
@@ -453,7 +453,7 @@ def takes_back(data: Bytes, after: int, end: int) -> bool:
 
 
 def note_money_sign(currencies: int, side: Side) -> None:
-    """Note a currency sign such as € before or behind the number. currencies: 0 for any other sign."""
+    """Notes a currency sign such as € before or behind the number. currencies: 0 for any other sign."""
     if currencies and side.numbers == 0:
         side.price = currencies
     elif currencies and side.numbers == 1 and (side.before == NUMBER or side.letter):
@@ -462,7 +462,7 @@ def note_money_sign(currencies: int, side: Side) -> None:
 
 
 def note_letter(side: Side) -> None:
-    """Note that a currency stands behind a letter, which thereby is a power of ten: 5M USD."""
+    """Notes that a currency stands behind a letter, which thereby is a power of ten: 5M USD."""
     if side.before == WORD:
         side.number.scale += side.letter
     side.letter = 0
@@ -470,7 +470,7 @@ def note_letter(side: Side) -> None:
 
 
 def take_back_letter(side: Side) -> bool:
-    """Note that a letter, taken for a power of ten, is a unit, since an exponent follows: $5 m². False if none was."""
+    """Notes that the letter taken for a power of ten is a unit, since an exponent follows: $5 m². False without one."""
     if side.before != NUMBER or side.letter == 0:
         return False
     side.number.scale -= side.letter
@@ -482,7 +482,7 @@ def take_back_letter(side: Side) -> bool:
 
 
 def note_below_zero(key: int, side: Side) -> None:
-    """Note "below zero" behind a number or its degrees: the number is negative. "below freezing" makes it OPAQUE."""
+    """Notes "below zero" behind a number or its degrees: the number is negative. "below freezing" makes it OPAQUE."""
     if key != _ZERO or side.numbers > 1 or side.number.sign < 0:
         blame(side, OPAQUE)
     side.number.sign = -1
@@ -495,7 +495,7 @@ def is_long_word(data: Bytes, i: int, end: int) -> bool:
 
 
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
-    """Note a plus or a minus as a sign or a hyphen; as an operator it makes the side OPAQUE, and so does 20+."""
+    """Notes a plus or a minus as a sign or a hyphen; as an operator it makes the side OPAQUE, and so does 20+."""
     glued_word = is_behind(side, WORD)
     more = kind == ch.PLUS and side.numbers > 0 and side.before != WORD
     if side.sign or more or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
@@ -506,7 +506,7 @@ def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
 
 
 def note_mark(kind: int, side: Side) -> None:
-    """Note punctuation and other signs. Some change the value and make the side OPAQUE: 5!"""
+    """Notes punctuation and other signs. Some change the value and make the side OPAQUE: 5!"""
     if kind == num.POWER and (side.unit or take_back_letter(side)) and is_behind(side, WORD):
         side.key = 0  # cm²
         return
@@ -586,7 +586,10 @@ def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
 
 
 def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
-    """Read the exponent at i; position after it. All but `18^{th}`, `18^\\circ`, `18 cm^2` make the side OPAQUE."""
+    """Reads the exponent at i, and returns the position after it.
+
+    All but `18^{th}`, `18^\\circ` and `18 cm^2` make the side OPAQUE.
+    """
     if is_behind(side, NUMBER) and not take_back_letter(side):
         braces = i
         while braces < end and data[braces] == ch.LEFT_BRACE:
@@ -605,7 +608,10 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
 
 
 def note_less(data: Bytes, i: int, end: int, side: Side) -> int:
-    """Read a tag such as `<b>`, or the cut `</answer`; position after it. Any other `<` compares and is REFUSED."""
+    """Reads a tag such as `<b>`, or the cut `</answer`, and returns the position after it.
+
+    Any other `<` compares, and the side is REFUSED.
+    """
     closing = i < end and data[i] == ch.SLASH
     kind, after = num.kind_at(data, i + 1 if closing else i, end)
     opening = after < end and data[after] == ch.GREATER
@@ -625,7 +631,10 @@ def denies_equality(data: Bytes, first: int, i: int, side: Side) -> bool:
 
 
 def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[int, bool]:
-    """Read the answer data[first:end] from i to the next `=` into `side`; (position after it, whether one follows)."""
+    """Reads the answer data[first:end] from i to the next `=` into `side`.
+
+    Returns (position after that sign, True), or (end, False) if no `=` follows.
+    """
     clear(side)
     more = False
     while i < end and not more:
@@ -699,7 +708,7 @@ def is_number(side: Side) -> bool:
 
 
 def read_plain(data: Bytes, start: int, end: int, number: Number) -> bool:
-    """Read data[start:end] if it is ASCII digits alone, as most answers are; False if it is anything else."""
+    """Reads data[start:end] if it is ASCII digits alone, as most answers are; False if it is anything else."""
     number.sign, number.shape, number.scale = 1, num.LITERAL, 0
     if not 0 < end - start <= num.DIGITS_LIMIT:
         return False

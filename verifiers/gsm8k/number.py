@@ -204,7 +204,7 @@ def is_group(data: Bytes, i: int, end: int) -> bool:
 
 
 def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
-    """Read the digits that start at i, with thousands groups and a decimal point; returns the position after them."""
+    """Reads the digits that start at i, with thousands groups and a decimal point; returns the position after them."""
     start = last = i
     mantissa = exponent = digits = 0
     group_separator = 0  # COMMA or THIN, once one has been read
@@ -235,7 +235,7 @@ def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
 
 
 def set_vulgar(code: int, number: Number) -> None:
-    """Fill the numerator and the denominator from a character such as one half."""
+    """Fills the numerator and the denominator from a character such as one half."""
     for sign, top, bottom in _FRACTION_SIGNS:
         if sign == code:
             number.top.mantissa, number.bottom.mantissa = top, bottom
@@ -243,7 +243,7 @@ def set_vulgar(code: int, number: Number) -> None:
 
 
 def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
-    r"""Read `{number}`, or one digit, as an argument of `\frac`; position after it, or -1.
+    r"""Reads `{number}`, or one digit, as an argument of `\frac`; returns the position after it, or -1.
 
     A minus in the braces is passed over; see `is_negative`.
     """
@@ -260,7 +260,10 @@ def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
 
 
 def read_frac(data: Bytes, i: int, end: int, number: Number, top: Literal) -> int:
-    r"""Read both arguments of a `\frac` that ends at i, and the sign of their quotient; position after them, or -1."""
+    r"""Reads both arguments of a `\frac` that ends at i, and the sign of their quotient.
+
+    Returns the position after them, or -1.
+    """
     below = read_argument(data, i, end, top)
     if below < 0:
         return -1
@@ -288,7 +291,7 @@ def starts_number(data: Bytes, kind: int, after: int, end: int, key: int) -> boo
 
 
 def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
-    """Read the number that begins at i; returns the position after what was read.
+    """Reads the number that begins at i; returns the position after what was read.
 
     The shape is NO_NUMBER if it only begins like a number: a `\\frac` without arguments.
     """
@@ -316,7 +319,7 @@ def read_number(data: Bytes, i: int, end: int, number: Number) -> int:
 
 
 def read_mixed(data: Bytes, i: int, start: int, end: int, number: Number) -> int:
-    """Read the fraction at `start` after a whole number that ends at i; position after the number."""
+    """Reads the fraction at `start` after a whole number that ends at i; returns the position after the number."""
     kind, after, key = symbol(data, start, end)
     top, bottom = number.top, number.bottom
     behind = -1
@@ -432,7 +435,7 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
 
 
 def widen(data: Bytes, number: Number) -> None:
-    """Read again, as one Python integer, each literal that was too long.
+    """Reads again, as one Python integer, each literal that was too long.
 
     A mixed number has top < bottom < MANTISSA_LIMIT, so only its whole number can be too long.
     """

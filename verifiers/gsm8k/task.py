@@ -43,7 +43,7 @@ class Scratch:
 
 
 def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
-    """Read the one number of a reference; False if it is anything else."""
+    """Reads the one number of a reference; False if it is anything else."""
     if end - start > extract.ANSWER_LIMIT:
         return False
     start, end = strip(data, start, end)

@@ -258,13 +258,14 @@ def name_before_equals(side: object) -> str | None:
 
 def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
     """True if both were written with the same elements, each equally often."""
-    elements, left = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
+    # `args` has each element once; `_unsorted_args`, if it is there, has them as they were written.
+    elements, unmatched = (list(getattr(side, "_unsorted_args", side.args)) for side in (gold, answer))
     for element in elements:
-        match = next((i for i, other in enumerate(left) if same(element, other)), None)
+        match = next((i for i, other in enumerate(unmatched) if same(element, other)), None)
         if match is None:
             return False
-        del left[match]
-    return not left
+        del unmatched[match]
+    return not unmatched
 
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:

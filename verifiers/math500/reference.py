@@ -96,7 +96,7 @@ class Reference:
         return is_expression(self.meaning.value if type(self.meaning) is Quantity else self.meaning)
 
     def may_count(self, number: str, noun: str) -> bool:
-        """True if the reference is read as a product, but may be a number with a unit or two or three small letters."""
+        """True if the reference is read as a product, but may be a number with a unit or a noun of 2 or 3 letters."""
         is_product = is_expression(self.meaning) and self.meaning[0] in ("*", "/")
         if not (is_product and self.variables == frozenset(filter(str.isalpha, noun))):
             return False
@@ -137,7 +137,8 @@ def is_name_or_code(answer: str) -> bool:
 def is_name_of_capitals(answer: str) -> bool:
     """True for US, HCl and DNA, whose letters keep their order; false for AB and BCA, which may be segments and angles.
 
-    Letters are points if all differ and lie within five neighbours of the alphabet. Two must also be in its order.
+    Letters are points if all differ and lie within five neighbours of the alphabet. Two points must also be in
+    alphabetical order.
     """
     capitals = [letter for letter in answer if letter.isupper()]
     if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):

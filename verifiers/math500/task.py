@@ -391,7 +391,7 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
         return RULE_BROKEN, comparison.tier
     if verdict == UNSURE:
         return None
-    return OK if verdict == YES else WRONG, comparison.tier
+    return (OK if verdict == YES else WRONG), comparison.tier
 
 
 def is_another_time(value: Value, gold: Reference, form: Form, answer: str) -> bool:
@@ -439,11 +439,15 @@ def cas_workers() -> Workers:
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
-    """The status in strict mode: OK if the block holds one box and nothing else, HEDGE if another box comes first."""
+    """The status in strict mode: HEDGE if a box of another value comes first, OK if the block has one box alone.
+
+    MALFORMED for any other block.
+    """
     opening = data.rfind(b"<answer>", 0, low)
     start = opening + len(b"<answer>")
     _, box_before, end_of_box_before = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
-    hedged = box_before >= 0 and data[slice(*strip(data, box_before, end_of_box_before))] != data[low:high]
+    begin, end = strip(data, box_before, end_of_box_before)
+    hedged = box_before >= 0 and data[begin:end] != data[low:high]
     alone = boxed and is_alone(data, opening, len(data), low, high, False)
     if hedged:
         return verdicts.HEDGE
@@ -481,7 +485,9 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
 
 def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
     """(reason, start, end) of the answer that `find_answer` found; in strict mode OK only if it stands alone."""
-    return (reason if lenient or reason != OK else format_of(data, low, high, boxed)), low, high
+    if not lenient and reason == OK:
+        reason = format_of(data, low, high, boxed)
+    return reason, low, high
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:

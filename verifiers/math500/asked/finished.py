@@ -63,16 +63,16 @@ def is_finished(answer: Value, gold: Value) -> bool:
         return True
     allowed = functions_in(gold)
     nodes = list(expressions(answer))
-    left = sum(work(folded(node), allowed) for node in nodes) + sum(map(has_double_sign, nodes))
+    steps = sum(work(folded(node), allowed) for node in nodes) + sum(map(has_double_sign, nodes))
     if is_expression(answer) and is_expression(gold) and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         if symbols(answer) - symbols(gold):
-            left += STEPS_OF_NO_OP  # letters that cancel
-    if left == 0:
+            steps += STEPS_OF_NO_OP  # letters that cancel
+    if steps == 0:
         return True
     # An answer may have each function of the reference. In the reference itself, only some are no work: where it is
     # \binom{8}{3}, an answer may leave a step, too.
     work_of_gold = sum(work(folded(node), allowed & LEFT_BY_REFERENCES) for node in expressions(gold))
-    return work_of_gold > 0 and left <= work_of_gold + 1
+    return work_of_gold > 0 and steps <= work_of_gold + 1
 
 
 def is_pair(answer: Value) -> bool:
@@ -153,11 +153,11 @@ def work(node: Node, allowed: frozenset[str]) -> int:
     if kind == "fn":
         if node[1] == "root":
             return work_in_root(*node[2], allowed)
-        left = sum(work(argument, allowed) for argument in node[2])
+        steps = sum(work(argument, allowed) for argument in node[2])
         function = kind_of_function(node)
         if function not in allowed and function != "factorial":  # n!; 8! is of another kind
-            left += 1
-        return left
+            steps += 1
+        return steps
     inner, has_minus = without_sign(node)
     return work(inner, allowed) if has_minus else work_in_product(node, allowed)
 
@@ -167,9 +167,9 @@ def work(node: Node, allowed: frozenset[str]) -> int:
 
 def work_in_power(base: Node, exponent: Node, allowed: frozenset[str]) -> int:
     """`work` of a power: none in 2^10 and (1/2)^3, some in (x^2)^3 and (1 + sqrt 2)^2."""
-    left = work(base, allowed) + work(exponent, allowed)
+    steps = work(base, allowed) + work(exponent, allowed)
     if exponent[:2] == ("num", 0) or without_sign(base)[0] in (ONE, ZERO):
-        return left + STEPS_OF_NO_OP
+        return steps + STEPS_OF_NO_OP
     if base == EULER:
         is_work = IMAGINARY in constants_in(exponent)  # e^{i \pi}
     elif symbols(base):
@@ -179,29 +179,29 @@ def work_in_power(base: Node, exponent: Node, allowed: frozenset[str]) -> int:
     else:
         is_reduced = is_literal_fraction(base) and gcd(base[1][1], base[2][1]) == 1
         is_work = not is_reduced  # (1 + \sqrt 2)^2
-    return left + 1 if is_work else left
+    return steps + 1 if is_work else steps
 
 
 def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
     """`work` of a root: none in sqrt(12), some in sqrt(169) and sqrt(5^2)."""
-    left = work(radicand, allowed)
+    steps = work(radicand, allowed)
     if symbols(radicand):
         cancels = radicand[0] == "^" and radicand[2] == degree  # sqrt(x^2)
         is_work = cancels and allowed.isdisjoint(("abs", "root"))
-        return left + 1 if is_work else left
+        return steps + 1 if is_work else steps
     if radicand[0] == "^" and radicand[2][0] == "num" and degree[0] == "num":
         _, base, exponent = radicand
         is_work = exponent == degree or not is_whole(base)  # \sqrt{5^2}
-        return left + 1 if is_work else left
+        return steps + 1 if is_work else steps
     surd = surd_of(("fn", "root", (radicand, degree)))
     if surd and is_perfect(surd) and "root" not in allowed:
-        left += 1  # the root of 169
-    # 12, 2/3, pi and 2 + 3 may stand under a root; the step that the sum leaves is in `left` already. Anything else, as
+        steps += 1  # the root of 169
+    # 12, 2/3, pi and 2 + 3 may stand under a root; the step that the sum leaves is counted already. Anything else, as
     # 2 * 3, is a step more, unless it has a root or a constant in it.
     is_plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
     if not is_plain and not has_surd(radicand) and not constants_in(radicand):
-        left += 1
-    return left
+        steps += 1
+    return steps
 
 
 def is_literal_fraction(node: Node) -> bool:
@@ -243,20 +243,21 @@ def is_perfect(surd: tuple[int, int]) -> bool:
 def work_in_product(node: Node, allowed: frozenset[str]) -> int:
     """`work` of a product or quotient: none in 3/4 pi, some in 2 * 3 and sqrt 2 * sqrt 3."""
     above, below = factors_of(node)
-    left = sum(work(factor, allowed) for factor in [*above, *below])
-    left += work_of_numbers(above, below) + work_of_surds(above, below, allowed) + nested_fractions(node)
+    steps = sum(work(factor, allowed) for factor in [*above, *below])
+    steps += work_of_numbers(above, below) + work_of_surds(above, below, allowed) + nested_fractions(node)
+    bases_above, bases_below = list(map(base_of, above)), list(map(base_of, below))
     for constant in (EULER, IMAGINARY, ("const", "pi")):
-        count_above, count_below = (list(map(base_of, side)).count(constant) for side in (above, below))
+        count_above, count_below = bases_above.count(constant), bases_below.count(constant)
         if count_above and count_below:
-            left += STEPS_OF_NO_OP  # pi/pi
+            steps += STEPS_OF_NO_OP  # pi/pi
         if count_above + count_below > 1:
-            left += 1
+            steps += 1  # pi * pi
     if any(IMAGINARY in constants_in(factor) for factor in below):
-        left += 1
-    for side in (above, below):
-        sums_of_numbers = sum(factor[0] == "+" and not symbols(factor) for factor in side)
-        left += max(sums_of_numbers - 1, 0)
-    return left + work_of_letters(above, below)
+        steps += 1  # 1/i
+    for factors in (above, below):
+        sums_of_numbers = [factor for factor in factors if factor[0] == "+" and not symbols(factor)]
+        steps += max(len(sums_of_numbers) - 1, 0)  # (1 + sqrt 2)(1 + sqrt 3)
+    return steps + work_of_letters(above, below)
 
 
 def base_of(factor: Node) -> Node:
@@ -266,9 +267,9 @@ def base_of(factor: Node) -> Node:
 
 def is_rational_factor(node: Node) -> bool:
     """True for a number, also in degrees or per cent, and for a whole power of a number."""
-    power = node[0] == "^" and is_whole(node[2])
-    base = node[1] if power or node[0] in ("pct", "deg") else node
-    return base[0] == "num" or (power and is_literal_fraction(base))
+    is_whole_power = node[0] == "^" and is_whole(node[2])
+    base = node[1] if is_whole_power or node[0] in ("pct", "deg") else node
+    return base[0] == "num" or (is_whole_power and is_literal_fraction(base))
 
 
 def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
@@ -276,22 +277,22 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     numbers_above, numbers_below = numbers_among(above), numbers_among(below)
     if ZERO in numbers_above:
         return STEPS_OF_NO_OP
-    left = 0
+    steps = 0
     if len(numbers_above) > 1 and (numbers_below or not is_scientific(numbers_above)):
-        left += 1
+        steps += 1
     if len(numbers_below) > 1:
-        left += 1
+        steps += 1
     powers = [factor for factor in numbers_above if factor[0] == "^" and factor[1] != TEN]
     has_other_factors = len(above) > len(numbers_above)
     if powers and has_other_factors and not any(map(symbols, above)):  # 4^2 \\pi
-        left += 1
-    left += sum(factor[0] == "num" and factor[2] != 1 for factor in numbers_below)  # 3 / 0.5
+        steps += 1
+    steps += sum(factor[0] == "num" and factor[2] != 1 for factor in numbers_below)  # 3 / 0.5
     divisors = [factor[1] for factor in numbers_below if factor[0] == "num"]
     bases = [factor[1][1] for factor in numbers_above if factor[0] == "^" and factor[1][0] == "num"]
     if divisors and any(gcd(base, *divisors) > 1 for base in bases):  # 8^2 / 2
-        left += 1
+        steps += 1
     in_fraction = (*numbers_above, *numbers_below) if numbers_below else ()
-    return left + sum(factor[0] == "^" and factor[2][1] < 0 for factor in in_fraction)  # 2^{-1} / 3
+    return steps + sum(factor[0] == "^" and factor[2][1] < 0 for factor in in_fraction)  # 2^{-1} / 3
 
 
 def is_scientific(factors: Sequence[Node]) -> bool:
@@ -308,12 +309,12 @@ def numbers_among(factors: Sequence[Node]) -> list[Node]:
 def work_of_surds(above: Sequence[Node], below: Sequence[Node], allowed: frozenset[str]) -> int:
     """How many steps are left to multiply or take roots; some in sqrt 6 / sqrt 3, none in sqrt 2 / sqrt 3."""
     surds_above, surds_below = surds_among(above), surds_among(below)
-    left = max(len(surds_above) - 1, 0) + max(len(surds_below) - 1, 0)
-    left += sum(gcd(a[0], b[0]) > 1 for a in surds_above for b in surds_below)
+    steps = max(len(surds_above) - 1, 0) + max(len(surds_below) - 1, 0)
+    steps += sum(gcd(a[0], b[0]) > 1 for a in surds_above for b in surds_below)
     are_numbers = all(is_rational_factor(factor) or surd_of(factor) for factor in (*above, *below))
     if are_numbers and "root" in allowed:
-        return left
-    return left + sum(map(is_perfect, (*surds_above, *surds_below)))
+        return steps
+    return steps + sum(map(is_perfect, (*surds_above, *surds_below)))
 
 
 def surds_among(factors: Sequence[Node]) -> list[tuple[int, int]]:
@@ -345,12 +346,13 @@ def bases_with_letters(factors: Sequence[Node]) -> list[Node]:
 
 def work_in_sum(terms: Sequence[Node], allowed: frozenset[str]) -> int:
     """`work` of a sum: none in 1 + sqrt 2, some in 2 + 3 and x + 2x."""
-    left = sum(work(term, allowed) for term in terms if term != NOT_IMAGINARY)
+    steps = sum(work(term, allowed) for term in terms if term != NOT_IMAGINARY)
     variable_parts = [variable_part(term) for term in terms]
     has_zero = any(term[:2] == ("num", 0) for term in terms)
     if has_zero and not any(IMAGINARY in constants_in(term) for term in terms):
-        left += STEPS_OF_NO_OP
-    return left + len(variable_parts) - len(set(variable_parts))
+        steps += STEPS_OF_NO_OP
+    to_be_added = len(variable_parts) - len(set(variable_parts))
+    return steps + to_be_added
 
 
 def variable_part(term: Node) -> tuple:

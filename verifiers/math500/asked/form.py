@@ -1,7 +1,7 @@
 """What a problem asks an answer to look like, read from its text once: a form, a unit, a base, an interval.
 
-An answer must have a form only if the reference has it. So if a problem merely speaks of factors, or is misread, no
-answer is refused that looks like the reference.
+An answer must have a form only if the reference has it, too. So no answer that looks like the reference is refused for
+its form, even if a problem merely speaks of factors or is misread.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Form:
 
     @cached_property
     def nouns(self) -> frozenset[str]:
-        """Words behind "which" and "what"; what is asked for is one of them: "property" in "Which property is it?"."""
+        """Words behind "which" and "what". One of them names what is asked for, as in "Which property is it?"."""
         return frozenset(nouns_in(self.words))
 
     @cached_property
@@ -162,9 +162,11 @@ class Form:
             return False
         if "template" in self.asks and not self.keeps_template(answer, gold):
             return False
-        if "slope" in self.asks and type(gold) is Relation and type(answer) is Relation:  # y = 2x + 1
-            variables = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
-            return not variables or (variables[0] in answer.sides and is_expanded([*expressions(answer)], ()))
+        if "slope" in self.asks and type(gold) is Relation and type(answer) is Relation:
+            # If the reference is y = 2x + 1, the answer must also have y alone on a side, and nothing to multiply out.
+            lone_variables = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
+            if lone_variables:
+                return lone_variables[0] in answer.sides and is_expanded([*expressions(answer)], ())
         return True
 
     def keeps_template(self, answer: Value, gold: Value) -> bool:
@@ -197,19 +199,22 @@ class Form:
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
         if units.is_money(unit) and (named := list(filter(units.is_money, self.units or self.mentioned))):
-            small_change = set() if self.units else units.SMALL_CHANGE.intersection(named)
-            return any(
-                currencies_of(unit) & currencies_of(currency)
-                or (currency in small_change and units.conversion(unit, currency))
-                for currency in named
-            )
+            if any(currencies_of(unit) & currencies_of(currency) for currency in named):
+                return True
+            if self.units:
+                return False
+            # A problem that only mentions cents may ask for dollars.
+            small_change = units.SMALL_CHANGE.intersection(named)
+            return any(units.conversion(unit, currency) for currency in small_change)
         if self.units and units.is_known(unit):
             return unit in self.units or self.asks_for_rate(unit)
         if not self.speaks_of(unit):
             return False
         name = unit.partition("^")[0]
         same_kind = {other for other in self.mentioned if units.conversion(other, name)}
-        return name in same_kind or units.SMALL_CHANGE.issuperset(same_kind)
+        # Beside cents alone, an answer in dollars is allowed. So is any unit if none of its kind is mentioned.
+        only_small_change = same_kind <= units.SMALL_CHANGE
+        return name in same_kind or only_small_change
 
     def asks_for_rate(self, unit: str) -> bool:
         """True for "mile / hour" and "/ hour" if the problem asks for miles and its last sentence has "per hour"."""
@@ -231,11 +236,15 @@ class Form:
         """True if the problem has one of these letters, with any index: in a formula, or as a word by itself."""
         in_formulas = "".join(formulas_of(self.without_commands))
         words = {word.strip(".,;:?!") for word in self.without_commands.split()}
-        bases = [letter.partition("_")[0] for letter in letters]
-        return any(
-            base in self.problem if base.startswith("\\") else base in in_formulas or base in words
-            for base in bases
-        )
+        for letter in letters:
+            base = letter.partition("_")[0]
+            if base.startswith("\\"):
+                found = base in self.problem
+            else:
+                found = base in in_formulas or base in words
+            if found:
+                return True
+        return False
 
     @cached_property
     def without_commands(self) -> str:
@@ -270,7 +279,10 @@ class Form:
         """
         normal_answer = normal_text(answer)
         asked = next((text for text in self.asked_formulas if normal_answer.startswith(f"{text}=")), None)
-        return "" if asked is None else answer.split("=", asked.count("=") + 1)[-1]
+        if asked is None:
+            return ""
+        signs_to_pass = asked.count("=") + 1  # those in the formula itself, and the one behind it
+        return answer.split("=", signs_to_pass)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
         """True for f(4) if the problem asks for f(3) or f^{-1}(4)."""
@@ -410,9 +422,10 @@ def formula_key(value: Value) -> object:
         return (value, value.is_written) if type(value) is Region else None
     node = folded(without_needless_points(value))
     number = without_sign(node)[0]
-    is_mixed_or_repeating = number[0] == "num" and not is_decimal_literal(number)
+    # Of numbers, only mixed numbers and repeating decimals count: 1 1/2, 0.333...
+    is_more_than_digits = number[0] == "num" and not is_decimal_literal(number)
     node = ordered(node)
-    return node if is_mixed_or_repeating or is_long(node) else None
+    return node if is_more_than_digits or is_long(node) else None
 
 
 def without_needless_points(node: Node) -> Node:
@@ -463,7 +476,7 @@ def formulas_asked_for(problem: str) -> dict[str, Value]:
 
 
 def formula_or_name(formula: str) -> Value:
-    """The meaning of a formula, or a name if no grammar reads it, as for the side of an equation."""
+    """The formula as the reader gives it, or a `Name` of its text if no grammar reads it."""
     try:
         return read_formula(tokens_of(formula, None))
     except Malformed:

@@ -42,10 +42,15 @@ def is_expanded(answer: Nodes, _: Nodes) -> bool:
 
 
 def is_factored(answer: Nodes, gold: Nodes) -> bool:
-    """True if the answer has at least as many factors as the reference: (x+1)(x+2), not x^2+3x+2."""
+    """True if the answer has at least as many factors as the reference: (x+1)(x+2), not x^2+3x+2.
+
+    The answer may leave a common divisor in a sum, 9x + 3, only if the reference does.
+    """
+    gold_is_complete = all(map(is_primitive, all_nodes(gold)))
+    if gold_is_complete and not all(map(is_primitive, all_nodes(answer))):
+        return False
     wanted = max(map(count_factors, gold), default=0)
-    is_complete = all(map(is_primitive, all_nodes(answer))) or not all(map(is_primitive, all_nodes(gold)))
-    return wanted > 1 and is_complete and max(map(count_factors, answer), default=0) >= wanted
+    return wanted > 1 and max(map(count_factors, answer), default=0) >= wanted
 
 
 def is_primitive(node: Node) -> bool:
@@ -55,10 +60,16 @@ def is_primitive(node: Node) -> bool:
     return gcd(*map(whole_factor, node[1])) == 1
 
 
+def unsigned_factors(node: Node) -> list[Node]:
+    """The factors of a product, or of the numerator of a quotient, without the sign in front."""
+    above, _ = factors_of(without_sign(node)[0])
+    return above
+
+
 def count_factors(node: Node) -> int:
     """How many factors with variables a product has: 3 in x(x+1)^2."""
     count = 0
-    for factor in factors_of(without_sign(node)[0])[0]:
+    for factor in unsigned_factors(node):
         is_whole_power = factor[0] == "^" and is_whole(factor[2])
         base, exponent = factor[1:] if is_whole_power else (factor, ONE)
         if base[0] in ("sym", "+") and symbols(base):
@@ -67,11 +78,15 @@ def count_factors(node: Node) -> int:
 
 
 def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
-    """True if the answer is a product of primes and their powers: 2^2 * 3, not 4 * 3."""
+    """True if the answer is a product of primes and their powers, 2^2 * 3, not 4 * 3.
+
+    False if the reference is a plain number, since then nobody asks for its factors.
+    """
     return any(node[0] != "num" for node in gold) and any(map(has_primes_alone, answer))
 
 
 def has_primes_alone(node: Node) -> bool:
+    """True if all factors of an expression are primes and powers of primes."""
     bases = [base_of(factor) for factor in factors_of(node)[0]]
     return all(is_whole(base) and 1 < base[1] < PRIME_LIMIT and is_prime(base[1]) for base in bases)
 
@@ -93,8 +108,7 @@ def can_be_reduced(quotient: Node) -> bool:
 
 def whole_factor(term: Node) -> int:
     """The product of the whole numbers among the factors of a term."""
-    factors = factors_of(without_sign(term)[0])[0]
-    return prod(factor[1] for factor in factors if factor[0] == "num" and factor[2] == 1)
+    return prod(factor[1] for factor in unsigned_factors(term) if is_whole(factor))
 
 
 def is_decimal_literal(node: Node) -> bool:
@@ -110,10 +124,10 @@ def is_simplified(answer: Nodes, gold: Nodes) -> bool:
     if any(map(has_surd, answer)) or not is_lowest(answer, gold):
         return False
     functions = {node[1] for node in all_nodes(gold) if node[0] == "fn"}
-    is_plain = functions <= {"sin", "cos"} and not any(map(divides_by_variable, gold))
-    if not functions or not is_plain:
-        return True
-    return not any(map(divides_by_variable, answer))
+    is_in_sine_and_cosine = bool(functions) and functions <= {"sin", "cos"}
+    if is_in_sine_and_cosine and not any(map(divides_by_variable, gold)):
+        return not any(map(divides_by_variable, answer))
+    return True
 
 
 def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
@@ -160,7 +174,12 @@ def count_partial_fractions(nodes: Nodes) -> int:
 def has_small_radicands(answer: Nodes, _: Nodes) -> bool:
     """True if nothing more can be taken out of a root: 2 sqrt(3), not sqrt(12)."""
     surds = [surd for surd in map(surd_of, all_nodes(answer)) if surd]
-    return all(reduced_radicand(*surd) in (1, surd[0]) for surd in surds)
+    for radicand, degree in surds:
+        reduced = reduced_radicand(radicand, degree)
+        # A root that is a whole number, sqrt(9), is not judged here; it leaves work (see `finished`).
+        if reduced not in (1, radicand):
+            return False
+    return True
 
 
 def reduced_radicand(radicand: int, degree: int) -> int:
@@ -179,7 +198,7 @@ def is_simplest_radical(answer: Nodes, gold: Nodes) -> bool:
 def is_scientific(answer: Nodes, _: Nodes) -> bool:
     """True for a number from 1 to below 10, times a power of ten: 1.2 * 10^5, not 12 * 10^4."""
     for node in answer:
-        factors = factors_of(without_sign(node)[0])[0]
+        factors = unsigned_factors(node)
         powers = [factor for factor in factors if factor[:2] == ("^", ("num", 10, 1))]
         others = [factor for factor in factors if factor not in powers]
         if len(powers) != 1 or not all(map(has_one_whole_digit, others)):
@@ -219,7 +238,7 @@ def count_terms(nodes: Nodes) -> int:
 
 
 Rule = Callable[[Nodes, Nodes], bool]
-RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {  # {form that a problem asks for: whether an answer has it}
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
     "single": is_single, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "repeating": is_literal, "parts": is_in_parts, "radical": is_simplest_radical, "scientific": is_scientific,
@@ -228,8 +247,10 @@ RULES: dict[str, Rule] = {
 
 
 def layout(node: Node) -> tuple[bool, bool, bool]:
-    """(is it a sum, is a sum with variables multiplied or raised in it, is it a power).
+    """(True for a sum, True if a sum with variables in it is multiplied or raised to a power, True for a power).
 
     The layout of a(x - h)^2 + k is (True, True, False). Roots are no powers.
     """
-    return len(terms_of(node)) > 1, has_product_of_sums(node), node[0] == "^" and node[2] not in HALVES
+    is_sum = len(terms_of(node)) > 1
+    is_raised = node[0] == "^" and node[2] not in HALVES
+    return is_sum, has_product_of_sums(node), is_raised

@@ -235,9 +235,7 @@ def has_number_with_unit(words: Sequence[str]) -> bool:
     behind_numbers = [
         word for before, word in pairwise(words) if before[-1].isdigit() and word not in _NO_UNIT
     ]
-    return any(
-        units.is_in_symbols(word) or units.UNITS.get(word, "unit") != "unit" for word in behind_numbers
-    )
+    return any(units.is_in_symbols(word) or units.has_unit_name([word]) for word in behind_numbers)
 
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:
@@ -287,7 +285,7 @@ def base_in(words: Sequence[str]) -> str:
 
 
 def nouns_in(words: Sequence[str]) -> Iterator[str]:
-    """The five words behind each "which" and "what". What is asked for is one of them: "Which property is it?"."""
+    """The five words behind each "which" and "what". One of them names what is asked for: "Which property is it?"."""
     for k, word in enumerate(words):
         if word in ("which", "what"):
             yield from words[k + 1 : k + 6]

@@ -41,8 +41,8 @@ class Chains:
     structured = False  # True once an equation, a list or another value that is no expression was compared
 
     def __init__(self, length: int, strict: bool, form: Form, first_is_asked: bool = False) -> None:
-        """`length`: characters of both texts. `form`: what the problem asks for. `first_is_asked`: True if that is the
-        first side of the answer's equation."""
+        """`length`: characters of both texts. `form`: what the problem asks for. `first_is_asked`: True if the problem
+        asks for the first side of the answer's equation."""
         self.length, self.strict, self.form, self.first_is_asked = length, strict, form, first_is_asked
         self.sides: list[Value] = []  # the sides that give a value: 20 + 16 and 36 of m + n = 20 + 16 = 36
 
@@ -190,7 +190,8 @@ class Chains:
 def is_near(exact: Node, rounded: Node, parts: int) -> bool:
     """True if a number is correctly rounded, a half up or down. `parts`: 100 for a number with two decimal places."""
     # A little more than half a unit of the last place, because `is_less` proves nothing of equal numbers.
-    half, error = ("num", 501, 1000 * parts), ("+", (exact, negative(rounded)))
+    half = ("num", 501, 1000 * parts)
+    error = ("+", (exact, negative(rounded)))
     return is_less(error, half) and is_less(negative(error), half)
 
 

@@ -104,7 +104,7 @@ class Evaluation:
 
     def __init__(self, values: dict[str, int], nodes: int = NODE_LIMIT) -> None:
         """`nodes`: how many nodes may be evaluated before `Undecided` is raised."""
-        self.left = nodes  # how many more nodes may be evaluated
+        self.nodes_left = nodes  # how many more nodes may be evaluated
         self.values: dict[str, Enclosure] = {
             name: arb(fmpq(value, 1 << 59)) for name, value in values.items()
         }
@@ -113,8 +113,8 @@ class Evaluation:
     def evaluate(self, node: Node) -> Enclosure:
         """The value of a tree; raises `Undecided` if it is not finite or too many nodes were evaluated."""
         value = EVALUATED.get(node[0], Evaluation.undecided)(self, node)
-        self.left -= 1
-        if self.left < 0 or not value.is_finite():
+        self.nodes_left -= 1
+        if self.nodes_left < 0 or not value.is_finite():
             raise Undecided
         self.met.append(value)
         return value
@@ -178,7 +178,7 @@ class Evaluation:
         if not is_smooth(body):
             raise Undecided("a branch cut")
         start, end = self.evaluate(low), self.evaluate(high)
-        inner = Evaluation({}, self.left)
+        inner = Evaluation({}, self.nodes_left)
         inner.values = dict(self.values)
 
         def value(point: acb, _: bool) -> acb:
@@ -189,7 +189,7 @@ class Evaluation:
                 return acb("nan")
 
         enclosure = acb.integral(value, start, end, eval_limit=EVALUATION_LIMIT)
-        self.left = inner.left
+        self.nodes_left = inner.nodes_left
         return enclosure
 
     def terms(self, low: Node, high: Node, body: Node) -> Iterator[Enclosure]:
@@ -251,6 +251,7 @@ def is_smooth(node: Node) -> bool:
 
 def decimal_exponent(value: Enclosure) -> int:
     """The absolute value of the decimal exponent of a number: 3 for 0.002."""
+    # The number is about 2^bits.
     mantissa, exponent = abs(value).mid().man_exp()
     bits = int(exponent) + int(mantissa).bit_length() - 1
     return abs(bits * 1_000_000 // int(BITS_PER_DIGIT * 1_000_000))

@@ -133,7 +133,9 @@ class Point:
         """The rational value of a function of rational numbers, such as gcd(4, 6); any other function is an unknown."""
         values = [reduced(*self.evaluate(argument)) for argument in node[2]]
         are_whole = all(d == 1 and 0 <= n <= FACTORIAL_LIMIT for n, d in values)
-        compute = OF_RATIONALS.get(node[1]) or (OF_WHOLE.get(node[1]) if are_whole else None)
+        compute = OF_RATIONALS.get(node[1])
+        if compute is None and are_whole:
+            compute = OF_WHOLE.get(node[1])
         is_known = compute and not self.values  # with a variable or an unknown, the arguments are made up
         value = compute(*(Fraction(n, d) for n, d in values)) if is_known else None
         return self.unknown(node[1], *values) if value is None else value.as_integer_ratio()

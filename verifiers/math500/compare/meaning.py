@@ -39,7 +39,7 @@ _EMPTY_IN_WORDS = {  # texts for the empty set, as tuples of their words
         "there are none,no solution exists,no solutions exist".split(",")
     )
 }
-# {\pm or \mp: the factor in its place}, for the first of the two values and for the second.
+# {\pm or \mp: the factor in its place}; _UPPER gives the first of the two values, _LOWER the second.
 _UPPER = {("pm", 1): ONE, ("pm", -1): MINUS_ONE}
 _LOWER = {("pm", 1): MINUS_ONE, ("pm", -1): ONE}
 EMPTY_SET = Set(())
@@ -61,9 +61,12 @@ def meaning_of_expression(node: Node) -> Value:
     kinds = tree.kinds_of_atoms(node)
     if kinds.isdisjoint(("held", "pm")):
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
+    # A difference of sets, [0, 3) without {1}, is read as a sum of two terms.
     if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):
-        return Region(without_points(released(node[1][0]), node[1][1]), None)
-    if "held" in kinds and not (node[0] == "*" and is_name(node)):
+        first, second = node[1]
+        return Region(without_points(released(first), second), None)
+    is_call = node[0] == "*" and is_name(node)  # P(10, 3)
+    if "held" in kinds and not is_call:
         return matrix_of(node)
     if "pm" not in kinds:
         return node
@@ -98,7 +101,7 @@ def meaning_of_relation(value: Relation) -> Value:
 
 
 def both_signs(value: Value) -> tuple[Value, ...]:
-    """`x = \\pm 2` and `x \\ne \\pm 2` as two relations; any other value as it is."""
+    """The two relations of `x = \\pm 2` or `x \\ne \\pm 2`; any other value alone."""
     if type(value) is not Relation or value.operators not in (("=",), ("!=",)):
         return (value,)
     name, last = value.sides
@@ -195,9 +198,9 @@ def matrix_of(node: Node) -> Matrix:
 
 
 def multiple(factors: Sequence[Node]) -> Node:
-    """The product of scalars and a cell of the matrix behind them, which comes last: 6 for 2 and 3, 2x for 2 and x.
+    """The product of `factors`, which are scalars and, last, a cell of a matrix: 6 for 2 and 3, 2x for 2 and x.
 
-    It is one number if all factors are numbers or fractions of numbers.
+    The product is one number if all factors are numbers or fractions of numbers.
     """
     above = below = 1
     *scalars, cell = factors

@@ -65,8 +65,10 @@ def is_negative(node: Node) -> bool:
         n, _ = point.evaluate(node)
     except (TooBig, Undefined):
         return False
-    exact = not (point.variables or point.unknowns or point.values)
-    return n < 0 if exact else not point.variables and is_below_zero(node)
+    if point.variables:
+        return False
+    is_exact = not (point.unknowns or point.values)
+    return n < 0 if is_exact else is_below_zero(node)
 
 
 def agrees_again(answer: Node, gold: Node, point: Point) -> bool:

@@ -244,8 +244,8 @@ class Comparison(Chains):
     def same_base(self, answer: Value, gold: Value) -> int:
         """Compares numbers, at least one of which has a base. The answer may leave the base out: 345 for 345_6."""
         if type(gold) is Based:
-            is_whole = is_expression(answer) and tree.is_whole(answer) and not self.strict
-            return YES if is_whole and str(answer[1]) == gold.digits else NO
+            may_lack_base = is_expression(answer) and tree.is_whole(answer) and not self.strict
+            return YES if may_lack_base and str(answer[1]) == gold.digits else NO
         # The reference has the digits in the base that the problem asks for, or is in base ten.
         if answer.base == self.form.base:
             return YES if gold == ("num", int(answer.digits), 1) else NO

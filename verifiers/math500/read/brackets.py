@@ -82,7 +82,7 @@ def read_set(cursor: Cursor) -> Value:
     domain = read_relation(cursor.between(low, bar))
     conditions, join = read_items(cursor.between(bar + 1, close))
     cursor.go(close + 1)
-    # The x of {x | ...} is no condition, and neither is that x is a real number.
+    # Neither the x of {x | ...} nor "x is a real number" is a condition.
     if type(domain) is Relation and domain.sides[-1] != REALS:
         conditions.insert(0, domain)
     return Builder(tuple(conditions), join or ",", ("sym", name))

@@ -1,8 +1,8 @@
 r"""Reads tokens of pure mathematics into an expression (see `tree`); nothing in it is ever executed.
 
-It is read by recursive descent, as a sum of products of powers. The table `readers` of the text (see `Text`) has a
-function for each bracket, so that lists, relations and quantities may stand in it. All functions raise `Malformed` and
-`Unsupported`.
+The expression is read by recursive descent, as a sum of products of powers. The table `readers` of the text (see
+`Text`) has a function for each bracket, so that lists, relations and quantities may stand in an expression. All
+functions raise `Malformed` and `Unsupported`.
 """
 
 from __future__ import annotations
@@ -117,7 +117,10 @@ def read_product(cursor: Cursor) -> Node:
                 break
             operator = cursor.advance()
             right = read_signed(cursor, read_power)
-            factors = [quotient(product(factors), right)] if operator == "/" else [*factors, right]
+            if operator == "/":
+                factors = [quotient(product(factors), right)]
+            else:
+                factors.append(right)
         elif cursor.kind == NUMBER:
             add_number(cursor, factors)
         elif cursor.value == "of" and factors[-1][0] in ("pct", "/") and cursor.peek()[0] == NUMBER:
@@ -163,7 +166,8 @@ def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
 def add_number(cursor: Cursor, factors: list[Node]) -> None:
     """Reads a number and adds it to `factors`; or the fraction of a mixed number such as `1 1/2`.
 
-    It may be a factor behind a bracket, or with a power or a factorial, as in x 2^3; but never right behind a number.
+    The number may be a factor behind a bracket, or with a power or a factorial, as in x 2^3, but never right behind
+    another number.
     """
     before, top = cursor.peek(-1), cursor.value
     _, slash, _ = cursor.peek()
@@ -405,8 +409,10 @@ def read_function(cursor: Cursor) -> Node:
     if exponent == MINUS_ONE:
         name, exponent = "a" + name, ONE  # asin
     argument = product(factors)
-    if name in ("exp", "cis"):
-        node = ("^", ("const", "e"), argument if name == "exp" else ("*", (("const", "i"), argument)))
+    if name == "exp":
+        node = ("^", ("const", "e"), argument)
+    elif name == "cis":
+        node = ("^", ("const", "e"), ("*", (("const", "i"), argument)))
     else:
         node = ("fn", name, (argument, base) if name == "log" else (argument,))
     return node if exponent == ONE else ("^", node, exponent)

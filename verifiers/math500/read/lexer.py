@@ -52,7 +52,7 @@ LATEX_OF = str.maketrans({  # {a character beyond ASCII: LaTeX or ASCII for it}
 SPACES = frozenset(
     {"", ",", ";", ":", " ", "quad", "qquad", "enspace", "thinspace", ">", "\n", "space", "hfill"}
 )
-"""Commands that are white space: the `\\quad` of `1 \\quad 2`."""
+"""Commands that are white space: the `\\quad` of `1 \\quad 2`. "" is a backslash at the end of the text."""
 DROPPED = frozenset(
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] "
@@ -151,13 +151,17 @@ class Lexer:
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
         if len(text) > TEXT_LIMIT:
             raise Malformed("too long")
-        if variables is None and "$" in text and "\\$" not in text:
+        is_reference = variables is None
+        if is_reference and "$" in text and "\\$" not in text:
             text = with_price_marked(text)
-            text = text if "\\$" in text else with_words_marked(text)
+            has_price = "\\$" in text
+            if not has_price:
+                text = with_words_marked(text)
         self.text = text if text.isascii() else to_latex(text)
         self.text = self.text.replace("...", "\\dots ").replace("{:}", ":").replace("\\not=", "\\ne ")
-        for primes in PRIMES if "prime" in self.text else ():
-            self.text = self.text.replace(primes, "'" * primes.count("\\"))  # one ' for each \prime
+        if "prime" in self.text:
+            for primes in PRIMES:
+                self.text = self.text.replace(primes, "'" * primes.count("\\"))  # one ' for each \prime
         self.variables = variables
         self.letters_of_reference = ascii_letters if variables is None else variables
         self.tokens: list[Token] = []
@@ -328,7 +332,8 @@ class Lexer:
         while end < size and text[end] in LATIN:
             end += 1
         run, self.position = text[self.position : end], end
-        if text.startswith(FORGOTTEN_BACKSLASH.get(run, ()), end):
+        signs_behind = FORGOTTEN_BACKSLASH.get(run)
+        if signs_behind and text.startswith(signs_behind, end):
             return  # nothing is added for left and right in left(3, 4right)
         if run in METRIC_LETTERS and text.startswith("\\Omega", end) and self.may_be_in_ohms(run):
             self.position = end + len("\\Omega")
@@ -418,8 +423,9 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        The `a` of "a circle" is a word, too, since four small letters follow. So is the `a` of "a dog", if only words
-        follow and the reference has no letters. `behind`: the next four characters.
+        An `a` is a word in two cases. Four small letters follow, as in "a circle", and the reference has no variable a.
+        Or three follow, as in "a dog", then nothing but words, and the reference has no variables at all. `behind`: the
+        next four characters for `LETTERS_OF_TWO_KINDS`, else "".
         """
         if run == "min":
             return not behind.startswith(BEHIND_FUNCTION)
@@ -433,14 +439,17 @@ class Lexer:
             return may_end_number and not all(letter in self.letters_of_reference for letter in run)
         if run not in "aA" or not self.text.startswith(" ", self.position):
             return False
-        if not self.variables and behind[:3].isalpha() and behind[:3].islower() and len(behind) > 2:
+        # From here on, the letter is an "a" with a space behind it: an article or a variable.
+        is_before_three_letters = len(behind) > 2 and behind[:3].isalpha() and behind[:3].islower()
+        if not self.variables and is_before_three_letters:
             words = self.text[self.position :].rstrip(" .!)").split()
             is_reference = self.variables is None
+            # A reference may still have variables in its next words, so there only one known word will do: "a dog".
             may_be_nouns = not is_reference or (len(words) == 1 and is_short_word(words[0]))
             if may_be_nouns and all(map(str.isalpha, words)):
                 return True
-        is_before_word = len(behind) == 4 and behind.isalpha() and behind.islower()
-        return is_before_word and run not in self.letters_of_reference
+        is_before_four_letters = len(behind) == 4 and behind.isalpha() and behind.islower()
+        return is_before_four_letters and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
         """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""

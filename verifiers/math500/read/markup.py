@@ -71,6 +71,7 @@ def without_emphasis(text: str, mark: str) -> str:
 def undoubled(text: str) -> str:
     r"""An answer with one backslash in place of two if all its commands have two, as in JSON: `\\frac{1}{2}`."""
     before, *pieces = text.split("\\\\")
+    # The letters that each piece begins with.
     names = [piece[: len(piece) - len(piece.lstrip(ascii_letters))] for piece in pieces]
     are_all_doubled = "\\" not in "".join((before, *pieces))
     are_commands = any(names) and all(is_command(name) for name in names if name)
@@ -185,7 +186,8 @@ def without_approximation(answer: str) -> str:
     r"""An answer without `\approx` or a word such as "about" before it."""
     answer = answer.removeprefix("\\approx").removeprefix("≈")
     text = answer.removeprefix("\\text{")
-    word, _, rest = text.partition(" " if text == answer else "}")
+    is_in_command = text != answer  # \text{about} 5
+    word, _, rest = text.partition("}" if is_in_command else " ")
     return rest if word.strip().lower() in APPROXIMATING else answer
 
 
@@ -195,7 +197,7 @@ def in_one_line(answer: str) -> str:
     if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
         return answer
     lines = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
-    return ", ".join(lines).replace(", =", " =")
+    return ", ".join(lines).replace(", =", " =")  # a row that begins with = goes on the row before
 
 
 def text_behind_letter(answer: str, letter: str) -> str:

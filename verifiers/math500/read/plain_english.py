@@ -35,7 +35,7 @@ def without_reason(answer: str) -> str:
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
-        is_one_sentence = all(not part.strip() for part in reason.split(". ")[1:])
+        is_one_sentence = not any(part.strip() for part in reason.split(". ")[1:])
         if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
             open_braces = value.count("{") - value.count("}")  # one in \text{Paris, because it is ...}
             return value + "}" * max(open_braces, 0)
@@ -102,6 +102,6 @@ def joined_lines(answer: str) -> str:
         if all(line.startswith(bullet) for line in lines):
             return ", ".join(line.removeprefix(bullet) for line in lines)
     numbers = [f"{number}. " for number in range(1, len(lines) + 1)]
-    if all(map(str.startswith, lines, numbers)):
+    if all(map(str.startswith, lines, numbers)):  # each line begins with its number
         lines = list(map(str.removeprefix, lines, numbers))
     return ", ".join(lines)

@@ -65,15 +65,16 @@ class Brackets(dict[int, int]):
 
 def matched(tokens: Tokens) -> Brackets:
     """The places of all pairs of brackets; an environment such as `\\begin{matrix}` counts as a pair."""
-    kinds = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
+    # {opening bracket: what may close it}; round and square ones close each other, as in (2, 5].
+    closing_of = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
     match = Brackets()
     open_places: list[int] = []
     for place, (kind, value, _) in enumerate(tokens):
         if kind == SIGN or value in ("langle", "rangle"):
-            if value in kinds:
+            if value in closing_of:
                 open_places.append(place)
             elif value in (")", "]", "}", "\\}", "rangle"):
-                if open_places and value in kinds.get(tokens[open_places[-1]][1], ()):
+                if open_places and value in closing_of.get(tokens[open_places[-1]][1], ()):
                     match[open_places.pop()] = place
                 else:
                     open_places.append(place)  # nothing closes it
@@ -189,6 +190,7 @@ def is_remark(inside: Tokens) -> bool:
     words = words_among(inside)
     if not EXPLAINING.isdisjoint(words[:1]):
         return not hedges(inside)
+    # Words that are harmless behind "the" are left out there.
     words = [
         word
         for word, before in zip(words, ("", *words), strict=False)
@@ -210,7 +212,8 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     end = len(tokens) - 1
     if values[-1:] == [")"]:
         start = next((opening for opening, closing in matched(tokens).items() if closing == end), 0)
-        first, second = (values[:start], values[start + 1 : end]) if tokens[start][2] else ([], [])
+        is_spaced = tokens[start][2]  # a space stands before the bracket: 3/4 (75%), not f(3)
+        first, second = (values[:start], values[start + 1 : end]) if is_spaced else ([], [])
     else:
         end += 1
         start = next((place for place in range(end) if values[place : place + 2] == ["which", "is"]), 0)

@@ -139,7 +139,8 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             cursor.go(cursor.end)
         elif at_unit_fraction(cursor):
             cursor.advance()
-            above, below = (unit_words(read_label(cursor)) for _ in range(2))
+            above = unit_words(read_label(cursor))
+            below = unit_words(read_label(cursor))
             words += [*above, "/", *below]
         elif at_article_behind_of(cursor, words):
             words.clear()
@@ -177,10 +178,9 @@ def at_rate(cursor: Cursor) -> bool:
     before_unit = kind == LETTERS and value in units.UNIT_LETTERS and value not in (text.letters or ())
     if not before_unit:
         return False
-    behind_number = (
-        cursor.peek(-1)[0] == NUMBER and not text.is_reference and not (text.match or text.letters)
-    )
-    return behind_number or bool(cursor.currency)
+    is_plain_answer = not (text.is_reference or text.match or text.letters)  # no brackets, no variables
+    behind_number = cursor.peek(-1)[0] == NUMBER
+    return (is_plain_answer and behind_number) or bool(cursor.currency)
 
 
 def at_article_behind_of(cursor: Cursor, words: list[str]) -> bool:
@@ -199,11 +199,8 @@ def at_article_of_time(cursor: Cursor) -> bool:
     """True at the article of a rate: the "an" of $5 an hour. Not if the reference has a letter a."""
     kind, value, _ = cursor.peek()
     is_time = kind == WORD and units.kind_of(units.UNITS.get(value.lower(), "")) in ("second", "month")
-    return (
-        is_time
-        and cursor.kind in (WORD, LETTERS)
-        and cursor.value.lower() in DISTRIBUTING - (cursor.text.letters or set())
-    )
+    articles = DISTRIBUTING - (cursor.text.letters or set())
+    return is_time and cursor.kind in (WORD, LETTERS) and cursor.value.lower() in articles
 
 
 def at_scale_of_degrees(cursor: Cursor, words: Sequence[str]) -> bool:
@@ -236,9 +233,10 @@ def read_whole_number(cursor: Cursor) -> str:
 
 
 def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True if the word here leaves the value alone, because of the words around it; elsewhere it changes a value.
+    """True if the words around the word here make it harmless; among others, it changes the value.
 
-    The "more" of 15 more people, the "pairs" of 55 different pairs, the "three" of 18 miles in three days.
+    Examples are the "more" of 15 more people, the "pairs" of 55 different pairs and the "three" of 18 miles in three
+    days.
     """
     word, following = cursor.value, cursor.peek()
     is_before_word = following[0] == WORD
@@ -339,22 +337,21 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
         is_below = before[-1:] == ["/"] and len(before) > 1
         return is_power or is_below or is_between or at_only_unit(cursor)
     may_touch_number = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
-    return (cursor.spaced or before[-1:] == ["/"] or may_touch_number) and cursor.value not in text.letters
+    may_begin_unit = cursor.spaced or before[-1:] == ["/"] or may_touch_number
+    return may_begin_unit and cursor.value not in text.letters
 
 
 def at_only_unit(cursor: Cursor) -> bool:
     """True if a reference is nothing but a number, a space and the unit that begins here: 5 m, 3 m/s."""
     behind_number = cursor.spaced and cursor.peek(-1)[0] == NUMBER
     is_product = cursor.peek()[0] == LETTERS  # 5 m s
-    return (
-        behind_number
-        and not is_product
-        and all(
-            kind in (NUMBER, SIGN)
-            or (place >= cursor.position and kind == LETTERS and value in units.UNIT_LETTERS)
-            for place, (kind, value, _) in enumerate(cursor.text.tokens)
-        )
-    )
+    if not behind_number or is_product:
+        return False
+    for place, (kind, value, _) in enumerate(cursor.text.tokens):
+        is_of_unit = place >= cursor.position and kind == LETTERS and value in units.UNIT_LETTERS
+        if kind not in (NUMBER, SIGN) and not is_of_unit:
+            return False
+    return True
 
 
 def without_sign(value: Value) -> tuple[Value, str]:

@@ -21,8 +21,9 @@ from verifiers.math500.read.values import REALS, Relation, Several, Value, Words
 from verifiers.math500.read.words import IS, NEGATING
 
 READERS = COMMANDS | BRACKETS
-INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))  # the set of k \in \mathbb{Z}
-INDICES = tuple(("sym", name) for name in "nmkcC")  # the letter of such a relation, and of n \ge 1
+# Sets of whole numbers, as in k \in \mathbb{Z}, and letters of such numbers.
+INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
+INDICES = tuple(("sym", name) for name in "nmkcC")
 
 
 class Reading(NamedTuple):

@@ -65,11 +65,12 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
         if not joining and (kind != SIGN or value not in (",", ";")):
             continue
         value = value.lower()
-        if start < place or not (joining and last_sign in (",", ";")):  # "1, 2, and 3"
+        is_behind_comma = start == place and joining and last_sign in (",", ";")  # the "and" of "1, 2, and 3"
+        if not is_behind_comma:
             items.append(read_relation(cursor.between(start, place)))
             join = value if join in ("", ",", value) else ","
         elif len(items) == 1:
-            join = value
+            join = value  # "1, or 2"
         start, last_sign = place + 1, value
     if start == low:
         return [read_relation(cursor, places)], join
@@ -221,7 +222,8 @@ def words_as_value(words: list[str]) -> Value:
         words = words[1:]
     plain = tuple(word.lower() for word in words)
     if plain[0] in SPELLED_NUMBERS and CHANGING_BEHIND.isdisjoint(plain[1:]):
-        number, unit = ("num", SPELLED_NUMBERS[plain[0]], 1), canonical_unit(plain[1:])
+        number = ("num", SPELLED_NUMBERS[plain[0]], 1)
+        unit = canonical_unit(plain[1:])
         if unit is not None:
             return Quantity(number, unit) if unit else number  # eight days
     is_letter = len(words) == 1 and len(words[0]) == 1

@@ -232,7 +232,7 @@ def canonical_unit(words: Sequence[str]) -> str | None:
 
 def has_unit_name(words: Sequence[str]) -> bool:
     """True if a word names a unit: the hour of "in an hour"; not the words of "in total"."""
-    return any(UNITS.get(word, "unit") != "unit" for word in words)
+    return any(word in UNITS and UNITS[word] != "unit" for word in words)  # "unit" also stands for "total"
 
 
 def conflict(answer: str, gold: str) -> bool:
@@ -279,7 +279,10 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
 def kind_of(unit: str) -> str:
     """The first unit of a unit's scale, which stands for its kind: "mm" for km; the unit itself if it has no scale."""
     name = unit.partition("^")[0].partition(" ")[0]
-    return next((next(iter(scale)) for scale in _SCALES if name in scale), name)
+    for scale in _SCALES:
+        if name in scale:
+            return next(iter(scale))
+    return name
 
 
 SMALL_CHANGE = frozenset(["cent", "eurocent", "pence"])
