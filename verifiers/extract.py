@@ -331,10 +331,13 @@ def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bo
         if variable < start or not is_ascii_letter(data[variable] + 0):
             return False
         key, i = word_before(data, start, variable)
-    if key == _THAN or key == _OF:
-        first, _ = word_before(data, start, i)
-        return first == (_RATHER if key == _THAN else _INSTEAD)
-    return key == _NOT
+    first, _ = word_before(data, start, i)
+    return key == _NOT or is_other_than(first, key)
+
+
+def is_other_than(first: int, second: int) -> bool:
+    """True for the keys of "rather than" and of "instead of"."""
+    return (second == _THAN and first == _RATHER) or (second == _OF and first == _INSTEAD)
 
 
 def word_before(data: Bytes, start: int, end: int) -> tuple[int, int]:

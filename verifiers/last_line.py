@@ -14,7 +14,6 @@ from verifiers.extract import (
     is_space,
     read_word,
     strip,
-    word_before,
     word_keys,
 )
 from verifiers.named_value import (
@@ -28,8 +27,6 @@ from verifiers.named_value import (
 )
 
 _CORRECT, _CHOICE = word_keys("correct right"), word_keys("option choice")
-_CHANGING = word_keys("than least most almost nearly twice half")
-"""Words right before a value that change it: "more than **18**"."""
 _OPERATORS = tuple(b"+-/")
 """Signs that make bold text before them an operand if a calculation without words follows."""
 _AROUND_LETTER = tuple(b"*(),:")
@@ -39,7 +36,7 @@ _AROUND_LETTER = tuple(b"*(),:")
 def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     r"""(start, end) of the only bold text in the last line if it is a number or an equation, `**\$18**`; else -1s.
 
-    Also -1s if one of `DOUBTS` stands before it on the line, "It is not **18**", or a word that changes it.
+    Also -1s if one of `DOUBTS` stands before it on the line: "It is not **18**".
     """
     line, end = last_line_with_text(data, start, end)
     low = behind_stars(data, line, end)
@@ -55,8 +52,7 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     while is_calculated and behind < end:
         is_calculated = not is_ascii_letter(data[behind] + 0)
         behind += 1
-    key, _ = word_before(data, line, low)
-    if not is_value or is_calculated or is_one_of(key, _CHANGING) or says_one_of(data, line, low, DOUBTS):
+    if not is_value or is_calculated or says_one_of(data, line, low, DOUBTS):
         return -1, -1
     return low, high
 

@@ -11,6 +11,7 @@ from verifiers.extract import (
     before_spaces,
     find_byte,
     is_ascii_letter,
+    is_other_than,
     is_space,
     matches,
     read_word,
@@ -26,7 +27,6 @@ _DENIALS = word_keys("no not never wrong incorrect wait actually or")
 _NEGATIONS, _RIGHT = word_keys("cannot isn wasn doesn t"), word_keys("right correct true seem work")
 """A word of each takes a value back, too: "18. That cannot be right." But "18. You can't buy half a box." keeps it."""
 _NOT = word_key("not")
-_RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
 _OPENS_VALUE = tuple(b"$\\(-*")
 """Signs that a value may begin with, apart from digits: "18, not **19**"."""
 _GOING_ON = tuple(b",;:+")
@@ -83,8 +83,7 @@ def before_other(data: Bytes, start: int, end: int) -> int:
             begin = before_spaces(data, start, i)
             if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and is_last_value(data, after, end):
                 return begin
-        is_pair = (key == _THAN and last == _RATHER) or (key == _OF and last == _INSTEAD)
-        if is_pair and begin > start and is_last_value(data, after, end):
+        if is_other_than(last, key) and begin > start and is_last_value(data, after, end):
             return begin
         if key:
             last, begin = key, i

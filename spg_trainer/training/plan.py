@@ -3,6 +3,7 @@
 Checks of names and files come first and import no torch.
 """
 
+import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer import algorithms
-from spg_trainer.distributed import decide_on_main, raising_on_all
+from spg_trainer.distributed import decide_on_main, raising_on_all, rank
 from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
@@ -36,6 +37,8 @@ from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.patience import stalled_at
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -215,7 +218,16 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
     is_after_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
     if step_of(checkpoint) <= last_equal or is_after_the_end:
         return checkpoint
-    return require_up_to(folder, last_equal)
+    goes_on_from = require_up_to(folder, last_equal)
+    if rank() == 0:
+        _log.warning(
+            "With these settings the learning rate falls from step %d on, and it fell from step %d on before. The "
+            "steps in between would differ, so the run goes on from step %d and makes the later ones again.",
+            start_now,
+            start_before,
+            step_of(goes_on_from),
+        )
+    return goes_on_from
 
 
 def decay_start(config: Config, validations: Mapping[int, object]) -> int:

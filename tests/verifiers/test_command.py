@@ -80,6 +80,11 @@ def test_references_that_are_compared_as_text_are_counted_with_an_example(run, t
     assert facts["compared_as_text"] == {"n": 3, "references": ["New York", "2-3"]}
     numbers = write(tmp_path / "b.jsonl", lines[0])
     assert "compared as text" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
+    time = write(
+        tmp_path / "c.jsonl", json.dumps({"completion": r"\boxed{15:45}", "answer": r"3:45\text{ p.m.}"})
+    )
+    status, rows, said = run("math500", time)  # other spellings of a time are right
+    assert status == 0 and rows[0]["correct"] and "compared as text" not in said
 
 
 def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path):

@@ -165,7 +165,8 @@ def has_decimal_comma(answer: str) -> bool:
 
 def is_compared_as_text(answer: object) -> bool:
     """True for a reference that cannot be read as mathematics, so that only its own spelling is right."""
-    return reference_of(answer, None).is_text
+    reference = reference_of(answer, None)
+    return reference.is_text and not reference.is_time  # a time is compared by `is_same_time`
 
 
 def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:

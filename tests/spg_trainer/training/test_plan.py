@@ -183,7 +183,7 @@ def test_a_folder_without_a_run_is_no_run_that_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("edited", "goes_on"), [(False, 4), (True, 2)])
 def test_a_rate_that_fell_by_validations_of_other_code_falls_anew(
-    tmp_path, monkeypatch, edited, goes_on
+    tmp_path, monkeypatch, caplog, edited, goes_on
 ) -> None:
     """The rate fell from step 2 on, after two validations that brought nothing, and the run was killed at step 4."""
     task, run = tmp_path / "task.py", tmp_path / "run"
@@ -203,3 +203,4 @@ def test_a_rate_that_fell_by_validations_of_other_code_falls_anew(
     if edited:
         task.write_text("# as it is now\n")
     assert step_of(where_to_go_on(run, run / "checkpoints/step-000004", config)) == goes_on
+    assert ("makes the later ones again" in caplog.text) is (goes_on != 4)
