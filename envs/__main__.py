@@ -276,7 +276,7 @@ def _new(options: argparse.Namespace) -> int:
     """Writes a file with a task, and prints what to do with it."""
     id = write_task(options.file, turns=options.turns)
     name = f"{with_folder(options.file)}:{id}"
-    habit = "biggest" if options.turns else "first"
+    habit = "biggest" if options.turns else "first"  # how a wrong answer is called in the file
     sys.stdout.write(
         f"{options.file} holds {id}. What to do with it:\n"
         f"  python -m envs check {name}\n"
@@ -295,7 +295,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 # {command: (its help, the function that runs it and returns the exit status)}
 COMMANDS = {
-    "list": ("lists the environments of this package with their splits and sizes", _list),
+    "list": ("lists the environments of this package, each with a sentence about it", _list),
     "show": (
         "prints a few problems with a right completion (demonstration), wrong ones (habits), and the rewards of each",
         _show,

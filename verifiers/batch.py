@@ -62,7 +62,7 @@ class Compiling:
     """When compiled code is used, and how long compiling has taken.
 
     Attributes:
-        rows_left: how many more rows are judged without compiled code, whatever the size of their batches.
+        rows_left: how many more rows of large batches are judged without compiled code (small ones always are).
         seconds: how many more seconds are spent on judging without compiled code before a loop is compiled. A loop that
             is in numba's disk cache is used at once.
         begins: called with the name of the verifier before a loop is compiled; logs a line.
@@ -300,9 +300,9 @@ def text_task(
         for row in to_reread:
             judged = int(reason[row]), int(tier[row]), float(score[row]), *spans[row].tolist()
             values = [None if column is None else column[row] for column in columns]
-            reason[row], tier[row], score[row], *spans[row] = reread(
-                verdicts.encoded(texts[row]), judged, *values
-            )
+            judged_again = reread(verdicts.encoded(texts[row]), judged, *values)
+            reason[row], tier[row], score[row] = judged_again[:3]
+            spans[row] = judged_again[3:]
         reason[not_text], tier[not_text] = MALFORMED, TEXT
         kinds = {row: type(completions[row]).__name__ for row in not_text}
         return Verdicts(reason == OK, score, reason, tier, spans, texts).with_kinds(kinds)
@@ -460,6 +460,7 @@ def compile_loop(
                 extract.find_byte: lambda data, byte, start, end: extract.find_byte_in_array,
                 extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
                 extract.is_end_token: lambda data, start, end: extract.is_end_token_in_array,
+                extract.line_start: lambda data, start, end: extract.line_start_in_array,
                 extract.brace_before: lambda data, start, end: extract.brace_before_in_array,
                 sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
             }

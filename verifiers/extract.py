@@ -6,7 +6,7 @@ the last box of the completion, the text after an unclosed `<answer>`, the line 
 closed `<think>` or `<reasoning>` block is no final answer, unless nothing stands behind it.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
-and a million run the same code. Only four small functions have a second form, `..._in_array`, for where they are
+and a million run the same code. Only five small functions have a second form, `..._in_array`, for where they are
 compiled. Every scan is linear in its input.
 
 A zero is added to some bytes and constants, `data[i] + 0`, here and in other files: in compiled code an item of `data`
@@ -103,6 +103,19 @@ def find_byte_in_array(data, byte, start, end):  # type: ignore[no-untyped-def]
             return position
         position += 1
     return end
+
+
+def line_start(data: Bytes, start: int, end: int) -> int:
+    """Where the line that ends at `end` begins, but at least `start`."""
+    return max(data.rfind(_NEWLINE, start, end) + 1, start)
+
+
+def line_start_in_array(data, start, end):  # type: ignore[no-untyped-def]
+    """`line_start` where compiled."""
+    line = end
+    while line > start and data[line - 1] != _NEWLINE:
+        line -= 1
+    return line
 
 
 def is_space(byte: int) -> bool:
@@ -292,7 +305,7 @@ def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, 
     first = find_byte(data, _BACKSLASH, start, end) + 1
     position = brace_before(data, first, end)
     while position >= first:
-        if not is_escaped(data, start, position):
+        if data[position - 1] != _BACKSLASH or not is_escaped(data, start, position):
             is_left = data[position] == _LEFT_BRACE
             level += -1 if is_left else 1
             has_partner = is_left and lowest <= level
@@ -305,7 +318,8 @@ def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, 
                     closing = closing_brace(data, position, end)
                     if data[inside] != _RIGHT_BRACE and not is_rejected(data, start, box, closing + 1, end):
                         return box, position + 1, closing
-            lowest = min(lowest, level)
+            if level < lowest:
+                lowest = level
         position = brace_before(data, first, position)
     return -1, -1, -1
 
@@ -317,12 +331,9 @@ def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bo
     the box.
     """
     for i in range(box_end, end):
-        is_closing = is_space(data[i])
-        for sign in _BEHIND_BOX:
-            is_closing |= data[i] == sign
         if data[i] == _NEWLINE:
             break
-        if not is_closing:
+        if not (is_space(data[i]) or data[i] in _BEHIND_BOX):
             return False
     key, i = word_before(data, start, box)
     equals = before_spaces(data, start, box)
@@ -331,8 +342,9 @@ def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bo
         if variable < start or not is_ascii_letter(data[variable] + 0):
             return False
         key, i = word_before(data, start, variable)
-    first, _ = word_before(data, start, i)
-    return key == _NOT or is_other_than(first, key)
+    if key == _NOT:
+        return True
+    return (key == _THAN or key == _OF) and is_other_than(word_before(data, start, i)[0], key)
 
 
 def is_other_than(first: int, second: int) -> bool:
@@ -346,10 +358,7 @@ def word_before(data: Bytes, start: int, end: int) -> tuple[int, int]:
     The line is data[start:end], or the last one of it.
     """
     while end > start and data[end - 1] != _NEWLINE:
-        is_sign = is_space(data[end - 1])
-        for sign in _BEFORE_BOX:
-            is_sign |= data[end - 1] == sign
-        if not is_sign:
+        if not (is_space(data[end - 1]) or data[end - 1] in _BEFORE_BOX):
             break
         end -= 1
     begin = end
@@ -363,9 +372,9 @@ def brace_before(data: Bytes, start: int, end: int) -> int:
     """Position of the last brace in data[start:end], or -1."""
     while end > start:
         low = max(start, end - _WINDOW)
-        position = max(data.rfind(_LEFT_BRACE, low, end), data.rfind(_RIGHT_BRACE, low, end))
-        if position >= 0:
-            return position
+        left, right = data.rfind(_LEFT_BRACE, low, end), data.rfind(_RIGHT_BRACE, low, end)
+        if left >= 0 or right >= 0:
+            return left if left > right else right
         end = low
     return -1
 

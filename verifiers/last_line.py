@@ -12,6 +12,7 @@ from verifiers.extract import (
     is_ascii_letter,
     is_blank,
     is_space,
+    line_start,
     read_word,
     strip,
     word_keys,
@@ -108,7 +109,4 @@ def choice_behind(data: Bytes, start: int, end: int) -> tuple[int, int]:
 def last_line_with_text(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """(start, end) of the last line of data[start:end] that is not blank."""
     start, end = strip(data, start, end)
-    line = end
-    while line > start and data[line - 1] != ch.NEWLINE:
-        line -= 1
-    return line, end
+    return line_start(data, start, end), end

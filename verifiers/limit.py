@@ -24,7 +24,7 @@ def time_limit(seconds: float) -> Iterator[None]:
 
     Everything else takes microseconds and is not cut short. Without this limit, each program and each question to the
     computer algebra system has only a limit of its own, so a batch takes as long as all of them. Limits nest, and hold
-    for this thread (or task) alone.
+    for this thread alone (in asyncio, for this task).
 
     Raises VerifierError unless `seconds` is a number of 0 or more.
     """

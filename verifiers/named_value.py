@@ -13,6 +13,7 @@ from verifiers.extract import (
     is_ascii_letter,
     is_other_than,
     is_space,
+    line_start,
     matches,
     read_word,
     strip,
@@ -56,9 +57,7 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     while low < end and matches(data, low, end, _WIDE_COLON):
         low += 3
     below = find_byte(data, ch.NEWLINE, i, low) < low
-    first = low
-    while below and data[first - 1] != ch.NEWLINE:
-        first -= 1
+    first = line_start(data, i, low) if below else low
     first, _ = strip(data, first, end)
     while below and low + 1 < end and is_bullet(data, low):
         low += 2

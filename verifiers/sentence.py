@@ -33,6 +33,7 @@ from verifiers.extract import (
     is_not_text,
     is_space,
     last_box,
+    line_start,
     locate_mark,
     matches,
     read_word,
@@ -165,9 +166,7 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     end = line_end
     without_value = -1
     while line_end > start:
-        line = line_end
-        while line > start and data[line - 1] != ch.NEWLINE:
-            line -= 1
+        line = line_start(data, start, line_end)
         low, high = name_on_line(data, line, line_end) if may_name(data, line, line_end) else (-1, -1)
         if low >= 0 and high >= 0:  # "18 is the answer"
             return trimmed(data, low, high)

@@ -37,7 +37,8 @@ def score(problems: Sequence[Problem], completions: Sequence[str], measured: Col
 def has_format(completion: str, size: int = 4) -> bool:
     """Whether there is exactly one closed <answer> block, and n*n digits from 1 to n are all that is in it."""
     grid = only_answer(completion)
-    return grid is not None and len(grid) == size * size and not grid.strip("123456789"[:size])
+    digits = "123456789"[:size]
+    return grid is not None and len(grid) == size * size and all(sign in digits for sign in grid)
 
 
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:

@@ -45,7 +45,8 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
     if reason not in (Reason.WRONG, Reason.RULE_BROKEN):
         return ""
     sides, numbers_given = sides_of(extracted or ""), given_integers(numbers)
-    if (lowest := min(numbers_given)) < 0:  # its sign looks like the sign between two numbers
+    lowest = min(numbers_given)
+    if lowest < 0:  # a minus sign looks like a subtraction, so the numbers in use are not counted
         return f"Each number is used once, {lowest} as ({lowest})." if reason == Reason.RULE_BROKEN else ""
     if not sides:
         return ""
@@ -112,7 +113,8 @@ def value_of(side: Sequence[str]) -> Fraction:
     from fractions import Fraction
 
     data, memory = " ".join(side).encode(), Memory()
-    evaluate_expression(data, 0, len(data), True, True, Puzzle([], 0, 0, 0, 1), memory)
+    no_puzzle = Puzzle([], 0, 0, 0, 1)
+    evaluate_expression(data, 0, len(data), lenient=True, exact=True, puzzle=no_puzzle, memory=memory)
     if memory.fault:
         raise ZeroDivisionError
     return Fraction(memory.tops[0], memory.bottoms[0])

@@ -45,12 +45,14 @@ def goes_on_before(text: str) -> bool:
     head = text.rstrip(_MARKS)
     gap = text[len(head) :]
     if head.endswith(_BOLD):
-        is_opening = head[-3:-2] in _MARKS  # also at the beginning of the line
+        # The `**` that opens bold type has a blank or nothing before it, and none behind it: `is **3*5+7`. The one
+        # that closes it has a blank only behind it: `**Answer** 3*5+7`. Any other one is an operation: `9 ** 3*5+7`.
+        before_bold = head.removesuffix(_BOLD)
+        has_blank_before = before_bold == "" or before_bold[-1] in _MARKS
         has_blank_behind = gap[:1].isspace()
-        # Behind the `**` that opens bold type stands no blank, and behind the closing one stands a blank.
-        if is_opening == has_blank_behind:
-            return True  # `9 ** 3*5+7`
-        head, gap = head[:-2].rstrip(_MARKS), " "
+        if has_blank_before == has_blank_behind:
+            return True
+        head, gap = before_bold.rstrip(_MARKS), " "
     is_apart = gap[:1].isspace()
     if head in ("", "+") or (head in _BULLETS and is_apart) or head.endswith(_ARROWS):
         return False
@@ -58,18 +60,21 @@ def goes_on_before(text: str) -> bool:
     if sign in _SEPARATORS:
         separates = is_apart or (sign == ":" and not before.isdecimal())
         return before.isspace() or not separates
-    if sign in "{}":
-        return _word_at_end(head[: max(head.rfind("{"), 0)]) not in _TEX
+    if sign in "{}":  # `\text{`, or the closed `\text{Answer: }`
+        return _word_at_end(head.rpartition("{")[0]) not in _TEX
     if sign == "=":
         side = head[:-1].rstrip(_MARKS + "*:})")
         return side != "" and not side[-1].isalpha()
     if sign in _DASHES and is_apart and before.isspace():
         return not _is_word(_word_at_end(head[:-1].rstrip(_MARKS + "*:")))
-    if _is_known(sign) or (sign == ">" and head[head.rfind("<") + 1 : -1].isalpha()):  # <b>3*5+7</b>
+    ends_in_tag = sign == ">" and head[head.rfind("<") + 1 : -1].isalpha()  # <b>3*5+7</b>
+    if ends_in_tag or _is_wide_or_picture(sign):
         return False
     word = _word_at_end(head)
-    if word.lower() in _PREPOSITIONS and _word_at_end(head[: -len(word)].rstrip()).lower() in _PARTS | {""}:
-        return True
+    if word.lower() in _PREPOSITIONS:
+        previous_word = _word_at_end(head[: -len(word)].rstrip()).lower()
+        if previous_word == "" or previous_word in _PARTS:  # `9 by 3*5+7`, "half of 3*5+7"
+            return True
     return not _is_word(word, is_apart)
 
 
@@ -94,16 +99,18 @@ def goes_on_behind(text: str) -> bool:
         following = rest.lstrip(_MARKS + "*")
         if (is_apart and following) or not ends or following.startswith("="):  # 3*5+7! = 22
             return True
-        return following[:1].isdecimal() if sign == ":" else sign == "!" and following[:1].islower()
+        if sign == ":":
+            return following[:1].isdecimal()  # 3*5+7: 2
+        return sign == "!" and following[:1].islower()  # a factorial: "3*5+7! times"
     rest = tail[1:].lstrip(_MARKS + "*")
     if sign == "=":
         return not (rest in ("", "?") or rest[0].isalpha())
     if is_apart and (sign == "(" or (sign in _DASHES and behind.isspace())):
-        return not (_is_word(_word_at_start(rest)) or (sign == "(" and _is_known(rest[:1])))
+        return not (_is_word(_word_at_start(rest)) or (sign == "(" and _is_wide_or_picture(rest[:1])))
     inner = _word_at_start(tail.partition("{")[2].lstrip()) if tail.startswith("\\text") else ""
     if inner and not _is_word(inner):
         return True  # \text{times} 2
-    return not (_is_known(sign) or _is_word(_word_at_start(tail), is_apart))
+    return not (_is_wide_or_picture(sign) or _is_word(_word_at_start(tail), is_apart))
 
 
 def goes_on_in_next_line(line: str) -> bool:
@@ -132,10 +139,12 @@ def _plain(text: str) -> str:
     return text
 
 
-def _is_known(sign: str) -> bool:
+def _is_wide_or_picture(sign: str) -> bool:
     """True for punctuation of Chinese, and for pictures such as a check mark; not for a heavy multiplication sign."""
-    if sign == "" or sign in _WIDE_SEPARATORS:
-        return sign != ""
+    if sign == "":
+        return False
+    if sign in _WIDE_SEPARATORS:
+        return True
     name = unicodedata.name(sign, "")
     is_operation = any(word in name for word in ("MULTIPLICATION", "DIVISION", "PLUS", "MINUS"))
     return unicodedata.category(sign) == "So" and not is_operation
@@ -148,9 +157,10 @@ def _is_operation(sign: str) -> bool:
 
 
 def _is_word(word: str, is_apart: bool = True) -> bool:
-    """True for a word of two letters that does not calculate; a single letter may be a name in a formula.
+    """True for a word of two or more letters that does not calculate; a single letter may be a name in a formula.
 
-    is_apart: whether a blank stands beside it. A script without spaces between words has none.
+    is_apart: whether a blank stands between the word and the expression. A word in another script than Latin needs
+    neither the blank nor a second letter, as in Chinese.
     """
     if word.startswith("\\"):
         return word in _TEX

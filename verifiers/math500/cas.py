@@ -97,7 +97,7 @@ def is_call_of_digits(call: str) -> bool:
 def judge(answer: str, gold: str) -> tuple[str, str]:
     """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the reference `gold` cannot be read."""
     real = not any(map(should_treat_as_complex, (gold, answer)))
-    sides = [answer] if "=" in gold else sides_of(answer)
+    sides = [answer] if "=" in gold else sides_of(answer)  # of x = 3, if the reference is 3
     try:
         values = [read(side, real) for side in sides]
     except Unreadable as error:
@@ -215,7 +215,8 @@ def digits(expr: sympy.Basic) -> float:
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
     largest = max(parts, default=0.0)
     if isinstance(expr, sympy.Pow | sympy.exp):
-        if any(inner.exp.has(sympy.Pow, sympy.exp) for inner in expr.exp.atoms(sympy.Pow, sympy.exp)):
+        powers_in_exponent = expr.exp.atoms(sympy.Pow, sympy.exp)
+        if any(power.exp.has(sympy.Pow, sympy.exp) for power in powers_in_exponent):
             raise Unreadable("a tower of powers")
         exponent = parts[-1]
         base = parts[0] if isinstance(expr, sympy.Pow) else 0.0

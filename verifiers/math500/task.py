@@ -121,14 +121,14 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         if judged and judged[0] == OK:
             return judged
     ends_in_bracket = " (" in answer and answer.rstrip(" .$}").endswith(")")
-    if (ends_in_bracket or any(words in answer for words in SECOND_TIME)) and gold.is_one_value:
+    if gold.is_one_value and (ends_in_bracket or SECOND_TIME.search(answer)):
         judged = judge_as_written(answer, gold, problem, lenient, said_twice=True)
         if judged and judged[0] == OK:
             return judged
     return outcome
 
 
-SECOND_TIME = ("which is", "approx", "about", "roughly")
+SECOND_TIME = re.compile("which is|approx|about|roughly")
 """Words with which an answer may say its value a second time: "3/4, which is 75%", "2/3, about 0.667"."""
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""

@@ -42,7 +42,7 @@ STEPS_OF_NO_OP = 10
 """How many steps x^0, pi/pi or a term 0 counts as: more than any reference leaves, so no answer may have one."""
 EULER, IMAGINARY = ("const", "e"), ("const", "i")
 TEN = ("num", 10, 1)
-NOT_IMAGINARY = ("*", (ZERO, IMAGINARY))  # the 0i of 16 + 0i, a real number in the form a + bi
+ZERO_TIMES_I = ("*", (ZERO, IMAGINARY))  # 0i: a real number in the form a + bi is 16 + 0i
 _KINDS = {  # {name of a function: its kind}; any other function is a kind of its own
     **dict.fromkeys([*TRIGONOMETRIC, "asin", "acos", "atan"], "trigonometric"),
     **dict.fromkeys(["ln", "log"], "logarithm"),
@@ -52,7 +52,7 @@ _KINDS = {  # {name of a function: its kind}; any other function is a kind of it
 LEFT_BY_REFERENCES = frozenset({"factorial", "root"}) | {
     f"{kind}{suffix}" for kind in ("trigonometric", "logarithm", "abs") for suffix in ("", " of numbers")
 }
-"""Kinds of functions that may stay in a finished reference, `\\ln 2`. Others are work left in it: `\\binom{8}{3}`."""
+"""Kinds of functions (see `kind_of_function`) that are no work left in a reference, as `\\ln 2`; `\\binom{8}{3}` is."""
 SIGNED = ("*", "/", "paren", "deg", "pct")
 """Kinds of expressions whose parts may have minus signs: `(-3)/4`."""
 
@@ -66,11 +66,11 @@ def is_finished(answer: Value, gold: Value) -> bool:
     steps = sum(work(folded(node), allowed) for node in nodes) + sum(map(has_double_sign, nodes))
     if is_expression(answer) and is_expression(gold) and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
         if symbols(answer) - symbols(gold):
-            steps += STEPS_OF_NO_OP  # letters that cancel
+            steps += STEPS_OF_NO_OP  # a letter that the equal reference lacks cancels: x - x + 2
     if steps == 0:
         return True
-    # An answer may have each function of the reference. In the reference itself, only some are no work: where it is
-    # \binom{8}{3}, an answer may leave a step, too.
+    # The functions of the reference are no work in the answer. Some of them are work in the reference itself: if it is
+    # \binom{8}{3}, it leaves a step, and then the answer may leave one step more.
     work_of_gold = sum(work(folded(node), allowed & LEFT_BY_REFERENCES) for node in expressions(gold))
     return work_of_gold > 0 and steps <= work_of_gold + 1
 
@@ -191,7 +191,7 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
         return steps + 1 if is_work else steps
     if radicand[0] == "^" and radicand[2][0] == "num" and degree[0] == "num":
         _, base, exponent = radicand
-        is_work = exponent == degree or not is_whole(base)  # \sqrt{5^2}
+        is_work = exponent == degree or not is_whole(base)  # \sqrt{5^2}, \sqrt{(2/3)^3}
         return steps + 1 if is_work else steps
     surd = surd_of(("fn", "root", (radicand, degree)))
     if surd and is_perfect(surd) and "root" not in allowed:
@@ -346,7 +346,7 @@ def bases_with_letters(factors: Sequence[Node]) -> list[Node]:
 
 def work_in_sum(terms: Sequence[Node], allowed: frozenset[str]) -> int:
     """`work` of a sum: none in 1 + sqrt 2, some in 2 + 3 and x + 2x."""
-    steps = sum(work(term, allowed) for term in terms if term != NOT_IMAGINARY)
+    steps = sum(work(term, allowed) for term in terms if term != ZERO_TIMES_I)
     variable_parts = [variable_part(term) for term in terms]
     has_zero = any(term[:2] == ("num", 0) for term in terms)
     if has_zero and not any(IMAGINARY in constants_in(term) for term in terms):

@@ -59,13 +59,13 @@ def meaning_of_expression(node: Node) -> Value:
     if node[0] == "num":
         return node
     kinds = tree.kinds_of_atoms(node)
-    if kinds.isdisjoint(("held", "pm")):
+    if kinds.isdisjoint(("held", "pm")):  # it holds no matrix or set (see `tree`), and no plus-minus sign
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
     # A difference of sets, [0, 3) without {1}, is read as a sum of two terms.
     if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):
         first, second = node[1]
         return Region(without_points(released(first), second), None)
-    is_call = node[0] == "*" and is_name(node)  # P(10, 3)
+    is_call = node[0] == "*" and is_name(node)  # P(10, 3) is written like a product of P and a pair
     if "held" in kinds and not is_call:
         return matrix_of(node)
     if "pm" not in kinds:

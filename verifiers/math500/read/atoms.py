@@ -1,6 +1,6 @@
 r"""Reads the smallest parts of an expression: numbers, names, and a degree sign behind them.
 
-For texts such as `0.1\overline{6}`, `2516_8` and `x_{\max}'`.
+For texts such as `0.1\overline{6}`, `2516_8` and `x_{\max}'`. Fractions such as `\frac12` are read in `expressions`.
 """
 
 from __future__ import annotations
