@@ -57,6 +57,8 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     while low < end and matches(data, low, end, _WIDE_COLON):
         low += 3
     below = find_byte(data, ch.NEWLINE, i, low) < low
+    if below:
+        low = behind_lead_in(data, low, end)
     first = line_start(data, i, low) if below else low
     first, _ = strip(data, first, end)
     while below and low + 1 < end and is_bullet(data, low):
@@ -71,6 +73,21 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     is_list = below and high > line_end and behind_mark(data, first, end) > first
     low, high = trimmed(data, first if is_list else low, before_other(data, low, high))
     return first if is_list else low, high
+
+
+def behind_lead_in(data: Bytes, start: int, end: int) -> int:
+    """Where the value begins below a heading: at `start`, or below a line that only announces it, "The total is:".
+
+    The value is then the last line with a text: a list of steps may begin in the same way.
+    """
+    line_end = find_byte(data, ch.NEWLINE, start, end)
+    stop = line_end
+    while stop > start and (is_space(data[stop - 1]) or data[stop - 1] == ch.STAR):
+        stop -= 1
+    if stop == start or data[stop - 1] != ch.COLON or not is_ascii_letter(data[start] + 0):
+        return start
+    low, high = strip(data, line_end, end)
+    return low if low < high and find_byte(data, ch.NEWLINE, low, high) == high else start
 
 
 def before_other(data: Bytes, start: int, end: int) -> int:

@@ -92,7 +92,7 @@ def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
 
 @dataclass(frozen=True)
 class Algorithm(ABC):
-    """Hyper-parameters, each settable by `--algorithm-args`; the defaults are those of the SPG paper.
+    """Hyper-parameters, each settable by `--algorithm-args`; most defaults are those of the SPG paper.
 
     A subclass is a frozen dataclass with a `loss`, and with fields of its own: numbers, words, bool, Literals, optional
     ones and tuples.
@@ -102,8 +102,8 @@ class Algorithm(ABC):
     """What the model is shown when a completion is scored: a name of `MASKINGS`."""
     num_masks: Count = 2
     """M, masked copies of each completion."""
-    p_mask_prompt: Below1 = 0.15
-    """Chance that a prompt token is masked (`block`: a token of an earlier block, too)."""
+    p_mask_prompt: Below1 = 0.0
+    """Chance that a prompt token is masked (`block`: a token of an earlier block, too). The code of d1 has 0.15."""
     block_length: Count = 32
     """Tokens of a block for `block` and `block_active`; usually the rollout's."""
     advantage: Advantage = "mean"

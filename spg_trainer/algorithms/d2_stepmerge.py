@@ -20,7 +20,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.settings.ranges import Count, Positive
+from spg_trainer.settings.ranges import Below1, Count, Positive
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -32,6 +32,8 @@ class D2StepMerge(TokenRatio):
     """A copy shows what the sampler saw when a segment of its steps began."""
     num_masks: Count = 16
     """K, the number of segments: 16, on GSM8K 8 (paper)."""
+    p_mask_prompt: Below1 = 0.15
+    """Chance that a prompt token is masked (as in d1, from which the code starts)."""
     score_temperature: Positive = 1.0
     """The temperature at which log-probabilities are taken: 1, or the rollout's, at which the tokens were drawn."""
 

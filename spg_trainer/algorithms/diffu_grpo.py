@@ -26,7 +26,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, normalise
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
-from spg_trainer.settings.ranges import Count
+from spg_trainer.settings.ranges import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -42,6 +42,8 @@ class DiffuGRPO(TokenRatio):
     """Which tokens of the completion the model is shown as [MASK]: all of them (section 3.2)."""
     num_masks: Count = 1
     """M; copies differ only in which prompt tokens are masked. The paper draws these once for each iteration."""
+    p_mask_prompt: Below1 = 0.15
+    """Chance that a prompt token is masked (d1)."""
     advantage: Advantage = "mean"
     """How a reward becomes an advantage; d1 does not divide by the deviation."""
     normalizer: Literal["length", "tokens"] = "length"

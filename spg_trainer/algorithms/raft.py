@@ -22,7 +22,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import Below1, Count
+from spg_trainer.settings.ranges import Count
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -37,7 +37,6 @@ class RAFT(Algorithm):
     masking: str = "random"
     """What the model is shown when a completion is scored: any masking with a likelihood behind it."""
     num_masks: Count = 4
-    p_mask_prompt: Below1 = 0.0
     normalizer: Literal["length", "completions", "tokens"] = "length"
     """Divisor. `length`: the completion's own tokens, then all completions. `completions`: all completions. `tokens`:
     all tokens of the update."""

@@ -16,7 +16,7 @@ from typing import Literal
 from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
-from spg_trainer.settings.ranges import Below1, Count, NotNegative
+from spg_trainer.settings.ranges import Count, NotNegative
 from spg_trainer.tensors import Rows
 
 
@@ -31,8 +31,6 @@ class RSPO(CoupledAlgorithm):
     """Each token is masked with probability t and weighs 1/t. Any other masking with a likelihood will do."""
     num_masks: Count = 4
     """M; we do not know the paper's value."""
-    p_mask_prompt: Below1 = 0.0
-    """Chance that a prompt token is masked."""
     advantage: Advantage = "mean_std"
     """How a reward becomes an advantage; the paper divides by the group's deviation."""
     beta: NotNegative = 0.01

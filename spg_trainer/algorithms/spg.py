@@ -15,7 +15,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norma
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.settings.ranges import AtLeast1, NotNegative, Share
+from spg_trainer.settings.ranges import AtLeast1, Below1, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -28,6 +28,8 @@ class SPG(Algorithm):
     Raises ConfigError for values out of range, and if the masks allow no upper bound.
     """
 
+    p_mask_prompt: Below1 = 0.15
+    """Chance that a prompt token is masked (`block`: a token of an earlier block, too)."""
     negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"
     """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both."""
     eubo_beta: AtLeast1 = 1.5

@@ -19,7 +19,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive
+from spg_trainer.settings.ranges import Count, NotNegative, Positive
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -37,7 +37,6 @@ class VRPO(Algorithm):
     masking: str = "bernoulli"
     num_masks: Count = 8
     """M; each mask draws a ratio of its own, which has the least variance for a given budget (the paper's n_t = n)."""
-    p_mask_prompt: Below1 = 0.0
     advantage: Literal["best_worst"] = "best_worst"
     """1 for a group's best completion, -1 for its worst, else 0; among equals, the first one counts."""
     beta: Positive = 0.2

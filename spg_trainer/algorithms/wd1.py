@@ -25,7 +25,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.settings.ranges import Count, Positive
+from spg_trainer.settings.ranges import Below1, Count, Positive
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -41,6 +41,8 @@ class WD1(Algorithm):
     """`all` shows the model nothing of the completion, as in d1; other maskings estimate the likelihood by a bound."""
     num_masks: Count = 1
     """M; copies differ only in which prompt tokens are masked. The paper draws these once for each iteration."""
+    p_mask_prompt: Below1 = 0.15
+    """Chance that a prompt token is masked (as in d1)."""
     advantage: Advantage = "mean"
     """A, which goes into the softmax; the paper does not divide by the deviation."""
     psi: Positive = 1.0

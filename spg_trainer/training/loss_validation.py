@@ -23,6 +23,11 @@ def best_step(losses: Losses) -> int:
     return max(step for step, loss in losses.items() if loss <= limit)
 
 
+def has_risen(losses: Losses) -> bool:
+    """Whether the newest loss is more than 1% (`BETTER`) above the lowest: more steps then make the model worse."""
+    return bool(losses) and best_step(losses) < max(losses)
+
+
 def improvements(losses: Losses) -> Iterator[tuple[int, bool]]:
     """(step, whether its loss counts as falling, see `BETTER`) of each validation, in the order of steps."""
     last_counted = float("inf")
@@ -63,6 +68,7 @@ def summary(losses: Losses, best: int) -> dict[str, Any] | None:
         ),
         "last_step": last_step,
         "last": losses[last_step],
+        "has_risen": has_risen(losses),
         "stale": stale(improvements(losses)),
     }
 

@@ -8,7 +8,8 @@ from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.demonstrations import normalised
-from spg_trainer.training.remedies import remedy_for_mix
+from spg_trainer.training.loss_validation import has_risen
+from spg_trainer.training.remedies import remedy_for_mix, remedy_for_no_mixed_group
 from spg_trainer.training.run import Run
 
 GROUPS = 32
@@ -51,8 +52,8 @@ def look_at_groups(run: Run) -> None:
     run.console.say(f"At temperature {config.rollout.temperature:g}: {counts.shares}; {counts.signal}.")
     if not counts.mixed:
         run.console.warn(
-            "no group is mixed, so RL has no right and wrong answers to compare. Train longer (--max-steps), or try "
-            "another --mix or easier problems (--env-args)."
+            "no group is mixed, so RL has no right and wrong answers to compare. "
+            + remedy_for_no_mixed_group(config.validates == "loss" and has_risen(run.state.validations))
         )
     for task in env.parts or [""]:
         sampled = count_habits(env, [row for row in samples if not task or row["task"] == task])

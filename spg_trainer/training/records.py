@@ -26,7 +26,7 @@ from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
 from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.remedies import HELP_IS_ON_PAGE, WORSE, remedy_for_no_gain
+from spg_trainer.training.remedies import HELP_IS_ON_PAGE, MORE_ROWS, WORSE, remedy_for_no_gain
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.warnings import (
     shares_of_groups,
@@ -230,6 +230,8 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
             f"model/ is {start}{validations['chosen']}; the last, step "
             f"{validations['last_step']}, has {validations['last']:.3f}."
         )
+    if loss_has_risen(summary):
+        lines.append(MORE_ROWS)
     minutes = f"{summary['seconds'] / 60:.1f} minutes"
     if after:
         at_start = f"{before['correct']:.3f} -> " if before else ""
@@ -280,10 +282,16 @@ def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
         commands.append(diff)
     if after:
         commands.append(f"python -m spg_trainer eval --model {quoted}")
-    more_steps = 2 * summary["steps"] or 100
-    no_patience = " --patience 0" if summary["ended_by"] == "patience" else ""
-    commands.append(f"python -m spg_trainer --resume {quoted} --max-steps {more_steps}{no_patience}")
+    if not loss_has_risen(summary):
+        more_steps = 2 * summary["steps"] or 100
+        no_patience = " --patience 0" if summary["ended_by"] == "patience" else ""
+        commands.append(f"python -m spg_trainer --resume {quoted} --max-steps {more_steps}{no_patience}")
     return commands
+
+
+def loss_has_risen(summary: Mapping[str, Any]) -> bool:
+    """Whether the validation loss of a run has risen since its best step. summary: the content of summary.json."""
+    return bool(summary["validation"] and summary["validation"].get("has_risen"))
 
 
 def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:

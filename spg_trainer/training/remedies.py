@@ -37,6 +37,16 @@ def remedy_for_no_gain(groups: Mapping[str, float] | None) -> str:
     return f"{remedy_for_equal_groups(groups)} Or train longer (--max-steps), or with another --algorithm."
 
 
+MORE_ROWS = "The validation loss has risen since: more steps make this model worse; more rows to learn from would help."
+"""For a run that has learned its rows by heart: its validation loss has risen since the step that is in model/."""
+
+
+def remedy_for_no_mixed_group(loss_has_risen: bool) -> str:
+    """What to do if a model that learned from given completions solves all or none of each group of completions."""
+    longer = "Give it more rows to learn from" if loss_has_risen else "Train longer (--max-steps)"
+    return f"{longer}, or try another --mix or easier problems (--env-args)."
+
+
 def remedy_for_mix(follows_none: bool, more_right: bool) -> str:
     """What to do if a base does not imitate its solvers in the shares of its mix (`sft --mix`).
 

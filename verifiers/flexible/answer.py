@@ -8,18 +8,23 @@ sentence that has one. A number is no value if it is denied, asked, left open ("
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from verifiers.extract import read_tags
 from verifiers.flexible.denial import is_denied, words_of
 from verifiers.flexible.lists import last_list
 from verifiers.flexible.sentences import Item, sentences
-from verifiers.flexible.values import formula_end, last_closings
+from verifiers.flexible.values import formula_end, is_closed, last_closings
 from verifiers.flexible.words import ADDING, BEING, CHECKING, EXPLAINING, MOVING_ON, ROUNDING
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
 UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
 """The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
+_CALLED_CORRECT = re.compile(r"(?:correct|right) \w+ is\W*\b([A-J])\b\W*$")
+_NO_EXPRESSION = ("$", "=", "\\begin", "\\end", "\\[", "\\]", "\\(", "\\)")
+"""Marks by which a line is an equation, or a part of a formula that is read by its marks."""
+_LINE_LIMIT = 160  # characters of a line that is an expression
 _OPENING_LIMIT = 40  # characters of a sentence in which it may announce a check
 
 
@@ -68,12 +73,18 @@ def searched(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
 
 
 def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
-    """The last line if it begins with the letter of a choice and has no number: `**B**`, "(B) Paris"."""
+    """The choice that the last line names, or None.
+
+    The line begins with its letter and has no number, `**B**`, "(B) Paris", or it calls the letter correct: "Therefore,
+    the correct graph is (B)."
+    """
     end = len(text.rstrip(" *\n"))
     begin = text.rfind("\n", 0, end) + 1
     line = text[begin:end].lstrip(" *")
-    is_choice = letter_of(line) and not any(map(str.isdecimal, line))
-    return Item(end - len(line), end, 1, True) if is_choice else None
+    if letter_of(line) and not any(map(str.isdecimal, line)):
+        return Item(end - len(line), end, 1, True)
+    called_correct = _CALLED_CORRECT.search(text, begin, end)
+    return Item(*called_correct.span(1), 2, True) if called_correct else None
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:
@@ -154,6 +165,8 @@ def another_follows(text: str, end: int, items: list[Item]) -> bool:
 
 def last_value(text: str, is_gsm8k: bool) -> Item | None:
     """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
+    if not is_gsm8k and (expression := last_expression(text)):
+        return expression
     no_sentence = (0, list[Item]())  # is found if the text has no values
     found_in = [no_sentence, *sentences(text, is_gsm8k)]
     if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
@@ -165,6 +178,23 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
     if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
         return None
     return found
+
+
+def last_expression(text: str) -> Item | None:
+    r"""The last line if it is an expression without dollars and more than a number: `5 \cdot 2^{32}`, `2k + 2`.
+
+    None for a calculation with numbers alone, for an equation, and for a line with words.
+    """
+    end = len(text.rstrip(" *.\n"))
+    begin = text.rfind("\n", 0, end) + 1
+    begin += len(text[begin:end]) - len(text[begin:end].lstrip(" *"))
+    line = text[begin:end]
+    has_value = any(map(str.isdecimal, line)) and ("\\" in line or any(map(str.isalpha, line)))
+    is_text = line.startswith(("a ", "A ", "I ", "- ")) or re.search(r"\.(?!\d)", line)  # "5 a.m"
+    is_other = is_text or any(mark in line for mark in _NO_EXPRESSION)
+    if not has_value or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
+        return None
+    return Item(begin, end, 1, True)
 
 
 def is_check(text: str, begin: int) -> bool:

@@ -23,6 +23,7 @@ from verifiers.flexible.words import (
     RESULTING,
 )
 
+_DASHES = ("-", "–", "—", "−")
 _UNIT_LIMIT = 8  # characters behind a number in which "dollars" may stand
 
 
@@ -81,7 +82,8 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
     word: what stands before the value. is_reason: whether the value may be a condition.
     """
     before = items[-1] if items else None
-    joins = before is not None and (word in JOINING or (word == "and" and not before.is_value))
+    is_range = before is not None and text[before.high : low].strip(" ") in _DASHES  # 18–20 hours
+    joins = before is not None and (is_range or word in JOINING or (word == "and" and not before.is_value))
     if joins:
         items[-1] = before._replace(is_value=False)
     is_aside = before is not None and (

@@ -59,6 +59,8 @@ from verifiers.math500.read.values import (
 from verifiers.math500.read.words import IS
 
 PROBLEMS_REMEMBERED = 4096
+CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\frac{d", "e^")
+"""Signs and words by which a problem is one of calculus."""
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
 """Signs at which a formula is cut if no grammar reads it as a whole."""
 
@@ -144,6 +146,11 @@ class Form:
     def nouns(self) -> frozenset[str]:
         """Words behind "which" and "what". One of them names what is asked for, as in "Which property is it?"."""
         return frozenset(nouns_in(self.words))
+
+    @cached_property
+    def has_natural_logs(self) -> bool:
+        """True if a logarithm without a base is the natural one: the problem is of calculus, and has no logarithm."""
+        return "\\log" not in self.lower and any(sign in self.lower for sign in CALCULUS)
 
     @cached_property
     def is_point(self) -> bool:

@@ -119,11 +119,15 @@ class Chains:
         if not is_expression(first):
             return are_names
         are_names[0] |= self.stands_for_value(first, gold)
+        letters = [symbols(side) if is_expression(side) else frozenset() for side in sides]
+        if are_names[0] and first[0] == "sym" and not letters[-1]:
+            # A = \pi r h = 24: a side with other letters, between a name and a number, is a formula and no value.
+            for k in range(1, len(sides) - 1):
+                are_names[k] |= bool(letters[k]) and letters[k].isdisjoint(letters[0])
         if are_names[0] and first[0] in ("+", "*", "^", "/"):
             # r^2 + s^2 = (r + s)^2 - 2rs = 19: a side in the letters of the name is a name, too.
-            for k, side in enumerate(sides[1:-1], 1):
-                letters = symbols(side) if is_expression(side) else frozenset()
-                are_names[k] |= bool(letters) and letters <= symbols(first)
+            for k in range(1, len(sides) - 1):
+                are_names[k] |= bool(letters[k]) and letters[k] <= letters[0]
         return are_names
 
     def stands_for_value(self, first: Node, gold: Value) -> bool:

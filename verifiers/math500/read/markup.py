@@ -5,6 +5,7 @@ For texts such as `**36**` and `\textbf{(C)}\ 12`. The choices that a problem li
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from itertools import pairwise
 from string import ascii_letters
@@ -76,6 +77,11 @@ def undoubled(text: str) -> str:
     are_all_doubled = "\\" not in "".join((before, *pieces))
     are_commands = any(names) and all(is_command(name) for name in names if name)
     return text.replace("\\\\", "\\") if are_all_doubled and are_commands else text
+
+
+def with_natural_logs(text: str) -> str:
+    r"""`\ln 2` for `\log 2`, as calculus writes it; a logarithm with a base stays, `\log_2 3`."""
+    return re.sub(r"\\log(?![_a-zA-Z])", r"\\ln", text)
 
 
 def ungrouped(text: str) -> str:
