@@ -291,7 +291,8 @@ def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
 
 def loss_has_risen(summary: Mapping[str, Any]) -> bool:
     """Whether the validation loss of a run has risen since its best step. summary: the content of summary.json."""
-    return bool(summary["validation"] and summary["validation"].get("has_risen"))
+    validations = summary.get("validation") or {}  # validations that solve problems have no loss
+    return validations.get("has_risen", False)
 
 
 def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:

@@ -329,6 +329,44 @@ TOLD_APART = [
 ]
 
 
+RANGES = ["{}–20 hours", "{}-20 hours", "{} - 20 hours", "${}–$20"]
+
+
+@pytest.mark.parametrize("form", RANGES)
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+def test_a_range_is_no_value_but_a_number_behind_a_dash_is(task, form):
+    completion = f"So it takes {form.format(18)}."
+    assert not any(
+        verify(task, completion, mode="flexible", answer=answer).correct for answer in ("18", "20")
+    )
+    assert verify("gsm8k", "Total – 20 hours.", mode="flexible", answer="20").correct
+    assert verify("gsm8k", "The prices:\n- 18\n- 20", mode="flexible", answer="20").correct
+
+
+# (the last line, the reference of MATH, whether it is right)
+LAST_LINES = [
+    (r"5 \cdot 2^{32}", r"5 \cdot 2^{32}", True),
+    (r"\frac{2^n - 1}{8^n}", r"\frac{2^n - 1}{8^n}", True),
+    (r"(-\infty, 0]", r"(-\infty, 0]", True),
+    ("**5r^5**", "5r^5", True),
+    ("2k + 2", "2k+2", True),
+    (r"5 \cdot 2^{32}", "2^{32}", False),
+    ("9 + 9", "18", False),  # not computed
+    ("5 a.m.", "5", True),
+    ("A 5", "5", True),
+    ("- 5", "5", True),  # a bullet
+    ("So the correct graph is (B).", "B", True),
+    (r"Therefore, the right statement is \(B\).", "B", True),
+    ("The correct graph is in Box 3.", "3", True),
+]
+
+
+@pytest.mark.parametrize(("line", "answer", "is_right"), LAST_LINES)
+def test_a_last_line_that_is_an_expression_is_read_as_a_whole(line, answer, is_right):
+    completion = f"We get $20 - 18 = 2$.\n\n{line}"
+    assert verify("math500", completion, mode="flexible", answer=answer).correct == is_right
+
+
 @pytest.mark.parametrize(("task", "completion", "answer", "is_right"), TOLD_APART)
 def test_what_the_value_is_told_from_is_not_read_and_a_sum_is_read_as_a_whole(
     task, completion, answer, is_right

@@ -34,6 +34,11 @@ NAMED = [
     "9 + 9 is **18**\nSo she makes **\\$18** in all.",
     "So she makes **18** dollars.",
     "Thus **x = 18**",
+    # A line between the heading and the value only announces it.
+    "## Answer\n\nThe total cost is:\n\n$$18$$",
+    "**Final Answer:**\n\nThe total cost is:\n\n$18",
+    "## Answer\n**Total:**\n18",
+    "## Final Answer\nWith 2 boxes of 9 pens:\n$18$",
 ]
 NOT_NAMED = [
     "If the answer is 18",
@@ -70,6 +75,11 @@ def test_a_named_answer_is_read_in_lenient_mode_alone(task: str, completion: str
 def test_what_names_no_answer_has_none(task: str, completion: str) -> None:
     assert verify(task, completion, answer="18").reason.value == "no_answer"
     assert not verify_batch(task, [completion], answer=["18"]).correct[0]
+
+
+def test_a_working_that_begins_below_a_heading_is_no_answer() -> None:
+    working = "## Answer\nFirst we add:\n9 + 9 = 18\nThen we halve it."
+    assert not any(verify(task, working, answer="18").correct for task in ("gsm8k", "math500"))
 
 
 def test_of_an_equation_in_a_sentence_the_value_counts() -> None:

@@ -190,7 +190,7 @@ def last_expression(text: str) -> Item | None:
     begin += len(text[begin:end]) - len(text[begin:end].lstrip(" *"))
     line = text[begin:end]
     has_value = any(map(str.isdecimal, line)) and ("\\" in line or any(map(str.isalpha, line)))
-    is_text = line.startswith(("a ", "A ", "I ", "- ")) or re.search(r"\.(?!\d)", line)  # "5 a.m"
+    is_text = line.startswith(("a ", "A ", "I ", "- ")) or re.search(r"[.:](?!\d)", line)  # "5 a.m", "A: 18"
     is_other = is_text or any(mark in line for mark in _NO_EXPRESSION)
     if not has_value or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
         return None

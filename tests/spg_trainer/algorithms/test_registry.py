@@ -68,6 +68,14 @@ DEFAULTS = {  # masking, num_masks, p_mask_prompt, advantage of the paper, and w
 }
 
 
+def test_an_algorithm_of_one_s_own_masks_no_prompt_unless_it_says_so():
+    """As most named ones; only those that start from d1's code mask 15%."""
+    assert Algorithm.p_mask_prompt == 0
+    masking = {name for name in ALGORITHMS if get(name).p_mask_prompt}
+    of_spg, of_d1 = {"spg", "spg_repro", "stabledrl", "dispo"}, {"diffu_grpo", "wd1", "d2_stepmerge"}
+    assert masking == of_spg | of_d1 | {"diffu_grpo_repro", "wd1_repro"}
+
+
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_defaults_are_the_paper_s(name):
     algorithm = build(name)

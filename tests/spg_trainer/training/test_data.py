@@ -14,8 +14,10 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.training import loss_validation
 from spg_trainer.training.micro_batches import Update
-from spg_trainer.training.records import next_steps
+from spg_trainer.training.records import closing_lines, next_steps
+from spg_trainer.training.remedies import MORE_ROWS
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
@@ -135,6 +137,27 @@ def test_the_command_after_it_leaves_out_what_was_for_the_texts_alone(texts: Con
     rows = {"verifier": "gsm8k", "bad_rows": "skip"}
     of_rows = change(texts, env=texts.data, env_args=rows)
     assert "verifier=gsm8k bad_rows=skip" in next_steps(summary, of_rows)[0]
+
+
+def test_a_run_that_learned_its_rows_by_heart_is_not_told_to_make_more_steps(texts: Config) -> None:
+    """The loss of its validations was lowest at step 10, and has risen since."""
+    summary = {"model": "run/model", "worse": None, "eval_before": None, "eval_after": None}
+    summary |= {
+        "steps": 30,
+        "max_steps": 30,
+        "ended_by": "max_steps",
+        "seconds": 60.0,
+        "env": "texts",
+        "lost": {},
+    }
+    for losses, has_risen in (
+        ({0: 5.0, 10: 1.0, 20: 1.4, 30: 1.8}, True),
+        ({0: 5.0, 10: 1.0, 20: 0.9}, False),
+    ):
+        validations = loss_validation.summary(losses, loss_validation.best_step(losses))
+        lines = closing_lines(summary | {"validation": validations}, texts)
+        assert (MORE_ROWS in lines) == has_risen
+        assert any("--max-steps 60" in line for line in lines) != has_risen
 
 
 def ended_at(step: int, number: int) -> AbstractContextManager[None]:

@@ -85,6 +85,12 @@ def test_a_loss_has_stalled_after_as_many_validations_as_patience_has_that_fell_
     )
 
 
+def test_a_loss_has_risen_if_the_newest_is_more_than_1_percent_above_the_lowest() -> None:
+    assert loss_validation.has_risen({0: 5.0, 10: 1.0, 20: 1.02})
+    assert not loss_validation.has_risen({0: 5.0, 10: 1.0, 20: 1.009})
+    assert not loss_validation.has_risen({0: 1.0}) and not loss_validation.has_risen({})
+
+
 def test_a_run_whose_loss_is_above_that_of_its_start_is_told_once() -> None:
     warning = CRITERIA["loss"].warning
     assert "worse than its start: validation loss 2.1000 at step 10, 2.0000 at step 0" in warning(
