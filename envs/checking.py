@@ -17,13 +17,14 @@ import numpy as np
 
 from envs.authoring import reward_functions
 from envs.combining.divided import Divided
+from envs.combining.mixture import TOGETHER
 from envs.combining.wrapper import author_task
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration, in_keywords, with_flags
 from envs.files.rows import Rows, answer_is_right, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
-from envs.registry import make, name_as_text
+from envs.registry import is_of_script, known, make, name_as_text, name_with_files
 from envs.scoring import as_turns, score_all
 from envs.splits import SPLITS, content, question
 from envs.text.template import fits as fits_template
@@ -127,7 +128,9 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
             f"problems={problems!r:.60}: should be at least 1, and whole: how many problems of each split are looked "
             "at."
         )
-    name = name_as_text(name)  # a text, by which a fresh process can open it, too
+    name = name_with_files(
+        name_as_text(name)
+    )  # by its file, a fresh process opens what was registered here, too
     if arguments.get("reward") is not None:
         arguments["reward"] = reward_functions.name_of(arguments["reward"])
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
@@ -219,12 +222,20 @@ def _purity(subject: _Subject) -> str:
     """Problems depend only on the arguments and their index, and replies only on these and the completions."""
     job = [subject.name, subject.arguments, min(_FEW_PROBLEMS, subject.count)]
     forwards, backwards = contents(*job), contents(*job, backwards=True)
-    process = _fresh_process(_CONTENTS_CODE, job)
-    if process.returncode:
-        raise EnvError(f"a fresh process cannot open it: {_last_line(process.stderr)}")
-    elsewhere = json.loads(process.stdout)
+    compared = {"in another order": backwards}
+    in_script = [id for id in subject.name.split(TOGETHER) if id in known() and is_of_script(known()[id])]
+    if in_script:
+        subject.notes.append(
+            f"{' and '.join(in_script)} stands in the script that runs, so no fresh process has opened it; to check "
+            "that too, write the class in a file of its own and name the file: ./my_task.py"
+        )
+    else:
+        process = _fresh_process(_CONTENTS_CODE, job)
+        if process.returncode:
+            raise EnvError(f"a fresh process cannot open it: {_last_line(process.stderr)}")
+        compared["in a fresh process"] = json.loads(process.stdout)
     for name, (problem, episodes) in forwards.items():
-        for others, where in ((backwards, "in another order"), (elsewhere, "in a fresh process")):
+        for where, others in compared.items():
             other_problem, other_episodes = others[name]
             if other_problem != problem:
                 raise EnvError(f"problem {name} is another one {where}; it must depend on its index only")
@@ -236,7 +247,7 @@ def _purity(subject: _Subject) -> str:
     for _, episodes in forwards.values():
         num_replies += sum(len(replies) for _, replies in episodes.values())
     and_replies = f" and {num_replies} replies" if num_replies else ""
-    return f"{len(forwards)} problems{and_replies} are the same in another order and in a fresh process"
+    return f"{len(forwards)} problems{and_replies} are the same {' and '.join(compared)}"
 
 
 def _splits(subject: _Subject) -> str:

@@ -264,6 +264,22 @@ def name_as_text(name: str | Path | type | Sequence[str | Path | type]) -> str:
     return mixture.TOGETHER.join(texts) if all(isinstance(text, str) for text in texts) else name
 
 
+def name_with_files(name: str) -> str:
+    """A name that `make` takes, by which a process that has not registered the same environments opens them, too.
+
+    An id of a class that the user registered becomes the name that `name_of` gives it; in a mixture each id.
+    """
+    if not isinstance(name, str):
+        return name
+    parts = name.split(mixture.TOGETHER)
+    return mixture.TOGETHER.join(name_of(_classes[part]) if part in _classes else part for part in parts)
+
+
+def is_of_script(cls: type[Task]) -> bool:
+    """Whether a class stands in the script that runs, where no other process finds it."""
+    return cls.__module__ == "__main__"
+
+
 def _registered(id: str, cls: type[Task]) -> str:
     """Registers the class under the id, and returns the id."""
     register(id, cls)
@@ -320,7 +336,7 @@ def name_of(cls: type[Task]) -> str:
     if id is None:
         wanted = f'Call envs.register("my/{cls.__name__}-v0", {cls.__name__}) first.'
         raise EnvError(f"{cls.__name__} is not registered as an environment. {wanted}")
-    is_imported_already = cls.__module__ == "__main__" or cls.__module__.startswith("envs.")
+    is_imported_already = is_of_script(cls) or cls.__module__.startswith("envs.")
     if is_imported_already:
         return id
     # A file is named by its path if possible, so that its present content is run, and a training run keeps a copy of

@@ -182,6 +182,24 @@ def test_each_breach_is_found_and_named(broken: type, tmp_path, monkeypatch):
         assert set(wrong) == {title}  # and nothing else is blamed
 
 
+def test_an_id_that_this_process_registered_is_opened_by_its_file_in_a_fresh_process(tmp_path, monkeypatch):
+    check_only("purity", monkeypatch)
+    name = write_task(str(tmp_path / "registered_task.py"), Sound, Sound, id="check/Registered-v0")
+    envs.make(name)
+    (finding,) = check("check/Registered-v0", FEW)
+    assert finding.ok and "in a fresh process" in finding.figure
+
+
+def test_a_class_of_the_script_that_runs_is_checked_but_not_in_a_fresh_process(monkeypatch):
+    check_only("purity", monkeypatch)
+    cls = type("InScript", (Sound,), {"__module__": "__main__"})
+    envs.register("check/InScript-v0", cls)
+    for name in ("check/InScript-v0", cls, ["check/InScript-v0", "arithmetic"]):
+        finding, note = check(name, FEW)
+        assert finding.ok and finding.figure.endswith("are the same in another order")
+        assert note.is_note and "check/InScript-v0 stands in the script that runs" in note.figure
+
+
 def test_a_sound_environment_passes_even_without_demonstrations_and_splits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert all(finding.ok for finding in check(write_task("./sound.py", Sound, id="check/Sound-v0"), 40))

@@ -67,6 +67,12 @@ PHRASES = [
     ("Lloyd makes $294 per week by selling 84 dozen eggs.", "294"),
     ("The trip takes 5 hours at 60 mph.", "5"),
     ("Jack will pay $35 more if he chooses option 2.", "35"),
+    ("Maria walked 24 miles in total over the 3 days.", "24"),
+    ("Tim deals with 120 calls during his 5-day work week.", "120"),
+    ("He has 45 minutes left before 3:00 PM.", "45"),
+    ("He starts at 12:30 and needs 45 minutes.", "45"),
+    ("The latest he can start is 6-4 = 2:00 am.", "2"),
+    ("We add up.\n\n385\\,000", "385000"),
     ("He will have $24 left from his $100.", "24"),
     ("Each of the 4 kids gets 12 candies, with 2 left over.", "12"),
     # Here the answer stands behind the preposition.
@@ -358,6 +364,8 @@ LAST_LINES = [
     ("So the correct graph is (B).", "B", True),
     (r"Therefore, the right statement is \(B\).", "B", True),
     ("The correct graph is in Box 3.", "3", True),
+    ("The probability that it is not red is $\\frac35$.", r"\frac35", True),
+    ("It is not true that it is $\\frac35$.", r"\frac35", False),
 ]
 
 

@@ -19,6 +19,8 @@ _APART = frozenset(
     "who whom whose which what if unless when while where since because as although though".split()
 )
 """Words that begin a clause that says which things are meant, or in which case. A denial there denies no value."""
+_CHANCES = frozenset("probability chance likelihood odds".split())
+"""Words behind which "that" begins such a clause, too: "The probability that it is not red is 3/5."."""
 _BEING = frozenset("s is was be seems looks".split())
 """Forms of being that are said of a value. "are" is not: "4 answers are wrong" speaks of things that are counted."""
 _WRONG = frozenset("wrong incorrect false impossible untrue".split())
@@ -50,7 +52,7 @@ def is_behind_denied_verb(before: str) -> bool:
         last = words[place - 1]
         if word in _CLAUSES:
             denied = apart = False
-        elif word in _APART:
+        elif word in _APART or (word == "that" and last in _CHANCES):
             apart = True
         elif word in _NOT and (word != "not" or last in _AUXILIARIES):
             verb = place - 1 if last in _AUXILIARIES else place

@@ -21,6 +21,7 @@ from verifiers.flexible.words import (
     MOVING_ON,
     PREPOSITIONS,
     RESULTING,
+    SPANNING,
 )
 
 _DASHES = ("-", "–", "—", "−")
@@ -141,7 +142,7 @@ def in_phrase(text: str, begin: int, low: int, high: int) -> bool:
     words = list(words_of(text[max(begin, low - LEAD_LIMIT) : low]))
     left, equals, _ = text[low:high].partition("=")
     is_calculation = equals and any(map(str.isdecimal, left))
-    results = not RESULTING.isdisjoint(words) and {"from", "after"}.isdisjoint(words)
+    results = not RESULTING.isdisjoint(words) and SPANNING.isdisjoint(words)
     if is_calculation or words[-1:] == ["by"] or results:
         return False  # "for a total of 18", "divide 64 by 8", "is left with 18"; but "30 left after buying 4"
     boundary = max((place for place, word in enumerate(words) if word in BOUNDARIES), default=-1)

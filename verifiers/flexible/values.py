@@ -2,6 +2,7 @@ r"""Where the values of a text without marks begin and end: `-$2 1/2`, `$5 milli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 """(opening, closing) marks of formulas; those in single dollars are read apart."""
 _GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
 """Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
+_TIME = re.compile(r"(?<![\d:])(\d{1,2}):([0-5]\d)(?![\d:])")
 _PLUS_OR_MINUS = (" + ", " - ")
 _CONSTANTS = ("pi", "infty")
 _EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
@@ -46,6 +48,9 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
         if formula > 0:
             i = formula
             yield Piece(VALUE if has_value(text[start:i]) else NAME, start, i)
+        elif is_gsm8k and (time := _TIME.match(text, i)):
+            i = time.end()  # 5:00 may be the number 5, and 5:30 is no number
+            yield Piece(VALUE if time[2] == "00" else NAME, *time.span(1))
         elif c.isdecimal():
             start, i = number_at(text, i)
             i = amount_end(text, start, i, is_gsm8k)
@@ -129,6 +134,8 @@ def number_at(text: str, i: int) -> tuple[int, int]:
             end += 1
         elif c == " " and "/" not in text[i:end] and is_fraction(text, end + 1):
             end += 1
+        elif text.startswith("\\,", end) and text[end + 2 : end + 5].isdecimal():  # 385\,000
+            end += 2
         else:
             break
     if text[end : end + 1] == "%":

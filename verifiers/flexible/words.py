@@ -34,12 +34,16 @@ MOVING_ON = CONCLUDING | frozenset(
     "but however wait actually no sorry oops correction corrected mistake".split()
 )
 """Words that conclude or correct, so that the value may stand behind them: "9 eggs, so she makes 18 dollars"."""
-PREPOSITIONS = frozenset("for with by from at on after to if such satisfy satisfies satisfying".split())
+PREPOSITIONS = frozenset(
+    "over during before until for with by from at on after to if such satisfy satisfies satisfying".split()
+)
 """Words between a value and a number that say what the value is for: "$460 for working 45 hours"."""
 BOUNDARIES = CONCLUDING | frozenset(", ; : ( ) . and then which but or = find get obtain".split())
 """Words and signs that end such a phrase: "multiply 4 by 2 to get 8"."""
 RESULTING = frozenset("left end ends come comes amount total last need needs each".split())
 """Words between two numbers that make the second one the answer: "The 4 friends end up with 18"."""
+SPANNING = frozenset("from after before over during".split())
+"""Words by which a number is no such answer: "30 left after buying 4 books", "24 in total over the 3 days"."""
 CHECKING = frozenset("check checking verify verifying verification".split())
 """First words of a sentence that checks the value before it: "Let's verify: 8 + 4 = 12"."""
 AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}

@@ -116,14 +116,15 @@ class Chains:
         are_names = [names_value(side, gold) for side in sides]
         are_names[0] |= self.first_is_asked  # the problem asks for it
         are_names[-1] = is_expression(last) and is_name(last) and last != gold  # 5 = x
-        if not is_expression(first):
-            return are_names
-        are_names[0] |= self.stands_for_value(first, gold)
         letters = [symbols(side) if is_expression(side) else frozenset() for side in sides]
-        if are_names[0] and first[0] == "sym" and not letters[-1]:
+        if is_expression(first):
+            are_names[0] |= self.stands_for_value(first, gold)
+        if are_names[0] and not letters[-1]:
             # A = \pi r h = 24: a side with other letters, between a name and a number, is a formula and no value.
             for k in range(1, len(sides) - 1):
                 are_names[k] |= bool(letters[k]) and letters[k].isdisjoint(letters[0])
+        if not is_expression(first):
+            return are_names
         if are_names[0] and first[0] in ("+", "*", "^", "/"):
             # r^2 + s^2 = (r + s)^2 - 2rs = 19: a side in the letters of the name is a name, too.
             for k in range(1, len(sides) - 1):
