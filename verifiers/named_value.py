@@ -39,6 +39,9 @@ _STOPS = tuple(b".!?")
 """Signs that end a sentence if a space follows: the last point of "It is 1.8. Good."."""
 _WIDE_COLON, _WIDE_STOP = "：".encode(), "。".encode()
 _BOLD = b"**"
+_BEGINNING = word_keys("given first next then step steps note let we")
+"""Words that begin a working rather than announce its result: "First:"."""
+_HAS_VALUE = word_keys("is are was")
 VALUE_LIMIT = 4096  # bytes; a longer named answer does not count
 
 
@@ -78,14 +81,19 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 def behind_lead_in(data: Bytes, start: int, end: int) -> int:
     """Where the value begins below a heading: at `start`, or below a line that only announces it, "The total is:".
 
-    The value is then the last line with a text: a list of steps may begin in the same way.
+    Such a line begins with a word of two or more letters, and says no value itself. The value is then the last line
+    with a text: a list of steps may begin in the same way.
     """
     line_end = find_byte(data, ch.NEWLINE, start, end)
     stop = line_end
     while stop > start and (is_space(data[stop - 1]) or data[stop - 1] == ch.STAR):
         stop -= 1
-    if stop == start or data[stop - 1] != ch.COLON or not is_ascii_letter(data[start] + 0):
+    first_word, after = read_word(data, start, stop, True)
+    if stop == start or data[stop - 1] != ch.COLON or after < start + 2 or is_one_of(first_word, _BEGINNING):
         return start
+    for i in range(start, stop):
+        if ch.is_ascii_digit(data[i] + 0) and says_one_of(data, start, stop, _HAS_VALUE):
+            return start  # "The total is 18, as computed:"
     low, high = strip(data, line_end, end)
     return low if low < high and find_byte(data, ch.NEWLINE, low, high) == high else start
 

@@ -78,8 +78,15 @@ def test_what_names_no_answer_has_none(task: str, completion: str) -> None:
 
 
 def test_a_working_that_begins_below_a_heading_is_no_answer() -> None:
-    working = "## Answer\nFirst we add:\n9 + 9 = 18\nThen we halve it."
-    assert not any(verify(task, working, answer="18").correct for task in ("gsm8k", "math500"))
+    for working in (
+        "First we add:\n9 + 9 = 18",
+        "To halve it:\n9 + 9 = 18\nThen we halve it.",
+        "Given:\n18 eggs",
+    ):
+        assert not any(
+            verify(task, f"## Answer\n{working}", answer="18").correct for task in ("gsm8k", "math500")
+        )
+    assert verify("gsm8k", "## Answer\nThe total is 18, as computed:\nThank you", answer="18").correct
 
 
 def test_of_an_equation_in_a_sentence_the_value_counts() -> None:

@@ -21,9 +21,11 @@ from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
 UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
 """The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
-_CALLED_CORRECT = re.compile(r"(?:correct|right) \w+ is\W*\b([A-J])\b\W*$")
-_NO_EXPRESSION = ("$", "=", "\\begin", "\\end", "\\[", "\\]", "\\(", "\\)")
+_CALLED_CORRECT = re.compile(r"\b(?:correct|right) \w+ is\W*\b([A-J])\b[^\w?]*$")
+_NO_EXPRESSION = ("$", "=", "\\begin", "\\end", "\\[", "\\]", "\\(", "\\)", "\\square", "\\qed")
 """Marks by which a line is an equation, or a part of a formula that is read by its marks."""
+_IN_TEXT = re.compile(r"^(?:[aAI-] |\(\w\) )|[.:](?!\d)")
+"""By what a line is no expression: "A 5", "- 5", "(a) 5", "5 a.m", "n: 5"."""
 _LINE_LIMIT = 160  # characters of a line that is an expression
 _OPENING_LIMIT = 40  # characters of a sentence in which it may announce a check
 
@@ -84,7 +86,9 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     if letter_of(line) and not any(map(str.isdecimal, line)):
         return Item(end - len(line), end, 1, True)
     called_correct = _CALLED_CORRECT.search(text, begin, end)
-    return Item(*called_correct.span(1), 2, True) if called_correct else None
+    if called_correct is None or is_denied(text[begin : called_correct.start()], ""):
+        return None
+    return Item(*called_correct.span(1), 2, True)
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:
@@ -190,7 +194,7 @@ def last_expression(text: str) -> Item | None:
     begin += len(text[begin:end]) - len(text[begin:end].lstrip(" *"))
     line = text[begin:end]
     has_value = any(map(str.isdecimal, line)) and ("\\" in line or any(map(str.isalpha, line)))
-    is_text = line.startswith(("a ", "A ", "I ", "- ")) or re.search(r"[.:](?!\d)", line)  # "5 a.m", "A: 18"
+    is_text = _IN_TEXT.search(line)
     is_other = is_text or any(mark in line for mark in _NO_EXPRESSION)
     if not has_value or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
         return None

@@ -83,7 +83,9 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
     word: what stands before the value. is_reason: whether the value may be a condition.
     """
     before = items[-1] if items else None
-    is_range = before is not None and text[before.high : low].strip(" ") in _DASHES  # 18–20 hours
+    is_range = (
+        before is not None and text[before.high : low] in _DASHES
+    )  # 18–20 hours; not "Week 2 - 18 miles"
     joins = before is not None and (is_range or word in JOINING or (word == "and" and not before.is_value))
     if joins:
         items[-1] = before._replace(is_value=False)

@@ -61,6 +61,8 @@ from verifiers.math500.read.words import IS
 PROBLEMS_REMEMBERED = 4096
 CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\frac{d", "e^")
 """Signs and words by which a problem is one of calculus."""
+OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
+"""Signs and words by which a logarithm of a problem may have base 10."""
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
 """Signs at which a formula is cut if no grammar reads it as a whole."""
 
@@ -149,8 +151,9 @@ class Form:
 
     @cached_property
     def has_natural_logs(self) -> bool:
-        """True if a logarithm without a base is the natural one: the problem is of calculus, and has no logarithm."""
-        return "\\log" not in self.lower and any(sign in self.lower for sign in CALCULUS)
+        """True if a logarithm without a base is the natural one: the problem is of calculus, and names no other."""
+        has_others = any(sign in self.lower for sign in OTHER_LOGARITHMS)
+        return not has_others and any(sign in self.lower for sign in CALCULUS)
 
     @cached_property
     def is_point(self) -> bool:

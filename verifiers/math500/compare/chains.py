@@ -122,7 +122,9 @@ class Chains:
         if are_names[0] and not letters[-1]:
             # A = \pi r h = 24: a side with other letters, between a name and a number, is a formula and no value.
             for k in range(1, len(sides) - 1):
-                are_names[k] |= bool(letters[k]) and letters[k].isdisjoint(letters[0])
+                is_formula = bool(letters[k]) and letters[k].isdisjoint(letters[0])
+                # x = 2y = 24 is an equation if the problem has y.
+                are_names[k] |= is_formula and (self.first_is_asked or not self.form.has_letters(letters[k]))
         if not is_expression(first):
             return are_names
         if are_names[0] and first[0] in ("+", "*", "^", "/"):
