@@ -90,6 +90,7 @@ def usable_here(device: torch.device, processes: int) -> float:
     # Systems without /proc do not say how much is free.
     available = 1024 * _number_in("/proc/meminfo", "MemAvailable:") or math.inf
     free = min(available, _free_in_container())
+    # This process's share of the free memory, and what it takes already.
     return USABLE * (free / on_this_machine + 1024 * _number_in("/proc/self/status", "VmRSS:"))
 
 

@@ -274,9 +274,10 @@ def evaluate_checked(
             advance(problems_done + share * in_batch)
 
         try:
+            # Several processes have to stay together, so they ask `stops` only after a batch, below.
             with agreeing(), watching(report, stops if world == 1 else lambda: False):
                 pairs_here = own_share(env, batch) if world > 1 else batch
-                # The last share of a process may be empty.
+                # A small last batch may leave nothing for a process.
                 scored = (
                     solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
                 )

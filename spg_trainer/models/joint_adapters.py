@@ -16,7 +16,7 @@ PARTS = ("q_proj", "k_proj", "v_proj")
 
 
 class InputWithProducts:
-    """An input x (B, S, in), and its products (B * S, r) with the first factors of the three adapters of `PARTS`."""
+    """An input x (B, S, in), and its products, (B * S, r) each, with the first factors of the adapters of `PARTS`."""
 
     def __init__(self, x: Tensor, products: tuple[Tensor, ...]) -> None:
         self.x, self.products = x, products

@@ -129,14 +129,15 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
         if old == now or is_file:
             continue
         source = f"The data set {name} on the hub"
-        way_back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
-        if old.startswith("version "):
-            source, way_back = f"The package {name}", "Install that version again to go on."
-        elif re.fullmatch("[0-9a-f]{40}", old):
+        if re.fullmatch("[0-9a-f]{40}", old):  # a commit
             way_back = (
                 f"To go on with what it was: $env_args revision={old} (of the test set of math500 test_revision, of "
                 f"several tasks TASK.revision), or with $data={name}@{old}."
             )
+        elif old.startswith("version "):
+            source, way_back = f"The package {name}", "Install that version again to go on."
+        else:  # a hash of its rows
+            way_back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
         raise ConfigError(
             f"{source} has changed since {run} began: it was {old}, now it is {now}. {way_back} To train on it as "
             "it is now, start a new run with another $output_dir."
