@@ -128,9 +128,8 @@ def _rows_to_decode(
     is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()
     rows = []
     for number, prompt_length in enumerate(prompt_lengths):
-        blocks: list[
-            tuple[int, int, int, bool]
-        ] = []  # (start, stop, holes, first_has_own_pass), as `Row` has them
+        # (start, stop, holes, first_has_own_pass) of each block, as `Row` takes them.
+        blocks: list[tuple[int, int, int, bool]] = []
         for start, stop in pattern.spans(
             prompt_length, sampling.max_completion_length, sampling.block_length
         ):

@@ -393,8 +393,9 @@ def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> li
 def eval_layers(env: str, model: str, rl_defaults: Resolved[Config]) -> list[Layer]:
     """The layers from which `eval` takes the arguments of its task, the decoding and the number type.
 
-    The values are those of `rl_defaults`, the settings of a training by RL on the task, and their origin is this
-    training. Settings that this training would itself take from the model's environment.json keep that file as origin.
+    Arguments and decoding are those of `rl_defaults`, the settings of a training by RL on the task, and the number type
+    is the one that the model's environment.json records. Their origin is this training; but decoding that the training
+    would itself take from environment.json keeps that file as its origin.
     """
     config, own_record = rl_defaults.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
