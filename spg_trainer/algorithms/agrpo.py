@@ -56,6 +56,11 @@ class AGRPO(TokenRatio):
         return {**super().prepare(rows), "steps": last.cpu().double() + 1}
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
+        """1/N 1/M sum_m w_bm (sum over tokens), as in the formula above.
+
+        `weighted_sum` is the mean over the M copies, in which a token weighs 1/P(t_bm) (`masks.weight`, by the
+        masking). The factors 1/S_b and 1/N follow here.
+        """
         factor = 1 / (batch.steps * batch.totals["completions"])
         return weighted_sum(objective, masks) * factor.to(objective)
 

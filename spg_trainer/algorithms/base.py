@@ -31,7 +31,7 @@ Per = Literal[
 
 
 class Metric(NamedTuple):
-    """A figure of an update, reported as the sum of `total` over all micro-batches and processes, divided by `per`.
+    """A figure of an update: `total` is summed over all micro-batches and processes, and the sum is divided by `per`.
 
     E.g. the mean KL of scored tokens is Metric(kl.sum(), "scored_tokens").
     """
@@ -123,7 +123,8 @@ class Algorithm(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     """What else the trainer provides.
 
-    - `old`: `batch.old_logps`, under the model that sampled; in the first update of a step the current logps, detached
+    - `old`: `batch.old_logps`, the logps under the model that sampled; in the first update of a step that is still the
+      current model, so they are the current logps, detached
     - `reference`: `batch.ref_logps`, under the model that training started from
     - `entropy`: the column `entropy`, which the sampler then records
     - `fills`: fills as further rows of the updates, see `prepare`. A fill is a half-written completion whose masks were
@@ -225,7 +226,7 @@ class Algorithm(ABC):
 
     @property
     def probes(self) -> bool:
-        """Whether `prepare` needs to know what half-written states were worth: the algorithm has a `probe_steps`."""
+        """Whether `prepare` needs to know what half-written states were worth: the class overrides `probe_steps`."""
         return type(self).probe_steps is not Algorithm.probe_steps
 
     def probe_steps(
@@ -268,7 +269,7 @@ class Algorithm(ABC):
     def active(self, advantages: Tensor) -> Tensor:
         """(B,) bool, which completions change the loss; the others are not scored.
 
-        All of them do if the loss has a penalty for leaving the reference.
+        Usually those with an advantage do; all of them if the loss has a penalty for leaving the reference.
         """
         return (advantages != 0) | ("reference" in self.needs)
 
@@ -384,10 +385,11 @@ class CoupledAlgorithm(Algorithm):
 def normalise(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
     """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 
-    `completions` and `tokens` divide by how many of them the update has; `length` divides by the completion's own
-    tokens and by the completions of the update. The turns of an episode count as one completion. But `length` divides a
-    turn by the tokens of this turn, not of the episode: otherwise the shortest episodes, lucky ones too, would count
-    most.
+    - `completions`, `tokens`: divided by how many of them the update has
+    - `length`: divided by the completion's own tokens, and by the completions of the update
+
+    The turns of an episode count as one completion. But `length` divides a turn by the tokens of this turn, not of the
+    episode: otherwise the shortest episodes, lucky ones too, would count most.
     """
     if normalizer == "length":
         return bounds * (1 / (batch.length.double() * batch.totals["completions"])).to(bounds)

@@ -45,19 +45,19 @@ def fitting_batch(
 
     Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
     are searched for separately, since an update and a rollout are never in memory together. A run on anything but CUDA,
-    and one whose weights are divided, takes at most `CAREFUL_COPIES`.
+    and one whose weights are divided, takes at most `CAREFUL_COPIES` copies, and leaves the rows open.
 
-    memory_of: what a process holds at most with (copies, rows). usable: bytes that its tensors can take.
+    memory_of: (copies, rows) -> the most that a process holds. usable: bytes that tensors of a process can take.
     """
     if config.batch.per_device_batch_size != AUTO:
         return config.batch.per_device_batch_size, None
     batch = config.batch
     completions = math.ceil(batch.prompts_per_step * batch.num_generations / processes)
-    copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
+    most_copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
     is_careful = not on_cuda or config.model.is_divided
     if is_careful:
-        copies = min(copies, CAREFUL_COPIES)
-    copies = _most_that_fit(lambda n: memory_of(n, 1).update_peak <= usable, copies)
+        most_copies = min(most_copies, CAREFUL_COPIES)
+    copies = _most_that_fit(lambda n: memory_of(n, 1).update_peak <= usable, most_copies)
     if is_careful:
         return copies, None
     rows = _most_that_fit(lambda n: memory_of(copies, n).rollout_peak <= usable, completions)
@@ -66,6 +66,7 @@ def fitting_batch(
 
 def _most_that_fit(fits: Callable[[int], bool], most: int) -> int:
     """The largest number up to `most` that fits, or 1 if none does. If a number fits, all smaller ones must fit too."""
+    # Bisection: `fitting` fits (or is 1), and `too_many` does not fit or is above `most`.
     fitting, too_many = 1, most + 1
     while too_many - fitting > 1:
         middle = (fitting + too_many) // 2
@@ -89,6 +90,7 @@ def usable_here(device: torch.device, processes: int) -> float:
     # Systems without /proc do not say how much is free.
     available = 1024 * _number_in("/proc/meminfo", "MemAvailable:") or math.inf
     free = min(available, _free_in_container())
+    # This process's share of the free memory, and what it takes already.
     return USABLE * (free / on_this_machine + 1024 * _number_in("/proc/self/status", "VmRSS:"))
 
 

@@ -175,7 +175,9 @@ def evaluate(
             "evaluate."
         )
     if sampling is None or isinstance(env, str):
-        name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
+        name = (
+            env if isinstance(env, str) else env.spec_name.partition("[")[0]
+        )  # `sudoku[level=2]` -> `sudoku`
         recipe = defaults(Config, name, policy.source, **given)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
@@ -272,9 +274,10 @@ def evaluate_checked(
             advance(problems_done + share * in_batch)
 
         try:
+            # Several processes have to stay together, so they ask `stops` only after a batch, below.
             with agreeing(), watching(report, stops if world == 1 else lambda: False):
                 pairs_here = own_share(env, batch) if world > 1 else batch
-                # The last share of a process may be empty.
+                # A small last batch may leave nothing for a process.
                 scored = (
                     solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
                 )
@@ -303,9 +306,10 @@ def evaluate_checked(
 def batches(
     missing: Sequence[tuple[int, int]], size: int, num_done: int
 ) -> Iterator[Sequence[tuple[int, int]]]:
-    """The missing completions, in batches of `size`. The first batch only completes the one that was interrupted.
+    """The missing completions, in batches of `size`, the same batches as without an interruption.
 
-    So all later batches are the same as without an interruption. num_done: how many completions there are already.
+    Only the first one may be smaller: it is the rest of the batch that was interrupted. E.g. with `size` 4 and 6
+    completions done, the first batch has 2. num_done: how many completions there are already.
     """
     start = 0
     while start < len(missing):
@@ -408,9 +412,10 @@ def pair(row: dict[str, Any]) -> tuple[int, int]:
 
 def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: as in samples/, with the tokens of all turns and whether all of them ended."""
-    first = np.flatnonzero(scored.turn == 0)
-    lengths = np.add.reduceat(scored.completion_mask.sum(-1).numpy(force=True), first)
-    ends = np.logical_and.reduceat(ended(policy, scored), first)
+    # The turns of an episode stand together. `reduceat` joins the values from each first turn up to the next one.
+    first_turns = np.flatnonzero(scored.turn == 0)
+    lengths = np.add.reduceat(scored.completion_mask.sum(-1).numpy(force=True), first_turns)
+    ends = np.logical_and.reduceat(ended(policy, scored), first_turns)
     rows = sample_rows(scored, policy=policy, env=env, step=-1)
     parts = zip(rows, lengths.tolist(), ends.tolist(), strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in parts]
@@ -473,9 +478,10 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
 
     correct: (problems, generations), 1 for a right completion and 0 for a wrong one.
 
-    Completions of one problem are not independent. So this is Wilson's interval for n independent trials, with the n
-    whose variance, rate * (1 - rate) / n, is the variance that the means of the problems show. n is at least the number
-    of problems, and at most the number of completions. If all problems have the same mean, n is the number of problems.
+    This is Wilson's interval for n independent trials. With one completion of each problem, n is their number. Several
+    completions of one problem are not independent, so they count as fewer: n is chosen such that the variance of n
+    trials, rate * (1 - rate) / n, is the one that the means of the problems show. This n is kept between the number of
+    problems and that of completions. If all problems have the same mean, n is the number of problems.
     """
     means, rate = correct.mean(axis=1), float(correct.mean())
     trials = len(means)

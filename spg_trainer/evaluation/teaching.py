@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 FEW = 16
 """How many problems of each task are looked at to find the habits that all of its problems have."""
 RIGHT = 0.4
-"""The share of `right` in a mix. The habits share the rest, because RL needs something to choose from."""
+"""The share of right demonstrations in the proposed `--mix right=0.4 HABIT=...`. The task's habits (plausible
+ways to solve it that are often wrong) share the rest, because RL needs several ways to choose from."""
 
 
 def sft_command(
@@ -27,9 +28,12 @@ def sft_command(
     name, env_args, model: as in the user's command. If `model` is one that comes with the package, sft makes a new one.
     """
     mix = possible_mix(env)
-    words = [*task_words(name, env_args), "--mix", *mix] if mix else ["--data", "FILE"]
-    if not mix and not env.parts and is_file(env):  # its rows may have completions to imitate
+    if mix:
+        words = [*task_words(name, env_args), "--mix", *mix]
+    elif not env.parts and is_file(env):  # the task is a file, whose rows may have a column to imitate
         words = task_words(name, {**(env_args or {}), "demonstration": "COLUMN"})
+    else:
+        words = ["--data", "FILE"]
     from_model = [] if is_embedded(model, "tiny") else ["--model", model]
     folder = "base" if Path(model).name != "base" else "base2"
     return f"python -m spg_trainer sft {shlex.join([*words, *from_model, '--output-dir', folder])}"

@@ -35,12 +35,16 @@ with another, and the step of a fill (a completion whose masks one pass filled i
 class Completion(NamedTuple):
     """One completion as a masking sees it: its tokens, when the sampler wrote them, and where randomness comes from.
 
-    Its arrays have T entries, of which the first n are the tokens that may be scored. Without a template, entry i
-    stands at place i of the canvas. With a template, the first n entries are the tokens that the sampler wrote in the
-    holes, up to and including the first end token of each hole. Then come the entries after these end tokens, and last
-    the given tokens, which are shown whatever a masking says. E.g. let the T = 5 places be `a7bE.`: "7" is given, "a"
-    is the first hole and `bE.` the second, in which "E" is an end token. The entries stand at the places
-    [0, 2, 3, 4, 1], and n = 3.
+    Its arrays have T entries, of which the first n are the tokens that may be scored. Usually entry i stands at place i
+    of the canvas. This changes if the environment gives some tokens (a *template*), so that the sampler writes only the
+    gaps between them (*holes*). Then the entries are sorted:
+
+    1. the n tokens that the sampler wrote in holes, up to and including the first end token of each hole;
+    2. what stands after these end tokens;
+    3. the given tokens, which are shown whatever a masking says.
+
+    E.g. let the T = 5 places be `a7bE.`: "7" is given, "a" is the first hole and `bE.` the second, in which "E" is an
+    end token. The entries stand at the places [0, 2, 3, 4, 1], and n = 3.
     """
 
     length: int
@@ -140,9 +144,9 @@ class Masking(ABC):
         return self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """The largest number of sequences in which the model reads all copies of a completion of `size` tokens.
+        """How many sequences the model reads, at most, for all M copies of a completion of `size` tokens.
 
-        By default each copy is a sequence of its own, so M; `block_replay` puts several copies into one sequence.
+        By default M, since each copy is a sequence of its own; `block_replay` puts several copies into one sequence.
         pattern: the attention of the model.
         """
         return self.count(size)
@@ -253,9 +257,10 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
 
 
 def copies_of_fill(row: Completion, num_masks: int) -> Copies:
-    """The copies of a fill, a completion whose masks one pass filled in: the first scores the tokens of that pass.
+    """The copies of a fill, which is a completion whose masks one pass filled in.
 
-    It shows what the pass saw. The other copies, up to `num_masks`, score nothing.
+    The first copy shows what that pass saw, and scores the tokens that the pass wrote. The other copies, up to
+    `num_masks`, score nothing.
     """
     unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.recorded["fill_step"])
     masked = np.broadcast_to(unwritten, (num_masks, row.size))

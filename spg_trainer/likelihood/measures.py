@@ -2,6 +2,8 @@
 
 Axes: n positions, r of them in a chunk, D hidden size, V vocabulary. A measure takes logits (r, V) and targets (r,),
 the tokens that stand at the positions, and returns (r,); each value depends on its own position alone.
+
+The estimators of the KL to a reference model (k2, k3) are in `algorithms/ratios.py`.
 """
 
 from collections.abc import Callable

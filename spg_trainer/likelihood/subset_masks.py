@@ -110,8 +110,9 @@ class BernoulliMasking(SubsetMasking):
         # changes no mean.
         for mask in range(self.num_masks):
             stream = row.streams.of_mask(mask)
-            p_clean, u = stream.random(2)  # t = 1 - p_clean, so that it is never 0
-            p_any = 1 - p_clean**row.length
+            # The probability that a token is not masked, 1 - t. A draw may be 0 but never 1, so t is never 0.
+            p_clean, u = stream.random(2)
+            p_any = 1 - p_clean**row.length  # that at least one token is masked
             # The place of the first masked token has a geometric distribution, cut at n. It is taken at the quantile u.
             first = 0
             if p_clean > 0:
@@ -140,7 +141,8 @@ class CoupledMasking(SubsetMasking):
             )
 
     @property
-    def has_eubo(self) -> bool:  # a pair shows each token once
+    def has_eubo(self) -> bool:
+        # A pair masks each token once, in one context. An upper bound compares contexts, so it takes two pairs.
         return self.num_masks > 2
 
     def subsets(self, row: Completion) -> Subsets:
@@ -198,8 +200,12 @@ class FullCoupledMasking(SubsetMasking):
     """One copy masks all tokens, then pairs follow: the first of a pair masks each token with t, the second all others.
 
     t is uniform on min_ratio..max_ratio, drawn for each pair and the same for all rows of a step. In the mean over the
-    copies a token weighs 1/2 in the full copy. In the copy of a pair that masks it, it weighs 1/(2t) in the first or
-    1/(2(1-t)) in the second, divided by the number of pairs. Source: coupled-GRPO.
+    copies a token weighs
+
+    - 1/2 in the full copy;
+    - in each pair, divided by the number of pairs: 1/(2t) if the first copy masks it, 1/(2(1-t)) if the second does.
+
+    Source: coupled-GRPO.
     """
 
     num_masks: int = 3
@@ -250,9 +256,9 @@ class RatioMasking(SubsetMasking):
 
 
 class RisingMasking(SubsetMasking):
-    """A random subset of k = t n tokens: t is drawn from 0..1 for a step's first iteration and rises to 1 (UniGRPO).
+    """A random subset of k = t n tokens, with a t that rises during a step (UniGRPO).
 
-    t rises linearly and reaches 1 in the step's last iteration.
+    In a step's first iteration t is drawn from 0..1. From there it rises linearly to 1, in the last iteration.
     """
 
     is_likelihood: ClassVar[bool] = False

@@ -53,9 +53,10 @@ class Family:
     rope_type: str = "default"
     """The type of config.json's `rope_parameters`."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """{transformers' name of a setting: config.json's name}, where they differ; `block_size` too."""
+    """{transformers' name of a setting, or `block_size`: config.json's name}, for the settings whose names differ."""
     required: Mapping[str, Any] = field(default_factory=dict)
-    """{setting of config.json: the value that it must have if it is there}; a setting that is off may also be null."""
+    """{setting of config.json: the value that it must have if it is there}. If that value is 0, false or null (the
+    setting is off), null is allowed, too."""
     unread: frozenset[str] = frozenset()
     """Settings of config.json that the stock class does not have, and that change nothing in a pass."""
     derive: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
@@ -94,6 +95,9 @@ BY_ARCHITECTURE: dict[str, type["FamilyConfig"]] = {}
 class FamilyConfig:
     """Settings under the names of the stock class, read from a config.json and written back in its own names.
 
+    This is a mix-in: `register_family` makes the class of a family from it and the stock class's configuration, in this
+    order. So `super()` is the stock configuration.
+
     `auto_map` is neither followed nor written. Raises ModelError for a setting that the family does not have.
     """
 
@@ -131,8 +135,9 @@ class FamilyConfig:
         Between two families with one `model_type`, config.json's `architectures` decide.
         """
         for name in config_dict.get("architectures") or ():
-            if BY_ARCHITECTURE.get(name, cls).family is not cls.family:
-                return BY_ARCHITECTURE[name].from_dict(config_dict, **kwargs)
+            named = BY_ARCHITECTURE.get(name, cls)  # an unknown name decides nothing
+            if named.family is not cls.family:
+                return named.from_dict(config_dict, **kwargs)
         cls._check(config_dict)
         name_in_stock = {on_hub: in_stock for in_stock, on_hub in cls.family.names.items()}
         unused = ("auto_map", "attn_implementation", "model_type")
@@ -143,7 +148,9 @@ class FamilyConfig:
         settings["head_dim"] = (
             settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
         )
-        as_read = PreTrainedConfig.to_dict(super().from_dict(dict(settings)))
+        without_changes = super().from_dict(dict(settings))
+        # The `to_dict` of this class would write config.json's names.
+        as_read = PreTrainedConfig.to_dict(without_changes)
         result = super().from_dict(settings, **kwargs)
         config = result[0] if isinstance(result, tuple) else result  # a tuple also has the unused arguments
         config._file = (dict(config_dict), as_read)

@@ -16,7 +16,7 @@ PARTS = ("q_proj", "k_proj", "v_proj")
 
 
 class InputWithProducts:
-    """An input x (B, S, in) together with its products by the adapters of `PARTS`, (B * S, r) each."""
+    """An input x (B, S, in), and its products, (B * S, r) each, with the first factors of the adapters of `PARTS`."""
 
     def __init__(self, x: Tensor, products: tuple[Tensor, ...]) -> None:
         self.x, self.products = x, products
@@ -29,7 +29,7 @@ class JointLinear(MixedLinear):
     """The layer of one of `PARTS` under an adapter."""
 
     part: int
-    """Its number in `PARTS`."""
+    """The layer's index in `PARTS`."""
 
     def forward(self, x: Tensor | InputWithProducts, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
@@ -47,7 +47,10 @@ class JointLinear(MixedLinear):
 
 
 class JointAttention:
-    """Attention whose adapters of `PARTS` multiply in one product."""
+    """Attention that multiplies its input by the first factors of all adapters of `PARTS` in one product.
+
+    The layers then get an `InputWithProducts` in place of the input.
+    """
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own `forward`; hidden_states (B, S, in)."""

@@ -100,6 +100,8 @@ class EnvironmentSource:
             parts.append(self.sample(step, batch, index, groups_before=len(taken)))
             taken = np.append(taken, index)
             teaches = np.append(teaches, self.groups_that_teach(parts[-1]))
+        # The groups that teach come first, and within each kind the order of sampling stays. The first of these groups
+        # are chosen; `chosen` has their numbers in the order of sampling.
         teaching_first = np.argsort(~teaches, kind="stable")
         chosen = np.sort(teaching_first[: config.prompts_per_step])
         counts = {"no_room": sum(part.no_room for part in parts)}  # totals over the step's batches
@@ -111,8 +113,9 @@ class EnvironmentSource:
     def choose(self, step: int, batch: int, taken: list[int]) -> np.ndarray:
         """The problems of a batch of a step, (P,) int64.
 
-        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose. With
-        --overlong skip, a problem that replaced one too long is not in `taken`, so it may be chosen once more.
+        batch: its number in the step, from 0 on. taken: the problems that the step's earlier batches chose, which are
+        not chosen again. With --overlong skip, `sample` may have replaced some of these by others, which `taken` does
+        not list: they may be chosen once more.
         """
         seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
         if self.pools is not None:
@@ -194,7 +197,7 @@ def sample_and_score(
     problems = episodes.problems
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
-        """The completions of a turn in the episodes `going_on`. prompts: theirs, encoded."""
+        """The completions of a turn in the episodes `going_on`. prompts: the encoded prompts of these episodes."""
         rows_of_turn = first_turns.select(torch.tensor(going_on))
         rows_of_turn = rows_of_turn.with_columns(turn=torch.full_like(rows_of_turn.turn, turn))
         noise_keys = [(*key, *key_of_turn) for key_of_turn in rows_of_turn.noise_keys()]

@@ -64,10 +64,11 @@ class Demonstrations:
             prefixes = [problem.completion_prefix for problem in problems]
             prompt_ids, prompt_mask = encode_prompts(self.policy, [p.prompt for p in problems], prefixes)
             rows = completion_rows(self.policy, texts)
+        # The demonstration with the k-th shortest prompt is episode k. `deal_rows` returns this process's episodes.
         lengths = prompt_mask.sum(-1).cpu()
-        order = lengths.argsort(stable=True)
-        episode = torch.tensor(deal_rows(lengths[order].tolist()), dtype=torch.long)
-        row_indices, zeros = order[episode], torch.zeros_like(episode)
+        shortest_first = lengths.argsort(stable=True)
+        episode = torch.tensor(deal_rows(lengths[shortest_first].tolist()), dtype=torch.long)
+        row_indices, zeros = shortest_first[episode], torch.zeros_like(episode)
         chosen, device = row_indices.tolist(), self.policy.device
         completion_ids = pad_completions(self.policy, [rows[row] for row in chosen], room.length).to(device)
         drawn_rows = Rows(
@@ -99,7 +100,8 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
     other task, which may have to play a game for each of them, only those of the first step. Raises ConfigError for a
     text that is too long and may not be skipped (--overlong).
     """
-    too_long, names = TooLong(room), {name for name, share in mix.items() if share}
+    too_long = TooLong(room)
+    learned_names = {name for name, share in mix.items() if share}  # `right` and habits
     for env in splits:
         too_long.add_split(env)
         for part in [*env.parts.values()] or [env]:
@@ -108,7 +110,7 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
             texts: list[tuple[int, str]] = []
             for index in range(len(part)):
                 problem = envs.problem.read_problem(part, index)
-                for name in {"right", *part.habits(problem)} & names:
+                for name in {"right", *part.habits(problem)} & learned_names:
                     written = envs.scoring.as_turns(write_habit(part, problem, name))
                     texts += [(index, text) for text in written]
             too_long.completions += len(texts)
@@ -137,7 +139,7 @@ def draw_fitting(
             return drawn
         first = long[0]
         index = drawn[first][0]
-        name = name_of(env, index)
+        name = name_of(env, index)  # also for the error after the loop
         if config.overlong != SKIP:
             room.refuse_first(env, [index], [long_prompts.get(first, 0)])  # raises if its prompt is too long
             tokens = long_texts[first]

@@ -87,7 +87,7 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: 0 takes the drawn problem, 1 the next one, and so on; above 0 if the drawn one is too long for the model.
+    past: how many problems after the drawn one to go; above 0 if the drawn one is too long for the model.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
@@ -119,7 +119,9 @@ def draw_turn(
     text: a list of all completions of the episode, or a text for its first turn. After a text, every later turn follows
     a rule (`right` or a habit) whose name `draw` draws anew.
     """
-    prefix, written = problem.completion_prefix, [text] if isinstance(text, str) else list(text)
+    prefix = problem.completion_prefix
+    # The completions of the episode so far, without the prefix; `write` adds turns.
+    written = [text] if isinstance(text, str) else list(text)
 
     def write(turn: int) -> str:
         """The completion of a turn, with the prefix; a turn that is not written yet follows a newly drawn rule."""
@@ -161,6 +163,7 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
         stride = max(1, len(part) // max(1, MEASURED // part.max_turns))
         for index in range(0, len(part), stride):
             problem = envs.problem.read_problem(part, index)
+            # In a mixture of tasks, only some names of the mix are those of this task's habits.
             names = mix if part is env else {"right", *part.habits(problem)} & mix.keys()
             written += [write_habit(part, problem, name) for name in names]
     texts = [text for turns in written for text in envs.scoring.as_turns(turns)]

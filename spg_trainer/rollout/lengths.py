@@ -55,15 +55,16 @@ def settled_decoding(
 
 
 def fitting_block(length: int, block: int, pattern: Pattern, origin: str, *, asked_for: bool) -> int:
-    """The length of a block of a completion of `length` tokens.
+    """The length of a block of a completion of `length` tokens: usually `block`, which the settings have (0 = none).
 
-    A block length that the user asked for stays, and is refused later if it does not fit. Any other stays if it divides
-    the completion; but if attention has blocks, one from a training by RL does not stay. If none stays, the whole
-    completion is one block. If attention has blocks, the length is then the largest that divides both the completion
-    and a block of attention.
+    - A block length that the user asked for stays, and is refused later if it does not fit.
+    - Any other stays if it divides the completion. But if the model's attention has blocks, one that comes from a
+      training by RL on the task does not stay, since it may not suit this attention.
+    - If none stays, the whole completion is one block; or if attention has blocks, the length is the largest that
+      divides both the completion and a block of attention.
     """
     divides = block > 0 and length % block == 0
-    is_of_other_attention = origin.startswith(TRAINING) and not pattern.is_full
-    if block and not is_of_other_attention and (asked_for or divides):
+    may_not_suit_attention = origin.startswith(TRAINING) and not pattern.is_full
+    if block and not may_not_suit_attention and (asked_for or divides):
         return min(block, length)
     return length if pattern.is_full else math.gcd(length, pattern.block_size)

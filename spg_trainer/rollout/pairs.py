@@ -46,7 +46,7 @@ class PairFile:
     pools = None
     """There are no difficulty pools (`rollout/pools.py`): all pairs are drawn equally often."""
     mix: Mapping[str, float] = {}
-    """Pairs follow no habits of a task."""
+    """Only demonstrations have a mix (--mix): {habit, a named way of answering: its share among them}."""
 
     def __init__(self, config: Config, policy: Policy, pairs: Mapping[str, Pair]) -> None:
         """pairs: the file's pairs, as `read_pairs` returns them: {"pairs.jsonl, line 3": pair}."""
@@ -128,8 +128,8 @@ def read_pairs(path: str) -> dict[str, Pair]:
 def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
     """A row with the prompt taken out of `chosen` and `rejected`, if both begin with the same messages.
 
-    UltraFeedback and TRL's implicit prompts have such rows. A row whose `prompt` differs from these messages stays as
-    it is, and is refused later.
+    TRL's implicit prompts have such rows, and UltraFeedback, where `prompt` also has the text of the last of these
+    messages. A row with any other `prompt` stays as it is, and is refused later.
     """
     row = {
         name: envs.files.row_forms.as_messages(value) if name in COLUMNS else value
@@ -140,7 +140,8 @@ def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
     if not both_are_chats or len(chosen) < 2 or chosen[:-1] != rejected[:-1]:
         return row
     shared = chosen[:-1]
-    if prompt in (None, "", shared, shared[-1]["content"]):
+    has_no_prompt = prompt in (None, "")
+    if has_no_prompt or prompt in (shared, shared[-1]["content"]):
         return {**row, "prompt": shared, "chosen": chosen[-1:], "rejected": rejected[-1:]}
     return row
 
@@ -171,10 +172,13 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
     """
     texts = [(line, text) for line, (_, chosen, rejected) in pairs.items() for text in (chosen, rejected)]
     long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
-    measured = TooLong(room, completions=len(texts), long_completions=room.long_completions(texts))
-    measured.add_prompts(path, "", len(pairs), long_prompts)
-    names_too_long = long_prompts.keys() | measured.long_completions.keys()
-    return np.array([line not in names_too_long for line in pairs], dtype=bool), measured.note(overlong, path)
+    long_completions = room.long_completions(texts)
+    names_too_long = long_prompts.keys() | long_completions.keys()
+    # `TooLong` writes the notice, or raises the error.
+    too_long = TooLong(room, completions=len(texts), long_completions=long_completions)
+    no_split = ""  # messages name a file of pairs by its path alone
+    too_long.add_prompts(path, no_split, len(pairs), long_prompts)
+    return np.array([line not in names_too_long for line in pairs], dtype=bool), too_long.note(overlong, path)
 
 
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:

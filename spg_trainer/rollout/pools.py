@@ -17,8 +17,9 @@ LONGEST_STREAK = 2
 class Pools:
     """Remembers how the latest groups of each problem ended, and draws the problems of a step.
 
-    streaks: {problem: n}; n = 2: its latest two groups were all right; n = -2: they were all wrong; 1 or -1: the same
-    of its latest group alone. n stops at `LONGEST_STREAK`. A problem whose latest group was mixed is not in it.
+    streaks: {problem: n}. n is how many of its latest groups in a row were all right, at most `LONGEST_STREAK`; or the
+    same below 0 if they were all wrong. E.g. -2: its latest two groups were all wrong. A problem whose latest group was
+    mixed is not in it.
     """
 
     def __init__(self, seed: int, size: int, all_right: float, all_wrong: float) -> None:
@@ -40,13 +41,13 @@ class Pools:
         # Rejection sampling, since a training set may be too large to weigh each of its problems. A problem with the
         # least weight, 0.01, is rejected in 99 of 100 draws.
         generator = numpy_generator(self.seed, "pools", step, batch)
-        not_left, chosen = {*taken}, []
-        while len(chosen) < count and len(not_left) < self.size:
+        excluded, chosen = {*taken}, []
+        while len(chosen) < count and len(excluded) < self.size:
             index = int(generator.integers(self.size))
             weight = self.weights.get(self.streaks.get(index, 0), 1.0)
-            if generator.random() < weight and index not in not_left:
+            if generator.random() < weight and index not in excluded:
                 chosen.append(index)
-                not_left.add(index)
+                excluded.add(index)
         return np.array(chosen, dtype=np.int64)
 
     def note(self, index: np.ndarray, correct: np.ndarray) -> dict[str, int]:

@@ -140,7 +140,7 @@ class Room:
     def fitting(self, env: "TextEnv", indices: Sequence[int], overlong: str) -> list[int]:
         """The problems of an evaluation that fit.
 
-        Raises ConfigError if none fits, and for one that does not fit if `overlong` is "error".
+        Raises ConfigError if `overlong` is "error" and one does not fit, or if none fits.
         """
         too_long = TooLong(self)
         long = too_long.add(env, indices)
@@ -150,7 +150,7 @@ class Room:
         return [index for index in indices if index not in long]
 
     def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
-        """(problems of a step, how many were skipped). The next problem that fits replaces each one that does not fit.
+        """(problems of a step, how many were skipped): the next that fits replaces each one that does not fit.
 
         indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
         """
@@ -240,7 +240,11 @@ class TooLong:
         return long
 
     def add_prompts(self, source: str, split: str, measured: int, long: Mapping[str, int]) -> None:
-        """Adds prompts that have been measured. long: {name: tokens} of the prompts that do not fit."""
+        """Adds prompts that have been measured.
+
+        source: their task or file. split: "" if the source has none. measured: how many there are. long: {name of a
+        problem: tokens} of the prompts that do not fit.
+        """
         self.measured += measured
         if long:
             self.splits.setdefault(source, []).append(split)

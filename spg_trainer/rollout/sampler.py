@@ -128,6 +128,7 @@ def _rows_to_decode(
     is_hole = None if template_ids is None else (template_ids == policy.mask_id).tolist()
     rows = []
     for number, prompt_length in enumerate(prompt_lengths):
+        # (start, stop, holes, first_has_own_pass) of each block, as `Row` takes them.
         blocks: list[tuple[int, int, int, bool]] = []
         for start, stop in pattern.spans(
             prompt_length, sampling.max_completion_length, sampling.block_length
@@ -224,13 +225,14 @@ class Sampler:
     def _step(self, rows: list[Row], is_refresh: bool) -> None:
         """Makes a pass over b rows: draws a token for each of n places of their blocks, and writes the best of them.
 
-        Tensors (b, n) are for the n drawn places (`Blocks.places`), tensors (b, S) for all S places of the blocks.
+        Tensors (b, n) are for the places of the blocks for which tokens are drawn, at most n in a row
+        (`Blocks.places`); tensors (b, S) are for all S places of the blocks.
         """
         sampling, canvas = self.sampling, self.canvas
         if self.recorded is not None and not is_refresh:
-            step = self.recorded.step(rows)
-            if step is not None:
-                remaining, to_read = step
+            replayed = self.recorded.step(rows)
+            if replayed is not None:  # None: no recorded pass fits these rows, so the pass is made here
+                remaining, to_read = replayed
                 self._advance(rows, remaining, to_read)
                 return
         blocks = canvas.active_blocks(
@@ -385,9 +387,9 @@ class Sampler:
     ) -> tuple[Tensor | list[int], list[int] | None]:
         """(how many tokens each row unmasks, how many places of its block then remain masked), b numbers each.
 
-        If the rule of `--unmasking` looks at log-probabilities, the first is a tensor and the second is None, since
-        reading the tensor would make a GPU wait. logps: (b, n), in the order in which places would be unmasked; None =
-        the rule does not use them.
+        If the rule of `--unmasking` looks at log-probabilities, the numbers of tokens are a tensor on the device.
+        Reading it would make a GPU wait, so what remains masked is then None. logps: (b, n), in the order in which
+        places would be unmasked; None = the rule does not use them.
         """
         sampling = self.sampling
 

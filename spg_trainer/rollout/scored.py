@@ -51,7 +51,7 @@ class Source(Protocol):
     spec_name: str
     """The name of the task or the file that the problems come from, as samples/ records it."""
     notice: str
-    """A line the user should read, or empty."""
+    """What the user should know of the problems, e.g. how many are skipped; "" = nothing."""
     env: "TextEnv | None"
     """The environment whose problems the model solves; None if completions are given."""
     mix: Mapping[str, float]
@@ -89,7 +89,7 @@ def sample_rows(
     aside. set_aside: (B,) bool, the completions that the step did not learn from; None if --max-rollout-batches is 1,
     since a step then learns from all.
     """
-    rows, turns = [], []
+    rows, turns = [], []  # `turns` are those of the present episode, up to its last turn
     is_last_turn, has_turns = scored.is_last_turn.tolist(), scored.has_turns
     for b, tokens in enumerate(token_records(policy, scored)):
         if has_turns:

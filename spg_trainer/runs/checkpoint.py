@@ -63,23 +63,26 @@ def save(
     resumable: Collection[int] = (),
     **tensors: Any,
 ) -> Path:
-    """Writes checkpoints/step-NNNNNN of the run in `folder` and deletes all but the newest `keep` (>= 1) and the best.
+    """Writes checkpoints/step-NNNNNN of the run in `folder`, and then deletes old checkpoints (`delete_old`).
 
-    keep: None = as many as `newest_kept` says. state: counters, as JSON. needed: a function from the steps of the
-    newest checkpoints to the steps of others that must be kept, too. resumable: steps whose checkpoints stay whole in
-    addition to the newest. tensors: what training.pt holds besides the optimizer's state; `reference` if it moves.
+    keep: how many of the newest checkpoints stay, at least 1; None = as many as `newest_kept` says. needed: a function
+    from the steps of these to the steps of others that must be kept, too, such as the best. resumable: further steps
+    whose checkpoints stay whole. state: counters, as JSON. tensors: what training.pt holds besides the optimizer's
+    state; `reference` if it moves.
 
     A complete checkpoint of this step is left as it is. All processes get the path. Rank 0 writes alone, except for a
     sharded model that is trained: all processes write it together, to one file system. Raises CheckpointError if the
     disk refuses; earlier checkpoints are untouched then.
     """
     target, divided = folder_of_step(folder, step), _is_divided(policy)
+    # `incomplete` says what is missing, and returns None for a whole checkpoint.
     if divided:
-        done = decide_on_main(lambda: incomplete(target) is None)
+        nothing_to_write = decide_on_main(lambda: incomplete(target) is None)
     else:
-        done = rank() > 0 or incomplete(target) is None
-    if done:
+        nothing_to_write = rank() > 0 or incomplete(target) is None
+    if nothing_to_write:
         return target
+    # The optimizer's state of a divided model goes to the folder `OPTIMIZER`, each process's part by itself.
     training_content = tensors if divided else {"optimizer": optimizer_state, **tensors}
 
     def write(aside: Path, weights: "Weights") -> None:
@@ -151,7 +154,7 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
         if rank() == 0:
             write(weights)
     finally:
-        for _ in weights or ():
+        for _ in weights or ():  # gathers the tensors that `write` has not taken
             pass
 
 
@@ -271,8 +274,10 @@ def run_of(path: Path) -> Path:
         raise CheckpointError(f"$resume={path}: no such folder. Give a run folder, a checkpoint, or auto.")
     if not path.name.startswith("step-"):
         return path
-    home = path.resolve().parent
-    return (home.parent if home.name == _SUPERSEDED else home).parent
+    # RUN/checkpoints/step-N, or RUN/checkpoints/superseded/step-N.
+    parent = path.resolve().parent
+    checkpoints = parent.parent if parent.name == _SUPERSEDED else parent
+    return checkpoints.parent
 
 
 def find_checkpoint(path: Path) -> tuple[Path, Path | None]:

@@ -55,6 +55,7 @@ LAST_STEP = "last_step.json"
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
 """Names of files about a step: samples, validations, and evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
+"""{absolute path of a folder: the lock that this process holds on it}."""
 _log = logging.getLogger(__name__)
 
 
@@ -95,14 +96,14 @@ class RunFolder:
 
         taken = [name for name in names if not may_be_there(name)]
         if CONFIG in taken:
-            raise self.holds_a_run()
+            raise self.error_of_overwriting()
         if taken:
             raise ConfigError(
                 f"$output_dir={self.path} is not empty ({', '.join(sorted(taken)[:3])}) and holds no run that this "
                 "command can continue. Choose a folder that is new or empty."
             )
 
-    def holds_a_run(self) -> ConfigError:
+    def error_of_overwriting(self) -> ConfigError:
         """The error to raise if a new run would be written over this one."""
         count = len(self.history())
         steps = "1 step" if count == 1 else f"{count} steps"
@@ -127,7 +128,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock(self.path)
         if self.holds_run:  # another process began a run since the folder was chosen
-            raise self.holds_a_run()
+            raise self.error_of_overwriting()
         write_text(self.path / ENVIRONMENT, json_document(environment))
         write_inputs(self.path, inputs)
         self.write_config(config_yaml)
@@ -165,8 +166,8 @@ class RunFolder:
         """
         name = re.sub(r"[^\w.+-]+", "_", Path(texts).stem)
         file, number = f"perplexity-{name}.json", 1
-        # A file that exists is overwritten only if its result is for the same texts.
-        while (read_json(self.path / file) or result)["file"] != texts:
+        # An earlier result is overwritten only if it is for the same texts.
+        while (earlier := read_json(self.path / file)) and earlier["file"] != texts:
             number += 1
             file = f"perplexity-{name}-{number}.json"
         return self._write(file, json_document(result))
@@ -236,8 +237,9 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Prepares the folder for a run that continues from `step` and does all later work again.
 
-        It cuts later rows and incomplete lines, removes summary, report, and later samples and evaluations, moves later
-        checkpoints to checkpoints/superseded, and locks out other processes. ConfigError if another process is writing.
+        It locks out other processes; ConfigError if another process is writing. It removes summary and report, and what
+        the run has written of later steps: rows, incomplete lines, samples and validations. What `eval` has measured of
+        later checkpoints is moved to eval/superseded, and the later checkpoints to checkpoints/superseded.
         """
         if rank():
             return
@@ -250,7 +252,7 @@ class RunFolder:
                 if (match := _STEP.search(path.name)) and int(match[1]) > step:
                     if path.name.startswith("step-"):
                         path.unlink()
-                    else:  # it belongs to another continuation, so it is kept
+                    else:  # an evaluation by `eval` of a checkpoint, which is moved, too, and not deleted
                         aside = path.parent / "superseded"
                         aside.mkdir(exist_ok=True)
                         os.replace(path, unused(aside / path.name))

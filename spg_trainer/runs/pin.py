@@ -44,9 +44,8 @@ def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None
 def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
     """{dotted name: setting} of all settings that tell one run from another.
 
-    A path of data or of a model is replaced by its hash, a path of code by the name of its file.
-
-    may_change: the settings that are left out.
+    Files may be moved during a run, so paths do not count: a path of data or of a model is replaced by the hash of its
+    content, and a path of code by the name of its file. may_change: the settings that are left out.
     """
     settings = flatten(plain(pinned), may_change)
     for entry in inputs.values():
@@ -100,7 +99,11 @@ def refuse_other_settings(
 
 
 def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
-    """The recorded values of settings that now name the commit of a data set which the run used all along."""
+    """{dotted name: recorded value} of settings that now also name the commit that the run has used all along.
+
+    E.g. `data` was `ORG/NAME`, of which the run has used commit `abc`, and is now `ORG/NAME@abc`. Such a setting counts
+    as unchanged.
+    """
     commits = (record_of(run).get("origin") or {}).values()
 
     def names_commit(name: str, value: Any) -> bool:
@@ -122,17 +125,19 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
     before = record_of(run).get("origin") or {}
     for name in before.keys() & origin.keys():
         old, now = before[name], origin[name]
-        if old == now or old.startswith("sha256"):
+        is_file = old.startswith("sha256")
+        if old == now or is_file:
             continue
         source = f"The data set {name} on the hub"
-        way_back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
-        if old.startswith("version "):
-            source, way_back = f"The package {name}", "Install that version again to go on."
-        elif re.fullmatch("[0-9a-f]{40}", old):
+        if re.fullmatch("[0-9a-f]{40}", old):  # a commit
             way_back = (
                 f"To go on with what it was: $env_args revision={old} (of the test set of math500 test_revision, of "
                 f"several tasks TASK.revision), or with $data={name}@{old}."
             )
+        elif old.startswith("version "):
+            source, way_back = f"The package {name}", "Install that version again to go on."
+        else:  # a hash of its rows
+            way_back = f"To go on, put the old data back; {old} is no commit, so they cannot be fetched."
         raise ConfigError(
             f"{source} has changed since {run} began: it was {old}, now it is {now}. {way_back} To train on it as "
             "it is now, start a new run with another $output_dir."

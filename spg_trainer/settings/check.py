@@ -40,8 +40,9 @@ def round_up(number: int, unit: int) -> int:
     return math.ceil(number / unit) * unit
 
 
-LEARNS_FROM = {"pairs": "vrpo", "demonstrations": "mle"}
-"""{source of given completions: the algorithm that a message advises for it}. The source is among its `needs`."""
+ALGORITHM_FOR = {"pairs": "vrpo", "demonstrations": "mle"}
+"""{--source of completions that are given, not sampled: the algorithm that an error advises for it}. An algorithm can
+learn from such a source if the source's name is among the algorithm's `needs`."""
 
 
 def check(command: Any) -> None:
@@ -172,6 +173,8 @@ def check_build(name: str) -> None:
 def check_training(config: Config) -> None:
     """Refuses decoding, batches, flags and optimizers that cannot work with any algorithm."""
     batch, validation, model, gpu = config.batch, config.eval, config.model, config.gpu
+    # Demonstrations may leave lengths open (`is_settled` is false): `settle_lengths` fills them in later. For any
+    # other source, `check_source` refuses open lengths, after what is wrong with the source itself.
     if config.rollout.is_settled:
         config.rollout.check_together()
     check_source(config)
@@ -223,7 +226,7 @@ def check_source(config: Config) -> None:
             f"$num_generations={count}: each demonstration is one completion. Use $num_generations=1.",
         )
         return
-    config.rollout.check_together()  # only demonstrations may leave lengths open
+    config.rollout.check_together()  # also refuses lengths that are open, which only demonstrations may leave so
     # The advice is 8 because it fits every algorithm, also those that need a multiple of the branches of their trees.
     refuse(
         count < 2,
@@ -245,7 +248,7 @@ def check_texts(
     refuse(
         mix, "$mix gives shares to an environment's habits. With $data every row is learned: leave it out."
     )
-    others = [name for name in env_args if name != "bad_rows"]
+    others = [name for name in env_args if name != "bad_rows"]  # `bad_rows` is for the file of texts itself
     refuse(
         others and not env,
         f"{', '.join(others)}: with $data there is no task that would take this. A file of $data has the columns "
@@ -359,11 +362,11 @@ def check_needed_source(source: str, batch: BatchConfig, algorithm: Any, flag: s
         "demonstrations" in algorithm.needs and source != "demonstrations",
         f"{flag} learns from demonstrations: python -m spg_trainer sft.",
     )
-    if source not in LEARNS_FROM:
+    if source not in ALGORITHM_FOR:
         return
     refuse(
         source not in algorithm.needs,
-        f"$source={source}: {flag} learns only from what the model samples. Use $algorithm={LEARNS_FROM[source]}.",
+        f"$source={source}: {flag} learns only from what the model samples. Use $algorithm={ALGORITHM_FOR[source]}.",
     )
     refuse(
         batch.max_rollout_batches > 1,
@@ -419,10 +422,10 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
     each step would then write more and more tokens at once, which have not seen each other. scores_fallbacks: whether
     the algorithm learns only from steps of low confidence, and so does not raise the confidence of other tokens.
     """
-    has_small_budget = rollout.unmasking == "budget" and rollout.factor <= 1
-    by_threshold = rollout.unmasking in ("threshold", "dynamic") or has_small_budget
+    by_threshold = rollout.unmasking in ("threshold", "dynamic")
+    by_small_budget = rollout.unmasking == "budget" and rollout.factor <= 1
     is_limited = rollout.threshold >= 0.95 and rollout.max_tokens_per_step > 0
-    is_safe = rollout.unmasking == "schedule" or (by_threshold and is_limited)
+    is_safe = rollout.unmasking == "schedule" or ((by_threshold or by_small_budget) and is_limited)
     refuse(
         not (is_safe or force or scores_fallbacks),
         f"{', '.join(rollout.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with "
@@ -440,8 +443,9 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
 def check_chance(rollout: Sampling, count: int, algorithm: Any, name: str) -> None:
     """Refuses decoding without chance if the algorithm learns nothing from equal completions with equal rewards.
 
-    This holds also for an algorithm that would then learn only from a bonus that all completions get, whatever they
-    earn. count: how many completions a problem has. name: the algorithm's.
+    An algorithm that also gives every completion the same bonus, whatever the completion earns (`elbo_bonus`), is
+    refused as well: it would learn from this bonus alone. count: how many completions a problem has. name: the
+    algorithm's.
     """
     refuse(
         not (rollout.draws_noise or algorithm.right_groups_teach),

@@ -5,7 +5,7 @@ The groups of settings that commands hold have files of their own: `model.py`, `
 imports nothing heavy.
 
 Class attributes of a command: `word` is its name on the command line, `positional` the setting that is typed without a
-flag, and `first` the settings from its groups that are shown first in its help.
+flag ("" = none), and `first` the settings from its groups that are shown first in its help.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 
 Pairs = dict[str, object]
-"""The type of a setting that is typed as `KEY=VALUE ...`."""
+"""The type of a setting that a command line gives as `KEY=VALUE ...`."""
 
 
 @explained
@@ -107,7 +107,9 @@ class Config(TaskSettings):
 
     @property
     def hyper_parameters(self) -> dict[str, Any]:
-        """The algorithm's arguments; `block_length`, unless it is among them, is the rollout's."""
+        """The arguments with which the algorithm is made: `algorithm_args`, and unless these set it, the `block_length`
+        of the rollout.
+        """
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
 
     @property

@@ -1,4 +1,7 @@
-"""The settings of a model: which weights are opened, in which type and where, and which of them are trained."""
+"""The settings of a model: which weights are opened, in which type and where, and which of them are trained.
+
+A new LoRA adapter gets the rank `lora_r` of the user or of a recipe; `adapters.py` reads the rank of a loaded one.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal

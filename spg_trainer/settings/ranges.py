@@ -17,7 +17,7 @@ class Range(NamedTuple):
     holds: Callable[[Any], bool]
     """Whether a value is in the range."""
     advice: str = ""
-    """What an error adds to `expected`: why, or a value to try."""
+    """What an error adds to `expected`, with the punctuation before it: why, or a value to try (". Try 1")."""
 
 
 NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
@@ -59,8 +59,9 @@ def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_wi
         name, value = field.name, getattr(settings, field.name)
         if is_dataclass(value):
             check_ranges(value, shown)
-        check_number(hints[name], name, value, shown)
-        # `Count | None` and `Count | str` allow None or a word in place of a number, so only numbers are checked.
+        check_number(hints[name], name, value, shown)  # a type such as `Count`
+        # The range may be in a part of the type, as in `Count | None` and `Count | str`. There None or a word may stand
+        # in place of a number, so only a number is checked.
         if isinstance(value, Real):
             for part in get_args(hints[name]):
                 check_number(part, name, value, shown)

@@ -101,7 +101,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         from_user = [read_layer(cls, Layer(file, content)), flags]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, from_user)
-    from_user = [with_one_name_each(layer) for layer in from_user]
+    from_user = [with_short_forms_expanded(layer) for layer in from_user]
     # The user's settings that decide which layers lie below.
     given = {
         name: value
@@ -129,10 +129,12 @@ def overruled(given: Mapping[str, Any]) -> set[str]:
     return names
 
 
-def with_one_name_each(layer: Layer) -> Layer:
-    """A layer whose `env` has only the names of tasks (`Task.with_one_name`), with their arguments in `env_args`.
+def with_short_forms_expanded(layer: Layer) -> Layer:
+    """A layer of the user, in which two short forms have become the settings that they stand for.
 
-    `countdown:level=2` becomes `env` `countdown` and `env_args.level` 2. A file of `pairs` also sets `source`.
+    - An `env` with arguments, `countdown:level=2`, becomes `env` `countdown` and `env_args.level` 2. Each task then has
+      the name of `Task.with_one_name`.
+    - A file of `pairs` sets `source` to `pairs`, unless the layer sets `source` itself.
     """
     source = {"source": "pairs"} if layer.values.get("pairs") else {}
     tasks = parse_tasks(layer.values.get("env") or "")
@@ -168,7 +170,7 @@ def defaults(
     if not issubclass(cls, TaskSettings):
         raise ConfigError(
             f"defaults({cls.__name__}, ...): there are defaults of Config, EvalCommand, Sampling and EvalSampling. "
-            f"defaults(Config, ...) has its own {cls.__name__} where it has one."
+            f"If Config has a {cls.__name__}, take it from defaults(Config, ...)."
         )
     env = task_names(env) if env is not None else None
     for task in parse_tasks(env or ""):
@@ -214,6 +216,7 @@ def sampling_of(
     """The decoding of a training, or of an evaluation if `cls` is `EvalSampling`. more: settings that override it."""
     known, known_to_config = settings_of(cls), settings_of(Config)
     for name, value in more.items():
+        # `RATE` (tokens_per_step) is no setting of its own: it stands for a number of diffusion_steps.
         if name not in known and name != RATE:
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {did_you_mean(name, known)}"
@@ -221,7 +224,7 @@ def sampling_of(
             )
     # `Config` knows most settings of `more`. The others are in `cls` alone.
     for_config = {name: value for name, value in more.items() if name == RATE or name in known_to_config}
-    if "temperature" in known and issubclass(cls, EvalDecoding):
+    if issubclass(cls, EvalDecoding):  # an evaluation is greedy unless `more` has a temperature
         for_config = {"temperature": 0.0, **for_config}
     rollout = defaults(Config, env, model, algorithm, **for_config).rollout
     others = {name: value for name, value in more.items() if name not in for_config}
@@ -252,7 +255,10 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
         dotted_name, hint = known[name]
-        values |= read_leaf(dotted_name, value, hint, f"${name}" if name in SETTINGS else as_flag(name))
+        # An error shows `$name` as a flag on the command line and as a keyword in Python (`errors.py`), but only for
+        # the names in `SETTINGS`.
+        name_in_error = f"${name}" if name in SETTINGS else as_flag(name)
+        values |= read_leaf(dotted_name, value, hint, name_in_error)
     return Layer(FLAG, values)
 
 
@@ -315,11 +321,11 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
     chat_layer = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
     if cls is Config and not learns_demonstrations:
         return [*task_layers, *training_layers(env, model, given.get("algorithm")), chat_layer]
-    # `eval` and demonstrations take settings from the defaults of a training by RL on the task.
-    trained = merge_layers(Config, training_layers(env, model))
+    # `eval` and demonstrations take settings from those that a training by RL on the task would have by default.
+    rl_defaults = merge_layers(Config, training_layers(env, model))
     if cls is EvalCommand:
-        return [*task_layers, *eval_layers(env, model, trained), chat_layer]
-    return [*task_layers, *demonstration_layers(env, model, trained.config), chat_layer]
+        return [*task_layers, *eval_layers(env, model, rl_defaults), chat_layer]
+    return [*task_layers, *demonstration_layers(env, model, rl_defaults.config), chat_layer]
 
 
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
@@ -384,28 +390,31 @@ def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> li
     return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
 
 
-def eval_layers(env: str, model: str, trained: Resolved[Config]) -> list[Layer]:
-    """The layers with which `eval` takes arguments, decoding and number type from `trained`, a training on its task.
+def eval_layers(env: str, model: str, rl_defaults: Resolved[Config]) -> list[Layer]:
+    """The layers from which `eval` takes the arguments of its task, the decoding and the number type.
 
-    Settings that the training takes from the model's environment.json keep that origin.
+    Arguments and decoding are those of `rl_defaults`, the settings of a training by RL on the task, and the number type
+    is the one that the model's environment.json records. Their origin is this training; but decoding that the training
+    would itself take from environment.json keeps that file as its origin.
     """
-    config, own_record = trained.config, f"{model}/{ENVIRONMENT}"
+    config, own_record = rl_defaults.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
     rollout = {name: getattr(config.rollout, name) for name in names}
     rollout["diffusion_steps"] = steps_at_rate(config.rollout.tokens_per_step)
-    names_from_record = {name for name in rollout if trained.origins.get(f"rollout.{name}") == own_record}
+    names_from_record = {name for name in rollout if rl_defaults.origins.get(f"rollout.{name}") == own_record}
     dtype = model_environment(model).get("dtype", "auto")
     values: dict[str, Any] = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
+    # The second layer repeats values of the first one, to give them the other origin.
     from_record: dict[str, Any] = {"rollout": {name: rollout[name] for name in names_from_record}}
     layers = Layer(f"{TRAINING} {env}", values), Layer(own_record, from_record)
     return [read_layer(EvalCommand, layer) for layer in layers]
 
 
-def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
-    """The layers of a training on demonstrations: settings of `trained` (a training by RL on the task), the recipe
-    `sft`, and the length that the model was taught.
+def demonstration_layers(env: str, model: str, rl_defaults: Config) -> list[Layer]:
+    """The layers of a training on demonstrations: settings of `rl_defaults` (those of a training by RL on the task),
+    the recipe `sft`, and the length that the model was taught.
     """
-    kind, rollout = recipe_kind(model), trained.rollout
+    kind, rollout = recipe_kind(model), rl_defaults.rollout
     decoding = {
         "temperature": rollout.temperature,
         "block_length": rollout.block_length,
@@ -413,7 +422,7 @@ def demonstration_layers(env: str, model: str, trained: Config) -> list[Layer]:
         "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else rollout.tokens_per_step),
         "remasking": rollout.remasking,
     }
-    from_training = {"env_args": trained.env_args, "rollout": decoding}
+    from_training = {"env_args": rl_defaults.env_args, "rollout": decoding}
     recipes = recipes_for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
     recorded = settings_made_with(env, model).get("rollout", {})
     length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
@@ -464,15 +473,16 @@ def is_copy(env: str, origin: Mapping[str, str]) -> bool:
 def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
     """The decoding that a model was taught on another task, without the settings that a recipe sets.
 
-    recipes: of the task and of the algorithm. Lengths that an algorithm's recipe has for every task do not count as
-    set.
+    recipes: of the task and of the algorithm. Lengths count as set only by a recipe for this very task
+    (`Layer.of_task`): the lengths that a recipe has for every task are a worse guess than those of the model.
     """
     set_names: set[str] = set()
     for layer in recipes:
         names = set(layer.values.get("rollout", {}))
-        set_names |= names - {*LENGTHS}
-        if layer.of_task and names & {*LENGTHS}:
-            set_names |= {*LENGTHS}  # one length of the task's recipe decides on all
+        lengths = names & {*LENGTHS}
+        set_names |= names - lengths
+        if layer.of_task and lengths:
+            set_names |= {*LENGTHS}  # all three, since they must come from one source
     recorded = model_environment(model).get("rollout") or {}
     return {"rollout": {name: value for name, value in recorded.items() if name not in set_names}}
 

@@ -19,10 +19,10 @@ class EvalConfig:
     """The number of steps between validations. With validations the best step becomes the model; with 0 there are none,
     and the last step becomes the model. Lower it to find the best step more exactly."""
     patience: CountOrZero = 0
-    """The run ends after this number of validations in a row that solve no more problems than the best before them, or
-    whose loss is not 1% below the lowest. With --lr-schedule warmup_stable_decay the learning rate falls from then on,
-    and the run ends when it has fallen. 0 goes on to --max-steps. Set it if you do not know how many steps are
-    enough."""
+    """The run ends after this number of validations in a row without an improvement. A validation is an improvement if
+    it solves more problems than the best before it, or if its loss is more than 1% below that of the last improvement.
+    With --lr-schedule warmup_stable_decay the learning rate falls from then on, and the run ends when it has fallen. 0
+    goes on to --max-steps. Set it if you do not know how many steps are enough."""
     validation_problems: CountOrZero = 64
     """The number of problems of a validation, or of demonstrations whose loss it measures; 0, or more than there are,
     takes the whole validation split. More problems make the choice of the best step more reliable and take longer."""

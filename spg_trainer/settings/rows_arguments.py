@@ -10,18 +10,18 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.misplaced import arguments_of
 from spg_trainer.settings.task import parse_tasks
 
-ARGUMENTS = ("verifier", "reward", "bad_rows")
 BAD_ROWS = "bad_rows"
+ARGUMENTS = ("verifier", "reward", BAD_ROWS)
 
 
 def text_arguments(config: Config) -> dict[str, object]:
-    """The arguments of the texts of --data: `bad_rows`, also where it is that of one of several tasks."""
+    """The arguments of the texts of --data: `bad_rows`, also if it is that of one of several tasks, TASK.bad_rows."""
     given = [value for name, value in config.env_args.items() if name.rpartition(".")[2] == BAD_ROWS]
     return {BAD_ROWS: given[-1]} if given else {}
 
 
 def task_arguments(config: Config) -> Mapping[str, object]:
-    """The arguments of the task: without `bad_rows` if that is for the texts of --data alone."""
+    """The arguments of the task: `env_args`, but without `bad_rows` if only the texts of --data take it."""
     if not config.data or BAD_ROWS not in config.env_args:
         return config.env_args
     tasks = parse_tasks(config.env)
@@ -31,7 +31,10 @@ def task_arguments(config: Config) -> Mapping[str, object]:
 
 
 def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None) -> None:
-    """Raises ConfigError for arguments of a file of rows if all tasks are those of this package."""
+    """Raises ConfigError for an argument of a file of rows if all tasks judge their answers themselves.
+
+    data: the file of --data, which takes `bad_rows` whatever the tasks are; None = there is none.
+    """
     tasks = parse_tasks(env)
     if not tasks or not all(task.judges_itself for task in tasks):
         return

@@ -1,4 +1,8 @@
-"""The settings of a step and its updates: how many completions it takes, and how they change the weights."""
+"""The settings of a step and its updates: how many completions it takes, and how they change the weights.
+
+Most runs do not have the defaults in this file: recipes (`settings/recipes/`, `algorithms/recipes.yaml`) set the
+learning rate and most other values.
+"""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -17,12 +17,18 @@ from spg_trainer.errors import ConfigError, did_you_mean, python_value
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
 """{type: its name in errors}."""
-FOLDERS = re.compile(r"(?:^|(?<=\+)|(?<=\+ ))(?:[A-Za-z]:|~|\.{1,2})?[/\\](?:[^:+]*[/\\])?")
+FOLDERS = re.compile(
+    r"(?:^|(?<=\+)|(?<=\+ ))"  # a path begins the text, or follows a + (several tasks: `./a.py:A + ./b.py:B`)
+    r"(?:[A-Za-z]:|~|\.{1,2})?[/\\]"  # its first folder: `/`, or `C:/`, `~/`, `./`, `../`, each with / or \
+    r"(?:[^:+]*[/\\])?"  # the others, up to the last / or \ before the `:ID` or the next +
+)
 """Matches the folders before each path in a text, also in `FILE.py:ID`; but not `org/` in an id such as `org/model`."""
 
 
 def settings_value(value: Any) -> Any:
-    """A value as settings have it: `python_value` of it, and of all values in a dict, a list or a tuple."""
+    """A value in Python's own types (`python_value`: a number of numpy becomes a float), also inside dicts, lists and
+    tuples.
+    """
     if type(value) is dict:
         return {name: settings_value(item) for name, item in value.items()}
     if type(value) in (list, tuple):
@@ -162,8 +168,8 @@ def overlay(base: T, values: Any, source: str) -> T:
 def convert(value: Any, hint: Any, where: str) -> Any:
     """`value` converted to the type `hint`, a scalar, Literal, optional, dict or tuple; ConfigError if it cannot be.
 
-    A text is read as it is behind a flag; any other value, from YAML or Python, must have the type already.
-    where: the first words of an error.
+    A text is read like the word after a flag: "3" becomes 3 where an int is expected. Any other value, from YAML or
+    Python, must have the type already. where: the first words of an error.
     """
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -189,7 +195,10 @@ def _convert_to_union(value: Any, options: Sequence[Any], where: str) -> Any:
     if words and type(read) is not options[0] and value not in words:
         choices = " or ".join([NAMES[options[0]], *words])
         raise ConfigError(f"{where}={value!r}: expected {choices}.")
-    return read if type(read) in options else str(value)
+    if type(read) in options:
+        return read
+    # A word of the Literal, or the text of `int | str`, where also a number of another type becomes text.
+    return str(value)
 
 
 def _convert_to_type(value: Any, kind: type, where: str) -> Any:

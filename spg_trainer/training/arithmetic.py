@@ -9,13 +9,16 @@ from spg_trainer.settings.updates import AUTO
 
 
 def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, turns: int = 1) -> str:
-    """One line that says what a step does, in numbers. turns: how many an episode has at most."""
+    """One line that says what a step does, in numbers. turns: how many an episode has at most.
+
+    E.g. "16 prompts x 6 generations = 96 completions a step; 256 tokens in blocks of 32, 128 denoising steps; ...".
+    """
     batch, rollout = config.batch, config.rollout
     num_masks = algorithm.make_masking().count(rollout.max_completion_length)
     micro_batches = "micro-batches of as many completions as fit"
     if batch.per_device_batch_size != AUTO:
-        count, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
-        micro_batches = f"micro-batches of up to {count} completion{'' if count == 1 else 's'}"
+        size, _ = micro_batch_size(batch.per_device_batch_size, num_masks)
+        micro_batches = f"micro-batches of up to {size} completion{'' if size == 1 else 's'}"
     total = batch.prompts_per_step * batch.num_generations
     from_file = f" from {config.data}" if config.data else ""
     groups = {

@@ -47,15 +47,15 @@ from spg_trainer.training.update import loss_without_gradient, plan_updates
 
 
 def run_validation(run: Run, last: bool = False) -> None:
-    """Validates the finished step, if that is due and `measure_loss` has not done so.
+    """Validates the finished step if a validation is due: every --eval-steps, and at the end of the run (`last`).
 
-    If the step is the best so far, its checkpoint is saved; if it is worse than the start, a warning says so. last:
-    whether the run ends here, which makes a validation due.
+    If the step is the best so far, its checkpoint is saved; if it is worse than the start, a warning says so.
     """
     settings, state = run.config.eval, run.state
     if not settings.eval_steps or not (last or run.due(settings.eval_steps)):
         return
     if run.config.validates == "loss":
+        # `train_step` has usually measured this step's loss, for its row of metrics; then nothing is measured again.
         measure_loss(run)
     elif state.step in state.validations:
         return
@@ -136,11 +136,11 @@ def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     def judge() -> dict[str, Any] | None:
         before = [row["correct"] for row in run.folder.completions("before")]
         after = [row["correct"] for row in run.folder.completions("after")]
-        loss = solved_validation.end_below_start(before, after) if step else None
-        if loss is None:
+        how_much_worse = solved_validation.end_below_start(before, after) if step else None
+        if how_much_worse is None:
             return None
         kept = step if run.config.eval.keep_worse else write_start(run, otherwise=step)
-        return {**loss, "kept": kept}
+        return {**how_much_worse, "kept": kept}
 
     return decide_on_main(judge)
 
@@ -156,6 +156,8 @@ def write_start(run: Run, otherwise: int) -> int:
         own_copy = kept_weights(config.model, path, None) if "reference" in run.algorithm.needs else None
         model = replace(config.model, model=str(own_copy) if own_copy else config.model.model)
         if model.is_divided:
+            # This process opens the start whole, on the CPU. `auto` is float32 there, the type in which a divided run
+            # keeps the weights that it trains; --dtype is only the type in which such a run computes.
             model = replace(model, shard="none", dtype="auto")
         start = open_policy(model, env=config.env, seed=config.seed, device="cpu")
     except (SpgError, OSError, RuntimeError, ValueError, ImportError) as error:
@@ -195,10 +197,15 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     """The figures of the evaluation called `name`, "before" or "after" the training, on --eval-split.
 
     Usually the evaluation is made now. If the run was resumed and has made it already, the figures are read from its
-    file. The result is None if there is no task to evaluate on; for "before" also with fresh weights, which solve
-    nothing, and if other code has judged the start (--accept-changed-code). step: the step whose weights the policy
-    has. Raises CheckpointError if the file of "before" is lost and the run has made a step, because the weights of the
-    start are gone.
+    file. The result is None in three cases:
+
+    - There is no task to evaluate on.
+    - It is "before", and the model is new: it solves nothing.
+    - It is "before", and the run was resumed with --accept-changed-code: other code has judged the start, so its
+      figures cannot be compared with those of "after".
+
+    step: the step whose weights the policy has. Raises CheckpointError if the file of "before" is lost and the run has
+    made a step, because the weights of the start are gone.
     """
     is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
     if run.config.eval.eval_split not in run.splits or is_fresh:
@@ -234,9 +241,10 @@ def evaluated_already(folder: RunFolder, name: str, step: int) -> Mapping[str, A
 def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> list[dict[str, Any]]:
     """Notes which step the evaluation `name` is about to measure; returns the completions that it has already.
 
-    An evaluation that was interrupted has some. Whole batches of them are kept, each of `batch` completions over all
-    processes, so that the rest is decoded as without the interruption. If the evaluation was asked to stop, all its
-    completions are kept.
+    An evaluation that was interrupted has some, and the rest should be decoded in the same batches as without the
+    interruption. After a kill, the file may end in the middle of a batch; such a part is dropped, and the whole batches
+    are kept, each of `batch` completions over all processes. An evaluation that was asked to stop has noted how many
+    completions it has (`stopped_with`), and all of these are kept.
     """
     begun, rows = folder.figures(name), []
     if begun and begun["step"] == step:
@@ -283,7 +291,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         run.console.say(note)
     batch = BATCH * run.accelerator.num_processes
     earlier_rows = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
-    # Only before the training does --max-minutes stop an evaluation: a late run ends with its evaluations.
+    # --max-minutes stops only the evaluation before the training. When the time is over later, the run makes no more
+    # steps, but still its last validation and the evaluation "after", without a limit.
     limit = 60 * run.config.max_minutes if name == "before" else 0
 
     def is_late() -> bool:
@@ -312,6 +321,8 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         raise raised_by_all(stopped_evaluation(run, name, step, count)) from stopped
     # `step` had these weights; the trackers log them at the step that the run has reached, which may be a later one.
     record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
-    by_task = "".join(f"; {name} {task['solved']:.3f} of {task['n']}" for name, task in result.tasks.items())
+    by_task = "".join(
+        f"; {task} {figures['solved']:.3f} of {figures['n']}" for task, figures in result.tasks.items()
+    )
     run.console.say(f"{env.spec_name} {split} {name}: {result.solved}{by_task}")
     return result

@@ -106,7 +106,7 @@ def train(
             run_validation(run)
             ended_by = make_steps(run)
             if ended_by == USER:
-                # Marked, since all processes raise it: they may save a checkpoint together.
+                # All processes raise this error, and the mark says so: then they may save a checkpoint together.
                 raise raised_by_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
@@ -173,7 +173,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
 def train_step(run: Run) -> None:
     """Makes one step: its rollout and its updates, which are then recorded, validated and shown.
 
-    Until the step is finished, `run.state.step` is how many steps were finished before it.
+    `run.state.step` is the number of finished steps, so this step's own number only after its updates.
     """
     state, started = run.state, time.monotonic()
     lockstep = distributed.lockstep
@@ -205,12 +205,14 @@ def train_step(run: Run) -> None:
     timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
     if "num_tokens" in metrics:
         timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
+    # The numbers that were used: `most_copies` and `most_rows` are set once memory has run out (`models/policy.py`).
     timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
     if run.rows_per_forward is not None:
         timings["rows_per_forward"] = run.policy.most_rows or run.rows_per_forward
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
-    # How often each expert was chosen. Padding chooses experts too, so that it depends on the batching, as timings do.
+    # How often each expert was chosen. These figures are no metrics, which can be reproduced: padding chooses experts,
+    # too, so they depend on the batching.
     if choices:
         timings |= router_load(sum_metrics(choices))
     if run.config.validates == "loss" and run.due(run.config.eval.eval_steps):
@@ -279,7 +281,7 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
             run.console.warn(f"before step 1: {length_text}")
         return
     command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    # The usual remedy; each of the cases below has another.
+    # The usual remedy. The cases below have others, and the first case that holds counts.
     remedy = f"Raise $temperature, or teach the model the task first with `{command}`."
     if length_text:
         remedy = f"{length_text[0].upper()}{length_text[1:]}"
@@ -371,20 +373,22 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
     )
     has_dropout = config.model.lora_dropout > 0
     skipped_before = run.state.skipped
-    # Dropout can draw from the global stream only.
+    # Dropout can draw only from torch's global stream, so this stream gets a seed of the step here, and its old state
+    # afterwards.
     with torch.random.fork_rng(gpus(device), enabled=has_dropout):
         if has_dropout:
             torch.manual_seed(derive(config.seed, "dropout", step_number, run.accelerator.process_index))
         run.policy.model.train()
         try:
-            # An iteration makes an update of each minibatch, in order; then the next iteration follows.
+            # An iteration makes an update of each minibatch, in order; then the next iteration follows. So the update
+            # at a position is of minibatch `position % len(teaches)`.
             metrics_of_updates = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
                 if teaches[position % len(teaches)]
             ]
         except BaseException:
-            # A checkpoint that is written now is of the last finished step.
+            # A checkpoint that is written now is of the last finished step, and so must not count this step's skips.
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()

@@ -13,8 +13,8 @@ Losses = Mapping[int, float]
 """Validated step -> the loss of the held-out completions, in nats a token, always under the same masks."""
 
 BETTER = 0.01
-"""A loss counts as falling if it is more than this share (1%) below the last one that counted: e.g. below 1.98, after
-2.00."""
+"""A loss counts as falling if it is more than this share (1%) below the last loss that counted. E.g. of 2.00, 1.985 and
+1.975 the first and the third count: 1.985 is not below 0.99 * 2.00 = 1.98, and 1.975 is."""
 
 
 def best_step(losses: Losses) -> int:

@@ -1,4 +1,8 @@
-"""Counts the validations in a row that have brought no improvement, whatever they measure."""
+"""Counts the validations in a row that have brought no improvement, whatever they measure.
+
+The run is ended by `loop.py: reason_to_end`, which compares `stale` with --patience. With --lr-schedule
+warmup_stable_decay the learning rate falls first, from the step `stalled_at`.
+"""
 
 from collections.abc import Iterable
 

@@ -56,7 +56,8 @@ class Plan(Resolved[Config]):
     goes_on: bool
     """Whether the folder holds a run, which continues."""
     checkpoint: Path | None
-    """The checkpoint from which it continues; None = it begins anew."""
+    """The checkpoint from which the run continues; None = it begins at step 0, as also a run that was stopped before
+    its first checkpoint."""
     own_copy: Path | None
     """The run's copy of the weights that it started from, which is opened in place of its model; None = there is
     none."""
@@ -104,7 +105,8 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     with raising_on_all():
         # All settings get their values.
         if learns_demonstrations:
-            if not config.rollout.max_completion_length:  # the demonstrations decide how long completions are
+            if not config.rollout.max_completion_length:
+                # The demonstrations decide how long completions are, so their data is opened here and not below.
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
             config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
@@ -199,13 +201,14 @@ def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
 
 
 def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Path | None:
-    """The checkpoint from which a run goes on: `checkpoint`, unless the learning rate fell too early for its settings.
+    """The checkpoint from which a run goes on: usually `checkpoint`.
 
-    If the rate now falls from another step than it did, e.g. because the run becomes longer, all updates since the
-    earlier of the two are made again. Raises CheckpointError if there is no checkpoint up to there.
+    With --lr-schedule warmup_stable_decay, the settings of now may let the learning rate fall from another step than
+    before, e.g. because the run becomes longer. Then all updates since the earlier of these two steps are made again,
+    and the run goes on from the newest checkpoint up to there. Raises CheckpointError if there is none.
     """
     before, validations = read_config(folder / CONFIG), RunFolder(folder).validations()
-    # Validations that other code has judged are set aside: then the run has none.
+    # If the task's code has changed, the validations so far are set aside, and the run counts as having none.
     judged_anew = config.output.accept_changed_code and task_code_differs(
         read_inputs(folder), find_inputs(file_settings(config))
     )
@@ -232,16 +235,18 @@ def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Pat
 
 def decay_start(config: Config, validations: Mapping[int, object]) -> int:
     """The step from which the learning rate falls by these settings and validations (`steps_and_decay_start`)."""
-    rates, improved = config.optimizer, CRITERIA[config.validates].improvements(validations)
-    stalled = stalled_at(improved, config.eval.patience)
-    _, start = steps_and_decay_start(config.max_steps, rates.lr_schedule, rates.lr_decay_share, stalled)
+    stalled = stalled_at(CRITERIA[config.validates].improvements(validations), config.eval.patience)
+    optimizer = config.optimizer
+    _, start = steps_and_decay_start(
+        config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled
+    )
     return start
 
 
 def refuse_lost_checkpoints(folder: Path) -> None:
-    """Raises CheckpointError for a run whose checkpoints are gone: it would begin again, over its results.
+    """Raises CheckpointError for a run whose checkpoints are all gone: it would begin again, over its results.
 
-    Torn checkpoints are not refused: their steps are made again, and come out the same.
+    Checkpoints that are there but incomplete are not refused: their steps are made again, and come out the same.
     """
     steps, every = len(RunFolder(folder).history()), read_config(folder / CONFIG).output.save_steps
     # A run that was killed may not have written the checkpoint of its last step.
@@ -265,9 +270,9 @@ def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
 def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) -> Path | None:
     """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
 
-    A run with a reference needs a copy if it trains all weights, or the adapter that --model names; the reference of
-    fresh adapters is the base model. checkpoint_folder: of the checkpoint that the run continues from, None = it
-    begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
+    Call it for a run with a reference. Such a run needs a copy if it trains all weights, or the adapter that --model
+    names; the reference of fresh adapters is the base model. checkpoint_folder: of the checkpoint that the run
+    continues from, None = it begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE_FOLDER
     names_adapter = find_adapter(model.model) is not None

@@ -78,8 +78,9 @@ def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[
             set_aside=set_aside,
         )
     )
-    # `samples` are those of all processes. `gathered_order` gathers the numbers of the episodes as well: it is given
-    # those of this process, each taken from the row of its last turn.
+    # `samples` has a row for each episode of all processes, process by process. `gathered_order` sorts them by episode:
+    # it gathers the numbers of the episodes in the same order. An episode's number stands in each of its rows, also in
+    # that of its last turn.
     episodes_here = scored.episode.numpy()[scored.last_turns]
     return [samples[i] for i in gathered_order(episodes_here)]
 
@@ -108,9 +109,10 @@ def save_checkpoint(run: Run) -> None:
         state=saved,
         environment=environment_record(run),
         keep=run.config.output.keep,
-        # For each checkpoint that is kept, the best step up to it is needed.
+        # For each checkpoint that is kept, the best step up to it is needed: a run that goes on from there may end with
+        # the weights of that step.
         needed=partial(validation.needed_steps, state.validations, choose=run.criterion.best_step),
-        # A longer run goes on from where the rate began to fall.
+        # A run that is resumed with more steps goes on from where its learning rate began to fall.
         resumable={decay_start} if decay_start < state.step else (),
         **tensors,
     )
@@ -156,8 +158,9 @@ def write_summary(
     """Writes summary.json and returns what it holds.
 
     before, after: the contents of eval/before.json, about the model at the start, and of eval/after.json, about the
-    trained model; None if a model was not evaluated. kept: the step of the trained model. ended_by: the setting that
-    ended the run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
+    trained model; None if a model was not evaluated. kept: the step of the trained model, which validations chose or
+    which is the last. (If the run ended worse, model/ may have the start instead: `kept_step`.) ended_by: the setting
+    that ended the run, e.g. "max_steps" or "patience". worse: what `keep_start_if_worse` returned.
     """
     keys = (
         "step",
@@ -309,13 +312,14 @@ def worse_line(summary: Mapping[str, Any]) -> str:
     """The last line of a run that ended worse than it began. summary: the content of summary.json."""
     before, after, worse = summary["eval_before"], summary["eval_after"], summary["worse"]
     trained = f"step {after['step']}"
-    kept = f"model/ is the start; to have {trained} there, add --keep-worse to --resume"
-    if worse["kept"]:
-        kept = f"model/ is {trained} all the same"
+    if worse["kept"]:  # the step in model/, where 0 is the start
+        what_is_kept = f"model/ is {trained} all the same"
+    else:
+        what_is_kept = f"model/ is the start; to have {trained} there, add --keep-worse to --resume"
     return (
         f"this run ended worse than it began: {trained} solves {after['correct']:.3f} "
         f"[{after['low']:.3f}, {after['high']:.3f}] of {after['n']} {after['settings']['split']} problems, the start "
-        f"{before['correct']:.3f} ({worse['lost']} lost, {worse['won']} won, p = {worse['p']:.2g}). {kept}."
+        f"{before['correct']:.3f} ({worse['lost']} lost, {worse['won']} won, p = {worse['p']:.2g}). {what_is_kept}."
     )
 
 

@@ -44,7 +44,8 @@ class TrainingState:
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl."""
     judged_since: int = 0
-    """The step after which the task's code is as it is now; above 0 in a run that went on with changed code."""
+    """The last step whose completions other code of the task has judged, in a run that went on with changed code
+    (--accept-changed-code); 0 = the present code has judged all."""
     validations: dict[int, Any] = field(default_factory=dict)
     """Step -> whether each validation problem was solved, or the loss of held-out completions (`Config.validates`);
     empty if --eval-steps is 0."""
@@ -100,10 +101,15 @@ class Run:
 
     @property
     def steps_and_decay_start(self) -> tuple[int, int]:
-        """How many steps the run will have, and the step from which its rate falls, as far as these are known."""
-        rates, improved = self.config.optimizer, self.criterion.improvements(self.state.validations)
-        stalled = stalled_at(improved, self.config.eval.patience)
-        return steps_and_decay_start(self.config.max_steps, rates.lr_schedule, rates.lr_decay_share, stalled)
+        """How many steps the run will have, and the step from which its learning rate falls.
+
+        With warmup_stable_decay and --patience, both become smaller once validations bring no improvement any more.
+        """
+        stalled = stalled_at(self.criterion.improvements(self.state.validations), self.config.eval.patience)
+        optimizer = self.config.optimizer
+        return steps_and_decay_start(
+            self.config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled
+        )
 
     def due(self, every: int) -> bool:
         """Whether something that is done after every `every` steps, and after the last step, is due now.
@@ -117,6 +123,6 @@ class Run:
     def saves(self) -> bool:
         """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
         total, decay_start = self.steps_and_decay_start
-        falls_late = decay_start < total  # both are equal with any other schedule
+        falls_late = decay_start < total  # only with warmup_stable_decay
         begins_to_fall = falls_late and self.state.step == decay_start
         return begins_to_fall or self.due(self.config.output.save_steps)

@@ -99,8 +99,9 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
             run = restore(run, checkpoint_folder)
     prepare_folder(run, planned)
     introduce(run, f"{planned.notice} {planned.demonstrations}".strip(), skipped_note)
-    # `run_validation` skips a step whose validation is listed here, and so does not save its weights either. A resumed
-    # run that was killed between validating step 0 and saving it has no checkpoint; it must do both and so reads none.
+    # `run_validation` skips a step that is listed in `state.validations`, and then does not save its weights either. A
+    # run that was killed after validating step 0 and before saving it must do both again. Such a run has no checkpoint,
+    # so its validations are not read here.
     if config.eval.eval_steps and checkpoint_folder is not None:
         run.state.validations = decide_on_main(run.folder.validations)
     if config.output.track:
@@ -158,10 +159,11 @@ def plan_together(settings: Config | Resolved[Config]) -> Plan:
 def finished_summary(
     folder: Path, newest: Path | None, eval_settings: EvalConfig, max_steps: int
 ) -> dict[str, Any] | None:
-    """The content of summary.json if the run that would go on from `newest` has nothing left to do; else None.
+    """The content of summary.json if the run that would go on from the checkpoint `newest` has nothing left to do.
 
-    A run has something left to do in five cases: it is to make more steps; it goes on from an earlier checkpoint;
-    --max-minutes ended it; the settings of its evaluations have changed; or its model/ is lost.
+    Otherwise the result is None. A run has something left to do in five cases: it is to make more steps; it goes on
+    from an earlier checkpoint; --max-minutes ended it; the settings of its evaluations have changed; or its model/ is
+    lost.
     """
     if newest is None:
         return None
@@ -264,8 +266,8 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
     """(copies, rows): how many masked copies an update takes at once, and how many completions a rollout does.
 
-    They are what `fitting_batch` returns; for `auto`, the least that it finds for the device of any process. A run that
-    goes on takes the numbers that `auto` had chosen, if they still fit, so that it rounds as before.
+    They are what `fitting_batch` returns. For `auto`, these differ between devices, and all processes take the least.
+    With `auto`, a run that goes on takes the numbers of before, if they still fit, so that it rounds as before.
     """
     config, algorithm = planned.config, planned.algorithm
     is_auto = config.batch.per_device_batch_size == AUTO
@@ -318,7 +320,7 @@ def prepare_folder(run: Run, planned: Plan) -> None:
 
     In both cases it locks the folder against other processes, writes down the settings and inputs of the run, and reads
     the run's history. It also copies the weights of the reference into the folder if a resumed run could not make them
-    again. The settings are the planned ones, in which --per-device-batch-size auto is no number.
+    again. config.yaml gets the planned settings, in which --per-device-batch-size auto is still `auto`.
     """
     config, goes_on, path = planned.config, planned.goes_on, run.folder.path
     accept = config.output.accept_changed_code
