@@ -89,7 +89,7 @@ def measure_loss(run: Run) -> dict[str, float]:
     run.state.validations[step] = loss
     with raising_on_all():
         run.folder.evaluation(f"step-{step:06d}", {"step": step, "loss": loss}, [])
-    run.console.say(f"{run.config.algorithm} {step}: validation loss {loss:.4f}")
+    run.console.say(f"step {step}: validation loss {loss:.4f}")
     return {"validation/loss": loss}
 
 
