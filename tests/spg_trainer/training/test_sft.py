@@ -632,7 +632,7 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
     loop.train(change(TWO_HABITS, output_dir=str(folder)))
     said = " ".join(capsys.readouterr().out.split())
     for words in (
-        r"mle 3: validation loss \d\.\d{4}",
+        r"step 3: validation loss \d\.\d{4}",
         r"At temperature 1: right 0, short 0, wordy 0, none of these 16 of 16; 0 of 2 groups are mixed",
         r"warning: no group is mixed",
         r"model/ is step 3, with a validation loss of \d",
