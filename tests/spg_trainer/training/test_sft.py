@@ -653,12 +653,18 @@ def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limi
             splits={"test": Count("train")},
             policy=policy,
             source=SimpleNamespace(mix=TWO_HABITS.mix),
+            state=SimpleNamespace(validations={}),
             console=SimpleNamespace(say=said.append, warn=said.append),
             rows_per_forward=None,
             accelerator=None,
         )
         outlook.look_at_groups(run)
         assert f"of {8 * looked_at}; 0 of {looked_at} groups are mixed" in said[0]
+        assert "Train longer (--max-steps)" in said[1]
+    run.state.validations.update({0: 5.0, 10: 1.0, 20: 2.0})
+    said.clear()
+    outlook.look_at_groups(run)
+    assert "Give it more rows to learn from" in said[1] and "Train longer (" not in said[1]
 
 
 def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> None:
