@@ -11,6 +11,7 @@ from verifiers.extract import (
     before_spaces,
     find_byte,
     is_ascii_letter,
+    is_blank,
     is_other_than,
     is_space,
     line_start,
@@ -283,8 +284,12 @@ def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
         low, _ = strip(data, i, end)
         line_end = find_byte(data, ch.NEWLINE, low, end)
         item = behind_mark(data, low, end)
-        key, _ = read_word(data, low, end, True)
+        key, after = read_word(data, low, end, True)
         joins = is_one_of(key, _JOINING) and find_byte(data, ch.NEWLINE, i + 1, low) == low
+        if is_one_of(key, _JOINING) and is_blank(data, after, line_end):  # "or" on a line of its own
+            low, _ = strip(data, line_end, end)
+            line_end = find_byte(data, ch.NEWLINE, low, end)
+            item, joins = low, True
         if begin > first and item > low:
             is_same_mark = data[low] == data[first] or not (is_bullet(data, low) or is_bullet(data, first))
             joins = is_same_mark and is_ascii_letter(data[item] + 0) == is_ascii_letter(data[begin] + 0)

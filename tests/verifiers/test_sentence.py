@@ -89,6 +89,13 @@ def test_a_working_that_begins_below_a_heading_is_no_answer() -> None:
     assert verify("gsm8k", "## Answer\nThe total is 18, as computed:\nThank you", answer="18").correct
 
 
+def test_values_with_or_on_a_line_between_them_are_one_list() -> None:
+    two_values = "### Answer\n\n$$x = 2$$\n\nor\n\n$$x = 3$$"
+    assert verify("math500", two_values, answer="2,3").correct
+    assert not verify("math500", two_values, answer="2").correct
+    assert verify("math500", "### Answer\n\n$$x = 2$$\n\nor so we think.", answer="2").correct
+
+
 def test_of_an_equation_in_a_sentence_the_value_counts() -> None:
     assert verify("math500", "Therefore, the answer is $x = \\frac{1}{2}$.", answer="\\frac{1}{2}").correct
     assert not verify("math500", "The answer is not 5.", answer="5").correct

@@ -43,7 +43,7 @@ class Reference:
         self.is_yes_or_no = self.key.lower() in YES_OR_NO
         self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
         self.is_money = False
-        self.has_log = "\\log" in answer
+        self.has_logarithm = "\\log" in answer or "\\ln" in answer
         self.is_name = is_name_of_capitals(answer.strip())
         self.unit_letter = ""  # the letter that stands for its unit: the W of 5 watts
         self.takes_reason = False  # it is in words, which "because" may follow: Paris

@@ -100,7 +100,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         return MALFORMED, GRAMMAR  # the strict format is LaTeX, which is ASCII
     if lenient and "\\\\" in answer:
         answer = markup.undoubled(answer)
-    if gold.has_log and problem and form_of(problem).has_natural_logs:
+    if gold.has_logarithm and problem and form_of(problem).has_natural_logs:
         gold, answer = (
             reference_of(markup.with_natural_logs(gold.text), None),
             markup.with_natural_logs(answer),
@@ -123,6 +123,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if may_be_english:
         value = value_in_english(markup.plain(answer), gold.is_list, gold.takes_reason)
         judged = judge_as_written(value, gold, problem, lenient) if value != answer else None
+        if judged and judged[0] == OK:
+            return judged
+    if gold.is_one_value and (result := markup.last_result(answer)):
+        judged = judge_as_written(result, gold, problem, lenient)
         if judged and judged[0] == OK:
             return judged
     ends_in_bracket = " (" in answer and answer.rstrip(" .$}").endswith(")")

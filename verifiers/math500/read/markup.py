@@ -31,6 +31,10 @@ DASHES = (" - ", " – ", " — ")  # between the letter of a choice and its tex
 ALIGNED = tuple(  # how environments begin whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
 )
+_ENDS_STATEMENT = re.compile(
+    r"\\\\(?:\[\d+pt\])?|\.(?=\s|\\[ ,;:!]|\\q?quad|\\text)|\\Rightarrow|\\implies|\\(?:begin|end)\{aligned\}"
+)
+"""What stands between the statements of a working: the end of a row or sentence, or an arrow."""
 _CHOOSING = frozenset("option choice answer the is".split())
 """Words before the letter of a choice: "The answer is C"."""
 _TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
@@ -77,6 +81,22 @@ def undoubled(text: str) -> str:
     are_all_doubled = "\\" not in "".join((before, *pieces))
     are_commands = any(names) and all(is_command(name) for name in names if name)
     return text.replace("\\\\", "\\") if are_all_doubled and are_commands else text
+
+
+def last_result(answer: str) -> str:
+    r"""The 8 with which a working in a box ends, `\text{Its side is }2. \\ \text{Volume }=2^3=8.`; "" for no working.
+
+    A working has words and ends with a full stop, or it has rows.
+    """
+    is_working = "\\end{aligned}" in answer or ("\\text{" in answer and answer.rstrip(" }$").endswith("."))
+    if not is_working:
+        return ""
+    statements = [part for part in _ENDS_STATEMENT.split(answer) if part.strip(" .&\n")]
+    last = statements[-1] if statements else ""
+    _, equals, result = last.rpartition("=")
+    is_chain = len(statements) == 1 and "," not in last  # of which all sides must be equal
+    has_several = any(sign in last for sign in ("\\pm", "\\mp", " or", "\\lor"))
+    return "" if not equals or is_chain or has_several else result.strip(" .&\n")
 
 
 def with_natural_logs(text: str) -> str:
@@ -141,6 +161,9 @@ def leading_choice(answer: str) -> str:
 
 def with_large_letter(answer: str) -> str:
     """The answer with a capital for the small letter of its choice: B for b, B) Paris for b) Paris."""
+    first_word, _, rest = answer.partition(" ")
+    if rest and first_word.lower() in _CHOOSING:  # "option (b)"
+        return f"{first_word} {with_large_letter(rest)}"
     opening = "(" if answer.startswith("(") else ""
     letter, behind = answer[len(opening) : len(opening) + 1], answer[len(opening) + 1 :]
     if not letter.islower() or letter.upper() not in CHOICES:
