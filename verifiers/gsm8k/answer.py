@@ -55,6 +55,9 @@ class Side:
     in_function: bool = False  # the bracket of a function opened last, which changes the number: sqrt(16)
     price: int = 0  # the currencies that are named right before the current place; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
+    reason: int = (
+        0  # what begins a reason behind the number: MARK for the bracket of `5 (5 * 20 = 100)`, WORD or 0
+    )
     currency: int = 0  # the currencies that the number may be in; 0 if none is named, or CONTRADICTED
     letter: int = 0  # the power of ten of a letter behind the number, which counts beside a currency: 5M USD
     capital: bool = False  # that letter is a capital right behind the number, and no currency is named: 5M
@@ -72,6 +75,8 @@ _SPOILERS = word_keys(
     "half halves third thirds fourths fifths sixths sevenths eighths ninths tenths hundredths thousandths"
 )
 """Words that deny the number or change its value wherever they stand: "not 18", "18 doubled"."""
+_REASONS = word_keys("because since as if")
+"""Words behind a number that begin a reason, in which a calculation has a value of its own."""
 _BEFORE = word_keys(
     "than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no "
     "without except excluding but between sqrt cbrt sin sine cos cosine tan tangent ln logarithm exp partof"
@@ -171,7 +176,7 @@ def clear(side: Side) -> None:
     """Forgets all that a side has noted, but for its numbers."""
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
-    side.words_value = side.value_before_bracket = 0
+    side.words_value = side.value_before_bracket = side.reason = 0
     side.priced = side.capital = side.degrees = side.braced = side.in_function = False
     side.words = side.unit = side.variable = side.space_follows = False
     side.after_span_word = side.in_span = side.span_has_unit = False
@@ -639,6 +644,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
     more = False
     while i < end and not more:
         kind, after, key = symbol(data, i, end)
+        if side.numbers and not side.words:
+            note_reason(data, kind, key, after, end, side)
         if starts_number(data, kind, after, end, key):
             after = note_number(data, first, i, end, side)
         elif kind == ch.SPACE or kind == num.THIN:
@@ -700,6 +707,28 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
     if side.spelled and not is_as_spelled:
         blame(side, OPAQUE)  # 72 and seventy-three
     return i, more
+
+
+def note_reason(data: Bytes, kind: int, key: int, after: int, end: int, side: Side) -> None:
+    """Notes what begins a reason or a check behind a number: a word such as "because", a bracket or a new sentence.
+
+    A bracket that is closed begins none, and neither does that of a calculation: 3 (red) + 2, 3 * (2 - 1), 2(10).
+    """
+    if kind == ch.RIGHT_PAREN and side.reason == MARK:
+        side.reason = NOTHING
+    if side.numbers > 1:
+        return
+    ends_sentence = kind == ch.POINT and after < end and is_space(data[after])
+    is_step = side.before == NUMBER and not contradicts(side.number, 1)  # the step 1. of a list
+    if (kind == num.WORD and is_one_of(key, _REASONS)) or (ends_sentence and not is_step):
+        side.reason = WORD
+    elif kind == ch.LEFT_PAREN and side.fault == 0 and (side.space_follows or side.before != NUMBER):
+        side.reason = MARK
+
+
+def leads(side: Side) -> bool:
+    """True if a side that is followed by `=` begins with a value, and a reason with a calculation stands behind it."""
+    return side.reason != NOTHING and side.numbers > 1
 
 
 def is_number(side: Side) -> bool:

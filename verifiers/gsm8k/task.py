@@ -18,7 +18,16 @@ from verifiers.extract import FOUND, Bytes, strip
 from verifiers.flexible.answer import flexible_answer
 from verifiers.gsm8k import answer as answers
 from verifiers.gsm8k import number as numbers
-from verifiers.gsm8k.answer import CONTRADICTED, HEDGED, REFUSED, Side, is_number, read_plain, read_side
+from verifiers.gsm8k.answer import (
+    CONTRADICTED,
+    HEDGED,
+    REFUSED,
+    Side,
+    is_number,
+    leads,
+    read_plain,
+    read_side,
+)
 from verifiers.gsm8k.number import BEYOND_LIMIT, Number, divides_by_zero, equal, equal_exactly, read_literal
 from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
@@ -93,7 +102,8 @@ def compare(
         low, more = read_side(data, begin, low, high, side)
         if side.fault >= HEDGED:  # it is HEDGED or REFUSED
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
-        if not is_number(side):
+        # The 5 of `5 (5 * 20 = 100)` and the 100 must be equal.
+        if not is_number(side) and not (more and leads(side)):
             continue
         if divides_by_zero(side.number):  # for which `same_number` would raise ZeroDivisionError
             return MALFORMED, GRAMMAR
