@@ -186,7 +186,7 @@ class Code(GeneratedEnv):
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "first": a function that always returns the value of the first example.
+        """One habit (a plausible way that is often wrong), "first": always returns the value of the first example.
 
         Problems in which a part of a program is to be filled in have none.
         """

@@ -260,7 +260,7 @@ def state_of(rows: Sequence[Row], commit: str | None) -> str:
 
 
 def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Raises EnvError for a row that lacks one of `columns`, or has half of a character in one of them.
+    """Raises EnvError for a row that lacks one of `columns`, or has half of a character (a lone surrogate) in one.
 
     columns: () = the row may have any columns, and none may have half of a character.
     """
