@@ -163,7 +163,7 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    """Prints problems as a person reads them, and what the demonstration and each habit earn.
+    """Prints problems as a person reads them, and what a right completion and each habit (a plausible wrong one) earn.
 
     Returns 1 if the author's `demonstration` or `score` raises.
     """

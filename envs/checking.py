@@ -128,9 +128,8 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
             f"problems={problems!r:.60}: should be at least 1, and whole: how many problems of each split are looked "
             "at."
         )
-    name = name_with_files(
-        name_as_text(name)
-    )  # by its file, a fresh process opens what was registered here, too
+    # A fresh process can open an environment that was registered here only if the name has its file.
+    name = name_with_files(name_as_text(name))
     if arguments.get("reward") is not None:
         arguments["reward"] = reward_functions.name_of(arguments["reward"])
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
@@ -138,12 +137,12 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
     findings = []
     for title, run in _CHECKS.items():
         try:
-            findings.append(Finding(title, True, run(subject)))
+            findings.append(Finding(title, ok=True, written=run(subject)))
         except EnvError as error:
-            findings.append(Finding(title, False, error.written()))
+            findings.append(Finding(title, ok=False, written=error.written()))
         except Exception as error:  # any error of the author's code or of Gymnasium is a finding
-            findings.append(Finding(title, False, f"{type(error).__name__}: {error}"))
-        findings += [Finding(title, True, note, is_note=True) for note in subject.notes]
+            findings.append(Finding(title, ok=False, written=f"{type(error).__name__}: {error}"))
+        findings += [Finding(title, ok=True, written=note, is_note=True) for note in subject.notes]
         subject.notes.clear()
     return findings
 
@@ -157,7 +156,8 @@ def check_lengths(name: str, problems: int, model: str, length: int = 0, **argum
     job = {"name": name, "arguments": arguments, "model": model, "count": problems, "length": length}
     process = _fresh_process(_LENGTHS_CODE, job)
     if process.returncode:
-        return Finding("lengths", False, f"the trainer cannot measure them: {_last_line(process.stderr)}")
+        why = f"the trainer cannot measure them: {_last_line(process.stderr)}"
+        return Finding("lengths", ok=False, written=why)
     ok, figure = json.loads(_last_line(process.stdout))  # libraries may print lines before the result
     return Finding("lengths", ok, figure)
 
@@ -221,6 +221,7 @@ def _gymnasium(subject: _Subject) -> str:
 def _purity(subject: _Subject) -> str:
     """Problems depend only on the arguments and their index, and replies only on these and the completions."""
     job = [subject.name, subject.arguments, min(_FEW_PROBLEMS, subject.count)]
+    # E.g. {"train 17": [the content of problem 17, the episodes in which given texts are written]}.
     forwards, backwards = contents(*job), contents(*job, backwards=True)
     compared = {"in another order": backwards}
     in_script = [id for id in subject.name.split(TOGETHER) if id in known() and is_of_script(known()[id])]
@@ -234,10 +235,10 @@ def _purity(subject: _Subject) -> str:
         if process.returncode:
             raise EnvError(f"a fresh process cannot open it: {_last_line(process.stderr)}")
         compared["in a fresh process"] = json.loads(process.stdout)
-    for name, (problem, episodes) in forwards.items():
+    for name, (problem_content, episodes) in forwards.items():
         for where, others in compared.items():
-            other_problem, other_episodes = others[name]
-            if other_problem != problem:
+            other_content, other_episodes = others[name]
+            if other_content != problem_content:
                 raise EnvError(f"problem {name} is another one {where}; it must depend on its index only")
             if other_episodes != episodes:
                 raise EnvError(
@@ -284,7 +285,9 @@ def _splits(subject: _Subject) -> str:
     task = train.inner if isinstance(train, TaskEnv) else train
     is_divided = isinstance(task, Divided)
     said_by_notice = train.notice and not is_divided
-    differing = "" if train.max_turns > 1 or said_by_notice else questions.differing()
+    differing = ""
+    if train.max_turns == 1 and not said_by_notice:
+        differing = questions.differing()
     if said_by_notice:
         subject.notes.append(train.notice)
     if faults:
@@ -326,6 +329,7 @@ def _pool(num_different: int, num_drawn: int) -> int:
     low, high = num_different, max(num_different, 1) * num_drawn
     while low < high:
         middle = (low + high) // 2
+        # The left side is the formula with N = middle. Rounded, it has to be `num_different`.
         if -middle * math.expm1(-num_drawn / middle) < num_different - 0.5:
             low = middle + 1
         else:
@@ -520,7 +524,7 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     found = {index: demonstration_of(env, problem) for index, problem in problems.items()}
     texts = {index: text for index, text in found.items() if text is not None}
     if not texts:
-        return Demonstrated(0, 0, "", teaches=True)
+        return Demonstrated(looked_at=0, wrong=0, first="", teaches=True)
     shown = {index: problems[index] for index in texts}
     turns = [play(env, index, problem, texts[index])[0] for index, problem in shown.items()]
     scored = score_all(env, list(shown), list(shown.values()), turns)
@@ -529,7 +533,7 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     functions_alone = isinstance(task, Rows) and not task.verifier
     right = scored.total > 0 if functions_alone else scored.rewards["correct"] == 1
     if right.all() or (functions_alone and right.any()):
-        return Demonstrated(len(texts), 0, "", teaches=True)
+        return Demonstrated(len(texts), wrong=0, first="", teaches=True)
     index = list(texts)[int(np.argmin(right))]
     teaches = functions_alone or right.any()
     first = f"{name_of(index, shown[index])} {why_not_solved(env, index, shown[index], texts[index])}."

@@ -83,7 +83,7 @@ def note_registration(cls: type) -> None:
     if module is None or path is None or (path in _loaded and _loaded[path].module is module):
         return
     sha256 = _sha256_of(path)
-    _loaded[path] = Loaded(sha256, module, _helpers(path, module, set()), {})
+    _loaded[path] = Loaded(sha256, module, _helpers(path, module, new=set()), unused={})
 
 
 def file_of(own: Any) -> Path | None:
@@ -186,8 +186,9 @@ def _sha256_of(file: Path) -> str:
 def _still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
     """The modules in `loaded_before` that a new content of a file imports, directly or through each other.
 
-    Both are {file: sha256}. If one of them imports by a computed name (`importlib`), all are returned. The imports are
-    read from the text, since Python does not run a loaded module again.
+    loaded_before and the result are {file: sha256}. If the content, or one of these modules, imports by a computed name
+    (`importlib`), all of `loaded_before` is returned. The imports are read from the text, since Python does not run a
+    loaded module again.
     """
     found: dict[Path, str] = {}
     texts = [content]

@@ -120,8 +120,8 @@ def register(id: str, cls: type[Task]) -> None:
     notebook or in a file that is loaded again, replaces its older self. Raises EnvError if the id is malformed or taken
     by another class, or if the class lacks a method.
     """
-    parts = _ID.fullmatch(id)
-    if parts is None or parts["space"] is None or parts["version"] is None:
+    match = _ID.fullmatch(id)
+    if match is None or match["space"] is None or match["version"] is None:
         raise EnvError(f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. my/Task-v0.')
     _check_class(cls, id)
     decide_scoring(cls, id)
@@ -208,7 +208,7 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
         cls = mixture.class_of(name, open_task=make)
         return _registered(f"mixture_{hash_of_name}/{'_'.join(names)}-v0", cls)
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
-    if id.endswith(".py"):
+    if id.endswith(".py"):  # "./file.py" without an ID
         where, id = name, ""
     if "=" in id:
         raise EnvError(
@@ -235,7 +235,8 @@ def _unknown_name(name: str, id: str) -> EnvError:
         return EnvError(
             f"{name}: files of rows end in {', '.join(rows.FORMATS)}, tasks in .py. Rename or convert it."
         )
-    short_names = sorted({short_name(id) for id in _classes if not id.startswith(("rows_", "mixture_"))})
+    named = [known_id for known_id in _classes if not known_id.startswith(("rows_", "mixture_"))]
+    short_names = sorted(set(map(short_name, named)))
     hint = did_you_mean(id, [*short_names, *_classes])
     if len(several := re.split(r"[,\s]+", id.strip())) > 1:
         hint = f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
@@ -315,8 +316,8 @@ def _find_in_module(where: str, id: str, name: str) -> str:
 
 def short_name(id: str) -> str:
     """The short name of an id: "spg/Sudoku-v0" -> "sudoku"."""
-    parts = _ID.fullmatch(id)
-    return parts["name"].lower() if parts else id
+    match = _ID.fullmatch(id)
+    return match["name"].lower() if match else id
 
 
 def name_of(cls: type[Task]) -> str:
@@ -326,11 +327,11 @@ def name_of(cls: type[Task]) -> str:
     not be imported. For a class of another package, it begins with the module. If the class's file has been loaded
     again, the name is that of the newer class. Raises EnvError for a class that has not been registered.
     """
-    ids = [id for id, known_class in _classes.items() if known_class is cls]
+    ids = [known_id for known_id, known_class in _classes.items() if known_class is cls]
     ids += [
-        id
-        for id, known_class in _classes.items()
-        if known_class.__qualname__ == cls.__qualname__ and _is_again(id, known_class, cls)
+        known_id
+        for known_id, known_class in _classes.items()
+        if known_class.__qualname__ == cls.__qualname__ and _is_again(known_id, known_class, cls)
     ]
     id = next(iter(ids), None)
     if id is None:

@@ -153,7 +153,8 @@ def decide_scoring(cls: type[Task], name: str) -> Scoring:
         _check_call(cls, method, name)
     # If both are defined, `score_turns` scores, because `score_batch` only gets the last turn.
     batch = "score_batch" in defined and "score_turns" not in defined
-    cls._scoring = Scoring(batch, alone=not batch or "score" in defined)
+    has_own_call = not batch or "score" in defined
+    cls._scoring = Scoring(batch, alone=has_own_call)
     return cls._scoring
 
 
@@ -186,7 +187,8 @@ def _author_scores(
 ) -> tuple[Any, list[str | None]]:
     """The scores of some episodes by the author's class, and for each the traceback if it raised, else None."""
     scoring = scoring_of(type(task))
-    # A single episode is scored by `score` if that is written, else by `score_batch` as a batch of one.
+    # Episodes are scored one by one if the class has no usable `score_batch`. A single episode of a class that also has
+    # `score` is scored by that.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _author_scores_one_by_one(task, indices, problems, turns)
     call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
@@ -207,7 +209,10 @@ def _author_scores(
         failed = len(traces) - traces.count(None)
         logging.getLogger("envs").warning(
             "%s: %.300s This was for %d completions at once; each was then judged alone, and %d failed again.",
-            *(task.spec_name, outcome.error, len(problems), failed),
+            task.spec_name,
+            outcome.error,
+            len(problems),
+            failed,
         )
     elif not any(traces):
         if isinstance(outcome.error, EnvError):  # it already says what is wrong, such as too few numbers

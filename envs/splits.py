@@ -1,8 +1,8 @@
 """The rules by which problems are divided into training, validation and test, for all tasks of this package.
 
 A task draws problems with a private generator, `default_rng([number of the task, STREAMS[split], ...])`, until one
-belongs to the split that is asked for. A `SplitRule` says to which split a problem belongs. The rules of released
-environments never change.
+belongs to the split that is asked for. A `SplitRule` says to which split a problem belongs. The rule of an environment
+never changes, so that its splits stay as they are.
 """
 
 import hashlib

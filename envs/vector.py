@@ -38,11 +38,11 @@ class TextVectorEnv(VectorEnv):
         to len(env) - 1.
         """
         super().reset(seed=read_seed(self.env, seed))
-        index = choose_index(self.env, self.np_random, options, self.num_envs)
-        if not isinstance(index, Sequence | np.ndarray) or len(index) != self.num_envs:
+        indices = choose_index(self.env, self.np_random, options, size=self.num_envs)
+        if not isinstance(indices, Sequence | np.ndarray) or len(indices) != self.num_envs:
             wanted = f"{self.num_envs} integers, one for each environment"
-            raise EnvError(f"{self.env.spec_name}: index is {index!r:.80}, but must be {wanted}.")
-        self._episodes = Episodes(self.env, [check_index(self.env, i) for i in index])
+            raise EnvError(f"{self.env.spec_name}: index is {indices!r:.80}, but must be {wanted}.")
+        self._episodes = Episodes(self.env, [check_index(self.env, index) for index in indices])
         prompts = tuple(problem.prompt for problem in self._episodes.problems)
         return prompts, {"index": np.array(self._episodes.indices, np.int64)}
 

@@ -167,7 +167,10 @@ def _kernel(loop: RowLoop) -> Callable[..., None] | None:
 
 
 def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
-    """The loop over many completions, ready to be compiled; `compile_loop` says what `checksum` is for."""
+    """The loop over many completions, ready to be compiled; `compile_loop` says what `checksum` is for.
+
+    `first` of the loop is the row of its first completion in the batch. `memory` has one entry, the scratch of `judge`.
+    """
     judge = loop.judge
 
     def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
@@ -175,10 +178,11 @@ def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
             return
         scratch = memory[0]
         for i in range(len(starts) - 1):
-            start = starts[i]
+            start, end, row = starts[i], starts[i + 1], first + i
             reason[i], tier[i], score[i], low, high = judge(
-                data, start, starts[i + 1], lenient, references, first + i, scratch
+                data, start, end, lenient, references, row, scratch
             )
+            # Spans count from the beginning of their completion; -1, -1 says that no text was judged.
             shift = start if low >= 0 else 0
             spans[i, 0], spans[i, 1] = low - shift, high - shift
 
@@ -265,20 +269,25 @@ def text_task(
         low, high = flexible(data, reason, start, end) if flexible else (-1, -1)
         if low < 0:
             return judged
-        reason, tier, score, _, _ = judge(b"<answer>" + data[low:high] + b"</answer>", True, None, *reference)
+        marked = b"<answer>" + data[low:high] + b"</answer>"
+        lenient, row = True, None
+        reason, tier, score, _, _ = judge(marked, lenient, row, *reference)
         return judged if reason in (MALFORMED, NO_ANSWER) else (reason, tier, score, low, high)
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         data = verdicts.encoded(text or "")  # for what is not text, "" is judged, which checks the reference
         values = [reference.get(field) for field in all_fields]
-        judged = judge(data, mode != "strict", None, *values)
+        lenient, row = mode != "strict", None
+        judged = judge(data, lenient, row, *values)
         if mode == "flexible":
             judged = reread(data, judged, *values)
         reason, tier, score, start, end = judged
         if text is None:
             why = partial(verdicts.no_text, type(completion).__name__)
-            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, why)
+            return Verdict(
+                False, 0.0, extracted=None, reason=Reason.MALFORMED, decided_by=Tier.TEXT, explain=why
+            )
         extracted = verdicts.cut(text, start, end)
         why = None
         if explain is not None and reason != OK:
@@ -468,11 +477,11 @@ def compile_loop(
                 overload(plain)(give_form)
             _registered.update(compiled_forms)
         for module in (extract, *modules):
-            for function in vars(module).values():
-                is_own = isfunction(function) and function.__module__ == module.__name__
-                if is_own and function not in _registered:
-                    register_jitable(function)
-                    _registered.add(function)
+            for member in vars(module).values():
+                is_own_function = isfunction(member) and member.__module__ == module.__name__
+                if is_own_function and member not in _registered:
+                    register_jitable(member)
+                    _registered.add(member)
         sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
         function = make(zlib.crc32(sources))
         signature = signature() if callable(signature) else signature
@@ -502,7 +511,7 @@ class _Unused:
 
 FIND_ANSWER_MODULES = (characters, answer_words, named_value, last_line, sentence)
 """The modules, beside `extract`, of the functions that `sentence.find_answer` calls."""
-_LOCATE = RowLoop(sentence.find_row, "", _Unused, FIND_ANSWER_MODULES)
+_LOCATE = RowLoop(sentence.find_row, references="", scratch=_Unused, modules=FIND_ANSWER_MODULES)
 
 
 def locate_all(
@@ -511,7 +520,7 @@ def locate_all(
     """`sentence.find_answer` on N texts: status (N,), 1 for a box (N,), start and end in UTF-8 bytes (N, 2)."""
 
     def locate_one(data: bytes, row: int) -> Judged:
-        return sentence.find_row(data, 0, len(data), lenient, (), row, ())
+        return sentence.find_row(data, 0, len(data), lenient, references=(), row=row, scratch=())
 
     status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
     return status, boxed, spans

@@ -4,7 +4,7 @@ There is no Unicode normalisation: a superscript is a power, and a circled digit
 Python over UTF-8 bytes, and numba also compiles them as they stand.
 """
 
-from verifiers.extract import Bytes, read_word
+from verifiers.extract import ANY_CASE, Bytes, read_word
 
 # The codes of ASCII characters.
 TAB, NEWLINE, RETURN, SPACE, BANG, QUOTE, DOLLAR, APOSTROPHE = tuple(b"\t\n\r !\"$'")
@@ -84,7 +84,7 @@ def is_wide_space(code: int) -> bool:
 def says_one_of(data: Bytes, start: int, end: int, keys: tuple[int, ...]) -> bool:
     """True if data[start:end] has a word, in small or capital letters, whose `word_key` is among `keys`."""
     while start < end:
-        key, after = read_word(data, start, end, True)  # True: capital letters count as small ones
+        key, after = read_word(data, start, end, ANY_CASE)
         if is_one_of(key, keys):
             return True
         start = max(after, start + 1)

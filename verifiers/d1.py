@@ -73,8 +73,9 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
     text = gold or ""
     number = _GOLD.match((text.partition("####")[2] or text).strip())
     if number is None:  # the published code finds no negative number there, and then takes no answer as right
-        return Finding(0, 1, extracted, "a reference that is no number without a sign")
-    return Finding(int(value == float(number[1].replace(",", ""))), 1, extracted, how)
+        return Finding(right=0, of=1, extracted=extracted, how="a reference that is no number without a sign")
+    is_right = value == float(number[1].replace(",", ""))
+    return Finding(int(is_right), of=1, extracted=extracted, how=how)
 
 
 def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
@@ -129,7 +130,8 @@ def judge_math500(completion: str, answer: object) -> Finding:
         block = _first_block(completion)
         if block is not None:
             text, how = block, "the answer block"
-    return Finding(int(text is not None and same_text(text, gold)), 1, text, f"{how}, compared as text")
+    is_right = text is not None and same_text(text, gold)
+    return Finding(int(is_right), of=1, extracted=text, how=f"{how}, compared as text")
 
 
 def _answer_of(completion: str) -> tuple[str | None, str]:
@@ -255,7 +257,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         right = value is not None and abs(value - goal_value) < _TOLERANCE
     except OverflowError:
         right = False
-    return Finding(int(right), 1, text, f"{how}, in floating point")
+    return Finding(int(right), of=1, extracted=text, how=f"{how}, in floating point")
 
 
 def _left_side(text: str) -> str | None:
@@ -352,7 +354,7 @@ def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
             if len(grid) != _CELLS:
                 how += ", cut" if len(grid) > _CELLS else ", filled up"
             return Finding(right, len(blanks), text.strip(), how)
-    return Finding(0, len(blanks), None, "nothing")
+    return Finding(right=0, of=len(blanks), extracted=None, how="nothing")
 
 
 _JUDGES: dict[str, tuple[Callable[..., Finding], tuple[str, ...]]] = {

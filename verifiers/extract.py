@@ -128,6 +128,10 @@ def is_ascii_letter(code: int) -> bool:
     return 65 <= code <= 90 or 97 <= code <= 122
 
 
+ANY_CASE = True
+"""An argument of `read_word`: capital letters are read as small ones."""
+
+
 def read_word(data: Bytes, i: int, end: int, any_case: bool = False) -> tuple[int, int]:
     """(key of the word that starts at i, position after it); (0, i) if none does.
 
@@ -188,13 +192,14 @@ def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return OPENS_THINKING + shift, name + len(_REASONING_NAME)
     if i + 1 < end and (closing or data[i + 1] == _BAR) and is_end_token(data, i, end):
         return ENDS_TEXT, i
-    key, after = read_word(data, name, end, True)
+    key, after = read_word(data, name, end, ANY_CASE)
     if (
         key == _FINAL
         and after < end
         and (data[after] == _BLANK or data[after] == _UNDERSCORE or data[after] == _MINUS)
     ):
-        key, after = read_word(data, after + 1, end, True)  # <final answer>, <final_answer>, <final-answer>
+        # <final answer>, <final_answer>, <final-answer>
+        key, after = read_word(data, after + 1, end, ANY_CASE)
         key = _FINAL_ANSWER + 0 if key == _ANSWER else 0
     if after >= end or data[after] != _GREATER:
         return NO_TAG, i + 1
@@ -364,7 +369,7 @@ def word_before(data: Bytes, start: int, end: int) -> tuple[int, int]:
     begin = end
     while begin > start and is_ascii_letter(data[begin - 1] + 0):
         begin -= 1
-    key, _ = read_word(data, begin, end, True)
+    key, _ = read_word(data, begin, end, ANY_CASE)
     return key, begin
 
 
@@ -420,7 +425,7 @@ def joint(data: Bytes, start: int, end: int) -> int:
     says_or = joins = strange = False
     i = start
     while i < end:
-        key, after = read_word(data, i, end, True)
+        key, after = read_word(data, i, end, ANY_CASE)
         if key:
             known = False
             for word in _GAP_WORDS:
@@ -571,7 +576,7 @@ def starts_word(data: Bytes, start: int, end: int) -> bool:
     """True if data[start:end] begins with a word of two or more ASCII letters: " **Step 2"."""
     while start < end and (is_space(data[start]) or data[start] == _STAR):
         start += 1
-    _, after = read_word(data, start, end, True)
+    _, after = read_word(data, start, end, ANY_CASE)
     return after > start + 1
 
 
@@ -579,7 +584,7 @@ def before_label(data: Bytes, start: int, end: int) -> int:
     """End of data[start:end] without a label that is glued to a digit: behind the 80 of `80question: There are`."""
     i = start + 1
     while i < end:
-        _, after = read_word(data, i, end, True)
+        _, after = read_word(data, i, end, ANY_CASE)
         if after > i and 48 <= data[i - 1] <= 57 and after < end and data[after] == _COLON:
             return i
         i = max(after, i + 1)

@@ -65,7 +65,7 @@ class Source:
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:
-        """The lines of the file in order, without blank ones; only a JSON array is held in memory as a whole."""
+        """The lines of the file in order, without blank ones; only a JSON array is read into memory as a whole."""
         last, self.empty = 0, True
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:

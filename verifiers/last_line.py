@@ -7,6 +7,7 @@ from verifiers import characters as ch
 from verifiers.answer_words import ANSWER, BEFORE, BEING, SO, word_at
 from verifiers.characters import is_one_of, says_one_of
 from verifiers.extract import (
+    ANY_CASE,
     Bytes,
     find_byte,
     is_ascii_letter,
@@ -69,7 +70,7 @@ def correct_choice(data: Bytes, start: int, end: int) -> tuple[int, int]:
     has_verb = is_correct = has_noun = False  # has_noun: "option" or "choice" has come
     while i < end:
         role, after = word_at(data, i, end)
-        key, _ = read_word(data, i, end, True)
+        key, _ = read_word(data, i, end, ANY_CASE)
         claims = is_correct and has_noun and low < 0
         if after == i:
             if claims and is_colon(data, i, end):

@@ -7,6 +7,7 @@ from verifiers import characters as ch
 from verifiers.answer_words import ENDING_BYTES, ENDING_SIZES
 from verifiers.characters import is_one_of, says_one_of
 from verifiers.extract import (
+    ANY_CASE,
     Bytes,
     before_spaces,
     find_byte,
@@ -89,7 +90,7 @@ def behind_lead_in(data: Bytes, start: int, end: int) -> int:
     stop = line_end
     while stop > start and (is_space(data[stop - 1]) or data[stop - 1] == ch.STAR):
         stop -= 1
-    first_word, after = read_word(data, start, stop, True)
+    first_word, after = read_word(data, start, stop, ANY_CASE)
     if stop == start or data[stop - 1] != ch.COLON or after < start + 2 or is_one_of(first_word, _BEGINNING):
         return start
     for i in range(start, stop):
@@ -103,7 +104,7 @@ def before_other(data: Bytes, start: int, end: int) -> int:
     """Where the value data[start:end] ends: at `end`, or before the denial of a last value, "B, not C", "B (not 3)"."""
     i, last, begin = start, 0, start  # last, begin: the key of the last word, and where it begins
     while i < end:
-        key, after = read_word(data, i, end, True)
+        key, after = read_word(data, i, end, ANY_CASE)
         if key == _NOT and before_spaces(data, start, i) > start:
             begin = before_spaces(data, start, i)
             if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and is_last_value(data, after, end):
@@ -126,7 +127,7 @@ def is_last_value(data: Bytes, i: int, end: int) -> bool:
             return False
     if i >= end:
         return False
-    _, after = read_word(data, i, end, True)
+    _, after = read_word(data, i, end, ANY_CASE)
     is_choice = after == i + 1 and ch.UPPER_A <= data[i] <= ch.UPPER_Z
     return is_choice or ch.is_ascii_digit(data[i] + 0) or is_one_of(data[i] + 0, _OPENS_VALUE)
 
@@ -284,7 +285,7 @@ def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
         low, _ = strip(data, i, end)
         line_end = find_byte(data, ch.NEWLINE, low, end)
         item = behind_mark(data, low, end)
-        key, after = read_word(data, low, end, True)
+        key, after = read_word(data, low, end, ANY_CASE)
         joins = is_one_of(key, _JOINING) and find_byte(data, ch.NEWLINE, i + 1, low) == low
         if is_one_of(key, _JOINING) and is_blank(data, after, line_end):  # "or" on a line of its own
             low, _ = strip(data, line_end, end)
@@ -397,5 +398,5 @@ def behind_spaces(data: Bytes, i: int, end: int) -> int:
 def behind_tag(data: Bytes, i: int, end: int) -> int:
     """Position behind the tag whose `<` stands at i, such as `<b>` and `</think>`; i if it begins no tag."""
     closing = i + 1 < end and data[i + 1] == ch.SLASH
-    key, after = read_word(data, i + 2 if closing else i + 1, end, True)
+    key, after = read_word(data, i + 2 if closing else i + 1, end, ANY_CASE)
     return after + 1 if key and after < end and data[after] == ch.GREATER else i

@@ -24,6 +24,7 @@ from verifiers.answer_words import (
 )
 from verifiers.characters import is_one_of, says_one_of
 from verifiers.extract import (
+    ANY_CASE,
     FOUND,
     FRAMED_BOX,
     NO_ANSWER,
@@ -282,7 +283,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
 
 def says_no_value(data: Bytes, start: int, end: int) -> bool:
     """True if the rest of a sentence, from `start` on, says no value: "unknown." or "found by adding"."""
-    key, stop = read_word(data, behind_spaces(data, start, end), end, True)
+    key, stop = read_word(data, behind_spaces(data, start, end), end, ANY_CASE)
     if not is_one_of(key, _NO_VALUE):
         return False
     end = min(end, start + SENTENCE_LIMIT)

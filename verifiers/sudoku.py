@@ -31,7 +31,7 @@ from verifiers.characters import (
     rows,
 )
 from verifiers.errors import invalid_reference
-from verifiers.extract import FOUND, Bytes, is_space, locate, word_key, word_keys
+from verifiers.extract import ANY_CASE, FOUND, Bytes, is_space, locate, word_key, word_keys
 from verifiers.sudoku_flaw import explain
 from verifiers.sudoku_unmarked import last_grid
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RULE_BROKEN, TEXT, WRONG, encoded
@@ -174,7 +174,7 @@ def skip_writing(data: Bytes, start: int, i: int, end: int, size: int, count: in
     """
     if data[i] == STAR:
         return skip_stars(data, start, i, end)
-    key, after = read_word(data, i, end, True)
+    key, after = read_word(data, i, end, ANY_CASE)
     if is_one_of(key, _ROW):
         return skip_label(data, after, end, count // size + 1) if count % size == 0 else -1
     if count == size * size and is_one_of(key, _REASONS):
@@ -190,7 +190,7 @@ def skip_columns(data: Bytes, i: int, end: int, size: int) -> int:
     while number <= size:
         while i < end and (is_space(data[i]) or data[i] == _PIPE):
             i += 1
-        key, after = read_word(data, i, end, True)
+        key, after = read_word(data, i, end, ANY_CASE)
         value, i = 0, after
         while i < end and 48 <= data[i] <= 57 and value < 100:
             value = value * 10 + data[i] - 48

@@ -53,12 +53,15 @@ class _Worker:
         variables = environment()
         if command:  # another Python, which should not find the packages of this one
             del variables["PYTHONPATH"]
+        program = command or (sys.executable, "-P", "-m", __name__, module)
         with _starting:
             self.pipe, theirs = Pipe()
             with theirs:
                 self.process = subprocess.Popen(
-                    [*(command or (sys.executable, "-P", "-m", __name__, module)), str(theirs.fileno())],
-                    **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
+                    [*program, str(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     env=variables,
                     start_new_session=True,  # Ctrl-C in a terminal is for us alone
@@ -166,7 +169,8 @@ class Workers:
                 if worker not in self._alive:
                     if self._unavailable:
                         raise WorkerUnavailable(self._unavailable)
-                    self._alive.add(worker := _Worker(self.module, self.command))
+                    worker = _Worker(self.module, self.command)
+                    self._alive.add(worker)
                 try:
                     if not self._is_ready(worker, until):
                         return {"outcome": "timeout", "detail": "no worker was ready in time"}

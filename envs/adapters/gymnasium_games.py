@@ -25,7 +25,7 @@ SIZES = {"train": 1_000_000, "validation": 256, "test": 10_000}
 SIZES_OF_ONE_GAME = {"train": 1_000_000, "validation": 16, "test": 1}
 """How many seeds each split has if the game is the same under every seed (`is_one_game`).
 
-In such a game, the seed decides nothing but the actions of the habit `random` (`GymnasiumGame.habits`).
+In such a game, the seed decides nothing but how `GymnasiumGame.habits` plays at random.
 """
 _SEED = 20_261_123  # keeps these streams apart from those of any other task
 Transitions = Mapping[int, Mapping[int, Sequence[tuple[float, int, float, bool]]]]

@@ -109,9 +109,10 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
             if inspect.iscoroutine(awaitable):
                 awaitable.close()  # else Python warns that it was never awaited
         raise EnvError(f"{name}: {wrong}.")
-    functions = [_name_of(awaitable) for awaitable in awaitables]
-    not_done = Counter(functions)  # counted down in the event loop's thread
-    future = asyncio.run_coroutine_threadsafe(_await_within(awaitables, functions, not_done, limits), loop)
+    function_names = [_name_of(awaitable) for awaitable in awaitables]
+    not_done = Counter(function_names)  # counted down in the event loop's thread
+    all_outcomes = _await_within(awaitables, function_names, not_done, limits)
+    future = asyncio.run_coroutine_threadsafe(all_outcomes, loop)
     rounds = math.ceil(len(awaitables) / limits.concurrency)
     limit = rounds * limits.seconds + SLACK  # seconds after which all must be done
     notice = NOTICE  # seconds after which the next log line is due
@@ -156,7 +157,10 @@ def _name_of(awaitable: Awaitable[Any]) -> str:
 
 
 def _say_awaited(name: str, not_done: Mapping[str, int], seconds: float, limits: Limits) -> None:
-    """Logs which calls have been awaited for `seconds`. not_done: {function: how many of its calls have not ended}."""
+    """Logs which calls have been awaited for `seconds`.
+
+    not_done: {name of a function: how many of its calls have not ended}.
+    """
     calls = [(function, count) for function, count in not_done.items() if count]
     listed = ", ".join(
         f"{function} ({count:,} {'call' if count == 1 else 'calls'})" for function, count in calls
@@ -167,41 +171,44 @@ def _say_awaited(name: str, not_done: Mapping[str, int], seconds: float, limits:
 
 
 async def _await_within(
-    awaitables: Sequence[Awaitable[Any]], functions: Sequence[str], not_done: Counter[str], limits: Limits
+    awaitables: Sequence[Awaitable[Any]],
+    function_names: Sequence[str],
+    not_done: Counter[str],
+    limits: Limits,
 ) -> list[Outcome]:
     """Awaits all within the limits; returns the outcome of each.
 
-    functions: the name of the called function for each awaitable. not_done: {function: how many of its calls have not
-    ended}; the counts go down as calls end.
+    function_names: of the called function, for each awaitable. not_done: {name of a function: how many of its calls
+    have not ended}; the counts go down as calls end.
     """
     free_places = asyncio.Semaphore(limits.concurrency)
 
-    async def counted(awaitable: Awaitable[Any], function: str) -> Outcome:
+    async def counted(awaitable: Awaitable[Any], function_name: str) -> Outcome:
         """As `limited`; then counts the call as ended."""
         try:
             return await limited(awaitable)
         finally:
-            not_done[function] -= 1
+            not_done[function_name] -= 1
 
     async def limited(awaitable: Awaitable[Any]) -> Outcome:
         """Awaits a call when a place is free, for at most `limits.seconds`."""
         async with free_places:
-            task = asyncio.ensure_future(_outcome_of(awaitable))
+            outcome = asyncio.ensure_future(_outcome_of(awaitable))
             try:
-                # Not `wait_for`, which would keep waiting for a task that cannot be cancelled.
-                done, _ = await asyncio.wait({task}, timeout=limits.seconds)
+                # Not `wait_for`, which would keep waiting for a call that cannot be cancelled.
+                done, _ = await asyncio.wait({outcome}, timeout=limits.seconds)
             except asyncio.CancelledError:
-                task.cancel()
+                outcome.cancel()
                 raise
             if done:
-                return task.result()
+                return outcome.result()
             error = TimeoutError(f"it took more than score_timeout={limits.seconds:g} seconds")
             # Nothing was raised, so a traceback is made from the place at which the call is waiting.
             where = "".join(_stack(awaitable))
-            task.cancel()
+            outcome.cancel()
             return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
 
-    return await asyncio.gather(*map(counted, awaitables, functions))
+    return await asyncio.gather(*map(counted, awaitables, function_names))
 
 
 async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:

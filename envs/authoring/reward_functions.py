@@ -141,6 +141,7 @@ def load_functions(
     reward = name_of(reward)
     parts = [reward]
     if not Path(reward.rpartition(":")[0]).is_file():  # perhaps it names several files
+        # "a.py:one+two+b.py:three" -> "a.py:one+two", "b.py:three"
         parts = re.split(r"\+(?=[^+]*\.py:)", reward)
     functions: dict[str, RewardFunction] = {}
     for part in parts:

@@ -131,8 +131,6 @@ class Code(GeneratedEnv):
     def _published(self, exercise: "Exercise") -> Problem:
         """The problem of a row of a published set."""
         row = exercise.row
-        prompt, prefix = self._templates(exercise)
-        words = {"prompt": row.prompt, "tests": row.shown_tests}
         reference = {
             "entry_point": row.entry_point,
             "cases": list(exercise.cases),
@@ -143,6 +141,8 @@ class Code(GeneratedEnv):
         if row.around:  # the program before and behind the part that is to be filled in
             template = self._fenced(f"[MASK*{self.hole}]".join(row.around))
             return Problem(_INFILLING, reference, metadata=metadata, completion_template=template)
+        prompt, prefix = self._templates(exercise)
+        words = {"prompt": row.prompt, "tests": row.shown_tests}
         return Problem(prompt.format(**words), reference, prefix.format(**words), metadata)
 
     def _templates(self, exercise: "Exercise") -> tuple[str, str]:
@@ -155,7 +155,8 @@ class Code(GeneratedEnv):
             return templates[self.prompt_style]
         what = "method" if "." in row.entry_point else "function"
         request = _FUNCTION.format(what=what, name=row.entry_point) if row.entry_point else _PROGRAM
-        return "{prompt}\n\n" + request + "\n", "```python\n" if self.prompt_style == "instruct" else ""
+        prefix = "```python\n" if self.prompt_style == "instruct" else ""
+        return "{prompt}\n\n" + request + "\n", prefix
 
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Scores:
         from verifiers import verify_batch
@@ -185,7 +186,7 @@ class Code(GeneratedEnv):
         return self._write(problem, problem.metadata["code"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "first": a function that always returns the value of the first example.
+        """One habit (a plausible way that is often wrong), "first": always returns the value of the first example.
 
         Problems in which a part of a program is to be filled in have none.
         """

@@ -93,8 +93,10 @@ def draw_function(rng: np.random.Generator, level: int) -> Function:
             f"{first.code} if {condition.code} else {second.code}",
             lambda x: first.run(x) if condition.run(x) else second.run(x),
         )
-    tables, limit = {1: ((_NUMBERS, _NUMBERS), 10), 2: ((_TEXTS, _TEXTS), 5), 3: ((_LISTS, _ENDS), 9)}[level]
-    return _chain(rng, [pick(rng, table) for table in tables], limit)
+    # {level: the steps of which the first and the second are drawn, the limit of their numbers}
+    choices = {1: (_NUMBERS, _NUMBERS, 10), 2: (_TEXTS, _TEXTS, 5), 3: (_LISTS, _ENDS, 9)}
+    first_steps, second_steps, limit = choices[level]
+    return _chain(rng, [pick(rng, first_steps), pick(rng, second_steps)], limit)
 
 
 def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:

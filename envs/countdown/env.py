@@ -133,7 +133,7 @@ class Countdown(GeneratedEnv):
         return self._write(tree)
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "adder": it simply adds the numbers, whatever the target."""
+        """One habit (a plausible way that is often wrong), "adder": it adds the numbers, whatever the target."""
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:

@@ -143,7 +143,9 @@ def load_rows(
     path, split = Path(source), hub.split
     if path.is_file() and split == "test":
         return read_files(task, [path], columns), None
-    for folder in [path, *(path / name for name in (hub.config, "data") if name)]:
+    # On the hub, the files stand at the top, in a folder named after the config, or in one called "data".
+    folders = [path, path / hub.config, path / "data"] if hub.config else [path, path / "data"]
+    for folder in folders:
         files = sorted(file for file in folder.glob(f"{split}[.-]*") if file.name.endswith(FOLDER_FORMATS))
         are_parts_of_one_split = all("-of-" in file.name for file in files)
         if len(files) > 1 and not are_parts_of_one_split:
@@ -258,7 +260,7 @@ def state_of(rows: Sequence[Row], commit: str | None) -> str:
 
 
 def _check_columns(task: str, rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Raises EnvError for a row that lacks one of `columns`, or has half of a character in one of them.
+    """Raises EnvError for a row that lacks one of `columns`, or has half of a character (a lone surrogate) in one.
 
     columns: () = the row may have any columns, and none may have half of a character.
     """

@@ -121,7 +121,9 @@ def _read(file: str, skips_bad: bool = False) -> _Content:
                 line_numbers.append(number)
     except CommandError as error:
         raise EnvError(str(error)) from error
-    return _Content(tuple(line_numbers), tuple(rows), {}, _skipped(file, wrong, rows, skips_bad))
+    return _Content(
+        tuple(line_numbers), tuple(rows), origin={}, skipped=_skipped(file, wrong, rows, skips_bad)
+    )
 
 
 def _skipped(file: str, wrong: Sequence[str], rows: Sequence[tuple[Prompt, str]], skips_bad: bool) -> str:
@@ -142,7 +144,10 @@ def _read_from_hub(data_set: str, skips_bad: bool) -> _Content:
     found, commit = hub_rows("--data", hub, ADVICE)
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []
-    numbers = [i for i, (where, row) in enumerate(found, 1) if _add_row(where, row, rows, wrong)]
+    numbers: list[int] = []
+    for number, (where, row) in enumerate(found, 1):
+        if _add_row(where, row, rows, wrong):
+            numbers.append(number)
     skipped = _skipped(data_set, wrong, rows, skips_bad)
     return _Content(tuple(numbers), tuple(rows), {repo: state_of(found, commit)}, skipped)
 

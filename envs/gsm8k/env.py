@@ -59,7 +59,10 @@ class GSM8K(PublishedEnv):
         return self._worked(problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "hasty": a generated problem's numbers added up, or a published solution without its last step."""
+        """One habit, a plausible way that is often wrong: "hasty" adds up all numbers of a generated problem.
+
+        In a published problem, it leaves out the last step of the solution.
+        """
         return {"hasty": self._worked(problem.metadata["hasty"])}
 
     def _worked(self, solution: Solution) -> str:

@@ -55,7 +55,7 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
     be rare. turn: not used here, see `envs.bases.generated.fixed_set`.
     """
     sentences = pick(rng, TEMPLATES[level]) if level > 1 else None
-    # Only level 1 uses these two, but all levels draw them, since released problems depend on the random stream.
+    # Only level 1 uses these two, but all levels draw them, so that the random stream gives the same problems as ever.
     line = pick(rng, TEMPLATES[1])
     signs = pick(rng, SIGNS)
     while True:

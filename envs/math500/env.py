@@ -69,7 +69,10 @@ class MATH500(PublishedEnv):
         return self._worked(*problem.metadata["right"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "slip", for generated problems: the usual mistake of its template. Published ones have none."""
+        """One habit, a plausible wrong way, for generated problems: "slip" makes the usual mistake of the template.
+
+        Published problems have none.
+        """
         return {"slip": self._worked(*problem.metadata["slip"])} if self._generated else {}
 
     @property

@@ -121,7 +121,7 @@ class OpenEnvFront(Front):
         if method == "GET" and path == "/list_environments":
             return Handler(self._list, path)  # all tasks; /TASK/list_environments has only that one
         if method == "GET" and path == "/schema":  # the same for all tasks
-            return self._handler_of("schema", "", query, path)
+            return self._handler_of("schema", task="", query=query, label=path)
         place = self.place(path)
         if isinstance(place, Reply):
             return place
@@ -218,7 +218,8 @@ class OpenEnvFront(Front):
         return await self._step(task, session, request.get("action"))
 
     async def _http_state(self, task: str, query: str, body: bytes) -> dict[str, Any]:
-        return self._state(task, self._session(task, parse_qs(query).get("episode_id", [None])[0]))
+        ids = parse_qs(query).get("episode_id", [None])
+        return self._state(task, self._session(task, ids[0]))
 
     def _session(self, task: str, name: Any) -> Session:
         """The episode that a request names, now the last used one; raises `Refused` if there is none."""
@@ -267,7 +268,8 @@ class OpenEnvFront(Front):
         about_the_task = {
             name: about[name] for name in ("name", "version", "max_turns", "reward_weights", "reward_ranges")
         }
-        return self._result(task, session, {**first_answer, "reply": ""}, None, about_the_task)
+        observation = {**first_answer, "reply": ""}
+        return self._result(task, session, observation, reward=None, more=about_the_task)
 
     async def _step(self, task: str, session: Session, action: Any) -> dict[str, Any]:
         """Takes a completion; returns the observation as it goes over the wire."""

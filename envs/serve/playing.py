@@ -57,6 +57,7 @@ class Player:
         if asked == "step":
             return self.steps(task, jobs)
         answer = {"reset": self.reset, "about": self.about}[asked]
+        # {} = there is no verdict to count.
         return [self._answer_of(lambda job=job: (answer(task, job), {})) for job in jobs]
 
     def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
@@ -127,7 +128,7 @@ class Player:
         indices = [job["index"] for job in jobs]
         problems = [self.problem(task, split, index) for index in indices]
         before_step = [(job["turns"][:-1], job["replies"]) for job in jobs]
-        episodes = Episodes(env, indices, problems, before_step)
+        episodes = Episodes(env, indices, problems, begun=before_step)
         with time_limit(self.seconds):
             going_on = episodes.take_turn({i: job["turns"][-1] for i, job in enumerate(jobs)})
             ended = [i for i in range(len(jobs)) if i not in set(going_on)]

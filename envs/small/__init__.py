@@ -23,7 +23,7 @@ class SmallEnv(GeneratedEnv):
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
     habit: ClassVar[str]
-    """The name of the only habit, which answers with `mistake`."""
+    """The name of the only habit, a plausible way to answer that is often wrong: that of `mistake`."""
     levels = (1, 2, 3)
     sizes: ClassVar[dict[str, int]] = {"train": 100_000}
     split_rule: ClassVar[SplitRule] = DEFAULT

@@ -134,7 +134,7 @@ class Sudoku(GeneratedEnv):
         return self._write(problem, problem.metadata["solution"])
 
     def habits(self, problem: Problem) -> dict[str, str]:
-        """One habit, "careless": each blank gets the smallest digit that its row still lacks."""
+        """One habit (a plausible wrong way), "careless": each blank gets the smallest digit that its row lacks."""
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:

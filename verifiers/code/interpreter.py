@@ -78,8 +78,8 @@ def own_folder() -> Path:
         files = list(folder.iterdir())
         if status.st_mode & 0o077:
             if strange := sorted(file.name for file in files if not _is_ours(file.name)):
-                held = f"it has mode {status.st_mode & 0o777:o} and also holds {strange[0]}"
-                raise _unusable(folder, f"{held}, but nobody else may enter it: chmod 700 {folder}, or")
+                state = f"it has mode {status.st_mode & 0o777:o} and also holds {strange[0]}"
+                raise _unusable(folder, f"{state}, but nobody else may enter it: chmod 700 {folder}, or")
             folder.chmod(0o700)
             if (mode := folder.stat().st_mode) & 0o077:
                 raise _unusable(folder, f"its mode stays {mode & 0o777:o}, but nobody else may enter it")
@@ -156,8 +156,9 @@ def kept() -> dict[str, tuple[int, int]]:
 
 
 def make_anew(seen: dict[str, tuple[int, int]], problem: str, crashes: bool) -> None:
-    """Compiles the interpreter again, because the kept one, which was `seen`, cannot be used.
+    """Compiles the interpreter again, because the kept one cannot be used, unless another process has done so.
 
+    seen: what `kept` returned before the kept interpreter was tried.
     crashes: whether loading it crashes a process, and so would crash the one that compiles; then it is removed first.
     """
     text = "the compiled interpreter in %s cannot be used (%s); it is made anew"

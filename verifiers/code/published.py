@@ -64,22 +64,26 @@ def read_row(row: Mapping[str, Any]) -> Published:
             raise ValueError("has a program with '[MASK' in it, which is how a hole is written")
         split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
         tests, program = f"{row['test']}\ncheck({entry})", before + text + behind
-        return Published(entry, before, "", tests, "", program, (before, behind), split)
+        around = before, behind
+        return Published(entry, before, "", tests, reference=program, around=around, split=split)
     if "entry_point" in row and "test" in row:  # HumanEval
         prompt, entry = str(row["prompt"]), row["entry_point"]
         reference = prompt + str(row.get("canonical_solution") or "")
-        return Published(entry, prompt, prompt, f"{row['test']}\ncheck({entry})", "", reference)
+        tests = f"{row['test']}\ncheck({entry})"
+        return Published(entry, prompt, setup=prompt, tests=tests, reference=reference)
     listed = row.get("test_list") or row.get("test_cases")
     text = next((row[name] for name in ("text", "prompt", "question") if isinstance(row.get(name), str)), "")
     if listed:  # MBPP, AceCode
         imports = row.get("test_setup_code") or row.get("test_imports") or ""
         setup = imports if isinstance(imports, str) else "\n".join(imports)
         tests, shown = "\n".join(listed), "\n".join(listed[:3])  # three, as in lm-evaluation-harness
-        return Published(called(tests), text, setup, tests, shown, str(row.get("code") or ""))
+        reference = str(row.get("code") or "")
+        return Published(called(tests), text, setup, tests, shown_tests=shown, reference=reference)
     if isinstance(row.get("test"), str):  # KodCode
         names = [info["function_name"] for info in row.get("test_info") or [] if info.get("function_name")]
         entry = names[0] if names else called(row["test"])
-        return Published(entry, text, "", row["test"], row["test"], str(row.get("solution") or ""))
+        tests, reference = row["test"], str(row.get("solution") or "")
+        return Published(entry, text, setup="", tests=tests, shown_tests=tests, reference=reference)
     raise ValueError("has no tests: test, test_list or test_cases, or problem and tests")
 
 
@@ -167,6 +171,17 @@ def recording_tests(tests: str, entry: str) -> str:
     return ast.unparse(ast.fix_missing_locations(ast.Module(guarded, [])))
 
 
+class _Form(NamedTuple):
+    """A test: its call, and the fields of its case; `expected`, `rel` and `absolute` are Python source."""
+
+    call: ast.Call
+    compare: str
+    expected: str = "None"
+    via: str = ""
+    rel: str = "None"
+    absolute: str = "None"
+
+
 class _Recorder(ast.NodeTransformer):
     """Replaces each assertion on a call of `entry` by a call of `_record`."""
 
@@ -187,38 +202,37 @@ class _Recorder(ast.NodeTransformer):
         form = self._form(test)
         if form is None:
             return ast.parse("globals()['_lost'] = _lost + 1").body[0]
-        call, expected, compare, via, rel, absolute = form
-        args = ast.unparse(ast.Tuple(call.args, ast.Load()))
-        kwargs = ast.unparse(ast.Call(ast.Name("dict"), [], call.keywords))
-        return ast.parse(
-            f"_record({compare!r}, {via!r}, {rel}, {absolute}, {expected}, {args}, {kwargs})"
-        ).body[0]
+        args = ast.unparse(ast.Tuple(form.call.args, ast.Load()))
+        kwargs = ast.unparse(ast.Call(ast.Name("dict"), [], form.call.keywords))
+        comparison = f"{form.compare!r}, {form.via!r}, {form.rel}, {form.absolute}"
+        return ast.parse(f"_record({comparison}, {form.expected}, {args}, {kwargs})").body[0]
 
-    def _form(self, test: ast.expr) -> tuple[ast.Call, str, str, str, str, str] | None:
-        """(call, expected, compare, via, rel, abs) of a test, as source but for the call; None for an unknown form."""
+    def _form(self, test: ast.expr) -> _Form | None:
+        """What a test compares; None for a test of unknown form."""
         match test:
             case ast.Call() if self._calls(test):
-                return test, "None", "truthy", "", "None", "None"
+                return _Form(test, "truthy")
             case ast.UnaryOp(ast.Not(), call) if self._calls(call):
-                return call, "None", "falsy", "", "None", "None"
+                return _Form(call, "falsy")
             case ast.Call(ast.Name("isclose") | ast.Attribute(attr="isclose"), [call, expected], words):
                 if self._calls(call):
                     keywords = {word.arg: ast.unparse(word.value) for word in words}
                     rel, absolute = keywords.get("rel_tol", "1e-9"), keywords.get("abs_tol", "0.0")
-                    return call, ast.unparse(expected), "close", "", rel, absolute
+                    return _Form(call, "close", ast.unparse(expected), rel=rel, absolute=absolute)
             case ast.Compare(
                 ast.Call(ast.Name("abs"), [ast.BinOp(one, ast.Sub(), other)]), [ast.Lt() | ast.LtE()], [limit]
             ):
                 for call, expected in ((one, other), (other, one)):
                     if self._calls(call):
-                        return call, ast.unparse(expected), "close", "", "0.0", ast.unparse(limit)
+                        absolute = ast.unparse(limit)
+                        return _Form(call, "close", ast.unparse(expected), rel="0.0", absolute=absolute)
             case ast.Compare(one, [ast.Eq() | ast.Is()], [other]):
                 for call, expected in ((one, other), (other, one)):
                     if self._calls(call):
-                        return call, ast.unparse(expected), "equal", "", "None", "None"
+                        return _Form(call, "equal", ast.unparse(expected))
                     match call:
                         case ast.Call(ast.Name("set" | "tuple" as via), [inside]) if self._calls(inside):
-                            return inside, ast.unparse(expected), "equal", via, "None", "None"
+                            return _Form(inside, "equal", ast.unparse(expected), via=via)
         return None
 
     def _calls(self, node: ast.expr) -> bool:

@@ -68,7 +68,8 @@ def _start_problem() -> tuple[str, bool]:
         reply = workers().ask({})
     except WorkerUnavailable as error:
         return str(error), False
-    return (reply["detail"], True) if reply["outcome"] == "error" else ("", False)
+    crashed = reply["outcome"] == "error"
+    return reply["detail"] if crashed else "", crashed
 
 
 def run(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -218,10 +219,10 @@ def _judge_all(
     jobs: dict[tuple, dict[str, Any]] = {}
     places: dict[tuple, list[int]] = {}
     for place, (text, (entry, cases, prompt, fuel)) in enumerate(zip(texts, references, strict=True)):
-        reason, *span = locate(encoded(text), entry)
-        reasons[place], tiers[place], spans[place] = reason, TEXT, span
+        reason, start, end = locate(encoded(text), entry)
+        reasons[place], tiers[place], spans[place] = reason, TEXT, (start, end)
         if reason == OK:
-            ways = _ways(cut(text, *span) or "", entry, prompt, lenient)
+            ways = _ways(cut(text, start, end) or "", entry, prompt, lenient)
             key = (entry, id(cases), fuel, *ways["sources"])
             jobs.setdefault(key, job_of(fuel, entry=entry, **ways, cases=cases, lenient=lenient))
             places.setdefault(key, []).append(place)

@@ -117,7 +117,9 @@ def _read_program_case(case: dict[str, Any], place: int) -> Case:
         raise ValueError(
             f"has float_tolerance={tolerance!r} in case {place}; it is a number from 0 to below 1"
         )
-    return Case(repr(([text], {})), expected, PRINTED, "", tolerance, tolerance)
+    args, kwargs = [text], {}
+    call = repr((args, kwargs))
+    return Case(call, expected, compare=PRINTED, via="", rel=tolerance, abs=tolerance)
 
 
 def arguments(case: dict[str, Any]) -> tuple[Any, Any]:

@@ -90,6 +90,7 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     completion, reference_forms, only_reference_names = PRESETS.get(preset, _OWN)
     if flags.completion_field is not None:
         completion = (flags.completion_field,)
+    # These names are for a task with one reference; the names of an answer only if this reference is an answer.
     only_reference_names = only_reference_names if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
         only_reference_names = tuple(name for name in only_reference_names if name not in OF_AN_ANSWER)

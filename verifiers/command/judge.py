@@ -301,15 +301,15 @@ def _lines_and_counts(
     problems: dict[str, list[int]] = {}
     before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     lists: dict[int, list[bool]] = {}  # {line: which completions of its list are right}
-    for row, ((number, sample), outcome) in enumerate(zip(places, outcomes, strict=True)):
+    for i, ((number, place), outcome) in enumerate(zip(places, outcomes, strict=True)):
         d1_field = ""
-        if row in findings:
+        if i in findings:
             correct = None if isinstance(outcome, str) else outcome[0]
-            tally.update(compared(correct, findings[row]))
-            d1_field = f', "d1": {json.dumps(_facts(findings[row]))}'
-        place = f'{before}{number}, "sample": {sample}' if sample else f"{before}{number}"
+            tally.update(compared(correct, findings[i]))
+            d1_field = f', "d1": {json.dumps(_facts(findings[i]))}'
+        head = f'{before}{number}, "sample": {place}' if place else f"{before}{number}"
         columns = kept.get(number, {})
-        place += "".join(
+        head += "".join(
             f", {_quoted(name)}: {json.dumps(columns[name])}" for name in job.keep if name in columns
         )
         if isinstance(outcome, str):
@@ -318,7 +318,7 @@ def _lines_and_counts(
             null_fields = (
                 '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
             )
-            lines.append(f'{place}, {null_fields}, "error": {_quoted(outcome)}{d1_field}}}\n')
+            lines.append(f'{head}, {null_fields}, "error": {_quoted(outcome)}{d1_field}}}\n')
         else:
             correct, score, extracted, reason, tier, detail = outcome
             if detail == DETAILS[Reason.NO_ANSWER]:  # the summary says it once
@@ -334,11 +334,11 @@ def _lines_and_counts(
             tally[f"reasons.{reason}"] += 1
             tally[f"tiers.{tier}"] += 1
             lines.append(
-                f'{place}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
+                f'{head}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
                 f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
                 f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail_field}{d1_field}}}\n'
             )
-            if sample:
+            if place:
                 lists.setdefault(number, []).append(correct)
     tally.update(f"lists.{sum(several)}/{len(several)}" for several in lists.values())
     return Judged(label, "".join(lines), tally, problems)

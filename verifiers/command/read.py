@@ -59,8 +59,8 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
 def _column_names(row: dict[str, Any]) -> list[str]:
     """The columns of a row as an error lists them; a column that holds an object as column.key for each key."""
     names: list[str] = []
-    for column, held in row.items():
-        keys = list(held) if isinstance(held, dict) and held else [""]
+    for column, value in row.items():
+        keys = list(value) if isinstance(value, dict) and value else [""]
         names += [_shown(f"{column}.{key}" if key else column) for key in keys]
     return names
 

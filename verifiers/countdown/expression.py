@@ -323,7 +323,7 @@ def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
 def starts_with_number(data: Bytes, start: int, end: int) -> bool:
     """Whether data[start:end] begins with digits that are not part of a word."""
     i = start
-    while i < end and 48 <= data[i] <= 57:
+    while i < end and ch.is_ascii_digit(data[i]):
         i += 1
     return i > start and not (i < end and is_ascii_letter(data[i] + 0))
 

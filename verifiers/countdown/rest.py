@@ -152,8 +152,11 @@ def _is_wide_or_picture(sign: str) -> bool:
 
 def _is_operation(sign: str) -> bool:
     """True for an arithmetic sign that the reader knows."""
+    if not sign:
+        return False
     data = sign.encode("utf-8", "surrogatepass")
-    return bool(data) and PLUS <= token_at(data, 0, len(data), True)[0] <= DIVIDE
+    kind, _ = token_at(data, 0, len(data), lenient=True)
+    return PLUS <= kind <= DIVIDE
 
 
 def _is_word(word: str, is_apart: bool = True) -> bool:

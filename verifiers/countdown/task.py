@@ -97,11 +97,11 @@ def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | 
 
 
 def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
-    """The references of N rows as arrays for the kernel; raises `InvalidReferenceError` for the first invalid one.
+    """The references of N rows as arrays for the compiled loop.
 
-    The arrays are all numbers, where the numbers of each row begin (N + 1,), and numerators and denominators of the
-    targets (N,). A row that does not fit 64 bits has no numbers in them, and a target that makes every well-formed
-    answer UNDECIDED.
+    They are all numbers, where the numbers of each row begin (N + 1,), and numerators and denominators of the targets
+    (N,). A row that does not fit 64 bits has no numbers in them, and a target that makes every well-formed answer
+    UNDECIDED. Raises `InvalidReferenceError` for the first invalid reference.
     """
     return _plain_columns(numbers, targets) or _read_columns(numbers, targets)
 
@@ -132,11 +132,11 @@ def judge_exactly(
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
         return status, TEXT, 0.0, low, high
-    begin, finish = low, high
+    begin, finish, as_in_prompt = low, high, False
     if lenient:
         begin, finish = expression.inner(data, low, high)
-    elif boxed and not is_alone(data, start, end, low, high, False):
-        begin = -1  # means MALFORMED
+    elif boxed and not is_alone(data, start, end, low, high, as_in_prompt):
+        begin = -1  # `evaluate_expression` then says MALFORMED
     reason = expression.evaluate_expression(data, begin, finish, lenient, exact, puzzle, memory)
     tier = GRAMMAR if reason == MALFORMED or reason == RULE_BROKEN else RATIONAL
     return reason, tier, 1.0 if reason == OK else 0.0, low, high
@@ -148,7 +148,8 @@ def judge_completion(
     """`judge_exactly` in 64 bits, as `batch.RowLoop` calls it."""
     numbers, firsts, numerators, denominators = references
     puzzle = Puzzle(numbers, firsts[row], firsts[row + 1], numerators[row], denominators[row])
-    return judge_exactly(data, start, end, lenient, False, puzzle, memory)
+    exact = False
+    return judge_exactly(data, start, end, lenient, exact, puzzle, memory)
 
 
 def _judge(
@@ -156,15 +157,16 @@ def _judge(
 ) -> batch.Judged:
     """One completion without numba, on integers of any size."""
     values = _read_numbers(numbers, row)
-    puzzle = Puzzle(values, 0, len(values), *_read_target(target, row))
-    return judge_exactly(data, 0, len(data), lenient, True, puzzle, memory)
+    top, bottom = _read_target(target, row)
+    puzzle = Puzzle(values, first=0, last=len(values), top=top, bottom=bottom)
+    return judge_exactly(data, 0, len(data), lenient, exact=True, puzzle=puzzle, memory=memory)
 
 
 _LOOP = batch.RowLoop(
     judge_completion,
-    "int64[::1], int64[::1], int64[::1], int64[::1]",
-    Memory,
-    (characters, expression, sys.modules[__name__]),
+    references="int64[::1], int64[::1], int64[::1], int64[::1]",
+    scratch=Memory,
+    modules=(characters, expression, sys.modules[__name__]),
 )
 TASK = batch.compiled_task(
     "countdown", ("numbers", "target"), _LOOP, _judge, reference_columns, explain, flexible=last_expression

@@ -75,8 +75,8 @@ def _has_value(data: bytes, start: int, end: int, result: str) -> bool:
     """True if all sides of the expression data[start:end] equal the whole number `result`."""
     if not result.isdecimal() or len(result) > SAFE_DIGITS_LIMIT:
         return False
-    memory = Memory()
-    evaluate_expression(data, start, end, True, True, Puzzle([], 0, 0, int(result), 1), memory)
+    puzzle, memory = Puzzle([], first=0, last=0, top=int(result), bottom=1), Memory()  # no given numbers
+    evaluate_expression(data, start, end, lenient=True, exact=True, puzzle=puzzle, memory=memory)
     return not (memory.unequal or memory.fault)
 
 
@@ -101,7 +101,7 @@ def _tokens(data: bytes, i: int, end: int) -> Iterator[Token]:
     braces: list[bool] = []  # for each open brace, whether a numerator stands in it
     last, is_denominator = Token(BAD, i, i), False
     while i < end:
-        kind, after = token_at(data, i, end, True)
+        kind, after = token_at(data, i, end, lenient=True)
         after = min(after, end)
         while after < end and data[after] & 0xC0 == 0x80:
             after += 1  # a backslash takes only the first byte of the character behind it
@@ -128,9 +128,10 @@ def _tokens(data: bytes, i: int, end: int) -> Iterator[Token]:
 def _is_point(data: bytes, i: int, end: int) -> bool:
     """True if a point before a digit stands at i."""
     code, after = decode(data, i)
-    return (
-        code in (POINT, FULLWIDTH + POINT) and after < end and token_at(data, after, end, True)[0] == LITERAL
-    )
+    if code not in (POINT, FULLWIDTH + POINT) or after == end:
+        return False
+    following, _ = token_at(data, after, end, lenient=True)
+    return following == LITERAL
 
 
 def _trimmed(run: list[Token]) -> Iterator[tuple[int, int]]:

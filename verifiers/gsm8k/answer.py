@@ -120,16 +120,17 @@ _NUMERALS = word_keys(
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
 )
 """Number words in the order of their values, 0 to 20, 30, ..., 90."""
+# Keys of words, and in a second tuple what the word at each place stands for: a power of ten, or currencies.
 _SCALES, _POWERS = word_keys(" ".join(MAGNITUDES)), tuple(MAGNITUDES.values())
 _GLUED, _GLUED_POWERS = word_keys(" ".join(GLUED_MAGNITUDES)), tuple(GLUED_MAGNITUDES.values())
 _LETTERS, _LETTER_POWERS = word_keys(" ".join(MONEY_MAGNITUDES)), tuple(MONEY_MAGNITUDES.values())
 _MONEY = word_keys(" ".join((*filter(str.isalpha, NAMES), *NATIONS)))
-_NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")
 _MONEY_MEANS = tuple(map(currencies_of, (*filter(str.isalpha, NAMES), *NATIONS)))
-_SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))
+_SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))  # the characters of signs: €
+_NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")  # the us of "us dollars"; the Rs of "Rs.5"
 _DOLLARS = currencies_of("$")
 _AMPERSAND, _ESCAPED_AMPERSAND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
-_X = word_key("x")
+_X = word_key("x")  # a times sign in a working
 _WORKING_LIMIT = 10**8  # the numbers of a working in brackets behind the answer are below it
 CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes; in a longer answer, a dollar sign without a backslash is no price's
@@ -295,7 +296,8 @@ def value_with_word(key: int, value: int, so_far: int) -> int:
 
     value: the value of the added word, -1 if it is no number word. so_far: the value of the words before it.
     """
-    power = scale_of(key, False)
+    glued = False
+    power = scale_of(key, glued)
     if so_far < 0 or (value < 0 and power == 0):
         return so_far if key == _AND_WORD and so_far > 0 and so_far % 100 == 0 else -1
     if power == 0:
@@ -604,7 +606,8 @@ def note_caret(data: Bytes, i: int, end: int, side: Side) -> int:
             side.unit = True
             return after
     elif side.unit and not is_one_of(side.key, _VARIABLES):
-        power, behind = num.read_exponent(data, i, end, True)
+        may_be_braced = True
+        power, behind = num.read_exponent(data, i, end, may_be_braced)
         if behind >= 0 and 1 <= abs(power) <= 3:
             side.key = 0
             return behind
@@ -653,7 +656,8 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
         elif kind == ch.DOLLAR:
             note_dollar(data, first, after, end, side)
         elif kind == num.WORD and says_nothing(data, key, after, end, side):
-            note_word(OVER_LONG, False, side)
+            is_capital = False
+            note_word(OVER_LONG, is_capital, side)  # as any word that says nothing
         elif kind == num.WORD and key == _NO and side.numbers and takes_back(data, after, end):
             blame(side, OPAQUE)
         elif kind == num.WORD or kind == ch.GREATER:

@@ -13,7 +13,16 @@ from fractions import Fraction
 from unicodedata import numeric
 
 from verifiers import characters as ch
-from verifiers.extract import OVER_LONG, Bytes, is_ascii_letter, matches, read_word, word_key, word_keys
+from verifiers.extract import (
+    ANY_CASE,
+    OVER_LONG,
+    Bytes,
+    is_ascii_letter,
+    matches,
+    read_word,
+    word_key,
+    word_keys,
+)
 
 # The kinds of symbols. An ASCII sign has its code as its kind, so these are codes of no sign. Letters are gathered into
 # words, and `\name` into a command.
@@ -131,7 +140,7 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
         kind = map_wide(code)
         return kind, after, OVER_LONG if kind == WORD else code  # letters beyond ASCII make no known word
     if is_ascii_letter(byte):
-        key, after = read_word(data, i, end, True)
+        key, after = read_word(data, i, end, ANY_CASE)
         return WORD, after, key
     if byte == ch.BACKSLASH:
         return escape(data, i + 1, end)
@@ -140,11 +149,11 @@ def symbol(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
 
 def escape(data: Bytes, i: int, end: int) -> tuple[int, int, int]:
     r"""`symbol` after a backslash: a command, or one character such as `\%` or `\,`."""
-    key, after = read_word(data, i, end, True)
+    key, after = read_word(data, i, end, ANY_CASE)
     if key:
         return COMMAND, after, key
     if i + 1 < end and data[i] == ch.BACKSLASH:  # a \\frac, in a text whose backslashes are doubled
-        key, after = read_word(data, i + 1, end, True)
+        key, after = read_word(data, i + 1, end, ANY_CASE)
         if ch.is_one_of(key, _FRACTIONS):
             return COMMAND, after, key
     if i >= end or data[i] >= _ESCAPED_LIMIT:
@@ -396,8 +405,9 @@ def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) 
     It takes the data from which the numbers were read only because `equal_exactly`, which may stand in its place, needs
     them.
     """
-    a, b, power = magnitude(first, False)
-    c, d, other = magnitude(second, False)
+    exact = False
+    a, b, power = magnitude(first, exact)
+    c, d, other = magnitude(second, exact)
     if a == 0 or c == 0:
         return 1 if a == c else 0
     if first.sign != second.sign:
@@ -422,8 +432,9 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     """`equal` for numbers of any size: 1 or 0."""
     widen(first_data, first)
     widen(second_data, second)
-    a, b, power = magnitude(first, True)
-    c, d, other = magnitude(second, True)
+    exact = True
+    a, b, power = magnitude(first, exact)
+    c, d, other = magnitude(second, exact)
     left, right, power = first.sign * a * d, second.sign * c * b, power - other
     # Unless the two are `near`, 10^|power| > 2^(3|power|) is above both numbers. So the scaled number would be larger
     # than the other one, or 0: the two differ, and the scaled number is not computed.

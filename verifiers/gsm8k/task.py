@@ -133,7 +133,8 @@ def judge_completion(
         return status, TEXT, 0.0, low, high
     if not lenient:
         strict = boxed and is_strict_number(data, low, high, number)
-        if not (strict and extract.is_alone(data, start, end, low, high, True)):
+        exact = True  # the box is written as the prompt asks
+        if not (strict and extract.is_alone(data, start, end, low, high, exact)):
             return MALFORMED, GRAMMAR, 0.0, low, high
     plain = read_plain(data, low, high, number)
     if not plain:
@@ -166,9 +167,9 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
 
 _LOOP = batch.RowLoop(
     judge_completion,
-    batch.TEXTS,
-    Scratch,
-    (*batch.FIND_ANSWER_MODULES, amounts, numbers, answers, sys.modules[__name__]),
+    references=batch.TEXTS,
+    scratch=Scratch,
+    modules=(*batch.FIND_ANSWER_MODULES, amounts, numbers, answers, sys.modules[__name__]),
 )
 TASK = batch.compiled_task(
     "gsm8k",

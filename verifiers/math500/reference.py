@@ -79,7 +79,8 @@ class Reference:
             value = meaning(reading.value)
             self.mixed, self.worded = reading.mixed, reading.worded
             self.clock = reading.value if text.is_clock(answer) else None
-            Comparison(2 * len(answer), False, NO_FORM).same(value, value)  # raises where it is undefined
+            comparison = Comparison(2 * len(answer), strict=False, form=NO_FORM)
+            comparison.same(value, value)  # raises where it is undefined
             self.meaning = value
             if type(value) is Quantity:  # the letters of a unit are no variables
                 self.variables = frozenset().union(*map(symbols, expressions(value)))

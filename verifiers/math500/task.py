@@ -345,7 +345,7 @@ def letter_of_choice(reference: str, problem: str, options: Mapping[str, str]) -
 
 def is_right(answer: str, gold: Reference) -> bool:
     """True if an answer is right, whatever its form."""
-    outcome = judge_as_written(answer, gold, None, True)
+    outcome = judge_as_written(answer, gold, problem=None, lenient=True)
     return outcome is not None and outcome[0] == OK
 
 
@@ -389,7 +389,8 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
     is_asked = first_side is not None and form.asks_for(first_side)
     if type(gold.meaning) is Words and reading.subject is not None and type(value) is not Several:
         value = reading.subject
-    comparison = Comparison(len(answer) + len(gold.text), not lenient, form, is_asked)
+    length = len(answer) + len(gold.text)
+    comparison = Comparison(length, strict=not lenient, form=form, first_is_asked=is_asked)
     verdict = comparison.same(value, gold.meaning)
     if verdict == YES:
         has_wrong_unit = not form.allows_unit(value, gold.meaning, reading.in_units)
@@ -457,7 +458,7 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     _, box_before, end_of_box_before = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
     begin, end = strip(data, box_before, end_of_box_before)
     hedged = box_before >= 0 and data[begin:end] != data[low:high]
-    alone = boxed and is_alone(data, opening, len(data), low, high, False)
+    alone = boxed and is_alone(data, opening, len(data), low, high, exact=False)
     if hedged:
         return verdicts.HEDGE
     return OK if alone else MALFORMED

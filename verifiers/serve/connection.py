@@ -141,7 +141,8 @@ class Connection(asyncio.Protocol):
             self.upgrades = not (self.answering or self.arrived)
             if not self.upgrades:
                 text = "A WebSocket must not be asked for before earlier requests on the same connection are answered."
-                self._has_arrived(Request("", "other", error(400, text, CLOSE), False, False))
+                refusal = error(400, text, CLOSE)
+                self._has_arrived(Request("", "other", refusal, is_head=False, keeps=False))
             return
         address = httptools.parse_url(self.url)
         path = address.path.decode("ascii")
@@ -203,9 +204,9 @@ class Connection(asyncio.Protocol):
                 self._write(request, request.found)
             else:
                 self.answering = True
-                task = self.loop.create_task(self._answer(request, request.found))
-                self.state.tasks.add(task)
-                task.add_done_callback(self.state.tasks.discard)
+                answering = self.loop.create_task(self._answer(request, request.found))
+                self.state.tasks.add(answering)
+                answering.add_done_callback(self.state.tasks.discard)
 
     async def _answer(self, request: Request, handler: Handler) -> None:
         """Answers a request that takes time, and then the next ones."""
@@ -238,7 +239,7 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.has_begun, self.head_bytes = False, None
             reply = Reply(400, text.encode(), "text/plain; charset=utf-8", (CLOSE,))
-            self._has_arrived(Request("", "other", reply, False, False))
+            self._has_arrived(Request("", "other", reply, is_head=False, keeps=False))
 
     def _hand_over(self) -> None:
         """Leaves the connection to uvicorn's WebSocket, which reads the request again."""

@@ -51,13 +51,13 @@ def answers(questions: Sequence[Question], seconds: float, max_completions: int)
             result[place] = refused(refusal)
             continue
         if isinstance(content, Asked):
-            alike.setdefault((content.task, content.mode, *sorted(content.references)), []).append(
-                (place, content)
-            )
+            kind = (content.task, content.mode, *sorted(content.references))
+            alike.setdefault(kind, []).append((place, content))
         else:
             result[place] = Answer(200, _json(content), {})
     for group in alike.values():
-        for (place, _), answer in zip(group, _judged([asked for _, asked in group], seconds), strict=True):
+        answers_of_group = _judged([asked for _, asked in group], seconds)
+        for (place, _), answer in zip(group, answers_of_group, strict=True):
             result[place] = answer
     return [answer for answer in result if answer is not None]
 
@@ -86,14 +86,14 @@ def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number there")
 
 
-_EXACT = frozenset({str, int, bool, type(None)})
+_EXACT = frozenset({str, int, bool, type(None)})  # a value of one of these types has not been rounded
 _DECODER = json.JSONDecoder(parse_constant=_no_number)
 
 
 def _parsed(body: bytes) -> Any:
     """The JSON value of a body, read by orjson in a tenth of the time, or by `json` if orjson might read it otherwise.
 
-    orjson rounds integers of more than 64 bits, and refuses halves of characters and deep nesting.
+    orjson rounds integers of more than 64 bits, and refuses lone surrogates and deep nesting.
     """
     try:
         import orjson

@@ -69,8 +69,9 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
 
 def verl(name: str, body: dict[str, Any]) -> Asked:
     """`POST /verl`, with the arguments that verl passes to `compute_score`; answers with a dict that verl accepts."""
-    given = {name: body.get(name) for name in ("data_source", "solution_str", "ground_truth", "extra_info")}
-    if missing := [name for name in ("data_source", "solution_str", "ground_truth") if name not in body]:
+    needed = ("data_source", "solution_str", "ground_truth")
+    given = {field: body.get(field) for field in (*needed, "extra_info")}
+    if missing := [field for field in needed if field not in body]:
         raise Refused(
             422, f'"{missing[0]}" is missing; {", ".join(given)} are the arguments of compute_score.'
         )
@@ -89,7 +90,7 @@ def verl(name: str, body: dict[str, Any]) -> Asked:
 def openrlhf(name: str, body: dict[str, Any]) -> Asked:
     """`POST /openrlhf/TASK`, with what OpenRLHF sends to its `--reward.remote_url`: query, prompts and labels."""
     task = task_name(name)
-    columns = [body.get(name) for name in ("query", "prompts", "labels")]
+    columns = [body.get(field) for field in ("query", "prompts", "labels")]
     are_lists = all(isinstance(column, list) for column in columns)
     if not are_lists or len(set(map(len, columns))) != 1:
         raise Refused(422, '"query", "prompts" and "labels" must be three lists of one length.')
@@ -109,8 +110,8 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
         if len(find(task).fields) > 1 and isinstance(label, str):  # several references, as JSON text
             label = _object_in(label, f"labels[{row}]")
         rows.append(references_of(task, label, None))
-    names = dict.fromkeys(name for row in rows for name in row)
-    if any(row.keys() != names.keys() for row in rows):
+    fields = dict.fromkeys(field for row in rows for field in row)
+    if any(row.keys() != fields.keys() for row in rows):
         raise Refused(422, "All labels must have the same fields.")
 
     def write(verdicts: Verdicts) -> str:
@@ -118,7 +119,7 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
         logged = {"partial": verdicts.score.tolist()}
         return json.dumps({"rewards": rewards, "scores": rewards, "extra_logs": logged})
 
-    return Asked(task, completions, {name: [row[name] for row in rows] for name in names}, write)
+    return Asked(task, completions, {field: [row[field] for row in rows] for field in fields}, write)
 
 
 def nemo_gym(name: str, body: dict[str, Any]) -> Asked:

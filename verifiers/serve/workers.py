@@ -121,12 +121,12 @@ class Workers:
 
     async def start(self) -> None:
         """Starts all children and waits until they are ready; raises `Unavailable`."""
-        first = [asyncio.create_task(self._start_worker()) for _ in range(self.size)]
+        starting = [asyncio.create_task(self._start_worker()) for _ in range(self.size)]
         try:
-            workers = await asyncio.gather(*first)
+            workers = await asyncio.gather(*starting)
         except BaseException:
-            for task in first:
-                task.cancel()
+            for start in starting:
+                start.cancel()
             raise
         self._tasks = [asyncio.create_task(self._keep_alive(worker)) for worker in workers]
 
@@ -199,7 +199,12 @@ class Workers:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", __name__, self.module, str(theirs.fileno())),
+                sys.executable,
+                "-P",
+                "-m",
+                __name__,
+                self.module,
+                str(theirs.fileno()),
                 json.dumps(self.settings),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
@@ -210,7 +215,8 @@ class Workers:
         reader, writer = await asyncio.open_connection(sock=ours)
         worker = _Worker(process, reader, writer)
         try:
-            (reason, *_), _ = await asyncio.wait_for(_next_message(reader), START_SECONDS)
+            heads, _ = await asyncio.wait_for(_next_message(reader), START_SECONDS)
+            reason = heads[0]  # why the child cannot answer; "" if it is ready
         except (TimeoutError, EOFError, OSError) as error:
             worker.kill()
             raise Unavailable("A worker process ended, or was not ready in time, when it started.") from error
@@ -330,7 +336,8 @@ def main(module: str, descriptor: str, settings: str) -> None:
     # Another thread reads the next batch meanwhile, and must not wait long until Python lets it run.
     sys.setswitchinterval(SWITCH_SECONDS)
     while True:
-        questions = [Question(*pair) for pair in zip(*unpacked(batches.get()), strict=True)]
+        addresses, bodies = unpacked(batches.get())
+        questions = [Question(*pair) for pair in zip(addresses, bodies, strict=True)]
         answers = answer(questions)
         heads = [(one.status, one.verdicts) for one in answers]
         connection.sendall(packed(heads, [one.body for one in answers]))

@@ -88,7 +88,7 @@ class OpenEnv(TextEnv):
         self.score_concurrency, self.score_timeout = sessions, float(timeout)
         self._length, self._by_index = _size(self.address, split, num_problems)
         self._client = Client(self.address, _action_field(self._shown_name, self.address, action), sessions)
-        first = self._await(self._client.result(self._reset(0), ()))
+        first = self._await(self._client.result(self._reset(0), turns=()))
         self._read_first(first)
         said = first.metadata
         self.max_turns = max_turns or (int(said["max_turns"]) if "max_turns" in said else MAX_TURNS)
@@ -124,7 +124,8 @@ class OpenEnv(TextEnv):
 
     def problem(self, index: int) -> Problem:
         number = check_index(self, index)
-        return self._read_first(self._await(self._client.result(self._reset(number), ())), number)
+        first = self._await(self._client.result(self._reset(number), turns=()))
+        return self._read_first(first, number)
 
     def _read_first(self, result: Result, index: int = 0) -> Problem:
         """The problem that an observation of `reset` shows."""
@@ -144,7 +145,7 @@ class OpenEnv(TextEnv):
 
     def _await(self, awaitable: Any) -> Any:
         """The result of an awaitable, awaited in the event loop of all `async` methods; its errors become EnvError."""
-        limits = Limits(1, self.score_timeout)
+        limits = Limits(concurrency=1, seconds=self.score_timeout)
         (outcome,) = call_all(lambda: self._shown_name, [lambda: awaitable], limits)
         if outcome.error is not None:
             raise EnvError(f"{self._shown_name}: {outcome.error}.") from outcome.error

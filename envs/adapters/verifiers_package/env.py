@@ -132,7 +132,9 @@ def _pool(taskset: str, python: str, settings: str, num_problems: int) -> Any:
     from verifiers.worker import Workers
 
     command = (python, "-P", str(INSIDE), taskset, settings, str(num_problems))
-    return Workers("", size=min(PROCESSES, batch.cpus()), soft=None, hard=SECONDS, command=command)
+    size = min(PROCESSES, batch.cpus())
+    # The command stands in the place of a module.
+    return Workers(module="", size=size, soft=None, hard=SECONDS, command=command)
 
 
 @cache

@@ -49,10 +49,12 @@ _KINDS = {  # {name of a function: its kind}; any other function is a kind of it
     **dict.fromkeys(["!", "binom"], "factorial"),
     **dict.fromkeys("sinh cosh tanh sech csch coth".split(), "hyperbolic"),
 }
-LEFT_BY_REFERENCES = frozenset({"factorial", "root"}) | {
-    f"{kind}{suffix}" for kind in ("trigonometric", "logarithm", "abs") for suffix in ("", " of numbers")
-}
-"""Kinds of functions (see `kind_of_function`) that are no work left in a reference, as `\\ln 2`; `\\binom{8}{3}` is."""
+LEFT_BY_REFERENCES = frozenset(
+    "factorial,root,trigonometric,trigonometric of numbers,logarithm,logarithm of numbers,abs,abs of numbers".split(
+        ","
+    )
+)
+"""Kinds of functions (as `kind_of_function` calls them) that are no work in a reference: \\ln 2, not \\binom{8}{3}."""
 SIGNED = ("*", "/", "paren", "deg", "pct")
 """Kinds of expressions whose parts may have minus signs: `(-3)/4`."""
 
@@ -142,7 +144,7 @@ def work(node: Node, allowed: frozenset[str]) -> int:
     `allowed`: the kinds of functions that are no work.
     """
     kind = node[0]
-    if kind in ("num", "sym", "const", "pm", "held"):
+    if kind in ("num", "sym", "const", "pm", "held"):  # "held" has a value that is no expression: a matrix
         return 0
     if kind in ("deg", "pct"):
         return work(node[1], allowed)

@@ -26,9 +26,9 @@ from verifiers.math500.read.values import (
     Union,
     Value,
     Words,
+    as_value,
     inside,
     is_expression,
-    released,
 )
 from verifiers.math500.read.words import is_reals
 
@@ -61,10 +61,10 @@ def meaning_of_expression(node: Node) -> Value:
     kinds = tree.kinds_of_atoms(node)
     if kinds.isdisjoint(("held", "pm")):  # it holds no matrix or set (see `tree`), and no plus-minus sign
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
-    # A difference of sets, [0, 3) without {1}, is read as a sum of two terms.
-    if node[0] == "+" and len(node[1]) == 2 and is_interval(released(node[1][0])):
+    # A difference of sets, [0, 3) without {1}, is read as a sum of two terms, in which `as_value` finds the sets.
+    if node[0] == "+" and len(node[1]) == 2 and is_interval(as_value(node[1][0])):
         first, second = node[1]
-        return Region(without_points(released(first), second), None)
+        return Region(without_points(as_value(first), second), None)
     is_call = node[0] == "*" and is_name(node)  # P(10, 3) is written like a product of P and a pair
     if "held" in kinds and not is_call:
         return matrix_of(node)
@@ -167,7 +167,7 @@ def is_vector(value: Value) -> bool:
 
 def as_matrix(node: Node) -> Matrix:
     """A matrix as it is, a vector as a matrix of one row, an expression of matrices as the matrix that it gives."""
-    value = released(node)
+    value = as_value(node)
     if type(value) is Matrix:
         return value
     return Matrix((value.items,)) if is_vector(value) else matrix_of(node)

@@ -24,8 +24,8 @@ from verifiers.math500.read.values import (
     Several,
     Union,
     Value,
+    as_value,
     is_expression,
-    released,
 )
 
 CONDITION_LIMIT = 40  # conditions of one region
@@ -65,7 +65,7 @@ def region_of(value: Value) -> Region | None:
         value = forwards(value)
         name, *_, where = value.sides
         if value.operators == ("in",) and is_expression(name) and is_name(name) and name[0] != "*":
-            return Region(where, name, True) if type(where) in (Row, Union) else None
+            return Region(where, name, is_written=True) if type(where) in (Row, Union) else None
     items: Sequence[Value] = (value,)
     join = "or"
     if type(value) is Several:
@@ -192,7 +192,7 @@ def without_points(base: Row, removed: Node) -> Row | Union:
     `[0, 3) \setminus \{1\}` -> [0, 1), (1, 3);  `\mathbb{R} \setminus [1, 2]` -> (-inf, 1), (2, inf). `removed` has a
     minus before it, since a difference of sets is read as a sum.
     """
-    points = released(negative(removed))
+    points = as_value(negative(removed))
     if base == REALS and type(points) is Row and len(points.items) == 2 and is_less(*points.items):
         first, last = points.items
         left_end = ("]" if points.opening == "(" else ")", first)

@@ -136,7 +136,7 @@ class Comparison(Chains):
         if gold_kind is Row and is_expression(answer) and answer[0] == "*" and len(answer[1]) == 2:
             name, inside = answer[1]
             if name[0] == "sym" and name[1][0].isupper() and inside[0] == "held":
-                return self.same(inside[1], gold)  # P(3, -4) for (3, -4)
+                return self.same(inside[1], gold)  # P(3, -4) for (3, -4): the pair is "held" in the product
         # 7/3 for 7 : 3.
         if Ratio in (answer_kind, gold_kind):
             answer, gold = quotient(answer), quotient(gold)

@@ -35,7 +35,7 @@ from verifiers.math500.read.tree import (
     substituted,
 )
 from verifiers.math500.read.units import DEGREE_LETTERS
-from verifiers.math500.read.values import REALS, Row, Set, is_expression, released
+from verifiers.math500.read.values import REALS, Row, Set, as_value, is_expression
 from verifiers.math500.read.words import ORDINALS
 
 DEPTH_LIMIT = 40  # nested brackets and arguments
@@ -338,7 +338,7 @@ def read_selection(cursor: Cursor) -> Node:
     name = cursor.advance()
     if cursor.value not in ("(", "[", "\\{"):
         raise Unsupported(name)
-    inside = released(read_primary(cursor))
+    inside = as_value(read_primary(cursor))
     items = inside.items if type(inside) in (Row, Set) else (inside,)
     if not items or not all(map(is_expression, items)):
         raise Malformed(name)

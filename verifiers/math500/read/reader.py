@@ -65,7 +65,8 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
 
 def read_formula(tokens: list[Token]) -> Value:
     """Reads a formula as the left side of an equation, which may be a name: "P(A)"."""
-    cursor = Cursor(Text(tokens, None, READERS), 0, len(tokens), 0, [])
+    text = Text(tokens, letters=None, readers=READERS)
+    cursor = Cursor(text, low=0, high=len(tokens), depth=0, marks=[])
     return read_side_or_name(cursor, 0, cursor.end)
 
 
@@ -78,7 +79,7 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
     if text.may_be_sentence:
         high = prose.end_of_values(tokens, text.top_level(low, high), low, high, text.is_reference)
         verb = only_verb(text, low, high)
-    cursor = Cursor(text, low, high, 0, marks)
+    cursor = Cursor(text, low, high, depth=0, marks=marks)
     if verb:
         return read_predicate(cursor, verb)
     if text.is_one_side:

@@ -30,9 +30,9 @@ from verifiers.math500.read.values import (
     Union,
     Value,
     Words,
-    held,
+    as_node,
+    as_value,
     is_expression,
-    released,
 )
 from verifiers.math500.read.words import (
     ARTICLES,
@@ -115,7 +115,7 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
     ]
     sides.append(read_side(cursor.between(bounds[-1], high)))
     first = sides[0]
-    if is_expression(first) and first[0] == "^" and type(released(first[1])) is Matrix:
+    if is_expression(first) and first[0] == "^" and type(as_value(first[1])) is Matrix:
         # A^{-1} = B: the inverse is not computed, but taken as a name of the matrix behind it.
         return sides[-1]
     if MODULUS in cursor.marks:
@@ -146,7 +146,7 @@ def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = F
     if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
         if prose.is_only_name(tokens):
             return as_name(tokens)
-    attempt = Cursor(cursor.text, low, high, cursor.depth, [])
+    attempt = Cursor(cursor.text, low, high, cursor.depth, marks=[])
     try:
         value = read_side(attempt)
     except Malformed as error:
@@ -173,7 +173,7 @@ def read_side(cursor: Cursor) -> Value:
         if words:
             cursor.marks.append(WORDED)
         node = read_expression(cursor)
-        value = released(node)
+        value = as_value(node)
         if cursor.kind != "end" or cursor.currency or cursor.has_sign:
             value = with_unit(cursor, read_compound(cursor, value))
     if cursor.kind != "end":
@@ -235,10 +235,10 @@ def read_compound(cursor: Cursor, first: Value) -> Value:
     parts = [first]
     while at_union(cursor, parts[-1]):
         cursor.advance()
-        parts.append(released(read_sum(cursor)))
+        parts.append(as_value(read_sum(cursor)))
     while cursor.value == "setminus" and type(parts[-1]) is Row:
         cursor.advance()
-        parts[-1] = difference_of_sets(parts[-1], released(read_sum(cursor)))
+        parts[-1] = difference_of_sets(parts[-1], as_value(read_sum(cursor)))
     if is_expression(first):
         of_numbers = first[0] == "num" and cursor.value in (":", "to") and cursor.peek()[0] == NUMBER
         if of_numbers or (cursor.value == ":" and not symbols(first)):  # 7 to 3, \pi : 4
@@ -258,7 +258,7 @@ def at_union(cursor: Cursor, before: Value) -> bool:
 
 def difference_of_sets(interval: Row, removed: Value) -> Node:
     """An interval minus the numbers that are removed from it, as an expression."""
-    return ("+", (held(interval), ("*", (MINUS_ONE, held(removed)))))
+    return ("+", (as_node(interval), ("*", (MINUS_ONE, as_node(removed)))))
 
 
 def skip_modulus(cursor: Cursor) -> None:

@@ -165,9 +165,10 @@ def has_minutes(text: str) -> bool:
 
 
 def time_of(text: str) -> Time | None:
-    """((hours, minutes, ...), "day") for 8:34 p.m., 20:34 or 9 a.m.; None for what is no time.
+    """((20, 34), "day") for 8:34 p.m. and for 20:34, ((9, 0), "day") for 9 a.m.; None for what is no time.
 
-    The second is "" instead of "day" if the half of the day is open: 8:34 is ((8, 34), "").
+    "day" says that the hours are those of a whole day, 0 to 23. For 8:34, which may be in either half of the day, the
+    result is ((8, 34), "").
     """
     text = text.lower().replace(".", "").replace(" ", "")
     half = text[-2:] if text.endswith(("am", "pm")) else ""

@@ -164,11 +164,11 @@ def expressions(value: Value) -> Iterator[Node]:
         yield from expressions(part)
 
 
-def held(value: Value) -> Node:
+def as_node(value: Value) -> Node:
     """A value as a part of an expression."""
     return value if type(value) is tuple else ("held", value)
 
 
-def released(node: Node) -> Value:
-    """The value that `held` wrapped into an expression; any other expression as it is."""
+def as_value(node: Node) -> Value:
+    """The value that `as_node` wrapped into an expression; any other expression as it is."""
     return node[1] if node[0] == "held" else node
