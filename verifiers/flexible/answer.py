@@ -8,7 +8,6 @@ sentence that has one. A number is no value if it is denied, asked, left open ("
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from verifiers.extract import read_tags
@@ -21,11 +20,9 @@ from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
 UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
 """The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
-_CALLED_CORRECT = re.compile(r"\b(?:correct|right) \w+ is\W*\b([A-J])\b[^\w?]*$")
+_CHOICES = "ABCDEFGHIJ"
 _NO_EXPRESSION = ("$", "=", "\\begin", "\\end", "\\[", "\\]", "\\(", "\\)", "\\square", "\\qed")
 """Marks by which a line is an equation, or a part of a formula that is read by its marks."""
-_IN_TEXT = re.compile(r"^(?:[aAI-] |\(\w\) )|[.:](?!\d)")
-"""By what a line is no expression: "A 5", "- 5", "(a) 5", "5 a.m", "n: 5"."""
 _LINE_LIMIT = 160  # characters of a line that is an expression
 _OPENING_LIMIT = 40  # characters of a sentence in which it may announce a check
 
@@ -85,10 +82,14 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     line = text[begin:end].lstrip(" *")
     if letter_of(line) and not any(map(str.isdecimal, line)):
         return Item(end - len(line), end, 1, True)
-    called_correct = _CALLED_CORRECT.search(text, begin, end)
-    if called_correct is None or is_denied(text[begin : called_correct.start()], ""):
+    while end > begin and not (text[end - 1].isalnum() or text[end - 1] == "?"):
+        end -= 1
+    words = [word for word in words_of(text[begin:end]) if word.isalnum()]
+    calls_correct = len(words) > 3 and words[-4] in ("correct", "right") and words[-2] == "is"
+    is_letter = text[end - 1 : end] in _CHOICES and not text[end - 2 : end - 1].isalnum()
+    if not (calls_correct and is_letter) or is_denied(text[begin : end - 1], ""):
         return None
-    return Item(*called_correct.span(1), 2, True)
+    return Item(end - 1, end, 2, True)
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:
@@ -194,11 +195,17 @@ def last_expression(text: str) -> Item | None:
     begin += len(text[begin:end]) - len(text[begin:end].lstrip(" *"))
     line = text[begin:end]
     has_value = any(map(str.isdecimal, line)) and ("\\" in line or any(map(str.isalpha, line)))
-    is_text = _IN_TEXT.search(line)
-    is_other = is_text or any(mark in line for mark in _NO_EXPRESSION)
+    is_other = is_text(line) or any(mark in line for mark in _NO_EXPRESSION)
     if not has_value or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
         return None
     return Item(begin, end, 1, True)
+
+
+def is_text(line: str) -> bool:
+    """True for a line that is no expression, although it has few words: "A 5", "- 5", "(a) 5", "5 a.m", "n: 5"."""
+    if line.startswith(("a ", "A ", "I ", "- ")) or (line.startswith("(") and line[2:4] == ") "):
+        return True
+    return any(c in ".:" and not line[i + 1 : i + 2].isdecimal() for i, c in enumerate(line))
 
 
 def is_check(text: str, begin: int) -> bool:

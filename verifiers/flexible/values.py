@@ -2,7 +2,6 @@ r"""Where the values of a text without marks begin and end: `-$2 1/2`, `$5 milli
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 """(opening, closing) marks of formulas; those in single dollars are read apart."""
 _GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
 """Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
-_TIME = re.compile(r"(?<![\d:])(\d{1,2}):([0-5]\d)(?![\d:])")
 _PLUS_OR_MINUS = (" + ", " - ")
 _CONSTANTS = ("pi", "infty")
 _EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
@@ -48,9 +46,12 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
         if formula > 0:
             i = formula
             yield Piece(VALUE if has_value(text[start:i]) else NAME, start, i)
-        elif is_gsm8k and (time := _TIME.match(text, i)):
-            i = time.end()  # 5:00 may be the number 5, and 5:30 is no number
-            yield Piece(VALUE if time[2] == "00" else NAME, *time.span(1))
+        elif is_gsm8k and (minutes := minutes_at(text, i)):
+            i = text.index(":", i)
+            yield Piece(
+                VALUE if minutes == "00" else NAME, start, i
+            )  # 5:00 may be the number 5; 5:30 is no number
+            i += 1 + len(minutes)
         elif c.isdecimal():
             start, i = number_at(text, i)
             i = amount_end(text, start, i, is_gsm8k)
@@ -63,6 +64,20 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
             i += 2 if text.startswith("**", i) else 1  # bold type, and no product
             if i == start + 1 and (c == "\n" or not (c.isspace() or c in "\\$-")):
                 yield Piece(SIGN, start, i)
+
+
+def minutes_at(text: str, i: int) -> str:
+    """The minutes of the time of day that begins at i, the "30" of 5:30; "" if none does."""
+    hour, _, rest = text[i : i + 6].partition(":")
+    minutes, behind = rest[:2], rest[2:3]
+    is_hour = 0 < len(hour) < 3 and hour.isdecimal() and not text[i - 1 : i].isdecimal()
+    is_whole = (
+        len(minutes) == 2
+        and minutes.isdecimal()
+        and minutes < "60"
+        and not (behind.isdecimal() or behind == ":")
+    )
+    return minutes if is_hour and is_whole and text[i - 1 : i] != ":" else ""
 
 
 def word_end(text: str, i: int) -> int:

@@ -5,7 +5,6 @@ For texts such as `**36**` and `\textbf{(C)}\ 12`. The choices that a problem li
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from itertools import pairwise
 from string import ascii_letters
@@ -31,10 +30,9 @@ DASHES = (" - ", " – ", " — ")  # between the letter of a choice and its tex
 ALIGNED = tuple(  # how environments begin whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
 )
-_ENDS_STATEMENT = re.compile(
-    r"\\\\(?:\[\d+pt\])?|\.(?=\s|\\[ ,;:!]|\\q?quad|\\text)|\\Rightarrow|\\implies|\\(?:begin|end)\{aligned\}"
-)
-"""What stands between the statements of a working: the end of a row or sentence, or an arrow."""
+_ROW_ENDS = ("\\\\", "\\Rightarrow", "\\implies", "\\begin{aligned}", "\\end{aligned}")
+_BEHIND_STOP = (" ", "\n", "\\ ", "\\,", "\\;", "\\:", "\\!", "\\quad", "\\qquad", "\\text")
+"""What stands between the statements of a working: the end of a row, an arrow, or a full stop before one of these."""
 _CHOOSING = frozenset("option choice answer the is".split())
 """Words before the letter of a choice: "The answer is C"."""
 _TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
@@ -91,7 +89,12 @@ def last_result(answer: str) -> str:
     is_working = "\\end{aligned}" in answer or ("\\text{" in answer and answer.rstrip(" }$").endswith("."))
     if not is_working:
         return ""
-    statements = [part for part in _ENDS_STATEMENT.split(answer) if part.strip(" .&\n")]
+    cut = "\0"
+    for mark in _ROW_ENDS:
+        answer = answer.replace(mark, cut)
+    for behind in _BEHIND_STOP:
+        answer = answer.replace("." + behind, cut + behind)
+    statements = [part for part in answer.split(cut) if part.strip(" .&\n")]
     last = statements[-1] if statements else ""
     _, equals, result = last.rpartition("=")
     is_chain = len(statements) == 1 and "," not in last  # of which all sides must be equal
@@ -101,7 +104,11 @@ def last_result(answer: str) -> str:
 
 def with_natural_logs(text: str) -> str:
     r"""`\ln 2` for `\log 2`, as calculus writes it; a logarithm with a base stays, `\log_2 3`."""
-    return re.sub(r"\\log(?![_a-zA-Z])", r"\\ln", text)
+    before, *pieces = text.split("\\log")
+    has_base = [piece[:1] == "_" or piece[:1].isalpha() for piece in pieces]
+    return before + "".join(
+        ("\\log" if has else "\\ln") + piece for has, piece in zip(has_base, pieces, strict=True)
+    )
 
 
 def ungrouped(text: str) -> str:
