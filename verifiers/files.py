@@ -28,7 +28,7 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
-_AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the point is jq's program
+_AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the last "." is no full stop, but jq's program
 # The errors that are raised if a file breaks off.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
 Piece = list[bytes] | list[tuple[int, bytes | LineError]]
@@ -214,7 +214,7 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
             if fresh >= BLOCK_BYTES:
                 *lines, rest = bytes(data).split(b"\n")
                 yield lines
-                data, fresh = bytearray(rest[: LINE_LIMIT + 1]), 0
+                data, fresh = bytearray(rest[: LINE_LIMIT + 1]), 0  # enough to show that the line is too long
     except _BROKEN:
         yield bytes(data).split(b"\n")[:-1]
         raise
@@ -308,6 +308,7 @@ def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
         columns = [name for name in names if wanted is None or name in wanted]
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
             samples = batch.to_pylist() if columns else [{}] * batch.num_rows
+            # Columns that were not read are None, so that each row has all columns of the file.
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
 
 

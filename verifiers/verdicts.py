@@ -44,7 +44,7 @@ NO_MARK = (
     "No answer was found: in strict mode it stands in a closed <answer> block; in lenient mode it may also stand in a "
     r"\boxed{}, behind an unclosed <answer> or behind ####"
 )
-"""Where every task that reads answers looks for one, without a full stop."""
+"""Where every task that reads answers looks for one; a sentence to go on with, so it has no full stop."""
 DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
@@ -149,23 +149,31 @@ class Verdicts(Sequence[Verdict]):
         ]
 
     def explained_by(self, explain: Callable[..., str], references: Mapping[str, Sequence[Any]]) -> Verdicts:
-        """These verdicts, with details by the `explain` of a `Task`. references: {field: a value for each verdict}."""
+        """Sets that `details` come from the `explain` of a `Task`; returns these verdicts themselves.
+
+        references: {field: a value for each verdict}.
+        """
         self._explain, self._references = explain, references
         return self
 
     def with_kinds(self, kinds: Mapping[int, str]) -> Verdicts:
-        """These verdicts, with details on completions that are not text. kinds: {row of one: the name of its type}."""
+        """Sets that `details` say of a completion that is no text what it is; returns these verdicts themselves.
+
+        kinds: {row of such a completion: the name of its type}.
+        """
         self._kinds = kinds
         return self
 
     @cached_property
     def details(self) -> list[str]:
         """What is wrong with each completion, in a sentence, written when first asked for; "" for a right one."""
+        if self._kinds:  # then each verdict says it for itself, which takes longer
+            return [self[row].detail for row in range(len(self))]
         details = [DETAILS.get(reason, "") for reason in self.reasons]
         if self._explain is not None:
             for row in (~self.correct).nonzero()[0].tolist():
                 details[row] = self[row].detail
-        return details if not self._kinds else [self[row].detail for row in range(len(self))]
+        return details
 
     @cached_property
     def reasons(self) -> list[str]:

@@ -48,7 +48,7 @@ class DiSPO(SPG):
         last = rows.unmask_step.masked_fill(~rows.completion_mask, -1).amax(-1).tolist()
         chosen = []
         for row, last_step in enumerate(last):
-            odds = torch.arange(1.0, last_step + 2) ** 4
+            odds = torch.arange(1.0, last_step + 2) ** 4  # t^4 of t = 1, 2, ...; steps count from 0
             chosen.append(int(torch.multinomial(odds, 1, generator=streams(row))))
         return torch.tensor(chosen)[:, None].expand(-1, self.num_fills)
 

@@ -160,7 +160,7 @@ class SequenceRatio(Algorithm):
             kl = self.penalty(batch.total(bound), reference, length)
             metrics["kl"] = Metric(batch.spread(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
-        return Loss(terms.sum() / batch.totals["completions"], metrics)
+        return Loss(terms.sum() / batch.totals["completions"], metrics)  # which counts an episode once
 
     def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Rows) -> Tensor:
         """(B,) what stands for the log-probability of a completion; here, its ELBO.

@@ -38,9 +38,9 @@ def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     that was drawn for all masks (`Masks.part`). Tokens of the part that no mask scores are missing in the sum; the
     factor |part| / |seen| makes up for them. scale, weight: as in `weighted_sum`.
 
-    beta: exponent, > 0 (the bound's proof asks for >= 1). With one mask the gradient is that of the ELBO. For beta
-    below the number of tokens this is a penalty that weighs contexts by confidence, not a certified bound. Source: SPG
-    (arXiv 2510.09541), Corollary 1.
+    beta: exponent, > 0. SPG's proof (arXiv 2510.09541, Corollary 1) asks for >= 1; it is a certified upper bound only
+    if beta is at least the number of tokens. Below, it is a penalty that weighs contexts by confidence. With one mask
+    the gradient is that of the ELBO.
     """
     log_powers = masks.weight.to(logps.dtype).log() + beta * logps
     log_powers = torch.where(masks.scored, log_powers, -math.inf)

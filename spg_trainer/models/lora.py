@@ -43,7 +43,8 @@ def add_lora(
 
     In a mixture of experts, only the four linear layers of attention get adapters; with `experts`, each expert gets its
     own, too. The router never gets one. base: the name of the base model in a saved adapter folder. Equal seeds give
-    equal adapters on any device. Raises ConfigError for `experts` in a model without experts, and with dropout.
+    equal adapters on any device. Raises ConfigError for `experts` in a model without experts, and
+    for `experts` with dropout.
     """
     from peft import LoraConfig, get_peft_model
 

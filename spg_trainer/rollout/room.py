@@ -144,7 +144,7 @@ class Room:
         """
         too_long = TooLong(self)
         long = too_long.add(env, indices)
-        too_long.note(overlong)
+        too_long.note(overlong)  # raises, if `overlong` is "error"
         if long and len(long) == len(indices):
             raise ConfigError(f"{too_long.text} None is left to evaluate.")
         return [index for index in indices if index not in long]
@@ -201,10 +201,12 @@ class Room:
 
     def ways_out(self, longest: int) -> str:
         """A sentence on what to do about prompts of up to `longest` tokens."""
-        shorten_completions, for_completion = "", self.policy.room(longest)
+        shorten_completions = ""
+        for_completion = self.policy.room(longest)  # positions that such a prompt leaves
         if 0 < for_completion < self.length:
             shorten_completions = f"lower $max_completion_length to {for_completion:,} or less, "
-        use_short_prompts, positions = "", self.policy.room(0)
+        use_short_prompts = ""
+        positions = self.policy.room(0)  # all that the model has
         if longest > positions // 2 and positions <= SMALL_MODEL:
             use_short_prompts = (
                 "A task's recipe for large models asks with long prompts: a small one of your own is better asked with "

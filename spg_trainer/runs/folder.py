@@ -49,7 +49,7 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
 OTHER_CODE = "eval/other_code"
-"""The folder for evaluations that other code of the task judged, before --accept-changed-code replaced it."""
+"""The folder for evaluations made before the code of the task was changed and accepted (--accept-changed-code)."""
 LAST_STEP = "last_step.json"
 """The file in that folder with the last step that the other code judged."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
@@ -213,9 +213,9 @@ class RunFolder:
         self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": step}))
 
     def judged_since(self, step: int) -> int:
-        """The last step that other code of the task has judged; 0 = none.
+        """The last step whose completions were judged by other code of the task, before it was changed; 0 = none.
 
-        step: the one from which the run goes on; the result is not above it.
+        step: the step from which the run goes on. If the other code has judged later steps, the result is `step`.
         """
         recorded = read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0}
         return min(step, recorded["step"])

@@ -35,7 +35,9 @@ def own_package(name: str) -> ModuleType:
 
 
 def __getattr__(name: str) -> ModuleType:
-    """`verifiers` or `envs`, loaded on first use: together they take 0.4 s, and a refused flag needs only the first."""
+    """`verifiers` or `envs`, loaded on first use: together they take 0.4 s, and the message for a refused
+    flag needs `verifiers` alone, for its "did you mean".
+    """
     if name not in ("verifiers", "envs"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()["verifiers"] = own_package("verifiers")  # checked first, because `envs` imports it

@@ -329,7 +329,7 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
 
 
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
-    """The settings of a resumed run, without its output folder; its copies replace code that is gone.
+    """The settings of a resumed run, without its output folder. For code that is gone, they name the run's own copy.
 
     Raises ConfigError for data that is gone, unless the user names its new place; if the user names another of our
     algorithms than the run's; and if the run's algorithm no longer exists.
@@ -394,8 +394,9 @@ def eval_layers(env: str, model: str, rl_defaults: Resolved[Config]) -> list[Lay
     """The layers from which `eval` takes the arguments of its task, the decoding and the number type.
 
     Arguments and decoding are those of `rl_defaults`, the settings of a training by RL on the task, and the number type
-    is the one that the model's environment.json records. Their origin is this training; but decoding that the training
-    would itself take from environment.json keeps that file as its origin.
+    is the one that the model's environment.json records. The origin of
+    arguments and decoding is this training; but decoding that the training would itself take from environment.json
+    keeps that file as its origin.
     """
     config, own_record = rl_defaults.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))

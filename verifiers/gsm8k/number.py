@@ -25,7 +25,7 @@ from verifiers.extract import (
 )
 
 # The kinds of symbols. An ASCII sign has its code as its kind, so these are codes of no sign. Letters are gathered into
-# words, and `\name` into a command.
+# words, and `\name` into a command. FOREIGN signs change a value in ways that are not read; a MARK says nothing.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK = range(1, 7)
 TIMES, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(7, 13)
 

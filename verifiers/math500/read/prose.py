@@ -66,7 +66,7 @@ class Brackets(dict[int, int]):
 def matched(tokens: Tokens) -> Brackets:
     """The places of all pairs of brackets; an environment such as `\\begin{matrix}` counts as a pair."""
     # {opening bracket: what may close it}; round and square ones close each other, as in (2, 5].
-    closing_of = {"(": ")]", "[": ")]", "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
+    closing_of = {"(": (")", "]"), "[": (")", "]"), "{": ("}",), "\\{": ("\\}",), "langle": ("rangle",)}
     match = Brackets()
     open_places: list[int] = []
     for place, (kind, value, _) in enumerate(tokens):
@@ -77,7 +77,7 @@ def matched(tokens: Tokens) -> Brackets:
                 if open_places and value in closing_of.get(tokens[open_places[-1]][1], ()):
                     match[open_places.pop()] = place
                 else:
-                    open_places.append(place)  # nothing closes it
+                    open_places.append(place)  # has no opening bracket, so nothing will close it
         elif kind == COMMAND and value[:6] == "begin ":
             open_places.append(place)
         elif kind == COMMAND and value[:4] == "end ":
@@ -119,7 +119,10 @@ def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
 
 
 def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
-    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none."""
+    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none.
+
+    places: those of the tokens outside of brackets.
+    """
     for place in places:
         kind, value, _ = tokens[place]
         is_arrow = kind == COMMAND and value in ("Rightarrow", "therefore")
@@ -138,8 +141,9 @@ def end_of_values(tokens: Tokens, places: Sequence[int], low: int, high: int, is
     for place in places:
         if place <= low:
             continue
-        start = place + 1 if tokens[place][1] == "," and place + 1 < high else place  # of an explanation
-        end = place  # of the values before the explanation
+        # start: where an explanation may begin. end: where the values before it end, without a comma between them.
+        start = place + 1 if tokens[place][1] == "," and place + 1 < high else place
+        end = place
         if start == place and tokens[place - 1][1] == ",":
             end = place - 1
         first = tokens[start]
@@ -245,7 +249,10 @@ def hedges(tokens: Tokens) -> bool:
 
 
 def is_only_name(tokens: Tokens) -> bool:
-    """True if a side can be nothing but a name: `P(A|B)`, `[ABC]`, words. Numbers in it are indices or in brackets."""
+    """True if a side of an equation can be nothing but a name: `P(A|B)`, `[ABC]`, words.
+
+    Numbers in a name are indices or stand in brackets.
+    """
     if not tokens or negates(tokens):
         return False
     first = tokens[0]
