@@ -399,5 +399,9 @@ def first_difference(before: Path, now: Path) -> str:
     texts = (file.read_text(encoding="utf-8", errors="replace").splitlines() for file in (before, now))
     for number, (old, new) in enumerate(zip_longest(*texts, fillvalue=""), start=1):
         if old != new:
-            return f"line {number} was {old.strip()!r:.80}, now {new.strip()!r:.80}"
+            pairs = enumerate(zip_longest(old, new))
+            same = next(place for place, (old_sign, new_sign) in pairs if old_sign != new_sign)
+            begin = same - 20 if same > 40 else 0  # of a long line, the part that differs
+            old, new = (f"...{line[begin:]}" if begin else line.strip() for line in (old, new))
+            return f"line {number} was {old!r:.80}, now {new!r:.80}"
     return "its line ends"

@@ -19,6 +19,7 @@ from spg_trainer.runs.inputs import (
     Input,
     file_settings,
     find_inputs,
+    first_difference,
     hash_of,
     refuse_changed_inputs,
     with_copies,
@@ -279,6 +280,19 @@ def test_a_folder_that_is_called_like_the_task_is_no_data_of_it(tmp_path: Path, 
     Path("sudoku").mkdir()
     Path("sudoku/metrics.jsonl").write_text("{}")
     assert find_inputs(file_settings(small_config(None, env="sudoku", env_args={}, model="tiny"))) == {}
+
+
+def test_of_a_long_line_the_part_that_differs_is_shown(tmp_path: Path) -> None:
+    before, now = tmp_path / "before.py", tmp_path / "now.py"
+    head = "return 1.0 if completion.strip().lower() == answer.strip().lower() else "
+    before.write_text(f"a = 1\n    {head}0.0\n")
+    now.write_text(f"a = 1\n    {head}0.5\n")
+    assert (
+        first_difference(before, now)
+        == "line 2 was '...swer.strip().lower() else 0.0', now '...swer.strip().lower() else 0.5'"
+    )
+    now.write_text("a = 2\n")
+    assert first_difference(before, now) == "line 1 was 'a = 1', now 'a = 2'"
 
 
 def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Path, monkeypatch) -> None:
