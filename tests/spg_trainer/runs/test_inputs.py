@@ -289,7 +289,7 @@ def test_of_a_long_line_the_part_that_differs_is_shown(tmp_path: Path) -> None:
     now.write_text(f"a = 1\n    {head}0.5\n")
     assert (
         first_difference(before, now)
-        == "line 2 was '...swer.strip().lower() else 0.0', now '...swer.strip().lower() else 0.5'"
+        == "line 2 was '...ip().lower() else 0.0', now '...ip().lower() else 0.5'"
     )
     now.write_text("a = 2\n")
     assert first_difference(before, now) == "line 1 was 'a = 1', now 'a = 2'"
