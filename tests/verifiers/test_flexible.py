@@ -552,11 +552,16 @@ def test_giant_texts_are_read_in_time() -> None:
         "1 1/",
         "= 1 ",
     ]
-    for text in [*units, "1 not ", "is not, "]:
+
+    def seconds(text: str) -> float:
         began = time.process_time()
         verify("math500", text * 30_000, mode="flexible", answer="18")
         verify("math500", f"<answer>{text * 10_000}", mode="flexible", answer="18")
-        assert time.process_time() - began < 3
+        return time.process_time() - began
+
+    # The second try is for a machine whose clock is slow for a moment; a quadratic reader takes minutes.
+    slow = [text for text in [*units, "1 not ", "is not, "] if seconds(text) >= 3 and seconds(text) >= 3]
+    assert slow == []
 
 
 def test_it_is_never_what_a_call_or_a_reward_does_unasked() -> None:

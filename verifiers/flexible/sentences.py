@@ -83,9 +83,8 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
     word: what stands before the value. is_reason: whether the value may be a condition.
     """
     before = items[-1] if items else None
-    is_range = (
-        before is not None and text[before.high : low] in _DASHES
-    )  # 18–20 hours; not "Week 2 - 18 miles"
+    # A range has no blanks: 18–20 hours, but not "Week 2 - 18 miles".
+    is_range = before is not None and text[before.high : low] in _DASHES
     joins = before is not None and (is_range or word in JOINING or (word == "and" and not before.is_value))
     if joins:
         items[-1] = before._replace(is_value=False)
@@ -95,7 +94,7 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
         else in_phrase(text, before.high, low, high)
     )
     rank = 0 if is_aside or (is_reason and is_condition(text, low, high)) else rank_behind(word)
-    if before is not None and list(words_of(text[before.high : low]))[-2:] == ["total", "of"]:
+    if before is not None and text[before.high : low].rstrip().lower().endswith(" total of"):
         rank = 2  # "The hat is $12 and the coat is $18, for a total of $30."
     items.append(Item(low, high, rank, not (joins or word in DENYING)))
 

@@ -48,9 +48,8 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
             yield Piece(VALUE if has_value(text[start:i]) else NAME, start, i)
         elif is_gsm8k and (minutes := minutes_at(text, i)):
             i = text.index(":", i)
-            yield Piece(
-                VALUE if minutes == "00" else NAME, start, i
-            )  # 5:00 may be the number 5; 5:30 is no number
+            # 5:00 may be the number 5; 5:30 is no number.
+            yield Piece(VALUE if minutes == "00" else NAME, start, i)
             i += 1 + len(minutes)
         elif c.isdecimal():
             start, i = number_at(text, i)
@@ -71,13 +70,9 @@ def minutes_at(text: str, i: int) -> str:
     hour, _, rest = text[i : i + 6].partition(":")
     minutes, behind = rest[:2], rest[2:3]
     is_hour = 0 < len(hour) < 3 and hour.isdecimal() and not text[i - 1 : i].isdecimal()
-    is_whole = (
-        len(minutes) == 2
-        and minutes.isdecimal()
-        and minutes < "60"
-        and not (behind.isdecimal() or behind == ":")
-    )
-    return minutes if is_hour and is_whole and text[i - 1 : i] != ":" else ""
+    are_minutes = len(minutes) == 2 and minutes.isdecimal() and minutes < "60"
+    goes_on = behind.isdecimal() or ":" in (text[i - 1 : i], behind)  # 5:300, 1:02:03
+    return minutes if is_hour and are_minutes and not goes_on else ""
 
 
 def word_end(text: str, i: int) -> int:
@@ -173,7 +168,7 @@ def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
     opening = text.rfind("\\left", max(start - _EXPRESSION_LIMIT, 0), start)
     if opening >= 0 and "\\right" not in text[opening:start]:  # \left( 3, \frac{\pi}{2} \right)
         closing = text.find("\\right", end, end + _EXPRESSION_LIMIT) + len("\\right")
-        is_union = text[closing + 1 :].lstrip().startswith("\\cup")  # only a part of the value
+        is_union = text[closing + 1 : closing + 8].lstrip().startswith("\\cup")  # only a part of the value
         if closing > end and not is_union:
             return opening, closing + (2 if text[closing : closing + 1] == "\\" else 1)
     before, behind = text[start - 1 : start], text[end : end + 1]

@@ -55,9 +55,8 @@ class Side:
     in_function: bool = False  # the bracket of a function opened last, which changes the number: sqrt(16)
     price: int = 0  # the currencies that are named right before the current place; see `currencies_of`
     dollar: int = 0  # where the last dollar sign ends
-    reason: int = (
-        0  # what begins a reason behind the number: MARK for the bracket of `5 (5 * 20 = 100)`, WORD or 0
-    )
+    # What begins a reason behind the number: MARK for the open bracket of `5 (5 * 20 = 100)`, WORD, or NOTHING.
+    reason: int = 0
     currency: int = 0  # the currencies that the number may be in; 0 if none is named, or CONTRADICTED
     letter: int = 0  # the power of ten of a letter behind the number, which counts beside a currency: 5M USD
     capital: bool = False  # that letter is a capital right behind the number, and no currency is named: 5M

@@ -95,6 +95,7 @@ def compare(
     """
     first, currency = scratch.first, scratch.gold.currency
     has_number = False
+    behind_numbers = False  # whether an earlier side has numbers
     more = True
     begin = low  # where the answer begins; `low` becomes the beginning of its next side
     while more:
@@ -102,8 +103,10 @@ def compare(
         low, more = read_side(data, begin, low, high, side)
         if side.fault >= HEDGED:  # it is HEDGED or REFUSED
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
-        # The 5 of `5 (5 * 20 = 100)` and the 100 must be equal.
-        if not is_number(side) and not (more and leads(side)):
+        # The 5 of `5 (5 * 20 = 100)` and the 100 must be equal; the 40 of `60 - 20 = 40. Then 40 - 10 = 30` need not.
+        begins_with_value = more and not behind_numbers and leads(side)
+        behind_numbers |= side.numbers > 0
+        if not (is_number(side) or begins_with_value):
             continue
         if divides_by_zero(side.number):  # for which `same_number` would raise ZeroDivisionError
             return MALFORMED, GRAMMAR

@@ -101,10 +101,8 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if lenient and "\\\\" in answer:
         answer = markup.undoubled(answer)
     if gold.has_logarithm and problem and form_of(problem).has_natural_logs:
-        gold, answer = (
-            reference_of(markup.with_natural_logs(gold.text), None),
-            markup.with_natural_logs(answer),
-        )
+        gold = reference_of(markup.with_natural_logs(gold.text), None)
+        answer = markup.with_natural_logs(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or outcome[0] == OK or len(answer) > TEXT_LIMIT:
         return outcome
