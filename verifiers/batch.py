@@ -470,7 +470,7 @@ def compile_loop(
                 extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
                 extract.is_end_token: lambda data, start, end: extract.is_end_token_in_array,
                 extract.line_start: lambda data, start, end: extract.line_start_in_array,
-                extract.brace_before: lambda data, start, end: extract.brace_before_in_array,
+                extract.last_command: lambda data, start, end, command: extract.last_command_in_array,
                 sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
             }
             for plain, give_form in compiled_forms.items():

@@ -38,7 +38,6 @@ _HASHES = b"####"
 _NEWLINE, _HASH, _LESS, _BACKSLASH, _LEFT_BRACE, _RIGHT_BRACE = 10, 35, 60, 92, 123, 125
 _DOLLAR, _STAR, _COMMA, _MINUS, _POINT, _COLON, _EQUALS = tuple(b"$*,-.:=")
 _SURROGATES = 0xA0  # behind the byte ED, this byte and those above it make a lone surrogate
-_WINDOW = 256  # bytes in which braces are looked for at a time; a search of the whole text would be quadratic
 _LIST_LIMIT = 40  # the most boxes of one list
 _GAP_LIMIT = 256  # bytes before a box in which another box of its list is looked for: \boxed{3} or \boxed{5}
 
@@ -291,42 +290,40 @@ def is_not_text(data: Bytes, start: int, end: int) -> bool:
     return i + 1 < end or find_byte(data, 0, start, end) < end
 
 
-def is_escaped(data: Bytes, start: int, position: int) -> bool:
-    r"""True if an odd number of backslashes stands right before `position`: at the brace of `\{`, not of `\\{`."""
-    i = position
-    while i > start and data[i - 1] == _BACKSLASH:
-        i -= 1
-    return (position - i) % 2 == 1
-
-
 def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
-    r"""(box start, content start, content end) of the last balanced `\boxed{}` with something in it, or -1s.
+    r"""(box start, content start, content end) of the last closed `\boxed{}` with something in it, or -1s.
 
-    A box that `is_rejected` does not count. command: BOX, or FRAMED_BOX for `\fbox{}`. Braces are read from the right:
-    a right brace raises `level` by 1, and a left one lowers it by 1. A left brace that lowers it below `lowest`, the
-    lowest level so far, has no partner; any other left brace has one.
+    A box that `is_rejected` does not count. command: BOX, or FRAMED_BOX for `\fbox{}`. The boxes are read from the last
+    one to the first.
     """
-    level = lowest = 0
-    first = find_byte(data, _BACKSLASH, start, end) + 1
-    position = brace_before(data, first, end)
-    while position >= first:
-        if data[position - 1] != _BACKSLASH or not is_escaped(data, start, position):
-            is_left = data[position] == _LEFT_BRACE
-            level += -1 if is_left else 1
-            has_partner = is_left and lowest <= level
-            if has_partner:
-                box = command_before(data, start, position, command)
-                if box >= 0:
-                    inside = position + 1
-                    while is_space(data[inside]):
-                        inside += 1
-                    closing = closing_brace(data, position, end)
-                    if data[inside] != _RIGHT_BRACE and not is_rejected(data, start, box, closing + 1, end):
-                        return box, position + 1, closing
-            if level < lowest:
-                lowest = level
-        position = brace_before(data, first, position)
+    # The brace of the box that was read before, and where it is closed. No byte within it has to be read again.
+    later_brace = later_closing = end
+    box = last_command(data, start, end, command)
+    while box >= 0:
+        brace = box + len(command)
+        while brace < end and is_space(data[brace]):
+            brace += 1
+        if brace < end and data[brace] == _LEFT_BRACE:
+            closing = closing_brace(data, brace, end, later_brace, later_closing)
+            if closing < end and not is_blank(data, brace + 1, closing):
+                if not is_rejected(data, start, box, closing + 1, end):
+                    return box, brace + 1, closing
+            later_brace, later_closing = brace, closing
+        box = last_command(data, start, box, command)
     return -1, -1, -1
+
+
+def last_command(data: Bytes, start: int, end: int, command: Command) -> int:
+    """Position of the last `command` in data[start:end], or -1."""
+    return data.rfind(bytes(command), start, end)
+
+
+def last_command_in_array(data, start, end, command):  # type: ignore[no-untyped-def]
+    """`last_command` where compiled."""
+    for position in range(end - len(command), start - 1, -1):
+        if matches(data, position, end, command):
+            return position
+    return -1
 
 
 def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bool:
@@ -373,25 +370,6 @@ def word_before(data: Bytes, start: int, end: int) -> tuple[int, int]:
     return key, begin
 
 
-def brace_before(data: Bytes, start: int, end: int) -> int:
-    """Position of the last brace in data[start:end], or -1."""
-    while end > start:
-        low = max(start, end - _WINDOW)
-        left, right = data.rfind(_LEFT_BRACE, low, end), data.rfind(_RIGHT_BRACE, low, end)
-        if left >= 0 or right >= 0:
-            return left if left > right else right
-        end = low
-    return -1
-
-
-def brace_before_in_array(data, start, end):  # type: ignore[no-untyped-def]
-    """`brace_before` where compiled."""
-    for position in range(end - 1, start - 1, -1):
-        if data[position] == _LEFT_BRACE or data[position] == _RIGHT_BRACE:
-            return position
-    return -1
-
-
 def command_before(data: Bytes, start: int, position: int, command: Command) -> int:
     """Where `command` begins if the brace at `position` is its own, else -1."""
     end = position
@@ -401,14 +379,19 @@ def command_before(data: Bytes, start: int, position: int, command: Command) -> 
     return end if end >= start and matches(data, end, position, command) else -1
 
 
-def closing_brace(data: Bytes, position: int, end: int) -> int:
-    """Position of the brace that closes the one at `position`; it must exist."""
+def closing_brace(data: Bytes, position: int, end: int, later: int, later_closing: int) -> int:
+    """Position of the brace that closes the left brace at `position`, or `end` if none does.
+
+    What stands between the left brace at `later` and its own closing brace is passed over.
+    """
     depth = 1
     i = position + 1
     while i < end:
         byte = data[i]
         if byte == _BACKSLASH:
             i += 1  # whatever follows is escaped
+        elif byte == _LEFT_BRACE and i == later:
+            i = later_closing
         elif byte == _LEFT_BRACE:
             depth += 1
         elif byte == _RIGHT_BRACE:

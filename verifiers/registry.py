@@ -145,7 +145,9 @@ def verify(
     """
     entry = find(task, rules)
     _check(entry, mode, reference)
-    verdict = _judged(entry, completion, mode, reference)
+    verdict = entry.verify(completion, mode=mode, **reference)
+    if not isinstance(verdict, Verdict):
+        raise _no_verdict(entry, verdict)
     if entry.explain is None or verdict.correct or verdict.explain is not None:
         return verdict
     return replace(verdict, explain=partial(entry.explain, verdict.extracted, verdict.reason, **reference))
@@ -182,20 +184,22 @@ def verify_batch(
     for row, text in enumerate(texts):
         try:
             reference = {name: values[row] for name, values in columns.items()}
-            judged.append(_judged(entry, text, mode, reference))
+            verdict = entry.verify(text, mode=mode, **reference)
+            if not isinstance(verdict, Verdict):
+                raise _no_verdict(entry, verdict)
+            judged.append(verdict)
         except VerifierError as error:
             error.index, error.args = row, (f"Row {row}: {error}",)
             raise
     return Verdicts.of(judged)
 
 
-def _judged(task: Task, completion: object, mode: Mode, reference: Mapping[str, Any]) -> Verdict:
-    """The verdict of a task; raises `VerifierError` if a task of another package returns something else."""
-    verdict = task.verify(completion, mode=mode, **reference)
-    if not isinstance(verdict, Verdict):
-        message = f'The verifier of task "{task.name}" returned {shown(verdict)}, not a verifiers.Verdict(correct=...).'
-        raise VerifierError(message, argument="verify", value=verdict)
-    return verdict
+def _no_verdict(task: Task, value: object) -> VerifierError:
+    """The error for a task of another package whose verifier returned something else than a `Verdict`."""
+    message = (
+        f'The verifier of task "{task.name}" returned {shown(value)}, not a verifiers.Verdict(correct=...).'
+    )
+    return VerifierError(message, argument="verify", value=value)
 
 
 def check_mode(mode: object, task: Task) -> None:

@@ -109,7 +109,7 @@ def test_functions_with_a_second_form_where_compiled_agree_in_both():
         start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
         at = data, start, end
         assert extract.line_start(*at) == extract.line_start_in_array(*at)
-        assert extract.brace_before(*at) == extract.brace_before_in_array(*at)
+        assert extract.last_command(*at, extract.BOX) == extract.last_command_in_array(*at, extract.BOX)
         assert extract.is_end_token(*at) == extract.is_end_token_in_array(*at)
         for pattern in (extract.BOX, b"answer>", b"</answer>"):
             assert extract.matches(*at, pattern) == extract.matches_in_array(*at, pattern)

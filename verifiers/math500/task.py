@@ -96,6 +96,8 @@ def problem_of(problem: object, index: int | None) -> str | None:
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
+    if outcome := outcome_by_digits(answer, gold):
+        return outcome
     if not lenient and not answer.isascii() and answer != gold.text:
         return MALFORMED, GRAMMAR  # the strict format is LaTeX, which is ASCII
     if lenient and "\\\\" in answer:
