@@ -418,6 +418,31 @@ class _NotCached(Exception):
     """numba is about to compile a loop that was only to be loaded."""
 
 
+def _make_callable(*modules: ModuleType) -> None:
+    """Makes the functions of modules callable from compiled code; six of them have another form there."""
+    from numba.extending import overload, register_jitable
+
+    if not _registered:
+        # {function: a function that returns what numba compiles in its place}, for numba's `overload`.
+        compiled_forms: dict[Callable, Callable] = {
+            extract.find_byte: lambda data, byte, start, end: extract.find_byte_in_array,
+            extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
+            extract.is_end_token: lambda data, start, end: extract.is_end_token_in_array,
+            extract.line_start: lambda data, start, end: extract.line_start_in_array,
+            extract.last_command: lambda data, start, end, command: extract.last_command_in_array,
+            sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
+        }
+        for plain, give_form in compiled_forms.items():
+            overload(plain)(give_form)
+        _registered.update(compiled_forms)
+    for module in modules:
+        for member in vars(module).values():
+            is_own_function = isfunction(member) and member.__module__ == module.__name__
+            if is_own_function and member not in _registered:
+                register_jitable(member)
+                _registered.add(member)
+
+
 def compile_loop(
     make: Callable[[int], Callable],
     signature: str | Callable[[], Any],
@@ -441,7 +466,6 @@ def compile_loop(
     try:
         import numba
         from numba.core import event
-        from numba.extending import overload, register_jitable
     except ImportError:
         return None
 
@@ -463,25 +487,7 @@ def compile_loop(
     from verifiers.loop_cache import LoopCache, turn
 
     with _lock:
-        if not _registered:
-            # {function: a function that returns what numba compiles in its place}, for numba's `overload`.
-            compiled_forms: dict[Callable, Callable] = {
-                extract.find_byte: lambda data, byte, start, end: extract.find_byte_in_array,
-                extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
-                extract.is_end_token: lambda data, start, end: extract.is_end_token_in_array,
-                extract.line_start: lambda data, start, end: extract.line_start_in_array,
-                extract.last_command: lambda data, start, end, command: extract.last_command_in_array,
-                sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
-            }
-            for plain, give_form in compiled_forms.items():
-                overload(plain)(give_form)
-            _registered.update(compiled_forms)
-        for module in (extract, *modules):
-            for member in vars(module).values():
-                is_own_function = isfunction(member) and member.__module__ == module.__name__
-                if is_own_function and member not in _registered:
-                    register_jitable(member)
-                    _registered.add(member)
+        _make_callable(extract, *modules)
         sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
         function = make(zlib.crc32(sources))
         signature = signature() if callable(signature) else signature

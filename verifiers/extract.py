@@ -6,7 +6,7 @@ the last box of the completion, the text after an unclosed `<answer>`, the line 
 closed `<think>` or `<reasoning>` block is no final answer, unless nothing stands behind it.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
-and a million run the same code. Only five small functions have a second form, `..._in_array`, for where they are
+and a million run the same code. Only a few small functions have a second form, `..._in_array`, for where they are
 compiled. Every scan is linear in its input.
 
 A zero is added to some bytes and constants, `data[i] + 0`, here and in other files: in compiled code an item of `data`

@@ -493,7 +493,9 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     return [judged[key] for key in keys]
 
 
-def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool) -> tuple[int, int, int]:
+def with_format_checked(
+    data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool
+) -> tuple[int, int, int]:
     """(reason, start, end) of the answer that `find_answer` found; in strict mode OK only if it stands alone."""
     if not lenient and reason == OK:
         reason = format_of(data, low, high, boxed)
@@ -503,7 +505,7 @@ def placed(data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
     """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
     gold, problem_text = reference_of(answer, row), problem_of(problem, row)
-    reason, low, high = placed(data, lenient, *find_answer(data, 0, len(data), lenient))
+    reason, low, high = with_format_checked(data, lenient, *find_answer(data, 0, len(data), lenient))
     tier = TEXT
     if reason == OK:
         extracted = data[low:high].decode("utf-8", "surrogatepass")
@@ -530,7 +532,7 @@ def _judge_all(
     for row, (completion, gold, status, span, from_box) in enumerate(columns):
         reason, low, high = status, *span
         if not lenient:
-            reason, low, high = placed(encoded(completion), lenient, status, low, high, from_box)
+            reason, low, high = with_format_checked(encoded(completion), lenient, status, low, high, from_box)
         if reason != OK:
             outcomes.append((reason, TEXT))
             continue

@@ -89,15 +89,16 @@ def last_result(answer: str) -> str:
     is_working = "\\end{aligned}" in answer or ("\\text{" in answer and answer.rstrip(" }$").endswith("."))
     if not is_working:
         return ""
-    cut = "\0"
+    boundary = "\0"
     for mark in _ROW_ENDS:
-        answer = answer.replace(mark, cut)
+        answer = answer.replace(mark, boundary)
     for behind in _BEHIND_STOP:
-        answer = answer.replace("." + behind, cut + behind)
-    statements = [part for part in answer.split(cut) if part.strip(" .&\n")]
+        answer = answer.replace("." + behind, boundary + behind)
+    statements = [statement for statement in answer.split(boundary) if statement.strip(" .&\n")]
     last = statements[-1] if statements else ""
     _, equals, result = last.rpartition("=")
-    is_chain = len(statements) == 1 and "," not in last  # of which all sides must be equal
+    # One chain, A = B = C, is judged as a whole: its sides must all be equal.
+    is_chain = len(statements) == 1 and "," not in last
     has_several = any(sign in last for sign in ("\\pm", "\\mp", " or", "\\lor"))
     return "" if not equals or is_chain or has_several else result.strip(" .&\n")
 
