@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.likelihood.block_replay import CopyIndex
-from spg_trainer.likelihood.logps import passes, score, zero_logps
+from spg_trainer.likelihood.logps import divide_into_passes, score, zero_logps
 from spg_trainer.seeding import gpus
 from spg_trainer.tensors import Masks, Rows
 
@@ -44,7 +44,7 @@ def accumulate(
     3. each other part is scored once more, now with a graph, and goes backward. Copies whose gradient is zero stay out,
        unless dropout acts.
     """
-    parts = passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
+    parts = divide_into_passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
     logps = zero_logps(model, masks)
     if compares == "copy" and len(parts) > 1:  # nothing is compared
         for copies in parts:
