@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status. Raises ConfigError for what cannot be used."""
+    """Runs the command; returns its exit status. Raises ConfigError for a name, file or flag that cannot be used."""
     options = parser().parse_args(list(arguments) or ["--help"])
     if options.command == "list":
         for_comparison = [name for name in ALGORITHMS if name not in FOR_USE]

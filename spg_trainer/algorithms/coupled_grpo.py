@@ -42,7 +42,7 @@ class CoupledGRPO(DiffuGRPO):
     """Weight of the KL to the reference; 0 = no reference (code)."""
     ref_model_sync_steps: CountOrZero = 64
     """How many updates lie between two moves of the reference towards the current weights (code), if all weights are
-    trained; 0 = it stays the start model."""
+    trained; 0 = the reference stays the model that training started from."""
     ref_model_mixup_alpha: Probability = 0.6
     """The share of the current weights in the moved reference (the default of TRL, on which the code is built)."""
     normalizer: Literal["length", "tokens"] = "tokens"
@@ -69,23 +69,23 @@ class CoupledGRPO(DiffuGRPO):
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         weight = masks.weight.to(logps)
 
-        def phi(logps: Tensor) -> Tensor:
-            """(B, T), the formula's phi of each token."""
+        def phi(of_copies: Tensor) -> Tensor:
+            """(B, T), the formula's phi of each token, from log-probabilities (B, M, T)."""
             # A token weighs M/2 in the full copy, so the mean over the M copies has the formula's 1/2.
-            return (weight * logps).mean(1)
+            return (weight * of_copies).mean(1)
 
         log_ratio = phi(logps) - phi(batch.old_logps)
         objective, clipped = clipped_surrogate(log_ratio, batch.advantages.to(logps)[:, None], self.epsilon)
-        # How many copies score each token, since metrics are means over the tokens of all copies.
-        copies = masks.scored.sum(1)
+        # Metrics are means over the tokens of all copies, so that a token counts once for each copy that scores it.
+        num_copies = masks.scored.sum(1)
         metrics = {
             "logps": Metric(logps.detach().sum(), "scored_tokens"),
-            "ratio/mean": Metric((log_ratio.detach().exp() * copies).sum(), "scored_tokens"),
-            "ratio/clip_fraction": Metric((clipped * copies).sum(), "rewarded_tokens"),
+            "ratio/mean": Metric((log_ratio.detach().exp() * num_copies).sum(), "scored_tokens"),
+            "ratio/clip_fraction": Metric((clipped * num_copies).sum(), "rewarded_tokens"),
         }
         if self.beta > 0:
             kl = kl_k3(phi(logps), phi(batch.ref_logps))
             objective = objective - self.beta * kl
-            metrics["kl"] = Metric((kl.detach() * copies).sum(), "scored_tokens")
+            metrics["kl"] = Metric((kl.detach() * num_copies).sum(), "scored_tokens")
         terms = normalise((objective * batch.completion_mask).sum(-1), batch, self.normalizer)
         return Loss(-terms.sum(), metrics)

@@ -29,7 +29,7 @@ from spg_trainer.tensors import Masks, Rows
 class OPSD(OwnRight):
     """Brings the model nearer to a reference that is shown a hint, on right completions, by the reverse KL.
 
-    Raises ConfigError for bad values.
+    Raises ConfigError for values out of range.
     """
 
     hint_share: Probability = 0.25
