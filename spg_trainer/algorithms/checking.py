@@ -522,6 +522,7 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
                 f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
     view = draw_view(algorithm)
+    # Functions, as a view has only the columns that the algorithm needs.
     other_views = {
         "entropy": lambda: view.with_columns(entropy=1 - view.entropy),
         "correct": lambda: view.with_columns(correct=~view.correct),

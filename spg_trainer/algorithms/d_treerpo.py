@@ -91,7 +91,7 @@ class DTreeRPO(TokenRatio):
         if nodes.shape[1] > 1:
             node_advantages = self.compute_advantages(nodes).view_as(nodes)
         halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)  # (node, leaf, half)
-        halves[:, 0, 0] = node_advantages.reshape(-1)
+        halves[:, 0, 0] = node_advantages.reshape(-1)  # of each node, only its first leaf
         is_later_turn = rows.turn > 0
         # A leaf is an episode. `spread` gives each of its turns, which are rows, the values of the episode.
         advantages_of_first_turns = rows.spread(halves.view(-1, 2))
@@ -113,7 +113,8 @@ class DTreeRPO(TokenRatio):
     ) -> Tensor:
         """(P*G, T) the weights `distil` of `prepare`, from the advantages of nodes (P, n) and leaves (P*n, k).
 
-        rollouts: the rows of first turns. share_done: the share of the run's steps that are done.
+        A problem has n nodes of k leaves each. rollouts: the rows of first turns. share_done: the share of the run's
+        steps that are done.
         """
         written = rollouts.completion_mask.cpu().view(*leaf_advantages.shape, -1)
         middle = written.shape[-1] // 2

@@ -70,8 +70,9 @@ class MDPO(Algorithm):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`fill_advantages` (B, T), 0 except at the chosen steps; `advantages`, for display, the one furthest from 0.
 
-        After its last step a completion stays what it is, so its reward stands for the fills of later steps. The steps
-        of an episode go on from turn to turn; steps that no episode of its group has do not count.
+        After its last step a completion stays what it is, so its reward stands for the fills of later steps. If
+        episodes have several turns, their steps go on from turn to turn, and steps that no episode of the group has do
+        not count.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         is_step, reward = rows.probe_steps.cpu() >= 0, rewards.reshape(-1)

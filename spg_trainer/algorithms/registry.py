@@ -95,7 +95,7 @@ def find_algorithm(name: str) -> tuple[str, str]:
     """(file or module, class name) of an algorithm, which is not imported.
 
     E.g. `./mine.py:Mine` gives ("./mine.py", "Mine"). name: a name of `ALGORITHMS`, `./file.py:MyClass`, or
-    `package.module:MyClass`. Raises ConfigError, which names the nearest known algorithm.
+    `package.module:MyClass`. Raises ConfigError for an unknown name or file; the message names the nearest known name.
     """
     where, _, class_name = (ALGORITHMS | OF_DEMONSTRATIONS).get(name, name).rpartition(":")
     if not where:

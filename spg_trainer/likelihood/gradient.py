@@ -47,7 +47,7 @@ def accumulate(
     3. each other part is scored once more, now with a graph, and goes backward. Copies whose gradient is zero stay out,
        unless dropout acts.
 
-    If nothing is compared, each part goes backward as soon as it is scored instead.
+    With `copy`, each part instead goes backward as soon as it is scored, and none is scored twice.
     """
     parts = divide_into_passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
     logps = zero_logps(model, masks)

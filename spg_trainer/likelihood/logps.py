@@ -112,7 +112,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
     states_of_scored = states if measured is None else states[scored[wanted]]
-    kept_chunks = 1
+    kept_chunks = 1  # the fewest; more save time in a backward pass through a trained head
     if head.requires_grad and torch.is_grad_enabled():
         kept_chunks = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
     never_drawn = None
