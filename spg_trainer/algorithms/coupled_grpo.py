@@ -1,12 +1,11 @@
-"""coupled-GRPO (DiffuCoder): GRPO of tokens, scored with all of them masked and with complementary halves masked.
+"""coupled-GRPO (DiffuCoder): GRPO of tokens, scored with all of them masked, with some masked, and with the others.
 
     loss = -sum_{b,i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens,   r = e^(phi_bi - old phi_bi)
     phi  = 1/2 [log p(x_i | all masked) + h_i/t log p(x_i | h masked) + (1 - h_i)/(1-t) log p(x_i | the others masked)]
 
-h is the first half of a pair of masks: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
+h is the first mask of a pair: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
 reference. phi is no log-probability: the weights of a token sum to 3/2 on average, and to between 1.125 and 3 in a
-single draw.
-Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
+single draw. Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class CoupledGRPO(DiffuGRPO):
     """Divisor. `length`: the completion's own tokens, then all completions. `tokens` (code): all tokens of the update.
     """
     min_ratio: Share = 0.2
-    """Least t, the probability with which a token is in the first half of a pair."""
+    """Least t, the probability with which the first mask of a pair masks a token."""
     max_ratio: Share = 0.8
     """Greatest t, at least `min_ratio`; both inside 0..1."""
 
