@@ -278,8 +278,8 @@ def draw_view(
     num_iterations = 1
     steps = algorithm.probe_steps(rows, num_iterations, lambda row: generator(seed, "check states", row))
     if steps is not None:
-        # The reward of a state before a step (a probe) lies between the reward of the episode and the mean of its group.
-        # So the probes of a group have equal rewards where its episodes do.
+        # The reward of a state before a step (a probe) lies between the episode's reward and the mean of its group. So
+        # the probes of a group have equal rewards where its episodes do.
         from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
         probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
