@@ -2,6 +2,9 @@
 
 Axes: P prompts, G generations, B completions, M masks, T completion tokens.
 
+A loss is made of log-probabilities (logps). For these, the model sees M copies of each completion, each with some of
+its tokens masked. Tokens whose log-probability is taken are *scored*. A masking (likelihood/masking.py) decides both.
+
 In the formulas of the other files, b is one of N completions, with n_b tokens, the reward R_b and the advantage A_b. i
 is a token. r is its importance ratio: its probability under the current model, divided by its probability under the
 model that sampled it. k3 is its KL penalty (both are in ratios.py).
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 Per = Literal[
     "completions", "scored_completions", "scored_tokens", "rewarded_completions", "rewarded_tokens", "update"
 ]
+"""What the sum of a metric is divided by: see `Metric.per`."""
 
 
 class Metric(NamedTuple):
@@ -80,10 +84,11 @@ Compares = Literal["copy", "completion", "episode", "group", "update"]
 Need = Literal[
     "old", "reference", "entropy", "fills", "pairs", "demonstrations", "correct", "order", "measured"
 ]
+"""What an algorithm may ask of the trainer: see `Algorithm.needs`."""
 
 
 def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
-    """The needs `others` and, if a penalty for leaving the reference has a weight beta above 0, "reference".
+    """The needs `others`, and "reference" if beta, the weight of a penalty for leaving the reference, is above 0.
 
     E.g. with_penalty(0.04, "old") is {"old", "reference"}, and with_penalty(0.0, "old") is {"old"}.
     """
@@ -94,8 +99,8 @@ def with_penalty(beta: float, *others: Need) -> frozenset[Need]:
 class Algorithm(ABC):
     """Hyper-parameters, each settable by `--algorithm-args`; most defaults are those of the SPG paper.
 
-    A subclass is a frozen dataclass with a `loss`, and with fields of its own: numbers, words, bool, Literals, optional
-    ones and tuples.
+    A subclass is a frozen dataclass with a `loss`. It may add fields: numbers, words, bools, Literals, and optional
+    values or tuples of these.
     """
 
     masking: str = "block"
@@ -103,21 +108,24 @@ class Algorithm(ABC):
     num_masks: Count = 2
     """M, masked copies of each completion."""
     p_mask_prompt: Below1 = 0.0
-    """Chance that a prompt token is masked (`block`: a token of an earlier block, too). The code of d1 has 0.15."""
+    """Chance that a prompt token is masked; with the masking `block`, a token of an earlier block, too. The code of d1
+    has 0.15."""
     block_length: Count = 32
-    """Tokens of a block for `block` and `block_active`; usually the rollout's."""
+    """Tokens of a block, for the maskings `block` and `block_active`; usually as many as in the rollout."""
     advantage: Advantage = "mean"
     """How a reward becomes an advantage: see `Advantage`."""
     score_tail: bool = False
-    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T. They then hold padding, whatever was
+    sampled; LLaDA is padded with end tokens."""
     end_tokens: Literal["any", "eos"] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
     compares: ClassVar[Compares] = "completion"
-    """What `loss` must see at once: no term of the loss goes beyond one copy, one completion and so on.
+    """What `loss` must see at once: no term of the loss goes beyond one completion, one group and so on.
 
-    - `copy`: the gradient in the logps of a masked copy depends on this copy alone, so each goes through the model once
+    - `completion`: the trainer keeps all copies of a completion in one micro-batch
     - `episode`, `group`: the trainer keeps the active completions of an episode or group in one micro-batch
+    - `copy`: the gradient in the logps of a masked copy depends on this copy alone, so each goes through the model once
     - `update`: see `CoupledAlgorithm`
     """
     needs: ClassVar[frozenset[Need]] = frozenset()
@@ -137,17 +145,18 @@ class Algorithm(ABC):
     - `measured`: `batch.measured`, a figure of the model at positions that the masking names
     """
     ref_model_sync_steps: ClassVar[int] = 0
-    """How many updates lie between two moves of the reference towards the current weights; 0 = it stays the model that
-    training started from. If adapters are trained, it always stays: what they add to the weights cannot be mixed."""
+    """How many updates lie between two moves of the reference towards the current weights; 0 = the reference stays the
+    model that training started from. So it does if adapters are trained: what they add to the weights cannot be mixed.
+    """
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """How far the reference moves: its weights become alpha * (current weights) + (1 - alpha) * (its old weights)."""
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all correct has advantages, e.g. because rewards are compared over the
     whole step."""
     branches: ClassVar[int] = 1
-    """How many completions share each first half; with more than 1 the rollout samples trees. A group holds a multiple
-    of this number, and a block must end in the middle of a completion. If episodes have turns, only the first turns are
-    trees."""
+    """How many completions share one first half; 1 = each has its own. With more, the rollout samples trees: a group
+    holds a multiple of this number, and a block must end in the middle of a completion. If episodes have turns, only
+    the first turns are trees."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 
@@ -171,7 +180,8 @@ class Algorithm(ABC):
         choices["masking"] = tuple(self.maskings())
         for name, words in choices.items():
             value = getattr(self, name)
-            is_choice_of_words = any(isinstance(word, str) for word in words)  # not of e.g. `float | None`
+            # Of a type such as `float | None`, `words` are types instead.
+            is_choice_of_words = any(isinstance(word, str) for word in words)
             if is_choice_of_words and value not in words:
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
                 raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
@@ -235,8 +245,9 @@ class Algorithm(ABC):
         """Chooses the half-written states whose worth `prepare` needs to know; by default none.
 
         Returns (B, K) int64: for each completion the denoising steps whose state, just before the step, is probed; -1 =
-        none. Each state is filled in one pass and played to its end, and `prepare` finds its reward in
-        `rows.probe_rewards`. streams: row -> a private generator for the draws of that row.
+        none. All masks of each state are filled in one pass, an episode of several turns goes on to its end, and
+        `prepare` finds the reward in `rows.probe_rewards`. streams: row -> a private generator for the draws of that
+        row.
         """
         return None
 
@@ -263,13 +274,14 @@ class Algorithm(ABC):
             deviation = rewards.std(1, correction=0, keepdim=True)
             advantages = advantages / deviation.where(deviation > 0, 1.0)
         elif self.advantage == "leave_one_out":
+            # The distance from the mean of the others is G/(G-1) times the distance from the mean of all.
             advantages = advantages * (size / (size - 1))
         return advantages.reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
         """(B,) bool, which completions change the loss; the others are not scored.
 
-        Usually those with an advantage do; all of them if the loss has a penalty for leaving the reference.
+        Usually those with an advantage do. If the loss has a penalty for leaving the reference, all do.
         """
         return (advantages != 0) | ("reference" in self.needs)
 
@@ -295,13 +307,14 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
             f"{who_returned} {returned!r:.80}. It must return a dict of columns, {{}} for none."
         )
     prepared = dict(returned)
+    # `advantages` is a column that `Rows` declares, but only `prepare` makes it.
     reserved_names = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():
         if name in reserved_names:
             raise ConfigError(f"{who_returned} {name!r}, which rows have already. Give it another name.")
         if not isinstance(column, torch.Tensor):
             continue
-        if column.ndim == 0 and name != "advantages":
+        if column.ndim == 0 and name != "advantages":  # each row must have an advantage of its own
             prepared[name] = float(column)
         elif column.ndim == 0 or len(column) != len(rows):
             returned_size = f"{len(column)} rows of" if column.ndim else "one number as"
@@ -379,14 +392,18 @@ class CoupledAlgorithm(Algorithm):
         """
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        """A sum with the gradient of `coupled_loss`, but not its value.
+
+        `batch.coefficients` are the derivatives of `coupled_loss` by the bounds, as the trainer computed them before.
+        """
         return Loss((batch.coefficients * self.bound(logps, masks)).sum(), {})
 
 
 def normalise(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
     """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 
-    - `completions`, `tokens`: divided by how many of them the update has
-    - `length`: divided by the completion's own tokens, and by the completions of the update
+    - `completions`, `tokens`: divided by the number of completions, or of tokens, of the update
+    - `length`: divided by the completion's own tokens, and by the number of completions of the update
 
     The turns of an episode count as one completion. But `length` divides a turn by the tokens of this turn, not of the
     episode: otherwise the shortest episodes, lucky ones too, would count most.

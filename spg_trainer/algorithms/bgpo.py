@@ -22,7 +22,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class BGPO(Algorithm):
-    """Raises completions above their group's mean and lowers the others, by a bound of the importance-weighted reward.
+    """Makes completions better than their group's mean likelier, the others less likely.
 
     loss = -sum_b g_b / completions, where g_b is the mean over masks of (1 + d) A_b if A_b >= 0, else of exp(d) A_b. d
     is the ELBO as one mask estimates it, minus this estimate under the model that sampled. g_b is at most

@@ -1,7 +1,10 @@
 """Tries, without a model, whether an algorithm keeps its contract: `python -m spg_trainer algorithms check FILE:CLASS`.
 
-Each check tries a property that must hold for all rollouts, rewards and log-probabilities on random ones. It returns a
-text on what it found, and raises CheckFailed if the algorithm does not have the property. `CHECKS` lists the checks.
+Each check tries a property on random rollouts, rewards and log-probabilities; the property must hold for all of them.
+A check returns a text on what it found, and raises CheckFailed if the algorithm does not have the property. `CHECKS`
+lists the checks.
+
+Axes: B completions, M masked copies of each, T completion tokens; P prompts, G generations of each.
 """
 
 from __future__ import annotations
@@ -33,10 +36,12 @@ from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
 
 PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
-"""The sizes of a drawn step: its problems, the completions of each, and the tokens of a prompt, of a completion and of
-a block."""
+"""The sizes of the random step that is checked: its problems, the completions of each problem, and the tokens of a
+prompt, of a completion and of a block."""
 STEP = 1e-5
 """How far a log-probability is moved for a finite difference, in float64."""
+TRIED = 24
+"""For how many log-probabilities a finite difference is taken."""
 CLOSE = 1e-5
 """How far a gradient may be from its finite differences, relative to its largest entry."""
 PROVIDED: dict[str, Need] = {
@@ -46,15 +51,13 @@ PROVIDED: dict[str, Need] = {
     "old_measured": "measured",
 }
 """{column of a batch: the name in `needs` for which the trainer provides it}."""
-TRIED = 24
-"""How many log-probabilities are moved, one at a time."""
 DRAWS = 40
-"""How many times a masking draws the copies of all completions."""
+"""Over how many draws of the masked copies the mean weight of a token is taken."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check; figure: what was measured, or what is wrong and what would be right."""
+    """The outcome of one check. figure: what was measured; after a failure, what is wrong and what would be right."""
 
     name: str
     ok: bool
@@ -63,20 +66,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Case:
-    """A whole update of an algorithm: the completions that change its loss, and what the trainer hands over."""
+    """A whole update: the completions that change an algorithm's loss, with all that the trainer hands to the loss."""
 
     algorithm: Algorithm
     logps: Tensor
-    """(B, M, T) float64, zero where not scored; if the masks measure a figure, (B, M, 2T): T more columns for it."""
+    """(B, M, T) float64, zero where not scored. If the masks also measure a figure of each token
+    (`likelihood/measures.py`), (B, M, 2T): the figures are the last T columns."""
     masks: Masks
     batch: Rows
 
     def loss(self, logps: Tensor | None = None, **changes: object) -> Loss:
-        """The loss, at other log-probabilities if they are given. changes: columns of the batch to replace."""
+        """The loss at some log-probabilities; None = those of this case. changes: columns of the batch to replace."""
         batch = self.batch.with_columns(**changes)
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
-            return returned_loss("loss", loss_of_values(self.algorithm, self.masks, batch, logps))
+            return checked_loss("loss", loss_of_values(self.algorithm, self.masks, batch, logps))
 
         def bound(values: Tensor) -> Tensor:
             return self.algorithm.bound(values, self.masks)
@@ -91,10 +95,10 @@ class Case:
         )
         if "ref_logps" in batch:
             episodes = episodes.with_columns(ref_bounds=bound(batch.ref_logps))
-        return returned_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
+        return checked_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
-        """The gradient of the loss in `logps`, of the same shape."""
+        """The gradient of the loss in `logps`, of the same shape; None = those of this case."""
         logps = (self.logps if logps is None else logps).clone().requires_grad_()
         loss = self.loss(logps).loss
         if not loss.requires_grad:
@@ -102,12 +106,15 @@ class Case:
         return torch.autograd.grad(loss, logps, allow_unused=True)[0]
 
     def select(self, chosen: Tensor) -> Case:
-        """Some of the completions, with the totals of all. chosen: (B,) bool."""
+        """The case of some of the completions, whose batch keeps the totals of all. chosen: (B,) bool."""
         return Case(self.algorithm, self.logps[chosen], self.masks.select(chosen), self.batch.select(chosen))
 
 
-def returned_loss(method: str, loss: object) -> Loss:
-    """The `loss` that a method of an algorithm returned; raises CheckFailed if the trainer cannot take it."""
+def checked_loss(method: str, loss: object) -> Loss:
+    """Returns `loss` as it is; raises CheckFailed if the trainer cannot take it.
+
+    method: the name of the algorithm's method that returned it, for the message.
+    """
     if not isinstance(loss, Loss):
         raise CheckFailed(
             f"{method} returned {type(loss).__name__}; it must return Loss(loss, metrics), with a scalar tensor"
@@ -123,8 +130,10 @@ def returned_loss(method: str, loss: object) -> Loss:
             f"{method} returned Loss(loss, metrics) with metrics={loss.metrics!r:.80}; it must be a dict"
         )
     for name, metric in loss.metrics.items():
-        is_sum = isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
-        if not is_sum or metric.per not in get_args(Per):
+        has_scalar_total = (
+            isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
+        )
+        if not has_scalar_total or metric.per not in get_args(Per):
             raise CheckFailed(
                 f"{method} returned the metric {name!r} as {metric!r:.80}; it must be Metric(total, per), with a "
                 f"scalar tensor and one of {', '.join(get_args(Per))}"
@@ -135,26 +144,28 @@ def returned_loss(method: str, loss: object) -> Loss:
 def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:
     """The findings of all checks on an algorithm. Raises ConfigError if it cannot be built.
 
-    name: as --algorithm, so also `./mine.py:Mine`. args: its hyper-parameters; None = the defaults.
+    name: what --algorithm takes, e.g. `spg` or `./mine.py:Mine`. args: hyper-parameters; None = the defaults.
     """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
     for title, run in CHECKS.items():
         try:
-            findings.append(Finding(title, True, run(algorithm)))
+            finding = Finding(title, ok=True, figure=run(algorithm))
         except CheckFailed as failure:
-            findings.append(Finding(title, False, str(failure)))
-        except Exception as error:  # what an author's code raises is a finding too
+            finding = Finding(title, ok=False, figure=str(failure))
+        except Exception as error:  # what an author's code raises is a finding, too
+            # A known fault says more than the error that it led to.
             what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
-            findings.append(Finding(title, False, what))
+            finding = Finding(title, ok=False, figure=what)
+        findings.append(finding)
     return findings
 
 
 def fault_of_loss(algorithm: Algorithm) -> str:
-    """Why the trainer cannot use a loss; "" if there is no reason.
+    """The reason why the trainer cannot use an algorithm's loss, in words for its author; "" if none is known.
 
-    A reason is something invalid that the loss or `prepare` returned, a loss without a gradient, or a column that the
-    loss reads although `needs` does not name it.
+    The known reasons: the loss or `prepare` returned something invalid, the loss has no gradient, or the loss reads a
+    column that `needs` does not name.
     """
     try:
         case = draw_case(algorithm)
@@ -177,7 +188,7 @@ def fault_of_loss(algorithm: Algorithm) -> str:
 
 
 def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
-    """Raises ConfigError if the loss of an algorithm from outside has a fault that `fault_of_loss` finds."""
+    """Raises ConfigError if `fault_of_loss` finds a fault in an algorithm from outside this package."""
     if what := fault_of_loss(algorithm):
         raise ConfigError(
             f"$algorithm={name}: {what.rstrip('.')}. `python -m spg_trainer algorithms check {name}` tries more."
@@ -185,11 +196,14 @@ def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
 
 
 def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
-    """Raises ConfigError if a masking from outside does not pass `masks_soundly`, before a model is opened."""
+    """Raises ConfigError if an algorithm's masking comes from outside this package and does not pass `masks_soundly`.
+
+    So a user learns of the fault before a model is opened.
+    """
     masking = type(algorithm.make_masking())
     if masking.__module__.startswith("spg_trainer."):
         return
-    if hasattr(algorithm, "block_length"):
+    if hasattr(algorithm, "block_length"):  # blocks that fit into the short completions which are tried here
         algorithm = replace(algorithm, block_length=BLOCK)
     try:
         masks_soundly(algorithm)
@@ -207,7 +221,7 @@ def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
 
 
 class CheckFailed(Exception):
-    """A check that an algorithm does not pass; its text says what is wrong and what would be right."""
+    """An algorithm did not pass a check; the text says what is wrong and what would be right."""
 
 
 def draw_rollouts(seed: int = 0) -> Rows:
@@ -216,11 +230,12 @@ def draw_rollouts(seed: int = 0) -> Rows:
     The lengths are random, except those of the first three: the longest, the shortest, and a short one whose first
     steps unmasked the positions after its end.
     """
-    stream, count = numpy_generator(seed, "check"), PROMPTS * GENERATIONS
+    stream = numpy_generator(seed, "check")
+    count = PROMPTS * GENERATIONS
     lengths = torch.from_numpy(stream.integers(1, TOKENS + 1, count))
     lengths[:3] = torch.tensor([TOKENS, 1, 3])
-    order = torch.stack([torch.from_numpy(stream.permutation(TOKENS)) for _ in range(count)])
-    order[2] = torch.arange(TOKENS).flip(0)
+    unmask_step = torch.stack([torch.from_numpy(stream.permutation(TOKENS)) for _ in range(count)])
+    unmask_step[2] = torch.arange(TOKENS).flip(0)
     ids = torch.from_numpy(stream.integers(0, 50, (count, PROMPT_TOKENS + TOKENS)))
     logps = -torch.from_numpy(stream.random((count, TOKENS))) - 0.05
     return Rows(
@@ -228,10 +243,10 @@ def draw_rollouts(seed: int = 0) -> Rows:
         prompt_mask=torch.ones(count, PROMPT_TOKENS, dtype=torch.bool),
         completion_ids=ids[:, PROMPT_TOKENS:],
         completion_mask=torch.arange(TOKENS) < lengths[:, None],
-        unmask_step=order,
+        unmask_step=unmask_step,
         unmask_logps=logps,
         entropy=torch.from_numpy(stream.random((count, TOKENS))),
-        order=torch.zeros_like(order),
+        order=torch.zeros_like(unmask_step),  # each token is the only one of its step
         confidence_change=torch.from_numpy(stream.random((count, TOKENS))),
         fallback=torch.from_numpy(stream.random((count, TOKENS)) < 0.7),
     )
@@ -244,10 +259,10 @@ def draw_view(
     correct: Tensor | None = None,
     turns: int = 1,
 ) -> Rows:
-    """The rows of a step in the middle of a run, with the columns that the algorithm asks for.
+    """The rows of a step in the middle of a run, with the columns that `algorithm.prepare` may read.
 
     rewards: (P, G); by default 0 and 1 at random. correct: (P, G) bool; by default true where the reward is 1. turns:
-    how many turns each episode has; they are copies of each other.
+    how many turns each episode has; all turns of an episode are equal.
     """
     stream = numpy_generator(seed, "check rewards")
     if rewards is None:
@@ -256,18 +271,22 @@ def draw_view(
     episode = torch.arange(rewards.numel()).repeat_interleave(turns)
     groups = Rows.full_groups(*rewards.shape, max_turns=turns, rewards=rewards.reshape(-1), share_done=0.5)
     rows = groups.with_columns(**vars(draw_rollouts(seed))).select(episode).with_turns()
-    rows = rows.without(*{*get_args(Record)} - algorithm.records)
+    not_recorded = set(get_args(Record)) - algorithm.records
+    rows = rows.without(*not_recorded)
     if algorithm.score_tail:
         rows = rows.count_tail(pad_id=0)
-    steps = algorithm.probe_steps(rows, 1, lambda row: generator(seed, "check states", row))
+    num_iterations = 1
+    steps = algorithm.probe_steps(rows, num_iterations, lambda row: generator(seed, "check states", row))
     if steps is not None:
-        # A probe's reward lies between the episode's reward and the group's mean: equal rewards have equal probes.
+        # The reward of a state before a step (a probe) lies between the episode's reward and the mean of its group. So
+        # the probes of a group have equal rewards where its episodes do.
         from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
         shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
         probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
         rows = rows.with_columns(probe_steps=steps, probe_rewards=probe_rewards)
     if algorithm.branches > 1:
-        rows = rows.with_columns(branched=(rows.turn == 0) & (episode % algorithm.branches > 0))
+        is_first_leaf = episode % algorithm.branches == 0  # its first half counts for all leaves of the node
+        rows = rows.with_columns(branched=(rows.turn == 0) & ~is_first_leaf)
     if "correct" in algorithm.needs:
         is_right = rewards == 1 if correct is None else correct
         rows = rows.with_columns(correct=rows.spread(is_right.reshape(-1)))
@@ -277,15 +296,15 @@ def draw_view(
 def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
-    """An update of the step that `draw_view` draws, see `case_of`."""
+    """The update (`case_of`) with the rows that `draw_view` draws."""
     return case_of(algorithm, draw_view(algorithm, rewards, seed, correct), seed)
 
 
 def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
-    """An update on the rows of a step, off policy: old and reference log-probabilities differ from the current ones."""
+    """An update with the rows of a step. Its old and reference log-probabilities differ from the current ones."""
     batch = view.with_columns(**prepare_columns(algorithm, view))
     if "fills" in algorithm.needs:
-        batch = half_fills(batch)
+        batch = with_fills(batch)
     streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
     masks, advantages = algorithm.make_masking().draw(batch, streams), batch.advantages
     active = algorithm.active(advantages)
@@ -311,31 +330,34 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
         if "measured" in algorithm.needs:
             batch = batch.with_columns(old_measured=measured)
     if "reference" in algorithm.needs:
-        batch = batch.with_columns(ref_logps=masks.split(logps + random_values("check ref", 0.1))[0])
+        ref_logps, _ = masks.split(logps + random_values("check ref", 0.1))
+        batch = batch.with_columns(ref_logps=ref_logps)
     return Case(algorithm, logps, masks, batch).select(active)
 
 
-def half_fills(rows: Rows) -> Rows:
-    """Turns every second completion into the fill of a state that it passed through.
+def with_fills(rows: Rows) -> Rows:
+    """The same rows, but every second one is the fill of a state of its completion: one pass filled in all its masks.
 
     The advantage of the fill is the one of the row's `fill_advantages` that is furthest from 0. rows: with the columns
     of `prepare`.
     """
-    fill = torch.arange(len(rows)) % 2 == 1
-    fill_step = (rows.probe_steps.amax(-1) // 2).where(fill, -1)
-    last_step = fill_step.where(fill, rows.unmask_step.max())
+    is_fill = torch.arange(len(rows)) % 2 == 1
+    fill_step = (rows.probe_steps.amax(-1) // 2).where(is_fill, -1)
+    # The pass that filled in the masks is the last step of a fill.
+    last_step = fill_step.where(is_fill, rows.unmask_step.max())
     furthest = rows.fill_advantages.gather(1, rows.fill_advantages.abs().argmax(1, keepdim=True)).squeeze(1)
     return rows.with_columns(
         unmask_step=rows.unmask_step.minimum(last_step[:, None]),
         fill_step=fill_step,
-        advantages=torch.where(fill, furthest, rows.advantages),
+        advantages=torch.where(is_fill, furthest, rows.advantages),
     )
 
 
 def is_pure(algorithm: Algorithm) -> str:
     """The loss is the same twice, draws nothing from a global stream and changes nothing that it is given."""
     case = draw_case(algorithm)
-    copies, state = [tensor.clone() for tensor in tensors_of(case)], torch.random.get_rng_state()
+    before = [tensor.clone() for tensor in tensors_of(case)]
+    state = torch.random.get_rng_state()
     first, second = case.loss().loss, case.loss().loss
     if not torch.equal(first, second):
         raise CheckFailed(
@@ -343,7 +365,8 @@ def is_pure(algorithm: Algorithm) -> str:
         )
     if not torch.equal(state, torch.random.get_rng_state()):
         raise CheckFailed("loss or prepare drew from torch's global stream; it must draw nothing")
-    if any(not torch.equal(a, b) for a, b in zip(copies, tensors_of(case), strict=True)):
+    unchanged = [torch.equal(old, new) for old, new in zip(before, tensors_of(case), strict=True)]
+    if not all(unchanged):
         raise CheckFailed("loss changed a tensor that it was given; make a new one")
     if first.shape or not torch.isfinite(first):
         raise CheckFailed(f"the loss is {first!r}; it must be a finite scalar")
@@ -354,27 +377,30 @@ def has_its_gradient(algorithm: Algorithm) -> str:
     """Autograd's gradient of the loss equals finite differences."""
     case = draw_case(algorithm)
     gradient = case.gradient()
-    places = case.masks.valued.nonzero()
-    order = torch.randperm(len(places), generator=generator(0, "check places"))
-    scale = float(gradient.abs().max())
+    largest = float(gradient.abs().max())
     if not torch.isfinite(gradient).all():
         raise CheckFailed("the gradient is not finite; look for a division whose result is masked afterwards")
     if bool((gradient != 0)[~case.masks.valued].any()):
         raise CheckFailed(
             "a position that is not scored has a gradient; multiply by masks.scored or masks.weight"
         )
-    if scale == 0:
+    if largest == 0:
         raise CheckFailed(
             "the gradient is zero though every group has right and wrong completions; is logps read?"
         )
+    places = case.masks.valued.nonzero()  # (row, mask, token) of each value that the loss may read
+    order = torch.randperm(len(places), generator=generator(0, "check places"))
     tried = places[order[:TRIED]]
     differences = torch.tensor([finite_difference(case, *place) for place in tried.tolist()])
 
     def distance(of_autograd: Tensor) -> float:
-        return float((of_autograd[tuple(tried.T)] - differences).abs().max()) / scale
+        """How far autograd's gradient is from the finite differences at most, relative to its largest entry."""
+        rows, masks, tokens = tried.T
+        return float((of_autograd[rows, masks, tokens] - differences).abs().max()) / largest
 
     if (worst := distance(gradient)) <= CLOSE:
         return f"equals finite differences to {worst:.0e}"
+    # If the two agree once nothing is detached, the loss is right, and only its author can say what should be constant.
     with nothing_detached():
         whole_gradient = case.gradient()
     if distance(whole_gradient) > CLOSE:
@@ -413,8 +439,10 @@ def ignores_equal_rewards(algorithm: Algorithm) -> str:
         raise CheckFailed(
             f"advantages of equal rewards are {case.batch.advantages.tolist()[:4]}; they must be zero"
         )
-    # A penalty and SPG's bonus move the model whatever completions earn.
-    if "reference" in algorithm.needs or getattr(algorithm, "elbo_bonus", 0) or not len(case.logps):
+    # A penalty for leaving the reference and SPG's bonus have a gradient whatever the completions earn.
+    ignores_rewards = "reference" in algorithm.needs or getattr(algorithm, "elbo_bonus", 0)
+    is_empty = not len(case.logps)  # completions without an advantage are usually not scored
+    if ignores_rewards or is_empty:
         return "advantages are zero"
     if bool((case.gradient() != 0).any()):
         raise CheckFailed("the gradient is not zero though all rewards are equal")
@@ -437,12 +465,15 @@ def divides_by_totals(algorithm: Algorithm) -> str:
 
 
 def adds_up(algorithm: Algorithm) -> str:
-    """The losses of two micro-batches add up to the loss of both together; a group that is compared is not divided."""
+    """The losses of two micro-batches add up to the loss of both together.
+
+    A group is not divided between them if the loss compares its completions.
+    """
     if isinstance(algorithm, CoupledAlgorithm):
         return "is its own: it sees the whole update"
     case = draw_case(algorithm)
     by_group = algorithm.compares == "group"
-    in_first = case.batch.group < 1 if by_group else torch.arange(len(case.logps)) % 2 == 0
+    in_first = case.batch.group == 0 if by_group else torch.arange(len(case.logps)) % 2 == 0
     at_once = float(case.loss().loss)
     in_parts = sum(float(case.select(chosen).loss().loss) for chosen in (in_first, ~in_first))
     if abs(at_once - in_parts) > 1e-9 * max(1.0, abs(at_once)):
@@ -452,7 +483,7 @@ def adds_up(algorithm: Algorithm) -> str:
 
 
 def compares_what_it_says(algorithm: Algorithm) -> str:
-    """The gradient in a unit, which `compares` names, does not depend on log-probabilities outside this unit."""
+    """`compares` names a unit: the gradient in the log-probabilities of a unit does not depend on those outside it."""
     if isinstance(algorithm, CoupledAlgorithm):
         return "the whole update, by the bounds of its completions"
     case, unit = draw_case(algorithm), algorithm.compares
@@ -491,6 +522,7 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
                 f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
     view = draw_view(algorithm)
+    # Functions, as a view has only the columns that the algorithm needs.
     other_views = {
         "entropy": lambda: view.with_columns(entropy=1 - view.entropy),
         "correct": lambda: view.with_columns(correct=~view.correct),
@@ -507,7 +539,7 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
 
 
 def masks_soundly(algorithm: Algorithm) -> str:
-    """The masks have the right shapes and come from their own streams alone; the text tells a token's mean weight."""
+    """The masks have the right shapes and come from their own streams alone. The text tells a token's mean weight."""
     view, masking = draw_view(algorithm), algorithm.make_masking()
     keys = view.noise_keys()
 
@@ -516,15 +548,15 @@ def masks_soundly(algorithm: Algorithm) -> str:
 
     state = torch.random.get_rng_state()
     first, again = draw_masks(0), draw_masks(0)
-    rows, copies, length = len(view), masking.count(TOKENS), TOKENS
+    num_rows, num_copies = len(view), masking.count(TOKENS)
     if bool((first.weight[~first.scored] != 0).any()) or not bool(torch.isfinite(first.weight).all()):
         raise CheckFailed("a weight is not finite, or not 0 where nothing is scored")
     expected = {
-        "masked": (rows, copies, PROMPT_TOKENS + length),
-        "scored": (rows, copies, length),
-        "weight": (rows, copies, length),
-        "scale": (rows,),
-        "part": (rows, length),
+        "masked": (num_rows, num_copies, PROMPT_TOKENS + TOKENS),
+        "scored": (num_rows, num_copies, TOKENS),
+        "weight": (num_rows, num_copies, TOKENS),
+        "scale": (num_rows,),
+        "part": (num_rows, TOKENS),
     }
     for name, shape in expected.items():
         if tuple(getattr(first, name).shape) != shape:
@@ -539,12 +571,12 @@ def masks_soundly(algorithm: Algorithm) -> str:
     weights = torch.stack([(masks.weight.sum(-1).mean(-1) * masks.scale).double() for masks in all_masks])
     per_token = weights / view.completion_mask.sum(-1)
     mean = float(per_token.mean())
-    standard_error = float(per_token.std(0).mean()) / (DRAWS * rows) ** 0.5
+    standard_error = float(per_token.std(0).mean()) / (DRAWS * num_rows) ** 0.5
     return f"a token weighs {mean:.3f} +- {standard_error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
 
 
 def masks_average_to_their_target(algorithm: Algorithm) -> str:
-    """The mean over all masks is the masking's `target`, tried on a tiny completion (`likelihood/targets.py`)."""
+    """On a tiny completion, the mean over all masks is the masking's `target` (`likelihood/targets.py`)."""
     masking = algorithm.make_masking()
     known_targets = ", ".join(TARGETS)
     if masking.target in TARGETS:
@@ -579,7 +611,7 @@ def prepares_each_turn(algorithm: Algorithm) -> str:
 
 
 def tensors_of(case: Case) -> list[Tensor]:
-    """All tensors that a loss is given."""
+    """All tensors that the loss of a case is given."""
     given = [case.logps, *vars(case.masks).values(), *vars(case.batch).values()]
     return [value for value in given if isinstance(value, Tensor)]
 

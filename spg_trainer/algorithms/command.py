@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns its exit status. Raises ConfigError for what cannot be used."""
+    """Runs the command; returns its exit status. Raises ConfigError for a name, file or flag that cannot be used."""
     options = parser().parse_args(list(arguments) or ["--help"])
     if options.command == "list":
         for_comparison = [name for name in ALGORITHMS if name not in FOR_USE]
@@ -76,10 +76,13 @@ def parser() -> Parser:
     new.add_argument(
         "file", metavar="FILE.py", help="the file to write, e.g. my_algorithm.py; it must not exist"
     )
-    text = "tries, without a model, whether a loss is pure, has the right gradient and does not depend on micro-batches"
-    check = commands.add_parser("check", help=text)
-    text = "algorithms of this package, or files: ./my_algorithm.py:MyAlgorithm"
-    check.add_argument("names", metavar="NAME", nargs="+", help=text)
-    text = "the hyper-parameters to check with, e.g. num_masks=4"
-    check.add_argument("--algorithm-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
+    check_help = (
+        "tries, without a model, whether a loss is pure, has the right gradient and "
+        "does not depend on micro-batches"
+    )
+    check = commands.add_parser("check", help=check_help)
+    names_help = "algorithms of this package, or files: ./my_algorithm.py:MyAlgorithm"
+    check.add_argument("names", metavar="NAME", nargs="+", help=names_help)
+    args_help = "the hyper-parameters to check with, e.g. num_masks=4"
+    check.add_argument("--algorithm-args", metavar="KEY=VALUE", nargs="+", default=[], help=args_help)
     return result

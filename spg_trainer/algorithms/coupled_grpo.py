@@ -1,12 +1,11 @@
-"""coupled-GRPO (DiffuCoder): GRPO of tokens, scored with all of them masked and with complementary halves masked.
+"""coupled-GRPO (DiffuCoder): GRPO of tokens, scored with all of them masked, with some masked, and with the others.
 
     loss = -sum_{b,i} [min(r A_b, clip(r, 1 +- epsilon) A_b) - beta k3] / tokens,   r = e^(phi_bi - old phi_bi)
     phi  = 1/2 [log p(x_i | all masked) + h_i/t log p(x_i | h masked) + (1 - h_i)/(1-t) log p(x_i | the others masked)]
 
-h is the first half of a pair of masks: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
+h is the first mask of a pair: h_i is 1 if it masks token i (with probability t), else 0. k3 is the KL to the
 reference. phi is no log-probability: the weights of a token sum to 3/2 on average, and to between 1.125 and 3 in a
-single draw.
-Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
+single draw. Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ class CoupledGRPO(DiffuGRPO):
     """Weight of the KL to the reference; 0 = no reference (code)."""
     ref_model_sync_steps: CountOrZero = 64
     """How many updates lie between two moves of the reference towards the current weights (code), if all weights are
-    trained; 0 = it stays the start model."""
+    trained; 0 = the reference stays the model that training started from."""
     ref_model_mixup_alpha: Probability = 0.6
     """The share of the current weights in the moved reference (the default of TRL, on which the code is built)."""
     normalizer: Literal["length", "tokens"] = "tokens"
     """Divisor. `length`: the completion's own tokens, then all completions. `tokens` (code): all tokens of the update.
     """
     min_ratio: Share = 0.2
-    """Least t, the probability with which a token is in the first half of a pair."""
+    """Least t, the probability with which the first mask of a pair masks a token."""
     max_ratio: Share = 0.8
     """Greatest t, at least `min_ratio`; both inside 0..1."""
 
@@ -69,23 +68,23 @@ class CoupledGRPO(DiffuGRPO):
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         weight = masks.weight.to(logps)
 
-        def phi(logps: Tensor) -> Tensor:
-            """(B, T), the formula's phi of each token."""
+        def phi(of_copies: Tensor) -> Tensor:
+            """(B, T), the formula's phi of each token, from log-probabilities (B, M, T)."""
             # A token weighs M/2 in the full copy, so the mean over the M copies has the formula's 1/2.
-            return (weight * logps).mean(1)
+            return (weight * of_copies).mean(1)
 
         log_ratio = phi(logps) - phi(batch.old_logps)
         objective, clipped = clipped_surrogate(log_ratio, batch.advantages.to(logps)[:, None], self.epsilon)
-        # How many copies score each token, since metrics are means over the tokens of all copies.
-        copies = masks.scored.sum(1)
+        # Metrics are means over the tokens of all copies, so that a token counts once for each copy that scores it.
+        num_copies = masks.scored.sum(1)
         metrics = {
             "logps": Metric(logps.detach().sum(), "scored_tokens"),
-            "ratio/mean": Metric((log_ratio.detach().exp() * copies).sum(), "scored_tokens"),
-            "ratio/clip_fraction": Metric((clipped * copies).sum(), "rewarded_tokens"),
+            "ratio/mean": Metric((log_ratio.detach().exp() * num_copies).sum(), "scored_tokens"),
+            "ratio/clip_fraction": Metric((clipped * num_copies).sum(), "rewarded_tokens"),
         }
         if self.beta > 0:
             kl = kl_k3(phi(logps), phi(batch.ref_logps))
             objective = objective - self.beta * kl
-            metrics["kl"] = Metric((kl.detach() * copies).sum(), "scored_tokens")
+            metrics["kl"] = Metric((kl.detach() * num_copies).sum(), "scored_tokens")
         terms = normalise((objective * batch.completion_mask).sum(-1), batch, self.normalizer)
         return Loss(-terms.sum(), metrics)

@@ -4,7 +4,8 @@
     A_c  = V_c - mean V of its siblings,   V(leaf) = R,   V(node) = mean of its leaves
     SD   = mean over places of -sum_c w_c log p(token of c at the place),   w_c = e^(A_c/tau) / sum of these
 
-An update has C children of two kinds:
+Several completions, the leaves of a node, share one first half; the nodes of a problem are its tree. An update has C
+children of two kinds:
 
 - first halves, whose siblings are the first halves of all nodes of the same problem
 - second halves, whose siblings are the second halves of all leaves of the same node
@@ -76,8 +77,8 @@ class DTreeRPO(TokenRatio):
         have the advantage of their leaf. Raises ConfigError for groups that are no trees.
 
         The loss takes `half_advantages`. `advantages` are for the trainer: it records one number for each completion,
-        and takes 0 to mean that the completion has nothing to teach. So this number is the advantage of the half where
-        it is larger in absolute value, which is 0 only if both are.
+        and takes 0 to mean that the completion has nothing to teach. So this number is the half advantage that is
+        further from 0; it is 0 only if both are.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         divides = rewards.shape[1] % self.branches == 0
@@ -90,7 +91,7 @@ class DTreeRPO(TokenRatio):
         if nodes.shape[1] > 1:
             node_advantages = self.compute_advantages(nodes).view_as(nodes)
         halves = torch.stack([torch.zeros_like(leaf_advantages), leaf_advantages], -1)  # (node, leaf, half)
-        halves[:, 0, 0] = node_advantages.reshape(-1)
+        halves[:, 0, 0] = node_advantages.reshape(-1)  # of each node, only its first leaf
         is_later_turn = rows.turn > 0
         # A leaf is an episode. `spread` gives each of its turns, which are rows, the values of the episode.
         advantages_of_first_turns = rows.spread(halves.view(-1, 2))
@@ -98,12 +99,12 @@ class DTreeRPO(TokenRatio):
         half_advantages = torch.where(
             is_later_turn[:, None], advantages_of_later_turns, advantages_of_first_turns
         )
-        larger_half = half_advantages.abs().argmax(1, keepdim=True)
         first_turns = rows.select(~is_later_turn)
         distil = torch.zeros(rows.completion_mask.shape, dtype=half_advantages.dtype)
         distil[~is_later_turn] = self.distil_weights(
             node_advantages, leaf_advantages, first_turns, rows.share_done
         )
+        larger_half = half_advantages.abs().argmax(1, keepdim=True)
         advantages = half_advantages.gather(1, larger_half)[:, 0]
         return {"advantages": advantages, "half_advantages": half_advantages, "distil": distil}
 
@@ -112,7 +113,8 @@ class DTreeRPO(TokenRatio):
     ) -> Tensor:
         """(P*G, T) the weights `distil` of `prepare`, from the advantages of nodes (P, n) and leaves (P*n, k).
 
-        rollouts: the rows of first turns. share_done: the share of the run's steps that are done.
+        A problem has n nodes of k leaves each. rollouts: the rows of first turns. share_done: the share of the run's
+        steps that are done.
         """
         written = rollouts.completion_mask.cpu().view(*leaf_advantages.shape, -1)
         middle = written.shape[-1] // 2
@@ -152,8 +154,8 @@ class DTreeRPO(TokenRatio):
 def sibling_shares(advantages: Tensor, written: Tensor, temperature: float) -> Tensor:
     """(F, C, H) the share of each of C siblings, in F families, at H places; over C they sum to 1, or all are 0.
 
-    Only siblings with an advantage above 0 that have a token at the place count, in proportion to exp(advantage /
-    temperature). advantages: (F, C). written: (F, C, H) bool, where a sibling has a token.
+    A sibling has a share at a place if it has a token there and an advantage above 0. These shares are in proportion to
+    exp(advantage / temperature). advantages: (F, C). written: (F, C, H) bool, where a sibling has a token.
     """
     is_counted = (advantages > 0)[:, :, None] & written
     logits = (advantages / temperature)[:, :, None].where(is_counted, float("-inf"))

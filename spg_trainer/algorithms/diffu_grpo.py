@@ -32,7 +32,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class DiffuGRPO(TokenRatio):
-    """Raises the tokens of good completions, and lowers those of bad ones, by a clipped ratio for each token.
+    """Makes the tokens of good completions likelier, those of bad ones less likely, by a clipped ratio for each token.
 
     Tokens weigh as in the ELBO of their masking; at a ratio of 1 the gradient is that of the advantage times the bound.
     Raises ConfigError for values out of range.

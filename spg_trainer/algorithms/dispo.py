@@ -26,7 +26,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class DiSPO(SPG):
-    """SPG, and a clipped ratio for each token of fills. Raises ConfigError as `SPG`."""
+    """SPG, and a clipped ratio for each token that a fill wrote. Raises ConfigError as `SPG`."""
 
     num_fills: Fills = 2
     """Z, fills of a state, at least 2."""
@@ -60,14 +60,14 @@ class DiSPO(SPG):
         return {**super().prepare(rows), "fill_advantages": shifted - shifted.mean(1, keepdim=True)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        fill = batch.is_fill
-        spg = super().loss(logps[~fill], masks.select(~fill), batch.select(~fill))
-        logps, masks, batch = logps[fill], masks.select(fill), batch.select(fill)
+        is_fill = batch.is_fill
+        spg = super().loss(logps[~is_fill], masks.select(~is_fill), batch.select(~is_fill))
+        logps, masks, batch = logps[is_fill], masks.select(is_fill), batch.select(is_fill)
         # The trainer puts `fill_advantages` in the place of `advantages` in rows that are fills (training/fills.py).
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]
         objective, _ = clipped_surrogate(log_ratio, advantages, self.epsilon)
         if self.beta > 0:
             objective = objective - self.beta * kl_k3(logps, batch.ref_logps)
-        steps = -(objective * masks.scored).sum() / self.num_fills / batch.totals["completions"]
-        fills = Metric(steps.new_tensor(float(len(logps))), "completions")
-        return Loss(spg.loss + self.step_weight * steps, spg.metrics | {"fills": fills})
+        loss_of_steps = -(objective * masks.scored).sum() / self.num_fills / batch.totals["completions"]
+        fills = Metric(loss_of_steps.new_tensor(float(len(logps))), "completions")
+        return Loss(spg.loss + self.step_weight * loss_of_steps, spg.metrics | {"fills": fills})

@@ -3,9 +3,10 @@
     l_m = mean over near i of ( -log p_i + certainty_weight H_i [x_i is the likeliest] )
           + far_weight mean over far i of kl( q_i || p_i )
 
-A copy m shows the state before a step. The near tokens are those of this step and the following ones, `horizon` steps
-in all; the far tokens are those that later steps wrote in the same blocks. H_i is the entropy at temperature 0.5. q is
-the reference, which is shown the near tokens. kl is the KL of the event that the token is x_i, a lower bound of
+l_m is the term of copy m in the loss (own_right.py). The copy shows the state before a step. The near tokens are those
+of this step and the following ones, `horizon` steps in all; the far tokens are those that later steps wrote in the same
+blocks. H_i is the entropy at temperature 0.5; [x_i is the likeliest] is 1 where no token is likelier than x_i, else 0.
+q is the reference, which is shown the near tokens. kl is the KL of the event that the token is x_i, a lower bound of
 KL(q || p). Sources: TAD (arXiv 2605.09536), hard near and soft far steps; dParallel (arXiv 2509.26488), certainty
 forcing; docs/algorithms/distil.md.
 """

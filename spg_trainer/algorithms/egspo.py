@@ -7,8 +7,8 @@
 
 n is the mean number of tokens that a step unmasks. k is the rank of a step in its completion, by uncertainty. rho_k is
 the reward of the text that one greedy pass makes of the state before that step: a baseline that depends on the state
-alone. (In a dialogue it is the reward of the episode that goes on from this text.) Source: arXiv 2603.12554, formulas
-as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
+alone. (In an episode of several turns, this is the reward of the episode that goes on from this text.) Source: arXiv
+2603.12554, formulas as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
 """
 
 from __future__ import annotations
@@ -63,22 +63,23 @@ class EGSPO(Algorithm):
         return {**super().prepare(rows), "step_tokens": tokens_of_a_step(rows)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        tokens = masks.scored.sum(-1)
+        num_tokens = masks.scored.sum(-1)  # (B, M), of the step that each copy scores
         step_logps = (logps * masks.scored).sum(-1)
         log_ratio = step_logps - batch.old_logps.sum(-1)
         advantages = self.step_advantages(masks, batch).to(logps)
         objective, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
         metrics = {
             "logps": Metric(step_logps.detach().sum(), "scored_tokens"),
-            "ratio/mean": Metric((log_ratio.detach().exp() * tokens).sum(), "scored_tokens"),
-            "ratio/clip_fraction": Metric((clipped * tokens).sum(), "rewarded_tokens"),
+            "ratio/mean": Metric((log_ratio.detach().exp() * num_tokens).sum(), "scored_tokens"),
+            "ratio/clip_fraction": Metric((clipped * num_tokens).sum(), "rewarded_tokens"),
         }
         if self.beta > 0:
             kl = kl_k3(step_logps, batch.ref_logps.sum(-1))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
         divisor = batch.step_tokens * batch.totals["completions"] * logps.shape[1]  # n N M
-        return Loss(-((objective * (tokens > 0)).sum(-1) / divisor).sum(), metrics)
+        has_tokens = num_tokens > 0
+        return Loss(-((objective * has_tokens).sum(-1) / divisor).sum(), metrics)
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
         """(B, M) the advantage of the step that each copy scores."""
@@ -109,9 +110,9 @@ class EGSPOSA(EGSPO):
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """As `EGSPO`, with `step_advantages` (B, T), for each token the advantage of the step that unmasked it.
 
-        The advantage is 0 for steps that `probe_steps` did not choose. `advantages`, for display only, has the one of a
-        completion's step advantages with the largest absolute value. A turn is compared with the same turn of the other
-        episodes; an episode that has ended before counts with its reward.
+        A step that `probe_steps` did not choose has the advantage 0. `advantages` has, for each completion, the step
+        advantage that is furthest from 0: it is 0 only if the completion has nothing to teach. A turn is compared with
+        the same turn of the other episodes of the group; an episode that has ended before counts with its reward.
         """
         rewards = rows.cut_into_groups(rows.rewards)
         steps = rows.probe_steps.cpu()
@@ -139,8 +140,8 @@ class EGSPOSA(EGSPO):
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
         # A copy scores the tokens of one step, all of which have the step's advantage.
-        first = masks.scored.int().argmax(-1)
-        return batch.step_advantages.gather(1, first)
+        first_scored = masks.scored.int().argmax(-1)
+        return batch.step_advantages.gather(1, first_scored)
 
 
 def tokens_of_a_step(rows: Rows) -> float:

@@ -30,7 +30,7 @@ from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 @dataclass(frozen=True)
 class ESPO(SequenceRatio):
-    """Raises completions above their group's mean, lowers the others, within a trust region of whole sequences.
+    """Makes completions better than their group's mean likelier, the others less likely, by a clipped ratio for each.
 
     loss = sum_b (-min(r_b A_b, clip(r_b) A_b) + beta * k2_b) / completions, with r_b = exp((ELBO - ELBO_old) / L) on
     the same masks, L tokens, and k2_b = (ELBO - ELBO_ref)^2 / 2. Defaults are the paper's. Raises ConfigError for
@@ -60,7 +60,8 @@ class ESPORepro(ESPO):
     beta: NotNegative = 1e-3
     """Weight of the KL penalty: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""
     score_tail: bool = True
-    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T. They then hold padding, whatever was
+    sampled; LLaDA is padded with end tokens."""
     advantage: Literal["leave_one_out"] = "leave_one_out"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"

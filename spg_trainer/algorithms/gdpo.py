@@ -34,7 +34,7 @@ from spg_trainer.settings.ranges import Below1, Count, Zero
 
 @dataclass(frozen=True)
 class GDPO(SequenceRatio):
-    """Raises completions above their group's mean, lowers the others, within a trust region of whole sequences.
+    """Makes completions better than their group's mean likelier, the others less likely, by a clipped ratio for each.
 
     loss = sum_b (-min(r_b A_b, clip(r_b) A_b) / n_b + beta * k3_b) / completions, with r_b = exp(ELBO - ELBO_old) on
     the same masks, n_b tokens, and k3 of GRPO between the ELBOs. Defaults are the paper's. Raises ConfigError for

@@ -1,8 +1,8 @@
 """JustGRPO: completions written from left to right have an exact likelihood, so plain GRPO applies.
 
 Source: arXiv 2601.15165. docs/algorithms/justgrpo.md has the formulas. The published ratio divides a probability by
-itself, detached. So it is 1, its gradient is that of the log-probability, and its clip never acts: there is neither
-ratio nor clip here. `JustGRPORepro` follows the authors' code (LeapLabTHU/JustGRPO). Taken over from the code, with
+itself, detached. So the ratio is 1, its gradient is that of the log-probability, and its clip never acts: this file has
+neither ratio nor clip. `JustGRPORepro` follows the authors' code (LeapLabTHU/JustGRPO). Taken over from the code, with
 what `justgrpo` does in brackets:
 
 1. All T tokens are scored, also those after the end, and a completion is divided by T [by its own tokens].
@@ -32,7 +32,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class JustGRPO(Algorithm):
-    """Raises the exact log-likelihood of completions above their group's mean and lowers that of the others.
+    """Raises the exact log-likelihood of completions better than their group's mean, and lowers that of the others.
 
     loss = -sum_b A_b * log p_b / n_b / completions. log p_b is a sum over the n_b tokens of completion b, each
     predicted from the prompt and the tokens before it. To be on policy, completions must be sampled with --block-length
@@ -54,7 +54,7 @@ class JustGRPO(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """The order in which the completion was written."""
+        """Only the masking that follows the order in which the completion was written."""
         return {"autoregressive": MASKINGS["autoregressive"]}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
@@ -76,7 +76,8 @@ class JustGRPORepro(JustGRPO):
     """JustGRPO with the semantics of its reference code; the differences are numbered at the top of the module."""
 
     score_tail: bool = True
-    """Whether the positions after the first end token are scored, too, up to T, as padding (LLaDA: end tokens)."""
+    """Whether the positions after the first end token are scored, too, up to T. They then hold padding, whatever was
+    sampled; LLaDA is padded with end tokens."""
     advantage: Literal["mean_std"] = "mean_std"
 
     end_tokens: ClassVar[Literal["any", "eos"]] = "eos"

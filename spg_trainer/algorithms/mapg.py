@@ -80,11 +80,12 @@ class MAPG(SequenceRatio):
         scores = measured / self.position_temperature
 
         def by_block(values: Tensor) -> Tensor:
-            """(..., T) -> (..., blocks, S), as positions are drawn within a block."""
+            """(..., T) -> (..., blocks, S) with blocks of S tokens, as positions are drawn within a block."""
             return values.unflatten(-1, (-1, self.block_length))
 
         place, score = by_block(batch.path_place)[:, None], by_block(scores)
-        scored, masked_before = by_block(masks.scored), by_block(masks.measured)  # before the segment
+        # `measured` are the places that were masked before the segment (`PositionMasking`).
+        scored, masked_before = by_block(masks.scored), by_block(masks.measured)
         # (..., S, S): whether the second position was left when the first one was drawn.
         left = masked_before[..., None, :] & (place[..., None, :] >= place[..., :, None])
         # Places that are not scored are multiplied by 0 below. They still need a position that is left: a sum over none

@@ -24,7 +24,7 @@ from spg_trainer.likelihood.masks import likelihoods
 
 @dataclass(frozen=True)
 class MaxRL(RAFT):
-    """Raises the ELBO of completions above their group's mean and lowers that of the others.
+    """Raises the ELBO of completions better than their group's mean, and lowers that of the others.
 
     Both are stronger where success is rare. Raises ConfigError for negative rewards, and for values out of range.
     """

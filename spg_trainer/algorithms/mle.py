@@ -22,7 +22,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class MLE(RAFT):
-    """Raises the ELBO of every right completion, per token; padding after the end counts as tokens (`score_tail`).
+    """Raises the ELBO per token of every right completion. Padding after the end counts as tokens (`score_tail`).
 
     loss = -sum over right b of (ELBO_b + context_weight * sum_i log p(x_i | prompt, x_1 .. x_{i-1})) * norm_b, with
     norm_b as `normalizer` says. Raises ConfigError for values out of range.
@@ -42,7 +42,12 @@ class MLE(RAFT):
         masking = super().make_masking()
         if not self.context_weight:
             return masking
-        return ContextMasking(masking.num_masks, masking.p_mask_prompt, masking, self.context_weight)
+        return ContextMasking(
+            num_masks=masking.num_masks,
+            p_mask_prompt=masking.p_mask_prompt,
+            masked_copies=masking,
+            context_weight=self.context_weight,
+        )
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         return {"advantages": rows.correct.double()}

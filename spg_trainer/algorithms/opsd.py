@@ -2,11 +2,11 @@
 
     l_m = sum_{i unmasked at step t_m} sg( log p_i - log q_i ) log p_i
 
-p is the model, which sees the state before the step, as the sampler did. q is the reference (the model that training
-started from), which also sees a hint: a share of the tokens that were unmasked later in the same completion. sg stops
-the gradient. On policy, l_m has the gradient of KL(p || q), estimated from the tokens that the sampler drew. Only right
-completions teach. Source: d-OPSD (arXiv 2606.18195), whose code (xingzhejun/d-opsd-code) sums a clamped KL over the
-teacher's 20 best tokens; docs/algorithms/opsd.md.
+l_m is the term of copy m in the loss (own_right.py). p is the model, which sees the state before the step, as the
+sampler did. q is the reference (the model that training started from), which also sees a hint: a share of the tokens
+that were unmasked later in the same completion. sg stops the gradient. On policy, l_m has the gradient of KL(p || q),
+estimated from the tokens that the sampler drew. Only right completions teach. Source: d-OPSD (arXiv 2606.18195), whose
+code (xingzhejun/d-opsd-code) sums a clamped KL over the teacher's 20 best tokens; docs/algorithms/opsd.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from spg_trainer.tensors import Masks, Rows
 class OPSD(OwnRight):
     """Brings the model nearer to a reference that is shown a hint, on right completions, by the reverse KL.
 
-    Raises ConfigError for bad values.
+    Raises ConfigError for values out of range.
     """
 
     hint_share: Probability = 0.25

@@ -54,11 +54,11 @@ class OwnRight(Algorithm):
         return (right / right.sum(1, keepdim=True).clamp(min=1)).reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
-        return advantages != 0  # wrong completions are not even held to the reference
+        return advantages != 0  # wrong completions are not scored, even if the loss reads the reference
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        copies = masks.scored.any(-1).sum(-1).clamp(min=1)
-        weights = batch.advantages.to(logps) / copies / batch.totals["completions"]
+        num_copies = masks.scored.any(-1).sum(-1).clamp(min=1)  # (B,), those that score anything
+        weights = batch.advantages.to(logps) / num_copies / batch.totals["completions"]
         result = self.copy_terms(logps, masks, batch)
         return Loss((weights[:, None] * result.loss).sum(), result.metrics)
 

@@ -28,7 +28,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class RAFT(Algorithm):
-    """Raises the ELBO of completions above the step's mean reward; the others are not scored.
+    """Raises the ELBO of completions better than the mean of the step; the others are not scored.
 
     loss = -sum_b A_b * ELBO_b * norm_b with the weights A_b of `shares` and norm_b as `normalizer` says. Raises
     ConfigError for values out of range.

@@ -39,7 +39,7 @@ def clipped_surrogate(
 
 
 def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """exp(d) - d - 1 with d = reference - current: never negative, unbiased for KL(current || reference).
+    """exp(d) - d - 1 with d = ref_logps - logps: never negative, unbiased for KL(current || reference).
 
     Source: http://joschu.net/blog/kl-approx.html, estimator k3; GRPO (arXiv 2402.03300), equation 4.
     """
@@ -160,7 +160,8 @@ class SequenceRatio(Algorithm):
             kl = self.penalty(batch.total(bound), reference, length)
             metrics["kl"] = Metric(batch.spread(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
-        return Loss(terms.sum() / batch.totals["completions"], metrics)  # which counts an episode once
+        num_episodes = batch.totals["completions"]  # all turns of an episode count once
+        return Loss(terms.sum() / num_episodes, metrics)
 
     def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Rows) -> Tensor:
         """(B,) what stands for the log-probability of a completion; here, its ELBO.

@@ -95,22 +95,24 @@ def find_algorithm(name: str) -> tuple[str, str]:
     """(file or module, class name) of an algorithm, which is not imported.
 
     E.g. `./mine.py:Mine` gives ("./mine.py", "Mine"). name: a name of `ALGORITHMS`, `./file.py:MyClass`, or
-    `package.module:MyClass`. Raises ConfigError, which names the nearest known algorithm.
+    `package.module:MyClass`. Raises ConfigError for an unknown name or file; the message names the nearest known name.
     """
     where, _, class_name = (ALGORITHMS | OF_DEMONSTRATIONS).get(name, name).rpartition(":")
     if not where:
-        ours = replacement(name)
-        nearest = f"Did you mean '{ours}'? " if ours else did_you_mean(name, ALGORITHMS)
-        if "," in name:
-            nearest = f"`compare` takes several, divided by spaces: {name.replace(',', ' ')}. "
-        if name.lower() == "sft":
-            nearest = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         if name.endswith(".py"):
             raise ConfigError(
                 f"$algorithm={name}: a file may hold several. Name the class in it: $algorithm={name}:MyClass."
             )
+        if "," in name:
+            hint = f"`compare` takes several, divided by spaces: {name.replace(',', ' ')}. "
+        elif name.lower() == "sft":
+            hint = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
+        elif ours := replacement(name):
+            hint = f"Did you mean '{ours}'? "
+        else:
+            hint = did_you_mean(name, ALGORITHMS)
         raise ConfigError(
-            f"$algorithm={name}: no such algorithm. {nearest}For use: {', '.join(FOR_USE)}. For comparison: "
+            f"$algorithm={name}: no such algorithm. {hint}For use: {', '.join(FOR_USE)}. For comparison: "
             f"{', '.join(other for other in ALGORITHMS if other not in FOR_USE)}. "
             "For your own: $algorithm=./my_algorithm.py:MyClass or $algorithm=my_package.my_module:MyClass."
         )
@@ -148,7 +150,7 @@ def get(name: str) -> type[Algorithm]:
 def has_hyper_parameter(algorithm: str, name: str) -> bool:
     """Whether an algorithm has a hyper-parameter of this name; False if it cannot be loaded, which `get` refuses."""
     if ":" not in algorithm and not _is_written_here(name):
-        return False
+        return False  # without an import of the class
     try:
         return name in {field.name for field in fields(get(algorithm))}
     except ConfigError:
@@ -176,7 +178,8 @@ def algorithms_with(name: str) -> str:
 def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
     """Yields a message for hyper-parameters that a class sets in its body, but that its constructor would ignore."""
     known = {field.name: field.type for field in fields(cls)}
-    for body in cls.__mro__[: cls.__mro__.index(Algorithm)]:
+    derived_from_algorithm = cls.__mro__[: cls.__mro__.index(Algorithm)]
+    for body in derived_from_algorithm:
         own, hints = vars(body), vars(body).get("__annotations__", {})
         new_fields = [name for name, hint in hints.items() if "ClassVar" not in str(hint)]
         if new_fields and "__dataclass_fields__" not in own:
@@ -218,6 +221,7 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
         if given[key] != fixed[key]:
             raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {fixed[key]}.")
     for key, value in given.items():
+        # `read_nested` refuses a key that no algorithm has.
         if not has_hyper_parameter(name, key) and (others := algorithms_with(key)):
             raise ConfigError(
                 f"$algorithm_args {key}={value!r}: {name} has no such setting; these have it: {others}. Known: "

@@ -22,9 +22,9 @@ from spg_trainer.tensors import Rows
 
 @dataclass(frozen=True)
 class RSPO(CoupledAlgorithm):
-    """Raises completions above their group's mean and lowers the others, with a penalty for leaving an anchor.
+    """Makes completions better than their group's mean likelier, the others less likely.
 
-    Raises ConfigError for values out of range.
+    The distance from an anchor is penalised. Raises ConfigError for values out of range.
     """
 
     masking: str = "bernoulli"
@@ -53,7 +53,8 @@ class RSPO(CoupledAlgorithm):
         bounds, length = episodes.bounds, episodes.length.to(episodes.bounds)
         distance = bounds
         if self.beta > 0:
-            distance = bounds - (episodes.old_bounds if self.anchor == "old" else episodes.ref_bounds)
+            anchor_bounds = episodes.old_bounds if self.anchor == "old" else episodes.ref_bounds
+            distance = bounds - anchor_bounds
         distance = distance / length
         centred = distance - distance.detach().mean()
         coefficients = episodes.advantages.to(centred) - self.beta * centred.detach()

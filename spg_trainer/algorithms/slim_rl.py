@@ -27,7 +27,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class SlimRL(Algorithm):
-    """Raises the masked tokens of good completions and lowers those of bad ones, a copy at a time.
+    """Makes the masked tokens of good completions likelier, those of bad ones less likely, by a ratio for each copy.
 
     Raises ConfigError for values out of range.
     """

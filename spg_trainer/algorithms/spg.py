@@ -1,5 +1,6 @@
-"""SPG, the sandwiched policy gradient: a lower bound for good completions, an upper one for bad.
+"""SPG, the sandwiched policy gradient: raises a lower bound for good completions and lowers an upper one for bad.
 
+The bounds on a completion's log-likelihood are the ELBO and the EUBO (likelihood/bounds.py).
 Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and says where paper, code and this file differ.
 """
 
@@ -21,15 +22,15 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class SPG(Algorithm):
-    """Raises the ELBO of completions above their group's mean reward and lowers an upper bound of the others.
+    """Raises the ELBO of completions better than their group's mean, and lowers an upper bound of the others.
 
     loss = -sum_b (A_b * bound_b + elbo_bonus * ELBO_b) * norm_b, where bound_b is the ELBO if A_b >= 0, else what
-    `negatives` says, and norm_b what `normalizer` says. Defaults are the paper's; on Sudoku it used eubo_beta 1.0.
+    `negatives` says, and norm_b what `normalizer` says. Defaults are the paper's, whose eubo_beta is 1.0 on Sudoku.
     Raises ConfigError for values out of range, and if the masks allow no upper bound.
     """
 
     p_mask_prompt: Below1 = 0.15
-    """Chance that a prompt token is masked (`block`: a token of an earlier block, too)."""
+    """Chance that a prompt token is masked; with the masking `block`, a token of an earlier block, too."""
     negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"
     """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both."""
     eubo_beta: AtLeast1 = 1.5
@@ -71,7 +72,7 @@ class SPG(Algorithm):
 
     @property
     def compares(self) -> Compares:
-        # "copy": nothing is compared; only the EUBO compares the copies of a completion.
+        # The EUBO compares the copies of a completion; without it, nothing is compared ("copy").
         return "copy" if self.negatives in ("zero", "elbo") else "completion"
 
     def active(self, advantages: Tensor) -> Tensor:

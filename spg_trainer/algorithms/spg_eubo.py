@@ -17,7 +17,7 @@ from spg_trainer.settings.ranges import AtLeast1, Below1, Count
 
 @dataclass(frozen=True)
 class SPGEUBO(SPG):
-    """Raises the ELBO of completions above their group's mean reward and lowers the EUBO of the others.
+    """Raises the ELBO of completions better than their group's mean, and lowers the EUBO of the others.
 
     loss = -sum_b (A_b * bound_b + elbo_bonus * ELBO_b) * norm_b, where bound_b is the ELBO if A_b >= 0, else the EUBO,
     and norm_b is what `normalizer` says. Raises ConfigError for values out of range.
@@ -30,7 +30,7 @@ class SPGEUBO(SPG):
     eubo_beta: AtLeast1 = 1.0
 
     negatives: ClassVar[str] = "eubo"  # type: ignore[misc]
-    """Fixed here: the mixture also has the ELBO, which lowers a token even where the model would hardly write it."""
+    """Fixed here: the mixture also lowers the ELBO, and so a token even where the model would hardly write it."""
     mix_weight: ClassVar[float] = 1.0  # type: ignore[misc]
     """Fixed here, as nothing is mixed."""
 

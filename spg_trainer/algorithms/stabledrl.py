@@ -62,9 +62,8 @@ class StableDRL(SPG):
 
 def self_normalised(log_ratio: Tensor, group: Tensor) -> Tensor:
     """(B,) the softmax of log_ratio (B,) over each group, times the size of the group: 1 on average."""
-    _, number, size = group.unique(
-        return_inverse=True, return_counts=True
-    )  # number: (B,), of the row's group
+    # The number of each row's group, (B,), and the size of each group.
+    _, number, size = group.unique(return_inverse=True, return_counts=True)
     largest = log_ratio.new_full((len(size),), -math.inf).scatter_reduce(0, number, log_ratio, "amax")
     powers = (log_ratio - largest[number]).exp()
     total = powers.new_zeros(len(size)).index_add(0, number, powers)

@@ -24,7 +24,7 @@ from spg_trainer.tensors import Masks, Rows
 
 @dataclass(frozen=True)
 class TraceRL(Algorithm):
-    """Raises the tokens of good completions as the sampler wrote them, by a clipped ratio for each token.
+    """Makes the tokens of good completions likelier in the states in which the sampler wrote them.
 
     A completion with more segments weighs more. Defaults are the paper's. Raises ConfigError for values out of range.
     """

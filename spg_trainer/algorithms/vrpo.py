@@ -59,9 +59,10 @@ class VRPO(Algorithm):
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         advantages = torch.zeros_like(rewards)
-        groups = (rewards.amax(1) > rewards.amin(1)).nonzero().squeeze(-1)
-        advantages[groups, rewards[groups].argmax(1)] = 1.0  # both take the first of equals
-        advantages[groups, rewards[groups].argmin(1)] = -1.0
+        with_pair = (rewards.amax(1) > rewards.amin(1)).nonzero().squeeze(-1)  # the groups of unequal rewards
+        # `argmax` and `argmin` both take the first of equals.
+        advantages[with_pair, rewards[with_pair].argmax(1)] = 1.0
+        advantages[with_pair, rewards[with_pair].argmin(1)] = -1.0
         return advantages.reshape(-1)
 
     def active(self, advantages: Tensor) -> Tensor:
@@ -73,18 +74,18 @@ class VRPO(Algorithm):
         gain = batch.total(bound - elbo(batch.ref_logps.to(logps), masks))
         episode_bound, episode_length = batch.total(bound), batch.total(length)
         advantages = batch.first(batch.advantages)
-        # Episodes are in the order of groups, and each group has its whole pair here: so number i of the chosen and
-        # number i of the rejected episodes are a pair.
+        # Episodes are in the order of groups, and both episodes of a pair are in the batch. So the i-th of the chosen
+        # episodes and the i-th of the rejected ones are a pair.
         chosen, rejected = advantages > 0, advantages < 0
         margin = self.beta * (gain[chosen] - gain[rejected])
-        pairs = batch.totals["scored_completions"] / 2  # of the whole update; a pair has two completions
-        preference = -logsigmoid(margin).sum() / pairs
-        supervised = -self.sft_weight * (episode_bound / episode_length)[chosen].sum() / pairs
+        num_pairs = batch.totals["scored_completions"] / 2  # of the whole update; a pair has two completions
+        preference = -logsigmoid(margin).sum() / num_pairs
+        supervised = -self.sft_weight * (episode_bound / episode_length)[chosen].sum() / num_pairs
         metrics = {
-            "pairs/accuracy": per_pair(margin > 0, pairs),
-            "pairs/margin": per_pair(margin, pairs),
-            "pairs/chosen": per_pair(gain[chosen], pairs),
-            "pairs/rejected": per_pair(gain[rejected], pairs),
+            "pairs/accuracy": per_pair(margin > 0, num_pairs),
+            "pairs/margin": per_pair(margin, num_pairs),
+            "pairs/chosen": per_pair(gain[chosen], num_pairs),
+            "pairs/rejected": per_pair(gain[rejected], num_pairs),
             "bound/share": Metric(episode_bound.new_tensor(len(logps)), "completions"),  # of all completions
             "bound/elbo": Metric(per_token, "scored_completions"),
             "loss/preference": Metric(preference.detach(), "update"),
@@ -93,6 +94,6 @@ class VRPO(Algorithm):
         return Loss(preference + supervised, metrics)
 
 
-def per_pair(values: Tensor, pairs: float) -> Metric:
-    """A mean over the pairs of the update."""
-    return Metric(values.detach().sum().double() / pairs, "update")
+def per_pair(values: Tensor, num_pairs: float) -> Metric:
+    """The metric that is the mean of values over the `num_pairs` pairs of the update."""
+    return Metric(values.detach().sum().double() / num_pairs, "update")

@@ -28,14 +28,14 @@ class BlockMasking(Masking):
 
     Each token before the block is masked with probability p_mask_prompt, as prompt tokens are. Every masked token of
     the n is scored, and if K are masked, each weighs n/K, as in SPG's code. Each mask draws its own block,
-    uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the expectation
-    over random masks is no likelihood: tokens of late blocks weigh more in it.
+    uniformly among those that hold a token. Later blocks are masked more often than earlier ones, so the mean over all
+    masks is no likelihood: tokens of late blocks weigh more in it.
 
-    block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them. It puts the numbers of all
-    blocks of the T places in a random order, takes each modulo the number of blocks that hold a token, and gives the
-    first M results to the masks. If all blocks hold a token, the masks get different blocks. If not, masks may share
-    one, and blocks are not equally likely: if 3 of 8 blocks hold a token, the first is drawn 3 times in 8 (as 0, 3 or
-    6), the third 2 times.
+    block_length: tokens, >= 1. modulo: whether blocks are drawn as SPG's code draws them. That code puts the numbers of
+    all blocks of the T places in a random order, takes each modulo the number of blocks that hold a token, and gives
+    the first M results to the masks. If all blocks hold a token, the masks get different blocks. If not, masks may
+    share one, and blocks are not equally likely: if 3 of 8 blocks hold a token, the first is drawn 3 times in 8 (as 0,
+    3 or 6), the third 2 times.
     """
 
     block_length: int = 32
@@ -78,7 +78,7 @@ class BlockMasking(Masking):
 class ActiveBlockMasking(Masking):
     """Masks k of the n_b tokens of one block, k uniform on 1..n_b, and all later blocks; only the k tokens are scored.
 
-    Expectation over random masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the
+    Mean over all masks: the block ELBO of semi-autoregressive decoding. All M masks of a completion share the
     block, so that they show its tokens in different contexts. A scored token weighs n_b/k, and the bounds are scaled by
     the number of blocks. block_length: tokens, >= 1; with 1, a token has one context only, and there is no upper bound.
     """
@@ -111,10 +111,10 @@ class GaussBlocksMasking(Masking):
 
     Each of the M copies has a node t of Gauss-Legendre quadrature on 0..1, of weight w. Of the K blocks that hold a
     token, block j = 0, 1, ... masks each of its tokens with the chance t + s/2 cos(pi j / (K-1)). s is `spread`, or
-    twice the distance of t from 0 or 1 if that is less. The mean of the chances over the blocks is t. Each of the k
-    masked tokens is scored and weighs M w/k, so that a completion counts by the mean over its masked tokens; a copy
-    that masks none scores nothing. In one block of n tokens, the expectation over random masks is 1/(n+1) times the
-    any-order ELBO, for M > n/2.
+    twice the distance of t from 0 or 1 if that is less. The mean of the chances over the blocks is t, and a single
+    block has the chance t. Each of the k masked tokens is scored and weighs M w/k, so that a completion counts by the
+    mean over its masked tokens; a copy that masks none scores nothing. In one block of n tokens, the mean over all
+    masks is 1/(n+1) times the any-order ELBO, for M > n/2.
 
     block_length: tokens, >= 1. spread: 0 to 1.
     """

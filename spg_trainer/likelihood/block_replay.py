@@ -1,11 +1,12 @@
 """Block replay: masked copies that score different blocks of a completion go through the model as one sequence.
 
-Under block-causal attention a token is predicted from what its own block shows, from the prompt, and from earlier
-blocks without their masks (`logps.score`). What a copy shows in another block reaches none of the tokens that it
-scores. So copies of one completion under the same masks of the prompt can share a sequence, as long as each block is
-scored by one of them: the block then stands there as that copy shows it. Log-probabilities and gradients are the same
-as if each copy had a sequence of its own, up to rounding. A path of 128 steps in 8 blocks, with a copy for each step,
-takes 16 sequences.
+A masked copy is a completion with some tokens masked; it *scores* tokens, that is, the model computes their
+log-probabilities. Under block-causal attention a token is predicted from what its own block shows, from the prompt, and
+from earlier blocks without their masks (`logps.score`). What a copy shows in another block reaches none of the tokens
+that it scores. So copies of one completion under the same masks of the prompt can share a sequence, as long as each
+block is scored by only one of them: the block then stands there as that copy shows it. Log-probabilities and gradients
+are the same as if each copy had a sequence of its own, up to rounding. E.g. a path of 128 steps in 8 blocks, with a
+copy for each step, takes 16 sequences.
 
 Axes: B completions, M masks, L prompt tokens, T completion tokens; S copies, Q sequences.
 """
@@ -24,9 +25,9 @@ class CopyIndex(NamedTuple):
     """Some masked copies, and which of them go through the model as one sequence."""
 
     row: Tensor
-    """(S,) int64: copy s is mask `mask[s]` of completion `row[s]`."""
+    """(S,) int64, the completion of each copy."""
     mask: Tensor
-    """(S,) int64."""
+    """(S,) int64, which of the M copies of its completion it is."""
     sequence: Tensor
     """(S,) int64, in ascending order: copies with the same number share a sequence."""
 
@@ -35,17 +36,36 @@ class CopyIndex(NamedTuple):
         return CopyIndex(*(column[chosen] for column in self))
 
 
+class Sequences(NamedTuple):
+    """What goes through the model for some copies, e.g. those of one pass."""
+
+    row: Tensor
+    """(Q,) int64, the completion of each sequence."""
+    masked: Tensor
+    """(Q, L+T) bool, what the sequence shows as [MASK]."""
+    scored: Tensor
+    """(Q, T) bool, which of its tokens are scored."""
+    measured: Tensor | None
+    """(Q, T) bool, where a figure is measured (`Masks.measured`); None if the masks measure nothing."""
+    mask_of_place: Tensor
+    """(Q, T) int64, which copy of the completion scores or measures each place."""
+
+
 def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
-    """All copies that score anything, in the order of their sequences: under full attention, mask by mask."""
+    """All copies that score anything, in the order of their sequences.
+
+    Under full attention, each copy is a sequence, first copy 0 of all completions, then copy 1 and so on.
+    """
     mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
     if pattern.is_full or not len(row):
         return CopyIndex(row, mask, torch.arange(len(row), device=row.device))
     number_in_row = torch.tensor(
         _numbers_in_completion(pattern, rollouts, masks, row, mask), device=row.device
     )
-    # First by the number of a sequence in its completion, then by row (of B = len(masks.scored)), so that the sequences
-    # of a pass are of different completions where possible.
-    _, sequence = torch.unique(number_in_row * len(masks.scored) + row, return_inverse=True)
+    # Sequences are sorted by their number in their completion, then by completion, so that the sequences of a pass are
+    # of different completions where possible.
+    num_rows = len(masks.scored)
+    _, sequence = torch.unique(number_in_row * num_rows + row, return_inverse=True)
     order = sequence.argsort(stable=True)
     return CopyIndex(row[order], mask[order], sequence[order])
 
@@ -55,8 +75,8 @@ def _numbers_in_completion(
 ) -> list[int]:
     """For each of S copies, the number of its sequence among those of its completion, from 0.
 
-    The copies are taken in the order of the first block that they score. Each goes into the first sequence in which all
-    its blocks are free. If each copy scores neighbouring blocks, no other division needs fewer sequences.
+    The copies are taken in the order of the first block that they score. Each copy goes into the first sequence in
+    which all its blocks are free. If the blocks of each copy are neighbours, no other division needs fewer sequences.
     """
     blocks_taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
     prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
@@ -85,27 +105,19 @@ def _numbers_in_completion(
     return numbers
 
 
-def sequences_of(
-    pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
-    """What goes through the model for some copies, e.g. those of one pass.
-
-    Returns (row, masked, scored, measured, mask_of_place). row: (Q,) int64, the completion of each sequence. masked:
-    (Q, L+T) bool, what it shows as [MASK]. scored: (Q, T) bool. measured: (Q, T) bool; None where the masks measure
-    nothing. mask_of_place: (Q, T) int64, the mask of the completion whose values are found at each place that is scored
-    or measured.
-    """
+def sequences_of(pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex) -> Sequences:
+    """The sequences of some copies: under full attention, each copy; else several copies joined."""
     row, mask, sequence = copies
     masked, scored = masks.masked[row, mask], masks.scored[row, mask]
     measured = None if masks.measured is None else masks.measured[row, mask]
     mask_of_place = mask[:, None].expand_as(scored)
     if pattern.is_full:
-        return row, masked, scored, measured, mask_of_place
+        return Sequences(row, masked, scored, measured, mask_of_place)
     numbers, sequence = torch.unique(sequence, return_inverse=True)
     _, is_own = _blocks_taken(pattern, rollouts, masks, row, mask)
 
     def joined(values: Tensor) -> Tensor:
-        """(Q, T) int64: at each place, the value (S, T) of the copy that takes its block; 0 where none does."""
+        """(Q, T) int64, from values (S, T): at each place, that of the copy that takes its block; 0 if none does."""
         zeros = torch.zeros(len(numbers), values.shape[1], dtype=torch.int64, device=row.device)
         return zeros.index_add_(0, sequence, values.long() * is_own)
 
@@ -113,19 +125,19 @@ def sequences_of(
     one_copy = torch.empty_like(numbers)
     one_copy[sequence] = torch.arange(len(row), device=row.device)
     width = rollouts.prompt_mask.shape[1]
-    return (
-        row[one_copy],
-        torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1),
-        joined(scored).bool(),
-        None if measured is None else joined(measured).bool(),
-        joined(mask_of_place),
+    return Sequences(
+        row=row[one_copy],
+        masked=torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1),
+        scored=joined(scored).bool(),
+        measured=None if measured is None else joined(measured).bool(),
+        mask_of_place=joined(mask_of_place),
     )
 
 
 def _blocks_taken(
     pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """(which blocks of attention each copy takes, (S, blocks) bool; which places lie in them, (S, T) bool).
+    """(taken, is_own): which blocks of attention each copy takes, (S, blocks) bool, and which places they have, (S, T).
 
     A copy takes the blocks in which it scores or measures anything.
     """
@@ -138,4 +150,5 @@ def _blocks_taken(
     copy, place = wanted.nonzero(as_tuple=True)
     taken = torch.zeros(len(row), int(block.max()) + 1, dtype=torch.bool, device=row.device)
     taken[copy, block[copy, place]] = True
-    return taken, taken.gather(1, block)
+    is_own = taken.gather(1, block)
+    return taken, is_own

@@ -1,8 +1,10 @@
 """Lower and upper bounds on the log-likelihood of a completion, from the logps of its masked copies.
 
+Axes: B completions, M masked copies of each, T completion tokens.
+
 logps: (B, M, T) log-probabilities at scored positions, zero elsewhere. Every bound is (B,), in nats, summed over the
-tokens of a completion and never normalised by its length; all are differentiable in logps. What a masked token weighs
-is decided by the masking that draws the masks, as `Masks.weight`.
+tokens of a completion and never normalised by its length; all are differentiable in logps. The masking that draws the
+masks decides what a masked token weighs (`Masks.weight`).
 """
 
 import math
@@ -16,20 +18,20 @@ from spg_trainer.tensors import Masks
 def weighted_sum(terms: Tensor, masks: Masks) -> Tensor:
     """(B,) masks.scale * mean over masks of the sum over tokens of masks.weight * terms. terms: (B, M, T).
 
-    If masks are about a part of the completion that was drawn, such as one block, the factor `scale` makes the result
-    unbiased for the whole completion.
+    The factor `scale` is 1 if the masks are about the whole completion. If they are about a part that was drawn, such
+    as one block, it makes the result unbiased for the whole completion.
     """
     sums = (masks.weight.to(terms.dtype) * terms).sum(-1)
     return masks.scale.to(terms.dtype) * sums.mean(-1)
 
 
 def elbo(logps: Tensor, masks: Masks) -> Tensor:
-    """The evidence lower bound: the `weighted_sum` of logps."""
+    """(B,) the evidence lower bound: the `weighted_sum` of logps."""
     return weighted_sum(logps, masks)
 
 
 def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
-    """SPG's evidence upper bound without its constant: for each token, the log of the power mean of p over masks.
+    """(B,) SPG's evidence upper bound without its constant: for each token, the log of the power mean of p over masks.
 
         scale * |part| / |seen| * sum over seen tokens of log(mean over masks of weight * p^beta) / beta
 
@@ -38,9 +40,9 @@ def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     that was drawn for all masks (`Masks.part`). Tokens of the part that no mask scores are missing in the sum; the
     factor |part| / |seen| makes up for them. scale, weight: as in `weighted_sum`.
 
-    beta: exponent, > 0. SPG's proof (arXiv 2510.09541, Corollary 1) asks for >= 1; it is a certified upper bound only
-    if beta is at least the number of tokens. Below, it is a penalty that weighs contexts by confidence. With one mask
-    the gradient is that of the ELBO.
+    beta: exponent, > 0. SPG's proof (arXiv 2510.09541, Corollary 1) asks for >= 1. The result is a certified upper
+    bound only if beta is at least the number of tokens. With a smaller beta, it is a penalty that weighs contexts by
+    confidence. With one mask the gradient is that of the ELBO.
     """
     log_powers = masks.weight.to(logps.dtype).log() + beta * logps
     log_powers = torch.where(masks.scored, log_powers, -math.inf)

@@ -1,4 +1,7 @@
-"""A masking for a loss of two terms: its copies are masked, except one clean copy. It needs a causal context."""
+"""A masking for a loss of two terms: it masks tokens in all copies of a completion but one, the clean copy.
+
+It needs a model with a causal context, which predicts a token from the clean text before it alone.
+"""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -48,13 +51,14 @@ class ContextMasking(Masking):
     def copies(self, row: Completion) -> Copies:
         copies = self.masked_copies.copies(row)
         masked, num_copies = copies.masked, len(copies.masked)
-        clean = np.zeros((1, row.size), bool)
-        # A bound is the mean over all copies. These factors undo that there is one copy more than `masked_copies` has.
+        is_token = np.arange(row.size) < row.length
+        # A bound is `scale` times the mean over all copies. The factors (num_copies + 1) make up for the copy more in
+        # that mean, and the clean copy stands for all tokens, so that it must not be scaled.
         weight = np.broadcast_to(copies.weight, masked.shape) * (num_copies + 1) / num_copies
         clean_weight = np.full((1, row.size), self.context_weight * (num_copies + 1) / copies.scale)
         return copies._replace(
-            masked=np.concatenate([masked, clean]),
-            scored=np.concatenate([copies.scored, clean | (np.arange(row.size) < row.length)]),
+            masked=np.concatenate([masked, np.zeros_like(is_token)[None]]),
+            scored=np.concatenate([copies.scored, is_token[None]]),
             weight=np.concatenate([weight, clean_weight]),
-            part=slice(None),
+            part=slice(None),  # all tokens
         )

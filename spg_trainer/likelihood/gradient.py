@@ -1,4 +1,7 @@
-"""The gradient of any loss of logps, the same as autograd's, in memory that does not grow with the number of masks."""
+"""The gradient of any loss of log-probabilities (logps), in memory that does not grow with the number of masks.
+
+The gradient is the same as autograd's. The logps are those of masked copies of completions (`logps.score`).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.likelihood.block_replay import CopyIndex
-from spg_trainer.likelihood.logps import passes, score, zero_logps
+from spg_trainer.likelihood.logps import divide_into_passes, score, zero_logps
 from spg_trainer.seeding import gpus
 from spg_trainer.tensors import Masks, Rows
 
@@ -33,18 +36,20 @@ def accumulate(
     loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
     logps are (B, M, 2T): the T logps of a copy, then its T measured figures. mask_id: the model's [MASK] token.
     masks_at_once: a number >= 1; at most masks_at_once * B masked copies hold a graph at a time. compares: what the
-    loss compares, as `Algorithm.compares` says it; `copy` means that nothing is compared: the loss is a sum of terms of
-    one masked copy each.
+    loss compares, as `Algorithm.compares` says it. With `copy` nothing is compared: each term of the loss depends on
+    one masked copy alone.
 
     If all copies fit at once, each goes through the model once, forward and backward. If not, they are divided into
-    parts. If nothing is compared (`copy`), each part goes backward as soon as it is scored. For any other loss,
+    parts, and
 
     1. all parts but the last are scored without a graph, and the last one with a graph;
     2. the gradient of the loss in all logps is computed, and the last part goes backward;
     3. each other part is scored once more, now with a graph, and goes backward. Copies whose gradient is zero stay out,
        unless dropout acts.
+
+    With `copy`, each part instead goes backward as soon as it is scored, and none is scored twice.
     """
-    parts = passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
+    parts = divide_into_passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
     logps = zero_logps(model, masks)
     if compares == "copy" and len(parts) > 1:  # nothing is compared
         for copies in parts:
@@ -92,7 +97,7 @@ def _loss_and_gradient(loss_fn: Callable[[Tensor], Loss], logps: Tensor) -> tupl
 
 
 def _send_back(logps: Tensor, coefficients: Tensor | None) -> None:
-    """The backward pass from the logps. There is none if nothing is scored or the model has no weight to train."""
+    """Runs the backward pass from the logps; does nothing if nothing is scored or the model has no weight to train."""
     if coefficients is not None and logps.requires_grad:
         logps.backward(coefficients)
 
@@ -109,7 +114,7 @@ def _score_again(
     """Sends S copies through the model once more, now with a graph, and backward; those with coefficients 0 stay out.
 
     random_state: what `_random_state` returned before these copies were scored without a graph, so that dropout now
-    drops the same units; None = no dropout acts. If dropout acts and any copy is needed, all copies go: with fewer
+    drops the same units; None = no dropout acts. If dropout acts, all copies go as soon as one has to: with fewer
     copies, dropout would drop other units.
     """
     needed = (coefficients[copies.row, copies.mask] != 0).any(-1)  # (S,), for each copy
@@ -128,7 +133,7 @@ def _score_again(
 
 
 def _random_state(model: nn.Module) -> list[Tensor] | None:
-    """The states of the global generators (CPU, then the model's GPU) if dropout acts; None if nothing is drawn."""
+    """The states of the global generators (CPU, then the model's GPU) if dropout acts; None if no dropout acts."""
     for module in model.modules():
         rate = module.p if isinstance(module, nn.Dropout) else getattr(module, "attention_dropout", 0.0)
         if module.training and rate:

@@ -9,7 +9,7 @@ of `chunks_to_keep` times as many positions exist. Probabilities are float32, or
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +27,17 @@ def token_logps(
     """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
     If the masks name a measure (`likelihood/measures.py`), the result is (B, M, 2T), as in `score`. mask_id,
-    masks_at_once: as for `gradient.accumulate`. With the same arguments both functions find the same values, bit for
-    bit. (In bfloat16 another shape of the batch may move the log-probability of a sequence by half a nat.)
+    masks_at_once: as for `gradient.accumulate`. With the same arguments both functions make the same passes, so that
+    their values are equal, bit for bit. (In bfloat16 a pass of another shape may move the log-probability of a sequence
+    by half a nat.)
     """
     logps = zero_logps(model, masks)
-    for copies in passes(model, rollouts, masks, masks_at_once):
+    for copies in divide_into_passes(model, rollouts, masks, masks_at_once):
         logps = logps + score(model, rollouts, masks, mask_id, copies)
     return logps
 
 
-def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
+def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
     """Divides the copies that score anything into passes, mask by mask; a pass has up to masks_at_once * B sequences.
 
     A sequence is a copy or, under block-causal attention, several copies that score different blocks (`block_replay`).
@@ -49,13 +50,13 @@ def passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -
     if not len(copies.row):
         return []
     limit = masks_at_once * len(masks.scored)
-    # The first pass has the sequences left over, and lacks `missing`: 2 for 7 sequences, 3 at a time (-7 % 3). The
-    # sequences are numbered as if it were full.
+    # The first pass has what is left over. `missing` is how many sequences it lacks: 2 for 7 sequences, 3 at a time
+    # (-7 % 3). The sequences are numbered as if it were full, so that the quotient by `limit` numbers the passes.
     num_sequences = int(copies.sequence[-1]) + 1
     missing = -num_sequences % limit
     sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
-    columns = [column.split(sizes) for column in copies]  # row, mask, sequence
-    return [CopyIndex(*columns_of_pass) for columns_of_pass in zip(*columns, strict=True)]
+    parts = zip(copies.row.split(sizes), copies.mask.split(sizes), copies.sequence.split(sizes), strict=True)
+    return [CopyIndex(row, mask, sequence) for row, mask, sequence in parts]
 
 
 def zero_logps(model: nn.Module, masks: Masks) -> Tensor:
@@ -97,21 +98,21 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     # wanted positions, then others to fill up.
     num_wanted = wanted.sum(-1)
     places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(num_wanted.max())]
-    # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
     is_wanted = torch.arange(places.shape[1], device=ids.device) < num_wanted[:, None]
-    from_context = {}
+    causal_argument = {}
     if base_model(model).pattern.has_causal_context:
         scored_unmasked = scored & ~masked[:, prompt_width:]
         if scored_unmasked.any():
-            from_context = {"from_context": scored_unmasked.gather(1, places)}
-    # `[is_wanted]` drops the states at places that only fill up.
+            causal_argument = {"from_context": scored_unmasked.gather(1, places)}
+    # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
     states = hidden_states(
-        model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **from_context
-    )[is_wanted]
+        model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **causal_argument
+    )
+    states = states[is_wanted]  # without the states at places that only fill up
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
     states_of_scored = states if measured is None else states[scored[wanted]]
-    kept_chunks = 1
+    kept_chunks = 1  # the fewest; more save time in a backward pass through a trained head
     if head.requires_grad and torch.is_grad_enabled():
         kept_chunks = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
     never_drawn = None
@@ -145,8 +146,10 @@ class HeadLogps(torch.autograd.Function):
     def forward(
         ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int, never_drawn: int | None = None
     ) -> Tensor:
-        size, ctx.never_drawn = rows_per_chunk(len(weight)), never_drawn
-        if ctx.needs_input_grad[0] and not ctx.needs_input_grad[1]:
+        ctx.never_drawn = never_drawn
+        size = rows_per_chunk(len(weight))
+        states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
+        if states_need_gradient and not weight_needs_gradient:
             logps, gradient = head_logps_and_gradient(states, weight, targets, size, never_drawn)
             ctx.save_for_backward(gradient)
             return logps
@@ -164,32 +167,38 @@ class HeadLogps(torch.autograd.Function):
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
         states, weight, targets = ctx.saved_tensors
         # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is a
-        # leaf of such a dtype, this is its own `.grad` (the `else`), which saves a second tensor of its size.
-        if not weight.is_leaf or weight.dtype not in (torch.float32, torch.float64):
-            weight_gradient = torch.zeros_like(weight, dtype=result_dtype(weight))
-        else:
+        # leaf of such a dtype, this is its own `.grad`, which saves a second tensor of its size.
+        adds_to_grad = weight.is_leaf and weight.dtype in (torch.float32, torch.float64)
+        if adds_to_grad:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             weight_gradient = weight.grad
+        else:
+            weight_gradient = torch.zeros_like(weight, dtype=result_dtype(weight))
         states_gradient = head_gradient(
             states,
             weight,
             targets,
             coefficients,
             rows_per_chunk(len(weight)),
-            weight_gradient,
-            ctx.kept,
-            ctx.never_drawn,
+            weight_gradient=weight_gradient,
+            kept=ctx.kept,
+            never_drawn=ctx.never_drawn,
         )
-        if weight_gradient is weight.grad:  # it has been added already
+        if adds_to_grad:  # autograd must not add it once more
             return states_gradient, None, None, None, None
         return states_gradient, weight_gradient.to(weight.dtype), None, None, None
 
 
-Softmax = tuple[Tensor, Tensor, Tensor]
-"""(powers, total, logps) of the output layer at r positions: the probability of a token is powers / total.
+class Softmax(NamedTuple):
+    """The softmax of the output layer at r positions: the probability of a token is powers / total."""
 
-powers: (r, V), exp(logit - the row's largest logit). total: (r,), their sum. logps: (r,), those of the targets."""
+    powers: Tensor
+    """(r, V), exp(logit - the row's largest logit)."""
+    total: Tensor
+    """(r,), the sum of each row's powers."""
+    logps: Tensor
+    """(r,), the log-probabilities of the targets."""
 
 
 @torch.no_grad()
@@ -209,13 +218,14 @@ def softmax(
     parts = logits.split(columns_at_once(weight), -1)
     # In place, so that `logits` become the powers: a second copy would double the peak.
     total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
-    return logits, total, chosen - total.log().add_(top.squeeze(-1))
+    return Softmax(powers=logits, total=total, logps=chosen - total.log().add_(top.squeeze(-1)))
 
 
 @torch.no_grad()
 def head_logps(hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int) -> Tensor:
     """Log-probabilities (n,) of the targets (n,), from hidden states (n, D) and weight (V, D)."""
-    return head_logps_and_last_chunks(hidden_states, weight, targets, chunk_rows, keep=1)[0]
+    logps, _ = head_logps_and_last_chunks(hidden_states, weight, targets, chunk_rows, keep=1)
+    return logps
 
 
 @torch.no_grad()
@@ -227,14 +237,14 @@ def head_logps_and_last_chunks(
     keep: int,
     never_drawn: int | None = None,
 ) -> tuple[Tensor, list[Softmax]]:
-    """`head_logps`, and what `head_gradient` takes as `kept`: up to `keep` chunks (>= 1), the last ones."""
+    """(the same as `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     kept: list[Softmax] = []
     for chunk in _chunks(len(hidden_states), chunk_rows):
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
         kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn))
-        logps[chunk] = kept[-1][2]
+        logps[chunk] = kept[-1].logps
     return logps, kept
 
 
@@ -270,14 +280,14 @@ def head_gradient(
 def head_logps_and_gradient(
     hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, never_drawn: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """`head_logps`, and the gradient (n, D) of each log-probability in its hidden state, from the same logits."""
+    """(the same as `head_logps`, the gradient (n, D) of each log-probability in its hidden state), from one softmax."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     gradient = torch.empty_like(hidden_states)
     for chunk in _chunks(len(hidden_states), chunk_rows):
         states, tokens = hidden_states[chunk], targets[chunk]
         powers, total, logps[chunk] = softmax(states, weight, tokens, never_drawn)
         ones = torch.ones_like(total)
-        gradient[chunk] = softmax_gradient(powers, total, states, weight, tokens, ones, None)
+        gradient[chunk] = softmax_gradient(powers, total, states, weight, tokens, ones, weight_gradient=None)
         del powers  # else they would be in memory beside those of the next chunk
     return logps, gradient
 
@@ -292,9 +302,9 @@ def softmax_gradient(
     coefficients: Tensor,
     weight_gradient: Tensor | None,
 ) -> Tensor:
-    """`head_gradient` (r, D) at the r positions of a chunk.
+    """The part (r, D) of `head_gradient` at the r positions of a chunk.
 
-    powers, total: what `softmax` found there, (r, V) and (r,); powers are overwritten.
+    powers, total: those of the chunk's `Softmax`; powers are overwritten.
     """
     # The gradient in the logits is coefficient * (onehot(target) - powers / total), computed as scale * difference with
     # difference = powers - total * onehot(target) and scale = -coefficient / total. So the difference is rounded only
@@ -316,7 +326,7 @@ def rows_per_chunk(vocabulary: int) -> int:
 
 
 def chunks_to_keep(bytes_of_weight: int, vocabulary: int, bytes_of_logit: int = 4) -> int:
-    """How many chunks are kept for the backward pass of a trained head: as many as a fifth of its weight takes up.
+    """How many chunks are kept for the backward pass of a trained head: as many as fit into a fifth of its weight.
 
     At least the last chunk is kept. It costs no memory at the peak, as the backward pass begins with it. Earlier chunks
     cost little beside the weight and its gradient.

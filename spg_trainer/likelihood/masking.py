@@ -85,7 +85,7 @@ class Copies(NamedTuple):
     masked: np.ndarray
     """(M, T) bool, which entries are shown as [MASK]."""
     scored: np.ndarray
-    """(M, T) bool, the masked entries whose log-probability counts."""
+    """(M, T) bool, the entries whose log-probability counts: masked ones, except in a clean copy (context_masks.py)."""
     weight: np.ndarray | float
     """What a scored token weighs in the bound; anything that broadcasts to (M, T)."""
     part: slice = slice(None)
@@ -132,7 +132,7 @@ class Masking(ABC):
         return self.varies_context and self.num_masks > 1
 
     def check(self, size: int) -> None:
-        """Raises ConfigError if completions of `size` tokens cannot be masked this way; by default all can."""
+        """Raises ConfigError if completions of `size` places cannot be masked this way; by default all can."""
         return
 
     def check_pattern(self, pattern: "Pattern") -> None:
@@ -140,11 +140,11 @@ class Masking(ABC):
         return
 
     def count(self, size: int) -> int:
-        """M for completions of `size` tokens."""
+        """M for completions of `size` places."""
         return self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """How many sequences the model reads, at most, for all M copies of a completion of `size` tokens.
+        """How many sequences the model reads, at most, for all M copies of a completion of `size` places.
 
         By default M, since each copy is a sequence of its own; `block_replay` puts several copies into one sequence.
         pattern: the attention of the model.
@@ -158,9 +158,9 @@ class Masking(ABC):
     def draw(self, rows: Rows, streams: Streams, iteration: int = 0, num_iterations: int = 1) -> Masks:
         """Masks M copies of every completion; returns their `Masks`, on the device of the rows.
 
-        Without the column `quantile`, the rows are taken to be all rows of a step. iteration: the number of the step's
-        iteration, from 0 to below num_iterations. Raises ConfigError if a position would be scored that was never
-        unmasked: training on it would raise the probability of [MASK] itself.
+        If the rows have no column `quantile`, they are taken to be all rows of a step. iteration: the number of the
+        step's iteration, from 0 to below num_iterations. Raises ConfigError if a position that was never unmasked would
+        be scored: training on it would raise the probability of [MASK] itself.
         """
         prompt_mask, unmask_step = rows.prompt_mask.cpu().numpy(), rows.unmask_step.cpu().numpy()
         batch_size, width = prompt_mask.shape  # B, L
@@ -188,7 +188,8 @@ class Masking(ABC):
             scored[row][:, place] = copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
             scale[row] = copies.scale
-            part[row, place[: completion.length][copies.part]] = True
+            places_of_tokens = place[: completion.length]
+            part[row, places_of_tokens[copies.part]] = True
             if self.p_mask_prompt > 0:
                 prompt_tokens = np.flatnonzero(prompt_mask[row])  # the columns that are not padding
                 for mask in range(num_masks):
@@ -223,10 +224,9 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     unmask_step, is_token = rows.unmask_step.cpu().numpy(), rows.completion_mask.cpu().numpy()
     lengths = is_token.sum(-1).tolist()
     if "quantile" in rows:
-        quantile = rows.quantile
+        quantiles = rows.quantile.tolist()
     else:
-        quantile = torch.arange(len(rows)).double() / len(rows)
-    quantiles = quantile.tolist()
+        quantiles = (torch.arange(len(rows)).double() / len(rows)).tolist()
     # Entries are ordered by kind: the n tokens (0), what is after the ends (1), what was given (2). Without a
     # template, this is the order of places.
     kind = np.where(is_token, 0, 1)
@@ -266,7 +266,7 @@ def copies_of_fill(row: Completion, num_masks: int) -> Copies:
     masked = np.broadcast_to(unwritten, (num_masks, row.size))
     scored = masked & (np.arange(row.size) < row.length)
     scored[1:] = False
-    return Copies(masked, scored, 1.0)
+    return Copies(masked, scored, weight=1.0)
 
 
 def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Copies:

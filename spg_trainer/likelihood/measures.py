@@ -44,8 +44,7 @@ class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
     If the weight is frozen, the forward pass also computes the gradient of each value with respect to its hidden state,
-    as in `HeadLogps`.
-    name: a name of `MEASURES`. chunk_rows: how many positions a chunk has.
+    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has.
     """
 
     @staticmethod
@@ -93,7 +92,7 @@ def _values_and_gradients(
     """(values (n,), gradient with respect to the states (n, D), gradient with respect to the weight (V, D)).
 
     Both are gradients of sum(coefficients * values). chunk_rows: how many positions a chunk has. coefficients: (n,).
-    needed: for states and weight, whether the gradient is needed; if not, None is returned in its place.
+    needed: whether the gradients with respect to (states, weight) are needed; one that is not is returned as None.
     """
     states_needed, weight_needed = needed
     dtype = torch.promote_types(weight.dtype, torch.float32)
@@ -110,10 +109,12 @@ def _values_and_gradients(
             weighted_sum = (measured * coefficients[chunk]).sum()
         values[chunk] = measured.detach()
         if any(needed):
-            inputs = [x for x, is_needed in zip((chunk_states, head), needed, strict=True) if is_needed]
-            gradients = list(torch.autograd.grad(weighted_sum, inputs))
+            inputs = [tensor for tensor in (chunk_states, head) if tensor.requires_grad]
+            gradients = iter(torch.autograd.grad(weighted_sum, inputs))
             if states_needed:
-                states_gradient[chunk] = gradients.pop(0)
+                states_gradient[chunk] = next(gradients)
             if weight_needed:
-                weight_gradient += gradients.pop()
-    return values, states_gradient, None if weight_gradient is None else weight_gradient.to(weight.dtype)
+                weight_gradient += next(gradients)
+    if weight_needed:
+        weight_gradient = weight_gradient.to(weight.dtype)
+    return values, states_gradient, weight_gradient

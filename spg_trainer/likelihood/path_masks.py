@@ -1,4 +1,4 @@
-"""Maskings that follow the sampler's path: copies show states that it went through, and score what it wrote next.
+"""Maskings along the sampler's path: a copy shows a state that the sampler saw, and scores what it wrote next.
 
 Axes: M masks (copies); T places of a completion, of which the first n are its tokens; S segments of the path.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepMergeMasking(Masking):
-    """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores what it wrote there.
+    """Replays the sampler's steps in segments: a copy shows the state before a segment, and scores its tokens.
 
     Segments are `steps_per_segment` denoising steps each, up to the last step that unmasked a scored token; segments
     that unmasked no scored token are left out. segment_draw says which segments are shown, one in each copy:
@@ -32,7 +32,10 @@ class StepMergeMasking(Masking):
     fallback  the segments that `--unmasking threshold` wrote because it was sure of no token; if they are more than
               num_masks, num_masks random ones
 
-    With `top` and `surprise` a segment weighs 1, else 1 over its probability; with `fallback` other segments weigh 0.
+    The surprise of a token is its negative log-probability when it was unmasked. A segment weighs 1 over the
+    probability that a random copy shows it, but 1 with `top` and `surprise`. With `fallback`, the segments not named
+    here are never shown.
+
     score_rest: whether a copy also scores what was unmasked later. Positions after the first end token are shown as
     the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
     segment at once; with segments of one step, the log-probability of the sampler's path.
@@ -51,14 +54,18 @@ class StepMergeMasking(Masking):
 
     @property
     def records(self) -> frozenset[Record]:  # type: ignore[override]
-        recorded: dict[str, Record] = {"top": "entropy", "fallback": "fallback"}
-        return frozenset({recorded[self.segment_draw]} if self.segment_draw in recorded else ())
+        of_draw: dict[str, frozenset[Record]] = {
+            "top": frozenset({"entropy"}),
+            "fallback": frozenset({"fallback"}),
+        }
+        return of_draw.get(self.segment_draw, frozenset())
 
     def count(self, size: int) -> int:
+        # These two show no segment twice, and there are at most as many segments as places.
         return min(self.num_masks, size) if self.segment_draw in ("all", "fallback") else self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """M, or at most as many as a block of attention has tokens, if no two copies score the same token."""
+        """M if copies also score what other copies score (`score_rest`), else what `sequences_of_path` says."""
         return self.count(size) if self.score_rest else sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
@@ -84,7 +91,8 @@ class StepMergeMasking(Masking):
     def _choose(
         self, row: Completion, num_segments: int, segment_of_token: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(numbers of the segments to show, at most one for each copy; (S,) what each of all S segments weighs).
+        """(chosen, weights): the numbers of the segments to show, one for each of the first copies; and what each of
+        all S segments weighs, (S,).
 
         segment_of_token: as `segments` returns it.
         """
@@ -111,6 +119,7 @@ class StepMergeMasking(Masking):
             chosen = fallbacks
             if len(fallbacks) > num_copies:
                 chosen = np.sort(row.streams.of_row().permutation(fallbacks)[:num_copies])
+            # A bound is the mean over copies, and the chosen segments stand for all fallbacks.
             return chosen, np.full(num_segments, num_copies * len(fallbacks) / max(1, len(chosen)))
         if self.segment_draw == "surprise":
             stream = row.streams.of_row()
@@ -136,12 +145,12 @@ class StepMergeMasking(Masking):
         return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(starts, stops, segment_of_token): each segment's first step and the step after its last, (S,) each; each
-        token's segment.
+        """(starts, stops, segment_of_token): the first step of each segment, (S,); the step after its last one, (S,);
+        and the number of the segment that unmasked each token.
 
         A token that was never unmasked has no entry in segment_of_token. steps: (n,), the step that unmasked each
-        token, -1 = none did. E.g. [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2, stops 2 and 4, and the three
-        tokens are of segments 0, 1 and 0.
+        token, -1 = none did. E.g. steps [0, 3, 1, -1] in segments of 2 steps: starts 0 and 2, stops 2 and 4, and the
+        first three tokens are of segments 0, 1 and 0.
         """
         steps = steps[steps >= 0]
         total = int(steps.max(initial=-1)) + 1
@@ -156,12 +165,12 @@ class StepMergeMasking(Masking):
 
 
 class HalvesMasking(Masking):
-    """For trees of rollouts, in which the leaves of a node share the first half of a completion: scores each half.
+    """Scores each half of completions that were sampled as trees: the completions of a node share their first half.
 
-    The first copy masks everything, as the sampler saw it at the root, and scores the first half. The second copy masks
-    the second half, as the sampler saw it at the node, and scores this half. The first leaf of a node wrote the first
-    half; the other leaves (`branched`) only took it over, so their first copy scores nothing. Mean over both copies:
-    the log-probability of writing each half at once.
+    The first copy masks everything, as the sampler saw it at the start, and scores the first half. The second copy
+    masks the second half, as the sampler saw it at the node, and scores this half. The first completion of a node wrote
+    the first half; the others (`branched`) only took it over, so their first copy scores nothing. Mean over both
+    copies: the log-probability of writing each half at once.
     """
 
     target: ClassVar[str] = "halves"
@@ -205,15 +214,16 @@ class AutoregressiveMasking(Masking):
         return sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
-        copies = self.count(row.size)
+        num_copies = self.count(row.size)
         tokens = np.arange(row.length)
         if row.length > self.num_masks:
             tokens = np.sort(row.streams.of_row().permutation(row.length)[: self.num_masks])
         # The token of each copy, (M, 1); a copy for which no token is left has the place T, after the last.
-        token = np.full((copies, 1), row.size)
+        token = np.full((num_copies, 1), row.size)
         token[: len(tokens), 0] = tokens
         place = np.arange(row.size)
-        return Copies(masked=place >= token, scored=place == token, weight=copies * row.length / len(tokens))
+        weight = num_copies * row.length / len(tokens)
+        return Copies(masked=place >= token, scored=place == token, weight=weight)
 
 
 @dataclass(frozen=True)
@@ -232,7 +242,7 @@ class PositionMasking(StepMergeMasking):
     measure: ClassVar[str] = "confidence"
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError if the rollout's first block may be shorter, or if not all positions are chosen."""
+        """Raises ConfigError if a first block may be shorter, or if the sampler writes some tokens without a choice."""
         if not pattern.is_full and pattern.origin == "sequence":
             raise ConfigError(
                 "a rollout's choice of positions: this model attends in blocks that begin with the prompt, so that a "
@@ -267,7 +277,7 @@ class HintMasking(StepMergeMasking):
     hints: ClassVar[bool] = True
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for hints in later blocks if the model's attention is block-causal: nothing sees them."""
+        """Raises ConfigError for hints in later blocks if the model's attention is block-causal: no token sees them."""
         if self.hint == "blocks" and not pattern.is_full:
             raise ConfigError(
                 "hint=blocks: in this model a block does not attend to later ones, so that the teacher would not see "
@@ -327,9 +337,13 @@ class HorizonMasking(StepMergeMasking):
         return copies._replace(scored=near | far, measured=near, ref_masked=(step < 0) | behind_horizon)
 
 
-def sequences_of_path(copies: int, pattern: "Pattern") -> int:
-    """The most sequences that the copies need (`block_replay`), if no two copies score the same token."""
-    return copies if pattern.is_full else min(copies, pattern.block_size)
+def sequences_of_path(num_copies: int, pattern: "Pattern") -> int:
+    """The most sequences that the copies need, if no two copies score the same token.
+
+    In a full pattern, each copy needs one. Else copies that score different blocks share a sequence (`block_replay`),
+    and at most as many copies score the same block as it has tokens.
+    """
+    return num_copies if pattern.is_full else min(num_copies, pattern.block_size)
 
 
 def blocks_of(chosen: np.ndarray, block_length: int) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The random streams from which the masks of completions are drawn.
 
-A stream belongs to what shares its draws: one copy, all copies of a row, all iterations of a row, or one copy of all
-rows. A stream always gives the same numbers in the same order.
+A row is a completion of a batch. It is scored in several copies, each with other tokens masked, and each iteration of a
+step draws new copies. A stream belongs to what shares its draws: one copy, all copies of a row, all iterations of a
+row, or the copies of all rows that have the same number. A stream always gives the same numbers in the same order.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ class Streams(Protocol):
         """For draws that all copies of a row share in all iterations of a step."""
 
     def of_everyone(self, mask: int) -> np.random.Generator:
-        """For draws that this copy of all rows of a step shares."""
+        """For draws that the copies of this number share in all rows of a step."""
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ class SubsetMasking(Masking):
     gauss         k = t n for each of M nodes t of weight w (GDPO)   M w n/k   quadrature of the ELBO's integrand
     all           all (d1)                                           1         mean-field log-likelihood, no bound
     coupled_full  all, then pairs: each with t, or else the others   see class no likelihood: token weights sum to 3/2
-    informed      k, uniform on 1..n, drawn by what changed them     n/k       no likelihood (Informed Masking)
-    rising        k = t n, t from a draw to 1 as iterations go by    n/k       no likelihood (UniGRPO)
+    informed      k, uniform on 1..n; dependent tokens more often    n/k       no likelihood (Informed Masking)
+    rising        k = t n; t rises from a random number to 1         n/k       no likelihood (UniGRPO)
 
     "each with t" means that each token is masked with probability t. k = t n is rounded down, and is at least 1.
     `RatioMasking` has no name; only `unigrpo_repro` uses it.
@@ -47,7 +47,7 @@ class SubsetMasking(Masking):
 
     @abstractmethod
     def subsets(self, row: Completion) -> Subsets:
-        """Which of the n tokens each copy masks, and what each of these weighs."""
+        """(scored, weight): which of the n tokens each copy masks and scores, and what each of these weighs."""
 
     def copies(self, row: Completion) -> Copies:
         return copies_of_scored(row, *self.subsets(row))
@@ -188,8 +188,8 @@ class FullMasking(SubsetMasking):
 
     def __post_init__(self) -> None:
         if self.num_masks > 1 and self.p_mask_prompt == 0:
-            equal = "with masking=all and p_mask_prompt=0 all copies are equal; set num_masks=1"
-            raise ConfigError(f"num_masks={self.num_masks}: {equal}")
+            reason = "with masking=all and p_mask_prompt=0 all copies are equal; set num_masks=1"
+            raise ConfigError(f"num_masks={self.num_masks}: {reason}")
 
     def subsets(self, row: Completion) -> Subsets:
         return np.ones((self.num_masks, row.length), bool), np.ones((1, 1))
@@ -217,8 +217,8 @@ class FullCoupledMasking(SubsetMasking):
 
     def __post_init__(self) -> None:
         if self.num_masks < 3 or self.num_masks % 2 == 0:
-            pairs = "masking=coupled_full is one full mask and pairs; set num_masks=3"
-            raise ConfigError(f"num_masks={self.num_masks}: {pairs}")
+            reason = "masking=coupled_full is one full mask and pairs; set num_masks=3"
+            raise ConfigError(f"num_masks={self.num_masks}: {reason}")
 
     def subsets(self, row: Completion) -> Subsets:
         num_pairs = self.num_masks // 2
@@ -278,7 +278,7 @@ def gauss_nodes(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def random_subsets(row: Completion, counts: Sequence[int | None]) -> Subsets:
-    """A random subset of k of the n tokens for each copy, and weights n/k, (M, 1).
+    """(scored, weight): for each copy a random subset of k of the n tokens, and the weight n/k of these, (M, 1).
 
     counts: (M,), k for each copy, None = it is drawn uniformly from 1..n.
     """

@@ -1,9 +1,10 @@
 """Checks what a masking estimates: its mean over all masks, written as the weight of each token in each context.
 
-The bound that a masking gives is a weighted sum of log p(token | context). A context is the set of the completion's
-other tokens that a copy shows. If each token has the right weight in each context, the mean of the bound over the masks
-is the known likelihood, or a bound on it, for every model; and only then. So a masking is tried without a model, on a
-tiny completion. All weights are those of the bound: the mean over the M copies, times `Copies.scale`.
+The bound that a masking gives is a weighted sum of log p(token | context) over M masked copies of a completion. A
+context is the set of the completion's other tokens that a copy shows. If each token has the right weight in each
+context, the mean of the bound over the masks is the known likelihood, or a bound on it, for every model; and only then.
+So a masking is tried without a model, on a tiny completion. A weight here is the token's weight in the bound: its mean
+over the M copies, times `Copies.scale`.
 """
 
 import math
@@ -23,13 +24,17 @@ from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 
 Weights = np.ndarray
-"""(n, 2**n) float, what each of the n tokens weighs in each context; bit i of a context says that token i is shown."""
+"""(n, 2**n) float, what each of the n tokens weighs in each context.
+
+A context is the number whose bit i is 1 if token i is shown. So token 1, predicted from the tokens 0 and 2, has the
+weight `weights[1, 0b101]`."""
 STEPS, ROWS = 32, 40
 """How many steps are drawn, and how many rows in each. The rows of a step may share random draws; steps do not."""
 MAX_ERRORS = 6.0
 """By how many standard errors a mean may differ from the target."""
 TOKENS, PLACES, BLOCK = 4, 5, 2
-"""The completion that is tried: its tokens, its places, one of which is after its end, and the length of a block."""
+"""The tiny completion: how many tokens and how many places it has, and the length of its blocks. One of its places is
+after its end."""
 COPIES = 4
 """The most copies that are drawn: the mean over them is the same for more."""
 
@@ -40,7 +45,7 @@ def bits(tokens: Iterable[int]) -> int:
 
 
 def add_any_order(weights: Weights, tokens: Sequence[int], before: int = 0) -> None:
-    """Adds the any-order ELBO of some tokens, given a context `before` them.
+    """Adds to `weights` those of the any-order ELBO of n tokens, all of which also see the context `before`.
 
     A set S of the n tokens precedes another one of them in |S|! (n - |S| - 1)! of the n! orders.
     """
@@ -49,7 +54,8 @@ def add_any_order(weights: Weights, tokens: Sequence[int], before: int = 0) -> N
         others = [other for other in tokens if other != token]
         for size in range(n):
             for shown in combinations(others, size):
-                weights[token, before | bits(shown)] += 1 / (n * math.comb(n - 1, size))
+                share_of_orders = 1 / (n * math.comb(n - 1, size))
+                weights[token, before | bits(shown)] += share_of_orders
 
 
 # The targets follow. Each returns the weights that the mean over all masks should have.
@@ -71,16 +77,16 @@ def blocks(masking: Masking, row: Completion) -> Weights:
 
 
 def quadrature(masking: Masking, row: Completion) -> Weights:
-    """For each of M nodes t of weight w, all sets of k = t n hidden tokens; over them, a token weighs w n/k."""
-    weights, everyone = no_weights(row), range(row.length)
-    nodes, shares = np.polynomial.legendre.leggauss(masking.num_masks)
-    for ratio, share in zip((1 + nodes) / 2, shares / 2, strict=True):
+    """For each of M nodes t of weight w, the mean over all sets of k = t n hidden tokens; each weighs w n/k in it."""
+    weights, tokens = no_weights(row), range(row.length)
+    nodes, node_weights = np.polynomial.legendre.leggauss(masking.num_masks)  # on -1..1
+    for ratio, node_weight in zip((1 + nodes) / 2, node_weights / 2, strict=True):
         count = max(1, int(ratio * row.length + 1e-9))
         share_of_tokens = ratio if getattr(masking, "by_ratio", False) else count / row.length
-        weight = share / share_of_tokens
-        for hidden in combinations(everyone, count):
-            context = bits(everyone) - bits(hidden)
-            weights[list(hidden), context] += weight / math.comb(row.length, count)
+        num_sets = math.comb(row.length, count)
+        for hidden in combinations(tokens, count):
+            context = bits(tokens) - bits(hidden)
+            weights[list(hidden), context] += node_weight / share_of_tokens / num_sets
     return weights
 
 
@@ -105,8 +111,9 @@ def path(masking: Masking, row: Completion) -> Weights:
 def halves(masking: Masking, row: Completion) -> Weights:
     """Each token of the first half, given nothing, and each of the second half, given the first half."""
     weights, middle = no_weights(row), row.size // 2
+    nothing, first_half = bits([]), bits(range(middle))
     for token in range(row.length):
-        weights[token, 0 if token < middle else bits(range(middle))] = 1.0
+        weights[token, nothing if token < middle else first_half] = 1.0
     return weights
 
 
@@ -129,15 +136,15 @@ OWN = "own"
 
 
 def tiny_completion() -> Rows:
-    """`ROWS` rows of one tiny completion, whose tokens the sampler wrote in the order 2, 0, 3, 1."""
+    """`ROWS` rows of the same tiny completion, whose tokens the sampler wrote in the order 2, 0, 3, 1."""
     noise = numpy_generator(0, "target")
-    order = torch.tensor([1, 3, 0, 2, -1])
+    unmask_step = torch.tensor([1, 3, 0, 2, -1])
     row = Rows(
         prompt_ids=torch.zeros(1, 3, dtype=torch.int64),
         prompt_mask=torch.ones(1, 3, dtype=torch.bool),
         completion_ids=torch.arange(PLACES)[None],
         completion_mask=torch.arange(PLACES)[None] < TOKENS,
-        unmask_step=order[None],
+        unmask_step=unmask_step[None],
         unmask_logps=torch.tensor([[-0.5, -1.0, -2.0, -0.1, 0.0]]),
         entropy=torch.from_numpy(noise.random((1, PLACES))),
         confidence_change=torch.from_numpy(noise.random((1, PLACES))),
@@ -146,7 +153,7 @@ def tiny_completion() -> Rows:
 
 
 def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
-    """(mean, standard error): what each token weighs in each context in the mean of many draws."""
+    """(mean, standard error) of what each token weighs in each context, over `STEPS` steps of draws."""
     rows, drawn = tiny_completion(), []
     bit_of_token = 1 << np.arange(TOKENS)
     for step in range(STEPS):
@@ -158,17 +165,19 @@ def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
             context_of_copy = ~copies.masked[:, :TOKENS] @ bit_of_token  # as `bits` returns it
             context = context_of_copy[mask]
             weight = np.broadcast_to(copies.weight, copies.scored.shape)[mask, token]
-            np.add.at(weights, (token, context), weight * copies.scale / len(copies.scored) / ROWS)
+            num_copies = len(copies.scored)
+            # Unlike `+=`, this adds each weight, also those of several copies with the same token and context.
+            np.add.at(weights, (token, context), weight * copies.scale / num_copies / ROWS)
         drawn.append(weights)
     return np.mean(drawn, axis=0), np.std(drawn, axis=0, ddof=1) / math.sqrt(STEPS)
 
 
 @cache
 def difference_from_target(masking: Masking) -> str:
-    """How the mean of a masking differs from the target that it states; "" if it does not.
+    """How the mean of a masking differs from the target that it states, in words; "" if it does not.
 
-    All contexts with equally many shown tokens are compared together, since they are drawn more often, and then each
-    context alone.
+    First, the sums over all contexts with equally many shown tokens are compared, as each is made of more draws; then
+    each context alone.
     """
     target_in_words, weights_of = TARGETS[masking.target]
     if masking.num_masks > COPIES:
@@ -176,19 +185,21 @@ def difference_from_target(masking: Masking) -> str:
             masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
-    row = next(completions_of(tiny_completion(), KeyedStreams(0, ("target",), [(0,)] * ROWS), 0, 1))
+    unused_streams = KeyedStreams(0, ("target",), [(0,)] * ROWS)  # a target draws nothing
+    row = next(completions_of(tiny_completion(), unused_streams, iteration=0, num_iterations=1))
     target = weights_of(masking, row)
     mean, standard_error = mean_weights(masking)
-    shown = np.array([context.bit_count() for context in range(2**TOKENS)])
+    num_shown = np.array([context.bit_count() for context in range(2**TOKENS)])
     for count in range(TOKENS):
-        total, expected = mean[:, shown == count].sum(), target[:, shown == count].sum()
-        deviation = math.sqrt((standard_error[:, shown == count] ** 2).sum())
+        chosen = num_shown == count
+        total, expected = mean[:, chosen].sum(), target[:, chosen].sum()
+        deviation = math.sqrt((standard_error[:, chosen] ** 2).sum())
         if abs(total - expected) > MAX_ERRORS * deviation + 1e-9:
             return (
                 f"where {count} of {TOKENS} tokens are shown, all tokens together weigh {total:.3f} +- {deviation:.3f} "
                 f"in the mean, and {expected:.3f} in {target_in_words}"
             )
-    wrong = np.argwhere(abs(mean - target) > MAX_ERRORS * standard_error + 1e-9)
+    wrong = np.argwhere(abs(mean - target) > MAX_ERRORS * standard_error + 1e-9)  # (token, context) of each
     if not len(wrong):
         return ""
     token, context = wrong[0]

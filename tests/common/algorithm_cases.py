@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.algorithms.base import loss_of_values
-from spg_trainer.algorithms.checking import half_fills
+from spg_trainer.algorithms.checking import with_fills
 from spg_trainer.likelihood import Masks, accumulate
 from spg_trainer.seeding import generator
 from spg_trainer.tensors import Rows
@@ -171,7 +171,7 @@ def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rows) -> Rows:
         rollouts = rollouts.with_columns(branched=torch.arange(count) % algorithm.branches > 0)
     rows = view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1)
     rows = rows.with_columns(**algorithm.prepare(rows))
-    return half_fills(rows) if "fills" in algorithm.needs else rows
+    return with_fills(rows) if "fills" in algorithm.needs else rows
 
 
 def formula_error(

@@ -10,7 +10,7 @@ from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import accumulate, elbo, eubo
 from spg_trainer.likelihood import logps as likelihood_logps
-from spg_trainer.likelihood.logps import passes, score
+from spg_trainer.likelihood.logps import divide_into_passes, score
 from spg_trainer.models import llada_config
 from spg_trainer.models.lora import add_lora
 from spg_trainer.tensors import Rows
@@ -243,7 +243,10 @@ def test_with_dropout_the_gradient_is_that_of_one_graph():
     masks = algorithm.make_masking().draw(ROLLOUTS, seeded())
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = [score(model, ROLLOUTS, masks, MASK, copies) for copies in passes(model, ROLLOUTS, masks, 1)]
+        parts = [
+            score(model, ROLLOUTS, masks, MASK, copies)
+            for copies in divide_into_passes(model, ROLLOUTS, masks, 1)
+        ]
         state = torch.get_rng_state()
         algorithm.loss(sum(parts), masks, BATCH).loss.backward()
         expected = whole_gradient(model)

@@ -146,6 +146,6 @@ def test_what_is_scored_without_a_graph_keeps_one_chunk(monkeypatch):
         ),
     )
     token_logps(model, rollouts, masks, MASK, 5)
-    (copies,) = module.passes(model, rollouts, masks, 5)
+    (copies,) = module.divide_into_passes(model, rollouts, masks, 5)
     module.score(model, rollouts, masks, MASK, copies).sum().backward()
     assert kept == [1, 3]
