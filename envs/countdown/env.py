@@ -163,7 +163,8 @@ class Countdown(GeneratedEnv):
         if verdict.extracted is None:
             return f"{head}\nno expression in the answer ({verdict.reason})"
         answer = verdict.extracted.strip()
-        shown = ascii(answer[:_MAX_SHOWN])[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
+        in_quotes = ascii(answer[:_MAX_SHOWN])  # with any character but ASCII escaped
+        shown = in_quotes[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
         style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
         return f"{head}\n{paint(style, f'{shown}   ({word})')}\n{_mark_numbers(numbers, answer)}"
 

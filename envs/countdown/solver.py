@@ -33,6 +33,7 @@ def _search(
         (a, b), (c, d) = values[i], values[j]  # a/b and c/d
         left, right = trees[i], trees[j]
         ad, cb, bd = a * d, c * b, b * d
+        # The numerator and the denominator of each result, and its tree.
         for top, bottom, tree in (
             (ad + cb, bd, ("+", left, right)),
             (ad - cb, bd, ("-", left, right)),
