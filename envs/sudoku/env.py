@@ -161,8 +161,9 @@ class Sudoku(GeneratedEnv):
         board, complaint = puzzle, ""
         if completion is not None:
             verdict = verify("sudoku", completion, puzzle=puzzle)
-            # The verifier allows spaces, bars and other marks between the digits.
-            written = "".join(str(int(c)) for c in verdict.extracted or "" if c.isdecimal())
+            # The verifier allows spaces, bars and other marks between the digits, and digits of other scripts.
+            answer = verdict.extracted or ""
+            written = "".join(str(int(character)) for character in answer if character.isdecimal())
             if len(written) == len(puzzle):
                 board = written
             else:
