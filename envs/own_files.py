@@ -130,8 +130,8 @@ def _run(
     """
     # The name depends on the path, so that files task.py in two folders are two modules; and on the content, to tell
     # what the file registers now from what it registered before.
-    place = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
-    name = f"{path.stem}_{place}"
+    path_and_content = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
+    name = f"{path.stem}_{path_and_content}"
     # Compiled from `content`: after an edit within the same second that keeps the size, Python would take the old
     # compiled file.
     loader = _Content(name, str(path), content)
