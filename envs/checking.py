@@ -289,7 +289,7 @@ def _splits(subject: _Subject) -> str:
     differing = ""
     if notice:
         subject.notes.append(notice)  # of a file of rows, it says which questions have several references
-    elif train.max_turns == 1:  # with several turns, such questions are no fault, e.g. in guessing a number
+    elif train.max_turns == 1:  # in several turns, e.g. of guessing a number, a question may have several
         differing = questions.differing()
     if faults:
         raise EnvError("; ".join(filter(None, [faults[0], differing])))

@@ -166,7 +166,7 @@ class _Content(SourceFileLoader):
 def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
     """{file: sha256} of the modules in a file's folder that the file imported, or has names from.
 
-    new: the names of all modules that Python has loaded since the file began to run.
+    new: the names of all modules that Python has loaded since the file began to run, as far as they are known.
     """
     names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
     names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}

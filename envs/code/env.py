@@ -63,7 +63,8 @@ class Code(GeneratedEnv):
     80/10/10.
     """
 
-    task, levels = "code", generated.LEVELS
+    task = "code"
+    levels = generated.LEVELS
     prompt_styles = ("plain", "instruct")
     reward_weights: Mapping[str, float] = {"correct": 1.0, "passed": 0.0, "format": 0.0}
 

@@ -1,4 +1,7 @@
-"""Problems of published sets, or of files with the same columns, and the hidden calls that are made for them."""
+"""Problems of published sets, or of files with the same columns, and the calls that are made for them.
+
+The prompt does not show these calls. They are called hidden.
+"""
 
 import re
 from collections import Counter

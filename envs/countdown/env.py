@@ -49,8 +49,10 @@ class Countdown(GeneratedEnv):
     split a problem belongs to.
     """
 
-    task, levels = "countdown", puzzles.LEVELS
-    prompt_styles, prompt_fields = ("plain", "instruct"), ("numbers", "target")
+    task = "countdown"
+    levels = puzzles.LEVELS
+    prompt_styles = ("plain", "instruct")
+    prompt_fields = ("numbers", "target")
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 

@@ -70,6 +70,7 @@ def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
     tree begins with the first number that is added; numbers before it are subtracted at the end. E.g. 10 12 40, target
     18: 40-10-12.
     """
+    # `product` lists late minus signs first, and `sorted` keeps this order among patterns with equally many.
     patterns = sorted(product((1, -1), repeat=len(numbers)), key=lambda signs: signs.count(-1))
     for signs in patterns:
         total = sum(sign * n for sign, n in zip(signs, numbers, strict=True))

@@ -2,9 +2,9 @@
 
 The clients of openenv-core 0.3 and of openenv 0.10 both work with these addresses. A session has a WebSocket with JSON
 messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are told apart by
-`episode_id`; OpenEnv's own server has no sessions over HTTP. OpenEnv's server is not used for three reasons: 0.3 does
-not send an observation's metadata, both versions send the text of any exception to the client, and if a worker dies,
-its sessions are lost.
+`episode_id`; OpenEnv's own server has no sessions over HTTP. That server is not used here for three reasons: the one
+of openenv-core 0.3 does not send an observation's metadata, both send the text of any exception to the client, and if a
+worker dies, its sessions are lost.
 """
 
 import asyncio
@@ -307,7 +307,7 @@ class OpenEnvFront(Front):
         reward: float | None,
         more: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """An observation, with its metadata both inside and beside it: openenv-core reads one place, openenv both."""
+        """An observation, with its metadata both inside and beside it: not all clients of OpenEnv read both places."""
         metadata = {
             "task": task,
             "split": session.split,

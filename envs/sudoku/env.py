@@ -66,7 +66,8 @@ class Sudoku(GeneratedEnv):
     """
 
     task = "sudoku"
-    prompt_styles, prompt_fields = ("plain", "instruct"), ("puzzle",)
+    prompt_styles = ("plain", "instruct")
+    prompt_fields = ("puzzle",)
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
