@@ -61,8 +61,8 @@ ENVIRONMENTS = {
 }
 """{Gymnasium id: module and name of its class}. A new environment of this package needs its file and a line here."""
 
-for _id, _place in ENVIRONMENTS.items():
-    _module, _, _class = _place.partition(":")
+for _id, _target in ENVIRONMENTS.items():
+    _module, _, _class = _target.partition(":")
     register(_id, getattr(import_module(_module), _class))
 
 __all__ = [

@@ -45,12 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(words or ["--help"])
     try:
-        return COMMANDS[options.command][1](options)
+        _, run = COMMANDS[options.command]
+        return run(options)
     except (EnvError, ImportError) as error:
         sys.stderr.write(f"error: {with_flags(error)}\n")
         return 2
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
-        # At its end Python would write the rest and complain; so the rest is sent to nowhere.
+        # Python would write the rest when it ends, and complain. So the rest is sent to nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -254,7 +255,7 @@ def _check(options: argparse.Namespace) -> int:
                 length = options.max_completion_length
                 findings.append(check_lengths(name, options.n, options.model, length, **env_args))
         except BadRows as error:
-            findings = [Finding("rows", False, with_flags(error))]
+            findings = [Finding("rows", ok=False, written=with_flags(error))]
         except MissingPackage as error:
             if not options.all:
                 raise

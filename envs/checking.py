@@ -62,7 +62,7 @@ class Finding:
     name: str
     ok: bool
     written: str
-    """What was measured or, unless `ok`, what is wrong; arguments stand as the flags of a command line."""
+    """What was measured if `ok`, else what is wrong. Arguments in it are written as flags of a command line."""
     is_note: bool = False
     """Whether this is only a hint to the author: the task can be trained on as it is."""
 
@@ -82,7 +82,7 @@ class _Subject:
     count: int
     """The most problems of a split that are looked at."""
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """{component: the lowest and the highest value so far}."""
+    """{component of the reward: its lowest and its highest value so far}."""
     raised: set[str] = field(default_factory=set)
     """The errors that `score` has raised so far, each with its place."""
     notes: list[str] = field(default_factory=list)
@@ -224,11 +224,14 @@ def _purity(subject: _Subject) -> str:
     # E.g. {"train 17": [the content of problem 17, the episodes in which given texts are written]}.
     forwards, backwards = contents(*job), contents(*job, backwards=True)
     compared = {"in another order": backwards}
-    in_script = [id for id in subject.name.split(TOGETHER) if id in known() and is_of_script(known()[id])]
-    if in_script:
+    class_of = known()
+    ids_in_script = [
+        id for id in subject.name.split(TOGETHER) if id in class_of and is_of_script(class_of[id])
+    ]
+    if ids_in_script:
         subject.notes.append(
-            f"{' and '.join(in_script)} stands in the script that runs, so no fresh process has opened it; to check "
-            "that too, write the class in a file of its own and name the file: ./my_task.py"
+            f"{' and '.join(ids_in_script)} stands in the script that runs, so no fresh process has opened it; to "
+            "check that too, write the class in a file of its own and name the file: ./my_task.py"
         )
     else:
         process = _fresh_process(_CONTENTS_CODE, job)
@@ -255,7 +258,7 @@ def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and few are in validation or in test twice."""
     first_split_of: dict[str, str] = {}  # {content of a problem: the first split that has it}
     questions = _Questions()
-    different, faults = [], []
+    counts, faults = [], []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
         for index, problem in problems.items():
@@ -277,24 +280,22 @@ def _splits(subject: _Subject) -> str:
                 f"{MIN_DIFFERENT:.0%}. {_advice_on_copies(split, env, problems, num_different)}"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
-        different.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
-    text = f"different problems: {', '.join(different)}; none is in two splits"
+        counts.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
+    text = f"different problems: {', '.join(counts)}; none is in two splits"
     train = subject.splits["train"]
-    # With several turns, a question may have several references, e.g. in guessing a number. For a file of rows, its
-    # notice says which questions have several references; it becomes a note below.
     task = train.inner if isinstance(train, TaskEnv) else train
     is_divided = isinstance(task, Divided)
-    said_by_notice = train.notice and not is_divided
+    notice = "" if is_divided else train.notice  # the notice of `Divided` is replaced by a clause below
     differing = ""
-    if train.max_turns == 1 and not said_by_notice:
+    if notice:
+        subject.notes.append(notice)  # of a file of rows, it says which questions have several references
+    elif train.max_turns == 1:  # in several turns, e.g. of guessing a number, a question may have several
         differing = questions.differing()
-    if said_by_notice:
-        subject.notes.append(train.notice)
     if faults:
         raise EnvError("; ".join(filter(None, [faults[0], differing])))
     if differing:
         text += f"; {differing}"
-    if is_divided:  # this clause replaces its notice
+    if is_divided:
         text += f"; __init__ takes no `split`, so they are divided by a hash of their index (80/10/10). {_BY_CONTENT}"
     for split in ("validation", "test"):
         count = len(subject.splits[split])
@@ -316,7 +317,7 @@ def _advice_on_copies(split: str, env: TextEnv, problems: Mapping[int, Problem],
     for problem in problems.values():
         row = problem.metadata["where"]
         first_row = first_row_of.setdefault(content(problem), row)
-        if first_row != row:
+        if first_row != row:  # true of some row, since fewer problems differ than there are
             break
     return f"Leave out rows that come twice, e.g. {row}, which is {first_row} again"
 
@@ -374,7 +375,9 @@ class _Questions:
 
     def differing(self) -> str:
         """A clause on questions that have several references; "" if there are none."""
-        places_of_twins = [list(seen.values()) for seen in self.with_capitals.values() if len(seen) > 1]
+        places_of_twins = [
+            list(place_of.values()) for place_of in self.with_capitals.values() if len(place_of) > 1
+        ]
         if not places_of_twins:
             return ""
         shown = [" and ".join(places) for places in places_of_twins[:3]]
@@ -383,7 +386,7 @@ class _Questions:
 
 
 def _accepted_references(subject: _Subject) -> str:
-    """Says that the verifier of a file of rows accepts all right answers of the file; "" for other environments.
+    """Says that the verifier of a file of rows accepts the answer of each row; "" for other environments.
 
     Raises EnvError for an answer that its own verifier refuses, since no completion could be right then.
     """
@@ -397,10 +400,10 @@ def _accepted_references(subject: _Subject) -> str:
             reference = {name: problem.reference[name] for name in env.fields}
             answer = reference["answer"]
             if not answer_is_right(verifier, answer, reference):
-                said = verify(verifier, f"<answer>{answer}</answer>", **reference)
+                verdict = verify(verifier, f"<answer>{answer}</answer>", **reference)
                 raise EnvError(
                     f"{_place(index, problem, split)} can never be earned: {verifier} refuses its own answer "
-                    f"{answer!r:.60} ({said.reason}: {said.detail}) Correct the row, or take another verifier"
+                    f"{answer!r:.60} ({verdict.reason}: {verdict.detail}) Correct the row, or take another verifier"
                 )
             count += 1
             if verifier == "math500" and is_compared_as_text(answer):
@@ -426,7 +429,7 @@ def _demonstrations(subject: _Subject) -> str:
             except EnvError as error:
                 raise EnvError(f"problem {index} of {split}: {error.written()}") from error
         if None in texts and split == "test" and solved:
-            continue  # sft does not learn from the test split, so it may lack demonstrations
+            continue  # sft does not learn from the test split, so only the other splits need demonstrations
         lacking = ""
         if None in texts:
             lacking = (
@@ -471,7 +474,7 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     """A clause on a demonstration that is not right: why not and, if that is known, what would be right.
 
     E.g. "is not solved by '18': no_answer, No answer was found ... '<answer>18</answer>' would be right". If only
-    reward functions judge, it says what the first of them pays.
+    reward functions judge, the clause says what the first of them pays.
     """
     clause = f"is not solved by {text!r:.80}"
     task = author_task(env, problem)
@@ -511,7 +514,7 @@ class Demonstrated(NamedTuple):
     first: str
     """A sentence on the first demonstration that is not right; "" if all are."""
     teaches: bool
-    """Whether any demonstration is right, or only reward functions judge."""
+    """False only if demonstrations were judged, and a verifier or the task's own `score` finds all of them wrong."""
 
 
 def judge_demonstrations(env: TextEnv) -> Demonstrated:
@@ -529,7 +532,8 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     turns = [play(env, index, problem, texts[index])[0] for index, problem in shown.items()]
     scored = score_all(env, list(shown), list(shown.values()), turns)
     task = author_task(env, next(iter(shown.values())))
-    # A reward function has a scale of its own, on which 0 may be the best. So a 0 from it does not mean "wrong".
+    # A reward function has a scale of its own, on which 0 may be the best, so a 0 from it does not mean "wrong". If
+    # functions alone judge, demonstrations are reported if all of them get 0 or less, and they are learned even then.
     functions_alone = isinstance(task, Rows) and not task.verifier
     right = scored.total > 0 if functions_alone else scored.rewards["correct"] == 1
     if right.all() or (functions_alone and right.any()):
@@ -753,7 +757,7 @@ def junk(
 ) -> Iterator[tuple[str, str]]:
     """Yields (description, completion): texts that solve no problem, some of them long, broken or hostile.
 
-    right: the problem's demonstration, or None. One of the texts has it behind an end token.
+    right: the problem's demonstration, or None. The last text has it behind an end token.
     """
     noise = "".join(map(chr, rng.integers(0, 0x3000, 200)))
     yield "nothing", ""

@@ -21,8 +21,8 @@ Ending = Literal["over", "max_turns", "no_room", "raised"]
 
 - `over`: `reply` returned None
 - `raised`: `reply` raised
-- `max_turns`: that many turns were played, and it was not over
-- `no_room`: its next prompt was too long for the model
+- `max_turns`: that many turns were played, and `reply` would have gone on
+- `no_room`: the next prompt was too long for the model
 """
 
 
@@ -59,7 +59,7 @@ class Episodes:
         """None while an episode goes on."""
         self.raised: list[str | None] = [None] * len(self)
         """For each episode the traceback of the author's `reply` if it raised, else None."""
-        self.scores = ScoredBatch.filled(env.reward_weights, len(self), 0.0)
+        self.scores = ScoredBatch.filled(env.reward_weights, len(self), value=0.0)
         """The rewards of the episodes; 0 before they are scored. New scores are put into a copy, never in place, since
         copies of these episodes share it."""
 
@@ -118,7 +118,7 @@ class Episodes:
             self.replies[i].pop()
 
     def score(self, episodes: Sequence[int] | None = None) -> ScoredBatch:
-        """Scores some episodes in one call (None = all); returns the scores of all episodes, also kept in `scores`."""
+        """Scores some episodes in one call (None = all), and puts them into `scores`; returns the scores of all."""
         columns = (self.indices, self.problems, self.turns, self.raised)
         if episodes is None:
             self.scores = score_all(self.env, *columns)

@@ -130,8 +130,8 @@ def _run(
     """
     # The name depends on the path, so that files task.py in two folders are two modules; and on the content, to tell
     # what the file registers now from what it registered before.
-    place = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
-    name = f"{path.stem}_{place}"
+    path_and_content = hashlib.sha256(str(path).encode() + content).hexdigest()[:8]
+    name = f"{path.stem}_{path_and_content}"
     # Compiled from `content`: after an edit within the same second that keeps the size, Python would take the old
     # compiled file.
     loader = _Content(name, str(path), content)
@@ -166,7 +166,7 @@ class _Content(SourceFileLoader):
 def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
     """{file: sha256} of the modules in a file's folder that the file imported, or has names from.
 
-    new: the names of all modules that Python has loaded since the file began to run.
+    new: the names of all modules that Python has loaded since the file began to run, as far as they are known.
     """
     names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
     names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}

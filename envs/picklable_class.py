@@ -23,7 +23,7 @@ def made_class(maker: Callable[..., type], argument: str, base: type, attributes
 
 
 def _how_to_find(cls: type) -> str | tuple[Callable[..., type], tuple[str]]:
-    # A text says that pickle finds the class by this name: a subclass that is written in a module.
+    # A subclass that is written in a module has no `made_by` of its own: pickle finds it there by its name.
     return vars(cls).get("made_by", cls.__qualname__)
 
 

@@ -43,9 +43,9 @@ class Score:
     rewards: dict[str, float]
     """One finite number for each name in the environment's `reward_weights`; "correct" is 0 or 1."""
     reason: str = ""
-    """The outcome in a word: "ok", "wrong", "no_answer", ..."""
+    """The outcome in a word: "ok", "wrong", "no_answer", ...; "" = none is given."""
     extracted: str | None = None
-    """The part of the completion that was scored."""
+    """The part of the completion that was scored; None if no such part was found, or if it is not known."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,10 @@ def read_problem(task: HasProblems, index: int) -> Problem:
 
 
 def call_author(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
-    """The result of `call`, which runs the author's code for one problem; any error of it is raised as `broken`."""
+    """The result of `call`, which runs the author's code for one problem.
+
+    EnvError is passed on, and any other error becomes the EnvError of `broken`.
+    """
     try:
         return call()
     except EnvError:

@@ -93,8 +93,8 @@ def _create(
         task.reward_weights = weights
     combined = task
     for name, (put_around, default) in AROUND.items():
-        # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.
         value = default if name in class_arguments else arguments.get(name, default)
+        # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.
         if value != default or type(value) is not type(default):
             combined = put_around(combined, value)
     env = as_env(combined)
@@ -256,7 +256,10 @@ def _unknown_name(name: str, id: str) -> EnvError:
 
 
 def name_as_text(name: str | Path | type | Sequence[str | Path | type]) -> str:
-    """A name that `make` takes, as one text; classes become their names. Anything else is returned as it is."""
+    """A name that `make` takes, as one text: ["countdown", MyTask] -> "countdown + ./my_task.py:my/Task-v0".
+
+    What is no such name is returned as it is.
+    """
     several = name if isinstance(name, list | tuple) else [name]
     texts = [name_of(one) if isinstance(one, type) else one for one in several]
     texts = [str(text) if isinstance(text, Path) else text for text in texts]
@@ -422,7 +425,10 @@ def _qualified_name(cls: type) -> str:
 
 
 def _is_again(id: str, taken: type, cls: type) -> bool:
-    """Whether `cls` is the newer self of `taken`: of the same name, or from the same file, loaded again."""
+    """Whether `taken`, the class registered under `id`, and `cls` are one class, of which one has been defined again.
+
+    They are if one module defines both under the same name, or if one file has been loaded as two modules.
+    """
     if taken.__module__ == cls.__module__:
         return taken.__qualname__ == cls.__qualname__
     return file_of(cls) is not None and _files[id] == file_of(cls)
@@ -467,4 +473,4 @@ def _check_class(cls: Any, id: str) -> None:
         raise EnvError(f"{id}: {cls.__name__} lacks {', '.join(missing)}; an environment must define it.")
     # If `reward_weights` is a property, only an instance has a value, which `make` checks.
     if not isinstance(cls.reward_weights, property):
-        _merged_weights(id, cls.reward_weights, None)
+        _merged_weights(id, cls.reward_weights, changes=None)

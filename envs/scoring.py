@@ -35,7 +35,8 @@ class ScoredBatch:
     def filled(cls, components: Mapping[str, Any], count: int, value: float) -> "ScoredBatch":
         """`count` episodes that are not scored yet: the total is 0 and each component is `value`, e.g. NaN."""
         rewards = {name: np.full(count, value) for name in components}
-        return cls(np.zeros(count), rewards, [""] * count, [None] * count, [None] * count)
+        no_reason, none = [""] * count, [None] * count
+        return cls(np.zeros(count), rewards, no_reason, extracted=none, traceback=none[:])
 
     def copy(self) -> "ScoredBatch":
         """The same scores, in arrays and lists of their own."""
@@ -82,7 +83,7 @@ def score_all(
     is_mixture = bool(task.parts)  # in a mixture, components that only other tasks have are NaN
     if len(numbers_of_author) == 1 and not is_mixture:
         return _score_part(authors[0], indices, problems, completions, raised)
-    scored = ScoredBatch.filled(task.reward_weights, len(problems), np.nan)
+    scored = ScoredBatch.filled(task.reward_weights, len(problems), value=np.nan)
     columns = (indices, problems, completions, raised)
     for numbers in numbers_of_author.values():
         columns_of_author = [entries_at(numbers, column) for column in columns]
@@ -169,13 +170,13 @@ def _check_call(cls: type[Task], method: str, name: str) -> None:
     function = getattr(attribute, "__func__", attribute)  # what a static or class method wraps
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
         return
-    self = () if isinstance(attribute, staticmethod) else ("self",)
+    first = () if isinstance(attribute, staticmethod) else ("self",)
     # If a method is decorated, its outermost function is called.
     signature = inspect.signature(function, follow_wrapped=False)
     try:
-        signature.bind(*self, *SCORING_METHODS[method])  # any values do, since only their number is checked
+        signature.bind(*first, *SCORING_METHODS[method])  # any values do, since only their number is checked
     except TypeError as error:
-        arguments = ", ".join((*self, *SCORING_METHODS[method]))
+        arguments = ", ".join((*first, *SCORING_METHODS[method]))
         raise EnvError(
             f"{name}: {cls.__name__}.{method}{signature} cannot be called as {method}({arguments}): {error}. Write "
             f"def {method}({arguments}); what a problem is judged by is in its `reference`."

@@ -51,7 +51,7 @@ class SplitRule:
         return "test" if part == self.test else "train"
 
 
-# The text below each rule says which text of a problem it hashes.
+# The text below each rule says which text of a problem the rule hashes.
 DEFAULT = SplitRule(partial(hashlib.blake2b, digest_size=8), parts=10, validation=8, test=9)
 """Hashes the problem's content, written as JSON. This rule is the default of `split_of` and `draw_for`, which the small
 tasks use."""
@@ -66,8 +66,8 @@ GSM8K = SplitRule(hashlib.sha256, parts=10, validation=0, test=1)
 """Hashes the steps of a generated problem."""
 MATH500 = SplitRule(hashlib.sha256, parts=5, validation=0, test=1, salt="1 ")
 """Hashes the text of a generated problem without its letters, so that the same problem with another name of its unknown
-is in the same split. The salt is the first of several with which every template of every level has at least an eighth
-of its problems in each split."""
+is in the same split. Several salts were tried in turn; this is the first one that puts at least an eighth of the
+problems of every template into each split."""
 split_of_published = SplitRule(hashlib.sha256, parts=20, validation=0, test=None)
 """Hashes the text of a problem of a published train set. The published test set is the test split."""
 
@@ -81,7 +81,7 @@ def split_of(value: Any, rule: SplitRule = DEFAULT) -> str:
 
 
 def _as_list(value: Any) -> Any:
-    """What `split_of` writes for a value that is not a JSON type; raises EnvError unless it is numpy's."""
+    """An array or number of numpy as a type that JSON has; raises EnvError for a value of any other type."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     types = "strings, numbers, lists, tuples, dicts and numpy arrays"

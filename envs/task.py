@@ -116,9 +116,10 @@ class Task:
         return {}
 
     def completion_template(self, problem: Problem) -> str:
-        """The answer as a text with holes, which becomes `Problem.completion_template` with `infill=True`.
+        """The answer as a text with holes for the model to fill in.
 
-        Raises EnvError if a task has none, as this default does.
+        With `infill=True` this text becomes `Problem.completion_template`. Raises EnvError if a task has none, as this
+        default does.
         """
         raise EnvError(
             f"{self.spec_name} takes no infill, as it has no text with holes. Write completion_template(self, problem) "
@@ -140,6 +141,7 @@ class Task:
         part, and a long text by its beginning and a few digits of its hash.
         """
         id = self._env_id
+        # "spg/GSM8K-v0" -> "gsm8k".
         short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
         # "/home/ada/mine.py:one" is shown as "mine.py:one", and "@/home/ada/system.txt" as "@system.txt".

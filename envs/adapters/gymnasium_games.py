@@ -40,7 +40,7 @@ class Game:
     actions: tuple[str, ...]
     """A word for each action."""
     state: str = "{}"
-    """How `str.format` writes the observation; a tuple fills several {}."""
+    """The format string that writes the observation; an observation that is a tuple fills several {}."""
     solved_from: float | None = None
     """An episode is solved if its return is at least this; None = the environment's own threshold."""
     illegal_reward: float = 0.0
@@ -61,7 +61,7 @@ def basic_strategy(observation: tuple[int, int, int], _: Any) -> str:
     Source: Sutton and Barto, Reinforcement Learning, second edition, figure 5.2. It earns -0.047 a hand.
     """
     total, dealer, ace = observation
-    dealer_is_strong = dealer == 1 or dealer > 6
+    dealer_is_strong = dealer == 1 or dealer > 6  # 1 is an ace
     if ace:
         stick_from = 19 if dealer in (1, 9, 10) else 18
     elif dealer_is_strong:
@@ -108,7 +108,7 @@ class Play:
     observation: Any
     info: Mapping[str, Any]
     total: float
-    """The sum of its rewards so far."""
+    """The sum of the rewards so far."""
     terminated: bool
     """Whether the game has ended by its own rules."""
     truncated: bool

@@ -91,7 +91,7 @@ def _call(call: Callable[[], Any]) -> Outcome:
 
 
 def _failed(error: BaseException) -> Outcome:
-    return Outcome(None, error, "".join(traceback.format_exception(error)))
+    return Outcome(error=error, traceback="".join(traceback.format_exception(error)))
 
 
 def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) -> list[Outcome]:
@@ -128,7 +128,7 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
             _say_awaited(name, not_done.copy(), notice, limits)
             notice *= 2
     except TimeoutError as error:
-        # Show the user the line at which the thread of the event loop is blocked.
+        # The message shows the line at which the thread of the event loop is blocked.
         frame = sys._current_frames().get(thread.ident or 0)
         place = "".join(traceback.format_stack(frame)[-1:]).strip() if frame else ""
         _loop.cache_clear()  # the thread may never come back: the next calls get another loop
@@ -206,7 +206,8 @@ async def _await_within(
             # Nothing was raised, so a traceback is made from the place at which the call is waiting.
             where = "".join(_stack(awaitable))
             outcome.cancel()
-            return Outcome(None, error, f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n")
+            trace = f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n"
+            return Outcome(error=error, traceback=trace)
 
     return await asyncio.gather(*map(counted, awaitables, function_names))
 

@@ -25,10 +25,10 @@ RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float
 
 The numbers are in a list, an array or a tensor.
 
-Every argument is passed by name, as a list with an entry for each completion: `prompts`, `completions`, and each column
-of the rows that has the name of a parameter; every column, if the function has `**kwargs`. A parameter with a default
-keeps it if the rows have no such column. If a prompt is a chat, its completion is a chat, too. `trainer_state`,
-`log_metric` and `log_extra` are those of `reports`. Source: TRL, "Using a custom reward function".
+Every argument is passed by name, as a list with an entry for each completion: `prompts`, `completions`, and the columns
+of the file of rows that have the name of a parameter. A function with `**kwargs` gets every column. A parameter with a
+default keeps the default if the file has no such column. If a prompt is a chat, its completion is a chat, too.
+`trainer_state`, `log_metric` and `log_extra` are those of `reports`. Source: TRL, "Using a custom reward function".
 """
 NO_COLUMNS = (
     "prompt",
@@ -189,7 +189,7 @@ def _functions_of_file(reward: str, file: str, names: Sequence[str]) -> dict[str
 
 
 def columns_of(functions: Mapping[str, RewardFunction], with_default: bool = False) -> list[str]:
-    """The columns for which the functions have parameters without a default, or with one if `with_default`."""
+    """The names of the functions' parameters that have no default or, if `with_default`, of those that have one."""
     names: dict[str, None] = {}  # each name once, in their order
     for function in functions.values():
         for name, parameter in inspect.signature(function).parameters.items():
@@ -208,7 +208,7 @@ def takes_any_column(function: RewardFunction) -> bool:
 
 def takes_optional_columns(function: RewardFunction) -> bool:
     """Whether a function takes columns that it does not need: by `**kwargs`, or by a parameter with a default."""
-    return takes_any_column(function) or bool(columns_of({"": function}, with_default=True))
+    return takes_any_column(function) or bool(columns_of({"function": function}, with_default=True))
 
 
 def call_functions(
@@ -229,9 +229,11 @@ def call_functions(
     outcome_of = dict(zip(functions, outcomes, strict=True))
     # A timeout is raised before any other error. After another error `envs.scoring` asks again for each completion
     # alone, and a function that hangs would then use up its whole time limit once for each of them.
-    for name, outcome in sorted(outcome_of.items(), key=lambda item: 0 if item[1].reason == TIMED_OUT else 1):
-        if outcome.error is not None:
-            raise _explained(name, arguments, outcome.error) from outcome.error
+    timed_out = [name for name, outcome in outcome_of.items() if outcome.reason == TIMED_OUT]
+    for name in [*timed_out, *outcome_of]:
+        error = outcome_of[name].error
+        if error is not None:
+            raise _explained(name, arguments, error) from error
     return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}
 
 

@@ -70,7 +70,10 @@ class GeneratedEnv(TextEnv):
     def _prompt(
         self, values: Mapping[str, object], plain: str, instruct: Callable[[], str]
     ) -> tuple[str, str]:
-        """(prompt, completion prefix) in the prompt's style. values: of `prompt_fields`, for a user's own prompt."""
+        """(prompt, completion prefix) in the prompt's style.
+
+        values: of `prompt_fields`, for a user's own prompt. plain: the plain prompt. instruct: makes the instruct one.
+        """
         if self._template:
             return self._template.fill(values), self._template.prefix
         return (plain if self.prompt_style == "plain" else instruct()), ""
@@ -90,7 +93,7 @@ class GeneratedEnv(TextEnv):
 def drawn_for_training(problems: ModuleType, level: int, index: int) -> Any:
     """Problem number `index` of the training stream of a level. problems: as for `fixed_set`."""
     rng = np.random.default_rng([problems.SEED, level, STREAMS["train"], index])
-    return problems.draw(rng, level, "train", None)
+    return problems.draw(rng, level, split="train", turn=None)
 
 
 @cache

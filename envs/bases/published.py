@@ -36,7 +36,8 @@ class PublishedEnv(GeneratedEnv):
     column of the published set and as a field of a problem."""
     instruction: ClassVar[str]
     """The words of the instruct prompt before the problem's text."""
-    prompt_styles, prompt_fields = ("plain", "instruct", None), ("question",)
+    prompt_styles = ("plain", "instruct", None)
+    prompt_fields = ("question",)
 
     def __init__(
         self,

@@ -63,7 +63,8 @@ class Code(GeneratedEnv):
     80/10/10.
     """
 
-    task, levels = "code", generated.LEVELS
+    task = "code"
+    levels = generated.LEVELS
     prompt_styles = ("plain", "instruct")
     reward_weights: Mapping[str, float] = {"correct": 1.0, "passed": 0.0, "format": 0.0}
 
@@ -86,8 +87,8 @@ class Code(GeneratedEnv):
                 AceCode, or `problem` and `tests` (inputs with outputs).
             prompt_style: "plain" (32 characters or so, for tiny models) or "instruct" (for instruction-tuned ones).
             level: of generated problems: 1 = two steps with a number, 2 = a text, 3 = a list, 4 = a condition.
-            hidden: how many hidden calls are added, at most, if a prompt shows all its tests. Running the reference
-                solution gives their values.
+            hidden: how many calls that the prompt does not show are added, at most, if it shows all tests of its row.
+                Running the reference solution gives their values.
             rows: the most rows of a file, or of a data set of the hub, that are read.
             revision: branch, tag or commit of a data set of the hub; None = its main branch.
             hole: how many tokens fit into the part of a program that is to be filled in (HumanEval-infilling).
@@ -175,7 +176,9 @@ class Code(GeneratedEnv):
         """Whether the reward `format` is 1."""
         if self._generated:
             return only_answer(completion) is not None
-        prefix = problem.completion_prefix  # a run scores completions with it, others may leave it out
+        prefix = (
+            problem.completion_prefix
+        )  # a run scores completions together with it, others may leave it out
         text = completion if completion.startswith(prefix) else prefix + completion
         return text.count("```") == 2
 

@@ -1,4 +1,7 @@
-"""Problems of published sets, or of files with the same columns, and the hidden calls that are made for them."""
+"""Problems of published sets, or of files with the same columns, and the calls that are made for them.
+
+The prompt does not show these calls. They are called hidden.
+"""
 
 import re
 from collections import Counter
@@ -149,10 +152,11 @@ def _read_rows(
                 f"code: {source} has no {split} problems, test alone; train on source=mbpp, for example."
             )
         hub = replace(NAMED[source][split], revision=revision)
-        found, commit = load_rows("code", "hub", hub, COLUMNS)
+        found, commit = load_rows("code", source="hub", hub=hub, columns=COLUMNS)
         return found, {hub.repo: state_of(found, commit)}
     if Path(source).is_file():
-        return read_files("code", [Path(source)], ())[:max_rows], {}
+        origin: dict[str, str] = {}  # a file has no commit
+        return read_files("code", [Path(source)], columns=())[:max_rows], origin
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", source):
         known = ", ".join(["generated", *NAMED])
         raise EnvError(
@@ -193,7 +197,8 @@ def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict
     No call has the arguments of a case. number: the row's number, which keys the random stream.
     """
     rng = np.random.default_rng([SEED, number])
-    # Cases whose test only asks for a true or a false value are left out: they expect no value.
+    # A case without arguments has nothing to change. A case whose test only asks for a true or a false value expects no
+    # value, and is left out, too.
     to_change = [case for case in cases if case["args"] and case.get("compare") in (None, "close")]
     if not to_change:
         return []
@@ -210,7 +215,7 @@ def _changed_calls(cases: Sequence[Mapping[str, Any]], number: int) -> list[dict
 def changed(rng: np.random.Generator, value: Any) -> Any:
     """A similar value: of the same type, a number of the same sign, a text of the same letters; maybe the same value.
 
-    It is empty only if `value` is.
+    The result is empty only if `value` is.
     """
     if isinstance(value, bool):
         return bool(rng.integers(2))

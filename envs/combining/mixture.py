@@ -25,7 +25,7 @@ MAX_ROUND = 10_000
 class Mixture(Combined):
     """Problems of several tasks in one order, in which each task has the share of its weight.
 
-    A completion is scored by the task of its problem; reward components that only other tasks have are NaN for it.
+    A completion is scored by the task of its problem; reward components that only other tasks have are NaN.
     """
 
     parts: Mapping[str, Task] = {}

@@ -49,8 +49,10 @@ class Countdown(GeneratedEnv):
     split a problem belongs to.
     """
 
-    task, levels = "countdown", puzzles.LEVELS
-    prompt_styles, prompt_fields = ("plain", "instruct"), ("numbers", "target")
+    task = "countdown"
+    levels = puzzles.LEVELS
+    prompt_styles = ("plain", "instruct")
+    prompt_fields = ("numbers", "target")
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
@@ -163,7 +165,8 @@ class Countdown(GeneratedEnv):
         if verdict.extracted is None:
             return f"{head}\nno expression in the answer ({verdict.reason})"
         answer = verdict.extracted.strip()
-        shown = ascii(answer[:_MAX_SHOWN])[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
+        in_quotes = ascii(answer[:_MAX_SHOWN])  # with any character but ASCII escaped
+        shown = in_quotes[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
         style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
         return f"{head}\n{paint(style, f'{shown}   ({word})')}\n{_mark_numbers(numbers, answer)}"
 

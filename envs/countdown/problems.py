@@ -22,12 +22,13 @@ Puzzle = tuple[tuple[int, ...], int]
 
 
 class Level(NamedTuple):
-    """A level: its problems have `count` numbers from `low` to `high`, and are drawn by signs or by a tree."""
+    """A level: each of its problems has `count` numbers from `low` to `high`."""
 
     count: int
     low: int
     high: int
     operators: str
+    """What may combine the numbers."""
 
 
 LEVELS = {
@@ -45,8 +46,8 @@ MAX_VALUE = 9_999
 """The largest number and target of a problem of a user's file."""
 
 _MAX_PRODUCT = 1_000  # larger values hardly ever lead back to a target of at most 100
-# The most draws for one problem. If none of them is a new problem of the split, none is left, because each split has at
-# least a tenth of all problems.
+# The most draws for one problem. Each split has at least a tenth of all problems, so many draws belong to the split. If
+# all of these are taken, no problem is left.
 _MAX_DRAWS = 200_000
 _SEED = 24_242_424  # keeps these streams apart from those of any other task
 
@@ -88,6 +89,7 @@ def fixed_set(level: int, split: str, excluded: frozenset[Puzzle] = frozenset())
 
 def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection[Puzzle]) -> Puzzle:
     """A random problem of a split whose key is not in `excluded`; raises EnvError if none is found."""
+    # With + and - only, it is enough to draw a sign for each number.
     draw = _draw_signs if LEVELS[level].operators == "+-" else _draw_tree
     for _ in range(_MAX_DRAWS):
         numbers, target = draw(rng, LEVELS[level])
@@ -100,10 +102,13 @@ def _draw(rng: np.random.Generator, split: str, level: int, excluded: Collection
 
 
 def _draw_signs(rng: np.random.Generator, level: Level) -> Puzzle:
-    """Random numbers. Some are subtracted, but not all; the target is the absolute value of the sum, and not 0."""
+    """Random numbers, and as the target the absolute value of their sum with random signs.
+
+    The target is not 0, and at least one number is added.
+    """
     while True:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
-        signs = int(rng.integers((1 << level.count) - 1))  # bit i set: number i is subtracted
+        signs = int(rng.integers((1 << level.count) - 1))  # bit i set: number i is subtracted; never all are
         target = abs(sum(-n if signs >> i & 1 else n for i, n in enumerate(numbers)))
         if target:
             return numbers, target
@@ -155,8 +160,10 @@ def read_problems(path: str) -> tuple[Puzzle, ...]:
 
 def renamed(values: dict[str, Any]) -> dict[str, Any]:
     """A row of d1's test file, {"input": "30,100,93", "output": "23"}, with our columns; any other row as it is."""
+    has_our_columns = {"numbers", "target"} <= values.keys()
     texts = values.get("input"), values.get("output")
-    if {"numbers", "target"} <= values.keys() or not all(isinstance(text, str) for text in texts):
+    is_of_d1 = all(isinstance(text, str) for text in texts)
+    if has_our_columns or not is_of_d1:
         return values
     # A part that is no number stays a text, which `read_row` refuses.
     *numbers, target = (

@@ -33,6 +33,7 @@ def _search(
         (a, b), (c, d) = values[i], values[j]  # a/b and c/d
         left, right = trees[i], trees[j]
         ad, cb, bd = a * d, c * b, b * d
+        # The numerator and the denominator of each result, and its tree.
         for top, bottom, tree in (
             (ad + cb, bd, ("+", left, right)),
             (ad - cb, bd, ("-", left, right)),
@@ -69,6 +70,7 @@ def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
     tree begins with the first number that is added; numbers before it are subtracted at the end. E.g. 10 12 40, target
     18: 40-10-12.
     """
+    # `product` lists late minus signs first, and `sorted` keeps this order among patterns with equally many.
     patterns = sorted(product((1, -1), repeat=len(numbers)), key=lambda signs: signs.count(-1))
     for signs in patterns:
         total = sum(sign * n for sign, n in zip(signs, numbers, strict=True))

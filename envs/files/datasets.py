@@ -89,6 +89,7 @@ def load_split(
         test_revision: of TEST, if that is another data set.
     """
     commits: dict[str, str] = {}
+    text_column = problem_module.COLUMNS[0]
     same_data_set = problem_module.TEST.repo == problem_module.TRAIN.repo
     test = replace(problem_module.TEST, revision=revision if same_data_set else test_revision)
 
@@ -97,7 +98,7 @@ def load_split(
         rows, commit = load_rows(task, source, hub, problem_module.COLUMNS)
         if commit:
             commits[hub.repo] = commit
-        values = [row.values[problem_module.COLUMNS[0]] for row in rows]
+        values = [row.values[text_column] for row in rows]
         return [(text if isinstance(text, str) else "", row) for text, row in zip(values, rows, strict=True)]
 
     rows = load(test if split == "test" else replace(problem_module.TRAIN, revision=revision))
@@ -113,7 +114,7 @@ def load_split(
     for text, row in rows:
         try:
             if not text.strip():
-                raise EnvError(f"{task}: {row.where} has no text as its {problem_module.COLUMNS[0]}.")
+                raise EnvError(f"{task}: {row.where} has no text as its {text_column}.")
             problems.append(problem_module.read_row(row))
         except EnvError as error:
             unusable.append(str(error))
@@ -169,8 +170,8 @@ def read_files(
 ) -> list[Row]:
     """The rows of files of the `verifiers.files.FORMATS`; every value of a table (.csv, .tsv) is a text.
 
-    renamed: turns a row, {column: value}, into the row with the task's own names of the columns. Raises EnvError for a
-    file that cannot be read or has no rows, and for a row that lacks one of `columns`.
+    renamed: turns a row, {column: value}, into the row with the task's own names of the columns; by default the names
+    stay. Raises EnvError for a file that cannot be read or has no rows, and for a row that lacks one of `columns`.
     """
     rows: list[Row] = []
     for file in files:

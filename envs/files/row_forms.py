@@ -31,7 +31,7 @@ def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_with_prompt(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row in `common_form`; if it has no `prompt`, this is the whole chat in `messages`, with its answer."""
+    """The row in `common_form`; if that has no `prompt`, the whole chat in `messages` becomes the prompt."""
     found = common_form(row)
     messages = found.get("messages")
     if found.get("prompt") is None and isinstance(messages, list) and messages:

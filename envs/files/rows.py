@@ -85,6 +85,7 @@ class ReadingRules(NamedTuple):
     """The rules by which a file is read."""
 
     verifier: str
+    """Its name; "" if only reward functions judge the rows."""
     columns_json: str
     """The result of `_columns` as JSON, because a key of the cache must be hashable."""
     all_columns: bool
@@ -198,7 +199,7 @@ class Rows(TextEnv):
         if not without:
             return
         if len(without) == len(self):
-            self.demonstration(self.problem(0))  # raises
+            self.demonstration(self.problem(0))  # raises NoDemonstration, which is an EnvError
         lacking = (
             f"{len(without):,} of {len(self):,} {self.split} rows of {self.spec_name} have no demonstration"
         )
@@ -281,14 +282,16 @@ def _columns(
 ) -> dict[str, str]:
     """The columns that every row must have: {field: its column in the file}, e.g. {"prompt": "question"}.
 
-    The fields are "prompt", the verifier's reference fields, the parameters of the reward functions that have no
-    default and, if a column is named for it, "demonstration". Raises EnvError if nothing judges the rows, and for a
-    name in `columns` that is no such field. name: of the file, for messages.
+    The fields are "prompt", the verifier's required reference fields, the parameters of the reward functions that have
+    no default, the optional fields and parameters that `columns` names and, if a column is named for it,
+    "demonstration". Raises EnvError if nothing judges the rows, and for a name in `columns` that is no such field.
+    name: of the file, for messages.
     """
     if not verifier and not functions:
-        known = ", ".join(tasks())
+        verifiers = ", ".join(tasks())
         raise EnvError(
-            f"{name}: which verifier judges it? Give --verifier NAME, one of {known}, or --reward ./FILE.py:FUNCTION."
+            f"{name}: which verifier judges it? Give --verifier NAME, one of {verifiers}, or --reward "
+            "./FILE.py:FUNCTION."
         )
     needed: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -346,6 +349,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     if files[split] and split != "train":
         return _content_of(files[split], rules).entries, ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
+    # The entries of validation and test. They are completed below, if the split is train.
     held_out = [entry for other in with_own_file for entry in _content_of(files[other], rules).entries]
     held_out_keys = {_key(entry) for entry in held_out}
     # Rows of the main file that the hash gives to a split with its own file are used for training instead.
@@ -358,7 +362,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
             continue
         if split_of(_key(entry)) in splits_to_take:
             chosen.append(entry)
-        else:
+        elif split == "train":
             held_out.append(entry)
     left_out = ""
     if split == "train":
@@ -386,16 +390,16 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
 
 def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
     """A sentence on questions (capitals and spaces aside) that rows answer differently; "" if there are none."""
-    places_of: dict[str, dict[str, str]] = {}  # {question: {answer: the first row that has it}}
+    rows_of: dict[str, dict[str, str]] = {}  # {question: {reference as JSON: the first row that has both}}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _content_of(file, rules).entries:
-            answer = json.dumps({name: str(value) for name, value in sorted(entry.reference.items())})
-            places_of.setdefault(question(entry.prompt), {}).setdefault(answer, entry.where)
-    differing = [
-        " and ".join(places.values())
-        for places in places_of.values()
-        if len(places) > 1 and not _answers_agree(rules.verifier, list(map(json.loads, places)))
-    ]
+            reference = json.dumps({name: str(value) for name, value in sorted(entry.reference.items())})
+            rows_of.setdefault(question(entry.prompt), {}).setdefault(reference, entry.where)
+    differing = []
+    for row_of_reference in rows_of.values():
+        references = [json.loads(reference) for reference in row_of_reference]
+        if len(references) > 1 and not _answers_agree(rules.verifier, references):
+            differing.append(" and ".join(row_of_reference.values()))
     if not differing:
         return ""
     count = "1 question has" if len(differing) == 1 else f"{len(differing):,} questions have"

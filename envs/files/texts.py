@@ -52,7 +52,7 @@ class Texts(TextEnv):
         """
         self.file, self.split = file, split
         check_choice(Path(file).name, "bad_rows", bad_rows, ("refuse", "skip"))
-        lines, rows, self.origin, skipped = _read(file, bad_rows == "skip")
+        lines, rows, self.origin, skipped = _read(file, skips_bad=bad_rows == "skip")
         self.notice = skipped if split == "train" else ""
         # A hash of the prompt decides, so that a prompt with several completions is in one split. If that puts all rows
         # into one split, e.g. because all have the same prompt, a hash of prompt and completion decides instead.
@@ -190,11 +190,12 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
                 f"{where} has messages {messages!r:.80}; it must be a list of them, each {_MESSAGE}."
             )
         *before, last = messages
-        values |= {"prompt": before, "completion": [last]}  # as a chat: its role is looked at below
+        values |= {"prompt": before, "completion": [last]}  # as a chat: the role of `last` is looked at below
         if not before:
             values["prompt"] = ""
         elif len(before) == 1 and before[0]["role"] == "user":  # a chat of one user message is its text
             values["prompt"] = before[0]["content"]
+    # `common_form` makes no prompt of an instruction whose input is no text.
     if "prompt" not in values and "instruction" in values and not isinstance(values.get("input", ""), str):
         raise EnvError(f"{where} has the input {values['input']!r:.60}. Write it as a text, or leave it out.")
     if not values.keys() >= {"prompt", "completion"}:

@@ -13,8 +13,8 @@ from envs.splits import GSM8K as SPLIT_RULE
 from envs.splits import pick
 from verifiers.batch import as_reference
 
-TRAIN = HubDataset("openai/gsm8k", "main", "train", 7473)
-TEST = HubDataset("openai/gsm8k", "main", "test", 1319)
+TRAIN = HubDataset("openai/gsm8k", config="main", split="train", num_rows=7473)
+TEST = HubDataset("openai/gsm8k", config="main", split="test", num_rows=1319)
 COLUMNS = ("question", "answer")
 # `envs.files.datasets.load_split` hashes text_to_hash(question) to divide the published rows among the splits.
 # Generated problems are divided by `split_of`.
@@ -29,13 +29,15 @@ Solution = tuple[tuple[str, ...], str]
 
 @dataclass(frozen=True)
 class WordProblem:
-    """A question, its solution, and the hasty solution (`env.GSM8K.habits`)."""
+    """A question, its solution, and a wrong solution."""
 
     question: str
     gold: str
     """The answer as the data set writes it, thousands separators included."""
     right: Solution
     hasty: Solution
+    """The wrong solution that `env.GSM8K.habits` gives. In a generated problem, it adds all numbers of the question. In
+    a published problem, it stops one calculation too early."""
 
 
 def split_of(steps: Sequence[str]) -> str:
@@ -154,9 +156,9 @@ def _one_step_early(lines: list[str], number: str) -> Solution:
         for mark in _CALCULATOR_MARK.findall(line):
             _, _, result = mark.strip("<>").rpartition("=")
             results.append((i, result))
-    if len(results) < 2 or not _NUMBER.fullmatch(results[-2][1]):
+    line_number, result = results[-2] if len(results) >= 2 else (0, "")
+    if not _NUMBER.fullmatch(result):
         return _without_marks(lines[:-1], "0" if number != "0" else "1")
-    line_number, result = results[-2]
     return _without_marks(lines[: line_number + 1], result.replace(",", ""))
 
 

@@ -7,10 +7,10 @@ import re
 
 from envs.answer_block import only_answer
 
-_PAPERS = {"exact": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1.0}
+_PAPER_WEIGHTS = {"exact": 2.0, "integer": 0.5, "strict_format": 0.5, "soft_format": 0.5, "xml_count": 1.0}
 REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0},
-    "paper": {"correct": 0.0, "format": 0.0, **_PAPERS},
+    "paper": {"correct": 0.0, "format": 0.0, **_PAPER_WEIGHTS},
 }
 """The weights by `reward_preset`; the components are documented at `paper_rewards` and the functions below it."""
 _PAIR = re.compile(r"</reasoning>\s*<answer>")
@@ -47,7 +47,7 @@ def strict_format(text: str) -> bool:
     That is one line of reasoning, one line of answer, and a line end behind the last tag.
     """
     lines = text.split("\n", 8)  # 7 or 8 lines match; 9 pieces are enough to see that a text is longer
-    # Lines 1 and 4 are left out: they hold the reasoning and the answer.
+    # Lines 1 and 4, counted from 0, are left out: they hold the reasoning and the answer.
     all_but_contents = [*lines[:1], *lines[2:4], *lines[5:]]
     wanted = ["<reasoning>", "</reasoning>", "<answer>", "</answer>", ""]
     return all_but_contents in (wanted, [*wanted, ""])  # $ also matches before one more line end

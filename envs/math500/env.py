@@ -38,7 +38,9 @@ class MATH500(PublishedEnv):
     The columns are `problem`, and `solution` or `answer`.
     """
 
-    task, problem_module, instruction = "math500", math_problems, _INSTRUCTION
+    task = "math500"
+    problem_module = math_problems
+    instruction = _INSTRUCTION
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 

@@ -15,8 +15,8 @@ from envs.math500.templates import TEMPLATES, MathProblem
 from envs.splits import MATH500 as SPLIT_RULE
 from verifiers.batch import as_reference
 
-TRAIN = HubDataset("ankner/math-500", None, "train", 12_000)
-TEST = HubDataset("HuggingFaceH4/MATH-500", None, "test", 500)
+TRAIN = HubDataset("ankner/math-500", config=None, split="train", num_rows=12_000)
+TEST = HubDataset("HuggingFaceH4/MATH-500", config=None, split="test", num_rows=500)
 COLUMNS = ("problem",)
 # This text of a problem is hashed to divide published rows (`envs.files.datasets.load_split`); `split_of` divides
 # generated problems.
@@ -62,7 +62,7 @@ def read_row(row: Row) -> MathProblem:
             f"math500: {row.where} has neither an answer nor a solution with \\boxed{{...}}, but {seen}."
         )
     subject = _text(row, "subject") or _text(row, "type")
-    return MathProblem(subject, row.values["problem"], (solution.strip(), gold))
+    return MathProblem(subject, row.values["problem"], right=(solution.strip(), gold))
 
 
 def _text(row: Row, column: str) -> str:

@@ -64,4 +64,7 @@ def boxed_text(text: str) -> str | None:
     to a $.
     """
     box = last_box(text) or ""
-    return box.partition("{")[2][:-1] if box.startswith(("\\boxed{", "\\fbox{")) else None
+    if not box.startswith(("\\boxed{", "\\fbox{")):
+        return None
+    _, _, content_and_brace = box.partition("{")
+    return content_and_brace[:-1]

@@ -35,7 +35,7 @@ class MathProblem:
     problem: str
     right: Solution
     slip: Solution = ("", "")
-    """The solution by one fixed wrong rule."""
+    """The solution by one fixed wrong rule; two empty texts if the problem is not generated."""
 
 
 TEMPLATES: dict[int, list[Callable[[np.random.Generator], MathProblem]]] = {1: [], 2: [], 3: []}
@@ -182,7 +182,7 @@ def last_digit(a, b, c):
 
 @template(1, "Counting & Probability", two(LETTERS), range(2, 10), two(WARES))
 def outfits(letters, a, wares):
-    """In how many ways one of each kind can be chosen. Slip: the numbers are added."""
+    """In how many ways one of each kind can be chosen, e.g. from 4 hats and p ties. Slip: 4 + p, not 4p."""
     p = letters[0]  # a second letter is drawn, as the fixed sets depend on the draws
     one, other = wares
     return f"Pairs: {a} {one}, {p} {other}?", (f"{a}*{p}", f"{a}{p}"), (f"{a}+{p}", f"{a}+{p}")
@@ -269,7 +269,7 @@ def remainder(n, m):
 
 @template(2, "Geometry", range(2, 41), range(2, 41))
 def triangle(base, height):
-    """The area of a triangle. Slip: it is not halved."""
+    """The area of a triangle. Slip: base times height is not halved."""
     yield f"A triangle has base ${base}$ and height ${height}$. What is its area?"
     yield rf"Half of ${base}\cdot{height}={base * height}$.", frac(Fraction(base * height, 2))
     yield rf"${base}\cdot{height}={base * height}$.", str(base * height)

@@ -2,9 +2,9 @@
 
 The clients of openenv-core 0.3 and of openenv 0.10 both work with these addresses. A session has a WebSocket with JSON
 messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are told apart by
-`episode_id`; OpenEnv's own server has no sessions over HTTP. OpenEnv's server is not used for three reasons: 0.3 does
-not send an observation's metadata, both versions send the text of any exception to the client, and if a worker dies,
-its sessions are lost.
+`episode_id`; OpenEnv's own server has no sessions over HTTP. That server is not used here for three reasons: the one
+of openenv-core 0.3 does not send an observation's metadata, both send the text of any exception to the client, and if a
+worker dies, its sessions are lost.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from verifiers.serve.request_forms import Refused
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000
 IDLE_SECONDS = 3600.0  # an episode over HTTP that has not been used for so long may be forgotten
-# {request of a task: its method}
+# {request, as the last part of an address: its HTTP method}
 VERBS = {
     "reset": "POST",
     "step": "POST",
@@ -90,7 +90,9 @@ class Session:
     id: str
     split: str = "train"
     index: int = -1
+    """The number of the problem in its split; -1 before the first `reset`."""
     problem: Problem | None = None
+    """The problem that is played; None before the first `reset`."""
     turns: list[str] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
     done: bool = False
@@ -305,7 +307,7 @@ class OpenEnvFront(Front):
         reward: float | None,
         more: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """An observation, with its metadata both inside and beside it: openenv-core reads one place, openenv both."""
+        """An observation, with its metadata both inside and beside it: not all clients of OpenEnv read both places."""
         metadata = {
             "task": task,
             "split": session.split,
@@ -318,12 +320,13 @@ class OpenEnvFront(Front):
 
     def _state(self, task: str, session: Session) -> dict[str, Any]:
         """The answer to `state`."""
-        place = {"task": task, "split": session.split, "index": session.index, "done": session.done}
-        return {"episode_id": session.id, "step_count": len(session.turns), **place}
+        our_fields = {"task": task, "split": session.split, "index": session.index, "done": session.done}
+        return {"episode_id": session.id, "step_count": len(session.turns), **our_fields}
 
     async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         place = self.place(scope["path"])
-        if isinstance(place, Reply) or place[1] != "ws":
+        task, request = ("", "") if isinstance(place, Reply) else place  # a Reply says that nothing is there
+        if request != "ws":
             await send(
                 {"type": "websocket.close", "code": 1008, "reason": "There is no WebSocket at this address."}
             )
@@ -342,7 +345,7 @@ class OpenEnvFront(Front):
                     return
                 self.answering += 1
                 try:
-                    answer = await self._answer(place[0], session, message)
+                    answer = await self._answer(task, session, message)
                     if answer is not None:
                         await _send(send, answer)
                 finally:

@@ -47,8 +47,8 @@ class Player:
         self.problem = lru_cache(maxsize=4096)(lambda task, split, i: read_problem(self.env(task, split), i))
 
     def _env(self, task: str, split: str) -> TextEnv:
-        opened = self.tasks[task]
-        return make(opened["env"], **{**opened["arguments"], "split": split})
+        served = self.tasks[task]
+        return make(served["env"], **{**served["arguments"], "split": split})
 
     def answers(self, questions: Sequence[Question]) -> list[Answer]:
         """The answer to each question. All have the same address: /TASK/step, /TASK/reset or /TASK/about."""
@@ -131,7 +131,7 @@ class Player:
         episodes = Episodes(env, indices, problems, begun=before_step)
         with time_limit(self.seconds):
             going_on = episodes.take_turn({i: job["turns"][-1] for i, job in enumerate(jobs)})
-            ended = [i for i in range(len(jobs)) if i not in set(going_on)]
+            ended = [i for i in range(len(jobs)) if i not in going_on]
             scores = episodes.score(ended) if ended else episodes.scores
         steps: list[dict[str, Any]] = [{"done": False, "reply": ""} for _ in jobs]
         for i in going_on:

@@ -85,4 +85,4 @@ class SmallEnv(GeneratedEnv):
 def fixed_set(cls: type[SmallEnv], split: str, level: int) -> tuple[Any, ...]:
     """The contents of the different problems of a task's validation or test split, in their fixed order."""
     env = cls(split, level)
-    return distinct(lambda turn: draw_for(split, turn, env.draw, cls.split_rule), key=json.dumps)
+    return distinct(lambda index: draw_for(split, index, env.draw, cls.split_rule), key=json.dumps)

@@ -37,7 +37,8 @@ class Guess(SmallEnv):
         return Problem(f"guess {low}-{high}", {"low": low, "high": high, "number": number})
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:
-        answer, number = read_answer(turns[-1]) or "", problem.reference["number"]
+        number = problem.reference["number"]
+        answer = read_answer(turns[-1]) or ""
         is_number = answer.isascii() and answer.isdecimal() and len(answer) <= 4
         if not is_number:
             return "That is no number."
@@ -66,5 +67,5 @@ class Guess(SmallEnv):
 
     def habits(self, problem: Problem) -> dict[str, list[str]]:
         low, number = problem.reference["low"], problem.reference["number"]
-        last_guess = min(number, low + self.max_turns - 1)  # it is found, or the turns are used up
+        last_guess = min(number, low + self.max_turns - 1)  # the number is found, or the turns are used up
         return {self.habit: [f"<answer>{guess}</answer>" for guess in range(low, last_guess + 1)]}

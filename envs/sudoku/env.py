@@ -66,7 +66,8 @@ class Sudoku(GeneratedEnv):
     """
 
     task = "sudoku"
-    prompt_styles, prompt_fields = ("plain", "instruct"), ("puzzle",)
+    prompt_styles = ("plain", "instruct")
+    prompt_fields = ("puzzle",)
     reward_presets = REWARD_PRESETS
     reward_weights: Mapping[str, float] = REWARD_PRESETS["default"]
 
@@ -161,8 +162,9 @@ class Sudoku(GeneratedEnv):
         board, complaint = puzzle, ""
         if completion is not None:
             verdict = verify("sudoku", completion, puzzle=puzzle)
-            # The verifier allows spaces, bars and other marks between the digits.
-            written = "".join(str(int(c)) for c in verdict.extracted or "" if c.isdecimal())
+            # The verifier allows spaces, bars and other marks between the digits, and digits of other scripts.
+            answer = verdict.extracted or ""
+            written = "".join(str(int(character)) for character in answer if character.isdecimal())
             if len(written) == len(puzzle):
                 board = written
             else:

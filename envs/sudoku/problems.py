@@ -30,7 +30,7 @@ TEST_RANKS = (
 """Ranks of the 88 4x4 grids that solve the 256 test puzzles of SPG (arXiv:2510.09541)."""
 
 PAPER_BLANKS = {7: 82, 8: 83, 9: 76, 11: 12, 12: 3}
-"""{number of blanks: how many of the papers' 256 test puzzles have so many}."""
+"""{number of blanks: how many of the 256 test puzzles of the papers d1 and SPG have so many}."""
 TEST_BLANKS_9X9 = (8, 16)
 """The fewest and most blanks of 9x9 puzzles at level 1, and so in our committed test file."""
 
@@ -45,8 +45,8 @@ MAX_BLANKS = {4: 12, 9: 54}
 with 54 nearly every order in which cells are blanked out leaves a single solution, from 57 on few orders do."""
 
 _SEED_4X4, _SEED_9X9 = 4_040_404, 9_090_909
-# Of the streams 2, 3, ..., this is the first on whose test puzzles a grid that looks at rows alone (`careless` in
-# env.py) is right as often as on the papers' (11 of 256).
+# The test stream was chosen among 2, 3, and so on: 4 is the first on whose puzzles `careless` in env.py, which looks at
+# rows alone, is right as often as on the papers' puzzles (11 of 256).
 _STREAMS_4X4 = STREAMS | {"test": 4}
 _MAX_TRIES = 10_000
 """How often `fixed_set` draws another puzzle in place of one that it has already. It needs far fewer: with one blank,

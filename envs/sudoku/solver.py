@@ -112,7 +112,10 @@ def fill(cells: Ints, units: Ints, size: int, starts: Ints, work: Ints) -> int:
 
 
 def dig(cells: Ints, units: Ints, size: int, wanted: int, order: Ints, starts: Ints, work: Ints) -> int:
-    """Blanks out cells in `order`, each if one solution remains, until `wanted` are blank; returns how many are."""
+    """Blanks out cells in `order` until `wanted` are blank; returns how many are.
+
+    A cell keeps its digit if a second solution would come up without it.
+    """
     list_start = 3 * size
     blanks = 0
     for cell in order:

@@ -28,7 +28,7 @@ class Template:
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The prompt of one problem."""
-        return _PLACE.sub(lambda place: str(values[place[1]]), self.prompt)
+        return _PLACE.sub(lambda found: str(values[found.group(1)]), self.prompt)
 
     def behind_prefix(self, completion: str) -> str:
         """The part of a completion that the model writes itself: the completion without the prefix."""

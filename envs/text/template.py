@@ -1,4 +1,4 @@
-"""Text with holes, which a model fills in: a problem's `completion_template`, and the canvas of `spg_trainer.generate`.
+"""Text with holes, which a model fills in: a problem's `completion_template`, or a `canvas` of `spg_trainer.generate`.
 
 `[MASK]` is the place of one token, `[MASK*8]` are eight places, and `[MASK*]`, which may occur once, is as many places
 as a completion has room for. Places that touch are one hole. All other text is given: the model reads it and cannot

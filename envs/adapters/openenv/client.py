@@ -176,14 +176,15 @@ class Client:
 
     async def result(self, reset: Mapping[str, Any], turns: Sequence[str]) -> Result:
         """The server's answer to the last of `turns` in the episode of a `reset`; without turns, to the `reset`."""
-        place = (json.dumps(reset), tuple(turns))
+        reset_json, played = json.dumps(reset), tuple(turns)
+        place = (reset_json, played)
         if place in self.results:
             self.results.move_to_end(place)
             return self.results[place]
         from websockets.exceptions import ConnectionClosed
 
         for attempt in range(ATTEMPTS):
-            wanted = (place[0], place[1][:-1]) if turns else None
+            wanted = (reset_json, played[:-1]) if played else None
             try:
                 async with connections(self.address).session(wanted, self.sessions) as session:
                     await self._play_to(session, place)
@@ -206,8 +207,8 @@ class Client:
             session.at = None  # unknown until the episode has begun
             self._remember((reset, ()), await session.say("reset", json.loads(reset)))
             session.at = (reset, ())
-        while len(session.at[1]) < len(turns):
-            num_played = len(session.at[1])
+        _, played = session.at
+        for num_played in range(len(played), len(turns)):
             if session.at in self.results and self.results[session.at].done:
                 raise NotReproducible(f"the episode was over after {num_played} of {len(turns)} completions")
             result = await session.say("step", {self.action: turns[num_played]})
@@ -219,8 +220,9 @@ class Client:
         before = self.results.setdefault(place, result)
         parts_before = (_without_metadata(before), before.reward, before.done)
         if parts_before != (_without_metadata(result), result.reward, result.done):
+            reset, turns = place
             raise NotReproducible(
-                f"the same reset({place[0]}) and the same {len(place[1])} completions gave something else the second "
+                f"the same reset({reset}) and the same {len(turns)} completions gave something else the second "
                 "time; an environment must depend on its seed alone"
             )
         self.results.move_to_end(place)

@@ -60,7 +60,7 @@ class OpenEnv(TextEnv):
         sessions: int = 16,
         timeout: float = 60.0,
     ) -> None:
-        """Opens one split; raises EnvError if no such server answers, or if its texts are not found.
+        """Opens one split; raises EnvError if no such server answers, or if it shows no text.
 
         Args:
             action: the field of an action that takes the completion; None = the only text field that the
@@ -89,19 +89,20 @@ class OpenEnv(TextEnv):
         self._length, self._by_index = _size(self.address, split, num_problems)
         self._client = Client(self.address, _action_field(self._shown_name, self.address, action), sessions)
         first = self._await(self._client.result(self._reset(0), turns=()))
-        self._read_first(first)
-        said = first.metadata
-        self.max_turns = max_turns or (int(said["max_turns"]) if "max_turns" in said else MAX_TURNS)
+        self._read_first(first)  # raises if there is no text to read
+        metadata = first.metadata
+        self.max_turns = max_turns or int(metadata.get("max_turns", MAX_TURNS))
         # Only `python -m envs serve` gives weights.
-        self._is_ours = isinstance(said.get("reward_weights"), dict)
+        self._is_ours = isinstance(metadata.get("reward_weights"), dict)
         if self._is_ours:
-            self.reward_weights = {name: float(weight) for name, weight in said["reward_weights"].items()}
+            weights = metadata["reward_weights"]
+            self.reward_weights = {name: float(weight) for name, weight in weights.items()}
             self.reward_ranges = {
                 name: (-np.inf if low is None else low, np.inf if high is None else high)
-                for name, (low, high) in said.get("reward_ranges", {}).items()
+                for name, (low, high) in metadata.get("reward_ranges", {}).items()
             }
-        named = ask(self.address, "/metadata") or {}
-        self.origin = {self.address: f"{named.get('name', 'no name')}, version {named.get('version')}"}
+        about = ask(self.address, "/metadata") or {}
+        self.origin = {self.address: f"{about.get('name', 'no name')}, version {about.get('version')}"}
 
     @property
     def _shown_name(self) -> str:
@@ -244,8 +245,10 @@ def _size(address: str, split: str, chosen: int | None) -> tuple[int, bool]:
             known = answer["num_tasks"]
             if known < 1:
                 raise EnvError(f"openenv:{address} has no problems for {split}.")
-            return min(known, chosen or known), True
-    return chosen or SIZES[split], False
+            takes_index = True
+            return min(known, chosen or known), takes_index
+    takes_index = False  # `reset` takes a seed instead
+    return chosen or SIZES[split], takes_index
 
 
 @cache

@@ -108,6 +108,7 @@ class ReasoningGym(TextEnv):
         check_choice(self.dataset, "split", split, SPLITS)
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
+        # The dataset, and {number: item} of the items that have been made so far.
         self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
         # Only for validation and test: the items not looked at yet, and {question: problem} found so far.
         order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)

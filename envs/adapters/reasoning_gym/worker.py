@@ -31,7 +31,7 @@ def prepare() -> Callable[[dict[str, Any]], dict[str, Any]]:
             return {"outcome": "", "value": float(dataset.score_answer(answer, entry))}
         except MemoryError:
             return {"outcome": "malformed", "retire": True}
-        except Exception:  # many of them raise on an answer of another form than they expect
+        except Exception:  # many scorers raise on an answer of another form than they expect
             return {"outcome": "malformed"}
 
     return score
