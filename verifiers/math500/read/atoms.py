@@ -51,7 +51,7 @@ def with_base(cursor: Cursor, digits: str) -> Based:
     if not digits.isdigit():
         raise Malformed("digits expected before a base")
     closing = []  # the signs that have to follow the base
-    while cursor.value in BASE_SIGNS and len(closing) < 4:
+    while cursor.value in BASE_SIGNS and len(closing) < 4:  # at most "in", "base", { and (
         closing.append(BASE_SIGNS[cursor.advance()])
     if cursor.kind == WORD and cursor.value.lower() in NUMBER_WORDS:
         base = str(NUMBER_WORDS[cursor.advance().lower()])
