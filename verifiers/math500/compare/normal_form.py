@@ -82,8 +82,9 @@ def terms_of(node: Node) -> tuple[Node, ...]:
     """The terms of a sum, also of one with a minus before it: -a and b of -(a - b); any other node as a single term."""
     if node[0] == "+":
         return node[1]
-    if node[0] == "*" and len(node[1]) == 2 and node[1][0] == MINUS_ONE and node[1][1][0] == "+":
-        return tuple(map(negative, node[1][1][1]))
+    inner, has_minus = without_sign(node)
+    if has_minus and inner[0] == "+":
+        return tuple(map(negative, inner[1]))
     return (node,)
 
 
