@@ -42,7 +42,7 @@ class Reference:
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.is_yes_or_no = self.key.lower() in YES_OR_NO
-        self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
+        self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)  # 4:30 p.m.
         self.is_money = False
         self.has_logarithm = "\\log" in answer or "\\ln" in answer
         self.is_name = is_name_of_capitals(answer.strip())

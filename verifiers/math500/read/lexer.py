@@ -146,7 +146,8 @@ class Lexer:
     """Splits one answer into tokens; `position` is the next character to read.
 
     A method that takes `c`, the character at `position`, reads on from there and adds the tokens that it finds. Methods
-    that take `name` read on behind this command. `Malformed` is raised for what no notation has.
+    that take `name` read on behind this command. Which method reads which character or command is told below the class,
+    in `READERS` and `COMMAND_READERS`. `Malformed` is raised for what no notation has.
     """
 
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
@@ -427,9 +428,9 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        An `a` is a word in two cases. Four small letters follow, as in "a circle", and the reference has no variable a.
-        Or three follow, as in "a dog", then nothing but words, and the reference has no variables at all. `behind`: the
-        next four characters for `LETTERS_OF_TWO_KINDS`, else "".
+        An `a` is a word in two cases. Three small letters follow, as in "a dog", then nothing but words, and the
+        reference has no variables at all. Or four follow, as in "a circle", and the reference has no variable a.
+        `behind`: the next four characters for `LETTERS_OF_TWO_KINDS`, else "".
         """
         if run == "min":
             return not behind.startswith(BEHIND_FUNCTION)
