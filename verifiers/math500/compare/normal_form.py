@@ -108,7 +108,9 @@ def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
     """(the factors, the divisors) of a folded expression: [a, b] and [c] for ab/c."""
     if node[0] == "*":
         pairs = [factors_of(part) for part in node[1]]
-        return [f for above, _ in pairs for f in above], [f for _, below in pairs for f in below]
+        above = [factor for factors, _ in pairs for factor in factors]
+        below = [divisor for _, divisors in pairs for divisor in divisors]
+        return above, below
     if node[0] == "/":
         (above, below), (divided_above, divided_below) = factors_of(node[1]), factors_of(node[2])
         return [*above, *divided_below], [*below, *divided_above]  # (a/b) / (c/d) is ad / bc

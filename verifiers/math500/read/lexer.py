@@ -548,7 +548,8 @@ class Lexer:
         """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
-        if close < 0 or inside not in (UPRIGHT if name == "mathrm" else BARE_COMMANDS):
+        allowed = UPRIGHT if name == "mathrm" else BARE_COMMANDS
+        if close < 0 or inside not in allowed:
             return False
         if name == "text" and not self.text.startswith(("(", "\\left", "\\{", "\\big"), close + 1):
             return False

@@ -212,7 +212,7 @@ def is_remark(inside: Tokens) -> bool:
         if before != "the" or word not in HARMLESS_BEHIND_THE
     ]
     has_words_alone = all(
-        kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
+        kind in (WORD, LETTERS) or (kind == SIGN and value in (",", "'", "-")) for kind, value, _ in inside
     )
     return has_words_alone and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
