@@ -28,7 +28,7 @@ from sympy.parsing import sympy_parser
 
 MEMORY = 1 << 30  # bytes
 LENGTH_LIMIT = 1000  # characters of a text
-DEPTH_LIMIT = 24
+DEPTH_LIMIT = 24  # brackets in one another
 SIZE_LIMIT = 20_000  # decimal digits of any exact number on the way
 FACTORIAL_LIMIT = 2_000  # the largest n of n!
 DIGITS = 50  # to which two numbers must agree
@@ -72,13 +72,17 @@ def prepare() -> Callable[[dict], dict]:
             raise PermissionError(f"{code[:100]} is not a number")
         return evaluate(code, local_dict, global_dict)
 
+    def judge_job(job: dict) -> dict:
+        outcome, detail = judge(job["answer"], job["gold"])
+        return {"outcome": outcome, "detail": detail}
+
     def refuse(event: str, _: tuple) -> None:
         if event in _REFUSED_EVENTS:
             raise PermissionError(f"{event} in a verifier's worker")
 
     sympy_parser.eval_expr = evaluate_literal
     sys.addaudithook(refuse)
-    return lambda job: dict(zip(("outcome", "detail"), judge(job["answer"], job["gold"]), strict=True))
+    return judge_job
 
 
 def is_numeric_literal(code: str) -> bool:
@@ -209,7 +213,10 @@ def _read(text: str, real: bool) -> object:
 
 
 def digits(expr: sympy.Basic) -> float:
-    """A bound of |log10 |value||, where letters count as 1; raises `Unreadable` if it is above SIZE_LIMIT."""
+    """How many digits a value may have, before or behind its point; a letter counts as the number 1.
+
+    More exactly, a bound of the absolute value of its decimal logarithm. Raises `Unreadable` if it is above SIZE_LIMIT.
+    """
     if isinstance(expr, sympy.Rational):
         return math.log10(max(abs(expr.p), expr.q, 1))
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]
@@ -281,8 +288,9 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     if a == b:
         return not a.has(sympy.nan, sympy.zoo)
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
-    points_agreeing, points_needed = 0, 2 if symbols else 1
-    for k in range(4 if symbols else 1):
+    points_agreeing = 0
+    points, points_needed = (4, 2) if symbols else (1, 1)
+    for k in range(points):
         same_number = _compare_numbers(a, b, dict(zip(symbols, _point(k, len(symbols)), strict=True)))
         if same_number is False:
             return False
@@ -317,10 +325,10 @@ def _compare_numbers(a: sympy.Expr, b: sympy.Expr, point: dict) -> bool | None:
     return bool(abs(one - two) <= max(abs(one), abs(two)) * sympy.Rational(1, 10**DIGITS))
 
 
-def _number(expr: sympy.Expr, point: dict, digits: int) -> sympy.Expr | None:
-    """The value of an expression at a point, to so many digits; None if it is no finite number."""
+def _number(expr: sympy.Expr, point: dict, precision: int) -> sympy.Expr | None:
+    """The value of an expression at a point, to `precision` digits; None if it is no finite number."""
     try:
-        value = expr.subs(point).evalf(digits)
+        value = expr.subs(point).evalf(precision)
     except _NO_NUMBER:
         return None
     parts = value.as_real_imag() if value.is_number else (value,)
@@ -328,8 +336,9 @@ def _number(expr: sympy.Expr, point: dict, digits: int) -> sympy.Expr | None:
     return value if finite else None
 
 
-def _is_precise(value: sympy.Expr, bits: int = DIGITS * 3) -> bool:
+def _is_precise(value: sympy.Expr) -> bool:
     """False if cancellation has left no certain digit in a value."""
+    bits = DIGITS * 3  # a digit takes a little more than three bits
     return all(f._prec > bits for f in value.atoms(sympy.Float))
 
 

@@ -37,17 +37,18 @@ class Reference:
     def __init__(self, answer: str) -> None:
         self.text = answer
         self.is_integer = is_short_integer(answer)
+        # Its digits and base if letters are among the digits: ("FE", "16") for FE_{16}.
         self.digits = None if self.is_integer or len(answer) > 40 else text.digits_of(answer)
         self.key = text.key(answer)
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.is_yes_or_no = self.key.lower() in YES_OR_NO
-        self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)
+        self.is_time = "m" in self.key.lower() and text.is_time_of_day(answer)  # 4:30 p.m.
         self.is_money = False
         self.has_logarithm = "\\log" in answer or "\\ln" in answer
         self.is_name = is_name_of_capitals(answer.strip())
         self.unit_letter = ""  # the letter that stands for its unit: the W of 5 watts
         self.takes_reason = False  # it is in words, which "because" may follow: Paris
-        self.clock: Value | None = None  # for a text such as 14:30, its meaning as a ratio
+        self.clock: Value | None = None  # its meaning as a ratio if it may be hours and minutes: 14:30
         self.noun = ""  # the noun or unit behind its number, which may also be a product: box of 1 box
         # Its text with this noun or unit marked as text, so that it is not read as a product.
         self.counted = ""
@@ -122,16 +123,17 @@ def is_name_or_code(answer: str) -> bool:
     if is_slash_date(answer) or has_decimal_comma(answer):
         return True
     if answer.startswith("(") and answer.endswith(")") and answer[1:2] in SIGNS and "," not in answer:
-        return True
+        return True  # ($5)
     parts = answer.replace("-", " ").split(" ")
     if not answer.isascii() or len(parts) == 1:
         return False
-    if " " not in answer and all(map(str.isalnum, parts)):
+    if " " not in answer and all(map(str.isalnum, parts)):  # 2-3, SKU-12
         has_letters_of_code = any(len(part) > 2 and part.isalpha() and part.isupper() for part in parts)
         has_digits = any(map(str.isdigit, parts))
         return has_digits and all(
             part.isdigit() or (has_letters_of_code and part.isupper()) for part in parts
         )
+    # New York, Isle of Man.
     is_named = parts[0][:1].isupper() and parts[-1][:1].isupper() and "and" not in parts
     return is_named and all(len(part) > 1 and part.isalpha() and part[1:].islower() for part in parts)
 
@@ -172,8 +174,11 @@ def is_compared_as_text(answer: object) -> bool:
 
 
 def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
-    """A sentence for the user on `count` references for which `is_compared_as_text` is true, with examples."""
-    shown = ", ".join(f"{text:.40}" for text in dict.fromkeys(examples))
+    """A sentence for the user on `count` references for which `is_compared_as_text` is true, with examples.
+
+    `of`: the references among which they are, such as "500 references".
+    """
+    shown = ", ".join(f"{example:.40}" for example in dict.fromkeys(examples))
     return (
         f"{count:,} of {of} cannot be read as mathematics and are compared as text ({shown}): "
         "only their own spelling is right."
@@ -183,12 +188,13 @@ def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
 @lru_cache(maxsize=8192)
 def _read(answer: str) -> Reference | None:
     """The reference in a text, which may stand in a box or behind ####; None if there is only white space."""
-    data = encoded(answer)  # "The answer is \\boxed{5}."
-    start, end = last_box(data, 0, len(data), BOX)[1:]
+    data = encoded(answer)
+    _, start, end = last_box(data, 0, len(data), BOX)  # "The answer is \\boxed{5}."
     if start < 0:
         start, end = last_line(data, 0, len(data))  # GSM8K's column
-    text = (data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else answer).strip()
-    return Reference(text) if text else None
+    has_mark = start >= 0
+    inside = data[start:end].decode("utf-8", "surrogatepass") if has_mark else answer
+    return Reference(inside.strip()) if inside.strip() else None
 
 
 def reference_of(answer: object, index: int | None) -> Reference:

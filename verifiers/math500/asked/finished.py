@@ -66,8 +66,10 @@ def is_finished(answer: Value, gold: Value) -> bool:
     allowed = functions_in(gold)
     nodes = list(expressions(answer))
     steps = sum(work(folded(node), allowed) for node in nodes) + sum(map(has_double_sign, nodes))
-    if is_expression(answer) and is_expression(gold) and (CONSTANTS | INDICES).isdisjoint(symbols(gold)):
-        if symbols(answer) - symbols(gold):
+    if is_expression(answer) and is_expression(gold):
+        # The answer may have another letter than the reference for an arbitrary constant or integer.
+        has_free_letter = not (CONSTANTS | INDICES).isdisjoint(symbols(gold))
+        if not has_free_letter and symbols(answer) - symbols(gold):
             steps += STEPS_OF_NO_OP  # a letter that the equal reference lacks cancels: x - x + 2
     if steps == 0:
         return True
@@ -87,7 +89,7 @@ def is_pair(answer: Value) -> bool:
     (first, with_plus), (first_again, with_minus) = sums
     if first != first_again or not (begins_with(with_plus, ONE) and begins_with(with_minus, MINUS_ONE)):
         return False
-    numbers = (first, *with_plus[1][1:])
+    numbers = (first, *with_plus[1][1:])  # 3, and the 7 of 1 * 7
     return len(numbers) == 2 and all(node[0] == "num" or is_literal_fraction(node) for node in numbers)
 
 
@@ -157,7 +159,8 @@ def work(node: Node, allowed: frozenset[str]) -> int:
             return work_in_root(*node[2], allowed)
         steps = sum(work(argument, allowed) for argument in node[2])
         function = kind_of_function(node)
-        if function not in allowed and function != "factorial":  # n!; 8! is of another kind
+        # n! is no work. 8! is of the kind "factorial of numbers".
+        if function not in allowed and function != "factorial":
             steps += 1
         return steps
     inner, has_minus = without_sign(node)
@@ -189,7 +192,7 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
     steps = work(radicand, allowed)
     if symbols(radicand):
         cancels = radicand[0] == "^" and radicand[2] == degree  # sqrt(x^2)
-        is_work = cancels and allowed.isdisjoint(("abs", "root"))
+        is_work = cancels and allowed.isdisjoint(("abs", "root"))  # the reference has neither |x| nor a root
         return steps + 1 if is_work else steps
     if radicand[0] == "^" and radicand[2][0] == "num" and degree[0] == "num":
         _, base, exponent = radicand
@@ -280,7 +283,7 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     if ZERO in numbers_above:
         return STEPS_OF_NO_OP
     steps = 0
-    if len(numbers_above) > 1 and (numbers_below or not is_scientific(numbers_above)):
+    if len(numbers_above) > 1 and (numbers_below or not is_scientific(numbers_above)):  # 2 * 3, not 3 * 10^5
         steps += 1
     if len(numbers_below) > 1:
         steps += 1
@@ -315,7 +318,7 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], allowed: frozens
     steps += sum(gcd(a[0], b[0]) > 1 for a in surds_above for b in surds_below)
     are_numbers = all(is_rational_factor(factor) or surd_of(factor) for factor in (*above, *below))
     if are_numbers and "root" in allowed:
-        return steps
+        return steps  # 2 sqrt(9) is no work if the reference has a root, too
     return steps + sum(map(is_perfect, (*surds_above, *surds_below)))
 
 

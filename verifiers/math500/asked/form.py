@@ -68,7 +68,10 @@ _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
 
 
 class Form:
-    """What a problem asks for; each property is read from its text when a verdict first needs it."""
+    """What a problem asks for; each property is read from its text when a verdict first needs it.
+
+    The problem "" stands for one that is not known, which asks for nothing.
+    """
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
@@ -176,7 +179,8 @@ class Form:
             # If the reference is y = 2x + 1, the answer must also have y alone on a side, and nothing to multiply out.
             lone_variables = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
             if lone_variables:
-                return lone_variables[0] in answer.sides and is_expanded([*expressions(answer)], ())
+                no_reference = ()  # `is_expanded` looks at the answer alone
+                return lone_variables[0] in answer.sides and is_expanded([*expressions(answer)], no_reference)
         return True
 
     def keeps_template(self, answer: Value, gold: Value) -> bool:
@@ -184,10 +188,10 @@ class Form:
 
         An answer with more or fewer expressions than the reference is not judged.
         """
-        layouts, wanted = layouts_of(answer), layouts_of(gold)
-        if sorted(template_of(self.problem)) != wanted or len(layouts) != len(wanted):
+        of_answer, of_gold = layouts_of(answer), layouts_of(gold)
+        if sorted(template_of(self.problem)) != of_gold or len(of_answer) != len(of_gold):
             return True
-        return layouts == wanted
+        return of_answer == of_gold
 
     def allows_unit(self, answer: Value, gold: Value, in_units: bool) -> bool:
         """True unless the unit of the answer contradicts the unit that is asked for, or the quantity: cm for an area.
@@ -202,13 +206,16 @@ class Form:
         if not wanted and power and self.dimension and power != self.dimension:
             return False
         both_known = units.is_known(unit) and units.is_known(wanted)
-        if unit in ("", wanted) or (wanted and both_known and not units.conflict(unit, wanted)):
+        is_same_unit = unit == wanted or (wanted and both_known and not units.conflict(unit, wanted))
+        if not unit or is_same_unit:
             return True
         if unit.startswith("degree "):
             unit = "degree"  # the comparison has judged the scale, such as Celsius
         if unit == "percent":
             return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
-        if units.is_money(unit) and (named := list(filter(units.is_money, self.units or self.mentioned))):
+        # The currencies among the units that are asked for or, if no unit is, among all that are mentioned.
+        named = [other for other in self.units or self.mentioned if units.is_money(other)]
+        if units.is_money(unit) and named:
             if any(currencies_of(unit) & currencies_of(currency) for currency in named):
                 return True
             if self.units:
@@ -235,7 +242,8 @@ class Form:
     def speaks_of(self, unit: str) -> bool:
         """False if the problem has neither a unit nor a word of this unit's kind: for seconds, no "time" and no "hour".
 
-        Any problem may speak of rates, and of kinds that `KIND_WORDS` lacks.
+        Any problem may speak of rates, and of kinds that `KIND_WORDS` lacks. A problem that is not known may speak of
+        any unit.
         """
         kind = units.kind_of(unit)
         if "/" in unit or kind not in KIND_WORDS or not self.words:
@@ -247,11 +255,11 @@ class Form:
         in_formulas = "".join(formulas_of(self.without_commands))
         words = {word.strip(".,;:?!") for word in self.without_commands.split()}
         for letter in letters:
-            base = letter.partition("_")[0]
-            if base.startswith("\\"):
-                found = base in self.problem
+            without_index = letter.partition("_")[0]
+            if without_index.startswith("\\"):
+                found = without_index in self.problem
             else:
-                found = base in in_formulas or base in words
+                found = without_index in in_formulas or without_index in words
             if found:
                 return True
         return False
@@ -302,7 +310,10 @@ class Form:
         return any(function_called(formula) == name for formula in self.asked_formulas.values())
 
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
-        """True if the value is a formula of the problem, not a bare number or name, and looks unlike the reference."""
+        """True if the value is a formula of the problem, not a bare number or name, and looks unlike the reference.
+
+        `letters`: the variables of the reference.
+        """
         key = formula_key(value)
         if key is None or key == formula_key(gold):
             return False
@@ -342,7 +353,7 @@ def template_of(problem: str) -> tuple[tuple[bool, ...], ...]:
     """The `layout` of each side of the formula behind "in the form"; () if there is no such formula."""
     for before, formula in texts_and_formulas(problem):
         if before.rstrip(" :\n\"`'“").endswith(("the form", "following form")):
-            value = meaning_of(formula.strip(" .,;\n"), None)
+            value = meaning_of(formula.strip(" .,;\n"), letters=None)
             if value is not None and (is_expression(value) or type(value) is Relation):
                 return tuple(layout(folded(side)) for side in expressions(value))
     return ()
@@ -399,7 +410,7 @@ def formula_keys(problem: str, letters: frozenset[str]) -> frozenset:
 
 
 def meaning_of(formula: str, letters: frozenset[str] | None) -> Value | None:
-    """The meaning of a formula; None if no grammar reads it."""
+    """The meaning of a formula; None if no grammar reads it. `letters`: the variables in it; None for all letters."""
     try:
         return meaning(read(tokens_of(formula, letters), letters).value)
     except (Malformed, ArithmeticError, ValueError, RecursionError):
@@ -429,6 +440,7 @@ def formula_key(value: Value) -> object:
                 for side in value.sides
             ]
             return ("=", tuple(sorted(sides, key=repr))) if any(map(is_long, sides)) else None
+        # "x in (2, 5)" and 2 < x < 5 are the same region, but two formulas.
         return (value, value.is_written) if type(value) is Region else None
     node = folded(without_needless_points(value))
     number = without_sign(node)[0]
@@ -466,7 +478,7 @@ def function_called(node: Value) -> Node | None:
         return None
     name, argument = node[1]
     if name in INVERSE_FUNCTIONS and not symbols(argument):
-        return name[1]
+        return name[1]  # the f of f^{-1}
     return name if name[0] == "sym" and argument[0] == "paren" else None
 
 

@@ -87,7 +87,8 @@ def is_product_of_primes(answer: Nodes, gold: Nodes) -> bool:
 
 def has_primes_alone(node: Node) -> bool:
     """True if all factors of an expression are primes and powers of primes."""
-    bases = [base_of(factor) for factor in factors_of(node)[0]]
+    factors, _ = factors_of(node)
+    bases = [base_of(factor) for factor in factors]
     return all(is_whole(base) and 1 < base[1] < PRIME_LIMIT and is_prime(base[1]) for base in bases)
 
 
@@ -216,7 +217,7 @@ def is_one_fraction(answer: Nodes, _: Nodes) -> bool:
     return all(without_sign(node)[0][0] == "/" for node in answer)
 
 
-def is_power(answer: Nodes, gold: Nodes) -> bool:
+def is_power(answer: Nodes, _: Nodes) -> bool:
     """True if the answer has a power: 2^5, not 32."""
     return any(node[0] == "^" for node in all_nodes(answer))
 
@@ -247,7 +248,7 @@ RULES: dict[str, Rule] = {  # {form that a problem asks for: whether an answer h
 
 
 def layout(node: Node) -> tuple[bool, bool, bool]:
-    """(True for a sum, True if a sum with variables in it is multiplied or raised to a power, True for a power).
+    """Three truth values: (is a sum, has a sum with variables that is multiplied or raised to a power, is a power).
 
     The layout of a(x - h)^2 + k is (True, True, False). Roots are no powers.
     """

@@ -130,7 +130,7 @@ TIME_WORDS = frozenset(
 """Words by which a problem asks for a time. If it also asks for a ratio, 10:20 is the ratio."""
 _PLURAL = {
     *"feet cm mm km ft mph kg".split(),
-    *(unit for unit in units.UNITS if unit.endswith("s") and len(unit) > 2),
+    *(spelling for spelling in units.UNITS if spelling.endswith("s") and len(spelling) > 2),
 }
 """Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
 _NO_UNIT = frozenset("percents percent percentage in second".split())
@@ -189,20 +189,20 @@ def sentence_asks_for_order(words: Sequence[str]) -> bool:
         return _NO_LISTS.isdisjoint(words[begin + 1 : begin + 4])
     asks = False
     padded = ["", *words, "", ""]
-    for before, word, following, second in zip(padded, words, padded[2:], padded[3:], strict=False):
+    for before, word, following, next_but_one in zip(padded, words, padded[2:], padded[3:], strict=False):
         if word in _ASKING_WORDS or word in _LISTING:
             asks = True
         if word in ORDERING and before in ("and", "then") and following in _OBJECTS:
-            return True
+            return True  # find them and sort them
         if word == "first" and is_superlative(before) and following in ("", ",", "and", "then"):
-            return True
+            return True  # largest first
         if word == "to" and is_superlative(before) and is_superlative(following):
-            return True
+            return True  # from least to greatest
         if asks and word == "order" and before == "in" and following not in ("to", "that", "for"):
-            return True
+            return True  # list them in order
         is_count = following == "few" or following.isdigit() or following in NUMBER_WORDS
-        if asks and word in ("next", "first") and is_count and second in _SEQUENTIAL:
-            return True
+        if asks and word in ("next", "first") and is_count and next_but_one in _SEQUENTIAL:
+            return True  # what are the next two terms
     return False
 
 
@@ -241,7 +241,7 @@ def has_number_with_unit(words: Sequence[str]) -> bool:
 def unit_at(words: Sequence[str], skip: int) -> str | None:
     """The first unit among some words, with at most `skip` other words before it: "square feet"."""
     if len(words) > 1 and words[0] in NATIONS and words[1] == "dollars":
-        skip += 1
+        skip += 1  # "Canadian" is part of the unit
     for k in range(min(skip + 1, len(words))):
         has_power = words[k] in units.POWERS and k + 1 < len(words)  # "square"
         at = k + 1 if has_power else k
@@ -249,7 +249,7 @@ def unit_at(words: Sequence[str], skip: int) -> str | None:
         if name in _NO_UNIT or name not in units.UNITS or name not in _PLURAL:
             continue
         unit = units.canonical_unit([*words[k:at], name])
-        return unit and national_currency(unit, words[:at])
+        return national_currency(unit, words[:at]) if unit else unit
     return None
 
 

@@ -33,8 +33,8 @@ EULER = ("const", "e")  # Euler's number, or the name of an eccentricity
 class Chains:
     """Compares one answer with one reference: expressions and equations.
 
-    `Comparison`, which inherits from it, adds the other kinds of values. It has the methods `same` (two values of any
-    kind) and `in_order` (two lists), which are called here.
+    Its subclass `Comparison` adds the other kinds of values, and has the methods `same` (two values of any kind) and
+    `in_order` (two lists), which are called here.
     """
 
     rational = True  # False once anything but exact rational numbers has decided
@@ -88,7 +88,7 @@ class Chains:
         """
         operators, sides = answer.operators, answer.sides
         if operators == ("in",) and type(sides[0]) in (tuple, Row) and is_name(sides[0]):
-            return None if is_expression(sides[1]) else sides[1]
+            return None if is_expression(sides[1]) else sides[1]  # x in (2, 5)
         if operators[-1] == "mod":
             return sides[-1]  # 7^2 = 1 (mod 12)
         if operators[-1] == "approx" and self.may_be_rounded(*sides[-2:]):
@@ -156,7 +156,7 @@ class Chains:
             return False
         if not (is_expression(exact) and is_expression(last) and last[0] == "num"):
             return True
-        return bool(symbols(exact)) or is_near(exact, last, last[2])
+        return bool(symbols(exact)) or is_near(exact, last, parts=last[2])
 
     # ---- two equations ----
 

@@ -67,7 +67,8 @@ def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) 
     """True if two values agree to enough digits, False if their enclosures do not meet, None if that cannot be told.
 
     `values`: {variable: its value in units of 2^-59}; so the integers of a `Point`, below 2^61, are values below 4.
-    `length`: characters of both texts. The longer they are, and the larger `scale`, the more digits must agree.
+    `length`: characters of both texts. The longer they are, and the larger or smaller the numbers on the way, the more
+    digits must agree.
     """
     digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
     for _ in range(2):  # the first evaluation shows how many `digits` the second one needs
@@ -164,8 +165,7 @@ class Evaluation:
             return -root if n % 2 == 1 else root  # an odd root of a negative number
         if d > 2:
             raise Undecided("one of several roots")
-        # d is 2, or 0: the principal value.
-        return acb(base) ** exponent
+        return acb(base) ** exponent  # d is 2, or 0: the principal value
 
     def function(self, node: Node) -> Enclosure:
         return FUNCTIONS.get(node[1], Evaluation.undecided)(self, *node[2])
@@ -178,8 +178,8 @@ class Evaluation:
         if not is_smooth(body):
             raise Undecided("a branch cut")
         start, end = self.evaluate(low), self.evaluate(high)
-        inner = Evaluation({}, self.nodes_left)
-        inner.values = dict(self.values)
+        inner = Evaluation({}, nodes=self.nodes_left)
+        inner.values = dict(self.values)  # these are enclosures, which `Evaluation` does not take
 
         def value(point: acb, _: bool) -> acb:
             inner.values[BOUND[1]] = point
@@ -251,9 +251,9 @@ def is_smooth(node: Node) -> bool:
 
 def decimal_exponent(value: Enclosure) -> int:
     """The absolute value of the decimal exponent of a number: 3 for 0.002."""
-    # The number is about 2^bits.
     mantissa, exponent = abs(value).mid().man_exp()
-    bits = int(exponent) + int(mantissa).bit_length() - 1
+    bits = int(exponent) + int(mantissa).bit_length() - 1  # the number is about 2^bits
+    # Bits are divided by bits per digit, both as integers, since `bits` may be too large for a float.
     return abs(bits * 1_000_000 // int(BITS_PER_DIGIT * 1_000_000))
 
 

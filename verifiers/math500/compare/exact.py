@@ -61,7 +61,8 @@ class Point:
                 self.digest = blake2b(encoded("\0".join(map(repr, texts)))).digest()
             except ValueError:  # Python prints no integer of more than 4,300 digits
                 raise TooBig from None
-        value = int.from_bytes(self.digest[8 * place : 8 * place + 8], "big") >> 3 | 1
+        of_64_bits = int.from_bytes(self.digest[8 * place : 8 * place + 8], "big")
+        value = (of_64_bits >> 3) | 1
         self.values[key] = value
         return value
 
@@ -86,7 +87,7 @@ class Point:
 
     def sum(self, node: Node) -> Quotient:
         first, *others = node[1]
-        n, d = EVALUATED[first[0]](self, first)
+        n, d = EVALUATED[first[0]](self, first)  # `evaluate` without its call, which takes time
         for term in others:
             a, b = EVALUATED[term[0]](self, term)
             n, d = bounded(n + a, d) if b == d else bounded(n * b + a * d, d * b)
@@ -104,11 +105,12 @@ class Point:
 
     def power(self, node: Node) -> Quotient:
         """The value of a power with a whole exponent; any other power is an unknown."""
-        base, exponent = self.evaluate(node[1]), reduced(*self.evaluate(node[2]))
-        if exponent[1] != 1 or abs(exponent[0]) > EXPONENT_LIMIT:
-            return self.unknown("^", *reduced(*base), *exponent)
-        n, d = base if exponent[0] > 0 else divided(1, 1, *base)  # 0^0 is undefined
-        degree = abs(exponent[0])
+        base = self.evaluate(node[1])
+        exponent, divisor = reduced(*self.evaluate(node[2]))
+        degree = abs(exponent)
+        if divisor != 1 or degree > EXPONENT_LIMIT:
+            return self.unknown("^", *reduced(*base), exponent, divisor)
+        n, d = base if exponent > 0 else divided(1, 1, *base)  # 0^0 is undefined
         if max(n.bit_length(), d.bit_length()) * degree > BIT_LIMIT:
             raise TooBig
         return n**degree, d**degree
@@ -136,7 +138,8 @@ class Point:
         compute = OF_RATIONALS.get(node[1])
         if compute is None and are_whole:
             compute = OF_WHOLE.get(node[1])
-        is_known = compute and not self.values  # with a variable or an unknown, the arguments are made up
+        # An argument with a variable or an unknown has a made-up value.
+        is_known = compute and not self.values
         value = compute(*(Fraction(n, d) for n, d in values)) if is_known else None
         return self.unknown(node[1], *values) if value is None else value.as_integer_ratio()
 

@@ -64,7 +64,7 @@ def meaning_of_expression(node: Node) -> Value:
     # A difference of sets, [0, 3) without {1}, is read as a sum of two terms, in which `as_value` finds the sets.
     if node[0] == "+" and len(node[1]) == 2 and is_interval(as_value(node[1][0])):
         first, second = node[1]
-        return Region(without_points(as_value(first), second), None)
+        return Region(without_points(as_value(first), second), name=None)
     is_call = node[0] == "*" and is_name(node)  # P(10, 3) is written like a product of P and a pair
     if "held" in kinds and not is_call:
         return matrix_of(node)
@@ -192,7 +192,7 @@ def matrix_of(node: Node) -> Matrix:
     if kind == "+" and are_numeric and not scalars and len(shapes) == 1:
         sums = []
         for rows in zip(*(matrix.rows for matrix in matrices), strict=True):  # the same row of each matrix
-            sums.append(tuple(("+", cells) for cells in zip(*rows, strict=True)))
+            sums.append(tuple(("+", terms) for terms in zip(*rows, strict=True)))
         return Matrix(tuple(sums))
     raise Malformed("brackets that do not fit, or hold no numbers")
 

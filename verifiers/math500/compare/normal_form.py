@@ -82,8 +82,9 @@ def terms_of(node: Node) -> tuple[Node, ...]:
     """The terms of a sum, also of one with a minus before it: -a and b of -(a - b); any other node as a single term."""
     if node[0] == "+":
         return node[1]
-    if node[0] == "*" and len(node[1]) == 2 and node[1][0] == MINUS_ONE and node[1][1][0] == "+":
-        return tuple(map(negative, node[1][1][1]))
+    inner, has_minus = without_sign(node)
+    if has_minus and inner[0] == "+":
+        return tuple(map(negative, inner[1]))
     return (node,)
 
 
@@ -107,7 +108,9 @@ def factors_of(node: Node) -> tuple[list[Node], list[Node]]:
     """(the factors, the divisors) of a folded expression: [a, b] and [c] for ab/c."""
     if node[0] == "*":
         pairs = [factors_of(part) for part in node[1]]
-        return [f for above, _ in pairs for f in above], [f for _, below in pairs for f in below]
+        above = [factor for factors, _ in pairs for factor in factors]
+        below = [divisor for _, divisors in pairs for divisor in divisors]
+        return above, below
     if node[0] == "/":
         (above, below), (divided_above, divided_below) = factors_of(node[1]), factors_of(node[2])
         return [*above, *divided_below], [*below, *divided_above]  # (a/b) / (c/d) is ad / bc

@@ -101,10 +101,10 @@ def has_factorial(node: Node) -> bool:
 def is_below_zero(node: Node) -> bool:
     """True if python-flint proves that an expression is below 0 (see `enclosures`); False without python-flint."""
     try:
-        from verifiers.math500.compare.enclosures import is_below_zero
+        from verifiers.math500.compare.enclosures import is_below_zero as is_proved_below_zero
     except ImportError:
         return False
-    return is_below_zero(node)
+    return is_proved_below_zero(node)
 
 
 def compare_numerically(answer: Node, gold: Node, length: int, point: Point) -> int:
@@ -118,8 +118,9 @@ def compare_numerically(answer: Node, gold: Node, length: int, point: Point) -> 
         return UNSURE
     names = sorted(symbols(answer) | symbols(gold))
     positive = positive_names(gold) if names else ()
-    points_agreeing, points_needed = 0, 2 if names else 1
-    for k in range(POINTS if names else 1):
+    points_agreeing = 0
+    points, points_needed = (POINTS, 2) if names else (1, 1)
+    for k in range(points):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
             sign = 1 if name in positive else SIGNS[k][place % 2]

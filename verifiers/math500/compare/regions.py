@@ -101,7 +101,7 @@ def condition_of(relation: Relation) -> Condition | None:
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):
         return Condition(sides[0], excluded=sides[1])
     if operators == ("=",) and first_is_letter and is_expression(sides[1]):
-        return Condition(sides[0], ("[", sides[1]), ("]", sides[1]))
+        return Condition(sides[0], low=("[", sides[1]), high=("]", sides[1]))
     relation = forwards(relation)
     operators, sides = relation.operators, relation.sides
     if len(sides) > 3 or not {"<", "<="}.issuperset(operators) or not all(map(is_expression, sides)):

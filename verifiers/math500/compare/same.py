@@ -79,7 +79,7 @@ class Comparison(Chains):
             return NO
         self.sides += answer.items  # like the sides of 3/4 = 0.75
         verdicts = [self.same(item, gold) for item in answer.items]
-        return NO if NO in verdicts else max(verdicts)
+        return NO if NO in verdicts else max(verdicts)  # UNSURE is above YES (see probe.py)
 
     def same_container(self, answer: Value, gold: Value) -> int:
         """Compares two values that are not both expressions: as values of one kind or, if need be, of two kinds."""
@@ -172,7 +172,7 @@ class Comparison(Chains):
             item_verdict = self.same(a, g)
             if item_verdict == NO:
                 return NO
-            verdict = max(verdict, item_verdict)  # UNSURE is above YES (see probe.py)
+            verdict = max(verdict, item_verdict)
         return verdict
 
     def any_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
@@ -190,21 +190,21 @@ class Comparison(Chains):
                 return NO
         if by_unit or len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
             return self.in_order(answer, gold)
-        left, verdict = list(answer), YES
+        unmatched, verdict = list(answer), YES
         for g in gold:
-            item_verdict = self.take_same(g, left)
+            item_verdict = self.take_same(g, unmatched)
             if item_verdict == NO:
                 return NO
             verdict = max(verdict, item_verdict)
         return verdict
 
-    def take_same(self, gold: Value, left: list[Value]) -> int:
-        """YES if `left` has an item that is the same as `gold`; the item is then taken out. Else UNSURE or NO."""
+    def take_same(self, gold: Value, items: list[Value]) -> int:
+        """YES if one of the items is the same as `gold`; the item is then taken out of them. Else UNSURE or NO."""
         unsure = False
-        for k, a in enumerate(left):
+        for k, a in enumerate(items):
             item_verdict = self.same(a, gold)
             if item_verdict == YES:
-                del left[k]
+                del items[k]
                 return YES
             if item_verdict == UNSURE:
                 unsure = True
@@ -260,7 +260,7 @@ def normal_words(words: Sequence[str]) -> list[str | int]:
 def without_subject(words: list[str | int], subjects: frozenset[str]) -> list[str | int]:
     """The words without articles and `subjects`: ["converges"] for the words of "the series converges".
 
-    The last word is no article.
+    The last word is never taken as an article: the "a" of "vitamin a".
     """
     without_articles = [word for word in words[:-1] if word not in ARTICLES] + words[-1:]
     return [word for word in without_articles if word not in subjects]

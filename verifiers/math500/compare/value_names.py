@@ -63,10 +63,10 @@ def names_value(side: Value, gold: Value) -> bool:
     letters_of_gold = tree.symbols(gold) if is_expression(gold) else ()
     # An equation with a matrix or with several letters cannot be solved for each letter, so numbers beside them are no
     # sign of work left. But x - 2y = 0 is an equation to be solved, and names nothing.
-    free = type(gold) is Matrix or (len(letters) > 1 and gold != tree.ZERO)
+    is_unsolvable = type(gold) is Matrix or (len(letters) > 1 and gold != tree.ZERO)
     if "\\dots" in letters or tree.holds_container(node) or (letters and tree.holds_repeated(node)):
         return True  # the side calculates with values that are no numbers
-    return bool(letters) and letters.isdisjoint(letters_of_gold) and not has_number(node, free)
+    return bool(letters) and letters.isdisjoint(letters_of_gold) and not has_number(node, is_unsolvable)
 
 
 def has_unit(side: Quantity) -> bool:
@@ -83,10 +83,10 @@ def is_multiple(node: Node) -> bool:
     return tree.is_whole(number) and number[1] > 0
 
 
-def has_number(node: Node, free: bool) -> bool:
+def has_number(node: Node, is_unsolvable: bool) -> bool:
     """True if a number stands in an expression. The degree of a root and the base of a logarithm do not count.
 
-    `free`: True if the equation has too many letters to be solved for each. Then exponents and the factors of a term of
+    `is_unsolvable`: True if the equation cannot be solved for each letter. Then exponents and the factors of a term of
     a sum do not count either: (r + s)^2 - 2rs is a name, but 2ab = 10 still has to be solved for ab.
     """
     kind = node[0]
@@ -94,16 +94,16 @@ def has_number(node: Node, free: bool) -> bool:
         return False  # f(2)
     if kind == "fn" and node[1] in ("root", "log"):
         radicand_or_argument = node[2][0]
-        return has_number(radicand_or_argument, free)
-    if free and kind == "^":
+        return has_number(radicand_or_argument, is_unsolvable)
+    if is_unsolvable and kind == "^":
         base = node[1]
-        return has_number(base, free)
+        return has_number(base, is_unsolvable)
     inside = tree.parts(node)
-    if free and kind == "+":
+    if is_unsolvable and kind == "+":
         inside = map(without_factor, inside)
-    elif free and kind == "*":
+    elif is_unsolvable and kind == "*":
         inside = (part for part in inside if part != MINUS_ONE)
-    return kind in ("num", "pct", "const") or any(has_number(part, free) for part in inside)
+    return kind in ("num", "pct", "const") or any(has_number(part, is_unsolvable) for part in inside)
 
 
 def without_factor(term: Node) -> Node:

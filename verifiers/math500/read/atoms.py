@@ -51,7 +51,7 @@ def with_base(cursor: Cursor, digits: str) -> Based:
     if not digits.isdigit():
         raise Malformed("digits expected before a base")
     closing = []  # the signs that have to follow the base
-    while cursor.value in BASE_SIGNS and len(closing) < 4:
+    while cursor.value in BASE_SIGNS and len(closing) < 4:  # at most "in", "base", { and (
         closing.append(BASE_SIGNS[cursor.advance()])
     if cursor.kind == WORD and cursor.value.lower() in NUMBER_WORDS:
         base = str(NUMBER_WORDS[cursor.advance().lower()])
@@ -108,7 +108,7 @@ def braced(cursor: Cursor, read: Callable[[Cursor], T]) -> T:
 
 
 def accept_raised(cursor: Cursor, kind: str, values: Collection[str]) -> bool:
-    r"""Reads an exponent that is one of the values, in braces or without, `^{\text{th}}`, and returns whether it is."""
+    r"""Reads an exponent if it is one of the values, in braces or without: `^{\text{th}}`. True if it was read."""
     has_braces = cursor.peek()[1] == "{"
     kind_of_exponent, value, _ = cursor.peek(2 if has_braces else 1)
     if kind_of_exponent != kind or value not in values:
@@ -119,7 +119,7 @@ def accept_raised(cursor: Cursor, kind: str, values: Collection[str]) -> bool:
 
 
 def accept_degree(cursor: Cursor) -> bool:
-    """Reads a degree sign, in any of its forms, if it stands here, and returns whether it does."""
+    """Reads a degree sign, in any of its forms, if it stands here. True if it was read."""
     found = cursor.accept("deg", COMMAND) or (
         cursor.value == "^" and accept_raised(cursor, COMMAND, ("circ", "deg"))
     )

@@ -38,7 +38,8 @@ def read_bracket(cursor: Cursor) -> Value:
     """Reads `(...)` or `[...]`: a group if it holds one value, else a tuple or an interval."""
     if cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == ")" and cursor.peek(3)[1] == "_":
         cursor.advance()
-        return with_base(cursor, cursor.advance(2))  # (52)_8
+        digits = cursor.advance(2)  # reads the closing bracket, too
+        return with_base(cursor, digits)  # (52)_8
     opening, items, closing = in_brackets(cursor)
     if len(items) > 1:
         return Row(opening, closing, tuple(items))

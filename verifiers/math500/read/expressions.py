@@ -1,8 +1,8 @@
 r"""Reads tokens of pure mathematics into an expression (see `tree`); nothing in it is ever executed.
 
 The expression is read by recursive descent, as a sum of products of powers. The table `readers` of the text (see
-`Text`) has a function for each bracket, so that lists, relations and quantities may stand in an expression. All
-functions raise `Malformed` and `Unsupported`.
+`Text` in cursor.py) has a function for each bracket, so that lists, relations and quantities may stand in an
+expression. All functions raise `Malformed` and `Unsupported`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from verifiers.math500.read.tree import (
     substituted,
 )
 from verifiers.math500.read.units import DEGREE_LETTERS
-from verifiers.math500.read.values import REALS, Row, Set, as_value, is_expression
+from verifiers.math500.read.values import REALS, Row, Set, as_node, as_value, is_expression
 from verifiers.math500.read.words import ORDINALS
 
 DEPTH_LIMIT = 40  # nested brackets and arguments
@@ -83,9 +83,9 @@ def read_sum(cursor: Cursor) -> Node:
 
 
 def at_sign(cursor: Cursor) -> bool:
-    """True if +, -, \\pm or \\mp stands here."""
+    """True if +, -, \\pm or \\mp stands here; not at the word "pm" of 5 pm."""
     value = cursor.value
-    return value in PLUS_MINUS and (value in "+-" or cursor.kind == COMMAND)
+    return value in PLUS_MINUS and (value in ("+", "-") or cursor.kind == COMMAND)
 
 
 def read_signed(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
@@ -105,7 +105,8 @@ def read_signed(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
     sign = product(factors)
     if sign is MINUS_ONE and node[0] == "num" and node[1] >= 0:
         return ("num", -node[1], node[2])
-    return ("*", (sign, *node[1]) if node[0] == "*" else (sign, node))
+    factors_of_node = node[1] if node[0] == "*" else (node,)
+    return ("*", (sign, *factors_of_node))
 
 
 def read_product(cursor: Cursor) -> Node:
@@ -114,7 +115,7 @@ def read_product(cursor: Cursor) -> Node:
     while cursor.kind != "end":
         if cursor.value in ("*", "/"):
             if at_rate(cursor):
-                break
+                break  # the slash of 5/hour belongs to the unit
             operator = cursor.advance()
             right = read_signed(cursor, read_power)
             if operator == "/":
@@ -137,7 +138,7 @@ def add_factor(cursor: Cursor, factors: list[Node]) -> None:
     """Reads the next factor and adds it to `factors`; or the fraction of a mixed number such as 2\\frac{1}{2}."""
     if cursor.value == "{" and cursor.peek()[0] == NUMBER and cursor.peek(2)[1] == "}":
         raise Malformed("digits in braces")  # 4{10} is no product
-    is_called = factors[-1][0] == "sym" and cursor.value == "("
+    is_called = factors[-1][0] == "sym" and cursor.value == "("  # f(2), which keeps its brackets
     behind_number = cursor.peek(-1)[0] == NUMBER and cursor.value not in OPENING  # 4(1/2) is a product
     factor = read_power(cursor)
     factors.append(("paren", factor) if is_called and factor[0] == "num" else factor)
@@ -170,17 +171,18 @@ def add_number(cursor: Cursor, factors: list[Node]) -> None:
     another number.
     """
     before, top = cursor.peek(-1), cursor.value
-    _, slash, _ = cursor.peek()
+    _, following, _ = cursor.peek()
     kind, bottom, _ = cursor.peek(2)
-    behind_number = cursor.spaced and before[0] == NUMBER and factors[-1][0] == "num"
-    is_fraction = slash == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
-    if behind_number and is_fraction:
+    follows_whole = cursor.spaced and before[0] == NUMBER and factors[-1][0] == "num"
+    is_fraction = following == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
+    if follows_whole and is_fraction:
         cursor.advance(3)
         node: Node = ("/", number(top), number(bottom))
         factors.append(("deg", node) if accept_degree(cursor) else node)
         join_mixed(cursor, factors)
         return
-    if before[0] == NUMBER or not (before[1] in CLOSING or slash in ("^", "!")):
+    may_be_factor = before[1] in CLOSING or following in ("^", "!")
+    if before[0] == NUMBER or not may_be_factor:
         raise Malformed("two numbers side by side")
     factors.append(read_power(cursor))
 
@@ -189,16 +191,18 @@ def starts_factor(cursor: Cursor) -> bool:
     """True if a factor begins here without a times sign: the x of 2x; not the m of 5 m, which is a unit."""
     kind, value = cursor.kind, cursor.value
     if kind == LETTERS:
-        return not expression_ends(cursor) and not (value == "U" and cursor.peek()[1] in OPENING)
+        is_union = value == "U" and cursor.peek()[1] in OPENING  # [0, 1) U (2, 3)
+        return not expression_ends(cursor) and not is_union
     if kind == COMMAND:
         if value in NO_FACTOR or value.startswith("end "):
             return False
-        if value == "setminus":
+        if value == "setminus":  # ends the product only behind what may be a set
             return cursor.peek(-1)[1] not in ("}", ")", "]", "mathbb R")
         return not expression_ends(cursor)
     if value == "(":
         return not expression_ends(cursor)
-    return value in ("[", "{", "\\{") or (value == "|" and not cursor.open_bars)
+    opens_bars = value == "|" and not cursor.open_bars
+    return value in ("[", "{", "\\{") or opens_bars
 
 
 def read_power(cursor: Cursor) -> Node:
@@ -237,7 +241,7 @@ def read_primary(cursor: Cursor) -> Node:
             raise Malformed(f"{cursor.value!r} where a value belongs")
         value = read(cursor)
     cursor.depth -= 1
-    return value if type(value) is tuple else ("held", value)
+    return as_node(value)
 
 
 def read_argument(cursor: Cursor) -> Node:
@@ -364,10 +368,11 @@ def read_integral(cursor: Cursor) -> Node:
         cursor.expect("^")
         high = read_argument(cursor)
         places, tokens = cursor.text.top_level(cursor.position, cursor.end - 1), cursor.tokens
-        end = next(place for place in places if tokens[place][:2] == (LETTERS, "d"))
-        inside = cursor.between(cursor.position, end)
-        body = ONE if inside.kind == "end" else read_expression(inside)
-        cursor.go(inside.position + 1)  # behind the d of dx
+        place_of_d = next(place for place in places if tokens[place][:2] == (LETTERS, "d"))
+        inside = cursor.between(cursor.position, place_of_d)
+        is_empty = inside.kind == "end"  # \int_0^1 dx
+        body = ONE if is_empty else read_expression(inside)
+        cursor.go(inside.position + 1)  # to the x of dx
         return repeated("int", low, high, body, read_name(cursor))
     except (Malformed, StopIteration):
         raise Unsupported("int") from None
@@ -407,7 +412,7 @@ def read_function(cursor: Cursor) -> Node:
     while not bracketed and starts_factor(cursor) and cursor.value != "(" and cursor.value not in FUNCTIONS:
         factors.append(read_power(cursor))
     if exponent == MINUS_ONE:
-        name, exponent = "a" + name, ONE  # asin
+        name, exponent = "a" + name, ONE  # \sin^{-1} is asin
     argument = product(factors)
     if name == "exp":
         node = ("^", ("const", "e"), argument)

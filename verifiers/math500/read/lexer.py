@@ -26,17 +26,17 @@ TOKEN_LIMIT = 1500  # tokens of an answer
 DIGIT_LIMIT = 1000  # digits of one number
 
 MICRO = "µ"  # the prefix of a unit: 5 µm
-OMEGA = "\\Omega"
+OMEGA = "\\Omega"  # a variable, or the unit ohm
 METRIC_LETTERS = frozenset("kMm")  # prefixes before \\Omega: 5 k\\Omega
 SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺ⁿ", "0123456789-+n", strict=True))
 SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
 SCRIPTS = SUPERSCRIPTS | SUBSCRIPTS
 LATEX_OF = str.maketrans({  # {a character beyond ASCII: LaTeX or ASCII for it}
-    **{code: chr(code - FULLWIDTH) for code in range(0xFF01, 0xFF5F)},
-    **dict.fromkeys((*THIN_SPACES, 0x2002, 0x2003, 0x2004, 0x2005, 0x205F, 0x3000), r"\,"),
+    **{code: chr(code - FULLWIDTH) for code in range(0xFF01, 0xFF5F)},  # the full-width forms of ASCII characters
+    **dict.fromkeys((*THIN_SPACES, 0x2002, 0x2003, 0x2004, 0x2005, 0x205F, 0x3000), r"\,"),  # spaces of other widths
     **dict.fromkeys(ZERO_WIDTH, ""),
     **dict.fromkeys(DIVISION_SIGNS, "/"),
-    **dict.fromkeys("\u2212\u2010\u2011\u2013", "-"),
+    **dict.fromkeys("\u2212\u2010\u2011\u2013", "-"),  # the minus sign, two hyphens and a dash
     **dict.fromkeys("×∙⋅·", r"\times "),
     **dict.fromkeys("°º˚", r"^\circ "), **dict.fromkeys("“”", '"'),
     "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ",
@@ -128,9 +128,10 @@ def is_plain(tokens: Sequence[Token]) -> bool:
     before = ""
     plain = True
     for kind, value, _ in tokens:
+        is_difference = value == "-" and before not in ("", "=", "{", "(")  # behind these, a minus is a sign
         if value == "=":
             plain = True
-        elif kind == LETTERS or value == "+" or (value == "-" and before not in ("", "=", "{", "(")):
+        elif kind == LETTERS or value == "+" or is_difference:
             plain = False
         before = value
     return plain
@@ -145,7 +146,8 @@ class Lexer:
     """Splits one answer into tokens; `position` is the next character to read.
 
     A method that takes `c`, the character at `position`, reads on from there and adds the tokens that it finds. Methods
-    that take `name` read on behind this command. `Malformed` is raised for what no notation has.
+    that take `name` read on behind this command. Which method reads which character or command is told below the class,
+    in `READERS` and `COMMAND_READERS`. `Malformed` is raised for what no notation has.
     """
 
     def __init__(self, text: str, variables: frozenset[str] | None) -> None:
@@ -163,7 +165,8 @@ class Lexer:
             for primes in PRIMES:
                 self.text = self.text.replace(primes, "'" * primes.count("\\"))  # one ' for each \prime
         self.variables = variables
-        self.letters_of_reference = ascii_letters if variables is None else variables
+        # A reference may have any letter.
+        self.letters_of_reference = LATIN if variables is None else variables
         self.tokens: list[Token] = []
         self.position = 0
         self.spaced = False  # True if white space stands before the next token
@@ -291,13 +294,14 @@ class Lexer:
         """The number whose first digits are `value`, with the groups, decimal part and exponent behind them."""
         text, end = self.text, self.position
         if 1 <= len(value) <= 3 and value[0] != "0":
-            has_backslash = text.startswith("\\", end)  # 10\,000,000 is a list: its separators differ
-            while (group := self.group_start(end)) >= 0 and text.startswith("\\", end) == has_backslash:
-                value, end = value + text[group : group + 3], group + 3
+            # The separators of a number are alike, with a backslash or without: 10\,000,000 is a list.
+            has_backslash = text.startswith("\\", end)
+            while (start := self.group_start(end)) >= 0 and text.startswith("\\", end) == has_backslash:
+                value, end = value + text[start : start + 3], start + 3
         if text.startswith(".", end) and (stop := self.skip_digits(end + 1)) > end + 1:
             value, end = value + text[end:stop], stop
         elif text.startswith(POINT_AND_BAR, end):
-            value, end = (value or "0") + ".", end + 1
+            value, end = (value or "0") + ".", end + 1  # the bar is a command, which is read later
         if text.startswith(("e", "E"), end):
             value, end = self.scientific(value, end)
         self.position = end
@@ -310,9 +314,8 @@ class Lexer:
         """
         start = end + 2 if self.text.startswith(("+", "-"), end + 1) else end + 1
         stop = self.skip_digits(start)
-        if not 1 <= stop - start <= 3 or self.text.startswith(".", stop):
-            return value, end
-        return f"{Decimal(value + self.text[end:stop]):f}", stop
+        has_exponent = 1 <= stop - start <= 3 and not self.text.startswith(".", stop)
+        return (f"{Decimal(value + self.text[end:stop]):f}", stop) if has_exponent else (value, end)
 
     def group_start(self, at: int) -> int:
         """Where the three digits of a thousands group begin if a separator and such digits stand at `at`; else -1."""
@@ -335,13 +338,13 @@ class Lexer:
         signs_behind = FORGOTTEN_BACKSLASH.get(run)
         if signs_behind and text.startswith(signs_behind, end):
             return  # nothing is added for left and right in left(3, 4right)
-        if run in METRIC_LETTERS and text.startswith("\\Omega", end) and self.may_be_in_ohms(run):
-            self.position = end + len("\\Omega")
+        if run in METRIC_LETTERS and text.startswith(OMEGA, end) and self.may_be_in_ohms(run):
+            self.position = end + len(OMEGA)
             return self.add(WORD, f"{run}ohm")  # 5 k\\Omega
         if run == "x" and self.is_times_sign(end):
             return self.add(SIGN, "*")
         if run == "Rs" and text.startswith(".", end):
-            end = self.position = end + 1
+            end = self.position = end + 1  # Rs. 5
         if (run.isupper() or run == "Rs") and run.lower() in CODES:
             if text[end:].lstrip()[:1] in ASCII_DIGITS:
                 return self.add(SIGN, run.lower())  # EUR 5
@@ -351,7 +354,8 @@ class Lexer:
             if not self.is_factor(run) and not all(letter in (self.variables or ()) for letter in run):
                 return self.add(WORD, run)  # 5 kW
         behind = text[end:].lstrip()[:4] if run in LETTERS_OF_TWO_KINDS else ""
-        if True in self.braces or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
+        is_in_text = True in self.braces
+        if is_in_text or run.lower() in KNOWN_WORDS or self.is_word(run, behind):
             self.word(run)
         elif run in BARE_COMMANDS:
             self.add(COMMAND, ALIASES.get(run, run))
@@ -372,23 +376,24 @@ class Lexer:
         self.add(WORD, run)
 
     def is_behind_unit(self) -> bool:
-        """True behind a unit that takes a power: of length, and of time behind a slash. Not at the 2 of 5ft2in."""
+        """True behind a unit that takes a power: a unit of length, or the s of m/s. Not at the 2 of 5ft2in."""
         if not self.tokens or self.tokens[-1][0] not in (LETTERS, WORD):
             return False
         unit = UNITS.get(self.tokens[-1][1], "")
         is_per_second = unit == "second" and len(self.tokens) > 1 and self.tokens[-2][1] == "/"
         takes_power = power_of(unit) == 1 or is_per_second
         has_number = takes_power and any(kind == NUMBER for kind, _, _ in self.tokens)
-        return has_number and self.text[self.position : self.position + 1] not in LATIN
+        before_letter = self.text[self.position : self.position + 1] in LATIN  # the i of 5ft2in
+        return has_number and not before_letter
 
     def is_behind_number(self) -> bool:
         """True if the last token is a number or a closing brace: behind 5, behind \\frac{1}{2}."""
         return self.tokens[-1][0] == NUMBER or self.tokens[-1][1] == "}"
 
     def may_be_in_ohms(self, prefix: str = "") -> bool:
-        r"""True at the \Omega of 5 \Omega; not behind a letter or a sum, nor if it is a letter of the reference.
+        r"""True at the \Omega of 5 \Omega; not behind a letter or a sum, nor if the reference has \Omega as a letter.
 
-        In a reference it is a letter unless a space stands before it: 5\Omega.
+        In a reference, \Omega is a letter unless a space stands before it: 5\Omega. `prefix`: the k of 5 k\Omega.
         """
         if not self.tokens or not self.is_behind_number():
             return False
@@ -397,8 +402,8 @@ class Lexer:
         return self.variables.isdisjoint({OMEGA, prefix}) and is_plain(self.tokens)
 
     def is_factor(self, run: str) -> bool:
-        """True if letters touch the number before them, 2CAD, and are variables of the reference or stand in it."""
-        return not self.spaced and (self.variables is None or self.variables.issuperset(run))
+        """True if letters touch the number before them, 2CAD, and may be variables of the reference."""
+        return not self.spaced and self.letters_of_reference.issuperset(run)
 
     def is_times_sign(self, end: int) -> bool:
         """True if the x that ends at `end` is a times sign: 3 x 10^8, if the reference has no variable x."""
@@ -423,21 +428,22 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        An `a` is a word in two cases. Four small letters follow, as in "a circle", and the reference has no variable a.
-        Or three follow, as in "a dog", then nothing but words, and the reference has no variables at all. `behind`: the
-        next four characters for `LETTERS_OF_TWO_KINDS`, else "".
+        An `a` is a word in two cases. Three small letters follow, as in "a dog", then nothing but words, and the
+        reference has no variables at all. Or four follow, as in "a circle", and the reference has no variable a.
+        `behind`: the next four characters for `LETTERS_OF_TWO_KINDS`, else "".
         """
         if run == "min":
             return not behind.startswith(BEHIND_FUNCTION)
         if run == "cup":
             is_counted = bool(self.tokens) and self.is_behind_number()
-            return is_counted and (not behind.strip(" .,$}") or behind.startswith(("of ", "and ")))
+            ends_text = not behind.strip(" .,$}")
+            return is_counted and (ends_text or behind.startswith(("of ", "and ")))
         if run in ORDINALS:
-            behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER
-            is_raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]
+            behind_number = self.tokens and not self.spaced and self.tokens[-1][0] == NUMBER  # 12th
+            is_raised = [value for _, value, _ in self.tokens[-2:]] == ["^", "{"]  # 12^{th}
             may_end_number = bool(behind_number or is_raised)
             return may_end_number and not all(letter in self.letters_of_reference for letter in run)
-        if run not in "aA" or not self.text.startswith(" ", self.position):
+        if run not in ("a", "A") or not self.text.startswith(" ", self.position):
             return False
         # From here on, the letter is an "a" with a space behind it: an article or a variable.
         is_before_three_letters = len(behind) > 2 and behind[:3].isalpha() and behind[:3].islower()
@@ -488,7 +494,7 @@ class Lexer:
 
     def add_command(self, name: str) -> None:
         """Adds a command under its name in `ALIASES`; \\Omega at the end, behind a number, is the unit ohm."""
-        if not (name.isalpha() or name in ALIASES or name in "|'"):
+        if not (name.isalpha() or name in ALIASES or name in ("|", "'")):
             raise Malformed(f"\\{name}")
         name = ALIASES.get(name, name)
         is_omega_at_end = name == "Omega" and not self.text[self.position :].strip(" $.}")
@@ -514,7 +520,7 @@ class Lexer:
 
     def dropped_with_argument(self, name: str) -> None:
         """Drops the argument of a command, which is itself dropped."""
-        self.braced(80)
+        self.braced(limit=80)
 
     def line_end(self, name: str) -> None:
         """The end of a row; the space between rows, as in `\\\\[2pt]`, is dropped."""
@@ -542,7 +548,8 @@ class Lexer:
         """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
-        if close < 0 or inside not in (UPRIGHT if name == "mathrm" else BARE_COMMANDS):
+        allowed = UPRIGHT if name == "mathrm" else BARE_COMMANDS
+        if close < 0 or inside not in allowed:
             return False
         if name == "text" and not self.text.startswith(("(", "\\left", "\\{", "\\big"), close + 1):
             return False
@@ -552,22 +559,22 @@ class Lexer:
 
     def begin(self, name: str) -> None:
         """The begin of an environment, as a command such as "begin cases"."""
-        kind = self.braced(20)
+        kind = self.braced(limit=20)
         if kind == "array" and self.text.startswith("{", self.position):
-            self.braced(40)  # the columns of the array: {cc}
+            self.braced(limit=40)  # the columns of the array: {cc}
         self.depth += 1
         self.add(COMMAND, f"begin {kind}")
 
     def end(self, name: str) -> None:
         self.depth -= 1
-        self.add(COMMAND, f"end {self.braced(20)}")
+        self.add(COMMAND, f"end {self.braced(limit=20)}")
 
     def number_set(self, name: str) -> None:
         """A set of numbers with its letter: \\mathbb{R}."""
         while self.text.startswith(" ", self.position):
             self.position += 1
         if self.text.startswith("{", self.position):
-            letter = self.braced(8)
+            letter = self.braced(limit=8)
         else:
             letter, self.position = self.text[self.position : self.position + 1], self.position + 1
         self.add(COMMAND, f"mathbb {letter}")
@@ -647,6 +654,7 @@ def with_unit_marked(text: str, letter: str) -> str:
 def with_words_marked(text: str) -> str:
     r"""A reference such as `Yes. $f(x)=3x^2$` with \text around its words, which stand outside of the dollars."""
     pieces = text.replace("$$", "$").split("$")
+    # The first piece stands outside of the dollars, the second between them, and so on.
     pieces[::2] = [f"\\text{{{words}}}" for words in pieces[::2]]
     return "".join(pieces)
 
@@ -662,6 +670,7 @@ def to_latex(text: str) -> str:
     """The text in ASCII: known characters as LaTeX, a run of superscripts as a power, of subscripts as an index."""
     parts = []
     for mark, run in groupby(text, script_mark):
+        # Digits of other scripts, such as Arabic ones, become ASCII digits.
         plain = "".join(str(decimal(c)) if c > "\x7f" and c.isdecimal() else SCRIPTS.get(c, c) for c in run)
         parts.append(f"{mark}{{{plain}}}" if mark else plain)
     return "".join(parts).translate(LATEX_OF)

@@ -16,7 +16,7 @@ _TURNING = frozenset("but however so therefore thus hence sure".split())
 CLAUSES = (" because ", " since ", ", as ", ", so ", ", which ", " which ", "; ", " by ", " after ")
 """Beginnings of a clause that may stand behind a value: "96, which is even" is 96."""
 _DOUBTS = HEDGES | _TAKING_BACK | frozenset("no not never cannot t".split())
-"""Words by which a clause may take the value back: "96, which is not right" stays as it is."""
+"""Words, and the t of "isn't", by which a clause may take the value back: "96, which is not right" stays as it is."""
 _SIGNS = ("negative ", "minus ")  # words for a minus: "negative 3" is -3
 _BULLETS = ("- ", "* ", "• ")  # what each line of a list may begin with
 _TERMS = "0123456789 .+-*/()×·^$"  # characters of a calculation: 4*24 of 4*24 = 96

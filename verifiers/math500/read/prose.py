@@ -101,11 +101,17 @@ def negates(tokens: Tokens) -> bool:
     return not NEGATING.isdisjoint(words_among(tokens))
 
 
+def hedges(tokens: Tokens) -> bool:
+    """True if a word among the tokens may take back or change a value: "or", "not", "about", "base"."""
+    words = words_among(tokens)
+    return not (NEGATING | COMPARING | {"or", "and", "base", "mod", "to"}).isdisjoint(words)
+
+
 # ---- before the value ----
 
 
 def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
-    """The place where the answer begins, behind "So,", an arrow or an equals sign, if it has one."""
+    """The first place in [low, high) of the answer itself: "So,", arrows and equals signs before it are left out."""
     while low < high:
         kind, value, _ = tokens[low]
         following = tokens[low + 1][1] if low + 1 < high else ""
@@ -121,7 +127,7 @@ def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
 def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
     """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none.
 
-    places: those of the tokens outside of brackets.
+    `places`: those of the tokens outside of brackets. `high`: the place behind the last token.
     """
     for place in places:
         kind, value, _ = tokens[place]
@@ -137,7 +143,10 @@ def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: i
 
 
 def end_of_values(tokens: Tokens, places: Sequence[int], low: int, high: int, is_reference: bool) -> int:
-    """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if nothing explains them."""
+    """The place where the values end, before "at x = 6, y = 4" or "for all n > 2"; `high` if nothing explains them.
+
+    `places`: those of the tokens outside of brackets. `low`, `high`: the place of the first token, and behind the last.
+    """
     for place in places:
         if place <= low:
             continue
@@ -181,12 +190,14 @@ def is_condition(tokens: Tokens) -> bool:
         return False
     if is_word(tokens[0], OCCASIONS):
         is_range = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values) and "," not in values
+        says_where = "=" in values or "(" in values  # at x = 1, at (1, 2)
         has_number = any(kind == NUMBER for kind, _, _ in tokens)
-        return is_range or "=" in values or "(" in values or not has_number
+        return is_range or says_where or not has_number
     # Letters with an equals sign behind each, a = b = c = 2, or one with "in" behind it.
-    are_letters = all(kind == LETTERS for kind, _, _ in tokens[:-2:2])
-    is_chain = len(values) > 4 and set(values[1::2]) == {"="}
-    return are_letters and (is_chain or values[1:2] == ["in"])
+    sides, signs = tokens[::2], values[1::2]  # those of a = b = c = 2, if each side is one token
+    are_letters = all(kind == LETTERS for kind, _, _ in sides[:-1])
+    is_chain = len(values) > 4 and set(signs) == {"="}
+    return are_letters and (is_chain or signs[:1] == ["in"])
 
 
 def is_remark(inside: Tokens) -> bool:
@@ -201,7 +212,7 @@ def is_remark(inside: Tokens) -> bool:
         if before != "the" or word not in HARMLESS_BEHIND_THE
     ]
     has_words_alone = all(
-        kind == WORD or (kind == SIGN and value in ",'-") or kind == LETTERS for kind, value, _ in inside
+        kind in (WORD, LETTERS) or (kind == SIGN and value in (",", "'", "-")) for kind, value, _ in inside
     )
     return has_words_alone and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
@@ -213,13 +224,15 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     The tokens of any other answer are returned as they are.
     """
     values = [value.lower() for _, value, _ in tokens]
-    end = len(tokens) - 1
+    # start: where the bracket, "which is" or "about" stands, which parts the value from its repetition; 0 for none.
+    # end: where the repetition ends.
     if values[-1:] == [")"]:
+        end = len(tokens) - 1
         start = next((opening for opening, closing in matched(tokens).items() if closing == end), 0)
         is_spaced = tokens[start][2]  # a space stands before the bracket: 3/4 (75%), not f(3)
         first, second = (values[:start], values[start + 1 : end]) if is_spaced else ([], [])
     else:
-        end += 1
+        end = len(tokens)
         start = next((place for place in range(end) if values[place : place + 2] == ["which", "is"]), 0)
         first, second = values[:start], values[start + 2 :]
         if not start:
@@ -227,25 +240,20 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
             first, second = values[:start], values[start:]
     if not (first and second) or first[-1] == ")" or first == second:
         return tokens  # (x+1) (x+2) and 3 (3) are products
-    low = start - 1 if first[-1] == "," else start
-    high = end - len(second)
+    end_of_first = start - 1 if first[-1] == "," else start
+    start_of_second = end - len(second)
     if second[0] == "approx" or second[0] in APPROXIMATING:
-        is_number = [kind for kind, value, _ in tokens[high + 1 : end] if value != "-"] == [NUMBER]
+        rounded = tokens[start_of_second + 1 : end]
+        is_number = [kind for kind, value, _ in rounded if value != "-"] == [NUMBER]
         if second[0] == "approx" or is_number:
-            return [*tokens[:low], (COMMAND, "approx", True), *tokens[high + 1 : end]]
+            return [*tokens[:end_of_first], (COMMAND, "approx", True), *rounded]
         return tokens
     if second[0] in ("or", "="):
-        high += 1  # this sign is left out, because an "or" is written instead
-    return [*tokens[:low], (WORD, "or", True), *tokens[high:end]]
+        start_of_second += 1  # this sign is left out, because an "or" is written instead
+    return [*tokens[:end_of_first], (WORD, "or", True), *tokens[start_of_second:end]]
 
 
 # ---- names ----
-
-
-def hedges(tokens: Tokens) -> bool:
-    """True if a word among the tokens may take back or change a value: "or", "not", "about", "base"."""
-    words = words_among(tokens)
-    return not (NEGATING | COMPARING | {"or", "and", "base", "mod", "to"}).isdisjoint(words)
 
 
 def is_only_name(tokens: Tokens) -> bool:
@@ -274,7 +282,9 @@ def is_only_name(tokens: Tokens) -> bool:
             may_be_in_name = False
         if not may_be_in_name and not (takes_brackets and depth > 0):
             return False
-    return tokens[-1][0] != SIGN or tokens[-1][1] in CLOSES or tokens[-1][1] == "|"
+    kind, value, _ = tokens[-1]
+    ends_in_operator = kind == SIGN and value not in CLOSES and value != "|"
+    return not ends_in_operator
 
 
 def place_of_last_is(tokens: Tokens, places: Sequence[int]) -> int:

@@ -28,13 +28,13 @@ UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())  # what may stand between the le
 
 
 def with_unit(cursor: Cursor, value: Value) -> Value:
-    """Reads the unit of a value, a sign (%, degrees, money) or the words that follow, and returns the value with it."""
+    """The value with its unit, a sign (%, degrees, money) or words; reads what stands behind the value of this unit."""
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
     words = [word for word in (unit or cursor.currency, cursor.temperature) if word]
     if not words or words == [cursor.currency]:
-        value = scaled(cursor, value)
+        value = scaled(cursor, value)  # 3 million, $3 million
     if words and cursor.kind == WORD and names_again(words[0], units.UNITS.get(cursor.value.lower(), "")):
         cursor.advance()  # $2 dollars, 25% percent
     read_unit_words(cursor, words)
@@ -43,7 +43,7 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     unit = units.canonical_unit(words)
     if unit is None:
         raise Malformed("the power of no unit")
-    if unit == "" and words[0] in ("unit", "units"):
+    if unit == "" and words[0] in ("unit", "units"):  # the name of a unit leaves out the word "units"
         cursor.marks.append(UNITS)
     return with_smaller_unit(cursor, value, unit, words)
 
@@ -56,7 +56,7 @@ def names_again(unit: str, other: str) -> bool:
 def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[str]) -> Value:
     """A value with its unit, and with a part in a smaller unit if one follows: 135 minutes for 2 hours 15 minutes."""
     ahead = 1 if cursor.value == "and" else 0
-    (kind, _, _), (_, word, _) = cursor.peek(ahead), cursor.peek(ahead + 1)
+    (kind, _, _), (_, word, _) = cursor.peek(ahead), cursor.peek(ahead + 1)  # "15" and "minutes"
     smaller = units.UNITS.get(word.lower(), "")
     ratio = units.conversion(unit, smaller) if smaller else None
     is_smaller = ratio is not None and ratio[0] > ratio[1]
@@ -68,7 +68,7 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
         if not is_literal or not ratio_to_part:
             raise Malformed("two quantities side by side")
         return with_part(Quantity(value, unit), ratio_to_part, part)
-    is_ordinal = unit == "" and words[0].lower() in ORDINALS  # 12th
+    is_ordinal = unit == "" and words[0].lower() in ORDINALS  # 12th is the number 12
     return value if is_ordinal else Quantity(value, unit)
 
 
@@ -89,9 +89,10 @@ def with_part(whole: Quantity, ratio: tuple[int, int], part: Quantity) -> Quanti
 
 
 def sum_of_units(items: Sequence[Value], join: str) -> Quantity | None:
-    """150 minutes for 2 hours and 30 minutes; None if an item is not less than one unit of the item before it.
+    """150 minutes for 2 hours and 30 minutes; None for items that are no such quantities.
 
-    Items joined by "and" may stand in any order: 30 minutes and 2 hours.
+    Each item must be less than one unit of the item before it. Items joined by "and" may stand in any order: 30 minutes
+    and 2 hours.
     """
     if join == "and":
         items = largest_unit_first(items)
@@ -135,7 +136,7 @@ def scaled(cursor: Cursor, value: Value) -> Value:
 def read_unit_words(cursor: Cursor, words: list[str]) -> None:
     """Reads the words and letters of a unit, and adds them to `words`; skips a remark in brackets at the end."""
     while cursor.kind != "end":
-        if at_remark(cursor, bool(words)):
+        if at_remark(cursor, counted=bool(words)):
             cursor.go(cursor.end)
         elif at_unit_fraction(cursor):
             cursor.advance()
@@ -143,7 +144,7 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
             below = unit_words(read_label(cursor))
             words += [*above, "/", *below]
         elif at_article_behind_of(cursor, words):
-            words.clear()
+            words.clear()  # the "of" says nothing
             cursor.advance()
         elif at_rate(cursor) or at_article_of_time(cursor):
             words.append("/")
@@ -168,7 +169,7 @@ def at_unit_word(cursor: Cursor, words: Sequence[str]) -> bool:
 
 
 def at_rate(cursor: Cursor) -> bool:
-    """True at the slash of a rate: 5/hour, and $5/h if the reference has no letter h."""
+    """True at the slash of a rate: 5/hour, and 5/h or $5/h if the reference has no letter h."""
     kind, value, _ = cursor.peek()
     if cursor.value != "/":
         return False
@@ -179,8 +180,8 @@ def at_rate(cursor: Cursor) -> bool:
     if not before_unit:
         return False
     is_plain_answer = not (text.is_reference or text.match or text.letters)  # no brackets, no variables
-    behind_number = cursor.peek(-1)[0] == NUMBER
-    return (is_plain_answer and behind_number) or bool(cursor.currency)
+    is_plain_rate = is_plain_answer and cursor.peek(-1)[0] == NUMBER  # 5/h
+    return is_plain_rate or bool(cursor.currency)  # $5/h
 
 
 def at_article_behind_of(cursor: Cursor, words: list[str]) -> bool:
@@ -233,7 +234,7 @@ def read_whole_number(cursor: Cursor) -> str:
 
 
 def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True if the words around the word here make it harmless; among others, it changes the value.
+    """True if a word of `CHANGING_BEHIND` stands here, but does not change the value, because of the words around it.
 
     Examples are the "more" of 15 more people, the "pairs" of 55 different pairs and the "three" of 18 miles in three
     days.
@@ -271,7 +272,7 @@ def expression_ends(cursor: Cursor) -> bool:
 
 
 def may_be_in_unit(cursor: Cursor, place: int) -> bool:
-    """True if all tokens from the first letter of a unit on may be like the one at a place: m, m^3, m/s^2, m s^{-1}."""
+    """True if the token at a place may be part of a unit in letters: each token of m^3, m/s^2 and m s^{-1}."""
     kind, value, _ = cursor.tokens[place]
     if value == "-":
         return cursor.tokens[place - 1][1] in ("^", "{")
@@ -313,7 +314,8 @@ def at_fraction_of_letters(cursor: Cursor) -> bool:
         or value in UNIT_SIGNS
         for kind, value, _ in (*above, *below)
     )
-    return are_units and all(tokens[place][0] == LETTERS for place in (cursor.position + 2, middle + 2))
+    begin_with_letters = all(tokens[place][0] == LETTERS for place in (cursor.position + 2, middle + 2))
+    return are_units and begin_with_letters
 
 
 def unit_words(label: str) -> list[str]:
@@ -370,7 +372,7 @@ def without_sign(value: Value) -> tuple[Value, str]:
         if kind == "+":
             is_angle = set(signs) == {"degree"}
         else:
-            is_angle = signs[-1] == "degree" and not any(signs[:-1])
+            is_angle = signs[-1] == "degree" and not any(signs[:-1])  # 2 * 30°
         if is_angle:
             return (kind, tuple(inner for inner, _ in parts)), "degree"
     return value, ""

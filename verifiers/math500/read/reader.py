@@ -23,7 +23,7 @@ from verifiers.math500.read.words import IS, NEGATING
 READERS = COMMANDS | BRACKETS
 # Sets of whole numbers, as in k \in \mathbb{Z}, and letters of such numbers.
 INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
-INDICES = tuple(("sym", name) for name in "nmkcC")
+LETTERS_OF_INTEGERS = tuple(("sym", name) for name in "nmkcC")
 
 
 class Reading(NamedTuple):
@@ -60,7 +60,13 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
         return Reading(value)
     subjects = [mark for mark in marks if type(mark) is not str]
     last_subject = subjects[-1] if subjects else None
-    return Reading(value, MIXED in marks, WORDED in marks, UNITS in marks, last_subject)
+    return Reading(
+        value,
+        mixed=MIXED in marks,
+        worded=WORDED in marks,
+        in_units=UNITS in marks,
+        subject=last_subject,
+    )
 
 
 def read_formula(tokens: list[Token]) -> Value:
@@ -108,6 +114,7 @@ def is_clause(value: Value) -> bool:
 
 def is_domain(value: Value, of_reference: bool) -> bool:
     r"""True if a value only says which values a letter takes: `k \in \mathbb{Z}`, and in an answer `n \ge 1`."""
-    if type(value) is not Relation or len(value.sides) != 2 or value.sides[0] not in INDICES:
+    if type(value) is not Relation or len(value.sides) != 2 or value.sides[0] not in LETTERS_OF_INTEGERS:
         return False
-    return value.sides[1] in (*INTEGERS, REALS) or (not of_reference and value.operators[0] in (">", ">="))
+    has_lower_bound = value.operators[0] in (">", ">=")
+    return value.sides[1] in (*INTEGERS, REALS) or (has_lower_bound and not of_reference)

@@ -68,6 +68,7 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
         is_behind_comma = start == place and joining and last_sign in (",", ";")  # the "and" of "1, 2, and 3"
         if not is_behind_comma:
             items.append(read_relation(cursor.between(start, place)))
+            # "and" for "1, 2 and 3", "," for "1 and 2 or 3".
             join = value if join in ("", ",", value) else ","
         elif len(items) == 1:
             join = value  # "1, or 2"
@@ -110,7 +111,7 @@ def read_relation(cursor: Cursor, places: Sequence[int] = ()) -> Value:
         raise Malformed("too many sides")
     starts, ends = bounds[::2], bounds[1::2]  # the last side has only a start
     sides = [
-        read_side_or_name(cursor, start, end, operator == "=")
+        read_side_or_name(cursor, start, end, is_equation=operator == "=")
         for start, end, operator in zip(starts, ends, operators, strict=False)
     ]
     sides.append(read_side(cursor.between(bounds[-1], high)))
@@ -141,9 +142,12 @@ def read_predicate(cursor: Cursor, verb: int) -> Value:
 
 
 def read_side_or_name(cursor: Cursor, low: int, high: int, is_equation: bool = False) -> Value:
-    """Reads a side of a relation that is not its last; it may be a name, such as the words before an equals sign."""
+    """Reads a side of a relation, but not its last one; such a side may be a name: the words before an equals sign.
+
+    `is_equation`: True if an equals sign follows, so that LCM(12, 18) is a name.
+    """
     tokens = cursor.tokens[low:high]
-    if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":  # LCM(12, 18)
+    if is_equation and len(tokens) > 2 and tokens[0][0] == WORD and tokens[1][1] == "(":
         if prose.is_only_name(tokens):
             return as_name(tokens)
     attempt = Cursor(cursor.text, low, high, cursor.depth, marks=[])
@@ -179,7 +183,8 @@ def read_side(cursor: Cursor) -> Value:
     if cursor.kind != "end":
         raise Malformed("rest")
     months = [MONTHS[word.lower()] for word in words if word.lower() in MONTHS]
-    return Date(months[0], value) if months and type(value) is not Words else value
+    is_date = bool(months) and type(value) is not Words  # May 5
+    return Date(months[0], value) if is_date else value
 
 
 def value_of_words_alone(cursor: Cursor, words: list[str]) -> Value | None:
@@ -194,16 +199,16 @@ def value_of_words_alone(cursor: Cursor, words: list[str]) -> Value | None:
     inside = cursor.in_last_brackets()
     if inside and cursor.spaced and not (cursor.text.is_reference or prose.negates(inside)):
         if "or" not in prose.words_among(inside):
-            cursor.marks.append(words_as_value(words))  # Bob (55)
-    colon = cursor.accept(":")
+            cursor.marks.append(words_as_value(words))  # the Bob of "Bob (55)" may be the answer
+    has_colon = cursor.accept(":")
     lower = [word.lower() for word in words]
-    if colon and cursor.value == "emptyset" and lower[0] == "no":
+    if has_colon and cursor.value == "emptyset" and lower[0] == "no":
         return read_primary(cursor)  # No solution: \emptyset
     # A colon divides the words from the value, so that only a comparison right before it changes the value.
-    are_changing = lower[-1] in COMPARING if colon else changes(lower)
+    are_changing = lower[-1] in COMPARING if has_colon else changes(lower)
     if are_changing or not NEGATING.isdisjoint(lower):
         raise Malformed("words")
-    is_apart = cursor.spaced or colon
+    is_apart = cursor.spaced or has_colon
     if not is_apart and (cursor.kind == NUMBER or cursor.value in ("(", "[", "{", "\\{")):
         raise Malformed("a word run into a number or used as a function")
     return None

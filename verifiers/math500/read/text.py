@@ -14,7 +14,7 @@ from unicodedata import normalize
 
 from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
 
-Time = tuple[tuple[int, ...], str]  # what `time_of` returns
+Time = tuple[tuple[int, ...], str]  # ((hours, minutes, ...), "day" or ""): see `time_of`
 LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
 
 _REPLACED = (  # (a command, the text for it)
@@ -59,9 +59,9 @@ def without_thin_spaces(text: str) -> str:
 
 
 def without_text_command(text: str) -> str:
-    r"""The text out of `\text{...}` or brackets, words in small letters: east for `\text{East}`, E for `(E)`."""
-    if text[:6] == "\\text{" and text[-1:] == "}" and text.count("{") == 1:
-        text = text[6:-1].strip()
+    r"""The text out of `\text{...}` or brackets, words in lower case: east for `\text{East}`, E for `(E)`."""
+    if text.startswith("\\text{") and text[-1:] == "}" and text.count("{") == 1:
+        text = text[len("\\text{") : -1].strip()
     text = text[1] if text in LETTERS_IN_BRACKETS else text
     # Up to three letters may be variables or points, such as AB and ABC, and keep their capitals.
     is_in_words = len(text) > 3 and text.replace(" ", "").isalpha()
@@ -118,14 +118,16 @@ def is_same_time(answer: str, gold: str) -> bool:
     time, wanted = time_of(answer), time_of(gold)
     if time is None or wanted is None:
         return False
-    (hour, *rest), (wanted_hour, *wanted_rest) = time[0], wanted[0]
-    wanted_half_is_open = wanted[1] == ""
+    (hour, *rest), _ = time
+    (wanted_hour, *wanted_rest), wanted_day = wanted
+    wanted_half_is_open = wanted_day == ""
     answer_adds_half = wanted_half_is_open and names_half(answer)
     if not answer_adds_half:
         return time == wanted
     digits = gold.replace(" ", "")
-    hours = 24 if digits.startswith("0") else 12
-    return hour % hours == wanted_hour % hours and rest == wanted_rest and has_minutes(digits)
+    hours_on_clock = 24 if digits.startswith("0") else 12
+    is_same_hour = hour % hours_on_clock == wanted_hour % hours_on_clock
+    return is_same_hour and rest == wanted_rest and has_minutes(digits)
 
 
 def names_half(text: str) -> bool:
@@ -183,4 +185,5 @@ def time_of(text: str) -> Time | None:
     if half:
         hours = hours % 12 + (12 if half == "pm" else 0)
     half_is_known = half or hours == 0 or 12 < hours < 24
-    return (hours, *rest), "day" if half_is_known else ""
+    day = "day" if half_is_known else ""
+    return (hours, *rest), day

@@ -74,22 +74,22 @@ def substituted(node: Node, values: dict[Node, Node]) -> Node:
 def kinds_of_atoms(node: Node) -> set[str]:
     """The kinds of all nodes without parts: {"num", "sym"} for 2x."""
     kinds, nodes = set(), [node]
-    for node in nodes:  # the list grows on the way
-        if node[0] in ATOMS:
-            kinds.add(node[0])
+    for part in nodes:  # the list grows on the way
+        if part[0] in ATOMS:
+            kinds.add(part[0])
         else:
-            nodes += PARTS[node[0]](node)
+            nodes += PARTS[part[0]](part)
     return kinds
 
 
 def leaves(node: Node, kind: str) -> list:
     r"""The names of all variables ("sym") or all constants ("const"), or 1 for each \pm and -1 for each \mp ("pm")."""
     found, nodes = [], [node]
-    for node in nodes:  # the list grows on the way
-        if node[0] == kind:
-            found.append(node[1])
-        elif node[0] not in ATOMS:
-            nodes += PARTS[node[0]](node)
+    for part in nodes:  # the list grows on the way
+        if part[0] == kind:
+            found.append(part[1])
+        elif part[0] not in ATOMS:
+            nodes += PARTS[part[0]](part)
     return found
 
 
@@ -161,7 +161,8 @@ def holds_repeated(node: Node) -> bool:
 def repeating(digits: str, repeated: str) -> Node:
     """The exact fraction of a decimal whose last digits repeat for ever: "0.1" and "6" for 0.1666..., which is 1/6."""
     nines = 10 ** len(repeated) - 1
-    above, below = int(digits.replace(".", "")), 10 ** (len(digits) - digits.index(".") - 1)
+    places = len(digits) - digits.index(".") - 1  # behind the point
+    above, below = int(digits.replace(".", "")), 10**places
     return ("num", above * nines + int(repeated), below * nines)
 
 

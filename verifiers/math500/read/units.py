@@ -115,7 +115,7 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
 }
 # {spelling: its unit}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-# {unit with a prefix: its forms}
+# {unit with a prefix, by its name in _SPELLINGS where it has one, "mg" for "milligram": its forms}
 _METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 SYMBOLS |= {symbol: unit for unit, forms in _METRIC.items() for symbol in forms.symbols}
@@ -227,7 +227,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
     if len(names) > 4 and names[-4] == names[-2] == "/" and names[-3] == names[-1]:
         names[-3:] = [names[-1] + "^2"]  # m/s/s
     unit = " ".join(name for name in names if name != "unit")
-    return None if power else unit.replace("degree degree", "degree")
+    is_power_of_nothing = bool(power)  # no unit has come that takes the power
+    return None if is_power_of_nothing else unit.replace("degree degree", "degree")
 
 
 def has_unit_name(words: Sequence[str]) -> bool:
@@ -238,7 +239,7 @@ def has_unit_name(words: Sequence[str]) -> bool:
 def conflict(answer: str, gold: str) -> bool:
     """True if both units are known and differ: cm and m. Not for degrees and degrees celsius, dollars and USD.
 
-    A rate may lack what it counts, 5/hour for 5 miles/hour; one of money may lack what it is for, $5 for $5/hour.
+    A rate may lack what it counts, 5/hour for 5 miles/hour; a rate of money may lack what is paid for, $5 for $5/hour.
     """
     above, per, below = answer.partition(" / ")
     gold_above, gold_per, gold_below = gold.partition(" / ")

@@ -82,7 +82,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """A set by its conditions on the variable `name`, joined by a comma, "and" or "or"."""
+    """A set given by conditions on the variable `name`; `join` is what stands between them: a comma, "and" or "or"."""
 
     conditions: tuple[Value, ...]
     join: str

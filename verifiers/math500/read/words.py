@@ -26,21 +26,21 @@ COMPARING = frozenset(
     "less more fewer than least most about around between over under above below plus".split()
 )
 """Words that compare with a value instead of giving it: "more than 5", "at least 5"."""
+SCALE_WORDS = {"dozen": 12} | {
+    word: 10 ** MAGNITUDES[word]
+    for word in "hundred thousand million mln mio billion bn bln trillion".split()
+}
+"""{word: the factor that it stands for behind a number}: 3 million is 3,000,000."""
 CHANGING_ON_EITHER_SIDE = (
     NEGATING
     | COMPARING
+    | {*SCALE_WORDS, "millions", "billions"}
     | frozenset(
         "greater smaller larger bigger positive third quarter dozens hundreds thousands lakh crore up down through "
         "either but within until after before difference".split()
     )
 )
 """Words before or behind a number that say that another value is meant: "greater than 5", "5 thousands"."""
-SCALE_WORDS = {"dozen": 12} | {
-    word: 10 ** MAGNITUDES[word]
-    for word in "hundred thousand million mln mio billion bn bln trillion".split()
-}
-"""{word: the factor that it stands for behind a number}: 3 million is 3,000,000."""
-CHANGING_ON_EITHER_SIDE |= {*SCALE_WORDS, "millions", "billions"}
 CHANGING_BEFORE = CHANGING_ON_EITHER_SIDE | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
