@@ -36,21 +36,6 @@ class CopyIndex(NamedTuple):
         return CopyIndex(*(column[chosen] for column in self))
 
 
-class Sequences(NamedTuple):
-    """What goes through the model for some copies, e.g. those of one pass."""
-
-    row: Tensor
-    """(Q,) int64, the completion of each sequence."""
-    masked: Tensor
-    """(Q, L+T) bool, what the sequence shows as [MASK]."""
-    scored: Tensor
-    """(Q, T) bool, which of its tokens are scored."""
-    measured: Tensor | None
-    """(Q, T) bool, where a figure is measured (`Masks.measured`); None if the masks measure nothing."""
-    mask_of_place: Tensor
-    """(Q, T) int64, which copy of the completion scores or measures each place."""
-
-
 def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
     """All copies that score anything, in the order of their sequences.
 
@@ -105,14 +90,24 @@ def _numbers_in_completion(
     return numbers
 
 
-def sequences_of(pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex) -> Sequences:
-    """The sequences of some copies: under full attention, each copy; else several copies joined."""
+def sequences_of(
+    pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    """The sequences of some copies, e.g. those of a pass: under full attention, each copy; else several copies joined.
+
+    Returns:
+        row: (Q,) int64, the completion of each sequence.
+        masked: (Q, L+T) bool, what the sequence shows as [MASK].
+        scored: (Q, T) bool, which of its tokens are scored.
+        measured: (Q, T) bool, where a figure is measured (`Masks.measured`); None if the masks measure nothing.
+        mask_of_place: (Q, T) int64, which copy of the completion scores or measures each place.
+    """
     row, mask, sequence = copies
     masked, scored = masks.masked[row, mask], masks.scored[row, mask]
     measured = None if masks.measured is None else masks.measured[row, mask]
     mask_of_place = mask[:, None].expand_as(scored)
     if pattern.is_full:
-        return Sequences(row, masked, scored, measured, mask_of_place)
+        return row, masked, scored, measured, mask_of_place
     numbers, sequence = torch.unique(sequence, return_inverse=True)
     _, is_own = _blocks_taken(pattern, rollouts, masks, row, mask)
 
@@ -125,12 +120,14 @@ def sequences_of(pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyInd
     one_copy = torch.empty_like(numbers)
     one_copy[sequence] = torch.arange(len(row), device=row.device)
     width = rollouts.prompt_mask.shape[1]
-    return Sequences(
-        row=row[one_copy],
-        masked=torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1),
-        scored=joined(scored).bool(),
-        measured=None if measured is None else joined(measured).bool(),
-        mask_of_place=joined(mask_of_place),
+    masked_of_sequence = torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1)
+    measured_of_sequence = None if measured is None else joined(measured).bool()
+    return (
+        row[one_copy],
+        masked_of_sequence,
+        joined(scored).bool(),
+        measured_of_sequence,
+        joined(mask_of_place),
     )
 
 

@@ -9,7 +9,7 @@ of `chunks_to_keep` times as many positions exist. Probabilities are float32, or
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -190,15 +190,12 @@ class HeadLogps(torch.autograd.Function):
         return states_gradient, weight_gradient.to(weight.dtype), None, None, None
 
 
-class Softmax(NamedTuple):
-    """The softmax of the output layer at r positions: the probability of a token is powers / total."""
+Softmax = tuple[Tensor, Tensor, Tensor]
+"""(powers, total, logps) of the output layer at r positions: the probability of a token is powers / total.
 
-    powers: Tensor
-    """(r, V), exp(logit - the row's largest logit)."""
-    total: Tensor
-    """(r,), the sum of each row's powers."""
-    logps: Tensor
-    """(r,), the log-probabilities of the targets."""
+powers: (r, V), exp(logit - the row's largest logit). total: (r,), the sum of each row's powers. logps: (r,), the
+log-probabilities of the targets.
+"""
 
 
 @torch.no_grad()
@@ -218,7 +215,8 @@ def softmax(
     parts = logits.split(columns_at_once(weight), -1)
     # In place, so that `logits` become the powers: a second copy would double the peak.
     total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
-    return Softmax(powers=logits, total=total, logps=chosen - total.log().add_(top.squeeze(-1)))
+    powers = logits
+    return powers, total, chosen - total.log().add_(top.squeeze(-1))
 
 
 @torch.no_grad()
@@ -244,7 +242,7 @@ def head_logps_and_last_chunks(
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
         kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn))
-        logps[chunk] = kept[-1].logps
+        _, _, logps[chunk] = kept[-1]
     return logps, kept
 
 
