@@ -61,10 +61,13 @@ if TYPE_CHECKING:
     from verifiers.worker import Workers
 
 _DIGITS = "([0-9]{1,18})"
+# The groups: minus; whole number and decimals of 12 and 1.5; both parts of \frac{3}{4}; both parts of 3/4.
 _LITERAL = re.compile(
     rf"(-?)(?:{_DIGITS}(?:[.]{_DIGITS})?|\\[dt]?frac *{{{_DIGITS}}} *{{{_DIGITS}}}|{_DIGITS}/{_DIGITS})",
     re.ASCII,
 )
+SECOND_TIME = re.compile("which is|approx|about|roughly")
+"""Words with which an answer may say its value a second time: "3/4, which is 75%", "2/3, about 0.667"."""
 CACHE_LIMIT = 1 << 16  # pairs remembered
 SHORT = 100  # characters; the verdict on an answer up to this length is remembered
 MAX_WORKERS = 4
@@ -94,6 +97,11 @@ def problem_of(problem: object, index: int | None) -> str | None:
     return exact
 
 
+def is_ok(outcome: Outcome) -> bool:
+    """True for the outcome of an answer that is right."""
+    return outcome is not None and outcome[0] == OK
+
+
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
     if outcome := outcome_by_digits(answer, gold):
@@ -106,13 +114,13 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         gold = reference_of(markup.with_natural_logs(gold.text), None)
         answer = markup.with_natural_logs(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
-    if outcome is None or outcome[0] == OK or len(answer) > TEXT_LIMIT:
+    if outcome is None or is_ok(outcome) or len(answer) > TEXT_LIMIT:
         return outcome
     if gold.noun and has_noun_or_unit(gold, answer, problem):
         return judge(answer, reference_of(gold.counted, None), problem, lenient)
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
-    if outcome is None or outcome[0] == OK or not lenient:
+    if outcome is None or is_ok(outcome) or not lenient:
         return outcome
     # The answer is not right as it is written. Lenient mode tries other readings of it.
     if problem and "=" in answer:
@@ -123,22 +131,20 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if may_be_english:
         value = value_in_english(markup.plain(answer), gold.is_list, gold.takes_reason)
         judged = judge_as_written(value, gold, problem, lenient) if value != answer else None
-        if judged and judged[0] == OK:
+        if is_ok(judged):
             return judged
     if gold.is_one_value and (result := markup.last_result(answer)):
         judged = judge_as_written(result, gold, problem, lenient)
-        if judged and judged[0] == OK:
+        if is_ok(judged):
             return judged
     ends_in_bracket = " (" in answer and answer.rstrip(" .$}").endswith(")")
     if gold.is_one_value and (ends_in_bracket or SECOND_TIME.search(answer)):
         judged = judge_as_written(answer, gold, problem, lenient, said_twice=True)
-        if judged and judged[0] == OK:
+        if is_ok(judged):
             return judged
     return outcome
 
 
-SECOND_TIME = re.compile("which is|approx|about|roughly")
-"""Words with which an answer may say its value a second time: "3/4, which is 75%", "2/3, about 0.667"."""
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 
@@ -181,7 +187,7 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
         judge_as_written(answer_read, gold_read, problem, lenient)
         for (answer_read, _), gold_read in readings.items()
     ]
-    return next((outcome for outcome in outcomes if outcome and outcome[0] == OK), (WRONG, TYPED))
+    return next(filter(is_ok, outcomes), (WRONG, TYPED))
 
 
 def judge_as_written(
@@ -345,8 +351,7 @@ def letter_of_choice(reference: str, problem: str, options: Mapping[str, str]) -
 
 def is_right(answer: str, gold: Reference) -> bool:
     """True if an answer is right, whatever its form."""
-    outcome = judge_as_written(answer, gold, problem=None, lenient=True)
-    return outcome is not None and outcome[0] == OK
+    return is_ok(judge_as_written(answer, gold, problem=None, lenient=True))
 
 
 def without_words(answer: str, gold: Reference, problem: str | None) -> str:

@@ -30,9 +30,9 @@ DASHES = (" - ", " – ", " — ")  # between the letter of a choice and its tex
 ALIGNED = tuple(  # how environments begin whose rows are values or steps
     f"\\begin{{{name}}}" for name in ("aligned", "align", "align*", "gathered", "split")
 )
+# What stands between the statements of a working: one of `_ROW_ENDS`, or a full stop before one of `_BEHIND_STOP`.
 _ROW_ENDS = ("\\\\", "\\Rightarrow", "\\implies", "\\begin{aligned}", "\\end{aligned}")
 _BEHIND_STOP = (" ", "\n", "\\ ", "\\,", "\\;", "\\:", "\\!", "\\quad", "\\qquad", "\\text")
-"""What stands between the statements of a working: the end of a row, an arrow, or a full stop before one of these."""
 _CHOOSING = frozenset("option choice answer the is".split())
 """Words before the letter of a choice: "The answer is C"."""
 _TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
@@ -105,11 +105,11 @@ def last_result(answer: str) -> str:
 
 def with_natural_logs(text: str) -> str:
     r"""`\ln 2` for `\log 2`, as calculus writes it; a logarithm with a base stays, `\log_2 3`."""
-    before, *pieces = text.split("\\log")
-    has_base = [piece[:1] == "_" or piece[:1].isalpha() for piece in pieces]
-    return before + "".join(
-        ("\\log" if has else "\\ln") + piece for has, piece in zip(has_base, pieces, strict=True)
-    )
+    result, *pieces = text.split("\\log")
+    for piece in pieces:
+        stays = piece[:1] == "_" or piece[:1].isalpha()  # a base, or another command: \logical
+        result += ("\\log" if stays else "\\ln") + piece
+    return result
 
 
 def ungrouped(text: str) -> str:
@@ -269,10 +269,10 @@ def text_before(text: str, place: int) -> str:
 
 def trimmed(text: str) -> str:
     """The text without spaces of TeX, dollars and points around it."""
-    while gap := next((gap for gap in _GAPS if text.startswith(gap)), ""):
-        text = text[len(gap) :]
-    while gap := next((gap for gap in (*_GAPS, "\\\\") if text.endswith(gap)), ""):
-        text = text[: -len(gap)]
+    while before := next((gap for gap in _GAPS if text.startswith(gap)), ""):
+        text = text.removeprefix(before)
+    while behind := next((gap for gap in (*_GAPS, "\\\\") if text.endswith(gap)), ""):
+        text = text.removesuffix(behind)
     return text
 
 
