@@ -220,7 +220,8 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     if sizes.pass_bytes < sizes.trained_bytes:
         # The head's gradient: its sum over chunks in float32; in a pass's type, a chunk's gradient and the rounded sum.
         logits += trained_head * (sizes.trained_bytes + 2 * sizes.pass_bytes)
-    # When the embedding's gradient is made, last of all, the activations are gone.
+    # When the embedding's gradient is made, last of all, the activations are gone. But they stay in the sum of all
+    # entries, so this gradient counts only by how much it exceeds them.
     embedding_gradient = trained_head * sizes.pass_bytes - activations
     return {"activations": activations, "logits": max(logits, embedding_gradient), **_unpacked_layer(sizes)}
 
