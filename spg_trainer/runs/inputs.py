@@ -106,19 +106,20 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
 
 def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """{name of an input: its absolute path} of the files and folders that settings name."""
-    named: list[tuple[str, str]] = []
+    settings_and_paths: list[tuple[str, str]] = []
     for setting, text in settings.items():
         for piece in _pieces(setting, text):
             _, path, _ = _split_at_path(setting, piece)
             if path:
-                named.append((setting, path))
-    named += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
+                settings_and_paths.append((setting, path))
+    settings_and_paths += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
     path_of_input: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for setting, path in named:
+    for setting, path in settings_and_paths:
         counts[setting] += 1
-        # The second path of a setting is named with a number, `env 2`.
-        path_of_input[setting if counts[setting] == 1 else f"{setting} {counts[setting]}"] = path
+        # The second path of the setting `env` is the input `env 2`.
+        number = "" if counts[setting] == 1 else f" {counts[setting]}"
+        path_of_input[f"{setting}{number}"] = path
     return path_of_input
 
 
@@ -167,14 +168,16 @@ def _split_at_path(setting: str, piece: str) -> tuple[str, str, str]:
     `a.py:Task` is split into ("", "/home/me/a.py", ":Task"), `@prompt.txt` into ("@", "/home/me/prompt.txt", ""). A
     piece that names no existing file or folder is (piece, "", "").
     """
+    without_path = (piece, "", "")
     if setting.endswith("system_prompt"):  # a text, or @FILE
         path = os.path.abspath(os.path.expanduser(piece[1:]))
-        return ("@", path, "") if piece.startswith("@") and os.path.isfile(path) else (piece, "", "")
+        names_file = piece.startswith("@") and os.path.isfile(path)
+        return ("@", path, "") if names_file else without_path
     file, name = piece, ""
     if match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
         file, name = match.groups()
     path = os.path.abspath(os.path.expanduser(file))
-    return ("", path, name) if _names_input(setting, file, path) else (piece, "", "")
+    return ("", path, name) if _names_input(setting, file, path) else without_path
 
 
 def _names_input(setting: str, text: str, path: str) -> bool:
