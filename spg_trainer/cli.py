@@ -92,13 +92,14 @@ def run_command(word: str, args: Sequence[str]) -> int:
         return import_module(f"spg_trainer.{OWN_FLAGS[word]}").main(args) or 0
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
     own_args, args_of_runs = [*STANDS_FOR.get(word, ()), *args], []
-    if word == "compare" and "--" in args:
+    if word == "compare" and "--" in args:  # the flags behind ` -- ` are for the trainings that it starts
         own_args, args_of_runs = args[: args.index("--")], args[args.index("--") + 1 :]
     resolved = resolve(cls, own_args)
     config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*own_args}:
         help_and_exit(cls, config, word)
-    if has_task and "env" not in resolved.origins and not getattr(config, "perplexity", None):
+    needs_task = has_task and not getattr(config, "perplexity", None)
+    if needs_task and "env" not in resolved.origins:  # neither the user nor a layer of settings names a task
         refuse_model_of_texts(config.model.model)
     check(config)  # before anything is imported that takes seconds
     resolved = replace(resolved, checked=True)

@@ -29,8 +29,8 @@ R = TypeVar("R", bound="Rows")
 
 
 lockstep: Any = None
-"""A `spg_trainer.models.lockstep.Lockstep` if each process holds a part of the weights, so that they make passes
-together; else None.
+"""A `spg_trainer.models.lockstep.Lockstep` if each process holds a part of the weights, so that all processes make the
+passes of the model together; else None.
 
 Before processes communicate in any other way, the passes must be ended (`end_passes`)."""
 
@@ -54,7 +54,7 @@ def world_size() -> int:
 
 
 def join(device: str, timeout_minutes: float = 30.0) -> "Accelerator | None":
-    """Joins the processes that a launcher has started, and returns what `make_accelerator` does; None if there is one.
+    """Joins the processes that a launcher has started, by `make_accelerator`; None for a process that is alone.
 
     device: a setting; auto = this process's GPU if there is one. timeout_minutes: as in `make_accelerator`.
     """
@@ -74,9 +74,9 @@ def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator
     global lockstep
     lockstep = None  # an earlier run of this Python session may have set it
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-    known = AcceleratorState._shared_state.get("device")
     # accelerate keeps the device of the first run of a Python session, and refuses another device in the next run.
-    if world_size() == 1 and known is not None and (known.type == "cpu") != on_cpu:
+    kept_device = AcceleratorState._shared_state.get("device")
+    if world_size() == 1 and kept_device is not None and (kept_device.type == "cpu") != on_cpu:
         AcceleratorState._reset_state(reset_partial_state=True)
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes))
     return Accelerator(cpu=on_cpu, kwargs_handlers=[waits])
@@ -159,7 +159,7 @@ def all_reduce_numbers(numbers: list[int], device: "torch.device") -> list[int]:
 
 
 def gathered_order(numbers: "np.ndarray") -> "np.ndarray":
-    """The indices that sort the items that `gather` returns by their numbers; equal numbers keep their order.
+    """The indices that sort by number the items that `gather` returns; items with equal numbers keep their order.
 
     numbers: (n,), one for each item of this process.
     """
@@ -201,8 +201,8 @@ def sum_metrics(sums: Mapping[K, float]) -> dict[K, float]:
 def raising_on_all() -> Iterator[None]:
     """Inside, an error in one process is raised on all; else the others would wait for ever.
 
-    The block must call no other process. The failing process raises its own error, all others a TrainingError that says
-    which process failed and how.
+    The block must not communicate with other processes. The failing process raises its own error, all others a
+    TrainingError that says which process failed and how.
     """
     error = None
     try:

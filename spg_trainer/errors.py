@@ -29,6 +29,7 @@ VALUE = (
 """The value of a KEY=VALUE, without the punctuation of the sentence behind it: `'a b'` in `'a b',` and `f(x)` in
 `f(x).`"""
 QUOTED = r"""(?<!\w)(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""
+"""A text in quotes; the apostrophe of a word is no quote."""
 NAMED = re.compile(
     rf"{QUOTED}|"  # taken whole, so that no setting is found in it
     r"""(?<![\w'"/=.$\\-])\$([a-z][a-z0-9_]*)"""  # $name
@@ -139,7 +140,12 @@ def _replaced(shown: Callable[[re.Match[str]], str], message: str) -> str:
     if "$" not in message:
         return message
     import_module(SETTINGS_MODULE)
-    return NAMED.sub(lambda found: shown(found) if found[1] else found[0], message)
+
+    def shown_or_kept(found: re.Match[str]) -> str:
+        is_quoted = found[1] is None  # then no setting was looked for
+        return found[0] if is_quoted else shown(found)
+
+    return NAMED.sub(shown_or_kept, message)
 
 
 def as_python(value: str) -> str:
@@ -196,7 +202,8 @@ def naming_keywords(function: Function) -> Function:
             for name, value in keywords.items()
             if value is not None or name not in whole_numbers
         }
-        for name, value in {**dict(zip(known, given, strict=False)), **named}.items():
+        given_by_name = dict(zip(known, given, strict=False))  # `known` has the parameters in their order
+        for name, value in {**given_by_name, **named}.items():
             is_int = isinstance(value, int) and not isinstance(value, bool)
             if name in whole_numbers and not is_int:
                 raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be a whole number.")
@@ -215,7 +222,10 @@ def plural(n: int, noun: str) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str], shown_as: str = "'{}'") -> str:
-    """`Did you mean 'sudoku'? ` for the known name nearest to `word`; empty if none is near."""
+    """`Did you mean 'sudoku'? ` for the known name nearest to `word`; "" if none is near.
+
+    shown_as: how the name is shown, e.g. `--{}` for a flag.
+    """
     from spg_trainer.settings.packages import verifiers
 
     return verifiers.errors.did_you_mean(word, known, shown_as)

@@ -12,7 +12,7 @@ from typing import Any
 
 from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting.curves import draw_figure
+from spg_trainer.reporting.curves import UNTITLED, draw_figure
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
 from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, write_text
@@ -104,7 +104,8 @@ def push(command: PushCommand) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         to_upload = run.path / "card" if command.dry_run else Path(temporary)
         write_text(to_upload / CARD, card)
-        draw_figure({"": {"": [run]}}).savefig(to_upload / CURVE, dpi=150)
+        no_label = ""
+        draw_figure({UNTITLED: {no_label: [run]}}).savefig(to_upload / CURVE, dpi=150)
         environment = without_folders(model_environment(str(folder)))
         write_record(to_upload, environment)
         model_files = [path for path in folder.iterdir() if path.name not in (COMPLETE, CARD, ENVIRONMENT)]
@@ -134,8 +135,10 @@ def upload(command: PushCommand, folder: Path) -> str:
     if why := envs.files.hub.why_offline():
         raise ConfigError(f"The Hub does not answer: {why}. The card alone, without a network: --dry-run")
     api, repo = HfApi(), command.repo
+    # None = public, unless the organisation's default is private.
+    private = True if command.private else None
     try:
-        url = api.create_repo(repo, private=command.private or None, exist_ok=True)
+        url = api.create_repo(repo, private=private, exist_ok=True)
         if command.private and not api.model_info(repo).private:
             raise ConfigError(f"{repo} is public. Choose another --repo, or make it private on the Hub.")
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Model and card")
@@ -196,8 +199,8 @@ def card_text(
 ) -> str:
     """The text of a model card, in Markdown.
 
-    settings: the run's. measured: {name: evaluation}, that of the model first. usage: how to open the model. front:
-    further fields of the card's head.
+    settings: the run's. measured: {name of an evaluation: its figures}, the one of this model first. usage: how to open
+    the model. family: its `model_type`. front: further fields of the card's head.
     """
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 

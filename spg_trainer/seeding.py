@@ -27,5 +27,5 @@ def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
 
 
 def gpus(device: torch.device) -> list[torch.device]:
-    """The GPUs whose random state `torch.random.fork_rng` has to keep for a model on `device`: it, if it is a GPU."""
+    """The GPUs whose random state `torch.random.fork_rng` has to keep for a model on `device`: [] if it is no GPU."""
     return [device] if device.type == "cuda" else []

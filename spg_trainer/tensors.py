@@ -180,6 +180,7 @@ class Rows:
         """The same rows without arrays, lists and mappings of columns, as a model and a loss get them."""
 
         def is_kept(name: str, value: Any) -> bool:
+            # `components` is the only mapping of columns. Any other mapping, such as `totals`, is a fact.
             is_fact = not _has_rows(value) and name != "components"
             return is_fact or isinstance(value, Tensor)
 
@@ -252,8 +253,8 @@ class Rows:
 
     def trim(self) -> Self:
         """The same rows without prompt columns that are padding in all of them; `masks` are cut in the same way."""
-        real = int(self.prompt_mask.sum(-1).max()) if len(self) else 0
-        cut = self.prompt_mask.shape[1] - real
+        longest_prompt = int(self.prompt_mask.sum(-1).max()) if len(self) else 0
+        cut = self.prompt_mask.shape[1] - longest_prompt
         trimmed = self.with_columns(
             prompt_ids=self.prompt_ids[:, cut:], prompt_mask=self.prompt_mask[:, cut:]
         )
@@ -373,21 +374,25 @@ class Rows:
         """(E,) the sums of values (B,) over the turns of each episode; the table's episodes in ascending order."""
         if not self.has_turns:
             return values
-        which, count = self._episodes_at_hand()
-        return values.new_zeros(count).index_add(0, which, values)
+        ranks, count = self._episodes_at_hand()
+        return values.new_zeros(count).index_add(0, ranks, values)
 
     def first(self, values: Tensor) -> Tensor:
         """(E,) the value, out of values (B,), of each episode's first row in the table."""
         if not self.has_turns:
             return values
-        which, count = self._episodes_at_hand()
-        numbers = torch.arange(len(which), device=which.device)
-        first_rows = numbers.new_full((count,), len(which)).scatter_reduce(0, which, numbers, "amin")
+        ranks, count = self._episodes_at_hand()
+        rows = torch.arange(len(ranks), device=ranks.device)
+        above_all_rows = rows.new_full((count,), len(ranks))
+        first_rows = above_all_rows.scatter_reduce(0, ranks, rows, "amin")  # each episode's lowest row
         return values[first_rows]
 
     def spread(self, values: Tensor) -> Tensor:
         """(B, ...) from values (E, ...) of the table's episodes: each turn gets its episode's value."""
-        return values[self._episodes_at_hand()[0]] if self.has_turns else values
+        if not self.has_turns:
+            return values
+        ranks, _ = self._episodes_at_hand()
+        return values[ranks]
 
     def rows_to_episodes(self, values: Tensor, absent: Tensor) -> Tensor:
         """(E, turns * K) from values (B, K): the turns of an episode one after the other, like one long completion.
@@ -397,20 +402,20 @@ class Rows:
         """
         turns = int(self.turn.max()) + 1
         values_of_turns = absent[:, None, None].repeat(1, turns, values.shape[1])  # (E, turns, K)
-        episodes, _ = self._episodes_at_hand()
-        values_of_turns[episodes, self.turn] = values
+        ranks, _ = self._episodes_at_hand()
+        values_of_turns[ranks, self.turn] = values
         return values_of_turns.flatten(1)
 
     def episodes_to_rows(self, values: Tensor) -> Tensor:
         """(B, K) from values (E, turns * K): the inverse of `rows_to_episodes`."""
         turns = int(self.turn.max()) + 1
-        episodes, _ = self._episodes_at_hand()
-        return values.unflatten(1, (turns, -1))[episodes, self.turn]  # (E, turns, K) -> (B, K)
+        ranks, _ = self._episodes_at_hand()
+        return values.unflatten(1, (turns, -1))[ranks, self.turn]  # (E, turns, K) -> (B, K)
 
     def _episodes_at_hand(self) -> tuple[Tensor, int]:
-        """(B,) the rank of each row's episode among the episodes in the table, and how many of these there are."""
-        distinct, which = self.episode.unique(return_inverse=True)
-        return which, len(distinct)
+        """((B,) the rank of each row's episode among the episodes in the table, how many of these there are)."""
+        distinct, ranks = self.episode.unique(return_inverse=True)
+        return ranks, len(distinct)
 
 
 def cut_into_groups(values: Any, generation: Any) -> Any:
@@ -422,7 +427,7 @@ def cut_into_groups(values: Any, generation: Any) -> Any:
 
 
 def _has_rows(value: Any) -> bool:
-    """Whether a value of a table is a column or a table; not a fact or a mapping."""
+    """Whether a value of a table is a column or another table, rather than a fact or a mapping."""
     return isinstance(value, Tensor | np.ndarray | list | Rows)
 
 

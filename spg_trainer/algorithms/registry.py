@@ -194,7 +194,7 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
             )
 
 
-def named_ancestor(name: str) -> str:
+def name_in_recipes(name: str) -> str:
     """The name under which an algorithm finds its recipe: its own, or the name of the nearest class it derives from.
 
     It is "" for a class from outside that derives from no class of `ALGORITHMS`, and for a class that cannot be loaded

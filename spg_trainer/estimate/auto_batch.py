@@ -57,7 +57,8 @@ def fitting_batch(
     is_careful = not on_cuda or config.model.is_divided
     if is_careful:
         most_copies = min(most_copies, CAREFUL_COPIES)
-    copies = _most_that_fit(lambda n: memory_of(n, 1).update_peak <= usable, most_copies)
+    any_rows = 1  # the peak of an update does not depend on them
+    copies = _most_that_fit(lambda n: memory_of(n, any_rows).update_peak <= usable, most_copies)
     if is_careful:
         return copies, None
     rows = _most_that_fit(lambda n: memory_of(copies, n).rollout_peak <= usable, completions)
@@ -87,8 +88,9 @@ def usable_here(device: torch.device, processes: int) -> float:
         free_of_card, _ = torch.cuda.mem_get_info(device)
         return USABLE * (free_of_card + torch.cuda.memory_reserved(device))
     on_this_machine = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-    # Systems without /proc do not say how much is free.
-    available = 1024 * _number_in("/proc/meminfo", "MemAvailable:") or math.inf
+    available = 1024 * _number_in("/proc/meminfo", "MemAvailable:")
+    if not available:  # a system without /proc does not say how much is free
+        available = math.inf
     free = min(available, _free_in_container())
     # This process's share of the free memory, and what it takes already.
     return USABLE * (free / on_this_machine + 1024 * _number_in("/proc/self/status", "VmRSS:"))

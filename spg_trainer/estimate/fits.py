@@ -65,8 +65,8 @@ def card_lines(
 def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
     """A sentence with the flags that make a run fit.
 
-    The changes of `changes_to_try` are tried in their order, so the first that fits changes the training least. If it
-    needs no more cards than the run has, the sentence names this change alone. Otherwise the sentence also names the
+    The changes of `changes_to_try` are tried in their order, so the first that fits changes the training least. If this
+    change needs no more cards than the run has, the sentence names it alone. Otherwise the sentence also names the
     first change that fits on the cards that there are: "It would fit with --shard phase on 2 such cards ...; on the
     cards that there are, with --lora-r 64 ...". usable: bytes of a card that tensors can take.
     """
@@ -83,7 +83,7 @@ def remedy(config: Config, memory_of: MemoryOf, usable: float) -> str:
         if config.batch.per_device_batch_size == AUTO:
             fit += f", {what_fits(memory.copies, memory.rows)} at once"
         sentence = f"{sentence}; on the cards that there are, {fit}" if sentence else f"It would fit {fit}"
-        if not processes:  # it fits on the cards that there are; later ones change the training more
+        if not processes:  # the run fits on the cards that there are; later changes alter the training more
             break
     return sentence or "No flags make it fit: take a smaller model or a larger card"
 
@@ -93,9 +93,9 @@ def first_that_fits(
 ) -> tuple[str, Memory] | None:
     """(flags as they are typed, memory of a step) of the fastest step that fits; None where nothing fits.
 
-    `changes` are tried with the batch of `config` and, where it is a number, with smaller batches; first without
-    gradient checkpointing, then with it, since it computes activations twice. processes: how many; 0 = as many as the
-    run has.
+    `changes` are tried with the batch of `config` and, where the batch is a number, with smaller ones. All these are
+    tried first without gradient checkpointing, then with it, since checkpointing computes activations twice. processes:
+    how many; 0 = as many as the run has.
     """
     # A run that has checkpointing already is not tried without it.
     with_checkpointing = [True] if config.model.gradient_checkpointing else [False, True]

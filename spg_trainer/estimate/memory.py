@@ -117,17 +117,17 @@ def _gradients_not_yet_summed(
     summed_copy_of_head_gradient = sizes.trained_bytes * sizes.head
     # A layer's gradients as the pass has computed them, and their float32 copy, in which they are summed.
     in_layers = (sizes.pass_bytes + sizes.trained_bytes) * sizes.shape.body / sizes.shape.layers
-    besides = sum(update_memory.values())
+    in_update = sum(update_memory.values())
     head_while_summed = head_weights + head_gradient + summed_copy_of_head_gradient
     if sizes.has_own_head:
         # First the head's gradient stands beside the logits; no layer is gathered then.
         excess_beside_logits = head_weights + head_gradient - update_memory["gathered weights"]
         # Then the logits are gone, and the head's gradient is summed beside the activations.
-        excess_beside_activations = head_while_summed - (besides - update_memory["activations"])
+        excess_beside_activations = head_while_summed - (in_update - update_memory["activations"])
         return {"gradients on their way": max(in_layers, excess_beside_logits, excess_beside_activations)}
     # If the head is the embedding too, its gradient stays beside the gradients of the layers, and is summed last, when
     # nothing else is left.
-    return {"gradients on their way": max(head_gradient + in_layers, head_while_summed - besides)}
+    return {"gradients on their way": max(head_gradient + in_layers, head_while_summed - in_update)}
 
 
 def _held(
@@ -149,7 +149,7 @@ def _held(
     held["gradients"] = sizes.trained_bytes * sizes.trained / gradient_parts
     moments = 2 * sizes.trained  # AdamW has two moments for each weight
     if config.optimizer.optimizer == "muon":
-        matrices = sizes.adapters or sizes.shape.linear
+        matrices = sizes.adapters or sizes.shape.linear  # where there are adapters, only these are trained
         moments -= matrices  # Muon has one moment for each weight of a matrix
     # torchao stores a moment in 8 bits, and for each 256 of them a scale of 4 bytes.
     moment_bytes = sizes.trained_bytes if config.optimizer.adam_moments == "float32" else 1 + 4 / 256
@@ -220,7 +220,8 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     if sizes.pass_bytes < sizes.trained_bytes:
         # The head's gradient: its sum over chunks in float32; in a pass's type, a chunk's gradient and the rounded sum.
         logits += trained_head * (sizes.trained_bytes + 2 * sizes.pass_bytes)
-    # When the embedding's gradient is made, last of all, the activations are gone.
+    # When the embedding's gradient is made, last of all, the activations are gone. But they stay in the sum of all
+    # entries, so this gradient counts only by how much it exceeds them.
     embedding_gradient = trained_head * sizes.pass_bytes - activations
     return {"activations": activations, "logits": max(logits, embedding_gradient), **_unpacked_layer(sizes)}
 

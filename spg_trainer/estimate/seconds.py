@@ -36,7 +36,7 @@ def step_seconds(model: Any, config: Config, algorithm: Algorithm, card: Card, *
     completion = rollout_flops(config, sizes) / rate
     update = update_flops(config, algorithm, sizes) / rate
     sampled = sizes.completions if config.samples else 0  # given completions take no rollout
-    return Seconds(sampled * completion, sizes.completions * update, completion)
+    return Seconds(rollout=sampled * completion, update=sizes.completions * update, completion=completion)
 
 
 def rollout_flops(config: Config, sizes: StepSizes) -> float:

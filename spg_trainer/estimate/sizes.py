@@ -127,9 +127,9 @@ def step_sizes(
 ) -> StepSizes:
     """The sizes of a step of these settings.
 
-    model: its configuration; `llada_config()` is LLaDA-8B's. dtype: the type of a pass; trained weights have float32 or
-    more. processes: how many share the step. cpu_threads: the threads of the CPU; 0 = the run is on an accelerator.
-    rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
+    model: the model's configuration; `llada_config()` is LLaDA-8B's. dtype: the type of a pass; trained weights have
+    float32 or more. processes: how many share the step. cpu_threads: the threads of the CPU; 0 = the run is on an
+    accelerator. rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
     batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
     pass_bytes = BYTES[dtype]
@@ -141,7 +141,7 @@ def step_sizes(
     masks_at_once = min(masks_at_once, masks)
     completions = math.ceil(batch.prompts_per_step * batch.num_generations / processes)
     if cpu_threads:
-        # With a cache most passes compute a block, without one all columns.
+        # Without a cache a pass computes all columns, with one most passes compute a block.
         columns = prompt_length + length if config.rollout.cache == "none" else config.rollout.block_length
         rows_at_once = max(1, POSITIONS_PER_THREAD * cpu_threads // columns)
     else:

@@ -232,7 +232,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         f"{high:.4f}]."
     )
     if folder is not None:
-        path = folder.perplexity(
+        path = folder.write_perplexity(
             command.perplexity, {"file": command.perplexity, **settings, **perplexity.summary()}
         )
         console.say(f"Written: {path}")
@@ -372,7 +372,7 @@ def evaluate_one(
     if folder is not None:
         with raising_on_all():
             content = {**measured, **result.summary(), "cell_accuracy": cells, **by_other_rules}
-            path = folder.evaluation(name, content, result.rows)
+            path = folder.write_evaluation(name, content, result.rows)
         console.say(
             f"Written: {path}" + (f" ({len(earlier_rows)} completions were there)" if earlier_rows else "")
         )
@@ -416,7 +416,7 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
     new = {key: measured[key] for key in compared}
     if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
-    folder.evaluation(name, before, completions)  # written again, as a kill may have cut its last line
+    folder.write_evaluation(name, before, completions)  # written again, as a kill may have cut its last line
     return completions
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from spg_trainer.models.policy import Policy
 
 TRAINING = "training.pt"
-"""File of a checkpoint that holds the optimizer's state and a reference that moves."""
+"""File of a checkpoint that holds the optimizer's state and, if it moves during training, the reference model."""
 OPTIMIZER = "optimizer"
 """Folder of a checkpoint that holds the optimizer's state of a sharded model."""
 LARGE = 16e9
@@ -47,7 +47,7 @@ LARGE = 16e9
 _SUPERSEDED = "superseded"
 _log = logging.getLogger(__name__)
 Weights: TypeAlias = "Iterator[tuple[str, Tensor]] | None"
-"""Yields (name, whole tensor) of a sharded model; None for any other model, which has its weights itself."""
+"""The weights of a sharded model, as (name, whole tensor); None for any other model, which has whole weights itself."""
 
 
 def save(
@@ -65,10 +65,10 @@ def save(
 ) -> Path:
     """Writes checkpoints/step-NNNNNN of the run in `folder`, and then deletes old checkpoints (`delete_old`).
 
-    keep: how many of the newest checkpoints stay, at least 1; None = as many as `newest_kept` says. needed: a function
-    from the steps of these to the steps of others that must be kept, too, such as the best. resumable: further steps
-    whose checkpoints stay whole. state: counters, as JSON. tensors: what training.pt holds besides the optimizer's
-    state; `reference` if it moves.
+    state: counters, as JSON. environment: the content of environment.json. tensors: what training.pt holds besides the
+    optimizer's state; `reference` if it moves. keep: how many of the newest checkpoints stay, at least 1; None = as
+    many as `newest_kept` says. needed: is called with the steps of these, and returns the steps of others that must be
+    kept, too, such as the best. resumable: further steps whose checkpoints stay whole.
 
     A complete checkpoint of this step is left as it is. All processes get the path. Rank 0 writes alone, except for a
     sharded model that is trained: all processes write it together, to one file system. Raises CheckpointError if the
@@ -269,7 +269,7 @@ def has_checkpoints(run: Path) -> bool:
 
 
 def run_of(path: Path) -> Path:
-    """The run folder for the PATH of --resume, which may be a checkpoint in it; CheckpointError if there is no PATH."""
+    """The run folder for the PATH of --resume, which may be a checkpoint in it; CheckpointError if it is no folder."""
     if not path.is_dir():
         raise CheckpointError(f"$resume={path}: no such folder. Give a run folder, a checkpoint, or auto.")
     if not path.name.startswith("step-"):
@@ -340,7 +340,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
         state = load_sharded_optimizer(folder / OPTIMIZER, policy.model)
         saved = {**optimizer.state_dict(), "state": state}
     else:
-        divided = _is_divided(policy)  # then the file is mapped, since the whole state may exceed the memory
+        divided = _is_divided(policy)
         file = folder / TRAINING
         if not file.is_file():
             raise CheckpointError(
@@ -348,6 +348,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
                 f"checkpoint of this run takes more than {LARGE / 1e9:.0f} GB. Continue from a later "
                 f"checkpoint, or begin a new run from these weights with $model={folder}."
             )
+        # If the weights are divided, the file is mapped, since the whole state may exceed the memory.
         saved = torch.load(file, map_location="cpu", weights_only=True, mmap=divided)["optimizer"]
         if divided:
             parameters = list(trainable_parameters(policy.model).values())

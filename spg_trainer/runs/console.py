@@ -116,9 +116,9 @@ class Console:
             if value is not None and not math.isnan(value):
                 figures += form.format(value)
         task = self._training
-        last = metrics["step"] == total
-        self._update(task, completed=metrics["step"], figures=figures, limit=seconds_left, now=last)
-        if last:
+        is_last = metrics["step"] == total
+        self._update(task, print_now=is_last, completed=metrics["step"], figures=figures, limit=seconds_left)
+        if is_last:
             self.end_steps()
 
     def end_steps(self) -> None:
@@ -192,12 +192,15 @@ class Console:
             self._guarded(self._progress.start)
         return self._progress.tasks[-1]
 
-    def _update(self, task: Task, *, now: bool = False, **values: Any) -> None:
-        """Redraws the live lines. Prints a plain line if `now`, or if there is no terminal and the last one is old."""
+    def _update(self, task: Task, *, print_now: bool = False, **values: Any) -> None:
+        """Redraws the live lines with the task's new `values`.
+
+        A plain line is printed if `print_now`, or if there are no live lines and the last plain line is old.
+        """
         self._guarded(lambda: self._progress.update(task.id, refresh=self._live, **values))
         moment = time.monotonic()
         last_is_old = moment - task.fields["printed_at"] >= self._every_seconds
-        prints_line = now or (last_is_old and not self._live)
+        prints_line = print_now or (last_is_old and not self._live)
         task.fields["newest_is_printed"] = prints_line
         if prints_line:
             task.fields["printed_at"] = moment
@@ -215,7 +218,8 @@ class Console:
             return
         try:
             action()
-        except (OSError, ValueError) as error:  # the output is closed; the run continues
+        except (OSError, ValueError) as error:
+            # Python raises ValueError for a file that is closed; any other ValueError is a bug.
             if isinstance(error, ValueError) and not self._file.closed:
                 raise
             self._quiet = True
@@ -223,7 +227,8 @@ class Console:
 
 def shortened(text: str, width: int) -> str:
     """A text cut to `width` characters (9 at least) by leaving out its middle, since names differ at their ends."""
-    if len(text) <= (width := max(9, width)):
+    width = max(9, width)
+    if len(text) <= width:
         return text
     tail = (width - 1) // 2
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"

@@ -120,7 +120,7 @@ def finish_folder(target: Path) -> None:
 
 
 def delete_folder(path: Path) -> None:
-    """Deletes a folder; if it is killed in between, no visible half is left."""
+    """Deletes a folder; if the process is killed in between, no half of the folder is left under its name."""
     shutil.rmtree(_hide(path), ignore_errors=True)
 
 
@@ -211,14 +211,14 @@ def _crc32(path: Path, start: int) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Makes a folder, if it is not there, and writes into it; raises CheckpointError if it cannot."""
+    """Makes a folder, if it is not there, and writes into it; raises CheckpointError if that fails."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def check_place(folder: Path) -> None:
-    """Raises CheckpointError if nothing can be written into a folder, or where it would be made; makes nothing."""
+    """As `check_writable`, but makes no folder: if it is not there, its nearest existing parent must be writable."""
     with writing(folder):
         above = next(place for place in (folder, *folder.parents) if place.exists())
         tempfile.TemporaryFile(dir=above).close()
@@ -234,7 +234,10 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if not file.is_file():
         return rows
-    for line in file.read_bytes().split(b"\n")[:-1]:
+    *lines, _ = file.read_bytes().split(
+        b"\n"
+    )  # behind the last newline is nothing, or a line that is cut off
+    for line in lines:
         with suppress(ValueError):
             rows.append(json.loads(line))
     return rows

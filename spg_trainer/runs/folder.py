@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import rank
@@ -49,9 +49,10 @@ SUMMARY = "summary.json"
 REPORT = "report.html"
 LOCK = ".lock"
 OTHER_CODE = "eval/other_code"
-"""The folder for evaluations made before the code of the task was changed and accepted (--accept-changed-code)."""
+"""The folder for evaluations that the task's *other code* has judged: its code as it was before it was changed, and the
+change accepted (--accept-changed-code)."""
 LAST_STEP = "last_step.json"
-"""The file in that folder with the last step that the other code judged."""
+"""The file in that folder with the last step that the other code has judged."""
 _STEP = re.compile(r"(?:^|-)step-?(\d+)\.jsonl?$")
 """Names of files about a step: samples, validations, and evaluations that `eval` made of its checkpoint."""
 _LOCKS: "dict[Path, FileLock]" = {}
@@ -118,9 +119,8 @@ class RunFolder:
     ) -> None:
         """Starts a run here and locks out other processes; ConfigError if there is a run already.
 
-        config_yaml, environment, inputs: the content of three files. The settings mark a run, so they are written last.
-
-        `choose_folder` has checked before that the folder holds nothing else.
+        config_yaml, environment, inputs: the content of three files. The first of them marks a run, so it is written
+        last. `choose_folder` has checked before that the folder holds nothing else.
         """
         if rank():
             return
@@ -137,11 +137,11 @@ class RunFolder:
         """Writes the file of the run's settings."""
         self._write(CONFIG, config_yaml)
 
-    def metrics(self, row: Mapping[str, Any]) -> None:
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Appends a row of reproducible values (`step` among them) to metrics.jsonl; NaN becomes null."""
         self._append(METRICS, [row])
 
-    def timings(self, row: Mapping[str, Any]) -> None:
+    def append_timings(self, row: Mapping[str, Any]) -> None:
         """Appends a row of seconds and rates (`step` among them) to timings.jsonl."""
         self._append(TIMINGS, [row])
 
@@ -149,17 +149,18 @@ class RunFolder:
         """The last row of timings.jsonl; {} before the first step."""
         return (read_lines(self.path / TIMINGS) or [{}])[-1]
 
-    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+    def write_samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes samples/step-NNNNNN.jsonl, one completion per line."""
         self._write(f"samples/step-{step:06d}.jsonl", "".join(map(json_line, rows)))
 
-    def evaluation(self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
+    def write_evaluation(
+        self, name: str, result: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    ) -> Path:
         """Writes eval/NAME.jsonl, a line per completion, then eval/NAME.json. Returns the path of the JSON file."""
-        file = f"eval/{self.evaluation_path(name).name}"
-        self._write(f"{file}l", "".join(map(json_line, rows)))
-        return self._write(file, json_document(result))
+        self._write(self._completions_file(name), "".join(map(json_line, rows)))
+        return self._write(f"eval/{self.evaluation_path(name).name}", json_document(result))
 
-    def perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
+    def write_perplexity(self, texts: str, result: Mapping[str, Any]) -> Path:
         """Writes the result for texts NAME.jsonl to perplexity-NAME.json, and returns this file.
 
         For another file of texts that has the same name, it is perplexity-NAME-2.json.
@@ -176,17 +177,21 @@ class RunFolder:
         """The file for the figures of the evaluation NAME; characters that a shell would interpret become `_`."""
         return self.path / "eval" / (re.sub(r"[^\w.\[\]=,+-]+", "_", name) + ".json")
 
+    def _completions_file(self, name: str) -> str:
+        """The file, within the run's folder, for the completions of the evaluation NAME."""
+        return f"eval/{self.evaluation_path(name).stem}.jsonl"
+
     def figures(self, name: str) -> dict[str, Any] | None:
         """The results of the evaluation NAME; None if it has not been made."""
         return read_json(self.evaluation_path(name))
 
     def add_completions(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Appends completions to those of the unfinished evaluation NAME."""
-        self._append(f"eval/{self.evaluation_path(name).name}l", rows)
+        self._append(self._completions_file(name), rows)
 
     def completions(self, name: str) -> list[dict[str, Any]]:
         """The completions of the evaluation NAME so far."""
-        return read_lines(self.evaluation_path(name).with_suffix(".jsonl"))
+        return read_lines(self.path / self._completions_file(name))
 
     def validations(self) -> dict[int, Any]:
         """{step: whether each problem was solved, or the loss of the held-out texts}, of the validations so far."""
@@ -200,7 +205,7 @@ class RunFolder:
         return found
 
     def set_aside_evaluations(self, step: int) -> None:
-        """Moves all evaluations to `OTHER_CODE`: other code has judged them, so they are compared with nothing.
+        """Moves all evaluations to `OTHER_CODE`: other code has judged them, so later ones are not compared with them.
 
         step: the last step that the other code has judged.
         """
@@ -212,21 +217,21 @@ class RunFolder:
                 os.replace(path, unused(self.path / OTHER_CODE / path.name))
         self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": step}))
 
-    def judged_since(self, step: int) -> int:
-        """The last step whose completions were judged by other code of the task, before it was changed; 0 = none.
+    def last_step_of_other_code(self, step: int) -> int:
+        """The last step up to `step` whose completions the task's other code has judged; 0 = none.
 
-        step: the step from which the run goes on. If the other code has judged later steps, the result is `step`.
+        step: the step from which the run goes on; later steps are made again.
         """
         recorded = read_json(self.path / OTHER_CODE / LAST_STEP) or {"step": 0}
         return min(step, recorded["step"])
 
     @property
-    def start_of_other_code(self) -> str | None:
-        """The folder with the evaluation of the start, if other code has judged it; else None."""
+    def folder_of_other_start(self) -> str | None:
+        """The folder with the evaluation before the first step, if the task's other code has judged it; else None."""
         aside = self.path / OTHER_CODE
         return str(aside) if (aside / self.evaluation_path("before").name).is_file() else None
 
-    def summary(self, content: Mapping[str, Any]) -> None:
+    def write_summary(self, content: Mapping[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
         self._write(SUMMARY, json_document(content))
 
@@ -237,9 +242,9 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Prepares the folder for a run that continues from `step` and does all later work again.
 
-        It locks out other processes; ConfigError if another process is writing. It removes summary and report, and what
-        the run has written of later steps: rows, incomplete lines, samples and validations. What `eval` has measured of
-        later checkpoints is moved to eval/superseded, and the later checkpoints to checkpoints/superseded.
+        Other processes are locked out; ConfigError if another process is writing. Summary and report are removed, and
+        what the run has written of later steps: rows, incomplete lines, samples and validations. What `eval` has
+        measured of later checkpoints is moved to eval/superseded, and the later checkpoints to checkpoints/superseded.
         """
         if rank():
             return
@@ -262,7 +267,8 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             # The later steps are made again, and judged by the present code.
             if (self.path / OTHER_CODE / LAST_STEP).is_file():
-                self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": self.judged_since(step)}))
+                last_step = self.last_step_of_other_code(step)
+                self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": last_step}))
             set_aside_after(self.path, step)
 
     def release(self) -> None:
@@ -299,17 +305,17 @@ def unlock(folder: Path) -> None:
 
 
 def refuse_locked(folder: Path) -> None:
-    """Raises ConfigError if another process has locked the folder. It leaves the folder unlocked."""
+    """Raises ConfigError if another process has locked the folder; does not lock the folder itself."""
     if folder.resolve() in _LOCKS:
         return
     file_lock, owner = _try_lock(folder)
-    file_lock.release()
+    file_lock.release()  # it was only taken to see whether another process holds it
     if owner is not None:
         raise _locked_by(owner, folder)
 
 
 def find_unfinished(root: Path, config: "Config") -> Path | None:
-    """The newest unfinished run under `root` that `config` may continue, for `--resume auto`.
+    """The newest unfinished run under `root` that `config` may continue, for `--resume auto`; None if there is none.
 
     Changed code is not looked at here; it is refused later. A run to which another process is writing is skipped with a
     message.
@@ -328,7 +334,7 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
             _log.warning("%s is passed over: %s", run, error)
             continue
         file_lock, owner = _try_lock(run)
-        file_lock.release()
+        file_lock.release()  # it was only taken to see whether another process holds it
         if owner is None:
             return run
         _log.warning("%s has the same config but is being trained (%s); it is passed over.", run, owner)
@@ -336,27 +342,33 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
 
 
 def newest_unfinished(root: Path) -> Path | None:
-    """The newest unfinished run under `root`, with any settings."""
+    """The newest unfinished run under `root`, with any settings; None if there is none."""
     files = [file for file in root.glob(f"*/{CONFIG}") if not (file.parent / SUMMARY).exists()]
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
 
 
-def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
-    """(the folder of a training, whether a run in it is resumed, the checkpoint to resume from).
+class ChosenFolder(NamedTuple):
+    """The folder of a training."""
 
-    The checkpoint is None at the start of a run. Raises SpgError if the folder is taken, or if there is no run to
-    resume.
-    """
+    path: Path
+    is_resumed: bool
+    """Whether a run in the folder is resumed."""
+    checkpoint: Path | None
+    """The checkpoint to resume from; None = the first step is the next one."""
+
+
+def choose_folder(command: "Config") -> ChosenFolder:
+    """The folder of a training. Raises SpgError if it is taken, or if there is no run to resume."""
     resume, out = command.output.resume, command.output.output_dir
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(command, resume)
         folder = RunFolder(path)
         if resume and folder.holds_run:
             refuse_locked(path)
-            return path, True, latest_complete(path)
+            return ChosenFolder(path, is_resumed=True, checkpoint=latest_complete(path))
         folder.refuse_other_run()
         check_place(path)
-        return path, False, None
+        return ChosenFolder(path, is_resumed=False, checkpoint=None)
     path = run_of(Path(resume))
     if out and Path(out).resolve() != path.resolve():
         text = f"$resume={resume} continues in its own folder {path}, not in $output_dir={out}"
@@ -366,7 +378,8 @@ def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
             f"$resume={resume}: {path} holds no run. Give the folder of one, or a checkpoint in it."
         )
     refuse_locked(path)  # comes first, since a process that trains this run replaces its checkpoints
-    return path, True, find_checkpoint(Path(resume))[1]
+    _, checkpoint = find_checkpoint(Path(resume))
+    return ChosenFolder(path, is_resumed=True, checkpoint=checkpoint)
 
 
 def default_folder(command: "Config", resume: str | None) -> Path:

@@ -70,7 +70,7 @@ def file_settings(command: Any) -> dict[str, str]:
 def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
     """All inputs that settings name, as they are now.
 
-    settings: what `file_settings` returns, here and in the functions below.
+    settings: {dotted name: text}, as `file_settings` returns them, here and in the functions below.
     """
     found = find_code(settings)
     for name, path in name_paths(settings).items():
@@ -106,19 +106,20 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
 
 def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
     """{name of an input: its absolute path} of the files and folders that settings name."""
-    named: list[tuple[str, str]] = []
+    settings_and_paths: list[tuple[str, str]] = []
     for setting, text in settings.items():
         for piece in _pieces(setting, text):
             _, path, _ = _split_at_path(setting, piece)
             if path:
-                named.append((setting, path))
-    named += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
+                settings_and_paths.append((setting, path))
+    settings_and_paths += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
     path_of_input: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for setting, path in named:
+    for setting, path in settings_and_paths:
         counts[setting] += 1
-        # The second path of a setting is named with a number, `env 2`.
-        path_of_input[setting if counts[setting] == 1 else f"{setting} {counts[setting]}"] = path
+        # The second path of the setting `env` is the input `env 2`.
+        number = "" if counts[setting] == 1 else f" {counts[setting]}"
+        path_of_input[f"{setting}{number}"] = path
     return path_of_input
 
 
@@ -167,14 +168,16 @@ def _split_at_path(setting: str, piece: str) -> tuple[str, str, str]:
     `a.py:Task` is split into ("", "/home/me/a.py", ":Task"), `@prompt.txt` into ("@", "/home/me/prompt.txt", ""). A
     piece that names no existing file or folder is (piece, "", "").
     """
+    without_path = (piece, "", "")
     if setting.endswith("system_prompt"):  # a text, or @FILE
         path = os.path.abspath(os.path.expanduser(piece[1:]))
-        return ("@", path, "") if piece.startswith("@") and os.path.isfile(path) else (piece, "", "")
+        names_file = piece.startswith("@") and os.path.isfile(path)
+        return ("@", path, "") if names_file else without_path
     file, name = piece, ""
     if match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
         file, name = match.groups()
     path = os.path.abspath(os.path.expanduser(file))
-    return ("", path, name) if _names_input(setting, file, path) else (piece, "", "")
+    return ("", path, name) if _names_input(setting, file, path) else without_path
 
 
 def _names_input(setting: str, text: str, path: str) -> bool:
@@ -215,9 +218,8 @@ def hash_of_model(folder: str) -> str:
     weights = resolve_model(folder)
     endings = (".safetensors", ".bin", ".model", "config.json", "tokenizer.json", "vocab.json", "merges.txt")
     files = Path(weights.adapter or weights.base).iterdir()
-    return _hash_of_files(
-        sorted(file for file in files if file.is_file() and file.name.endswith(endings)), LARGE
-    )
+    files_of_model = sorted(file for file in files if file.is_file() and file.name.endswith(endings))
+    return _hash_of_files(files_of_model, whole_up_to=LARGE)
 
 
 def _data_below(folder: str) -> list[Path]:
@@ -225,16 +227,17 @@ def _data_below(folder: str) -> list[Path]:
     return sorted(file for ending in DATA for file in Path(folder).rglob(f"*{ending}"))
 
 
-def _hash_of_files(files: list[Path], largest: float = float("inf")) -> str:
-    """The sha256 of the names and hashes of files; "" if there are none. largest: as for `_hash_of_file`."""
-    text = "\n".join(f"{file.name} {_hash_of_file(str(file), largest)}" for file in files)
+def _hash_of_files(files: list[Path], whole_up_to: float = float("inf")) -> str:
+    """The sha256 of the names and hashes of files; "" if there are none. whole_up_to: as for `_hash_of_file`."""
+    text = "\n".join(f"{file.name} {_hash_of_file(str(file), whole_up_to)}" for file in files)
     return hashlib.sha256(text.encode()).hexdigest() if files else ""
 
 
-def _hash_of_file(path: str, largest: float = float("inf")) -> str:
-    """The sha256 of a file; above `largest` bytes, of its size and 64 parts of it."""
+def _hash_of_file(path: str, whole_up_to: float = float("inf")) -> str:
+    """The sha256 of a whole file; of a file of more than `whole_up_to` bytes, that of its size and 64 of its parts."""
     state = os.stat(path)
-    return _hash_of_state(os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_size > largest)
+    in_parts = state.st_size > whole_up_to
+    return _hash_of_state(os.path.abspath(path), state.st_size, state.st_mtime_ns, in_parts)
 
 
 @cache
@@ -323,12 +326,13 @@ def setting_naming(name: str, value: str) -> str:
 def refuse_gone(run: Path, typed: Collection[str]) -> None:
     """Raises ConfigError if data or the model of a run is gone, unless the user names its new place.
 
-    typed: dotted names of the settings that the user gives. A run with a copy of the model's weights needs no model.
+    typed: dotted names of the settings that the user gives. A run with its own copy of the weights does not need the
+    folder of the model.
     """
     for name, entry in read_inputs(run).items():
         setting = name.partition(" ")[0]
-        needs_it = not entry.copy and not (name == MODEL and _has_own_model(run))
-        if needs_it and setting not in typed and not os.path.exists(entry.path):
+        has_copy = entry.copy or (name == MODEL and _has_own_model(run))
+        if not has_copy and setting not in typed and not os.path.exists(entry.path):
             raise ConfigError(
                 f"{entry.path} is gone since {run} began. Put it back, or say where it is now, and it is accepted by "
                 f"its hash: {setting_naming(name, 'PATH')}."
@@ -343,10 +347,9 @@ def _has_own_model(run: Path) -> bool:
 def refuse_changed_inputs(
     run: Path, settings: Mapping[str, str], accept_changed_code: bool
 ) -> dict[str, Input]:
-    """The inputs of a run that goes on with these settings.
+    """The inputs of a run that goes on with these settings; ConfigError for one that has changed since the run began.
 
-    Raises ConfigError for an input that has changed since the run began. accept_changed_code: whether code may have
-    changed.
+    accept_changed_code: whether inputs that are code may have changed.
     """
     before, now = read_inputs(run), find_inputs(settings)
     for name, at_start in before.items():
@@ -366,9 +369,11 @@ def refuse_changed_inputs(
             setting, place = main.partition(" ")[0], str(run / before[main].copy)
             value = settings[setting].replace(now[main].path, place)
             differs = first_difference(run / at_start.copy, Path(now[name].path))
+            # A task of the script that Python runs is named by its id. Then the setting holds no path that the copy's
+            # could replace.
+            can_use_copy = place in value
             own_copy = ""
-            # A task of the script that Python runs is named by its id, so the copy cannot take its place.
-            if place in value:
+            if can_use_copy:
                 own_copy = f" To go on with the run's own copy: {setting_naming(name, value)}."
             raise ConfigError(
                 f"{now[name].path} has changed since {run} began: {differs}.{own_copy} To go on with the file as it is "
@@ -376,7 +381,7 @@ def refuse_changed_inputs(
                 "$output_dir."
             )
         if name == MODEL and _has_own_model(run):
-            now[name] = at_start
+            now[name] = at_start  # the run does not open the changed folder
         elif not at_start.copy:
             raise ConfigError(
                 f"{setting_naming(name, now[name].path)} has changed since {run} began: its sha256 was "
@@ -400,8 +405,10 @@ def first_difference(before: Path, now: Path) -> str:
     for number, (old, new) in enumerate(zip_longest(*texts, fillvalue=""), start=1):
         if old != new:
             pairs = enumerate(zip_longest(old, new))
-            same = next(place for place, (old_sign, new_sign) in pairs if old_sign != new_sign)
-            begin = same - 20 if same > 40 else 0  # of a long line, the part that differs
-            old, new = (f"...{line[begin:]}" if begin else line.strip() for line in (old, new))
-            return f"line {number} was {old!r:.80}, now {new!r:.80}"
+            num_equal = next(place for place, (old_sign, new_sign) in pairs if old_sign != new_sign)
+            begin = (
+                num_equal - 20 if num_equal > 40 else 0
+            )  # of a long line, only the part that differs is shown
+            was, now_is = (f"...{line[begin:]}" if begin else line.strip() for line in (old, new))
+            return f"line {number} was {was!r:.80}, now {now_is!r:.80}"
     return "its line ends"

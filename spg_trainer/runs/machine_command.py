@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from spg_trainer.errors import first_line, in_flags
 from spg_trainer.settings.packages import envs
@@ -22,18 +23,34 @@ DONE = 0
 FAULT = 1
 """The exit statuses."""
 
-Found = tuple[bool, str]
-"""(whether something that a training needs is there, a text: what was measured, or else what to do)."""
+
+class Found(NamedTuple):
+    """What a check has found of something that a training needs."""
+
+    is_right: bool
+    """Whether a training can use it as it is."""
+    text: str
+    """What was measured, or else what to do."""
+
+
+def ok(text: str) -> Found:
+    """What a check has found, if a training can use it."""
+    return Found(True, text)
+
+
+def wrong(text: str) -> Found:
+    """What a check has found, if the user has to do something first."""
+    return Found(False, text)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns 0 for "go", 1 if something is missing."""
     options = parser().parse_args(list(arguments))
     num_missing = 0
-    for is_there, text in (*card(), disk(), download(options.model), *packages_of_gpu()):
-        if not is_there:
+    for is_right, text in (*card(), disk(), download(options.model), *packages_of_gpu()):
+        if not is_right:
             num_missing += 1
-        sys.stdout.write(f"{'ok' if is_there else 'WRONG':6} {text}\n")
+        sys.stdout.write(f"{'ok' if is_right else 'WRONG':6} {text}\n")
         sys.stdout.flush()
     if num_missing:
         sys.stdout.write(f"not yet: {num_missing} of the lines above say what to do\n")
@@ -60,19 +77,17 @@ def card() -> Iterator[Found]:
     import torch
 
     if torch.version.cuda is None:
-        yield (
-            False,
+        yield wrong(
             f"torch {torch.__version__} is built without CUDA. Install one with it, from the index that "
-            "pytorch.org names for your driver",
+            "pytorch.org names for your driver"
         )
         return
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        yield (
-            False,
+        yield wrong(
             f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no card: {in_flags(first_line(error))}. "
-            "`nvidia-smi` prints which CUDA the driver allows at most: install a torch that is not newer",
+            "`nvidia-smi` prints which CUDA the driver allows at most: install a torch that is not newer"
         )
         return
     for number in range(torch.cuda.device_count()):
@@ -81,13 +96,12 @@ def card() -> Iterator[Found]:
         name = f"cuda:{number} {torch.cuda.get_device_name(number)} ({major}.{minor})"
         memory = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
         if free < LEAST_MEMORY:
-            yield (
-                False,
+            yield wrong(
                 f"{name}: {memory}. Another process may hold it (`nvidia-smi`); 8 billion weights need "
-                f"{LEAST_MEMORY / 2**30:.0f}, a small model less",
+                f"{LEAST_MEMORY / 2**30:.0f}, a small model less"
             )
         else:
-            yield (True, f"{name}: {memory}")
+            yield ok(f"{name}: {memory}")
         has_bfloat16 = major >= 8
         dtype = torch.bfloat16 if has_bfloat16 else torch.float32
         reached = products_a_second(torch.device("cuda", number), dtype)
@@ -95,7 +109,7 @@ def card() -> Iterator[Found]:
         advice = "" if has_bfloat16 else "; it has no bfloat16 units: train with --dtype float32"
         is_slow = reached < SLOW_PRODUCTS and has_bfloat16
         why_slow = ". It is busy, throttled or shared: compare with its data sheet" if is_slow else ""
-        yield (not is_slow, shown + advice + why_slow)
+        yield Found(is_right=not is_slow, text=shown + advice + why_slow)
 
 
 def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> float:
@@ -121,23 +135,21 @@ def disk() -> Found:
     from huggingface_hub import constants
 
     place = Path(constants.HF_HUB_CACHE)
-    there = next(folder for folder in (place, *place.parents) if folder.is_dir())
-    free = shutil.disk_usage(there).free
+    existing = next(folder for folder in (place, *place.parents) if folder.is_dir())
+    free = shutil.disk_usage(existing).free
     shown = f"{place}: {free / 1e9:.0f} GB free"
     if free < LEAST_DISK:
-        return (
-            False,
-            f"{shown}. A model of 8 billion weights takes 16, its run some more: set HF_HOME to a larger disk",
+        return wrong(
+            f"{shown}. A model of 8 billion weights takes 16, its run some more: set HF_HOME to a larger disk"
         )
-    return (True, shown)
+    return ok(shown)
 
 
 def download(model: str) -> Found:
     """How fast the first bytes of a model come from the Hub."""
     if why := envs.files.hub.why_offline():
-        return (
-            False,
-            f"the Hub does not answer: {why}. Set a proxy (HTTPS_PROXY), or copy the model here and pass its folder",
+        return wrong(
+            f"the Hub does not answer: {why}. Set a proxy (HTTPS_PROXY), or copy the model here and pass its folder"
         )
     from huggingface_hub import HfApi, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
@@ -153,19 +165,18 @@ def download(model: str) -> Found:
         answer.raise_for_status()
         rate = len(answer.content) / (time.perf_counter() - start)
     except Exception as error:  # whatever the Hub and its client can raise
-        return (
-            False,
+        return wrong(
             f"{model} cannot be downloaded: {in_flags(first_line(error))}. Check the id, and `hf auth login` where it "
-            "is gated",
+            "is gated"
         )
     total = sum(file.size or 0 for file in files)
     shown = f"{model}: {rate / 1e6:.0f} MB/s, so that its {total / 1e9:.1f} GB take {total / rate / 60:.0f} minutes"
     if rate < SLOW_DOWNLOAD:
-        return (False, f"{shown}. Download it before the card is paid for")
-    return (True, shown)
+        return wrong(f"{shown}. Download it before the card is paid for")
+    return ok(shown)
 
 
 def packages_of_gpu() -> Iterator[Found]:
     """The packages that some flags need on a GPU."""
     if importlib.util.find_spec("bitsandbytes") is None:
-        yield (True, "without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")
+        yield ok("without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")

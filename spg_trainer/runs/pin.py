@@ -33,7 +33,8 @@ MAY_CHANGE = frozenset(
 
 
 def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None) -> Config:
-    """The settings as a run records them: adapters settled, hyper-parameters filled in, paths absolute.
+    """The settings as a run records them: with all hyper-parameters, with absolute paths, and with rank, scale and
+    dropout of the adapters filled in (`settle`).
 
     Settings that are pinned already stay as they are. algorithm: made from `config`. run: the run that goes on.
     """
@@ -64,9 +65,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 
 def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
-    """The inputs of a run that goes on. Raises SpgError if settings, data or code differ from those it began with.
-
-    With `accept_changed_code`, other code is accepted.
+    """The inputs (`inputs.py`) of a run that goes on. Raises SpgError if settings, data or code differ from those that
+    the run began with; with `accept_changed_code`, code may differ.
     """
     inputs = refuse_changed_inputs(run, file_settings(pinned), pinned.output.accept_changed_code)
     refuse_other_settings(run, pinned, inputs)

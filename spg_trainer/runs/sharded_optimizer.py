@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[str, Any]) -> None:
-    """Writes an optimizer's state; all processes call it. Raises CheckpointError on all of them if one cannot."""
+    """Writes an optimizer's state; all processes must call this. Raises CheckpointError on all of them if one cannot
+    write its part.
+    """
     from torch.distributed import checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
 

@@ -40,8 +40,8 @@ class StopRequest:
 def stopping(stop: StopRequest, tell: Callable[[], None]) -> Iterator[None]:
     """Inside, the first of `SIGNALS` is noted in `stop`, and `tell` is called; a second one raises KeyboardInterrupt.
 
-    With `stop.at_once`, the first signal already does. A second of the `WARNINGS` changes nothing. Signals that `nohup`
-    has set to be ignored stay ignored.
+    With `stop.at_once`, the first signal raises it already. A signal of `WARNINGS` that follows another signal changes
+    nothing. Signals that `nohup` has set to be ignored stay ignored.
     """
 
     def ask(number: int, frame: object) -> None:

@@ -48,15 +48,18 @@ class Trackers:
 
         TensorBoard writes to RUN/tensorboard, W&B to RUN/wandb, trackio to its own store. In W&B and trackio all runs
         are in the project `spg-trainer` ($WANDB_PROJECT for W&B), under the names of their folders. A resumed run
-        continues there, too: RUN/trackers.json has the names by which they know it.
+        continues in its tracker, too: RUN/trackers.json has the name by which each tracker knows the run.
         """
         if rank() or not names:
             return
         from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-        earlier = read_json(folder / TRACKED) if (folder / TRACKED).is_file() else {}  # a resumed run has it
-        leaves = flatten(to_json(config)).items()
-        settings = {key: v if isinstance(v, bool | int | float | str) else str(v) for key, v in leaves}
+        earlier = read_json(folder / TRACKED) or {}  # only a resumed run has this file
+        settings = flatten(to_json(config))
+        for setting, value in settings.items():
+            if not isinstance(value, bool | int | float | str):  # a list or None becomes text
+                settings[setting] = str(value)
+        # {tracker: (the project, for TensorBoard the name of its folder; keywords of accelerate's tracker)}
         options = {
             "tensorboard": ("tensorboard", {"logging_dir": str(folder)}),
             "wandb": (os.environ.get("WANDB_PROJECT", PROJECT), {"name": folder.name, "dir": str(folder)}),

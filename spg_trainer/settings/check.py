@@ -1,8 +1,9 @@
 """Refuses settings that cannot work, before anything is loaded; each message names a value that would.
 
 `check` judges settings and files, and needs no torch. `check_algorithm` and `check_chance` refuse settings that do not
-fit the algorithm. Each function takes only the settings that it judges. All raise ConfigError, except ModelError for a
-model or a device that cannot be used, and EnvError for a task that cannot be found.
+fit the algorithm, `check_processes` those that do not fit the number of processes. Each function takes only the
+settings that it judges. All raise ConfigError, except ModelError for a model or a device that cannot be used, and
+EnvError for a task that cannot be found.
 
 Names of settings that do not exist never come here. They are refused where they are read, with the nearest known name
 ("Did you mean ..."): flags in `flags.py`, keywords in `resolve.py`, and keys of a file in `values.py`.
@@ -30,7 +31,7 @@ from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
 def refuse(is_wrong: object, message: str) -> None:
-    """Raises ConfigError with `message`, which must name what would be right, if `is_wrong`."""
+    """Raises ConfigError if `is_wrong` counts as true. The `message` must name what would be right."""
     if is_wrong:
         raise ConfigError(message)
 
@@ -89,11 +90,11 @@ def check_load(model: LoadConfig, env: str, resumes: bool) -> None:
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     )
     is_new = is_embedded(model.model, "new")
-    if not resumes and isinstance(model, ModelConfig):
+    if not resumes and isinstance(model, ModelConfig):  # only a training has a ModelConfig
         if is_new:
             check_new_model(model)
         check_adapters(model)
-    if not (resumes or is_new):
+    if not resumes and not is_new:  # a new model has no weights to look for
         check_revision(model, resolve_model(model.model, env))
     check_device(model.device)
 
@@ -127,7 +128,7 @@ def check_adapters(model: ModelConfig) -> None:
 
 
 def check_revision(model: LoadConfig, weights: Weights) -> None:
-    """Refuses a revision of a model that is not from the Hub, and one that git does not allow as a name.
+    """Refuses a revision if the model is not from the Hub, or if git does not allow the name of the revision.
 
     Source of what git allows: git-check-ref-format.
     """
@@ -192,9 +193,9 @@ def check_training(config: Config) -> None:
         f"$patience={validation.patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
     )
     for name in ("all_right_weight", "all_wrong_weight"):
-        value = getattr(batch, name)
+        value, default = getattr(batch, name), getattr(BatchConfig, name)
         refuse(
-            value != getattr(type(batch), name) and not batch.pools,
+            value != default and not batch.pools,
             f"${name}={value} says nothing without $pools. Add $pools.",
         )
     refuse(
@@ -296,7 +297,7 @@ def check_optimizer(optimizer: OptimizerConfig, is_divided: bool) -> None:
 def check_eval(command: EvalCommand) -> None:
     """Refuses several completions of a problem that would be equal, and impossible numbers of steps and masks.
 
-    Lengths and steps that do not divide are refused later, by `EvalRollout.samplings`.
+    Lengths, blocks and steps that do not fit together are refused later, by `EvalRollout.samplings`.
     """
     masks, count = command.num_masks, command.num_generations
     refuse(
@@ -317,7 +318,7 @@ def check_eval(command: EvalCommand) -> None:
 
 
 def check_processes(model: LoadConfig, num_processes: int) -> None:
-    """Refuses --shard with a single process, and a single GPU for several processes."""
+    """Refuses a single GPU for several processes, and --shard with a single process."""
     refuse(
         num_processes > 1 and ":" in model.device,
         f"$device={model.device} is one GPU, not {num_processes}. Leave out $device.",
@@ -444,8 +445,9 @@ def check_chance(rollout: Sampling, count: int, algorithm: Any, name: str) -> No
     """Refuses decoding without chance if the algorithm learns nothing from equal completions with equal rewards.
 
     An algorithm that also gives every completion the same bonus, whatever the completion earns (`elbo_bonus`), is
-    refused as well: it would learn from this bonus alone. count: how many completions a problem has. name: the
-    algorithm's.
+    refused as well: it would learn from this bonus alone. --force skips this check.
+
+    count: how many completions a problem has. name: the algorithm's.
     """
     refuse(
         not (rollout.draws_noise or algorithm.right_groups_teach),

@@ -45,6 +45,18 @@ DRAW_SETTINGS = (
 """The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
 change how many tokens a step unmasks, and what it computes anew."""
 
+UNREAD = (
+    ("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
+    ("threshold", "unmasking", ("schedule", "factor"), "threshold"),
+    ("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
+    ("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
+    ("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
+    ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
+    ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
+)
+"""(a setting A, the setting B that it depends on, values of B with which A has no effect, a value of B with which A has
+one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if `unmasking` is threshold."""
+
 
 @explained
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +131,7 @@ class Decoding:
 
         without: names of settings that are left out; `cache blocks` is left out, too.
         """
+        # A subclass also has lengths, steps and a temperature, which are not listed here.
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
         texts = [f"{name} {getattr(self, name)}" for name in changed if name not in without]
@@ -227,7 +240,7 @@ class Sampling(Decoding):
         check_steps(steps)
         if length % block:
             divisors = (d for d in range(1, length + 1) if length % d == 0)
-            nearest = min(divisors, key=lambda d: (abs(d - block), -d))
+            nearest = min(divisors, key=lambda d: (abs(d - block), -d))  # of two as near, the larger
             raise ConfigError(
                 f"$block_length={block} does not divide $max_completion_length={length}. Use $block_length={nearest} "
                 f"or $max_completion_length={length + block - length % block}."
@@ -259,15 +272,20 @@ class Sampling(Decoding):
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
-            is_unread = chosen in values or (choice == "remasking" and ":" in str(chosen))
+            is_own_order = choice == "remasking" and ":" in str(
+                chosen
+            )  # a function of the user takes no such setting
+            is_unread = chosen in values or is_own_order
             if is_unread and value != getattr(Decoding, name):
                 raise ConfigError(
                     f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another ${choice}, "
                     f"e.g. ${choice}={instead}."
                 )
-        # A block's first step computes all columns anew. So with one step a block, kept columns are never used.
+        # A block's first step computes all columns anew, except for a prompt that is kept for several blocks. So with
+        # one step a block, other columns that are kept are never used.
         one_step_a_block = self.unmasking == "schedule" and self.steps_per_block == 1
-        if self.cache not in ("none", "blocks") and one_step_a_block and not self.prompt_refresh_steps:
+        keeps_prompt = self.prompt_refresh_steps > 0
+        if self.cache not in ("none", "blocks") and one_step_a_block and not keeps_prompt:
             raise ConfigError(
                 f"$cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
                 f"{self.num_blocks} blocks). Use $cache=none."
@@ -301,26 +319,13 @@ class EvalRollout(EvalDecoding):
     """The sampling temperature; 0 is greedy. Set it above 0 if --num-generations is above 1."""
 
     def samplings(self) -> list[EvalSampling]:
-        """One `EvalSampling` for each length with each number of steps; ConfigError for those that do not divide."""
+        """One `EvalSampling` for each length with each number of steps; ConfigError for those that do not fit."""
         more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
         return [
             EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
             for length in self.max_completion_length
             for steps in self.diffusion_steps
         ]
-
-
-UNREAD = (
-    ("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
-    ("threshold", "unmasking", ("schedule", "factor"), "threshold"),
-    ("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
-    ("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
-    ("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
-    ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
-    ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
-)
-"""(a setting A, the setting B that it depends on, values of B with which A has no effect, a value of B with which A has
-one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if `unmasking` is threshold."""
 
 
 def steps_at_rate(tokens: float) -> str:

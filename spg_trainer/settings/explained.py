@@ -97,7 +97,7 @@ def settings_text(cls: type) -> str:
 
 
 def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
-    """The first line on a setting: `top_k: int = 0 (0 or more)`."""
+    """The first line on a setting: `top_k: int = 0 (0 or more)`. hint, plain: its type, with and without ranges."""
     kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
     value = default_of(field)
     default = "" if value is MISSING else f" = {value!r}"
@@ -115,11 +115,12 @@ def _wrapped(text: str) -> str:
 
 def as_in_python(text: str) -> str:
     """The text of a setting with Python's names: `--num-masks` -> `num_masks`; commands stay as they are."""
-    parts = text.split("`")  # every second part is code
-    parts[::2] = [
-        re.sub(r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)", lambda found: found[1].replace("-", "_"), part)
-        for part in parts[::2]
-    ]
+    parts = text.split("`")
+    for number, part in enumerate(parts):
+        is_code = number % 2 == 1
+        if not is_code:
+            flag = r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
+            parts[number] = re.sub(flag, lambda found: found[1].replace("-", "_"), part)
     return "`".join(parts)
 
 

@@ -31,11 +31,11 @@ ELSEWHERE = {
 }
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
 SHORT = ARGUMENTS
-"""Flags that stand for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
+"""Flags that are short for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
 # Messages name these flags as `$verifier`, too; `errors.py` writes them as a flag or as a keyword of Python.
 SETTINGS.update(dict.fromkeys(SHORT, str))
 RATE = "tokens_per_step"
-"""The flag that stands for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
+"""The flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
         if not last:
             how_many = "at least one argument" if kind in (dict, tuple) else "one argument"
             raise ConfigError(f"{as_flag(name)}: expected {how_many}. {all_flags(cls)}")
-        if "" in last:
+        if "" in last:  # an empty word, as from `--env ""`
             raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
         if kind is dict:
             parsed[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
@@ -70,7 +70,8 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
             left_over += more
     refuse_unknown(cls, left_over, parsed)
     if left_over and cls.positional:
-        if kind_of(settings_of(cls)[cls.positional][1]) is tuple:  # it takes all words
+        _, hint = settings_of(cls)[cls.positional]
+        if kind_of(hint) is tuple:  # the positional setting takes all words
             parsed[cls.positional], left_over = left_over, []
         else:
             parsed[cls.positional], *left_over = left_over
@@ -86,16 +87,16 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     function or class that is not in a file.
     """
     given = {
-        name: named(name, settings_value(value)) for name, value in keywords.items() if value is not None
+        name: as_name(name, settings_value(value)) for name, value in keywords.items() if value is not None
     }
     if isinstance(args := given.get("env_args"), Mapping):
-        given["env_args"] = {name: named(name, value) for name, value in args.items()}
+        given["env_args"] = {name: as_name(name, value) for name, value in args.items()}
     short = {name for name in (*SHORT, RATE) if name in given}
     # If a command has no such flag, the name stays, and `resolve` refuses it as unknown.
     return without_short(given) if short <= kinds_of_flags(cls).keys() else given
 
 
-def named(setting: str, value: Any) -> Any:
+def as_name(setting: str, value: Any) -> Any:
     """The name of a function or class, `FILE.py:NAME`; of several rewards, their names; any other value as it is."""
     if setting == "reward" and not isinstance(value, str):  # a function, or a list of functions and names
         name_of = packages.envs.authoring.reward_functions.name_of
@@ -136,8 +137,8 @@ def kind_of(hint: Any) -> Any:
 def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, list[Any]], list[str]]:
     """({name of a flag: its values, one for each time that it was typed}, the words that belong to no flag).
 
-    The value of a switch is whether it was typed without `no-`. The value of any other flag is all words up to the next
-    flag; after `--flag=WORD`, that word alone.
+    The value of any flag but a switch is the list of all words up to the next flag; of `--flag=WORD`, that word alone.
+    The value of a switch is whether it was typed without `no-`.
 
     tyro, which writes the help, could read the words, too. But its import takes 0.2 s, it does not say which values
     were typed, and it answers a mistake with a box of many lines.
@@ -180,7 +181,9 @@ def switch_of(kinds: Mapping[str, Any], name: str) -> tuple[str, bool]:
     if kinds.get(name) is bool:
         return name, True
     positive = name.removeprefix("no_")
-    return (positive, False) if positive != name and kinds.get(positive) is bool else ("", False)
+    if positive != name and kinds.get(positive) is bool:
+        return positive, False
+    return "", False
 
 
 def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
@@ -198,7 +201,7 @@ def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
     env = parsed.get("env", "")
     refuse_rows_arguments(env, {name: value}, parsed.get("data"))
     tasks = parse_tasks(env)
-    # Among several tasks, an argument begins with the name of its task; a single task has no name.
+    # Among several tasks, an argument begins with the name of its task. A single task has no name, so no prefix.
     prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
     arguments = {f"{prefix}{name}": value for prefix in prefixes}
     parsed["env_args"] = {**parsed.get("env_args", {}), **arguments}
@@ -228,7 +231,7 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     flag, _, value_behind_equals = words[0].partition("=")
     typed = flag.lstrip("-").replace("_", "-")
     dashes = "-" if len(typed) == 1 else "--"
-    our_flags = {theirs: ours for ours, names in ELSEWHERE.items() for theirs in names.split()}
+    our_flags = {theirs: our_flag for our_flag, names in ELSEWHERE.items() for theirs in names.split()}
     ours = our_flags.get(typed, "")  # "" unless another tool's name of one of our flags was typed
     meant = ours or typed
     known = kinds_of_flags(cls)

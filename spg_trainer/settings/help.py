@@ -50,7 +50,15 @@ def show_help(cls: Any, base: Any, note: str = "", word: str = "") -> None:
     @rules.primitive_rule
     def words(info: Any) -> PrimitiveConstructorSpec | None:
         """Called for each setting; tells tyro how to show a default of the type `Words`."""
-        return PrimitiveConstructorSpec("*", "", Words, lambda _: True, list) if info.type is Words else None
+        if info.type is not Words:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar="",
+            instance_from_str=Words,
+            is_instance=lambda _: True,
+            str_from_instance=list,
+        )
 
     @rules.struct_rule
     def settings(info: Any) -> StructConstructorSpec | None:
@@ -88,7 +96,8 @@ def explained_flags(cls: Any, values: Any, first: tuple[str, ...]) -> list[Any]:
         if name not in first or is_dataclass(hint):
             tyro_fields.append(explained(cls, values, name))
         if name == "env_args":
-            tyro_fields += [short_flag(short, value, text) for short, (value, text) in SHORT_HELP.items()]
+            for short, (placeholder, text) in SHORT_HELP.items():
+                tyro_fields.append(short_flag(short, placeholder, text))
         if name == "diffusion_steps":
             tyro_fields.append(short_flag("tokens_per_step", "N", RATE_HELP))
     return tyro_fields
@@ -117,32 +126,33 @@ def explained(cls: Any, values: Any, name: str) -> Any:
     text = docstrings(cls).get(name)
     if hint is bool or is_dataclass(hint):
         return StructFieldSpec(name, hint, value, text)
-    kind = flag(Words, name, metavar(name, hint))
+    kind = flag(Words, name, placeholder_of(name, hint))
     if name == getattr(cls, "positional", ""):
         # It is typed without a flag and has no default, so the help shows "(default: none)".
         return StructFieldSpec(name, conf.Positional[kind], Words(["none"]), text)
     return StructFieldSpec(name, kind, Words(as_words(value)), text)
 
 
-def short_flag(name: str, metavar: str, text: str) -> Any:
+def short_flag(name: str, placeholder: str, text: str) -> Any:
     """tyro's field for a flag that is short for another one."""
     from tyro.constructors import StructFieldSpec
 
-    return StructFieldSpec(name, flag(Words, name, metavar), Words(["unset"]), text)
+    return StructFieldSpec(name, flag(Words, name, placeholder), Words(["unset"]), text)
 
 
-def flag(kind: Any, name: str, metavar: str) -> Any:
-    """The type `kind` with tyro's marks for a flag: `metavar` is shown for its value, and `--output` is also `-o`."""
+def flag(kind: Any, name: str, placeholder: str) -> Any:
+    """The type `kind` with tyro's marks for a flag: the placeholder of its value, and `-o` as an alias of --output."""
     from tyro import conf
 
-    return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=metavar)]
+    return Annotated[kind, conf.arg(aliases=["-o"] if name == "output" else None, metavar=placeholder)]
 
 
-def metavar(name: str, hint: Any) -> str:
+def placeholder_of(name: str, hint: Any) -> str:
     """The placeholder of a flag's value in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
     # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
     choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
-    if choices and int in get_args(hint):
+    takes_number = int in get_args(hint)
+    if choices and takes_number:
         return f"{{N,{','.join(choices)}}}"
     if choices:
         return f"{{{','.join(choices)}}}"

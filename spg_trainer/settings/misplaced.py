@@ -20,10 +20,11 @@ NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"}
 
 
 def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
-    """A sentence on where `name` is given, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
+    """A sentence on where `name` belongs, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
 
-    The result is "" for a name that belongs nowhere. value: the value given to it. given: the user's other settings, by
-    name; config, resume, env, algorithm, source and model are read. known: the settings that the command has.
+    The result is "" for a name that belongs nowhere. value: what the user gives for the name. given: the user's other
+    settings, by name; config, resume, env, algorithm, source and model are read. known: the settings that the command
+    has, by name.
     """
     if not known.keys() & {"algorithm_args", "env_args"}:
         return ""
@@ -63,7 +64,7 @@ def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
 
 
 def arguments_of(task: Task) -> set[str]:
-    """The arguments that the environment of a task names; none where it cannot be opened, which is refused later.
+    """The arguments that a task's environment takes by name; none if it cannot be found, which is refused later.
 
     A file of rows also takes the reference fields of each verifier.
     """
@@ -72,12 +73,12 @@ def arguments_of(task: Task) -> set[str]:
     except packages.envs.EnvError:
         return set()
     cls, verifiers = packages.envs.registry.known()[id], packages.verifiers
-    named = {
+    names = {
         name
         for name, parameter in signature(cls).parameters.items()
-        if parameter.kind != parameter.VAR_KEYWORD
+        if parameter.kind != parameter.VAR_KEYWORD  # `**more` has no names
     }
     if issubclass(cls, packages.envs.files.rows.Rows):
         for verifier in map(verifiers.registry.find, verifiers.tasks()):
-            named |= {*verifier.fields, *verifier.optional}
-    return named - NEVER_AN_ARGUMENT
+            names |= {*verifier.fields, *verifier.optional}
+    return names - NEVER_AN_ARGUMENT

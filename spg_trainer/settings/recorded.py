@@ -35,10 +35,9 @@ def model_environment(model: str) -> dict[str, Any]:
     For `tiny` the file is not read, since the recipes have its settings; for `tiny:block`, `tiny:shift` and `tiny:TASK`
     it is read. A new model has no such file. Nor has a model that was not opened from a folder; its name is "".
     """
-    has_own_record = is_embedded(model, "tiny") and model != "tiny"
-    if not has_own_record and (not model or is_embedded(model, "tiny", "new")):
+    if model in ("", "tiny") or is_embedded(model, "new"):
         return {}
-    folder = Path(resolve_model(model).base if has_own_record else model).expanduser()
+    folder = Path(resolve_model(model).base if is_embedded(model, "tiny") else model).expanduser()
     files = (folder / ENVIRONMENT, folder / "model" / ENVIRONMENT)
     file = next((file for file in files if file.is_file()), None)
     record = read_record(file) if file else {}
@@ -54,20 +53,23 @@ def taught_length(model: str) -> int:
 def other_lengths(sampling: Sampling, model: str) -> str:
     """A sentence if a model decodes here with other lengths, blocks or steps than it was taught; else ""."""
     taught = model_environment(model).get("rollout") or {}
-    if not any(name in taught and taught[name] != getattr(sampling, name) for name in LENGTHS):
+    differs = any(name in taught and taught[name] != getattr(sampling, name) for name in LENGTHS)
+    if not differs:
         return ""
-    then = [taught.get(name, "?") for name in LENGTHS]
-    now = [getattr(sampling, name) for name in LENGTHS]
+    length, block, steps = (taught.get(name, "?") for name in LENGTHS)
     return (
-        f"{model} was taught to write {then[0]} tokens in blocks of {then[1]} and {then[2]} steps "
-        f"({ENVIRONMENT}); here it writes {now[0]} in blocks of {now[1]} and {now[2]} steps."
+        f"{model} was taught to write {length} tokens in blocks of {block} and {steps} steps ({ENVIRONMENT}); here it "
+        f"writes {sampling.max_completion_length} in blocks of {sampling.block_length} and "
+        f"{sampling.diffusion_steps} steps."
     )
 
 
 def lengths_left_out(sampling: Sampling, model: str) -> str:
     """A note if a `Sampling` was made without lengths, and its default lengths are not those the model was taught."""
     note = other_lengths(sampling, model)
-    if not note or any(getattr(sampling, f.name) != f.default for f in fields(Sampling) if f.name in LENGTHS):
+    lengths = [f for f in fields(Sampling) if f.name in LENGTHS]
+    has_default_lengths = all(getattr(sampling, f.name) == f.default for f in lengths)
+    if not note or not has_default_lengths:
         return ""
     return f"{note} defaults(Sampling, env=..., model=..., temperature=...) has the model's own lengths."
 
@@ -93,7 +95,7 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path is, or in which it lies (as its model or a checkpoint); None if there is none."""
+    """The run folder that a path names, or in which it lies, as a model or a checkpoint does; None if there is none."""
     place = Path(path).expanduser()
     if (place / CONFIG).is_file():
         return place

@@ -22,7 +22,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Generic, TypeVar
 
-from spg_trainer.algorithms.registry import find_algorithm, is_known, named_ancestor, replacement
+from spg_trainer.algorithms.registry import find_algorithm, is_known, name_in_recipes, replacement
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings.adapters import find_adapter
@@ -65,14 +65,15 @@ Settings = TypeVar("Settings")
 FLAG = "flag"
 """The origin of settings that come from flags or keywords. An origin is the name of the layer that set a value."""
 TRAINING = "training on"
-"""How an origin begins if `eval` or a training on demonstrations takes the setting from RL on the task."""
+"""How an origin begins if `eval`, or a training on demonstrations, takes a setting from those that a training by RL on
+the task would have: `training on sudoku`."""
 DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )
 """The settings that decide, together with the arguments of tasks, which layers all other settings come from."""
 JUDGES = ("verifier", "reward")
-"""The arguments that name what judges the completions of a task from a file of rows. If the user gives one, neither is
-taken from a recipe or a model."""
+"""The arguments that name what judges the completions of a task from a file of the user's own rows. If the user gives
+one of them, neither is taken from a recipe or a model."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Resolved(Generic[Settings]):
     """{dotted name of a setting, e.g. `optimizer.learning_rate` or `env_args.blanks`: the layer that set it}. Any other
     setting has the default of the dataclass, or was set by the code that made `config`."""
     checked: bool = False
-    """Whether `settings.check.check` has been called; the command line calls it before any slow import."""
+    """Whether `settings.check.check` has accepted the settings; the command line calls it before any slow import."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:
@@ -115,16 +116,18 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
 
 
 def overruled(given: Mapping[str, Any]) -> set[str]:
-    """The settings of lower layers that the user's settings remove.
+    """The dotted names of the settings that the user's settings remove from lower layers.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task.
     Likewise, any --remasking but plackett_luce removes `position_temperature`, which has no use then.
     """
-    # `env_args`, or `env_args.TASK` among several tasks.
-    prefixes = {name.rpartition(".")[0] for name in given if name.rpartition(".")[2] in JUDGES}
-    names = {f"{prefix}.{judge}" for prefix in prefixes for judge in JUDGES}
-    draws_positions = given.get("rollout.remasking", "plackett_luce") == "plackett_luce"
-    if not draws_positions:
+    names: set[str] = set()
+    for setting in given:
+        group, _, argument = setting.rpartition(".")
+        if argument in JUDGES:  # then the group is `env_args`; among several tasks, `env_args.TASK`
+            names |= {f"{group}.{judge}" for judge in JUDGES}
+    remasking = given.get("rollout.remasking")
+    if remasking not in (None, "plackett_luce"):
         names.add("rollout.position_temperature")
     return names
 
@@ -140,6 +143,7 @@ def with_short_forms_expanded(layer: Layer) -> Layer:
     tasks = parse_tasks(layer.values.get("env") or "")
     arguments = {f"env_args.{key}": value for key, value in join_arguments(tasks).items()}
     env = {"env": one_name_each(tasks)} if tasks else {}
+    # The layer's own values override what the short forms stand for; only `env` itself is replaced.
     return Layer(layer.origin, {**arguments, **source, **layer.values, **env})
 
 
@@ -185,12 +189,13 @@ def defaults(
     return config
 
 
-def without_recipe(config: Config) -> str:
-    """A note that a `Config` was made without its task's recipe, as by `Config(env="sudoku")`; "" if it was not.
+def note_on_missing_recipe(config: Config) -> str:
+    """A note for the user if a `Config` was made without its task's recipe, as by `Config(env="sudoku")`; else "".
 
     One or two settings that differ from the recipe get no note, since the user may have given these values.
     """
     # The settings of `DECIDING`, without those that resume a run; the model and the remasking are passed below.
+    # `resolve` takes None, not "", for a setting that is not given.
     given = {name: getattr(config, name) or None for name in ("env", "source", "algorithm", "pairs", "data")}
     recipe = resolve(Config, model=config.model.model, remasking=config.rollout.remasking, **given).config
     class_defaults = flatten(plain(Config()))
@@ -331,8 +336,8 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
 def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> list[Layer]:
     """The settings of a resumed run, without its output folder. For code that is gone, they name the run's own copy.
 
-    Raises ConfigError for data that is gone, unless the user names its new place; if the user names another of our
-    algorithms than the run's; and if the run's algorithm no longer exists.
+    Raises ConfigError for data that is gone, unless the user names its new place. Raises it as well if the user names
+    another of our algorithms than the run's, or if the run's algorithm no longer exists.
     """
     run = settings_file.parent
     recorded = read_layer(cls, Layer(str(settings_file), with_copies(run, read_yaml(settings_file))))
@@ -345,17 +350,18 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
             f"{run} is a run of {algorithm!r}, an algorithm that this version does not have, so it cannot go on. Begin "
             f"a new run from its weights: $model={quote(str(weights))} $algorithm={replacement(algorithm) or 'NAME'}."
         )
-    # Another algorithm would refuse the run's arguments as unknown. A user's own algorithm, which has ":" in its name,
-    # may have been moved.
-    names = (algorithm, algorithm_now)
-    if algorithm_now not in (None, algorithm) and not all(":" in str(name) for name in names):
+    # Another algorithm would refuse the run's arguments as unknown. But a user's own algorithm, which has ":" in its
+    # name, may only have been moved.
+    is_another = algorithm_now not in (None, algorithm)
+    may_be_moved = all(":" in str(name) for name in (algorithm, algorithm_now))
+    if is_another and not may_be_moved:
         raise ConfigError(
             f"{run} is a run of other settings: algorithm was {algorithm!r}, now {algorithm_now!r}. Resume it "
             "with its own, or use another $output_dir."
         )
     refuse_gone(run, given)
-    without_folder = Layer("default", {"output.output_dir": None})  # the run may have been moved
-    return [recorded, without_folder]
+    no_folder = Layer("default", {"output.output_dir": None})  # the run may have been moved
+    return [recorded, no_folder]
 
 
 def training_layers(env: str, model: str, algorithm: str | None = None) -> list[Layer]:
@@ -368,7 +374,7 @@ def training_layers(env: str, model: str, algorithm: str | None = None) -> list[
     if kind != "tiny" and (decoding := decoding_layer(model)):
         recipes.append(decoding)
     algorithm = algorithm or last_value(recipes, "algorithm", Config().algorithm)
-    recipes += algorithm_recipe(named_ancestor(algorithm), tasks, kind)
+    recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, kind)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
     from_recipes = [read_layer(Config, layer) for layer in recipes_for_model(model, recipes)]
     from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))
@@ -393,10 +399,9 @@ def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> li
 def eval_layers(env: str, model: str, rl_defaults: Resolved[Config]) -> list[Layer]:
     """The layers from which `eval` takes the arguments of its task, the decoding and the number type.
 
-    Arguments and decoding are those of `rl_defaults`, the settings of a training by RL on the task, and the number type
-    is the one that the model's environment.json records. The origin of
-    arguments and decoding is this training; but decoding that the training would itself take from environment.json
-    keeps that file as its origin.
+    Arguments and decoding are those of `rl_defaults`, the settings of a training by RL on the task. Their origin is
+    this training; but decoding that the training would itself take from the model's environment.json keeps that file as
+    its origin. The number type is the one that environment.json records.
     """
     config, own_record = rl_defaults.config, f"{model}/{ENVIRONMENT}"
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
@@ -405,7 +410,7 @@ def eval_layers(env: str, model: str, rl_defaults: Resolved[Config]) -> list[Lay
     names_from_record = {name for name in rollout if rl_defaults.origins.get(f"rollout.{name}") == own_record}
     dtype = model_environment(model).get("dtype", "auto")
     values: dict[str, Any] = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
-    # The second layer repeats values of the first one, to give them the other origin.
+    # The second layer repeats some values of the first one, to give them the model's file as their origin.
     from_record: dict[str, Any] = {"rollout": {name: rollout[name] for name in names_from_record}}
     layers = Layer(f"{TRAINING} {env}", values), Layer(own_record, from_record)
     return [read_layer(EvalCommand, layer) for layer in layers]
@@ -437,7 +442,7 @@ def demonstration_layers(env: str, model: str, rl_defaults: Config) -> list[Laye
 
 
 def recipes_for_model(model: str, recipes: list[Layer]) -> list[Layer]:
-    """The recipes for a model; for an adapter without their `model` group, because its rank and scale are fixed."""
+    """The recipes as they are; for an adapter without their group `model`, because its rank and scale are fixed."""
     return [layer.without(["model"]) for layer in recipes] if find_adapter(model) else recipes
 
 
@@ -445,7 +450,8 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
     """The arguments and the decoding that a model was made with, if it was made for the tasks of `env`; else {}.
 
     A model that learned from texts was made for no task, so its decoding is taken for any `env`. If the model was made
-    for several tasks, and `env` is one of them, only this task's arguments are taken; none if several have its name.
+    for several tasks, and `env` is one of them, only this task's arguments are taken, and no arguments if several of
+    the tasks have its name.
     """
     record = model_environment(model)
     env_args = record.get("env_args") or {}
@@ -454,6 +460,7 @@ def settings_made_with(env: str, model: str) -> dict[str, Any]:
     made_for = parse_tasks(str(record.get("env", env)))
     if len(made_for) > 1 and len(tasks) == 1:
         same_name = [task for task in made_for if task.short == tasks[0].short]
+        # If several tasks have this name, nothing tells which of them `env` is.
         env_args = with_arguments(same_name[0], env_args).args if len(same_name) == 1 else {}
         made_for = tuple(same_name[:1])
     has_same_tasks = [task.short for task in made_for] == [task.short for task in tasks]
@@ -472,10 +479,10 @@ def is_copy(env: str, origin: Mapping[str, str]) -> bool:
 
 
 def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
-    """The decoding that a model was taught on another task, without the settings that a recipe sets.
+    """The decoding that a model was taught on another task, without the settings that one of `recipes` sets.
 
-    recipes: of the task and of the algorithm. Lengths count as set only by a recipe for this very task
-    (`Layer.of_task`): the lengths that a recipe has for every task are a worse guess than those of the model.
+    recipes: those of the task and of the algorithm. Only a recipe for this very task (`Layer.of_task`) counts as
+    setting lengths: the lengths that a recipe has for every task are a worse guess than those of the model.
     """
     set_names: set[str] = set()
     for layer in recipes:
@@ -503,5 +510,6 @@ def find_resumed(cls: type, given: Mapping[str, Any]) -> Path | None:
         return None
     # --resume names a run folder, or a checkpoint up to three folders below one.
     place = Path(resume).resolve()
-    files = (folder / CONFIG for folder in (place, *list(place.parents)[:3]))
+    three_above = list(place.parents)[:3]
+    files = (folder / CONFIG for folder in (place, *three_above))
     return next((file for file in files if file.is_file()), None)

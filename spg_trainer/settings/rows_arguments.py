@@ -15,7 +15,7 @@ ARGUMENTS = ("verifier", "reward", BAD_ROWS)
 
 
 def text_arguments(config: Config) -> dict[str, object]:
-    """The arguments of the texts of --data: `bad_rows`, also if it is that of one of several tasks, TASK.bad_rows."""
+    """The arguments of the texts of --data: `bad_rows`, or the last TASK.bad_rows of several tasks."""
     given = [value for name, value in config.env_args.items() if name.rpartition(".")[2] == BAD_ROWS]
     return {BAD_ROWS: given[-1]} if given else {}
 

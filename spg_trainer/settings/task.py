@@ -100,8 +100,8 @@ class Task:
         """
         if self.ours is None:
             return self
-        has_no_version = self.id.isidentifier()
-        if has_no_version:
+        names_no_version = self.id.isidentifier()
+        if names_no_version:
             is_newest = True
         else:
             registered = self.id.rpartition(":")[2]
@@ -132,7 +132,8 @@ def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
         key.removeprefix(prefix): value for key, value in env_args.items() if key.startswith(prefix)
     }
     args = {**task.args, **own_arguments}
-    return replace(task, weight=args.pop(_WEIGHT, task.weight), args=args)
+    weight = args.pop(_WEIGHT, task.weight)
+    return replace(task, weight=weight, args=args)
 
 
 def join_tasks(tasks: Iterable[Task | str]) -> str:
@@ -161,7 +162,7 @@ def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
 
 
 def known_tasks(env: str | Path | type | Sequence[str | Path | type]) -> str:
-    """`task_names`; ConfigError, which names the nearest task, for one that `envs.make` does not find.
+    """As `task_names`, but raises ConfigError, which names the nearest task, for one that `envs.make` does not find.
 
     Files and modules of tasks are loaded.
     """
@@ -189,7 +190,8 @@ def join_arguments(tasks: Iterable[Task]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for task in tasks:
         weight = {} if task.weight is None else {_WEIGHT: task.weight}
-        found |= {f"{_prefix(task)}{key}": value for key, value in {**weight, **task.args}.items()}
+        own_arguments = {**weight, **task.args}
+        found |= {f"{_prefix(task)}{key}": value for key, value in own_arguments.items()}
     return found
 
 

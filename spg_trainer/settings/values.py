@@ -26,8 +26,9 @@ FOLDERS = re.compile(
 
 
 def settings_value(value: Any) -> Any:
-    """A value in Python's own types (`python_value`: a number of numpy becomes a float), also inside dicts, lists and
-    tuples.
+    """A value in Python's own types (`python_value`), and with it each value inside a dict, a list or a tuple.
+
+    E.g. a number of numpy becomes a float.
     """
     if type(value) is dict:
         return {name: settings_value(item) for name, item in value.items()}
@@ -104,7 +105,7 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
         group = path_of_group.rpartition(".")[2]
         # The group `model` has a setting `model`, for which `model: tiny` was probably meant.
         nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
-        name_in_error = shown(path_of_group or "it")
+        name_in_error = shown(path_of_group or "it")  # the settings as a whole have no name
         raise ConfigError(f"{name_in_error} should hold `name: value` lines, not {values!r}.{nearest}")
     leaves: dict[str, Any] = {}
     for key, value in values.items():
@@ -160,7 +161,7 @@ def replace_nested(base: T, leaves: Mapping[str, Any]) -> T:
 def overlay(base: T, values: Any, source: str) -> T:
     """A copy of the dataclass `base` with values replaced by nested `values`; dicts are merged by key.
 
-    source: the name of the file of the values in errors. Raises ConfigError as `read_nested`.
+    source: what errors call the file of the values. Raises ConfigError as `read_nested`.
     """
     return replace_nested(base, read_nested(type(base), values, lambda name: f"{source} {name}"))
 
@@ -192,7 +193,8 @@ def _convert_to_union(value: Any, options: Sequence[Any], where: str) -> Any:
         return None if value in (None, "none", "None") else convert(value, options[0], where)
     read = scalar(value) if isinstance(value, str) else value  # a number if the text is one
     words = [word for option in options for word in get_args(option)]  # the words of a Literal
-    if words and type(read) is not options[0] and value not in words:
+    has_first_type = type(read) is options[0]
+    if words and not has_first_type and value not in words:
         choices = " or ".join([NAMES[options[0]], *words])
         raise ConfigError(f"{where}={value!r}: expected {choices}.")
     if type(read) in options:
@@ -207,8 +209,8 @@ def _convert_to_type(value: Any, kind: type, where: str) -> Any:
     if kind is float and type(read) is int:
         read = float(read)
     if type(read) is not kind or (kind is float and not math.isfinite(read)):
-        joined = isinstance(value, str) and re.search(r",\s*\w+=", value)
-        advice = " Separate several KEY=VALUE by spaces, not by commas." if joined else ""
+        has_commas = isinstance(value, str) and re.search(r",\s*\w+=", value)
+        advice = " Separate several KEY=VALUE by spaces, not by commas." if has_commas else ""
         raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, 'true or false')}.{advice}")
     return read
 
@@ -240,7 +242,10 @@ def json_document(content: Mapping[str, Any]) -> str:
 
 
 def flatten(tree: Mapping[str, Any], ignore: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the dotted names in `ignore`; an empty mapping leaves nothing."""
+    """`{"a": {"b": 1}}` -> `{"a.b": 1}`, without the dotted names in `ignore`; an empty mapping leaves nothing.
+
+    prefix: the dotted name of `tree` with a dot behind it, for the recursion.
+    """
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
         name = f"{prefix}{key}"

@@ -59,6 +59,7 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
         return _open_folder(folder)
     if folder.exists() or looks_local(name):
         beside = {path.name: path for path in folder.parent.glob("*") if path.is_dir()}
+        # The folder `tiny-countdown` is the model `tiny:countdown`.
         embedded = [path.name.replace("-", ":", 1) for path in models_folder().glob("tiny-*")]
         known = [
             "tiny",
@@ -100,8 +101,8 @@ def is_embedded(model: str, *words: str) -> bool:
     With the word `tiny`, `tiny:TASK` counts, too, for a task that has an embedded model.
     """
     word, colon, kind = model.partition(":")
-    names_kind = not colon or kind in PATTERNS
-    if word in words and names_kind:
+    kind_is_allowed = not colon or kind in PATTERNS
+    if word in words and kind_is_allowed:
         return True
     return "tiny" in words and task_model(model) is not None
 
@@ -109,15 +110,16 @@ def is_embedded(model: str, *words: str) -> bool:
 def task_model(name: str) -> Path | None:
     """The folder of the embedded model that `tiny:TASK` names; None for any other name, and if the task has none."""
     word, _, task = name.partition(":")
-    folder = _embedded_folder(task, "")
+    folder = _embedded_folder(task, kind="")
     # Names of tasks have only letters and digits. So `tiny:sudoku-block` names no task, although the folder exists.
-    return folder if word == "tiny" and task.isalnum() and folder.is_dir() else None
+    is_found = word == "tiny" and task.isalnum() and folder.is_dir()
+    return folder if is_found else None
 
 
 def _tiny(env: str | None, kind: str) -> Weights:
     """The embedded model of the first task of `env` that has one, or Sudoku's; with a note on tasks new to it.
 
-    kind: a name of `PATTERNS`, or "" for LLaDA's kind.
+    env: the tasks of --env; None or "" = none. kind: a name of `PATTERNS`, or "" for LLaDA's kind.
     """
     tasks = [task.ours for task in parse_tasks(env)] if env else [FALLBACK]
     with_model = [task for task in tasks if _embedded_folder(task, kind).is_dir()]

@@ -88,7 +88,7 @@ def measure_loss(run: Run) -> dict[str, float]:
         )
     run.state.validations[step] = loss
     with raising_on_all():
-        run.folder.evaluation(f"step-{step:06d}", {"step": step, "loss": loss}, [])
+        run.folder.write_evaluation(f"step-{step:06d}", {"step": step, "loss": loss}, [])
     run.console.say(f"step {step}: validation loss {loss:.4f}")
     return {"validation/loss": loss}
 
@@ -214,7 +214,7 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     if figures:
         return figures
     if name == "before" and run.state.step > 0:
-        if decide_on_main(lambda: run.folder.start_of_other_code):
+        if decide_on_main(lambda: run.folder.folder_of_other_start):
             return None
         text = f"{run.folder.evaluation_path(name)} is missing and cannot be made again after step {run.state.step}"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
@@ -233,7 +233,7 @@ def evaluated_already(folder: RunFolder, name: str, step: int) -> Mapping[str, A
     if figures and figures["step"] == step and "correct" in figures:
         return figures
     if name == "after" and step == 0 and (before := folder.figures("before")):
-        folder.evaluation(name, before, folder.completions("before"))
+        folder.write_evaluation(name, before, folder.completions("before"))
         return before
     return None
 
@@ -251,7 +251,7 @@ def begin_evaluation(folder: RunFolder, name: str, step: int, batch: int) -> lis
         rows = folder.completions(name)
         in_whole_batches = len(rows) - len(rows) % batch
         rows = rows[: max(in_whole_batches, begun.get("stopped_with", 0))]
-    folder.evaluation(name, {"step": step}, rows)
+    folder.write_evaluation(name, {"step": step}, rows)
     return rows
 
 
@@ -263,7 +263,7 @@ def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseExcept
 
     def note() -> int:
         rows = run.folder.completions(name)
-        run.folder.evaluation(name, {"step": step, "stopped_with": len(rows)}, rows)
+        run.folder.write_evaluation(name, {"step": step, "stopped_with": len(rows)}, rows)
         return len(rows)
 
     finished = decide_on_main(note)

@@ -31,7 +31,7 @@ from spg_trainer.settings.machine import check_machine
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG, read_config
-from spg_trainer.settings.resolve import Resolved, without_recipe
+from spg_trainer.settings.resolve import Resolved, note_on_missing_recipe
 from spg_trainer.settings.rows_arguments import task_arguments, text_arguments
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.patience import stalled_at
@@ -147,7 +147,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
                 lambda: check_demonstrations(splits["train"], config.force)
             )
     is_from_python = not isinstance(settings, Resolved)  # a `Config`, which may lack the task's recipe
-    notice = without_recipe(settings) if is_from_python and not goes_on else ""
+    notice = note_on_missing_recipe(settings) if is_from_python and not goes_on else ""
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))

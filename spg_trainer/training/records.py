@@ -45,14 +45,14 @@ def record_step(
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
-    run.folder.metrics(metrics)
-    run.folder.timings({"step": state.step, **timings})
+    run.folder.append_metrics(metrics)
+    run.folder.append_timings({"step": state.step, **timings})
     run.trackers.log({**timings, **metrics}, state.step)
     state.consistent = True
     state.history.append(metrics)
     if run.due(run.config.output.sample_steps):
         samples = step_samples(run, scored, advantages)
-        run.folder.samples(state.step, samples)
+        run.folder.write_samples(state.step, samples)
         run.trackers.table("samples", samples, state.step)
 
 
@@ -139,7 +139,7 @@ def record_evaluation(
     """
     split = result.settings["split"]
     with raising_on_all():
-        folder.evaluation(name, {"step": step, **result.summary()}, result.rows)
+        folder.write_evaluation(name, {"step": step, **result.summary()}, result.rows)
     figures = {**result.rewards, "correct": result.correct, "low": result.low, "high": result.high}
     figures["mean_length"] = result.mean_length
     figures |= {f"{task}/solved": figures_of_task["solved"] for task, figures_of_task in result.tasks.items()}
@@ -189,7 +189,7 @@ def write_summary(
         "groups": shares_of_groups(rows_with_groups) if rows_with_groups else None,
         "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
-        "start_of_other_code": None if before else run.folder.start_of_other_code,
+        "start_of_other_code": None if before else run.folder.folder_of_other_start,
         "kept_step": worse["kept"] if worse else kept,
         "model": str(run.folder.path / "model"),
     }
@@ -209,7 +209,7 @@ def write_summary(
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
-    run.folder.summary(summary)
+    run.folder.write_summary(summary)
     return summary
 
 

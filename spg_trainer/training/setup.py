@@ -339,7 +339,7 @@ def prepare_folder(run: Run, planned: Plan) -> None:
                 write_inputs(path, inputs, again=accept)
             run.folder.write_config(settings)
     run.state.history = decide_on_main(run.folder.history)
-    run.state.judged_since = decide_on_main(lambda: run.folder.judged_since(run.state.step))
+    run.state.judged_since = decide_on_main(lambda: run.folder.last_step_of_other_code(run.state.step))
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not run.policy.fresh_adapters
     if needs_copy and planned.own_copy is None:

@@ -101,7 +101,7 @@ def an_evaluation_by_the_first_alone(here: Here) -> Any:
 
 @case
 def the_file_of_an_evaluation(here: Here) -> Any:
-    with here.failing(RunFolder, "evaluation", CheckpointError("disk full"), rank=0):
+    with here.failing(RunFolder, "write_evaluation", CheckpointError("disk full"), rank=0):
         train(small_config(here.run), quiet=True)
 
 

@@ -37,10 +37,10 @@ def write_run(
     for step in range(1, steps + 1):
         done = step / steps
         rates = {"reward": done, "correct": done + 0.01 * seed, "rewards/correct/mean": done}
-        run.metrics({"step": step, **rates, **shares, "grad_norm": 0.1 * step, "num_tokens": 100})
-        run.timings({"step": step, "rollout": 2.0, "update": 1.0, "tokens_per_second": 50.0})
+        run.append_metrics({"step": step, **rates, **shares, "grad_norm": 0.1 * step, "num_tokens": 100})
+        run.append_timings({"step": step, "rollout": 2.0, "update": 1.0, "tokens_per_second": 50.0})
     for step in (steps // 2, steps):
-        run.samples(step, completions(problems, "train", step, solved=lambda i: i % 2 == 0))
+        run.write_samples(step, completions(problems, "train", step, solved=lambda i: i % 2 == 0))
     before = evaluation(run, "before", completions(problems, "test", -1, solved=lambda i: i % 2 == 0), 0)
     if finished:
         half = completions(problems, "validation", -1, solved=lambda i: i > 2)
@@ -53,7 +53,7 @@ def write_run(
         machine = {"processes": 1, "device": "cpu", "threads": 2}
         names = {"env": config.env, "algorithm": config.algorithm, "seed": seed, "steps": steps}
         figures = {"eval_before": before, "eval_after": after, "validation": kept, "kept_step": steps // 2}
-        run.summary({"seconds": 3723.0, **machine, **names, **figures})
+        run.write_summary({"seconds": 3723.0, **machine, **names, **figures})
     return folder
 
 
@@ -87,5 +87,5 @@ def evaluation(run: RunFolder, name: str, rows: list[dict[str, Any]], step: int)
             **{"max_completion_length": LENGTH, "diffusion_steps": LENGTH, "block_length": LENGTH},
         },
     }
-    run.evaluation(name, figures, rows)
+    run.write_evaluation(name, figures, rows)
     return figures

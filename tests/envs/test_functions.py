@@ -318,7 +318,7 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     assert summary["solved_sampled"] == rows(place / "run/metrics.jsonl")[1]["correct"], "of step 2 alone"
     assert main([*again, "3"]) == 0, capsys.readouterr().err
     assert "not compared with the start" in capsys.readouterr().out
-    assert RunFolder(place / "run").judged_since(3) == 1, (
+    assert RunFolder(place / "run").last_step_of_other_code(3) == 1, (
         "the step before the change, also after another resume"
     )
     (place / "mine.py").write_text(CODE)
@@ -326,7 +326,7 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     folder = RunFolder(place / "run")
     folder.truncate_after(0)
     folder.release()
-    assert folder.judged_since(3) == 0, "all steps are made again, by the present code"
+    assert folder.last_step_of_other_code(3) == 0, "all steps are made again, by the present code"
 
 
 def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place):

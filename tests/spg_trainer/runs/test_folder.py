@@ -70,13 +70,13 @@ def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
 
 def test_a_folder_with_a_run_is_refused_and_named(run):
     for step in range(1, 5):
-        run.metrics({"step": step})
+        run.append_metrics({"step": step})
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
     assert all(part in str(caught.value) for part in ("4 steps", f"resume={run.path} "))
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
     assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
-    run.summary({"steps": 4})
+    run.write_summary({"steps": 4})
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])
@@ -90,10 +90,10 @@ def test_other_processes_write_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     folder = RunFolder(tmp_path / "a")
     folder.create("env: sudoku\n", {})
-    folder.metrics({"step": 1})
-    folder.samples(1, [{}])
-    folder.evaluation("before", {}, [])
-    folder.summary({})
+    folder.append_metrics({"step": 1})
+    folder.write_samples(1, [{}])
+    folder.write_evaluation("before", {}, [])
+    folder.write_summary({})
     folder.truncate_after(0)
     assert list(tmp_path.iterdir()) == []
 
@@ -104,8 +104,8 @@ def test_metrics_are_plain_json_and_equal_values_give_equal_bytes(run):
         "grad_norm": torch.tensor(0.1, dtype=torch.float64),
     }
     row = {"step": 1, **numbers, "kl": math.nan, "loss": np.float32(math.inf), "counts": np.arange(2)}
-    run.metrics(row)
-    run.metrics(row)
+    run.append_metrics(row)
+    run.append_metrics(row)
     first, second = (run.path / "metrics.jsonl").read_text().splitlines()
     assert first == second and '"reward": 0.30000000000000004' in first
     plain = {"step": 1, "reward": 0.30000000000000004, "grad_norm": 0.1}
@@ -115,25 +115,25 @@ def test_metrics_are_plain_json_and_equal_values_give_equal_bytes(run):
 def test_samples_and_evaluations_keep_any_text_on_one_line(run):
     text = "a\nb\u2028\x00\ud800"
     odd = {"completion": text, "reason": verifiers.Reason.OK, "answer": Decimal("1.5")}
-    run.samples(10, [odd, odd])
+    run.write_samples(10, [odd, odd])
     assert (
         rows(run.path / "samples" / "step-000010.jsonl")
         == [{"completion": text, "reason": "ok", "answer": "1.5"}] * 2
     )
-    path = run.evaluation("gsm8k[a/b]", {"correct": np.float64(0.5)}, [{"index": 0}])
+    path = run.write_evaluation("gsm8k[a/b]", {"correct": np.float64(0.5)}, [{"index": 0}])
     assert path.name == "gsm8k[a_b].json" and json.loads(path.read_text()) == {"correct": 0.5}
     assert rows(path.with_suffix(".jsonl")) == [{"index": 0}]
 
 
 def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     for step in range(1, 6):
-        run.metrics({"step": step, "reward": step / 7})
-        run.timings({"step": step})
-        run.samples(step, [{"step": step}])
-    run.evaluation("before", {}, [])
-    run.evaluation("step-000003", {}, [])
-    run.evaluation("step-000005", {}, [])
-    run.summary({"steps": 5})
+        run.append_metrics({"step": step, "reward": step / 7})
+        run.append_timings({"step": step})
+        run.write_samples(step, [{"step": step}])
+    run.write_evaluation("before", {}, [])
+    run.write_evaluation("step-000003", {}, [])
+    run.write_evaluation("step-000005", {}, [])
+    run.write_summary({"steps": 5})
     kept = (run.path / "metrics.jsonl").read_bytes().split(b"\n")[:3]
     with open(run.path / "metrics.jsonl", "ab") as file:
         file.write(b'{"step": 2, "rew')
@@ -152,22 +152,22 @@ def test_resume_cuts_later_rows_torn_lines_and_later_files(run):
     expected |= {f"eval/{name}.{kind}" for name in ("before", "step-000003") for kind in ("json", "jsonl")}
     kept = {"config.yaml", "environment.json", "inputs.json", "metrics.jsonl", "timings.jsonl"}
     assert {name for name in names if "lock" not in name} == expected | kept
-    run.metrics({"step": 4})
+    run.append_metrics({"step": 4})
     assert rows(run.path / "metrics.jsonl")[-1] == {"step": 4}
 
 
 def test_a_refused_write_names_the_path(run, monkeypatch):
     (run.path / "samples").write_text("a file where a folder should be")
     with pytest.raises(CheckpointError, match=re.escape(str(run.path / "samples"))):
-        run.samples(1, [])
+        run.write_samples(1, [])
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    run.summary({"steps": 1})
+    run.write_summary({"steps": 1})
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(CheckpointError, match=r"summary\.json: disk full"):
-        run.summary({"steps": 2})
+        run.write_summary({"steps": 2})
     assert json.loads((run.path / "summary.json").read_text()) == {"steps": 1}
     assert not list(run.path.glob(".*.tmp-*"))
 

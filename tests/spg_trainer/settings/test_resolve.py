@@ -30,7 +30,7 @@ from spg_trainer.settings.recorded import (
     task_record,
     to_yaml,
 )
-from spg_trainer.settings.resolve import FLAG, defaults, resolve, without_recipe
+from spg_trainer.settings.resolve import FLAG, defaults, note_on_missing_recipe, resolve
 from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
@@ -545,14 +545,18 @@ def test_what_stands_in_a_file_may_be_given_itself(tmp_path: Path, monkeypatch) 
 def test_settings_without_defaults_are_told_what_the_recipe_has():
     """`train(Config(env="sudoku"))` trains 256 tokens of a model of 20, at a rate that is some seventy times lower."""
     config = defaults(Config, env="sudoku")
-    said = without_recipe(Config(env="sudoku"))
+    said = note_on_missing_recipe(Config(env="sudoku"))
     assert "max_completion_length 256 (20)" in said and "learning_rate 3e-06 (0.0002)" in said
     assert "defaults(Config, env='sudoku', ...) begins with the recipe" in said
-    assert without_recipe(config) == without_recipe(replace(config, max_steps=Config().max_steps)) == ""
-    assert without_recipe(defaults(Config, env="sudoku", warmup_steps=0, eval_steps=0)) == ""
-    said = without_recipe(replace(config, optimizer=OptimizerConfig(learning_rate=1e-3)))
+    assert (
+        note_on_missing_recipe(config)
+        == note_on_missing_recipe(replace(config, max_steps=Config().max_steps))
+        == ""
+    )
+    assert note_on_missing_recipe(defaults(Config, env="sudoku", warmup_steps=0, eval_steps=0)) == ""
+    said = note_on_missing_recipe(replace(config, optimizer=OptimizerConfig(learning_rate=1e-3)))
     assert said.startswith("3 settings are what Config(...) has by itself") and "warmup_steps 0 (5)" in said
-    assert without_recipe(defaults(Config, env=["gsm8k", "sudoku"], algorithm="wd1")) == ""
+    assert note_on_missing_recipe(defaults(Config, env=["gsm8k", "sudoku"], algorithm="wd1")) == ""
 
 
 def test_a_shell_shows_the_settings_that_are_no_defaults():

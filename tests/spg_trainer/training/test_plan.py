@@ -198,7 +198,7 @@ def test_a_rate_that_fell_by_validations_of_other_code_falls_anew(
     folder = RunFolder(run)
     folder.create(to_yaml(config), {}, find_inputs(file_settings(config)))
     for step in range(3):
-        folder.evaluation(f"step-{step:06d}", {"correct": 0.0}, [{"correct": False}])
+        folder.write_evaluation(f"step-{step:06d}", {"correct": 0.0}, [{"correct": False}])
     monkeypatch.setattr(plan, "require_up_to", lambda run, step: run / f"checkpoints/step-{step:06d}")
     if edited:
         task.write_text("# as it is now\n")
