@@ -72,7 +72,9 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
     value, extracted, how = _gsm8k_number(completion)
     text = gold or ""
     number = _GOLD.match((text.partition("####")[2] or text).strip())
-    if number is None:  # the published code finds no negative number there, and then takes no answer as right
+    if (
+        number is None
+    ):  # e.g. a negative number, which the published code does not find: no answer is then right
         return Finding(right=0, of=1, extracted=extracted, how="a reference that is no number without a sign")
     is_right = value == float(number[1].replace(",", ""))
     return Finding(int(is_right), of=1, extracted=extracted, how=how)
@@ -83,13 +85,13 @@ def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
     boxes = [box for box in _boxes(completion) if box.strip(".")]
     which_box = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
-        value, is_whole_text = _number_in(content, 0)
+        value, is_whole_text = _number_in(content, place=0)
         if value is not None:
             return value, content, which_box if is_whole_text else f"{which_box}, the first number in it"
     text = _first_block(completion)
     if text is None:
         return None, None, "neither a box with a number nor a block"
-    value, is_whole_text = _number_in(text, -1)
+    value, is_whole_text = _number_in(text, place=-1)
     return value, text, "the answer block" if is_whole_text else "the answer block, the last number in it"
 
 

@@ -106,12 +106,12 @@ class Source:
             csv.field_size_limit(LINE_LIMIT)
             head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")
             if delimiter == ",":
-                # Some programs write a .csv with another delimiter: it is the most frequent in the header, the comma
-                # before others that are as frequent.
+                # Some programs write a .csv with another delimiter. The most frequent of these signs in the header is
+                # taken; of equally frequent ones, the first, which is the comma if it is among them.
                 delimiter = max(",;\t", key=head.count)
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
             reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-            _refuse_twice(self.path, reader.fieldnames or ())
+            _refuse_repeated_names(self.path, reader.fieldnames or ())
             return _table(reader)
         if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
@@ -233,7 +233,7 @@ def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
-def _refuse_twice(path: str, names: Sequence[str]) -> None:
+def _refuse_repeated_names(path: str, names: Sequence[str]) -> None:
     """Raises CommandError if two columns of a table have the same name, because either could be meant."""
     for name in names:
         places = [place for place, other in enumerate(names, 1) if other == name]

@@ -135,8 +135,8 @@ def judge_completion(
         return status, TEXT, 0.0, low, high
     if not lenient:
         strict = boxed and is_strict_number(data, low, high, number)
-        exact = True  # the box is written as the prompt asks
-        if not (strict and extract.is_alone(data, start, end, low, high, exact)):
+        as_in_prompt = True
+        if not (strict and extract.is_alone(data, start, end, low, high, as_in_prompt)):
             return MALFORMED, GRAMMAR, 0.0, low, high
     if read_plain(data, low, high, number):
         reason, tier = reason_of(equal(data, number, golds, gold.number)), RATIONAL

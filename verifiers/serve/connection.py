@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
             if not self.upgrades:
                 text = "A WebSocket must not be asked for before earlier requests on the same connection are answered."
                 refusal = error(400, text, CLOSE)
-                self._has_arrived(Request("", "other", refusal, is_head=False, keeps=False))
+                self._has_arrived(Request(path="", label="other", found=refusal, is_head=False, keeps=False))
             return
         address = httptools.parse_url(self.url)
         path = address.path.decode("ascii")
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.has_begun, self.head_bytes = False, None
             reply = Reply(400, text.encode(), "text/plain; charset=utf-8", (CLOSE,))
-            self._has_arrived(Request("", "other", reply, is_head=False, keeps=False))
+            self._has_arrived(Request(path="", label="other", found=reply, is_head=False, keeps=False))
 
     def _hand_over(self) -> None:
         """Leaves the connection to uvicorn's WebSocket, which reads the request again."""
