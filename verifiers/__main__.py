@@ -234,8 +234,9 @@ def _run(args: argparse.Namespace) -> int:
         names.add(args.by)
     if args.problem_field is None and "problem" in task.optional:
         names.add("problem")
+    key_names = (args.on or "").split("=")
     # The name `a.b` is field b in column a.
-    columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}
+    columns = names | {name.partition(".")[0] for name in [*names, *key_names]}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())

@@ -82,7 +82,7 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
 
 def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
     """(the number that is judged, the text that it was read from, how it was found); None for what was not found."""
-    boxes = [box for box in _boxes(completion) if box.strip(".")]
+    boxes = [box for box in _boxes(completion) if box.strip(".")]  # not `\boxed{...}`, as prompts have it
     which_box = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
         value, is_whole_text = _number_in(content, place=0)

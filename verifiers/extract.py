@@ -185,7 +185,7 @@ def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """
     closing = i + 1 < end and data[i + 1] == _SLASH
     name = i + 2 if closing else i + 1
-    shift = 1 if closing else 0
+    shift = 1 if closing else 0  # the kind of a closing tag is 1 above that of its opening tag
     if matches(data, name, end, _ANSWER_NAME):  # the usual spelling, for which no word has to be read
         return OPENS_ANSWER + shift, name + len(_ANSWER_NAME)
     if matches(data, name, end, _REASONING_NAME):

@@ -208,7 +208,7 @@ def _indented(body: str) -> str:
     """The body of a function with its indentation, which the first line of `body`, or every line, lacks."""
     first, *rest = body.split("\n")
     second = next((line for line in rest if line.strip()), "")
-    inner = 8 if first.rstrip().endswith(":") else 4
-    if second and len(indentation(second).expandtabs()) >= inner:
+    least = 8 if first.rstrip().endswith(":") else 4  # spaces before the second line, if it has kept them
+    if second and len(indentation(second).expandtabs()) >= least:
         return f"    {body}"
     return "\n".join(f"    {line}" for line in (first, *rest))

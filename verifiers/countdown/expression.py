@@ -18,6 +18,7 @@ from verifiers.characters import decimal_digit, decode, is_wide_space, read_word
 from verifiers.extract import Bytes, is_ascii_letter, is_space, matches, strip, word_key, word_keys
 from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 
+# Kinds of tokens. The second line has the operators; NEGATE is the minus before an operand.
 END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
 PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
@@ -27,7 +28,7 @@ INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in 64 bits; the sum
 OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: it equals no given number, and no product
 INTEGER, DECIMAL, BROKEN = 0, 1, 2  # kinds of literals
 
-_POINT, _COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
+_WIDE_POINT, _WIDE_COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
 
 _STRICT_KINDS = {
     **dict.fromkeys(b"0123456789", LITERAL),
@@ -180,7 +181,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
         digit = code - ch.ZERO if ch.is_ascii_digit(code) else -1
         if code >= ch.BEYOND_ASCII and lenient:
             digit = decimal_digit(code)
-        point = code == ch.POINT or code == _POINT
+        point = code == ch.POINT or code == _WIDE_POINT
         if digit >= 0:
             if digits == 0:
                 first = digit
@@ -286,10 +287,10 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
         elif not letters or (code != ch.APOSTROPHE and code != 0x2019):
             last, letters = letters if letters else last, 0
             star = code == ch.STAR and is_bold_word(data, start, i, end)
-            beside = star or code == ch.COLON or code == _COLON or code in _BESIDE_WORDS
+            beside = star or code == ch.COLON or code == _WIDE_COLON or code in _BESIDE_WORDS
             if not (beside or is_space(code) or is_wide_space(code)):
                 break
-            colon = colon or code == ch.COLON or code == _COLON
+            colon = colon or code == ch.COLON or code == _WIDE_COLON
             gap = True
             stars += star
         i = after

@@ -88,15 +88,14 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
     joins = before is not None and (is_range or word in JOINING or (word == "and" and not before.is_value))
     if joins:
         items[-1] = before._replace(is_value=False)
-    is_aside = before is not None and (
-        is_compared(text, before.high, low, high)
-        if word in BEING
-        else in_phrase(text, before.high, low, high)
-    )
+    is_aside = False
+    if before is not None:
+        says_aside = is_compared if word in BEING else in_phrase
+        is_aside = says_aside(text, before.high, low, high)
     rank = 0 if is_aside or (is_reason and is_condition(text, low, high)) else rank_behind(word)
     if before is not None and text[before.high : low].rstrip().lower().endswith(" total of"):
         rank = 2  # "The hat is $12 and the coat is $18, for a total of $30."
-    items.append(Item(low, high, rank, not (joins or word in DENYING)))
+    items.append(Item(low, high, rank, is_value=not (joins or word in DENYING)))
 
 
 def set_aside(items: list[Item], opened: int) -> None:

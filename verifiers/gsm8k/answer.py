@@ -91,7 +91,7 @@ _QUARTERS = word_keys("quarter quarters")
 """Fractions that are also coins and times of a game: "18 quarters"."""
 _PARTS = (*_FRACTIONS, *_QUARTERS, word_key("percent"))
 """Words that say a part with a number word or "a" before them and "of" behind them: "a quarter of 18"."""
-_PART_NAMES = word_keys("square cube opposite reciprocal inverse double")
+_OPERATIONS = word_keys("square cube opposite reciprocal inverse double")
 """Words that say with "of" how a number is changed, as number words do: "the square of 18", "two of the 18"."""
 _OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
 _ARTICLES = word_keys("a an")
@@ -129,7 +129,9 @@ _NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")  # the us of "us do
 _DOLLARS = currencies_of("$")
 _AMPERSAND, _ESCAPED_AMPERSAND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
 _X = word_key("x")  # a times sign in a calculation
-_WORKING_LIMIT = 10**8  # all numbers of a calculation in brackets behind the answer are smaller: 7 (3 + 4)
+_CALCULATION_LIMIT = (
+    10**8
+)  # all numbers of a calculation in brackets behind the answer are smaller: 7 (3 + 4)
 CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes; in a longer answer, a dollar sign without a backslash is no price's
 _TABLE = 8191  # keys are divided by it, and a table is looked up at the remainder
@@ -163,11 +165,11 @@ _VARIABLES = word_keys("x y z n")
 """Letters behind a number that make it no number: `3x`."""
 _ORDINALS = word_keys("th st nd rd o circ degree degrees")
 r"""Words that may be raised behind a number without being a power: `18^{th}`."""
-_FAULTS = {
+_FAULT_OF_KIND = {
     num.RELATION: REFUSED, num.PLUS_MINUS: HEDGED,
     **dict.fromkeys((num.FOREIGN, num.TIMES, num.POWER, ch.UNDERSCORE), OPAQUE),
 }  # fmt: skip
-_FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
+_FAULT = bytes(_FAULT_OF_KIND.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
 """The fault that a sign makes wherever it stands, at the place of its kind: HEDGED for "±"; 0 for none."""
 
 
@@ -236,7 +238,7 @@ def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
 
 def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
     """Notes a dollar sign that ends at i; the first one behind the number may be its currency: 5$."""
-    side.space_follows = True
+    side.space_follows = True  # a dollar parts words and numbers as a space does
     if side.numbers == 1 and side.before == NUMBER and side.dollar == 0 and is_price(data, first, i, end):
         note_currency(_DOLLARS, side)
     side.dollar = i
@@ -262,8 +264,8 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
         behind_word = side.numbers == 1 and side.before == WORD
         side.in_span = behind_word and side.after_span_word
         side.span_has_unit = False
-        in_unit = side.in_span or (behind_word and side.key == _PER)
-        unreadable |= not in_unit or side.other.shape == num.NO_NUMBER
+        is_of_unit = side.in_span or (behind_word and side.key == _PER)  # 18 per 2 hours
+        unreadable |= not is_of_unit or side.other.shape == num.NO_NUMBER
     if unreadable:
         blame(side, OPAQUE)
     side.degrees = side.numbers == 0 and side.currency == 0
@@ -338,7 +340,7 @@ def key_with_words_before(key: int, listed: bool, side: Side) -> int:
         if listed and counted and is_one_of(key, _PARTS):
             return _PART
         if key == _OF and (
-            side.key == _PART or value_of_word(side.key) >= 0 or is_one_of(side.key, _PART_NAMES)
+            side.key == _PART or value_of_word(side.key) >= 0 or is_one_of(side.key, _OPERATIONS)
         ):
             return _PART_OF
         return _PART_OF if side.key == _PART_OF and is_one_of(key, _DETERMINERS) else key
@@ -443,7 +445,7 @@ def says_no_money(data: Bytes, key: int, after: int, end: int, side: Side) -> bo
     if side.before == NUMBER and value_at_key(key, _LETTERS, _LETTER_POWERS):
         if not side.space_follows and (side.currency > 0 or is_one_of(key, _GLUED)):
             return False  # $5M, 5k
-        kind, _ = num.kind_at(data, after, end)
+        kind, _ = num.kind_at(data, after, end)  # of what goes on with the letter: T-shirts, M&Ms
         return (
             kind == ch.MINUS
             or kind == _AMPERSAND
@@ -554,10 +556,11 @@ def note_mark(kind: int, side: Side) -> None:
     follow(side, WORD if closes and side.numbers == 0 and side.words else MARK)
 
 
-def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
+def behind_calculation(data: Bytes, i: int, end: int, number: Number) -> int:
     """Position after the brackets that open before i, if the calculation in them gives the number: 7 (3 red + 4).
 
-    -1 if it does not. `total` is the sum of the finished terms, `term` the product or quotient that is still open.
+    -1 if it does not. `total` is the sum of the finished terms, `term` the product or quotient that is still open, and
+    `operator` the sign before the next number, 0 for none.
     """
     total = term = value = terms = operator = 0
     while i < end:
@@ -572,10 +575,10 @@ def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
             if data[i] >= ch.BEYOND_ASCII:
                 return -1
             value = 0
-            while i < end and ch.is_ascii_digit(data[i] + 0) and value < _WORKING_LIMIT:
+            while i < end and ch.is_ascii_digit(data[i] + 0) and value < _CALCULATION_LIMIT:
                 value = value * 10 + data[i] - ch.ZERO
                 i += 1
-            if value >= _WORKING_LIMIT or abs(term) >= _WORKING_LIMIT or (terms and operator == 0):
+            if value >= _CALCULATION_LIMIT or abs(term) >= _CALCULATION_LIMIT or (terms and operator == 0):
                 return -1
             if operator == ch.SLASH:
                 if value == 0 or term % value:
@@ -678,9 +681,9 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             if kind == num.WORD and key == _RS and after < end and data[after] == ch.POINT:
                 after += 1  # Rs.5
         elif kind == ch.LEFT_PAREN and side.numbers == 1 and (side.space_follows or side.before == WORD):
-            working = behind_working(data, after, end, side.number)
-            if working >= 0:
-                after = working
+            behind = behind_calculation(data, after, end, side.number)
+            if behind >= 0:
+                after = behind
                 follow(side, MARK)
             else:
                 note_mark(kind, side)

@@ -32,7 +32,8 @@ from verifiers.gsm8k.number import UNDECIDED, Number, divides_by_zero, equal, eq
 from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
-References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
+# All references, which are called golds here, as one text, and where each begins and the last one ends.
+References = tuple[Bytes, tuple[int, ...]]
 BAD_GOLD = -2  # in place of a reason: the reference is no number; UNDECIDED in its place: 64 bits cannot tell
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
@@ -56,17 +57,18 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
         return False
     start, end = strip(data, start, end)
     number = gold.number
-    if not read_plain(data, start, end, number):  # not digits alone: '$1,250', or a solution
-        low, high = extract.last_line(data, start, end)
-        if low >= 0:
-            start, end = strip(data, low, high)
-        _, more = read_side(data, start, start, end, gold)
-        is_one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
-        is_one = is_one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
-        is_one = is_one and gold.currency != CONTRADICTED
-        return is_one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
-    gold.currency = 0
-    return True
+    if read_plain(data, start, end, number):
+        gold.currency = 0
+        return True
+    # Not digits alone: '$1,250', or a solution with a last line '#### 18'.
+    low, high = extract.last_line(data, start, end)
+    if low >= 0:
+        start, end = strip(data, low, high)
+    _, more = read_side(data, start, start, end, gold)
+    is_one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
+    is_one = is_one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
+    is_one = is_one and gold.currency != CONTRADICTED
+    return is_one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
 
 
 def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:

@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
             self.times_request = False
             return
         if self.has_begun and self.times_request and self.timer is not None:
-            return  # it goes on
+            return  # the timer goes on
         self._stop_timer()
         self.times_request = self.has_begun
         if self.answering and not self.has_begun:
@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
             self.unread_timer = None
 
     def _is_unread(self, left: int) -> None:
-        if self.transport.get_write_buffer_size() < left:  # it reads slowly
+        if self.transport.get_write_buffer_size() < left:  # the client reads slowly
             self._set_unread_timer()
         else:
             self.transport.abort()  # `close` would wait for the client
