@@ -68,7 +68,7 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
     """Judges the first box with a number in it, else the first `<answer>` block."""
     gold = as_reference(answer)
     if gold is None and answer is not None:
-        raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", None)
+        raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", index=None)
     value, extracted, how = _gsm8k_number(completion)
     text = gold or ""
     number = _GOLD.match((text.partition("####")[2] or text).strip())
@@ -126,7 +126,7 @@ def judge_math500(completion: str, answer: object) -> Finding:
     """
     gold = as_text(answer)
     if gold is None:
-        raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", None)
+        raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", index=None)
     text, how = _answer_of(completion)
     if not text:
         block = _first_block(completion)
@@ -238,7 +238,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         available, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise invalid_reference(
-            "target", target, "is no rational number, or the numbers no integers", None
+            "target", target, "is no rational number, or the numbers no integers", index=None
         ) from error
     text, how = _answer_of(completion)
     if text is None:
@@ -347,7 +347,7 @@ def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
     """How many empty cells equal the stored solution, in the first text that a pattern finds, cut to 16 characters."""
     for name, text in (("puzzle", puzzle), ("solution", solution)):
         if not (isinstance(text, str) and len(text) == _CELLS and text.isdecimal()):
-            raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", None)
+            raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", index=None)
     blanks = [cell for cell in range(_CELLS) if puzzle[cell] == "0"]
     for text, how in _grids(completion):
         if text and text.strip():

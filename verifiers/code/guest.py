@@ -120,10 +120,13 @@ def load(entry, ways):
         return b"X", None
     name, _, method = entry.partition(".")
     function = made = module.__dict__.get(name)
+    if method and not getattr(made, method, None):
+        return b"N", None
     if method:
-        function = getattr(made, method, None) and (
-            lambda *args, **kwargs: getattr(made(), method)(*args, **kwargs)
-        )
+
+        def function(*args, **kwargs):
+            return getattr(made(), method)(*args, **kwargs)
+
     return (b"L", function) if callable(function) else (b"N", None)
 
 

@@ -96,8 +96,9 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
     """The first clause of an answer that begins with a value; for any other answer, its `last_value`.
 
     The last value is also taken if the clause is a statement or a calculation, or if later words conclude, correct or
-    deny. None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the
-    last value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
+    deny. Without "=" in the answer, "18, or 19" is left open: None. If the clause has several values, "1 out of 6", or
+    another one follows at once, "18, maybe 19", the last value counts if the answer has a "=", or if "is" stands before
+    that value, "2 hours and 30 minutes, which is 150 minutes"; else None.
     """
     items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
     if not (items and items[0].is_value and begins_answer(text, items[0].low)):

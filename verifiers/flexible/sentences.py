@@ -42,8 +42,9 @@ class Item(NamedTuple):
 def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     """(where it begins, its numbers and formulas) of each sentence that has one."""
     begin, items = 0, list[Item]()
-    opened = 0  # how many items of the sentence stand before the bracket that is open; 0 also if none is
-    defines = False  # whether its last clause begins with "where", as in "6, where $a = 1$, $b = 2$"
+    opened = 0  # how many items of the sentence stand before the open bracket; 0 if no bracket is open
+    # Whether the sentence's last clause begins with "where", as in "6, where $a = 1$, $b = 2$".
+    defines = False
     word, end = "", 0  # the word or sign of the last piece, and where that ends
     for kind, low, high in pieces(text, is_gsm8k):
         if kind == VALUE:
