@@ -1,6 +1,6 @@
 """A client's connection: its requests are read one after another, and their answers written in the same order.
 
-It replaces uvicorn's own protocol, which serves any ASGI application but takes three times as long for a request.
+This protocol replaces uvicorn's own, which serves any ASGI application but takes three times as long for a request.
 uvicorn still listens, ends connections when the server ends, and speaks WebSocket. The limits that a user sets, such as
 --max-body, have their defaults in command.py.
 """
