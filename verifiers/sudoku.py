@@ -335,7 +335,7 @@ def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, fl
     """(OK | WRONG | RULE_BROKEN, score) of a grid of n x n digits. RULE_BROKEN: a given digit was changed.
 
     Otherwise the score is the fraction of the puzzle's blank cells that hold a digit 1..n which no other cell of their
-    row, column and box holds; it is 1 exactly if the grid is solved.
+    row, column and box holds; the score is 1 exactly if the grid is solved.
     """
     for i in range(size * size):
         if puzzle[i] and puzzle[i] != cells[i]:

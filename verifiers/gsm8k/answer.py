@@ -129,9 +129,8 @@ _NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")  # the us of "us do
 _DOLLARS = currencies_of("$")
 _AMPERSAND, _ESCAPED_AMPERSAND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
 _X = word_key("x")  # a times sign in a calculation
-_CALCULATION_LIMIT = (
-    10**8
-)  # all numbers of a calculation in brackets behind the answer are smaller: 7 (3 + 4)
+# The numbers of a calculation in brackets behind the answer, 7 (3 + 4), are below this.
+_CALCULATION_LIMIT = 10**8
 CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes; in a longer answer, a dollar sign without a backslash is no price's
 _TABLE = 8191  # keys are divided by it, and a table is looked up at the remainder
