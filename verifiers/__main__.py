@@ -42,6 +42,7 @@ from verifiers.files import Block, Source
 from verifiers.registry import MODES, RULES, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES
 
+# The fields of a verdict.
 VERDICT = (
     "file",
     "line",
@@ -57,7 +58,7 @@ VERDICT = (
 )
 LIVE_LINE_WIDTH = 60  # how many characters the live line has
 MAX_REPORTED = 10  # how many problems standard error names; the output names the problem of every line
-# So many bytes of compressed verdicts (some ten million lines) may wait for the first line that can be judged.
+# The most bytes of compressed verdicts (some ten million lines) that wait for the first line that can be judged.
 MAX_HELD_BYTES = 1 << 26
 MAX_LINES_NAMED = 5  # how many lines with the same problem standard error names
 PARTIAL = ".partial"  # added to the name of --output while it is being written
@@ -90,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return serve(words[1:])
     args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
-    args.rules = next((rules for rules in args.rules if rules != "ours"), None)
+    args.rules = next(
+        (rules for rules in args.rules if rules != "ours"), None
+    )  # those that judge beside ours
     try:
         return _run(args)
     except VerifierError as error:
@@ -214,7 +217,7 @@ def _run(args: argparse.Namespace) -> int:
         if args.prepare:
             return 0
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
-    known = candidates(task, args)
+    known = candidates(task, args)  # {preset: the names of the columns}
     names: set[str] = set()
     for fields in known.values():
         names.update(*fields.names())
@@ -231,8 +234,9 @@ def _run(args: argparse.Namespace) -> int:
         names.add(args.by)
     if args.problem_field is None and "problem" in task.optional:
         names.add("problem")
+    key_names = (args.on or "").split("=")
     # The name `a.b` is field b in column a.
-    columns = names | {name.partition(".")[0] for name in [*names, *(args.on or "").split("=")]}
+    columns = names | {name.partition(".")[0] for name in [*names, *key_names]}
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())

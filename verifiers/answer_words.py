@@ -70,7 +70,7 @@ _KEY_BYTES = 7
 _MASK = (1 << 8 * _KEY_BYTES) - 1
 
 
-def mixed(key: int, byte: int) -> int:
+def with_byte(key: int, byte: int) -> int:
     """The key of a word with one more byte behind it; it has 56 bits, in Python and where compiled."""
     return (key * 131 + byte) & _MASK
 
@@ -79,7 +79,7 @@ def key_of(word: str) -> int:
     """A word as one integer, ASCII letters read as lower case; a table of integers is quick to search."""
     key = 0
     for byte in word.encode():
-        key = mixed(key, byte | 32 if byte < 128 else byte)
+        key = with_byte(key, byte | 32 if byte < 128 else byte)
     return key
 
 
@@ -143,7 +143,7 @@ def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return OTHER, i
     key, after = 0, i
     while after < end and (97 <= data[after] | 32 <= 122 or 0x80 <= data[after] < 0xE2):
-        key = mixed(key, data[after] | 32 if data[after] < 128 else data[after] + 0)
+        key = with_byte(key, data[after] | 32 if data[after] < 128 else data[after] + 0)
         after += 1
     slot = key % _SIZE
     kind = _KINDS[slot] + 0

@@ -68,11 +68,13 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
     """Judges the first box with a number in it, else the first `<answer>` block."""
     gold = as_reference(answer)
     if gold is None and answer is not None:
-        raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", None)
+        raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", index=None)
     value, extracted, how = _gsm8k_number(completion)
     text = gold or ""
     number = _GOLD.match((text.partition("####")[2] or text).strip())
-    if number is None:  # the published code finds no negative number there, and then takes no answer as right
+    if (
+        number is None
+    ):  # e.g. a negative number, which the published code does not find: no answer is then right
         return Finding(right=0, of=1, extracted=extracted, how="a reference that is no number without a sign")
     is_right = value == float(number[1].replace(",", ""))
     return Finding(int(is_right), of=1, extracted=extracted, how=how)
@@ -80,16 +82,16 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
 
 def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
     """(the number that is judged, the text that it was read from, how it was found); None for what was not found."""
-    boxes = [box for box in _boxes(completion) if box.strip(".")]
+    boxes = [box for box in _boxes(completion) if box.strip(".")]  # not `\boxed{...}`, as prompts have it
     which_box = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
-        value, is_whole_text = _number_in(content, 0)
+        value, is_whole_text = _number_in(content, place=0)
         if value is not None:
             return value, content, which_box if is_whole_text else f"{which_box}, the first number in it"
     text = _first_block(completion)
     if text is None:
         return None, None, "neither a box with a number nor a block"
-    value, is_whole_text = _number_in(text, -1)
+    value, is_whole_text = _number_in(text, place=-1)
     return value, text, "the answer block" if is_whole_text else "the answer block, the last number in it"
 
 
@@ -124,7 +126,7 @@ def judge_math500(completion: str, answer: object) -> Finding:
     """
     gold = as_text(answer)
     if gold is None:
-        raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", None)
+        raise invalid_reference("answer", answer, r"is no text such as '\frac{1}{2}'", index=None)
     text, how = _answer_of(completion)
     if not text:
         block = _first_block(completion)
@@ -236,7 +238,7 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
         available, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise invalid_reference(
-            "target", target, "is no rational number, or the numbers no integers", None
+            "target", target, "is no rational number, or the numbers no integers", index=None
         ) from error
     text, how = _answer_of(completion)
     if text is None:
@@ -345,7 +347,7 @@ def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
     """How many empty cells equal the stored solution, in the first text that a pattern finds, cut to 16 characters."""
     for name, text in (("puzzle", puzzle), ("solution", solution)):
         if not (isinstance(text, str) and len(text) == _CELLS and text.isdecimal()):
-            raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", None)
+            raise invalid_reference(name, text, "is not 16 digits, such as '0310200404001043'", index=None)
     blanks = [cell for cell in range(_CELLS) if puzzle[cell] == "0"]
     for text, how in _grids(completion):
         if text and text.strip():

@@ -81,7 +81,7 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
     word, spelled = str(name).lower(), {other.lower(): other for other in known}
     if word.lstrip("+-").replace(".", "", 1).isdecimal():
         spelled = {other: spelling for other, spelling in spelled.items() if len(other) == len(word)}
-    # The ratio is low if letters have changed places: it is 0.5 for "tyni" and "tiny".
+    # Words whose letters have changed places may be too different for `get_close_matches`: "tyni" and "tiny".
     moved = [other for other in spelled if sorted(other) == sorted(word)]
     close = moved or get_close_matches(word, spelled, n=1, cutoff=0.65)
     return spelled[close[0]] if close else None

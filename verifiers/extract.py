@@ -1,9 +1,9 @@
-"""Which part of a completion is its answer: the rule shared by every task.
+r"""Which part of a completion is its answer: the rule shared by every task.
 
-(1) The last closed `<answer>` block of what precedes the first end-of-text token; inside it the last balanced
-box that is not empty, (2) else the block's text; (3) in lenient mode, without such a block, what stands last of these:
-the last box of the completion, the text after an unclosed `<answer>`, the line of the last `####`. What stands in a
-closed `<think>` or `<reasoning>` block is no final answer, unless nothing stands behind it.
+(1) The last balanced `\boxed{}` that is not empty, in the last closed `<answer>` block. (2) Without such a box, the
+text of that block. (3) Without such a block, in lenient mode, what stands last of these: the last box of the
+completion, the text after an unclosed `<answer>`, the line of the last `####`. What follows the first end-of-text token
+is not read. What stands in a closed `<think>` or `<reasoning>` block is no final answer, unless nothing follows it.
 
 Every function here is plain Python over UTF-8 bytes and is also compiled by numba as it stands, so one answer
 and a million run the same code. Only a few small functions have a second form, `..._in_array`, for where they are
@@ -184,7 +184,7 @@ def tag_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """
     closing = i + 1 < end and data[i + 1] == _SLASH
     name = i + 2 if closing else i + 1
-    shift = 1 if closing else 0
+    shift = 1 if closing else 0  # the kind of a closing tag is 1 above that of its opening tag
     if matches(data, name, end, _ANSWER_NAME):  # the usual spelling, for which no word has to be read
         return OPENS_ANSWER + shift, name + len(_ANSWER_NAME)
     if matches(data, name, end, _REASONING_NAME):
@@ -240,11 +240,13 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
     before the reasoning block that ends at `begin`. unclosed, unclosed_end: the text behind an `<answer>` that is not
     closed. single: whether there is exactly one `<answer>` and one `</answer>`, both in the usual spelling.
     """
-    limit, reasoning_counts = end, False
+    text_end, reasoning_counts = end, False
     while True:
-        end = limit
+        end = text_end
         begin = start
-        block_start = block_end = unclosed = unclosed_end = opening = -1
+        block_start = block_end = unclosed = unclosed_end = -1
+        opening = -1  # the end of the `<answer>` that is open
+        # The start of the `<think>` that is open, and the last `<answer>` block before it.
         thinking = outer_start = outer_end = -1
         opened = closed = 0
         i = find_byte(data, _LESS, start, end)
@@ -270,7 +272,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
             elif kind == CLOSES_THINKING:
                 if not reasoning_counts:
                     begin = after
-                    # Blocks inside the reasoning do not count: the last one is again the one before it.
+                    # Blocks inside the reasoning do not count: the last block is again the one before the reasoning.
                     block_start, block_end, unclosed, opening = outer_start, outer_end, -1, -1
                 thinking = outer_start = outer_end = -1
             i = find_byte(data, _LESS, after, end)
@@ -329,8 +331,8 @@ def last_command_in_array(data, start, end, command):  # type: ignore[no-untyped
 def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bool:
     r"""True for the second box of `\boxed{2}, not \boxed{3}`: it ends its line, and "not" stands before it.
 
-    So may "rather than" or "instead of", also before the box's variable: `not $x = \boxed{3}$`. data[box:box_end] is
-    the box.
+    "rather than" and "instead of" reject it, too. A variable may stand between the words and the box: `not
+    $x = \boxed{3}$`. data[box:box_end] is the box.
     """
     for i in range(box_end, end):
         if data[i] == _NEWLINE:
@@ -403,7 +405,10 @@ def closing_brace(data: Bytes, position: int, end: int, later: int, later_closin
 
 
 def joint(data: Bytes, start: int, end: int) -> int:
-    """How the text between two boxes joins them: OR by "or" and no other word, LIST by commas or "and"; else APART."""
+    """How the text between two boxes joins them: LIST by commas or "and", OR if "or" is among its words; else APART.
+
+    A word other than those of `_GAP_WORDS` makes it APART.
+    """
     # joins: whether a comma or "and" stands there. strange: whether a sign stands there that no list has.
     says_or = joins = strange = False
     i = start
@@ -425,7 +430,9 @@ def joint(data: Bytes, start: int, end: int) -> int:
             strange |= not known
             after = i + 1
         i = after
-    return OR if says_or else LIST if joins and not strange else APART
+    if says_or:
+        return OR
+    return LIST if joins and not strange else APART
 
 
 def name_before(data: Bytes, start: int, box: int) -> int:
@@ -574,14 +581,14 @@ def before_label(data: Bytes, start: int, end: int) -> int:
     return end
 
 
-def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool) -> bool:
+def is_alone(data: Bytes, start: int, end: int, low: int, high: int, as_in_prompt: bool) -> bool:
     r"""True if the box around data[low:high] is all that its `<answer>` block holds.
 
-    `exact`: written `\boxed{`, with nothing but spaces beside its content.
+    as_in_prompt: the box must be written `\boxed{`, with nothing but spaces beside its content.
     """
-    while data[low - 1] == 32 or (not exact and is_space(data[low - 1])):
+    while data[low - 1] == 32 or (not as_in_prompt and is_space(data[low - 1])):
         low -= 1
-    while data[high] == 32 or (not exact and is_space(data[high])):
+    while data[high] == 32 or (not as_in_prompt and is_space(data[high])):
         high += 1
     box = command_before(data, start, low - 1, BOX)
     if box < 0 or data[low - 1] != _LEFT_BRACE or data[high] != _RIGHT_BRACE:
@@ -590,7 +597,7 @@ def is_alone(data: Bytes, start: int, end: int, low: int, high: int, exact: bool
     behind, _ = strip(data, high + 1, end)
     opens = before - len(_OPEN) >= start and matches(data, before - len(_OPEN), before, _OPEN)
     closes = matches(data, behind, end, _CLOSE)
-    return opens and closes and (not exact or box + len(BOX) == low - 1)
+    return opens and closes and (not as_in_prompt or box + len(BOX) == low - 1)
 
 
 def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
@@ -604,9 +611,10 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
 
 
 def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool, int, int]:
-    """What `locate` returns, and (start, end) of the text behind the mark, in which a sentence may name a later answer.
+    """What `locate` returns, and (start, end) of the text behind the answer, in which a sentence may name a later one.
 
-    If no answer is marked, this text is all that may be a final answer. Its start is -1 if a closed block was found.
+    If no box, tag or `####` marks an answer, this text is all that may be a final answer. Its start is -1 if a closed
+    block was found.
     """
     cut, begin, block_start, block_end, unclosed, unclosed_end, single = read_tags(data, start, end)
     boxed = False
@@ -620,16 +628,16 @@ def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
     elif not lenient:
         return NO_ANSWER, -1, -1, False, -1, -1
     else:
-        # What stands last and is not empty counts: a box in the working is no answer where an unclosed block or a
-        # line with #### follows it.
+        # What stands last and is not empty counts: a box of an intermediate step is no answer where an unclosed block
+        # or a line with #### follows it.
         scope, low, high = begin, unclosed, unclosed_end
         if unclosed >= 0 and is_blank(data, unclosed, unclosed_end):
             low = -1
         box, inner_start, inner_end = last_box(data, max(begin, low), cut, BOX)
-        line_start, line_end = last_line(data, begin, cut)
-        if line_start > max(box, low):
-            box, low, high = -1, line_start, line_end
-        behind = begin  # as long as no mark is found
+        marked, marked_end = last_line(data, begin, cut)
+        if marked > max(box, low):
+            box, low, high = -1, marked, marked_end
+        behind = begin  # unless a mark is found
     if lenient:
         # An open box counts if it stands behind what was found so far.
         rest = max(inner_end, scope) if box >= 0 else max(low, scope)

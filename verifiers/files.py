@@ -65,29 +65,32 @@ class Source:
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:
-        """The lines of the file in order, without blank ones; only a JSON array is read into memory as a whole."""
-        last, self.empty = 0, True
+        """The lines of the file in order, without blank ones.
+
+        Only a file that is one JSON array or object is read into memory as a whole.
+        """
+        last_number, self.empty = 0, True
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
                 for piece in filter(None, self._pieces(stream)):
                     if isinstance(piece[0], bytes):
-                        numbers, lines = range(last + 1, last + len(piece) + 1), piece
+                        numbers, lines = range(last_number + 1, last_number + len(piece) + 1), piece
                     else:
                         numbers, lines = zip(*piece, strict=True)
-                    last = numbers[-1]
+                    last_number = numbers[-1]
                     if block := _without_blank(Block(self.label, numbers, lines)):
                         self.empty = False
                         yield block
         except _BROKEN as error:
             where, unread = "", "nothing was judged"
-            if last:
-                where, unread = f" past line {last}", "what follows was not judged"
+            if last_number:
+                where, unread = f" past line {last_number}", "what follows was not judged"
             self.cause = f"cannot be read{where} ({what_is_wrong(error, self.path)})"
             self.failure = f"{self.cause}; {unread}."
         self.empty = self.empty and not self.failure
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
-        """The lines of a file, piece by piece. Its first bytes show its format, or otherwise its name does."""
+        """The lines of a file, piece by piece. The first bytes of the file or its name show its format."""
         magic = stream.peek(len(LFS))
         if magic.startswith(LFS):
             raise CommandError(
@@ -106,12 +109,12 @@ class Source:
             csv.field_size_limit(LINE_LIMIT)
             head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")
             if delimiter == ",":
-                # Some programs write a .csv with another delimiter: it is the most frequent in the header, the comma
-                # before others that are as frequent.
+                # Some programs write a .csv with another delimiter. The most frequent of these signs in the header is
+                # taken; of equally frequent ones, the first, which is the comma if it is among them.
                 delimiter = max(",;\t", key=head.count)
             text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
             reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-            _refuse_twice(self.path, reader.fieldnames or ())
+            _refuse_repeated_names(self.path, reader.fieldnames or ())
             return _table(reader)
         if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
@@ -233,7 +236,7 @@ def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
-def _refuse_twice(path: str, names: Sequence[str]) -> None:
+def _refuse_repeated_names(path: str, names: Sequence[str]) -> None:
     """Raises CommandError if two columns of a table have the same name, because either could be meant."""
     for name in names:
         places = [place for place, other in enumerate(names, 1) if other == name]

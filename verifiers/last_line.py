@@ -42,9 +42,10 @@ def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """
     line, end = last_line_with_text(data, start, end)
     low = behind_stars(data, line, end)
-    high = behind_stars(data, low, end) - 2
-    if low == 0 or high < low or behind_stars(data, high + 2, end) > 0:
+    closed = behind_stars(data, low, end)  # 0 if no stars close the bold text
+    if low == 0 or closed == 0 or behind_stars(data, closed, end) > 0:  # no bold text, or several
         return -1, -1
+    high = closed - 2
     first = low + 1 if data[low] == ch.BACKSLASH or data[low] == ch.MINUS else low
     is_number = ch.is_ascii_digit(data[first]) or data[first] == ch.DOLLAR
     is_value = is_number or find_byte(data, ch.EQUALS, low, high) < high

@@ -30,7 +30,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     """
     if not isinstance(seconds, numbers.Real) or not seconds >= 0:
         raise VerifierError(f"time_limit({seconds!r:.60}): should be a number of seconds, 0 or more.")
-    token = _until.set(min(_until.get(), time.monotonic() + seconds))
+    until = time.monotonic() + seconds
+    token = _until.set(min(_until.get(), until))  # a limit around this one may end earlier
     try:
         yield
     finally:
@@ -38,5 +39,5 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def deadline() -> float:
-    """The time of `time.monotonic` at which the questions of this thread end; infinity if there is no limit."""
+    """When the limit of this thread ends, by `time.monotonic`; infinity without a limit."""
     return _until.get()

@@ -42,7 +42,7 @@ _STOPS = tuple(b".!?")
 _WIDE_COLON, _WIDE_STOP = "：".encode(), "。".encode()
 _BOLD = b"**"
 _BEGINNING = word_keys("given first next then step steps note let we")
-"""Words that begin a working rather than announce its result: "First:"."""
+"""Words that begin a calculation rather than announce its result: "First:"."""
 _HAS_VALUE = word_keys("is are was")
 VALUE_LIMIT = 4096  # bytes; a longer named answer does not count
 
@@ -61,12 +61,12 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
         low = behind_tag(data, low, end)
     while low < end and matches(data, low, end, _WIDE_COLON):
         low += 3
-    below = find_byte(data, ch.NEWLINE, i, low) < low
-    if below:
+    is_below = find_byte(data, ch.NEWLINE, i, low) < low
+    if is_below:
         low = behind_lead_in(data, low, end)
-    first = line_start(data, i, low) if below else low
+    first = line_start(data, i, low) if is_below else low
     first, _ = strip(data, first, end)
-    while below and low + 1 < end and is_bullet(data, low):
+    while is_below and low + 1 < end and is_bullet(data, low):
         low += 2
     low = behind_spaces(data, low, end)
     if low >= end:
@@ -74,10 +74,12 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     if quoted:
         return json_value(data, low, end)
     line_end = value_end(data, low, end)
-    high = end_of_list(data, first if below else -1, line_end, end)
-    is_list = below and high > line_end and behind_mark(data, first, end) > first
-    low, high = trimmed(data, first if is_list else low, before_other(data, low, high))
-    return first if is_list else low, high
+    high = end_of_list(data, first if is_below else -1, line_end, end)
+    value_stop = before_other(data, low, high)
+    if is_below and high > line_end and behind_mark(data, first, end) > first:
+        _, high = trimmed(data, first, value_stop)
+        return first, high  # a list, with the mark of its first item
+    return trimmed(data, low, value_stop)
 
 
 def behind_lead_in(data: Bytes, start: int, end: int) -> int:
@@ -102,13 +104,14 @@ def behind_lead_in(data: Bytes, start: int, end: int) -> int:
 
 def before_other(data: Bytes, start: int, end: int) -> int:
     """Where the value data[start:end] ends: at `end`, or before the denial of a last value, "B, not C", "B (not 3)"."""
-    i, last, begin = start, 0, start  # last, begin: the key of the last word, and where it begins
+    last, begin = 0, start  # the key of the last word, and where it begins
+    i = start
     while i < end:
         key, after = read_word(data, i, end, ANY_CASE)
-        if key == _NOT and before_spaces(data, start, i) > start:
-            begin = before_spaces(data, start, i)
-            if (data[begin] == ch.COMMA or data[begin] == ch.LEFT_PAREN) and is_last_value(data, after, end):
-                return begin
+        sign = before_spaces(data, start, i) if key == _NOT else start
+        opens_denial = sign > start and (data[sign] == ch.COMMA or data[sign] == ch.LEFT_PAREN)
+        if opens_denial and is_last_value(data, after, end):
+            return sign
         if is_other_than(last, key) and begin > start and is_last_value(data, after, end):
             return begin
         if key:
@@ -152,7 +155,7 @@ def value_end(data: Bytes, low: int, end: int) -> int:
     """
     end = min(end, low + VALUE_LIMIT + 1)
     depth = 0  # of braces, environments, `\(` and `\[`
-    # display: the place is between `$$` and `$$`. goes_on: a later sentence belongs to the value, "18. No, 19."
+    # display: i is between `$$` and `$$`. goes_on: a later sentence belongs to the value, "18. No, 19."
     display = goes_on = False
     i = low
     while i < end:
@@ -184,7 +187,7 @@ def value_end(data: Bytes, low: int, end: int) -> int:
         elif depth <= 0 and not display:
             if byte == ch.NEWLINE:
                 return i
-            after = i + 3 if byte >= 0x80 else i + 1
+            after = i + 3 if byte >= 0x80 else i + 1  # a wide stop has three bytes
             if (
                 not goes_on
                 and is_stop(data, i, end)

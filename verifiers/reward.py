@@ -32,7 +32,7 @@ def reward_function(
     fields = (*entry.fields, *entry.optional)
     for field in columns:
         if field not in fields:
-            near = did_you_mean(field, fields, "{}")
+            near = did_you_mean(field, fields, shown_as="{}")
             message = f'Task "{task}" has no reference field {field}. {near}It has {", ".join(fields)}.'
             raise ArgumentError(message, argument=field, value=columns[field])
     return _Reward(task, mode, partial, columns)
@@ -64,7 +64,7 @@ class _Reward:
         texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
         if "problem" in entry.optional:  # an empty problem asks for a finished value, but for no form
             problems = references.get("problem", columns.get("problem", [""] * len(texts)))
-            unwrapped = [unwrap(problem, "user") for problem in problems]
+            unwrapped = [unwrap(problem, role="user") for problem in problems]
             references["problem"] = [text if isinstance(text, str) else "" for text in unwrapped]
         try:
             verdicts = verify_batch(task, texts, mode=mode, **references)

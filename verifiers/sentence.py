@@ -180,7 +180,7 @@ def named_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def may_name(data: Bytes, start: int, end: int) -> bool:
-    """True if the line data[start:end] may name an answer by its words; most lines of a working do not."""
+    """True if the line data[start:end] may name an answer by its words; most lines of a calculation do not."""
     line = data[start:end].lower()
     for name in ANSWER_NAMES:
         if name in line:
@@ -249,6 +249,7 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
             i = after
             continue
         sign = data[i] + 0
+        # The first byte of a character says how many bytes of UTF-8 it has.
         after = i + (1 if sign < 0x80 else 2 if sign < 0xE0 else 3 if sign < 0xF0 else 4)
         if named and is_colon(data, i, end):
             low, high = after, -1

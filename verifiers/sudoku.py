@@ -145,9 +145,9 @@ def read_writing(
 ) -> tuple[int, int]:
     """(class, position after it) of the writing that begins with the character before i; FOREIGN if no grid has it.
 
-    That character is of class POINT or FOREIGN, and `count` cells stand before it. A point may end a row, "Row 1: 4 3
-    2 1.". Slashes may stand between rows, "4321 / 1243 / 3412 / 2134". Other words and asterisks are left to
-    `skip_writing`.
+    Writing is what is neither a cell nor a separator. Its first character is of class POINT or FOREIGN, and `count`
+    cells stand before it. A point may end a row, "Row 1: 4 3 2 1.". Slashes may stand between rows, "4321 / 1243 / 3412
+    / 2134". Words and asterisks are left to `skip_writing`.
     """
     if kind == POINT:
         is_last_cell_of_row = count > 0 and count % size == 0
@@ -158,7 +158,7 @@ def read_writing(
         for place in range(start, end):
             slashes += data[place] == SLASH
         if slashes == size - 1:
-            return SEPARATOR, i  # "4321 / 1243 / 3412 / 2134"
+            return SEPARATOR, i
     if data[i - 1] < BEYOND_ASCII:
         after = skip_writing(data, start, i - 1, end, size, count)
         if after >= 0:
@@ -300,7 +300,7 @@ def read_puzzle(data: Bytes, start: int, end: int, cells: Cells, masks: Cells) -
 
 
 def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
-    """Mark every digit of a grid in its row, column and box; True if a unit holds one twice.
+    """Mark every digit of a grid in its row, column and box; True if one of these units holds a digit twice.
 
     `masks` has 6 * size integers: the digits seen by each row, column and box, then those seen twice.
     Blanks and digits beyond n are left out.
@@ -332,10 +332,10 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
 
 
 def grade(puzzle: Cells, cells: Cells, size: int, masks: Cells) -> tuple[int, float]:
-    """(OK | WRONG | RULE_BROKEN, score) of a grid of n x n digits.
+    """(OK | WRONG | RULE_BROKEN, score) of a grid of n x n digits. RULE_BROKEN: a given digit was changed.
 
-    The score of a grid that keeps the givens is the fraction of the puzzle's blank cells that hold a digit
-    1..n which no other cell of their row, column and box holds; it is 1 exactly if the grid is solved.
+    Otherwise the score is the fraction of the puzzle's blank cells that hold a digit 1..n which no other cell of their
+    row, column and box holds; the score is 1 exactly if the grid is solved.
     """
     for i in range(size * size):
         if puzzle[i] and puzzle[i] != cells[i]:
@@ -377,7 +377,8 @@ def judge_completion(
     if status != FOUND:
         return status, TEXT, 0.0, low, high
     notation = LENIENT if lenient else STRICT
-    if (boxed and not lenient) or not read_cells(data, low, high, size, cells, notation):
+    is_forbidden_box = boxed and not lenient  # in strict mode, the grid itself stands in the `<answer>` block
+    if is_forbidden_box or not read_cells(data, low, high, size, cells, notation):
         return MALFORMED, GRAMMAR, 0.0, low, high
     reason, score = grade(puzzle, cells, size, masks)
     return reason, GRAMMAR, score, low, high
@@ -398,7 +399,12 @@ def _puzzle_text(puzzle: object, row: int | None) -> str:
     return puzzle
 
 
-_LOOP = batch.RowLoop(judge_completion, batch.TEXTS, Scratch, (characters, sys.modules[__name__]))
+_LOOP = batch.RowLoop(
+    judge_completion,
+    references=batch.TEXTS,
+    scratch=Scratch,
+    modules=(characters, sys.modules[__name__]),
+)
 TASK = batch.compiled_task(
     "sudoku", ("puzzle",), _LOOP, _judge, batch.pack_texts(_puzzle_text), explain, flexible=last_grid
 )

@@ -10,8 +10,8 @@ from verifiers.verdicts import Reason
 def explain(extracted: str | None, reason: str, puzzle: str) -> str:
     """A sentence on the first fault: too few or too many digits, a given digit that was changed, or a repeated digit.
 
-    extracted, reason: of the verdict. puzzle: the reference. "" for puzzles of numbers (n > 9), and for an answer with
-    words that was read all the same, because some of its digits may not be cells.
+    extracted, reason: of the verdict. puzzle: the reference. Returns "" for puzzles of numbers (n > 9), and for an
+    answer with words that was read all the same, because some of its digits may not be cells.
     """
     cells = "".join(cell for cell in puzzle.replace(".", "0") if cell.isdecimal())
     if not extracted or len(cells) not in (1, 16, 81):

@@ -55,10 +55,10 @@ def _is_grid_line(line: bytes) -> bool:
     `r2:`, `3 |`.
     """
     line = line.translate(None, _EMPHASIS).strip()
-    heading = 0
+    word_length = 0  # of `Row` or `R`
     if line[:1].lower() == b"r":
-        heading = 3 if line[:3].lower() == b"row" else 1
-    number = line[heading:].lstrip(_BLANKS)
+        word_length = 3 if line[:3].lower() == b"row" else 1
+    number = line[word_length:].lstrip(_BLANKS)
     digits = len(number) - len(number.lstrip(_DIGITS))
     behind = number[digits:].lstrip(_BLANKS)
     rest = line

@@ -81,15 +81,16 @@ class _Worker:
 
         A worker that waits for something instead of computing has `seconds` by the clock.
         """
-        began, due = self.used(), min(time.monotonic() + seconds, until)
+        used_before = self.used()
+        deadline = min(time.monotonic() + seconds, until)
         while True:
             try:
-                return self.receive(due)
+                return self.receive(deadline)
             except TimeoutError:
-                left = seconds - (self.used() - began)
+                left = seconds - (self.used() - used_before)
                 if time.monotonic() >= until or left <= 0 or not self.computes():
                     raise
-                due = min(time.monotonic() + max(left, 0.02), until)
+                deadline = min(time.monotonic() + max(left, 0.02), until)
 
     def used(self) -> float:
         """How many seconds of processor time the worker has used; 0 without /proc."""
@@ -198,13 +199,13 @@ class Workers:
         finally:
             self._free.put(worker)
 
-    def _is_ready(self, worker: _Worker, end: float) -> bool:
-        """Waits for a worker's first message until `end`; kills a worker that takes more than START_SECONDS."""
+    def _is_ready(self, worker: _Worker, until: float) -> bool:
+        """Waits for a worker's first message, at most `until`; kills a worker that takes more than START_SECONDS."""
         if not worker.ready:
             try:
-                worker.ready = worker.receive(min(end, worker.start_deadline))
+                worker.ready = worker.receive(min(until, worker.start_deadline))
             except TimeoutError:
-                if end > worker.start_deadline:
+                if until > worker.start_deadline:
                     self._end(worker)
                 return False
             if reason := worker.ready.get("unavailable"):

@@ -16,7 +16,7 @@ from _host import call  # answered by interpreter.py, which also limits the gues
 names = {"__builtins__": {}, "set": set, "frozenset": frozenset}  # the names that `repr` writes
 names |= {"inf": float("inf"), "nan": float("nan"), "infj": complex("infj"), "nanj": complex("nanj")}
 # Kept under names of our own, before the judged program can replace them.
-quoted, running = json.encoder.encode_basestring_ascii, eval
+quoted, evaluate = json.encoder.encode_basestring_ascii, eval
 
 
 class Nowhere(io.RawIOBase):
@@ -120,10 +120,13 @@ def load(entry, ways):
         return b"X", None
     name, _, method = entry.partition(".")
     function = made = module.__dict__.get(name)
+    if method and not getattr(made, method, None):
+        return b"N", None
     if method:
-        function = getattr(made, method, None) and (
-            lambda *args, **kwargs: getattr(made(), method)(*args, **kwargs)
-        )
+
+        def function(*args, **kwargs):
+            return getattr(made(), method)(*args, **kwargs)
+
     return (b"L", function) if callable(function) else (b"N", None)
 
 
@@ -133,7 +136,7 @@ def answer(function, text):
     text: the (args, kwargs) of the call, as Python.
     """
     try:
-        args, kwargs = running(text, names)
+        args, kwargs = evaluate(text, names)
         return b"V" + encode(function(*args, **kwargs)).encode()
     except SystemExit:
         return b"Q"

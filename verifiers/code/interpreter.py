@@ -1,7 +1,7 @@
 """The sealed interpreter: CPython compiled to WebAssembly, without files, network, processes or other guests.
 
-`prepare` makes it ready, `compile_in_guest` turns source into its byte code, and `converse` runs one guest. Another
-interpreter could replace it by three functions of these names.
+A guest is one run of it. `prepare` makes it ready, `compile_in_guest` turns source into its byte code, and `converse`
+runs one guest. Another interpreter could replace it by three functions of these names.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from verifiers.worker import environment
 
 MEMORY = 256 << 20  # bytes that a guest may use
 LOCK = "compiling.lock"
-# The harness has its own copy of the built-in functions, because the judged program may break those that it sees.
+# The harness, guest.py, has its own copy of the built-in functions: the judged program may break those that it sees.
 _START = (
     "import _host, marshal; exec(marshal.loads(_host.call(b'')), {'__builtins__': dict(vars(__builtins__))})"
 )
@@ -222,16 +222,15 @@ def _compile(folder: Path) -> None:
     """Compiles in a separate process, because compiling takes the memory of several workers."""
     advice = "about a minute on two cores, 2.5 GB of memory; 400 MB are kept"
     logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
+    # To compile a source, here the shortest one, the process must first compile the interpreter.
     command = [sys.executable, "-c", f"import {__name__} as i; i.compile_in_guest('0')"]
     process = subprocess.run(command, env=environment(), capture_output=True, check=False)
     if not process.returncode and not _is_made(folder):
         raise _unusable(folder, "the compiled interpreter could not be written there")
     if process.returncode:
-        last = (
-            process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-            or f"status {process.returncode}"
-        )
-        message = f"The sealed interpreter could not be compiled (2.5 GB of memory are needed): {last}"
+        last_line = process.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        problem = last_line or f"status {process.returncode}"
+        message = f"The sealed interpreter could not be compiled (2.5 GB of memory are needed): {problem}"
         raise InterpreterMissing(message, argument="task", value="code")
 
 
@@ -243,7 +242,7 @@ def compile_in_guest(source: str) -> bytes:
         received.append(message)
         return source.encode()
 
-    converse(answer, 10**10, threading.Event(), _COMPILE)
+    converse(answer, fuel=10**10, cancel=threading.Event(), start=_COMPILE)
     return received[-1]
 
 

@@ -27,8 +27,8 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     """(OK | NO_ANSWER | MALFORMED, start, end) of the program in a completion; -1, -1 if there is none.
 
     Only the text before the first end-of-text token counts. The program is looked for in the last closed `<answer>`
-    block, else behind an unclosed `<answer>`, else everywhere; there between `[BEGIN]` and `[DONE]`, and in the last
-    fenced block that defines `entry`, or else in the last fenced block.
+    block, else behind an unclosed `<answer>`, else everywhere. If that text has `[BEGIN]` and `[DONE]`, only what
+    stands between them counts; if it has fenced blocks, only the last one that defines `entry`, or else the last one.
     """
     cut, begin, block_start, block_end, unclosed, _, _ = read_tags(data, 0, len(data))
     low, high = block_start, block_end
@@ -208,7 +208,7 @@ def _indented(body: str) -> str:
     """The body of a function with its indentation, which the first line of `body`, or every line, lacks."""
     first, *rest = body.split("\n")
     second = next((line for line in rest if line.strip()), "")
-    inner = 8 if first.rstrip().endswith(":") else 4
-    if second and len(indentation(second).expandtabs()) >= inner:
+    least = 8 if first.rstrip().endswith(":") else 4  # spaces before the second line, if it has kept them
+    if second and len(indentation(second).expandtabs()) >= least:
         return f"    {body}"
     return "\n".join(f"    {line}" for line in (first, *rest))

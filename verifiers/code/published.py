@@ -65,7 +65,7 @@ def read_row(row: Mapping[str, Any]) -> Published:
         split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
         tests, program = f"{row['test']}\ncheck({entry})", before + text + behind
         around = before, behind
-        return Published(entry, before, "", tests, reference=program, around=around, split=split)
+        return Published(entry, before, setup="", tests=tests, reference=program, around=around, split=split)
     if "entry_point" in row and "test" in row:  # HumanEval
         prompt, entry = str(row["prompt"]), row["entry_point"]
         reference = prompt + str(row.get("canonical_solution") or "")
@@ -153,6 +153,7 @@ def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
             continue
         case = {"args": list(args), "expected": expected}
         more = {"kwargs": kwargs, "compare": compare, "via": via, "rel": rel, "abs": absolute}
+        # A field that has its default is left out.
         case |= {name: value for name, value in more.items() if value not in ("", "equal", None, {})}
         cases.setdefault(python_source(case), case)
     return list(cases.values()), other_tests
@@ -190,11 +191,8 @@ class _Recorder(ast.NodeTransformer):
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
         """A statement for each test in an assertion, which may join several with `and`."""
-        match node.test:
-            case ast.BoolOp(ast.And(), tests):
-                pass
-            case test:
-                tests = [test]
+        is_joined = isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)
+        tests = node.test.values if is_joined else [node.test]
         return [self._record(test) for test in tests if not isinstance(test, ast.Constant)] or [ast.Pass()]
 
     def _record(self, test: ast.expr) -> ast.stmt:

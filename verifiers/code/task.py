@@ -28,7 +28,8 @@ IDLE_SECONDS = 10.0
 SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
 SLOW_IMPORTS = ("matplotlib", "networkx", "pandas", "sklearn", "sympy")
 """Modules whose import alone takes more instructions than FUEL."""
-FIELDS = ("entry_point", "cases", "prompt", "reference_fuel")
+_REQUIRED, _OPTIONAL = ("entry_point", "cases"), ("prompt", "reference_fuel")
+FIELDS = _REQUIRED + _OPTIONAL
 # A reply's outcome is a reason, from `judge`, or one of these texts, from `Workers.ask`.
 _OUTCOMES = {"timeout": TIMEOUT, "error": ERROR}
 
@@ -65,7 +66,8 @@ def _start_problem() -> tuple[str, bool]:
     from verifiers.worker import WorkerUnavailable
 
     try:
-        reply = workers().ask({})
+        no_program: dict[str, Any] = {}  # such a job only asks whether the interpreter could be loaded
+        reply = workers().ask(no_program)
     except WorkerUnavailable as error:
         return str(error), False
     crashed = reply["outcome"] == "error"
@@ -101,7 +103,7 @@ def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
 
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     """A sentence on the first of the `shown` cases that a program does not meet, and its value; "" if it meets all."""
-    ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], None)
+    ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], row=None)
     if not (shown_cases := cases[:shown]):
         return ""
     ways = _ways(program, entry, prompt, lenient=True)
@@ -242,6 +244,6 @@ def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batc
 
 
 TASK = replace(
-    batch.text_task("code", FIELDS[:2], _judge, _judge_all, FIELDS[2:], explain=explain),
+    batch.text_task("code", _REQUIRED, _judge, _judge_all, _OPTIONAL, explain=explain),
     prepare=prepare,
 )

@@ -97,7 +97,7 @@ def _read_case(case: Any, place: int) -> Case:
     if type(args) not in (list, tuple) or type(kwargs) is not dict:
         raise ValueError(f"has args that are no list, or kwargs that are no object, in case {place}")
     rel, absolute = REL, ABS
-    if compare != "equal":
+    if compare != "equal":  # "close" has only the tolerances that the case gives
         rel, absolute = float(case.get("rel") or 0), float(case.get("abs") or 0)
     expected = _viewed(read_value(case.get("expected")), via)
     return Case(python_source((args, kwargs)), expected, compare, via, rel, absolute)
@@ -154,7 +154,7 @@ def read_value(value: Any, depth: int = DEPTH) -> Any:
 
 
 def plain(value: Any, hashed: bool = False) -> Any:
-    """The Python value of a result of `read_value`; a set inside a set, or in a key of a dict, becomes a frozenset."""
+    """The Python value of a result of `read_value`. hashed: the value is in a set or a key, so a set is a frozenset."""
     if isinstance(value, Other):
         raise TypeError("no plain data")
     if isinstance(value, Set):
@@ -184,7 +184,10 @@ def python_source(value: Any) -> str:
 
 
 def read_reply(reply: str) -> Any:
-    """The value in a guest's reply, NOTHING if there is none; it never raises, whatever the reply is."""
+    """The value in a guest's reply, NOTHING if there is none. Never raises, whatever the reply is.
+
+    A guest is one run of a program in the sealed interpreter; its reply to a call is V and a value, or another letter.
+    """
     try:
         return read_value(json.loads(reply[1:])) if reply[:1] == "V" else NOTHING
     except Exception:  # the guest did not keep to the form
@@ -274,7 +277,7 @@ def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
     if type(value) is not type(expected):
         return False
     if not isinstance(expected, str | None) and len(expected) != len(value):
-        return False  # a class of the program's own may hold a key, or an item of a set, twice
+        return False  # a subclass of dict or set, made by the program, may hold a key or an item twice
     if isinstance(expected, Dict):
         found = {key(name, lenient): item for name, item in value}
         wanted = {key(name, lenient): item for name, item in expected}

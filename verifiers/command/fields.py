@@ -42,6 +42,7 @@ _D1: dict[str, Names] = {
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 OF_AN_ANSWER = ("answer", "solution", "target")
 """Columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
+# The task's own names, in the form of PRESETS.
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
 
@@ -90,7 +91,7 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     completion, reference_forms, only_reference_names = PRESETS.get(preset, _OWN)
     if flags.completion_field is not None:
         completion = (flags.completion_field,)
-    # These names are for a task with one reference; the names of an answer only if this reference is an answer.
+    # Only a task with one reference has these names, and the names of an answer only if this reference is an answer.
     only_reference_names = only_reference_names if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
         only_reference_names = tuple(name for name in only_reference_names if name not in OF_AN_ANSWER)
@@ -185,10 +186,10 @@ def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> I
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> str:
-    """The candidate that fits a file, by its first line that fits any candidate.
+    """The preset of `known` that fits a file, by its first line that fits any preset; "" = the task's own names.
 
-    If there is no such line, it is "", the task's own names, or the only candidate. Raises CommandError if several
-    tools write lines of that form.
+    If no line fits, it is the first preset of `known`, which is "" unless there is only one. Raises CommandError if
+    several tools write lines of that form.
     """
     default, *others = known
     if not others:

@@ -58,7 +58,7 @@ def read_references(
                 sample = read_line(line)
                 value, *references = read_sample(sample, wanted)
             except LacksField as error:
-                advice = Fields((), names).advice(error.places)
+                advice = Fields(completion=(), references=names).advice(error.places)
                 if 0 in error.places:
                     advice = "Give --on COMPLETIONS_FIELD=REFERENCES_FIELD."
                 raise CommandError(f"{path}, line {number} {error} {advice}") from error
@@ -114,7 +114,7 @@ def _joined(
         try:
             value, text = read_sample(row, [(key,), completion])
         except LacksField as error:
-            raise LineError(f"{error} {Fields(completion, {}).advice([0])}") from error
+            raise LineError(f"{error} {Fields(completion, references={}).advice(lacks=[0])}") from error
         if as_text(value) not in table:
             unknown = LineError(f"has {key} {value!r:.80}, which {path} lacks.")
             unknown.kind = f"has another {key} than {path}"

@@ -160,7 +160,7 @@ def judge_block(job: Job, block: Block) -> Judged:
         outcomes[outcome_number] = outcome
         if _reason_of(outcome) == Reason.NO_ANSWER:
             unanswered.append(i)
-    # There are no findings without other rules.
+    # Without other rules, `findings` is empty.
     finding_of_outcome = dict(zip(outcome_numbers, findings, strict=False))
     judged = _lines_and_counts(job, block.label, places, outcomes, finding_of_outcome, kept)
     if without_completion:
@@ -201,22 +201,22 @@ def _compared_as_text(
 
 
 def _readable(
-    job: Job, completions: list[object], references: dict[str, list[Any]], places: list[int]
+    job: Job, completions: list[object], references: dict[str, list[Any]], indices: list[int]
 ) -> Iterator[str]:
     """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most.
 
-    places: the indices of completions without an answer.
+    indices: of the completions without an answer.
     """
     if job.mode != "lenient" or "flexible" not in find(job.task).modes:
         return
     found = 0
-    for place in places:
+    for index in indices:
         if found == EXAMPLES:
             return
-        reference = {name: column[place] for name, column in references.items()}
-        if verify(job.task, completions[place], mode="flexible", **reference).extracted is not None:
+        reference = {name: column[index] for name, column in references.items()}
+        if verify(job.task, completions[index], mode="flexible", **reference).extracted is not None:
             found += 1
-            yield _end_of(completions[place])
+            yield _end_of(completions[index])
 
 
 def _end_of(completion: object) -> str:
@@ -248,7 +248,8 @@ def _findings(
     found: list[d1.Finding | None] = []
     for row, completion in enumerate(completions):
         try:
-            found.append(d1.judge(job.task, completion, {name: c[row] for name, c in references.items()}))
+            reference = {name: column[row] for name, column in references.items()}
+            found.append(d1.judge(job.task, completion, reference))
         except VerifierError:
             found.append(None)
     for name in set(references) - {*task.fields, *task.optional}:
@@ -362,7 +363,7 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         return
     from verifiers.worker import Workers, WorkerUnavailable
 
-    workers = Workers(__name__, size=processes, soft=None, hard=None)
+    workers = Workers(__name__, size=processes, soft=None, hard=None)  # a block may take any time
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:

@@ -102,9 +102,9 @@ def where_answers_are(task: str, mode: str) -> str:
 def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
     """{"pass_at": {k: pass@k}, "pass_at_of": ...}; pass@k is the chance that one of k completions of a line is right.
 
-    It is the mean over the lines with a list of completions, for k = 1, 2, 4, ... and the length of the shortest list.
-    A list of n with c right ones counts 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, equation 1).
-    Completions without a verdict are left out. "pass_at_of": the numbers of these lines and of their completions.
+    For k = 1, 2, 4, ... and the length of the shortest list, pass@k is the mean over the lines with a list of
+    completions. A list of n with c right ones counts 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, equation
+    1). Completions without a verdict are left out. "pass_at_of": the numbers of these lines and of their completions.
     """
     # (right, n, how many lines), from names such as "3/4".
     groups = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]

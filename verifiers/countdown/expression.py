@@ -18,6 +18,7 @@ from verifiers.characters import decimal_digit, decode, is_wide_space, read_word
 from verifiers.extract import Bytes, is_ascii_letter, is_space, matches, strip, word_key, word_keys
 from verifiers.verdicts import MALFORMED, OK, RULE_BROKEN, WRONG
 
+# Kinds of tokens. The second line has the operators; NEGATE is the minus before an operand.
 END, BAD, BLANK, LITERAL, OPEN, CLOSE, EQUALS, FRACTION, LEFT_BRACE, RIGHT_BRACE = range(10)
 PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
@@ -27,7 +28,7 @@ INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in 64 bits; the sum
 OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: it equals no given number, and no product
 INTEGER, DECIMAL, BROKEN = 0, 1, 2  # kinds of literals
 
-_POINT, _COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
+_WIDE_POINT, _WIDE_COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
 
 _STRICT_KINDS = {
     **dict.fromkeys(b"0123456789", LITERAL),
@@ -74,7 +75,7 @@ LITERALS_LIMIT = 1_024  # the most literals of an answer
 DEPTH_LIMIT = 256  # operators and brackets that wait for their right side
 
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
-_BEYOND_LIMIT, _UNDEFINED = 1, 2  # faults of a value, as bits
+_OVERFLOW, _UNDEFINED = 1, 2  # faults of a value, as bits: beyond INTEGER_LIMIT, divided by zero
 _FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
 # {operator on that stack: how tightly it binds}; 0 for an open bracket.
 _BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
@@ -103,13 +104,13 @@ class Memory:
     operators: Integers = field(default_factory=lambda: [0] * DEPTH_LIMIT)
     pending: int = 0  # how many operators there are
     used: Integers = field(default_factory=lambda: [0] * NUMBERS_LIMIT)  # the side that used each number last
-    side: int = 0  # the number of the side; 1 before the first equals sign
+    side: int = 0  # the number of the side that is being read; 1 before the first equals sign
     literals: int = 0  # how many literals all sides have
     fault: int = 0  # the faults of values, as bits
     found: int = 0  # 1 if a side uses all numbers
     unequal: int = 0  # 1 if a side is not the target
-    here: int = 0  # how many literals the side that is being read has
-    unknown: int = 0  # 1 if one of its literals is not given, or is used up
+    side_literals: int = 0  # how many literals that side has
+    unknown: int = 0  # 1 if one of the literals of that side is not given, or is used up
 
 
 def next_token(data: Bytes, i: int, end: int, lenient: bool) -> tuple[int, int]:
@@ -169,17 +170,18 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
     """(kind, numerator, denominator, position after it) of the literal that begins at i.
 
     Without `exact`, a literal of more than SAFE_DIGITS_LIMIT digits is OVER_LIMIT. Literals with leading zeros, with a
-    point without digits on both sides, or with more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
+    point that lacks a digit on one side, or with more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
     """
+    # integer: the digits before the point. decimals: how many digits stand behind it; fraction_digits: 0 if all are 0.
     numerator, scale = 0, 1
-    integer = first = digits = decimals = rest = 0
+    integer = first = digits = decimals = fraction_digits = 0
     pointed = False
     while i < end:
         code, after = decode(data, i)
         digit = code - ch.ZERO if ch.is_ascii_digit(code) else -1
         if code >= ch.BEYOND_ASCII and lenient:
             digit = decimal_digit(code)
-        point = code == ch.POINT or code == _POINT
+        point = code == ch.POINT or code == _WIDE_POINT
         if digit >= 0:
             if digits == 0:
                 first = digit
@@ -190,7 +192,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
             numerator = numerator * 10 + digit if read else OVER_LIMIT
             if pointed:
                 decimals += 1
-                rest |= digit
+                fraction_digits |= digit
                 scale = scale * 10 if read else 1
             else:
                 integer = numerator
@@ -201,7 +203,7 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
         i = after
     if pointed and decimals == 0:
         return BROKEN, 0, 1, i
-    if rest == 0:
+    if fraction_digits == 0:
         return INTEGER, integer, 1, i
     return DECIMAL, numerator, scale, i
 
@@ -269,7 +271,8 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
 
     Words lead to it under these conditions:
 
-    - The last word ends in white space or a sign such as a colon, and has at least two letters: `x - 3` is no answer.
+    - White space or a sign such as a comma follows the last word, which has at least two letters: `x - 3` is no answer.
+      Behind a word of one letter, a colon must follow.
     - Stars of bold type come in pairs.
     - No word denies what follows: `It is not 3*5+7`.
     """
@@ -284,10 +287,10 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
         elif not letters or (code != ch.APOSTROPHE and code != 0x2019):
             last, letters = letters if letters else last, 0
             star = code == ch.STAR and is_bold_word(data, start, i, end)
-            beside = star or code == ch.COLON or code == _COLON or code in _BESIDE_WORDS
+            beside = star or code == ch.COLON or code == _WIDE_COLON or code in _BESIDE_WORDS
             if not (beside or is_space(code) or is_wide_space(code)):
                 break
-            colon = colon or code == ch.COLON or code == _COLON
+            colon = colon or code == ch.COLON or code == _WIDE_COLON
             gap = True
             stars += star
         i = after
@@ -297,7 +300,7 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
     return i if leads and not says_one_of(data, start, i, _DENIALS) else -1
 
 
-def inner(data: Bytes, low: int, high: int) -> tuple[int, int]:
+def without_words(data: Bytes, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the expression in data[low:high], without wrappers and leading words.
 
     The start is -1 if there are words that do not lead to an expression. Words with numbers among them only lead to one
@@ -337,9 +340,9 @@ def last_colon(data: Bytes, start: int, end: int) -> int:
 
 
 def product(a: int, b: int, exact: bool) -> tuple[int, int]:
-    """(a * b, 0), or (0, _BEYOND_LIMIT) if the product is beyond INTEGER_LIMIT and not `exact`."""
+    """(a * b, 0), or (0, _OVERFLOW) if the product is beyond INTEGER_LIMIT and not `exact`."""
     if not exact and abs(a) > INTEGER_LIMIT // max(abs(b), 1):
-        return 0, _BEYOND_LIMIT
+        return 0, _OVERFLOW
     return a * b, 0
 
 
@@ -396,8 +399,8 @@ def push_literal(
 ) -> int:
     """Reads the literal at i as the next value, and looks for it among the given numbers.
 
-    Returns the position after it, or -1 if it is malformed. With a minus sign of its own, it is first looked for as a
-    negative number, and in lenient mode then as a positive one under a unary minus.
+    Returns the position after it, or -1 if it is malformed. A literal behind a minus sign of its own is first looked
+    for as a negative number, then, in lenient mode, as a positive number whose sign is changed: `-3` uses 3.
     """
     kind, top, bottom, i = read_literal(data, i, end, lenient, exact)
     if memory.literals == LITERALS_LIMIT or kind == BROKEN:
@@ -405,7 +408,7 @@ def push_literal(
     memory.tops[memory.values], memory.bottoms[memory.values] = top, bottom
     memory.values += 1
     memory.literals += 1
-    memory.here += 1
+    memory.side_literals += 1
     if not memory.unknown:
         signed = memory.pending > 0 and memory.operators[memory.pending - 1] == NEGATE
         known = kind == INTEGER and use_number(-top if signed else top, puzzle, memory)
@@ -422,15 +425,15 @@ def end_side(puzzle: Puzzle, memory: Memory, exact: bool) -> None:
     memory.fault |= fault | more
     if left != right:
         memory.unequal = 1
-    if memory.here == puzzle.last - puzzle.first and not memory.unknown:
+    if memory.side_literals == puzzle.last - puzzle.first and not memory.unknown:
         memory.found = 1
-    memory.values = memory.here = memory.unknown = 0
+    memory.values = memory.side_literals = memory.unknown = 0
     memory.side += 1
 
 
 def outcome(memory: Memory) -> int:
     """The outcome of a well-formed answer, from the notes in `memory`."""
-    if memory.fault & _BEYOND_LIMIT:
+    if memory.fault & _OVERFLOW:
         return UNDECIDED
     if not memory.found:
         return RULE_BROKEN
@@ -484,7 +487,7 @@ def begin_operand(data: Bytes, kind: int, i: int, end: int, lenient: bool, memor
 def clear(memory: Memory, numbers: int) -> None:
     """Forgets the last answer. numbers: how many are given for the next answer."""
     memory.values = memory.pending = memory.literals = memory.fault = memory.found = 0
-    memory.unequal = memory.here = memory.unknown = 0
+    memory.unequal = memory.side_literals = memory.unknown = 0
     used = memory.used
     for j in range(numbers):
         used[j] = 0

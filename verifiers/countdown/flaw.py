@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from operator import index
 from typing import TYPE_CHECKING, Any
 
 from verifiers import characters as ch
 from verifiers.batch import as_reference
-from verifiers.countdown.expression import SAFE_DIGITS_LIMIT, Memory, Puzzle, evaluate_expression, inner
+from verifiers.countdown.expression import (
+    SAFE_DIGITS_LIMIT,
+    Memory,
+    Puzzle,
+    evaluate_expression,
+    without_words,
+)
 from verifiers.verdicts import Reason, encoded
 
 if TYPE_CHECKING:
@@ -37,8 +44,8 @@ def _integer(value: Any) -> int:
 def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: Any) -> str:
     """A sentence on the fault: which number is misused, "12 is used twice.", or which value the expression has.
 
-    extracted, reason: of the verdict. numbers, target: the reference. "" for a wrong answer with anything but whole
-    numbers, signs and brackets.
+    extracted, reason: of the verdict. numbers, target: the reference. Returns "" for a wrong answer with anything but
+    whole numbers, signs and brackets.
     """
     if reason == Reason.MALFORMED:
         return "The answer is no expression of numbers, signs and brackets that is accepted in this mode, or too long."
@@ -75,12 +82,12 @@ def sides_of(answer: str) -> list[list[str]]:
     tokens = plain_tokens(answer)
     if not tokens:  # perhaps because of words or quotes around it
         data = encoded(answer)
-        begin, end = inner(data, 0, len(data))
+        begin, end = without_words(data, 0, len(data))
         tokens = plain_tokens(data[max(0, begin) : end].decode("utf-8", "replace"))
     if not tokens:
         return []
-    ends = [place for place, token in enumerate(tokens) if token == "="]
-    return [tokens[start + 1 : end] for start, end in zip([-1, *ends], [*ends, len(tokens)], strict=True)]
+    equals_signs = [place for place, token in enumerate(tokens) if token == "="]
+    return [tokens[start + 1 : end] for start, end in pairwise([-1, *equals_signs, len(tokens)])]
 
 
 def plain_tokens(text: str) -> list[str]:
@@ -113,7 +120,7 @@ def value_of(side: Sequence[str]) -> Fraction:
     from fractions import Fraction
 
     data, memory = " ".join(side).encode(), Memory()
-    no_puzzle = Puzzle([], 0, 0, 0, 1)
+    no_puzzle = Puzzle([], first=0, last=0, top=0, bottom=1)
     evaluate_expression(data, 0, len(data), lenient=True, exact=True, puzzle=no_puzzle, memory=memory)
     if memory.fault:
         raise ZeroDivisionError

@@ -12,9 +12,8 @@ import unicodedata
 from verifiers import characters as ch
 from verifiers.countdown.expression import DIVIDE, PLUS, token_at
 
-_ZERO_WIDTH = (
-    "".join(map(chr, ch.ZERO_WIDTH)) + "\ufe0f"
-)  # the last one makes a picture of the sign before it
+# The last character makes a picture of the sign before it.
+_ZERO_WIDTH = "".join(map(chr, ch.ZERO_WIDTH)) + "\ufe0f"
 _MARKS = "$`\"'_|“”‘’& \t" + _ZERO_WIDTH
 _TEX_MARKS = ("\\(", "\\)", "\\[", "\\]")
 _TEX_BLANKS = ("\\\\", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\quad", "\\qquad", "~")
@@ -131,7 +130,7 @@ def stated_result(text: str) -> tuple[str, str]:
 
 
 def _plain(text: str) -> str:
-    """A text with blanks for TeX's, and without its marks of formulas."""
+    """A text with a blank for each blank of TeX, and with a dollar for each bracket of a formula."""
     for mark in _TEX_BLANKS:
         text = text.replace(mark, " ")
     for mark in _TEX_MARKS:

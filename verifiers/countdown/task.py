@@ -100,8 +100,8 @@ def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns
     """The references of N rows as arrays for the compiled loop.
 
     They are all numbers, where the numbers of each row begin (N + 1,), and numerators and denominators of the targets
-    (N,). A row that does not fit 64 bits has no numbers in them, and a target that makes every well-formed answer
-    UNDECIDED. Raises `InvalidReferenceError` for the first invalid reference.
+    (N,). A row that does not fit 64 bits has no numbers in these arrays, and a target that makes every well-formed
+    answer UNDECIDED. Raises `InvalidReferenceError` for the first invalid reference.
     """
     return _plain_columns(numbers, targets) or _read_columns(numbers, targets)
 
@@ -132,9 +132,10 @@ def judge_exactly(
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
         return status, TEXT, 0.0, low, high
-    begin, finish, as_in_prompt = low, high, False
+    as_in_prompt = False
+    begin, finish = low, high
     if lenient:
-        begin, finish = expression.inner(data, low, high)
+        begin, finish = expression.without_words(data, low, high)
     elif boxed and not is_alone(data, start, end, low, high, as_in_prompt):
         begin = -1  # `evaluate_expression` then says MALFORMED
     reason = expression.evaluate_expression(data, begin, finish, lenient, exact, puzzle, memory)

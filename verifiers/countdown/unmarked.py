@@ -59,6 +59,9 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
             found, line, above = run, (low, end), previous
         previous, low = (low, end), end + 1
 
+    if found[0] < 0:
+        return -1, -1
+
     def text_between(begin: int, end: int) -> str:
         return data[begin:end].decode("utf-8", "surrogatepass")
 
@@ -84,11 +87,11 @@ def _runs(data: bytes, i: int, end: int) -> Iterator[tuple[int, int]]:
     """(start, end) of each run with an operation in data[i:end]."""
     run: list[Token] = []
     for token in _tokens(data, i, end):
-        beside = run[-1] if run else token
+        previous = run[-1] if run else token
         # A star beside an equals sign is no operator, but of bold type: "3*5+7 = **22**".
-        has_star_before, has_star = data[beside.start] == STAR, data[token.start] == STAR
-        is_mark = (beside.kind == EQUALS and has_star) or (has_star_before and token.kind == EQUALS)
-        if token.kind == BAD or is_mark:
+        was_star, is_star = data[previous.start] == STAR, data[token.start] == STAR
+        is_bold_type = (previous.kind == EQUALS and is_star) or (was_star and token.kind == EQUALS)
+        if token.kind == BAD or is_bold_type:
             yield from _trimmed(run)
             run = []
         if token.kind != BAD:
@@ -137,7 +140,8 @@ def _is_point(data: bytes, i: int, end: int) -> bool:
 def _trimmed(run: list[Token]) -> Iterator[tuple[int, int]]:
     """(start, end) of a run without signs that begin or end no expression, if there is an operation in it.
 
-    A minus sign right before an operand is a part of it, `-7 + 55`; one with a space behind it may be that of a list.
+    A minus sign right before an operand belongs to the run, `-7 + 55`; one with a space behind it may mark an item of a
+    list.
     """
     first, last = 0, len(run)
     while first < last:

@@ -81,23 +81,24 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     begin = text.rfind("\n", 0, end) + 1
     line = text[begin:end].lstrip(" *")
     if letter_of(line) and not any(map(str.isdecimal, line)):
-        return Item(end - len(line), end, 1, True)
+        return Item(end - len(line), end, rank=1, is_value=True)
     while end > begin and not (text[end - 1].isalnum() or text[end - 1] == "?"):
         end -= 1
     words = [word for word in words_of(text[begin:end]) if word.isalnum()]
     calls_correct = len(words) > 3 and words[-4] in ("correct", "right") and words[-2] == "is"
     is_letter = text[end - 1 : end] in _CHOICES and not text[end - 2 : end - 1].isalnum()
-    if not (calls_correct and is_letter) or is_denied(text[begin : end - 1], ""):
+    if not (calls_correct and is_letter) or is_denied(text[begin : end - 1], behind=""):
         return None
-    return Item(end - 1, end, 2, True)
+    return Item(end - 1, end, rank=2, is_value=True)
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:
     """The first clause of an answer that begins with a value; for any other answer, its `last_value`.
 
     The last value is also taken if the clause is a statement or a calculation, or if later words conclude, correct or
-    deny. None if the clause has several values, "1 out of 6", or another one follows at once, "18, or 19", unless the
-    last value stands behind "=" or "is": "2 hours and 30 minutes, which is 150 minutes".
+    deny. Without "=" in the answer, "18, or 19" is left open: None. If the clause has several values, "1 out of 6", or
+    another one follows at once, "18, maybe 19", the last value counts if the answer has a "=", or if "is" stands before
+    that value, "2 hours and 30 minutes, which is 150 minutes"; else None.
     """
     items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
     if not (items and items[0].is_value and begins_answer(text, items[0].low)):
@@ -110,7 +111,7 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
     says = list(words_of(text[begin : others[0].low if others else end]))
     is_statement = not BEING.isdisjoint(says) or any(item.rank == 2 for item in others)
     moves_on = not MOVING_ON.isdisjoint(words_of(text[begin:]))
-    if is_calculation or is_statement or moves_on or is_denied("", text[begin:]):
+    if is_calculation or is_statement or moves_on or is_denied(before="", behind=text[begin:]):
         return last_value(text, is_gsm8k)
     if is_left_open(text, end, items) and "=" not in text:
         return None
@@ -122,7 +123,7 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
         return last_value(text, is_gsm8k)
     bold_end = text.find("**", begin, end)  # "72** clips (48 in April)"; -1 without bold text
     value_end = bold_end if bold_end > 0 else end
-    return Item(0, len(text[:value_end].rstrip()), 1, True)
+    return Item(0, len(text[:value_end].rstrip()), rank=1, is_value=True)
 
 
 def begins_answer(text: str, i: int) -> bool:
@@ -198,7 +199,7 @@ def last_expression(text: str) -> Item | None:
     is_other = is_text(line) or any(mark in line for mark in _NO_EXPRESSION)
     if not has_value or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
         return None
-    return Item(begin, end, 1, True)
+    return Item(begin, end, rank=1, is_value=True)
 
 
 def is_text(line: str) -> bool:

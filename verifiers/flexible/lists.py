@@ -37,7 +37,8 @@ def last_list(text: str, items: list[Item]) -> Item | None:
         return None
     bullet = items[first].low - 2
     has_bullet = text.startswith(_BULLETS, bullet) and "\n" in text[items[first].high : items[-1].low]
-    return Item(bullet if has_bullet else items[first].low, items[-1].high, 2, True)
+    list_start = bullet if has_bullet else items[first].low
+    return Item(list_start, items[-1].high, rank=2, is_value=True)
 
 
 def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
@@ -50,8 +51,8 @@ def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
     if len(between) > LEAD_LIMIT or not (is_single(text, before) and is_single(text, item)):
         return False
     words = between.replace(",", " ").replace("=", " = ").split()
-    variable = variable_of(text, *item[:2])
-    has_one_variable = variable != "" and variable_of(text, *before[:2]) == variable
+    variable = variable_of(text, item.low, item.high)
+    has_one_variable = variable != "" and variable_of(text, before.low, before.high) == variable
     if not is_formula(text, item.low, item.high) and has_one_variable:
         words = words[:-2]  # without the variable and its equals sign
     if words == []:
@@ -65,5 +66,5 @@ def is_single(text: str, item: Item) -> bool:
     """True for a value or the value of a variable: `$3$`, `$x = 3$`; false for `$9 + 9 = 18$` and `$x > 3$`."""
     formula = text[item.low : item.high]
     return not any(sign in formula for sign in BOUNDS) and (
-        "=" not in formula or variable_of(text, *item[:2]) != ""
+        "=" not in formula or variable_of(text, item.low, item.high) != ""
     )

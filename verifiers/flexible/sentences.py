@@ -42,8 +42,9 @@ class Item(NamedTuple):
 def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     """(where it begins, its numbers and formulas) of each sentence that has one."""
     begin, items = 0, list[Item]()
-    opened = 0  # how many items of the sentence stand before the bracket that is open; 0 also if none is
-    defines = False  # whether its last clause begins with "where", as in "6, where $a = 1$, $b = 2$"
+    opened = 0  # how many items of the sentence stand before the open bracket; 0 if no bracket is open
+    # Whether the sentence's last clause begins with "where", as in "6, where $a = 1$, $b = 2$".
+    defines = False
     word, end = "", 0  # the word or sign of the last piece, and where that ends
     for kind, low, high in pieces(text, is_gsm8k):
         if kind == VALUE:
@@ -88,15 +89,14 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_r
     joins = before is not None and (is_range or word in JOINING or (word == "and" and not before.is_value))
     if joins:
         items[-1] = before._replace(is_value=False)
-    is_aside = before is not None and (
-        is_compared(text, before.high, low, high)
-        if word in BEING
-        else in_phrase(text, before.high, low, high)
-    )
+    is_aside = False
+    if before is not None:
+        says_aside = is_compared if word in BEING else in_phrase
+        is_aside = says_aside(text, before.high, low, high)
     rank = 0 if is_aside or (is_reason and is_condition(text, low, high)) else rank_behind(word)
     if before is not None and text[before.high : low].rstrip().lower().endswith(" total of"):
         rank = 2  # "The hat is $12 and the coat is $18, for a total of $30."
-    items.append(Item(low, high, rank, not (joins or word in DENYING)))
+    items.append(Item(low, high, rank, is_value=not (joins or word in DENYING)))
 
 
 def set_aside(items: list[Item], opened: int) -> None:

@@ -21,7 +21,7 @@ _EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong 
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # the most characters between a number and the end of these words
 _FORMULA_LIMIT = 1024  # characters of one formula; a longer one is no answer
-VALUE, NAME, WORD, SIGN = range(4)
+VALUE, NAME, WORD, SIGN = range(4)  # kinds of pieces; see `Piece`
 
 
 class Piece(NamedTuple):
@@ -54,7 +54,8 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
         elif c.isdecimal():
             start, i = number_at(text, i)
             i = amount_end(text, start, i, is_gsm8k)
-            start, i = (start, i) if is_gsm8k else expression_around(text, start, i)
+            if not is_gsm8k:
+                start, i = expression_around(text, start, i)
             yield Piece(VALUE, start, i)
         elif c.isalpha():
             i = word_end(text, i)
@@ -100,9 +101,11 @@ def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
     end = text.find("$", i + 1, i + _FORMULA_LIMIT)
     while end > 0 and text[end - 1] == "\\":  # the currency in $\$5$
         end = text.find("$", end + 1, i + _FORMULA_LIMIT)
-    inside = text[i + 1 : end]  # where `end` is -1, the result is -1 whatever stands here
+    if end < 0:
+        return -1
+    inside = text[i + 1 : end]
     is_currency = text[end + 1 : end + 2].isdecimal() or inside[-1:].isspace() or "\n" in inside
-    return -1 if end < 0 or is_currency else end + 1
+    return -1 if is_currency else end + 1
 
 
 def is_formula(text: str, low: int, high: int) -> bool:
@@ -132,7 +135,9 @@ def name_start(text: str, low: int, high: int) -> int:
     name = left.rstrip().rpartition(" ")[2] if equals and not between.strip() else ""
     if len(name.partition("_")[0]) != 1 or not name[0].isalpha():
         return low
-    return low - len(between) - len(equals) - (len(left) - len(left.rstrip())) - len(name)
+    before_equals = low - len(between) - len(equals)
+    name_end = before_equals - (len(left) - len(left.rstrip()))
+    return name_end - len(name)
 
 
 def number_at(text: str, i: int) -> tuple[int, int]:

@@ -47,9 +47,8 @@ class Side:
     variable: bool = False  # a letter such as x stands behind the number
     spelled: int = 0  # the sum of the number words behind the number: 73 in "72, seventy-three"
     words_value: int = 0  # the value of the number words before the number; -1 if other words stand there
-    value_before_bracket: int = (
-        0  # `words_value` when a bracket opened behind the words: the six of "six (6)"
-    )
+    # `words_value` when a bracket opened behind the words: the six of "six (6)".
+    value_before_bracket: int = 0
     degrees: bool = False  # at most degrees stand behind the number, so that "below zero" makes it negative
     braced: bool = False  # a brace stands right behind the number: 5 \text{ euros}
     in_function: bool = False  # the bracket of a function opened last, which changes the number: sqrt(16)
@@ -92,11 +91,11 @@ _QUARTERS = word_keys("quarter quarters")
 """Fractions that are also coins and times of a game: "18 quarters"."""
 _PARTS = (*_FRACTIONS, *_QUARTERS, word_key("percent"))
 """Words that say a part with a number word or "a" before them and "of" behind them: "a quarter of 18"."""
-_PART_NAMES = word_keys("square cube opposite reciprocal inverse double")
+_OPERATIONS = word_keys("square cube opposite reciprocal inverse double")
 """Words that say with "of" how a number is changed, as number words do: "the square of 18", "two of the 18"."""
 _OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
 _ARTICLES = word_keys("a an")
-_PART, _AND_NUMBER, _AND_A, _AND_ARTICLE, _FRACTION, _COIN = range(-6, 0)
+_PART, _NUMBER_AND, _NUMBER_AND_A, _WORD_AND_A, _FRACTION, _COIN = range(-6, 0)
 """What `Side.key` is, in this order, behind "a quarter", "2 and", "2 and a", "2 hours and a", "1 fourth", "1 quarter".
 The key of a word is never below 0."""
 _PART_OF = word_key("partof")
@@ -129,11 +128,12 @@ _SIGNS, _SIGNS_MEAN = tuple(map(ord, SIGNS)), tuple(map(currencies_of, SIGNS))  
 _NATIONS, _RS = word_keys(" ".join(NATIONS)), word_key("rs")  # the us of "us dollars"; the Rs of "Rs.5"
 _DOLLARS = currencies_of("$")
 _AMPERSAND, _ESCAPED_AMPERSAND, _ESCAPED_DOLLAR = ord("&"), b"\\&", b"\\$"
-_X = word_key("x")  # a times sign in a working
-_WORKING_LIMIT = 10**8  # the numbers of a working in brackets behind the answer are below it
+_X = word_key("x")  # a times sign in a calculation
+# The numbers of a calculation in brackets behind the answer, 7 (3 + 4), are below this.
+_CALCULATION_LIMIT = 10**8
 CONTRADICTED = 1 << 62  # stands for currencies that have nothing in common: $5 EUR
 _PRICE_LIMIT = 400  # bytes; in a longer answer, a dollar sign without a backslash is no price's
-_TABLE = 8191  # how many remainders of keys are told apart below
+_TABLE = 8191  # keys are divided by it, and a table is looked up at the remainder
 _REMAINDERS = {
     key % _TABLE
     for key in (
@@ -164,11 +164,11 @@ _VARIABLES = word_keys("x y z n")
 """Letters behind a number that make it no number: `3x`."""
 _ORDINALS = word_keys("th st nd rd o circ degree degrees")
 r"""Words that may be raised behind a number without being a power: `18^{th}`."""
-_FAULTS = {
+_FAULT_OF_KIND = {
     num.RELATION: REFUSED, num.PLUS_MINUS: HEDGED,
     **dict.fromkeys((num.FOREIGN, num.TIMES, num.POWER, ch.UNDERSCORE), OPAQUE),
 }  # fmt: skip
-_FAULT = bytes(_FAULTS.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
+_FAULT = bytes(_FAULT_OF_KIND.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
 """The fault that a sign makes wherever it stands, at the place of its kind: HEDGED for "±"; 0 for none."""
 
 
@@ -237,7 +237,7 @@ def is_price(data: Bytes, first: int, i: int, end: int) -> bool:
 
 def note_dollar(data: Bytes, first: int, i: int, end: int, side: Side) -> None:
     """Notes a dollar sign that ends at i; the first one behind the number may be its currency: 5$."""
-    side.space_follows = True
+    side.space_follows = True  # a dollar parts words and numbers as a space does
     if side.numbers == 1 and side.before == NUMBER and side.dollar == 0 and is_price(data, first, i, end):
         note_currency(_DOLLARS, side)
     side.dollar = i
@@ -249,7 +249,8 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
     unreadable = is_behind(side, WORD)  # x18, 0x12, CO2
     if side.numbers == 0:
         if side.dollar and is_price(data, first, side.dollar, end):
-            side.price = side.price & _DOLLARS if side.price & _DOLLARS else _DOLLARS  # US$5
+            named_dollars = side.price & _DOLLARS  # those that a word before the sign names: US$5
+            side.price = named_dollars if named_dollars else _DOLLARS
         if side.price:
             note_currency(side.price, side)
         i = read_number(data, i, end, number)
@@ -260,9 +261,10 @@ def note_number(data: Bytes, first: int, i: int, end: int, side: Side) -> int:
     else:
         i = read_number(data, i, end, side.other)
         behind_word = side.numbers == 1 and side.before == WORD
-        side.in_span, side.span_has_unit = behind_word and side.after_span_word, False
-        in_unit = side.in_span or (behind_word and side.key == _PER)
-        unreadable |= not in_unit or side.other.shape == num.NO_NUMBER
+        side.in_span = behind_word and side.after_span_word
+        side.span_has_unit = False
+        is_of_unit = side.in_span or (behind_word and side.key == _PER)  # 18 per 2 hours
+        unreadable |= not is_of_unit or side.other.shape == num.NO_NUMBER
     if unreadable:
         blame(side, OPAQUE)
     side.degrees = side.numbers == 0 and side.currency == 0
@@ -282,7 +284,7 @@ def contradicts(number: Number, value: int) -> bool:
     return number.whole.mantissa != value
 
 
-def spelled(key: int) -> int:
+def value_of_word(key: int) -> int:
     """The value of a number word, or -1."""
     for k in range(len(_NUMERALS)):
         if _NUMERALS[k] == key:
@@ -297,16 +299,21 @@ def value_with_word(key: int, value: int, so_far: int) -> int:
     """
     glued = False
     power = scale_of(key, glued)
-    if so_far < 0 or (value < 0 and power == 0):
-        return so_far if key == _AND_WORD and so_far > 0 and so_far % 100 == 0 else -1
+    if so_far < 0:
+        return -1
+    if power == 0 and value < 0:
+        is_and = key == _AND_WORD and so_far > 0 and so_far % 100 == 0  # one hundred and
+        return so_far if is_and else -1
     if power == 0:
         return so_far + value
-    # The word multiplies what is below it: in "one million two thousand", the 2 of 1,000,002 becomes 2,000.
-    scale = 10**power
-    multiplied = max(so_far % scale, 1)
-    if multiplied >= num.MANTISSA_LIMIT // scale:
+    # The word multiplies the part that is smaller than it: in "one million two thousand", the 2 of 1,000,002 becomes
+    # 2,000. Without such a part, it stands for itself: "thousand" is 1,000.
+    factor = 10**power
+    small_part = so_far % factor
+    multiplied = max(small_part, 1)
+    if multiplied >= num.MANTISSA_LIMIT // factor:
         return -1
-    return min(so_far + multiplied * scale - so_far % scale, num.MANTISSA_LIMIT)
+    return min(so_far - small_part + multiplied * factor, num.MANTISSA_LIMIT)
 
 
 def changes_value(key: int, side: Side) -> bool:
@@ -315,7 +322,7 @@ def changes_value(key: int, side: Side) -> bool:
         return True
     if is_one_of(key, _BEHIND):
         return side.numbers > 0 and not side.unit  # "18 squared", not "18 meters squared"
-    if side.key == _AND_A or side.key == _AND_NUMBER:
+    if side.key == _NUMBER_AND_A or side.key == _NUMBER_AND:
         return is_one_of(key, _FRACTIONS) or is_one_of(key, _QUARTERS)  # 2 and a quarter hours
     if key == _TO:
         return is_one_of(side.key, _TOWARDS)
@@ -328,23 +335,25 @@ def key_with_words_before(key: int, listed: bool, side: Side) -> int:
     "3 quarters of", which makes the side OPAQUE, is noted on the way. listed: what `is_listed` says of the word.
     """
     if side.numbers == 0:
-        counted = is_one_of(side.key, _ARTICLES) or spelled(side.key) >= 0
+        counted = is_one_of(side.key, _ARTICLES) or value_of_word(side.key) >= 0
         if listed and counted and is_one_of(key, _PARTS):
             return _PART
-        if key == _OF and (side.key == _PART or spelled(side.key) >= 0 or is_one_of(side.key, _PART_NAMES)):
+        if key == _OF and (
+            side.key == _PART or value_of_word(side.key) >= 0 or is_one_of(side.key, _OPERATIONS)
+        ):
             return _PART_OF
         return _PART_OF if side.key == _PART_OF and is_one_of(key, _DETERMINERS) else key
     if key == _AND_WORD:
         if side.before == MARK:
             return 0  # 18, and a quarter of them are red
-        return _AND_NUMBER if side.before == NUMBER else key
-    if (side.key == _AND_NUMBER or side.key == _AND_WORD) and (
-        is_one_of(key, _ARTICLES) or spelled(key) >= 0
+        return _NUMBER_AND if side.before == NUMBER else key
+    if (side.key == _NUMBER_AND or side.key == _AND_WORD) and (
+        is_one_of(key, _ARTICLES) or value_of_word(key) >= 0
     ):
-        return _AND_A if side.key == _AND_NUMBER else _AND_ARTICLE
+        return _NUMBER_AND_A if side.key == _NUMBER_AND else _WORD_AND_A
     if side.before == NUMBER and is_one_of(key, _QUARTERS):
         return _COIN
-    if (side.before == NUMBER or side.key == _AND_ARTICLE) and is_one_of(key, _FRACTIONS):
+    if (side.before == NUMBER or side.key == _WORD_AND_A) and is_one_of(key, _FRACTIONS):
         return _FRACTION
     if key == _OF and (side.key == _FRACTION or (side.key == _COIN and is_below_four(side.number))):
         blame(side, OPAQUE)  # 3 quarters of the class
@@ -368,7 +377,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
     side.degrees &= (
         key == _BELOW or is_one_of(key, _DEGREES) or (side.key == _BELOW and is_one_of(key, _BELOW_WHAT))
     )
-    value = spelled(key) if listed else -1
+    value = value_of_word(key) if listed else -1
     if side.numbers == 0:
         side.words_value = value_with_word(key, value, side.words_value)
     elif value >= 0 and not is_one_of(side.key, _PREPOSITIONS):
@@ -430,12 +439,12 @@ def note_money_word(currencies: int, side: Side) -> bool:
     return True
 
 
-def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
+def says_no_money(data: Bytes, key: int, after: int, end: int, side: Side) -> bool:
     """True if a word of money does not mean money here: the "us" of `cost us 5 euros`, the T of `$18 T-shirts`."""
     if side.before == NUMBER and value_at_key(key, _LETTERS, _LETTER_POWERS):
         if not side.space_follows and (side.currency > 0 or is_one_of(key, _GLUED)):
             return False  # $5M, 5k
-        kind, _ = num.kind_at(data, after, end)
+        kind, _ = num.kind_at(data, after, end)  # of what goes on with the letter: T-shirts, M&Ms
         return (
             kind == ch.MINUS
             or kind == _AMPERSAND
@@ -446,9 +455,12 @@ def says_nothing(data: Bytes, key: int, after: int, end: int, side: Side) -> boo
         return False
     if after < end and (data[after] == ch.DOLLAR or matches(data, after, end, _ESCAPED_DOLLAR)):
         return False
+    # A nation means money only before a word of money that is no nation: "us dollars".
     low = num.skip_spaces(data, after, end)
-    kind, _, money = symbol(data, low, end) if low < end else (num.NOTHING, low, 0)
-    return kind != num.WORD or is_one_of(money, _NATIONS) or value_at_key(money, _MONEY, _MONEY_MEANS) == 0
+    kind, _, next_key = symbol(data, low, end) if low < end else (num.NOTHING, low, 0)
+    return (
+        kind != num.WORD or is_one_of(next_key, _NATIONS) or value_at_key(next_key, _MONEY, _MONEY_MEANS) == 0
+    )
 
 
 def takes_back(data: Bytes, after: int, end: int) -> bool:
@@ -503,8 +515,8 @@ def is_long_word(data: Bytes, i: int, end: int) -> bool:
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
     """Notes a plus or a minus as a sign or a hyphen; as an operator it makes the side OPAQUE, and so does 20+."""
     glued_word = is_behind(side, WORD)
-    more = kind == ch.PLUS and side.numbers > 0 and side.before != WORD
-    if side.sign or more or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
+    is_sum = kind == ch.PLUS and side.numbers > 0 and side.before != WORD
+    if side.sign or is_sum or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):
         blame(side, OPAQUE)
     elif not glued_word:
         side.sign = 1 if kind == ch.PLUS else -1
@@ -543,26 +555,29 @@ def note_mark(kind: int, side: Side) -> None:
     follow(side, WORD if closes and side.numbers == 0 and side.words else MARK)
 
 
-def behind_working(data: Bytes, i: int, end: int, number: Number) -> int:
+def behind_calculation(data: Bytes, i: int, end: int, number: Number) -> int:
     """Position after the brackets that open before i, if the calculation in them gives the number: 7 (3 red + 4).
 
-    -1 if it does not. `total` is the sum of the finished terms, `term` the product or quotient that is still open.
+    -1 if it does not. `total` is the sum of the finished terms, `term` the product or quotient that is still open, and
+    `operator` the sign before the next number, 0 for none.
     """
     total = term = value = terms = operator = 0
     while i < end:
         kind, after, key = symbol(data, i, end)
         if kind == ch.RIGHT_PAREN:
-            plain = terms > 1 and operator == 0 and total + term >= 0 and number.sign > 0
-            is_equal = number.shape == num.LITERAL and number.scale == 0
-            return after if plain and is_equal and not contradicts(number, total + term) else -1
+            is_finished = terms > 1 and operator == 0
+            is_whole = number.shape == num.LITERAL and number.scale == 0
+            if not is_finished or not is_whole or number.sign < 0 or total + term < 0:
+                return -1
+            return -1 if contradicts(number, total + term) else after
         if ch.is_ascii_digit(kind):
             if data[i] >= ch.BEYOND_ASCII:
                 return -1
             value = 0
-            while i < end and ch.is_ascii_digit(data[i] + 0) and value < _WORKING_LIMIT:
+            while i < end and ch.is_ascii_digit(data[i] + 0) and value < _CALCULATION_LIMIT:
                 value = value * 10 + data[i] - ch.ZERO
                 i += 1
-            if value >= _WORKING_LIMIT or abs(term) >= _WORKING_LIMIT or (terms and operator == 0):
+            if value >= _CALCULATION_LIMIT or abs(term) >= _CALCULATION_LIMIT or (terms and operator == 0):
                 return -1
             if operator == ch.SLASH:
                 if value == 0 or term % value:
@@ -654,7 +669,7 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             side.space_follows = True
         elif kind == ch.DOLLAR:
             note_dollar(data, first, after, end, side)
-        elif kind == num.WORD and says_nothing(data, key, after, end, side):
+        elif kind == num.WORD and says_no_money(data, key, after, end, side):
             is_capital = False
             note_word(OVER_LONG, is_capital, side)  # as any word that says nothing
         elif kind == num.WORD and key == _NO and side.numbers and takes_back(data, after, end):
@@ -665,9 +680,9 @@ def read_side(data: Bytes, first: int, i: int, end: int, side: Side) -> tuple[in
             if kind == num.WORD and key == _RS and after < end and data[after] == ch.POINT:
                 after += 1  # Rs.5
         elif kind == ch.LEFT_PAREN and side.numbers == 1 and (side.space_follows or side.before == WORD):
-            working = behind_working(data, after, end, side.number)
-            if working >= 0:
-                after = working
+            behind = behind_calculation(data, after, end, side.number)
+            if behind >= 0:
+                after = behind
                 follow(side, MARK)
             else:
                 note_mark(kind, side)
@@ -730,7 +745,7 @@ def note_reason(data: Bytes, kind: int, key: int, after: int, end: int, side: Si
 
 
 def leads(side: Side) -> bool:
-    """True if a side that is followed by `=` begins with a value, and a reason with a calculation stands behind it."""
+    """True if a side that is followed by `=` is a value and a reason: the `5 (5 * 20` of `5 (5 * 20 = 100)`."""
     return side.reason != NOTHING and side.numbers > 1
 
 

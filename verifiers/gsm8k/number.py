@@ -4,7 +4,7 @@ r"""Reads one number as people write it, and compares two: digits, groups, fract
 around a number, such as "dollars", is read by answer.py, with the words of `verifiers/amounts.py`.
 
 Everything but `equal_exactly` is plain Python over UTF-8 bytes, and numba also compiles it as it stands. Mantissas stay
-below MANTISSA_LIMIT; a longer one is OVER_LIMIT, and `equal_exactly` reads it again in Python integers of any size.
+below MANTISSA_LIMIT; a longer one is LONG_MANTISSA, and `equal_exactly` reads it again in Python integers of any size.
 """
 
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from verifiers.extract import (
 
 # The kinds of symbols. An ASCII sign has its code as its kind, so these are codes of no sign. Letters are gathered into
 # words, and `\name` into a command. FOREIGN signs change a value in ways that are not read; a MARK says nothing.
+# THIN is a thin space, VULGAR a character such as one half, and POWER one such as a raised 2.
 NOTHING, THIN, WORD, COMMAND, FOREIGN, MARK = range(1, 7)
 TIMES, VULGAR, POWER, RELATION, APPROX, PLUS_MINUS = range(7, 13)
 
@@ -84,8 +85,8 @@ _ESCAPED = bytes(_ESCAPED_KINDS.get(byte, FOREIGN) for byte in range(_ESCAPED_LI
 
 DIGITS_LIMIT = 18  # the most digits that 64 bits hold
 MANTISSA_LIMIT = 10**DIGITS_LIMIT
-OVER_LIMIT = MANTISSA_LIMIT + 1  # stands for a longer mantissa, which has to be read again
-BEYOND_LIMIT = -1  # the result of a comparison for which 64 bits do not suffice
+LONG_MANTISSA = MANTISSA_LIMIT + 1  # stands for every mantissa of more digits; `widen` reads it again
+UNDECIDED = -1  # the result of a comparison for which 64 bits do not suffice; else the result is 1 or 0
 LITERAL, FRACTION, MIXED, NO_NUMBER = range(4)  # shapes of numbers
 
 _FRACTIONS = word_keys("frac dfrac tfrac cfrac sfrac nicefrac")
@@ -97,7 +98,7 @@ _BRACED_COMMA, _NEGATIVE_SPACE = b",}", b"\\!"
 class Literal:
     """A number in digits, `mantissa * 10**exponent`, read from data[start:end]; it may have a point and groups.
 
-    A mantissa of MANTISSA_LIMIT or more is OVER_LIMIT.
+    A mantissa of MANTISSA_LIMIT or more is LONG_MANTISSA.
     """
 
     mantissa: int = 0
@@ -227,17 +228,18 @@ def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
             digits += 1
             if pointed:
                 exponent -= 1
-            # A mantissa that becomes too long is OVER_LIMIT, and stays so.
-            mantissa = mantissa * 10 + kind - ch.ZERO if mantissa < MANTISSA_LIMIT // 10 else OVER_LIMIT
+            # A mantissa that becomes too long is LONG_MANTISSA, and stays so.
+            mantissa = mantissa * 10 + kind - ch.ZERO if mantissa < MANTISSA_LIMIT // 10 else LONG_MANTISSA
             last = after
         elif kind == ch.POINT and not pointed and is_digit(data, after, end):
             pointed = True
         elif kind != NOTHING:
-            mark, after = separator(data, i, end)
-            fits = mark == group_separator or (group_separator == 0 and digits <= 3 and not leading_zero)
-            if pointed or not fits or not is_group(data, after, end):
+            found, after = separator(data, i, end)
+            is_first_group = digits <= 3 and not leading_zero
+            fits = found == group_separator if group_separator else is_first_group
+            if found == 0 or pointed or not fits or not is_group(data, after, end):
                 break
-            group_separator = mark
+            group_separator = found
         i = after
     literal.mantissa, literal.exponent, literal.start, literal.end = mantissa, exponent, start, last
     return last
@@ -262,10 +264,14 @@ def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
         kind, after = kind_at(data, i, end)
         if kind == ch.MINUS:
             i = skip_spaces(data, after, end)
-        i = skip_spaces(data, read_literal(data, i, end, literal), end) if is_digit(data, i, end) else end
+        if not is_digit(data, i, end):
+            return -1
+        i = skip_spaces(data, read_literal(data, i, end, literal), end)
         return i + 1 if i < end and data[i] == ch.RIGHT_BRACE else -1
-    # Without braces it is one digit, and ends where the symbol at i ends.
-    return read_literal(data, i, symbol(data, i, end)[1], literal) if is_digit(data, i, end) else -1
+    if not is_digit(data, i, end):
+        return -1
+    _, after = kind_at(data, i, end)
+    return read_literal(data, i, after, literal)  # without braces, the argument is one digit: \frac12
 
 
 def read_frac(data: Bytes, i: int, end: int, number: Number, top: Literal) -> int:
@@ -356,36 +362,46 @@ def read_power_of_ten(data: Bytes, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     kind, after, key = symbol(data, start, end)
     if kind == WORD and key == _E and start == i:
-        return read_exponent(data, after, end, False)
+        may_be_braced = False
+        return read_exponent(data, after, end, may_be_braced)
     times = kind == TIMES or kind == ch.STAR or (kind == WORD and key == _X)
     times = times or (kind == COMMAND and (key == _TIMES_WORD or key == _CDOT))
     one, after = kind_at(data, skip_spaces(data, after, end), end)
     zero, after = kind_at(data, after, end)
     caret, after = kind_at(data, after, end)
     if times and one == ch.ONE and zero == ch.ZERO and caret == ch.CARET:
-        return read_exponent(data, after, end, True)
+        may_be_braced = True
+        return read_exponent(data, after, end, may_be_braced)
     return 0, -1
 
 
 def read_exponent(data: Bytes, i: int, end: int, may_be_braced: bool) -> tuple[int, int]:
-    """(value, position after) of `3`, `-3`, `+3`, `{3}`; it saturates at 10^9. The position is -1 if there is none."""
+    """(value, position after) of `3`, `-3`, `+3`, `{3}`; the position is -1 if there is none.
+
+    A value above 10^9 counts as 10^9. may_be_braced: `{3}` is read, too.
+    """
     kind, after = kind_at(data, i, end)
     braced = may_be_braced and kind == ch.LEFT_BRACE
     i = after if braced else i
     kind, after = kind_at(data, i, end)
     negative = kind == ch.MINUS
-    first = i = after if negative or kind == ch.PLUS else i
+    if negative or kind == ch.PLUS:
+        i = after
+    first = i
     value = 0
     while is_digit(data, i, end):
         kind, i = kind_at(data, i, end)
         value = min(value * 10 + kind - ch.ZERO, 10**9)
-    closed = not braced or (i < end and data[i] == ch.RIGHT_BRACE)
+    has_digits = i > first
+    is_open = braced and (i >= end or data[i] != ch.RIGHT_BRACE)
+    if is_open or not has_digits:
+        return 0, -1
     behind = i + 1 if braced else i
-    return -value if negative else value, behind if closed and i > first else -1
+    return -value if negative else value, behind
 
 
 def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
-    """(numerator, denominator, power of ten) without the sign; a numerator that is too large is OVER_LIMIT.
+    """(numerator, denominator, power of ten) without the sign; a numerator that is too large is LONG_MANTISSA.
 
     exact: numbers of any size are worked out, in Python alone.
     """
@@ -395,14 +411,14 @@ def magnitude(number: Number, exact: bool) -> tuple[int, int, int]:
     if number.shape == FRACTION:
         return whole.mantissa, bottom.mantissa, whole.exponent - bottom.exponent + number.scale
     if not exact and whole.mantissa >= MANTISSA_LIMIT // bottom.mantissa - 1:
-        return OVER_LIMIT, 1, 0
+        return LONG_MANTISSA, 1, 0
     return whole.mantissa * bottom.mantissa + top.mantissa, bottom.mantissa, number.scale
 
 
 def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) -> int:
-    """1 if two numbers are the same rational, 0 if not, BEYOND_LIMIT if 64 bits cannot tell.
+    """1 if two numbers are the same rational, 0 if not, UNDECIDED if 64 bits cannot tell.
 
-    It takes the data from which the numbers were read only because `equal_exactly`, which may stand in its place, needs
+    The data from which the numbers were read are not used here: `equal_exactly`, which takes the same arguments, needs
     them.
     """
     exact = False
@@ -413,7 +429,7 @@ def equal(first_data: Bytes, first: Number, second_data: Bytes, second: Number) 
     if first.sign != second.sign:
         return 0
     if a > MANTISSA_LIMIT // d or c > MANTISSA_LIMIT // b:
-        return BEYOND_LIMIT
+        return UNDECIDED
     left, right, power = a * d, c * b, power - other
     if power < 0:
         left, right, power = right, left, -power
@@ -436,13 +452,13 @@ def equal_exactly(first_data: Bytes, first: Number, second_data: Bytes, second: 
     a, b, power = magnitude(first, exact)
     c, d, other = magnitude(second, exact)
     left, right, power = first.sign * a * d, second.sign * c * b, power - other
-    # Unless the two are `near`, 10^|power| > 2^(3|power|) is above both numbers. So the scaled number would be larger
-    # than the other one, or 0: the two differ, and the scaled number is not computed.
     if left == 0 and right == 0:
         return 1
-    size = max(left.bit_length(), right.bit_length())
-    near = 3 * abs(power) <= size
-    return int(near and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0))
+    # 10^|power| has more than 3|power| bits. If that is more than both numbers have, the number that is multiplied by
+    # 10^|power| would be larger than the other one, or 0: the two differ, and the long product is not computed.
+    bits = max(left.bit_length(), right.bit_length())
+    may_be_equal = 3 * abs(power) <= bits
+    return int(may_be_equal and left * 10 ** max(power, 0) == right * 10 ** max(-power, 0))
 
 
 def widen(data: Bytes, number: Number) -> None:
@@ -452,6 +468,6 @@ def widen(data: Bytes, number: Number) -> None:
     """
     literals = (number.whole, number.bottom) if number.shape == FRACTION else (number.whole,)
     for literal in literals:
-        if literal.mantissa == OVER_LIMIT:
+        if literal.mantissa == LONG_MANTISSA:
             digits = "".join(filter(str.isdigit, bytes(data[literal.start : literal.end]).decode()))
             literal.mantissa = int(Decimal(digits))  # `Decimal` reads more digits than `int` does

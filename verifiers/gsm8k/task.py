@@ -28,13 +28,13 @@ from verifiers.gsm8k.answer import (
     read_plain,
     read_side,
 )
-from verifiers.gsm8k.number import BEYOND_LIMIT, Number, divides_by_zero, equal, equal_exactly, read_literal
+from verifiers.gsm8k.number import UNDECIDED, Number, divides_by_zero, equal, equal_exactly, read_literal
 from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
-References = tuple[Bytes, tuple[int, ...]]  # all golds, and where each begins and the last one ends
-# Stands in place of a reason if the reference is no number. BEYOND_LIMIT does so if 64 bits cannot tell.
-BAD_GOLD = -2
+# All references, which are called golds here, as one text, and where each begins and the last one ends.
+References = tuple[Bytes, tuple[int, ...]]
+BAD_GOLD = -2  # in place of a reason: the reference is no number; UNDECIDED in its place: 64 bits cannot tell
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
     "takes answers of other kinds"
@@ -57,17 +57,18 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
         return False
     start, end = strip(data, start, end)
     number = gold.number
-    if not read_plain(data, start, end, number):  # not digits alone: '$1,250', or a solution
-        low, high = extract.last_line(data, start, end)
-        if low >= 0:
-            start, end = strip(data, low, high)
-        _, more = read_side(data, start, start, end, gold)
-        is_one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
-        is_one = is_one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
-        is_one = is_one and gold.currency != CONTRADICTED
-        return is_one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
-    gold.currency = 0
-    return True
+    if read_plain(data, start, end, number):
+        gold.currency = 0
+        return True
+    # Not digits alone: '$1,250', or a solution with a last line '#### 18'.
+    low, high = extract.last_line(data, start, end)
+    if low >= 0:
+        start, end = strip(data, low, high)
+    _, more = read_side(data, start, start, end, gold)
+    is_one = not more and is_number(gold) and gold.numbers == 1 and gold.plain_words == 0
+    is_one = is_one and not (gold.currency and data[start] == ch.LEFT_PAREN)  # ($5), which may be -5
+    is_one = is_one and gold.currency != CONTRADICTED
+    return is_one and abs(number.scale) <= _GOLD_POWER_LIMIT and not divides_by_zero(number)
 
 
 def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
@@ -82,14 +83,14 @@ def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
 
 
 def reason_of(same: int) -> int:
-    """OK or WRONG for the result of `equal` on an answer and its reference; BEYOND_LIMIT stays."""
-    return same if same == BEYOND_LIMIT else (OK if same else WRONG)
+    """OK or WRONG for the result of `equal` on an answer and its reference; UNDECIDED stays."""
+    return same if same == UNDECIDED else (OK if same else WRONG)
 
 
 def compare(
     data: Bytes, low: int, high: int, golds: Bytes, scratch: Scratch, same_number: Callable[..., int]
 ) -> tuple[int, int]:
-    """(reason or BEYOND_LIMIT, tier) of the answer in data[low:high], which may be in any notation.
+    """(reason or UNDECIDED, tier) of the answer in data[low:high], which may be in any notation.
 
     same_number: `equal` or `equal_exactly`.
     """
@@ -115,7 +116,7 @@ def compare(
         if has_number:
             same = same_number(data, first.number, data, side.number)
             if same != 1:
-                return same if same == BEYOND_LIMIT else HEDGE, RATIONAL
+                return same if same == UNDECIDED else HEDGE, RATIONAL
         has_number = True
     if not has_number:
         return MALFORMED, GRAMMAR
@@ -126,7 +127,7 @@ def compare(
 def judge_completion(
     data: Bytes, start: int, end: int, lenient: bool, references: References, row: int, scratch: Scratch
 ) -> batch.Judged:
-    """The verdict on data[start:end], with BEYOND_LIMIT or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
+    """The verdict on data[start:end], with UNDECIDED or BAD_GOLD in place of a reason; see `batch.RowLoop`."""
     golds, firsts = references
     gold, number = scratch.gold, scratch.first.number
     if not read_gold(golds, firsts[row], firsts[row + 1], gold):
@@ -136,14 +137,13 @@ def judge_completion(
         return status, TEXT, 0.0, low, high
     if not lenient:
         strict = boxed and is_strict_number(data, low, high, number)
-        exact = True  # the box is written as the prompt asks
-        if not (strict and extract.is_alone(data, start, end, low, high, exact)):
+        as_in_prompt = True
+        if not (strict and extract.is_alone(data, start, end, low, high, as_in_prompt)):
             return MALFORMED, GRAMMAR, 0.0, low, high
-    plain = read_plain(data, low, high, number)
-    if not plain:
-        reason, tier = compare(data, low, high, golds, scratch, equal)
-    else:
+    if read_plain(data, low, high, number):
         reason, tier = reason_of(equal(data, number, golds, gold.number)), RATIONAL
+    else:
+        reason, tier = compare(data, low, high, golds, scratch, equal)
     return reason, tier, 1.0 if reason == OK else 0.0, low, high
 
 
@@ -162,7 +162,7 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
     reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
     if reason == BAD_GOLD:
         raise invalid_reference("answer", answer, _NO_GOLD, row)
-    if reason == BEYOND_LIMIT:
+    if reason == UNDECIDED:
         reason, _ = compare(data, low, high, gold, scratch, equal_exactly)
         score = float(reason == OK)
     return reason, tier, score, low, high

@@ -463,7 +463,7 @@ def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
     _, box_before, end_of_box_before = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
     begin, end = strip(data, box_before, end_of_box_before)
     hedged = box_before >= 0 and data[begin:end] != data[low:high]
-    alone = boxed and is_alone(data, opening, len(data), low, high, exact=False)
+    alone = boxed and is_alone(data, opening, len(data), low, high, as_in_prompt=False)
     if hedged:
         return verdicts.HEDGE
     return OK if alone else MALFORMED

@@ -1,6 +1,6 @@
 """A client's connection: its requests are read one after another, and their answers written in the same order.
 
-It replaces uvicorn's own protocol, which serves any ASGI application but takes three times as long for a request.
+This protocol replaces uvicorn's own, which serves any ASGI application but takes three times as long for a request.
 uvicorn still listens, ends connections when the server ends, and speaks WebSocket. The limits that a user sets, such as
 --max-body, have their defaults in command.py.
 """
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
             if not self.upgrades:
                 text = "A WebSocket must not be asked for before earlier requests on the same connection are answered."
                 refusal = error(400, text, CLOSE)
-                self._has_arrived(Request("", "other", refusal, is_head=False, keeps=False))
+                self._has_arrived(Request(path="", label="other", found=refusal, is_head=False, keeps=False))
             return
         address = httptools.parse_url(self.url)
         path = address.path.decode("ascii")
@@ -239,7 +239,7 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.has_begun, self.head_bytes = False, None
             reply = Reply(400, text.encode(), "text/plain; charset=utf-8", (CLOSE,))
-            self._has_arrived(Request("", "other", reply, is_head=False, keeps=False))
+            self._has_arrived(Request(path="", label="other", found=reply, is_head=False, keeps=False))
 
     def _hand_over(self) -> None:
         """Leaves the connection to uvicorn's WebSocket, which reads the request again."""
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
             self.times_request = False
             return
         if self.has_begun and self.times_request and self.timer is not None:
-            return  # it goes on
+            return  # the timer goes on
         self._stop_timer()
         self.times_request = self.has_begun
         if self.answering and not self.has_begun:
@@ -298,7 +298,7 @@ class Connection(asyncio.Protocol):
             self.unread_timer = None
 
     def _is_unread(self, left: int) -> None:
-        if self.transport.get_write_buffer_size() < left:  # it reads slowly
+        if self.transport.get_write_buffer_size() < left:  # the client reads slowly
             self._set_unread_timer()
         else:
             self.transport.abort()  # `close` would wait for the client

@@ -128,12 +128,12 @@ class Front(ABC):
         """A worker's answer, within the limits; counts its verdicts."""
         if self.workers.waiting >= WAITING_REQUESTS or self.workers.waiting_bytes + len(body) > WAITING_BYTES:
             text = b'{"error": "The server is too busy. Send this again later, or start it with more --workers."}\n'
-            return Answer(503, text, {})
+            return Answer(503, text, verdicts={})
         try:
             answer = await self.workers.ask(Question(address, body), self.limits.seconds)
         except TimeoutError:
             late = f"Not answered within {self.limits.seconds:g} s; send less at once, or start the server with a "
-            return Answer(503, error(503, late + "longer --timeout or more --workers.").body, {})
+            return Answer(503, error(503, late + "longer --timeout or more --workers.").body, verdicts={})
         self.metrics.count(answer.verdicts)
         return answer
 

@@ -54,7 +54,7 @@ def answers(questions: Sequence[Question], seconds: float, max_completions: int)
             kind = (content.task, content.mode, *sorted(content.references))
             alike.setdefault(kind, []).append((place, content))
         else:
-            result[place] = Answer(200, _json(content), {})
+            result[place] = Answer(200, _json(content), verdicts={})
     for group in alike.values():
         answers_of_group = _judged([asked for _, asked in group], seconds)
         for (place, _), answer in zip(group, answers_of_group, strict=True):
@@ -64,7 +64,7 @@ def answers(questions: Sequence[Question], seconds: float, max_completions: int)
 
 def refused(refusal: Refused) -> Answer:
     """A refusal as an answer."""
-    return Answer(refusal.status, _json({"error": str(refusal)}), {})
+    return Answer(refusal.status, _json({"error": str(refusal)}), verdicts={})
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -125,9 +125,11 @@ def _read(question: Question, max_completions: int) -> Asked | dict[str, Any]:
     body = read_object(question.body)
     if question.address == "/aggregate_metrics":
         return nemo_gym_metrics(body)
-    form, name = form_of(question.address) or ("", "")
+    form = form_of(question.address)
+    assert form is not None, question.address  # no other address is sent to a worker
+    form_name, source = form
     try:
-        asked = FORMS[form](name, body)
+        asked = FORMS[form_name](source, body)
     except VerifierError as error:
         raise Refused(422, str(error)) from error
     if len(asked.completions) > max_completions:

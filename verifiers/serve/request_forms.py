@@ -101,15 +101,13 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
         completion = query
         if prompt:
             _, prompt_found, completion = query.partition(prompt)
-        if prompt and not prompt_found:
-            short = (
-                "as OpenRLHF cuts a prompt that is too long; give shorter prompts or a larger --data.max_len"
-            )
-            raise Refused(422, f"query[{row}] does not contain prompts[{row}], {short}.")
+            if not prompt_found:
+                why = "as OpenRLHF cuts a prompt that is too long; give shorter prompts or a larger --data.max_len"
+                raise Refused(422, f"query[{row}] does not contain prompts[{row}], {why}.")
         completions.append(completion)
         if len(find(task).fields) > 1 and isinstance(label, str):  # several references, as JSON text
             label = _object_in(label, f"labels[{row}]")
-        rows.append(references_of(task, label, None))
+        rows.append(references_of(task, label, extra_info=None))
     fields = dict.fromkeys(field for row in rows for field in row)
     if any(row.keys() != fields.keys() for row in rows):
         raise Refused(422, "All labels must have the same fields.")

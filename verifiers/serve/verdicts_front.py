@@ -19,13 +19,14 @@ class VerdictsFront(Front):
         elif path == "/aggregate_metrics":
             reply_to, label = partial(self._worker_reply, path), path
         elif (form := form_of(path)) is not None:
-            label, name = form
+            form_name, source = form
             # Workers get the task's own name, so that requests under its other names are judged in the same batch.
             try:
-                address = f"/{label}/{task_name(name)}" if name else path
+                address = f"/{form_name}/{task_name(source)}" if source else path
             except Refused as refusal:
                 return error(refusal.status, str(refusal))
-            reply_to = partial(self._worker_reply, address)
+            # The label in metrics is the form alone: a path has any name that a client gives.
+            reply_to, label = partial(self._worker_reply, address), form_name
         else:
             return error(404, f"Nothing is served at this address. There are: {_ADDRESSES}.")
         if method != "POST":

@@ -51,6 +51,11 @@ class Answer(NamedTuple):
     verdicts: dict[str, dict[str, int]]
 
 
+LOST = Answer(
+    503, b'{"error": "The worker process that judged this request died. Send it again."}\n', verdicts={}
+)
+
+
 class Unavailable(Exception):
     """No worker can start here; the text says why and what would help."""
 
@@ -146,7 +151,7 @@ class Workers:
         return sum(map(len, self._waiting.values()))
 
     async def ask(self, question: Question, seconds: float | None = None) -> Answer:
-        """The answer to a question; status 503 if its worker dies. Raises TimeoutError after `seconds`."""
+        """The answer to a question; status 503 if its worker dies. Raises TimeoutError after `seconds`, if given."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._asked += 1
@@ -163,7 +168,7 @@ class Workers:
                 timer.cancel()
 
     def _dispatch(self) -> None:
-        """Sends waiting questions to workers that have room, the longest wait first."""
+        """Sends waiting questions to workers that have fewer than AHEAD batches, the longest wait first."""
         while self._waiting:
             free = [worker for worker in self._ready if len(worker.under_way) < AHEAD]
             if not free:
@@ -176,11 +181,11 @@ class Workers:
     def _take_batch(self, address: str) -> list[_Job]:
         """The next batch of an address: one question, and more until a worker has enough for BATCH_SECONDS."""
         waiting, jobs = self._waiting[address], []
-        room = self._rates.get(address, FIRST_RATE) * BATCH_SECONDS
-        while waiting and len(jobs) < MAX_BATCH and (not jobs or room >= len(waiting[0].question.body)):
+        bytes_left = self._rates.get(address, FIRST_RATE) * BATCH_SECONDS
+        while waiting and len(jobs) < MAX_BATCH and (not jobs or bytes_left >= len(waiting[0].question.body)):
             job = waiting.popleft()
             if not job.future.done():  # else the asker has given up
-                room -= len(job.question.body)
+                bytes_left -= len(job.question.body)
                 jobs.append(job)
         if not waiting:
             del self._waiting[address]
@@ -264,16 +269,13 @@ class Workers:
             began = max(batch.sent, worker.answered)
             worker.answered = time.monotonic()
             rate = batch.size / max(worker.answered - began, 1e-4)
-            known = self._rates.get(batch.address)
-            self._rates[batch.address] = rate if known is None else 0.8 * known + 0.2 * rate
+            earlier = self._rates.get(batch.address)
+            self._rates[batch.address] = rate if earlier is None else 0.8 * earlier + 0.2 * rate
             _settle(
                 batch,
                 [Answer(status, body, count) for (status, count), body in zip(heads, bodies, strict=True)],
             )
             self._dispatch()
-
-
-LOST = Answer(503, b'{"error": "The worker process that judged this request died. Send it again."}\n', {})
 
 
 def _give_up(future: asyncio.Future[Answer]) -> None:
@@ -332,7 +334,8 @@ def main(module: str, descriptor: str, settings: str) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
-    connection.sendall(packed([""], [b""]))
+    no_reason = ""  # for not being able to answer: the worker is ready
+    connection.sendall(packed([no_reason], [b""]))
     # Another thread reads the next batch meanwhile, and must not wait long until Python lets it run.
     sys.setswitchinterval(SWITCH_SECONDS)
     while True:
