@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import rank
@@ -347,28 +347,24 @@ def newest_unfinished(root: Path) -> Path | None:
     return max(files, key=lambda file: file.stat().st_mtime_ns).parent if files else None
 
 
-class ChosenFolder(NamedTuple):
-    """The folder of a training."""
+def choose_folder(command: "Config") -> tuple[Path, bool, Path | None]:
+    """(path, is_resumed, checkpoint): the folder of a training, and whether a run in it is resumed.
 
-    path: Path
-    is_resumed: bool
-    """Whether a run in the folder is resumed."""
-    checkpoint: Path | None
-    """The checkpoint to resume from; None = the first step is the next one."""
-
-
-def choose_folder(command: "Config") -> ChosenFolder:
-    """The folder of a training. Raises SpgError if it is taken, or if there is no run to resume."""
+    checkpoint: the checkpoint to resume from; None = the first step is the next one. Raises SpgError if the folder is
+    taken, or if there is no run to resume.
+    """
     resume, out = command.output.resume, command.output.output_dir
     if resume in (None, "auto"):
         path = Path(out) if out else default_folder(command, resume)
         folder = RunFolder(path)
         if resume and folder.holds_run:
             refuse_locked(path)
-            return ChosenFolder(path, is_resumed=True, checkpoint=latest_complete(path))
+            is_resumed, checkpoint = True, latest_complete(path)
+            return path, is_resumed, checkpoint
         folder.refuse_other_run()
         check_place(path)
-        return ChosenFolder(path, is_resumed=False, checkpoint=None)
+        is_resumed, checkpoint = False, None
+        return path, is_resumed, checkpoint
     path = run_of(Path(resume))
     if out and Path(out).resolve() != path.resolve():
         text = f"$resume={resume} continues in its own folder {path}, not in $output_dir={out}"
@@ -379,7 +375,8 @@ def choose_folder(command: "Config") -> ChosenFolder:
         )
     refuse_locked(path)  # comes first, since a process that trains this run replaces its checkpoints
     _, checkpoint = find_checkpoint(Path(resume))
-    return ChosenFolder(path, is_resumed=True, checkpoint=checkpoint)
+    is_resumed = True
+    return path, is_resumed, checkpoint
 
 
 def default_folder(command: "Config", resume: str | None) -> Path:

@@ -6,7 +6,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from spg_trainer.errors import first_line, in_flags
 from spg_trainer.settings.packages import envs
@@ -24,23 +23,18 @@ FAULT = 1
 """The exit statuses."""
 
 
-class Found(NamedTuple):
-    """What a check has found of something that a training needs."""
-
-    is_right: bool
-    """Whether a training can use it as it is."""
-    text: str
-    """What was measured, or else what to do."""
+Found = tuple[bool, str]
+"""What a check has found: (whether a training can use it as it is, what was measured or else what to do)."""
 
 
 def ok(text: str) -> Found:
     """What a check has found, if a training can use it."""
-    return Found(True, text)
+    return True, text
 
 
 def wrong(text: str) -> Found:
     """What a check has found, if the user has to do something first."""
-    return Found(False, text)
+    return False, text
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,7 +103,8 @@ def card() -> Iterator[Found]:
         advice = "" if has_bfloat16 else "; it has no bfloat16 units: train with --dtype float32"
         is_slow = reached < SLOW_PRODUCTS and has_bfloat16
         why_slow = ". It is busy, throttled or shared: compare with its data sheet" if is_slow else ""
-        yield Found(is_right=not is_slow, text=shown + advice + why_slow)
+        text = shown + advice + why_slow
+        yield wrong(text) if is_slow else ok(text)
 
 
 def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> float:
