@@ -146,9 +146,13 @@ class SpgLLaDA(LM):
             for batch in batches(to_answer, temperatures, self.batch_size):
                 prompts = encode_texts(self.policy, [requests[i].args[0] for i in batch])
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
-                rollouts = sample(self.policy, prompts, sampling, self.seed, [keys[i] for i in batch], None)
+                noise_keys = [keys[i] for i in batch]
+                rollouts = sample(
+                    self.policy, prompts, sampling, self.seed, noise_keys, rows_per_forward=None
+                )
                 for i, text in zip(batch, decode_completions(self.policy, rollouts), strict=True):
-                    texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], None)
+                    think_end_token = None  # with one, the harness would cut off what stands before it
+                    texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], think_end_token)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
                 bar.update(len(batch))
         return texts
@@ -158,20 +162,23 @@ class SpgLLaDA(LM):
 
         Raises ConfigError if there are any and overlong is "error".
         """
-        room, long = Room(self.policy, self.sampling.max_completion_length), {}
+        room = Room(self.policy, self.sampling.max_completion_length)
+        too_long: set[int] = set()
+        tokens_of: dict[str, int] = {}
         for number, request in enumerate(requests):
-            if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > room.prompt:
-                long[number] = f"{request.task_name}, document {request.doc_id}", tokens
-        if not long:
+            (ids,) = encode_plain(self.policy, [request.args[0]])
+            if len(ids) > room.prompt:
+                too_long.add(number)
+                tokens_of[f"{request.task_name}, document {request.doc_id}"] = len(ids)
+        if not too_long:
             return set()
-        tokens_of = dict(long.values())
         text = (
-            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(tokens_of)}. "
+            f"{len(too_long):,} of {len(requests):,} contexts are too long for the model: {first_of(tokens_of)}. "
             f"{room.limits}"
         )
         if self.overlong == SKIP:
             logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
-            return {*long}
+            return too_long
         leave_out = (
             "leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
             "answers them with an empty text."
@@ -210,10 +217,12 @@ class SpgLLaDA(LM):
 
     def _elbo(self, prompt: list[int], wanted: list[int]) -> float:
         """The ELBO of the tokens `wanted` after the prompt, in nats; 0 if there are none."""
+        if not wanted:
+            return 0.0
         limit = self.policy.model.config.max_position_embeddings
         prompt = prompt[max(0, len(prompt) + len(wanted) - limit) :]  # the end of a context that is too long
         rng = numpy_generator(self.seed, "log-likelihood", *wanted)
-        return log_likelihood(self.policy, prompt, wanted, rng, num_masks=self.num_masks) if wanted else 0.0
+        return log_likelihood(self.policy, prompt, wanted, rng, num_masks=self.num_masks)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -247,7 +256,10 @@ class SpgLLaDA(LM):
 
 
 def batches(indices: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
-    """Yields the numbers `indices` in batches of at most `size`; all requests of a batch have one temperature."""
+    """Yields the numbers of requests, `indices`, in batches of at most `size`; a batch has a single temperature.
+
+    temperatures: of all requests.
+    """
     for temperature in dict.fromkeys(temperatures):
         same_temperature = [i for i in indices if temperatures[i] == temperature]
         for start in range(0, len(same_temperature), size):

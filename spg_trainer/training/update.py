@@ -45,10 +45,11 @@ Sums add up over micro-batches and processes. A key with an empty name holds a d
 def plan_updates(
     policy: Policy, algorithm: Algorithm, step: Rows, settings: BatchConfig, *, seed: int, number: int | str
 ) -> list[Update]:
-    """The updates of a step, with their masks, old and reference logps: one for each minibatch in each iteration.
+    """The updates of a step: one for each minibatch in each iteration, with masks, old logps and reference logps.
 
-    number: the step's number, or "validation" for a loss that is only measured. Old and reference logps are computed
-    here, before any weight changes, in passes with the same rows, padding and number of masks as in the update itself.
+    Logps are log-probabilities of tokens. Those of the old weights and of the reference are computed here, before any
+    weight changes, in passes with the same rows, padding and number of masks as in the update itself. number: the
+    step's number, or "validation" for a loss that is only measured.
     """
     updates: list[Update] = []
     # Groups are dealt to the minibatches in turn.
@@ -188,6 +189,7 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     episodes.bounds.requires_grad_()
     result = algorithm.coupled_loss(episodes)
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
+    # From episodes back to the rows of their turns, and from these to the micro-batches.
     coefficients_of_parts = rows.spread(coefficients).split([len(part) for part in parts])
     first = sum(map(len, parts_by_process[: rank()]))  # how many parts the processes before this one have
     coefficients_here = coefficients_of_parts[first : first + len(update.micro_batches)]
