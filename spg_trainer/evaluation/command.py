@@ -128,7 +128,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             console.warn(note)
     # The folder of the run that the model lies in, if the results are written there.
     run = None if command.output_dir else output_path
-    model = facts_of_model(model_settings.model, policy, run)
+    model_facts = facts_of_model(model_settings.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
@@ -150,7 +150,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             len(indices),
             skipped,
             policy,
-            model,
+            model_facts,
             folder,
             console,
             accelerator,
@@ -315,7 +315,7 @@ def evaluate_one(
     count: int,
     skipped: int,
     policy: Policy,
-    model: dict[str, Any],
+    model_facts: dict[str, Any],
     folder: RunFolder | None,
     console: Console,
     accelerator: "Accelerator | None",
@@ -323,7 +323,7 @@ def evaluate_one(
     """Evaluates at one length and number of steps; prints the figures, and writes them to eval/ if there is a folder.
 
     command: with the settings of one protocol. count, skipped: how many problems are asked, and how many are too long
-    for the model. model: what the result's file says of the model.
+    for the model. model_facts: what `facts_of_model` returned.
     """
     if text := note_of_fewer_problems(env, command.split, command.num_problems, count + skipped):
         console.say(text)
@@ -331,11 +331,11 @@ def evaluate_one(
         console.warn(text)
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
-    measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
+    measured = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
     if code := find_code(file_settings(command)).values():
         measured["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)
-    name = result_name(settings, is_part_of_split, model["step"], beside=model["folder"])
+    name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])
     rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         num_rows = min(BATCH, count * command.num_generations)

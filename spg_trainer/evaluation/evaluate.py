@@ -140,7 +140,7 @@ def evaluate(
         num_problems: different problems from the start of the split; 0 = all. A problem that occurs twice is asked
             once.
         rows_per_forward: how many completions are decoded at once. It changes memory and speed, not the figures. None =
-            see `rollout`.
+            all of a batch on a GPU, and on a CPU as many as fill a forward pass.
         accelerator: its processes share the completions, evenly by the length of their prompts; each process gets the
             same result, or the same error.
         advance: called with the problems done so far; a part of a problem is a fraction.
@@ -265,7 +265,8 @@ def evaluate_checked(
     # Completions that could not be scored are made again: the environment may be repaired by now.
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in completed]
-    failures = Failures(count * num_generations, of_all_processes=world > 1)
+    num_completions = count * num_generations
+    failures = Failures(num_completions, of_all_processes=world > 1)
     batch_size = max(1, BATCH // num_generations) * num_generations * world  # whole problems for each process
     for batch in batches(missing, batch_size, len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
@@ -293,7 +294,7 @@ def evaluate_checked(
         failures.add(env, scored)
         completed |= {pair(row): row for row in new}
         is_asked_to_stop = any(gather([stops()])) if world > 1 else stops()
-        if is_asked_to_stop and len(completed) < count * num_generations:
+        if is_asked_to_stop and len(completed) < num_completions:
             raise RolloutStopped()
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)

@@ -35,7 +35,7 @@ def sft_command(
     else:
         words = ["--data", "FILE"]
     from_model = [] if is_embedded(model, "tiny") else ["--model", model]
-    folder = "base" if Path(model).name != "base" else "base2"
+    folder = "base2" if Path(model).name == "base" else "base"  # not the folder of the model itself
     return f"python -m spg_trainer sft {shlex.join([*words, *from_model, '--output-dir', folder])}"
 
 
