@@ -126,7 +126,8 @@ PANELS = (
 def draw_panels(groups: Groups) -> list[dict[str, str]]:
     """{"title": ..., "note": ..., "svg": ...} of every panel that has values."""
     runs = [run for members in groups.values() for run in members]
-    recorded = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
+    rows = [row for run in runs for row in run.metrics]
+    recorded = list(dict.fromkeys(name for row in rows for name in row))
     # A run that learns from given completions samples none: only the dots of its evaluations are drawn.
     evaluated_steps = [evaluation.step for run in runs for evaluation in run.evaluations]
     has_dots = any(step is not None for step in evaluated_steps)

@@ -306,7 +306,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     goes_on: whether a run continues. The model that it started from may be gone. Then nothing of the model is checked
     here, but `start` calls `check_attention` once the run's own copy is open.
     """
-    # These modules import torch, and this file must not.
+    # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.experts import check_adapters
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.checks import check_names
@@ -407,9 +407,8 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
         else:
             how_many_wrong = f"{num_wrong:,} of {looked_at:,} demonstrations that were judged are not right"
         note = f"{task.spec_name}: {how_many_wrong}; {example}"
-        if not (
-            teaches or force
-        ):  # `teaches` is true if any is right, or if rewards have a scale of their own
+        # `teaches` is true if any demonstration is right, or if only reward functions judge, on a scale of their own.
+        if not (teaches or force):
             raise ConfigError(
                 f"{note} Correct the demonstrations, or the verifier; to imitate them all the same: $force."
             )

@@ -290,7 +290,7 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
             rows_per_forward=rows,
         )
 
-    # `fitting_batch` asks for the usable memory only if the setting is `auto`.
+    # `fitting_batch` reads the usable memory only if the setting is `auto`.
     usable = usable_here(policy.device, num_processes) if is_auto else 0.0
     copies, rows = fitting_batch(
         config,
