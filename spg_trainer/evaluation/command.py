@@ -122,7 +122,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     accelerator = join(model_settings.device)
     policy = open_model(command, accelerator)
     if unseen_task := unseen(model_settings.model, command.env):
-        unseen_task += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
+        _, first_env, _ = to_evaluate[0]
+        unseen_task += f": {sft_command(first_env, command.env, command.env_args)}"
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)

@@ -268,7 +268,9 @@ def evaluate_checked(
     num_completions = count * num_generations
     failures = Failures(num_completions, of_all_processes=world > 1)
     batch_size = max(1, BATCH // num_generations) * num_generations * world  # whole problems for each process
-    for batch in batches(missing, batch_size, len(completed)):
+    # Several processes have to stay together, so they ask `stops` only after a batch.
+    stops_within_batch = stops if world == 1 else lambda: False
+    for batch in batches(missing, batch_size, num_done=len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
         # Bound as defaults, so that the function keeps the values of this batch.
@@ -276,8 +278,7 @@ def evaluate_checked(
             advance(problems_done + share * in_batch)
 
         try:
-            # Several processes have to stay together, so they ask `stops` only after a batch, below.
-            with agreeing(), watching(report, stops if world == 1 else lambda: False):
+            with agreeing(), watching(report, stops_within_batch):
                 pairs_here = own_share(env, batch) if world > 1 else batch
                 # A small last batch may leave nothing for a process.
                 scored = (

@@ -127,7 +127,9 @@ class SpgLLaDA(LM):
         used: a diffusion model writes something else if it has more tokens to fill.
         """
         length = self.sampling.max_completion_length
-        gen_kwargs = [normalize_gen_kwargs(request.args[1], length) for request in requests]
+        arguments = [request.args for request in requests]
+        contexts = [context for context, _ in arguments]
+        gen_kwargs = [normalize_gen_kwargs(kwargs, length) for _, kwargs in arguments]
         for max_gen_toks in sorted({kwargs["max_gen_toks"] for kwargs in gen_kwargs} - {length}):
             text = "max_gen_toks=%d of the task has no effect: max_completion_length=%d in --model_args has."
             logger.warning(text, max_gen_toks, length)
@@ -144,7 +146,7 @@ class SpgLLaDA(LM):
             bar.update(len(unanswered))
             to_answer = [i for i in range(len(requests)) if i not in unanswered]
             for batch in batches(to_answer, temperatures, self.batch_size):
-                prompts = encode_texts(self.policy, [requests[i].args[0] for i in batch])
+                prompts = encode_texts(self.policy, [contexts[i] for i in batch])
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
                 noise_keys = [keys[i] for i in batch]
                 rollouts = sample(
@@ -237,7 +239,9 @@ class SpgLLaDA(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""
-        return (self.policy.tokenizer.chat_template or "") if chat_template else ""
+        if not chat_template:
+            return ""
+        return self.policy.tokenizer.chat_template or ""
 
     @property
     def tokenizer_name(self) -> str:

@@ -238,6 +238,7 @@ def train_step(run: Run) -> None:
 def sample_label(run: Run, scored: Rows) -> str:
     """The line above a step's first completion: "A completion of step 10, problem 3 of sudoku: wrong, reward 0.00"."""
     problem = scored.problems[0]
+    # The first that is not empty: the problem's task in a mixture, the task of the source, or the name of the source.
     task = problem.task or getattr(run.source, "task", "") or run.source.spec_name
     which = f"A completion of step {run.state.step}, problem {int(scored.problem[0])} of {task}"
     return f"{which}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
@@ -338,9 +339,10 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
 
 
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
-    """Metrics that say how far a step's decoding is from exact decoding. Call it before the weights change.
+    """Metrics that say how far a step's decoding is from exact decoding. Call this before the weights change.
 
-    The result is {} unless the metrics are due (--sample-steps) and the run decodes with `shortcuts`.
+    The result is {} in three cases: the metrics are not due (--sample-steps); the run decodes exactly, without
+    `shortcuts`; or its completions are given, not sampled.
     """
     config, steps_before = run.config, run.state.step
     # `run.due` looks at the step that was finished last, and this step is not finished yet.

@@ -143,7 +143,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     note_on_demonstrations = ""
     imitates_right = bool(mix.get("right")) and not config.data  # nobody judges the texts of a file
     if imitates_right and missing is None and not goes_on:
-        with envs.authoring.reward_functions.reports.during(0, config.max_steps):
+        with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):
             # Once, and not in every process: a judge may be a service that is paid for each question.
             note_on_demonstrations = decide_on_main(
                 lambda: check_demonstrations(splits["train"], config.force)
@@ -383,7 +383,7 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     train = splits["train"]
     if not config.data:  # nobody scores the texts of a file
-        with envs.authoring.reward_functions.reports.during(0, config.max_steps):
+        with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):
             envs.checking.try_scoring(train)
     if not config.samples:
         return

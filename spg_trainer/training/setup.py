@@ -73,7 +73,9 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     copies, rows = batch_of_device(planned, policy, accelerator.num_processes)
     config = with_masked_copies(planned.config, copies)
     # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
-    rows_per_forward = None if policy.device.type == "cpu" else rows or rows_of_a_pass(config)
+    rows_per_forward = None
+    if policy.device.type != "cpu":
+        rows_per_forward = rows or rows_of_a_pass(config)
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
         check_attention(config.rollout, algorithm, attention_pattern)

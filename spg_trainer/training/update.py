@@ -155,14 +155,12 @@ def _gradient(
 
 def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
     """What this process's completions add to the loss of an update, measured without making the update."""
+    total = 0.0
     with torch.no_grad():
-        losses = [
-            algorithm.loss(
-                logps_without_graph(micro, policy.model, policy.mask_id)[0], micro.masks, micro
-            ).loss
-            for micro in update.micro_batches
-        ]
-    return float(sum(loss.double() for loss in losses))
+        for micro in update.micro_batches:
+            logps, _ = logps_without_graph(micro, policy.model, policy.mask_id)
+            total += float(algorithm.loss(logps, micro.masks, micro).loss)
+    return total
 
 
 def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
