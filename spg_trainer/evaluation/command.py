@@ -216,8 +216,9 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     lengths = command.rollout.max_completion_length if LENGTH in given_flags else (None,)
     if len(lengths) > 1:
         raise ConfigError(f"--max-completion-length {' '.join(map(str, lengths))}: --perplexity takes one.")
+    (length,) = lengths
     texts = read_texts(policy, command.perplexity)
-    canvas, note = choose_canvas(policy, texts, lengths[0])
+    canvas, note = choose_canvas(policy, texts, length)
     if note:
         console.say(note)
     settings = {

@@ -75,7 +75,8 @@ class Evaluation:
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
     solved_by: dict[int, float] = field(default_factory=dict)
-    """Turn -> share of the episodes that are solved within so many turns; empty where the environment has one turn."""
+    """Turn -> share of the episodes, each one try at a problem, that are solved within so many turns; empty where the
+    environment has one turn."""
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Task -> its own `solved` rate with `low` and `high`, `n` and `rewards`; empty where there is one task."""
 

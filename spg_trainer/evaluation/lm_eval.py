@@ -91,15 +91,16 @@ class SpgLLaDA(LM):
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
-        base = defaults(Config, env, folder).rollout if env else Sampling()
-        length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
+        recipe = defaults(Config, env, folder).rollout if env else Sampling()
+        length = max_completion_length or recipe.max_completion_length
+        block = block_length or recipe.block_length
         known = [f.name for f in fields(EvalDecoding)]
         for name in set(decoding) - set(known):
             hint = did_you_mean(name, known)
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
-        steps = diffusion_steps or steps_at_rate(base.tokens_per_step)
+        steps = diffusion_steps or steps_at_rate(recipe.tokens_per_step)
         self.sampling = EvalSampling.of(length, block, steps, **decoding)
         check_names(self.sampling)
         policy = load_model(

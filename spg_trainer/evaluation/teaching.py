@@ -1,4 +1,8 @@
-"""The `sft` command that is proposed where a model knows too little of a task for RL: it teaches by imitation."""
+"""The `sft` command that is proposed where a model knows too little of a task for RL: it teaches by imitation.
+
+A model imitates right answers and the task's habits, plausible ways to answer that are often wrong, because RL needs
+several ways to choose from.
+"""
 
 import shlex
 from collections.abc import Mapping
@@ -16,8 +20,7 @@ if TYPE_CHECKING:
 FEW = 16
 """How many problems of each task are looked at to find the habits that all of its problems have."""
 RIGHT = 0.4
-"""The share of right demonstrations in the proposed `--mix right=0.4 HABIT=...`. The task's habits (plausible
-ways to solve it that are often wrong) share the rest, because RL needs several ways to choose from."""
+"""The share of right demonstrations in the proposed `--mix right=0.4 HABIT=...`. The habits share the rest."""
 
 
 def sft_command(

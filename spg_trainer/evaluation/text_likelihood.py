@@ -40,7 +40,7 @@ class LogLikelihood:
     num_masks: int
     """Masked copies of each block of the text; fewer than asked for where there are no more ways to mask."""
     max_completion_length: int
-    """Places of the canvas that the text stands on: `tokens` for the text, all others masked."""
+    """Places of the canvas, the row of places that the text stands on: `tokens` for the text, all others masked."""
 
 
 @naming_keywords

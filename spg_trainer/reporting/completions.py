@@ -33,12 +33,12 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
     the completions may take.
     """
     sets = [completions for completions in [*run.evaluations, *run.samples] if completions.rows]
-    pair = run.before_after
-    env, note = open_environment(run, pair[0].split if pair else "train")
+    before_after = run.before_after
+    env, note = open_environment(run, before_after[0].split if before_after else "train")
     shown = []
     for completions in sets:
         rows = fitting([page_row(row) for row in completions.rows], budget // len(sets))
-        if env and completions in pair:
+        if env and completions in before_after:
             for row, recorded in zip(rows[:RENDERED], completions.rows, strict=False):
                 row["html"] = render(env, recorded)
         shown.append(
