@@ -97,7 +97,9 @@ def save_checkpoint(run: Run) -> None:
     _, decay_start = run.steps_and_decay_start
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
-    if run.source.pools is not None:  # --pools: how often in a row a problem's groups were all right, or all wrong
+    if (
+        run.source.pools is not None
+    ):  # --pools: how often in a row a problem's groups were all right, or all wrong
         saved["pools"] = {
             str(problem): streak for problem, streak in sorted(run.source.pools.streaks.items())
         }
