@@ -199,9 +199,8 @@ def train_step(run: Run) -> None:
     state.step += 1
     # No checkpoint may be saved until `record_step` has written the row of this step.
     state.consistent = False
-    if (
-        run.source.pools is not None
-    ):  # --pools draws problems less often whose groups are all right or all wrong
+    # --pools draws a problem less often if its groups were all right or all wrong.
+    if run.source.pools is not None:
         problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
         metrics |= run.source.pools.note(problems[:, 0], correct)
     timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}

@@ -97,9 +97,8 @@ def save_checkpoint(run: Run) -> None:
     _, decay_start = run.steps_and_decay_start
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
-    if (
-        run.source.pools is not None
-    ):  # --pools: how often in a row a problem's groups were all right, or all wrong
+    # --pools: how often in a row the groups of a problem were all right, or all wrong.
+    if run.source.pools is not None:
         saved["pools"] = {
             str(problem): streak for problem, streak in sorted(run.source.pools.streaks.items())
         }
