@@ -83,9 +83,8 @@ def log_likelihood(
     ranks = [ends[:number].count(end) for number, end in enumerate(ends)]
     for rank in range(max(ranks) + 1):
         masked = np.zeros((copies, len(completion_ids)), bool)
-        weights = np.zeros(
-            (copies, len(completion_ids))
-        )  # of the masked tokens that are scored, 0 for others
+        # The weights of the masked tokens that are scored, 0 for all others.
+        weights = np.zeros((copies, len(completion_ids)))
         for number in np.flatnonzero(np.array(ranks) == rank):
             (start, stop), (masked_in_block, weights_of_copies) = blocks[number], drawn[number]
             masked[: len(masked_in_block), start:stop] = masked_in_block

@@ -79,9 +79,9 @@ class Recorded:
 
         The completions are those of `before_after`, which must not be empty.
         """
-        figures_of_both = [evaluation.figures for evaluation in self.before_after]
-        counts_of_both = [figures["follows"] for figures in figures_of_both]
-        return change_of_shares(counts_of_both, figures_of_both[-1]["n"])
+        figures_of_each = [evaluation.figures for evaluation in self.before_after]
+        counts_of_each = [figures["follows"] for figures in figures_of_each]
+        return change_of_shares(counts_of_each, figures_of_each[-1]["n"])
 
     @property
     def lost(self) -> dict[str, tuple[float, float]]:
