@@ -202,7 +202,7 @@ def refuse(runs: Sequence[Planned]) -> None:
                 pinned[task_and_setting] = plan_training(replace(run.config, output=output)).config
         if (run.folder / CONFIG).is_file():
             config = replace(pinned[task_and_setting], seed=run.config.seed)
-            # A resumed run may change these two, but they decide which weights model/ has.
+            # A user may change these two to resume a run. `compare` may not, as they decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
             refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
 
@@ -217,7 +217,10 @@ def naming(task: str, setting: str) -> Iterator[None]:
 
 
 def label(name: str, arguments: dict[str, object]) -> str:
-    """The name of a task or a setting in tables and folders: without the path of a file."""
+    """The name of a task or a setting in tables and folders, without the path of a file.
+
+    E.g. "Mine:lr=2" of the name "work/mine.py:Mine" with the arguments {"lr": 2}.
+    """
     pairs = ",".join(f"{key}={value}" for key, value in arguments.items())
     return re.split(r"[:/]", name)[-1] + (f":{pairs}" if pairs else "")
 
@@ -251,7 +254,8 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
     results = [HEAD, ["---"] * len(HEAD)]
     for task, settings in tasks.items():
         for setting, runs in settings.items():
-            figures = figures_of(runs) if runs else ["-"] * (len(HEAD) - 3)
+            no_figures = ["-"] * (len(HEAD) - 3)  # the first three columns are no figures
+            figures = figures_of(runs) if runs else no_figures
             results.append([task, setting, f"{len(runs)}/{seeds}", *figures])
     differences = [[*AGAINST], ["---"] * len(AGAINST)]
     for task, settings in tasks.items():
@@ -278,7 +282,7 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     shapes = {correct.shape for pair in pairs for correct in pair}
     if len(shapes) != 1:  # no seed in common, or not the same problems
         return ["-"] * 3
-    change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
+    change = np.stack([of_setting - of_base for of_base, of_setting in pairs])  # (seeds, problems)
     gain, gains_of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
     p = gain.p if len(pairs) > 1 else None
     return [gain.shown_gain, gains_of_seeds, "-" if p is None else f"{float(p):.2g}"]
