@@ -22,7 +22,7 @@ rises."""
 RISES = 1.25
 """The reward rises if its mean over the later half of the `STUCK` steps is more than this times that of the first."""
 COMMON = 0.95
-"""From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
+"""From this mean on, a component of the reward hardly tells the completions of a group apart: nearly all have it."""
 ENOUGH_TO_FALL = 0.2
 """A component that began below this mean is not warned of, because its fall may be noise."""
 
