@@ -73,13 +73,16 @@ if TYPE_CHECKING:
 
     from envs import TextEnv
 
-PAPERS = EvalRollout((128, 256, 512), 32, ("length/2",), temperature=0.0)
-"""How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations, each problem once."""
-BLOCK_LENGTH = "rollout.block_length"
-PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
-LENGTH = "rollout.max_completion_length"
+LENGTH, BLOCK_LENGTH = "rollout.max_completion_length", "rollout.block_length"
+"""The dotted names of two settings, as `Resolved.origins` has them."""
 PERPLEXITY = ("env", "perplexity", "num_masks", LENGTH, BLOCK_LENGTH, "seed", "output_dir")
 """The settings that --perplexity uses besides those of the model. `env` says which model `--model tiny` is."""
+PAPERS = EvalRollout(
+    max_completion_length=(128, 256, 512), block_length=32, diffusion_steps=("length/2",), temperature=0.0
+)
+"""How d1 (arXiv 2504.12216) and SPG (arXiv 2510.09541) decode in evaluations, each problem once."""
+PAPER_TASKS = ("gsm8k", "math500", "countdown", "sudoku")
+"""The tasks on which both papers evaluate."""
 PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
 
@@ -119,13 +122,14 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     accelerator = join(model_settings.device)
     policy = open_model(command, accelerator)
     if unseen_task := unseen(model_settings.model, command.env):
-        unseen_task += f": {sft_command(to_evaluate[0][1], command.env, command.env_args)}"
+        _, first_env, _ = to_evaluate[0]
+        unseen_task += f": {sft_command(first_env, command.env, command.env_args)}"
     for note in (unseen_task, crowded_cores(policy.device)):
         if note:
             console.warn(note)
     # The folder of the run that the model lies in, if the results are written there.
     run = None if command.output_dir else output_path
-    model = facts_of_model(model_settings.model, policy, run)
+    model_facts = facts_of_model(model_settings.model, policy, run)
     with raising_on_all():  # all evaluations are checked before the first one begins
         for _, _, sampling in to_evaluate:
             check_pattern(base_model(policy.model).pattern, sampling)
@@ -147,7 +151,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             len(indices),
             skipped,
             policy,
-            model,
+            model_facts,
             folder,
             console,
             accelerator,
@@ -157,7 +161,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
 
 
 def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) -> None:
-    """Raises ConfigError for flags that would have no effect, because `--protocol papers` alone decides over them."""
+    """Raises ConfigError for --num-generations and flags of decoding under `papers` alone, which sets both itself."""
     flags = [name for name, origin in origins.items() if origin == FLAG]
     overridden = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
     if overridden and {*command.protocol} == {"papers"}:
@@ -204,15 +208,17 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     folder = RunFolder(output_path) if output_path else None
     if folder is not None:
         check_writable(folder.path / "eval")
-    policy = open_model(command, None)
+    policy = open_model(command, accelerator=None)
     block = command.rollout.block_length if BLOCK_LENGTH in given_flags else 0
     if block:
-        check_pattern(base_model(policy.model).pattern, Sampling(block, block, block))
+        one_block = Sampling(max_completion_length=block, block_length=block, diffusion_steps=block)
+        check_pattern(base_model(policy.model).pattern, one_block)
     lengths = command.rollout.max_completion_length if LENGTH in given_flags else (None,)
     if len(lengths) > 1:
         raise ConfigError(f"--max-completion-length {' '.join(map(str, lengths))}: --perplexity takes one.")
+    (length,) = lengths
     texts = read_texts(policy, command.perplexity)
-    canvas, note = choose_canvas(policy, texts, lengths[0])
+    canvas, note = choose_canvas(policy, texts, length)
     if note:
         console.say(note)
     settings = {
@@ -239,12 +245,13 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
 
 
 def changed_files(model: str, env: "TextEnv") -> list[str]:
-    """A warning for each file of a prompt or of problems that has changed since the model was trained with it."""
+    """A warning for each file of problems, or of a prompt, that has changed since the model was trained with it."""
     origin = model_environment(model).get("origin") or {}
+    # {name of a file: "sha256 ..."}; `origin` also has what is no file, e.g. a data set of the hub with its commit.
     trained = {Path(name).name: state for name, state in origin.items() if state.startswith("sha256")}
     warnings = []
     for file, now in env.origin.items():
-        before = trained.get(Path(file).name, now)
+        before = trained.get(Path(file).name, now)  # a file that is new here has not changed
         if not now.startswith("sha256") or before == now:
             continue
         flag = "--env-args prompt_style=FILE, or the argument that names this file"
@@ -310,7 +317,7 @@ def evaluate_one(
     count: int,
     skipped: int,
     policy: Policy,
-    model: dict[str, Any],
+    model_facts: dict[str, Any],
     folder: RunFolder | None,
     console: Console,
     accelerator: "Accelerator | None",
@@ -318,7 +325,7 @@ def evaluate_one(
     """Evaluates at one length and number of steps; prints the figures, and writes them to eval/ if there is a folder.
 
     command: with the settings of one protocol. count, skipped: how many problems are asked, and how many are too long
-    for the model. model: what the result's file says of the model.
+    for the model. model_facts: what `facts_of_model` returned.
     """
     if text := note_of_fewer_problems(env, command.split, command.num_problems, count + skipped):
         console.say(text)
@@ -326,10 +333,11 @@ def evaluate_one(
         console.warn(text)
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
-    measured = to_json({**model, "reward_weights": env.reward_weights, "settings": settings})
+    measured = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
     if code := find_code(file_settings(command)).values():
         measured["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
-    name = result_name(settings, count < len(env), model["step"], model["folder"])
+    is_part_of_split = count < len(env)
+    name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])
     rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         num_rows = min(BATCH, count * command.num_generations)
@@ -405,7 +413,7 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
         (before.get("code", {}), measured.get("code", {})),
         (before["settings"].get("origin", {}), measured["settings"].get("origin", {})),
     ):
-        if changed_since := sorted(name for name in was.keys() & now.keys() if was[name] != now[name]):
+        if changed_since := sorted(part for part in was.keys() & now.keys() if was[part] != now[part]):
             raise ConfigError(
                 f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
                 "choose another --output-dir; to see what was measured, read that file."
@@ -431,7 +439,7 @@ def settings_of_protocol(command: EvalCommand, protocol: str) -> EvalCommand:
         )
     env_args = {**command.env_args, **PAPER_ENV_ARGS}
     prompt_style = command.env_args.get("prompt_style")
-    if prompt_style not in (None, "plain", "instruct"):
+    if prompt_style not in (None, "plain", "instruct"):  # a file of the user with a prompt of its own
         env_args["prompt_style"] = prompt_style
     return replace(command, env_args=env_args, rollout=PAPERS, num_generations=1)
 
@@ -440,8 +448,9 @@ def cell_accuracy(result: Evaluation) -> float | None:
     """The share of blanks that are filled rightly, the papers' accuracy of Sudoku; None where it is not measured."""
     if "paper_cells" not in result.rewards:
         return None
-    right = [row["rewards"]["paper_cells"] for row in result.rows]
-    return float(np.average(right, weights=[row["puzzle"].count("0") for row in result.rows]))
+    shares_of_puzzles = [row["rewards"]["paper_cells"] for row in result.rows]
+    blanks_of_puzzles = [row["puzzle"].count("0") for row in result.rows]
+    return float(np.average(shares_of_puzzles, weights=blanks_of_puzzles))
 
 
 def model_beside(run: Path, model: str) -> str | None:

@@ -58,6 +58,7 @@ def run_diff(command: DiffCommand) -> Difference:
         )
     for name, file, groups in zip("AB", files, (a, b), strict=True):
         figures = read_json(file.with_suffix(".json")) or {}
+        # The counts of habits are of all problems of a file, so they are shown only if all are compared.
         if len(groups) > len(result.problems):
             console.say(f"{name} has {len(groups)} problems; those that both have are compared.")
         elif figures.get("follows"):
@@ -112,8 +113,15 @@ def difference(a: Groups, b: Groups) -> Difference:
     fixed = tuple(np.array(common)[change > 0].tolist())
     broken = tuple(np.array(common)[change < 0].tolist())
     larger, smaller = max(len(fixed), len(broken)), min(len(fixed), len(broken))
-    means = [mean_over(values[None]) for values in (rates_a, rates_b, change)]
-    return Difference(tuple(common), *means, fixed, broken, min(1.0, 2 * sign_test(larger, smaller)))
+    return Difference(
+        problems=tuple(common),
+        a=mean_over(rates_a[None]),  # (1, P), as of one seed
+        b=mean_over(rates_b[None]),
+        gain=mean_over(change[None]),
+        fixed=fixed,
+        broken=broken,
+        p=min(1.0, 2 * sign_test(larger, smaller)),
+    )
 
 
 def reasons(rows: list[dict[str, Any]]) -> str:

@@ -43,7 +43,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one evaluation; `rows` holds every completion in the format of samples/."""
+    """The figures of one evaluation; `rows` has every completion, as the files in the folder samples/ of a run have."""
 
     correct: float
     """Solved rate over all completions, 0..1."""
@@ -69,12 +69,14 @@ class Evaluation:
     """Share of the problems whose most frequent answer is right; None if each has one completion. See
     `majority_vote`."""
     follows: dict[str, int]
-    """{`right`, each habit, `none of these`: how many completions follow it}; empty where a task has no habits."""
+    """{`right`, each habit, `none of these`: how many completions follow it}. A habit is a plausible way to answer that
+    is often wrong; the figure is empty where a task has no habits."""
     settings: dict[str, Any]
     """Environment, split, sampling: what must be equal for two figures to be comparable."""
     rows: list[dict[str, Any]] = field(repr=False, default_factory=list)
     solved_by: dict[int, float] = field(default_factory=dict)
-    """Turn -> share of the episodes that are solved within so many turns; empty where the environment has one turn."""
+    """Turn -> share of the episodes, each one try at a problem, that are solved within so many turns; empty where the
+    environment has one turn."""
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Task -> its own `solved` rate with `low` and `high`, `n` and `rewards`; empty where there is one task."""
 
@@ -139,7 +141,7 @@ def evaluate(
         num_problems: different problems from the start of the split; 0 = all. A problem that occurs twice is asked
             once.
         rows_per_forward: how many completions are decoded at once. It changes memory and speed, not the figures. None =
-            see `rollout`.
+            all of a batch on a GPU, and on a CPU as many as fill a forward pass.
         accelerator: its processes share the completions, evenly by the length of their prompts; each process gets the
             same result, or the same error.
         advance: called with the problems done so far; a part of a problem is a fraction.
@@ -174,10 +176,10 @@ def evaluate(
             f"{next(iter(given))}: this environment is open already. Give its arguments to envs.make, or its name to "
             "evaluate."
         )
+    # The recipe has the arguments with which a name is opened, and the lengths if none are given.
     if sampling is None or isinstance(env, str):
-        name = (
-            env if isinstance(env, str) else env.spec_name.partition("[")[0]
-        )  # `sudoku[level=2]` -> `sudoku`
+        # `sudoku[level=2]` -> `sudoku`
+        name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
         recipe = defaults(Config, name, policy.source, **given)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
@@ -264,9 +266,12 @@ def evaluate_checked(
     # Completions that could not be scored are made again: the environment may be repaired by now.
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
     missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in completed]
-    failures = Failures(count * num_generations, of_all_processes=world > 1)
+    num_completions = count * num_generations
+    failures = Failures(num_completions, of_all_processes=world > 1)
     batch_size = max(1, BATCH // num_generations) * num_generations * world  # whole problems for each process
-    for batch in batches(missing, batch_size, len(completed)):
+    # Several processes have to stay together, so they ask `stops` only after a batch.
+    stops_within_batch = stops if world == 1 else lambda: False
+    for batch in batches(missing, batch_size, num_done=len(completed)):
         problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
         # Bound as defaults, so that the function keeps the values of this batch.
@@ -274,8 +279,7 @@ def evaluate_checked(
             advance(problems_done + share * in_batch)
 
         try:
-            # Several processes have to stay together, so they ask `stops` only after a batch, below.
-            with agreeing(), watching(report, stops if world == 1 else lambda: False):
+            with agreeing(), watching(report, stops_within_batch):
                 pairs_here = own_share(env, batch) if world > 1 else batch
                 # A small last batch may leave nothing for a process.
                 scored = (
@@ -292,15 +296,15 @@ def evaluate_checked(
         failures.add(env, scored)
         completed |= {pair(row): row for row in new}
         is_asked_to_stop = any(gather([stops()])) if world > 1 else stops()
-        if is_asked_to_stop and len(completed) < count * num_generations:
+        if is_asked_to_stop and len(completed) < num_completions:
             raise RolloutStopped()
     advance(count)
     comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
-    rows = [completed[pair_of_row] for pair_of_row in sorted(completed)]
+    all_rows = [completed[pair_of_row] for pair_of_row in sorted(completed)]
     with agreeing():
-        follows = count_habits(env, rows).counts
-    tasks = figures_by_task(env, rows, comparable)
-    return replace(summarize(rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
+        follows = count_habits(env, all_rows).counts
+    tasks = figures_by_task(env, all_rows, comparable)
+    return replace(summarize(all_rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
 
 
 def batches(
@@ -308,8 +312,8 @@ def batches(
 ) -> Iterator[Sequence[tuple[int, int]]]:
     """The missing completions, in batches of `size`, the same batches as without an interruption.
 
-    Only the first one may be smaller: it is the rest of the batch that was interrupted. E.g. with `size` 4 and 6
-    completions done, the first batch has 2. num_done: how many completions there are already.
+    The first batch is smaller if it is the rest of the batch that was interrupted. E.g. with `size` 4 and 6 completions
+    done, the first batch has 2. num_done: how many completions there are already.
     """
     start = 0
     while start < len(missing):
@@ -383,7 +387,7 @@ def figures_by_task(
     figures_of_tasks = {}
     for task in env.parts:
         if rows_of_task := [row for row in rows if row["task"] == task]:
-            result = summarize(rows_of_task, {}, settings)
+            result = summarize(rows_of_task, follows={}, settings=settings)
             figures_of_tasks[task] = {"solved": result.correct, "low": result.low, "high": result.high}
             figures_of_tasks[task] |= {"n": result.n, "rewards": result.rewards}
     return figures_of_tasks
@@ -422,7 +426,10 @@ def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[st
 
 
 def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dict[str, Any]) -> Evaluation:
-    """The figures of the rows of all processes. rows: in the order of problems and generations."""
+    """The figures of the rows of all processes.
+
+    rows: in the order of problems and generations. follows, settings: the figures of these names.
+    """
     num_generations = settings["num_generations"]
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
     right_of_problem = correct.sum(axis=1)
@@ -434,7 +441,7 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
     groups = [rows[i : i + num_generations] for i in range(0, len(rows), num_generations)]
     # A task whose `score` returns a plain dict never says what it extracted; a mixture may have tasks of both kinds.
     extracting = {row["task"] for row in rows if row["extracted"] is not None}
-    votes = [majority_vote(group, group[0]["task"] in extracting) for group in groups]
+    votes = [majority_vote(group, extracts=group[0]["task"] in extracting) for group in groups]
     components: dict[str, list[float]] = {}
     for row in rows:
         for name, value in row["rewards"].items():
@@ -466,10 +473,11 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
 
 def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
     """How many tokens a denoising step unmasked, in the mean over all turns of all completions."""
-    steps = [turn["reveal_step"] for row in rows for turn in row.get("turns", [row])]
-    unmasked = sum(step >= 0 for steps_of_turn in steps for step in steps_of_turn)
-    # Steps are counted from 0, and -1 stands for a token that no step unmasked.
-    passes = sum(1 + max(-1, *steps_of_turn) for steps_of_turn in steps)
+    turns = [turn for row in rows for turn in row.get("turns", [row])]  # a row without turns is a single one
+    # For each turn, the step that unmasked each of its tokens. Steps are counted from 0; -1 = no step unmasked it.
+    steps_of_turns = [turn["reveal_step"] for turn in turns]
+    unmasked = sum(step >= 0 for steps in steps_of_turns for step in steps)
+    passes = sum(1 + max(-1, *steps) for steps in steps_of_turns)
     return unmasked / max(1, passes)
 
 
@@ -484,18 +492,19 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
     problems and that of completions. If all problems have the same mean, n is the number of problems.
     """
     means, rate = correct.mean(axis=1), float(correct.mean())
-    trials = len(means)
-    if 1 < trials < correct.size and (variance := means.var(ddof=1) / trials) > 0:
-        trials = float(np.clip(rate * (1 - rate) / variance, trials, correct.size))
+    trials = num_problems = len(means)
+    has_several_completions = num_problems < correct.size
+    if num_problems > 1 and has_several_completions and (variance := means.var(ddof=1) / num_problems) > 0:
+        trials = float(np.clip(rate * (1 - rate) / variance, num_problems, correct.size))
     return verifiers.statistics.wilson_interval(rate * trials, trials)
 
 
 def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
     """1 if the most frequent answer among the completions of one problem is right, else 0.
 
-    Answers are equal if their extracted texts are equal; completions without an extracted text do not vote. If several
-    answers are equally frequent, the result is their mean. extracts: whether the task says what it extracted; if not,
-    the answer is the text of the last answer block, or the whole completion.
+    If several answers are equally frequent, the result is the share of them that is right. Answers are equal if their
+    extracted texts are equal; completions without an extracted text do not vote. extracts: whether the task says what
+    it extracted; if not, the answer is the text of the last answer block, or the whole completion.
     """
     votes: dict[str, list[bool]] = {}
     for row in rows:
@@ -528,7 +537,7 @@ def evaluation_settings(
     return {
         "env": env.spec_name,
         **origin,
-        "split": getattr(env, "split", split),  # an author need not keep the argument
+        "split": getattr(env, "split", split),  # an author's environment need not keep its split
         "seed": seed,
         "num_problems": num_problems,
         "num_generations": num_generations,

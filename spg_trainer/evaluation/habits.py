@@ -1,6 +1,7 @@
-"""Counts which habits of an environment (wrong ways to solve a problem) a model's completions follow.
+"""Counts which habits of an environment a model's completions follow.
 
-The counts show what RL has to choose from: it can only strengthen what the model already writes.
+A habit is a plausible way to answer that is often wrong; right answers are counted under the name `right`. The counts
+show what RL has to choose from: it can only strengthen what the model already writes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ class HabitCounts:
     follows: Mapping[str, int]
     """{habit: completions that follow it}, `right` first. A completion that fits several habits counts for each."""
     neither: int
-    """Completions that follow no habit."""
+    """Completions that are not right and follow no habit."""
     groups: int
     """How many problems; the completions of a problem are a group."""
     mixed: int
@@ -106,11 +107,22 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
             alone[names[0]] += 1
     mixed = sum(any(group) and not all(group) for group in correct.values())
     all_right = sum(map(all, correct.values()))
-    return HabitCounts(len(rows), follows, neither, len(correct), mixed, alone, all_right)
+    return HabitCounts(
+        completions=len(rows),
+        follows=follows,
+        neither=neither,
+        groups=len(correct),
+        mixed=mixed,
+        alone=alone,
+        all_right=all_right,
+    )
 
 
 def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
-    """{habit: its answer to a problem, as the environment extracts it, or all its turns}; empty without habits."""
+    """{habit: its answer to a problem}; empty without habits.
+
+    An answer is what the environment extracts; in an episode of several turns, it is the texts of all turns.
+    """
     problem = envs.problem.read_problem(env, index)
     habits = envs.checking.habits_of(env, problem)
     if env.max_turns > 1:

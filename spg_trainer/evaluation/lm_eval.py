@@ -91,15 +91,16 @@ class SpgLLaDA(LM):
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
-        base = defaults(Config, env, folder).rollout if env else Sampling()
-        length, block = max_completion_length or base.max_completion_length, block_length or base.block_length
+        recipe = defaults(Config, env, folder).rollout if env else Sampling()
+        length = max_completion_length or recipe.max_completion_length
+        block = block_length or recipe.block_length
         known = [f.name for f in fields(EvalDecoding)]
         for name in set(decoding) - set(known):
             hint = did_you_mean(name, known)
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
-        steps = diffusion_steps or steps_at_rate(base.tokens_per_step)
+        steps = diffusion_steps or steps_at_rate(recipe.tokens_per_step)
         self.sampling = EvalSampling.of(length, block, steps, **decoding)
         check_names(self.sampling)
         policy = load_model(
@@ -127,7 +128,9 @@ class SpgLLaDA(LM):
         used: a diffusion model writes something else if it has more tokens to fill.
         """
         length = self.sampling.max_completion_length
-        gen_kwargs = [normalize_gen_kwargs(request.args[1], length) for request in requests]
+        arguments = [request.args for request in requests]
+        contexts = [context for context, _ in arguments]
+        gen_kwargs = [normalize_gen_kwargs(kwargs, length) for _, kwargs in arguments]
         for max_gen_toks in sorted({kwargs["max_gen_toks"] for kwargs in gen_kwargs} - {length}):
             text = "max_gen_toks=%d of the task has no effect: max_completion_length=%d in --model_args has."
             logger.warning(text, max_gen_toks, length)
@@ -144,11 +147,15 @@ class SpgLLaDA(LM):
             bar.update(len(unanswered))
             to_answer = [i for i in range(len(requests)) if i not in unanswered]
             for batch in batches(to_answer, temperatures, self.batch_size):
-                prompts = encode_texts(self.policy, [requests[i].args[0] for i in batch])
+                prompts = encode_texts(self.policy, [contexts[i] for i in batch])
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
-                rollouts = sample(self.policy, prompts, sampling, self.seed, [keys[i] for i in batch], None)
+                noise_keys = [keys[i] for i in batch]
+                rollouts = sample(
+                    self.policy, prompts, sampling, self.seed, noise_keys, rows_per_forward=None
+                )
                 for i, text in zip(batch, decode_completions(self.policy, rollouts), strict=True):
-                    texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], None)
+                    think_end_token = None  # with one, the harness would cut off what stands before it
+                    texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], think_end_token)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
                 bar.update(len(batch))
         return texts
@@ -158,20 +165,23 @@ class SpgLLaDA(LM):
 
         Raises ConfigError if there are any and overlong is "error".
         """
-        room, long = Room(self.policy, self.sampling.max_completion_length), {}
+        room = Room(self.policy, self.sampling.max_completion_length)
+        too_long: set[int] = set()
+        tokens_of: dict[str, int] = {}
         for number, request in enumerate(requests):
-            if (tokens := len(encode_plain(self.policy, [request.args[0]])[0])) > room.prompt:
-                long[number] = f"{request.task_name}, document {request.doc_id}", tokens
-        if not long:
+            (ids,) = encode_plain(self.policy, [request.args[0]])
+            if len(ids) > room.prompt:
+                too_long.add(number)
+                tokens_of[f"{request.task_name}, document {request.doc_id}"] = len(ids)
+        if not too_long:
             return set()
-        tokens_of = dict(long.values())
         text = (
-            f"{len(long):,} of {len(requests):,} contexts are too long for the model: {first_of(tokens_of)}. "
+            f"{len(too_long):,} of {len(requests):,} contexts are too long for the model: {first_of(tokens_of)}. "
             f"{room.limits}"
         )
         if self.overlong == SKIP:
             logger.warning("%s They are answered with an empty text, which counts as wrong.", text)
-            return {*long}
+            return too_long
         leave_out = (
             "leave documents out with the harness's own --samples, or add overlong=skip to --model_args, which "
             "answers them with an empty text."
@@ -210,10 +220,12 @@ class SpgLLaDA(LM):
 
     def _elbo(self, prompt: list[int], wanted: list[int]) -> float:
         """The ELBO of the tokens `wanted` after the prompt, in nats; 0 if there are none."""
+        if not wanted:
+            return 0.0
         limit = self.policy.model.config.max_position_embeddings
         prompt = prompt[max(0, len(prompt) + len(wanted) - limit) :]  # the end of a context that is too long
         rng = numpy_generator(self.seed, "log-likelihood", *wanted)
-        return log_likelihood(self.policy, prompt, wanted, rng, num_masks=self.num_masks) if wanted else 0.0
+        return log_likelihood(self.policy, prompt, wanted, rng, num_masks=self.num_masks)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -228,7 +240,9 @@ class SpgLLaDA(LM):
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""
-        return (self.policy.tokenizer.chat_template or "") if chat_template else ""
+        if not chat_template:
+            return ""
+        return self.policy.tokenizer.chat_template or ""
 
     @property
     def tokenizer_name(self) -> str:
@@ -247,7 +261,10 @@ class SpgLLaDA(LM):
 
 
 def batches(indices: Sequence[int], temperatures: Sequence[float], size: int) -> Iterable[list[int]]:
-    """Yields the numbers `indices` in batches of at most `size`; all requests of a batch have one temperature."""
+    """Yields the numbers of requests, `indices`, in batches of at most `size`; a batch has a single temperature.
+
+    temperatures: of all requests.
+    """
     for temperature in dict.fromkeys(temperatures):
         same_temperature = [i for i in indices if temperatures[i] == temperature]
         for start in range(0, len(same_temperature), size):

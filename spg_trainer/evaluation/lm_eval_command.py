@@ -19,6 +19,7 @@ Tasks whose answers are generated (gsm8k) and tasks whose choices are ranked by 
 hellaswag, mmlu) can stand in one command. --model_args takes what the flags of training take: pretrained, env,
 max_completion_length, block_length, diffusion_steps, cache, ..., and num_masks for log-likelihoods.
 """
+"""What --help shows where lm-evaluation-harness is not installed."""
 
 
 def main(args: Sequence[str]) -> None:

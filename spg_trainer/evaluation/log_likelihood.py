@@ -52,6 +52,7 @@ def draw_masks(length: int, num_masks: int, rng: np.random.Generator) -> tuple[n
         return masked, 1 / counts / ways[counts]
     first = rng.integers(length)
     counts = (first + np.floor(np.arange(num_masks) * length / num_masks).astype(int)) % length + 1
+    # In each copy the tokens get random ranks, and those with the lowest k ranks are masked.
     ranks = rng.random((num_masks, length)).argsort(1).argsort(1)
     return ranks < counts[:, None], length / counts / num_masks
 
@@ -82,19 +83,20 @@ def log_likelihood(
     ranks = [ends[:number].count(end) for number, end in enumerate(ends)]
     for rank in range(max(ranks) + 1):
         masked = np.zeros((copies, len(completion_ids)), bool)
-        weight = np.zeros((copies, len(completion_ids)))
+        # The weights of the masked tokens that are scored, 0 for all others.
+        weights = np.zeros((copies, len(completion_ids)))
         for number in np.flatnonzero(np.array(ranks) == rank):
-            (start, stop), (masked_in_block, weights) = blocks[number], drawn[number]
+            (start, stop), (masked_in_block, weights_of_copies) = blocks[number], drawn[number]
             masked[: len(masked_in_block), start:stop] = masked_in_block
             masked[: len(masked_in_block), stop : ends[number]] = True
-            weight[: len(masked_in_block), start:stop] = masked_in_block * weights[:, None]
-        for part in range(0, copies, COPIES_AT_ONCE):
-            chosen = slice(part, part + COPIES_AT_ONCE)
-            masked_here, weights = torch.from_numpy(masked[chosen]), torch.from_numpy(weight[chosen])
+            weights[: len(masked_in_block), start:stop] = masked_in_block * weights_of_copies[:, None]
+        for first in range(0, copies, COPIES_AT_ONCE):
+            chosen = slice(first, first + COPIES_AT_ONCE)
+            masked_here, weights_here = torch.from_numpy(masked[chosen]), torch.from_numpy(weights[chosen])
             logps = masked_logps(
-                policy, prompt_ids, completion_ids, masked_here, weights > 0, max_completion_length
+                policy, prompt_ids, completion_ids, masked_here, weights_here > 0, max_completion_length
             )
-            total += float((logps.double().cpu() * weights).sum())
+            total += float((logps.double().cpu() * weights_here).sum())
     return total
 
 
@@ -140,7 +142,7 @@ def masked_logps(
     shown, end = text.clone(), width + len(completion_ids)
     shown[:, width:end].masked_fill_(masked, policy.mask_id)
     columns = torch.arange(width, end, device=device).expand(len(masked), -1)
-    states = hidden_states(policy.model, shown, None, columns, start=width, clean=text)
+    states = hidden_states(policy.model, shown, keep=columns, start=width, clean=text)
     logits = linear(states[scored], head_weight(policy.model))
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     logps = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
@@ -158,14 +160,14 @@ def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequenc
             shown = text.clone()
             shown[width:].masked_fill_(masked, policy.mask_id)
             columns = torch.arange(width + start, width + stop, device=policy.device)[None]
-            states = hidden_states(policy.model, shown[None], None, columns, start=width)
+            states = hidden_states(policy.model, shown[None], keep=columns, start=width)
             logits = linear(states[0], head_weight(policy.model)).float()
             logits[:, policy.mask_id] = float("-inf")
             best = logits.log_softmax(-1).max(-1)
             highest_logps = best.values.masked_fill(~masked[start:stop], float("-inf"))
             # In a causal context a block's first token is written before the others.
-            is_first = pattern.has_causal_context and pattern.block_of(start, width)[0] == start
-            place = 0 if is_first and masked[start] else int(highest_logps.argmax())
+            begins_block = pattern.has_causal_context and pattern.block_of(start, width)[0] == start
+            place = 0 if begins_block and masked[start] else int(highest_logps.argmax())
             if best.indices[place] != text[width + start + place]:
                 return False
             masked[start + place] = False

@@ -25,7 +25,8 @@ def lost_components(before: Sequence[Row], after: Sequence[Row]) -> dict[str, tu
     lost = {}
     for name in names:
         values = [(then[name], now[name]) for then, now in pairs if name in then and name in now]
-        mean_before, mean_after = (sum(column) / len(values) for column in zip(*values, strict=True))
+        mean_before = sum(then for then, _ in values) / len(values)
+        mean_after = sum(now for _, now in values) / len(values)
         fell, rose = sum(now < then for then, now in values), sum(now > then for then, now in values)
         if mean_before - mean_after >= FALL and sign_test(fell, rose) <= ALPHA:
             lost[name] = (mean_before, mean_after)

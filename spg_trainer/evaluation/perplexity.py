@@ -16,8 +16,8 @@ from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import taught_length
 
-GROUPS = 8
-"""Groups into which the masks of a text are divided; the spread of their estimates gives the standard error."""
+ESTIMATES = 8
+"""How many estimates of a text's ELBO are made, each by a part of the masks; their spread gives the standard error."""
 Encoded = tuple[list[int], list[int]]
 """The token ids of a prompt, which may be empty, and of what is measured after it."""
 
@@ -57,21 +57,24 @@ def read_texts(policy: Policy, file: str) -> list[Encoded]:
 
 
 def choose_canvas(policy: Policy, texts: Sequence[Encoded], length: int | None) -> tuple[int, str]:
-    """(places of the canvas on which completions are measured, 0 = each at its own length; a note on this, or "").
+    """(how many places a canvas has, a note on this or "").
 
-    length: the user's --max-completion-length; None = the length that the model was taught. Raises ConfigError for
-    completions that are longer than `length`, and for a prompt that leaves no room for the canvas.
+    A canvas is the row of places on which a completion is measured: its tokens, and masks behind them. 0 places = each
+    completion is measured at its own length. length: the user's --max-completion-length; None = the length that the
+    model was taught. Raises ConfigError for completions that are longer than `length`, and for a prompt that leaves no
+    room for the canvas.
     """
     canvas = taught_length(policy.source) if length is None else length
     with_prompt = [(prompt, completion) for prompt, completion in texts if prompt]
     if not canvas or not with_prompt:
         return 0, ""
     completion_lengths = [len(completion) for _, completion in with_prompt]
-    longest_prompt, longest = max(len(prompt) for prompt, _ in with_prompt), max(completion_lengths)
-    if length and longest > length:
+    longest_prompt = max(len(prompt) for prompt, _ in with_prompt)
+    longest_completion = max(completion_lengths)
+    if length and longest_completion > length:
         raise ConfigError(
-            f"--max-completion-length {length}: a completion has {longest:,} tokens. Use {longest} or more, or 0 to "
-            "measure each at its own length."
+            f"--max-completion-length {length}: a completion has {longest_completion:,} tokens. Use "
+            f"{longest_completion} or more, or 0 to measure each at its own length."
         )
     if (room := policy.room(longest_prompt)) < canvas:
         raise ConfigError(
@@ -135,11 +138,11 @@ def elbo_of(
     if tries_all(max(stop - start for start, stop in blocks), num_masks):
         rng = numpy_generator(*key)
         return log_likelihood(*arguments, rng, num_masks=num_masks, **options), 0.0
-    options["num_masks"] = num_masks // GROUPS
+    options["num_masks"] = num_masks // ESTIMATES
     estimates = [
-        log_likelihood(*arguments, numpy_generator(*key, group), **options) for group in range(GROUPS)
+        log_likelihood(*arguments, numpy_generator(*key, number), **options) for number in range(ESTIMATES)
     ]
-    return float(np.mean(estimates)), float(np.var(estimates, ddof=1)) / GROUPS
+    return float(np.mean(estimates)), float(np.var(estimates, ddof=1)) / ESTIMATES
 
 
 def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:

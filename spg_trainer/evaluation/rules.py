@@ -16,7 +16,7 @@ def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
     for name in rules:
         if name == "ours":
             continue
-        verifiers.registry.find("gsm8k", name)  # loads the rules
+        verifiers.registry.find("gsm8k", name)  # loads the rules, all of which have gsm8k
         tasks = getattr(verifiers, name).TASKS
         if task_of(env) not in tasks:
             wrong = f"{env.spec_name} is none of the tasks that these rules have"

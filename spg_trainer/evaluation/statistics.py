@@ -79,7 +79,7 @@ def mean_over(values: np.ndarray) -> Mean:
     problem_degrees = max(problems - 1, 1)
     if seeds == 1:
         variance = float((problem_effects**2).sum() / problem_degrees / problems)
-        return Mean(mean, variance, Z, (seeds, problems))
+        return Mean(mean, variance, quantile=Z, shape=(seeds, problems))
     residuals = values - mean - seed_effects - problem_effects
     degrees = np.array([seeds - 1, problem_degrees, (seeds - 1) * problem_degrees])
     sums = [problems * (seed_effects**2).sum(), seeds * (problem_effects**2).sum(), (residuals**2).sum()]
@@ -91,7 +91,8 @@ def mean_over(values: np.ndarray) -> Mean:
     total = float(mean_squares @ signs)
     freedom = total**2 / float((mean_squares**2 / degrees) @ np.abs(signs)) if total else math.inf
     freedom = max(freedom, seeds - 1)
-    return Mean(mean, total / (seeds * problems), t_quantile(freedom), (seeds, problems), freedom)
+    variance = total / (seeds * problems)
+    return Mean(mean, variance, t_quantile(freedom), shape=(seeds, problems), freedom=freedom)
 
 
 def t_quantile(freedom: float) -> float:
@@ -116,10 +117,10 @@ def two_sided_p(t: Any, freedom: float) -> Any:
 def sign_test(lost: int, won: int) -> float:
     """The chance that at least `lost` of `lost + won` problems are lost, if a loss and a win are equally likely.
 
-    They are the problems that one of two evaluations solves and the other does not.
+    Only problems count that one of two evaluations solves and the other does not.
     """
-    both = lost + won
-    return sum(math.comb(both, k) for k in range(lost, both + 1)) / 2**both
+    changed = lost + won
+    return sum(math.comb(changed, k) for k in range(lost, changed + 1)) / 2**changed
 
 
 def reason_of(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,8 @@
-"""The `sft` command that is proposed where a model knows too little of a task for RL: it teaches by imitation."""
+"""The `sft` command that is proposed where a model knows too little of a task for RL: it teaches by imitation.
+
+A model imitates right answers and the task's habits, plausible ways to answer that are often wrong, because RL needs
+several ways to choose from.
+"""
 
 import shlex
 from collections.abc import Mapping
@@ -16,8 +20,7 @@ if TYPE_CHECKING:
 FEW = 16
 """How many problems of each task are looked at to find the habits that all of its problems have."""
 RIGHT = 0.4
-"""The share of right demonstrations in the proposed `--mix right=0.4 HABIT=...`. The task's habits (plausible
-ways to solve it that are often wrong) share the rest, because RL needs several ways to choose from."""
+"""The share of right demonstrations in the proposed `--mix right=0.4 HABIT=...`. The habits share the rest."""
 
 
 def sft_command(
@@ -35,7 +38,7 @@ def sft_command(
     else:
         words = ["--data", "FILE"]
     from_model = [] if is_embedded(model, "tiny") else ["--model", model]
-    folder = "base" if Path(model).name != "base" else "base2"
+    folder = "base2" if Path(model).name == "base" else "base"  # not the folder of the model itself
     return f"python -m spg_trainer sft {shlex.join([*words, *from_model, '--output-dir', folder])}"
 
 

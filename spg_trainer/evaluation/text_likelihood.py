@@ -40,7 +40,7 @@ class LogLikelihood:
     num_masks: int
     """Masked copies of each block of the text; fewer than asked for where there are no more ways to mask."""
     max_completion_length: int
-    """Places of the canvas that the text stands on: `tokens` for the text, all others masked."""
+    """Places of the canvas, the row of places that the text stands on: `tokens` for the text, all others masked."""
 
 
 @naming_keywords
@@ -89,9 +89,10 @@ def log_likelihood(
             f"num_masks={num_masks}, eubo_beta={eubo_beta}: a standard error needs 2 masks or more, and the EUBO "
             "an exponent above 0."
         )
-    prompt_ids = encode_prompts(policy, [prompt])[0][0].tolist()
-    completion_ids = completion_rows(policy, [completion])[0]
-    completion_ids = completion_ids if ended else completion_ids[:-1]
+    encoded_prompts, _ = encode_prompts(policy, [prompt])
+    prompt_ids = encoded_prompts[0].tolist()
+    (with_end_token,) = completion_rows(policy, [completion])
+    completion_ids = with_end_token if ended else with_end_token[:-1]
     tokens, positions = len(completion_ids), policy.model.config.max_position_embeddings
     if max_completion_length and tokens > max_completion_length:
         raise ConfigError(
@@ -99,6 +100,7 @@ def log_likelihood(
             "more, or 0 for its own length."
         )
     canvas = taught_length(policy.source) if max_completion_length is None else max_completion_length
+    # `canvas` is 0 for a model that does not say what length it was taught.
     if max_completion_length is None and tokens > canvas > 0:
         warnings.warn(
             f"the completion has {tokens:,} tokens, and the model was taught to write {canvas:,}: it is measured at "
@@ -118,6 +120,7 @@ def log_likelihood(
         masked_in_block, weights = draw_masks(stop - start, num_masks, rng)
         masked = np.zeros((len(weights), len(completion_ids)), bool)
         masked[:, start:stop] = masked_in_block
+        # What the block sees behind itself is masked, as the decoder has not written it yet.
         masked[:, stop : attention_end(policy, len(prompt_ids), start, len(completion_ids))] = True
         logps = logps_of_block(policy, prompt_ids, completion_ids, masked, slice(start, stop), canvas)
         block_elbo, block_eubo = bounds_of_block(logps, masked_in_block, weights, eubo_beta)
@@ -162,10 +165,11 @@ def bounds_of_block(
     """
     elbo = float((weights[:, None] * logps).sum())
     powers = np.where(masked, np.log(weights)[:, None] + beta * logps, -np.inf)
-    seen = masked.any(0)
-    log_means = np.logaddexp.reduce(powers[:, seen], axis=0)
-    num_tokens, num_seen = masked.shape[1], max(1, int(seen.sum()))
-    return elbo, float(log_means.sum()) * num_tokens / num_seen / beta
+    measured = masked.any(0)  # which tokens any copy masks
+    log_means = np.logaddexp.reduce(powers[:, measured], axis=0)
+    num_tokens, num_measured = masked.shape[1], max(1, int(measured.sum()))
+    # The other tokens count as much as these on average.
+    return elbo, float(log_means.sum()) * num_tokens / num_measured / beta
 
 
 def jackknife(logps: np.ndarray, masked: np.ndarray, weights: np.ndarray, beta: float) -> np.ndarray:

@@ -41,8 +41,17 @@ from spg_trainer.settings.values import read_word, settings_of
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives to each run itself, so they cannot be among the shared ones."""
 HEAD = (
-    *("task", "setting", "runs", "before", "after", "gain"),
-    *("after, of each seed", "trained", "below start", "steps", "seconds"),
+    "task",
+    "setting",
+    "runs",
+    "before",
+    "after",
+    "gain",
+    "after, of each seed",
+    "trained",
+    "below start",
+    "steps",
+    "seconds",
 )
 """The columns of the table of results, which has a row for each task and setting."""
 AGAINST = ("task", "setting against the first", "difference", "of each seed", "p")
@@ -70,6 +79,7 @@ class Planned:
     """The words of the command line that starts the run, without seed and folder."""
     config: Config
     root: Path
+    """The folder of the comparison."""
 
     @property
     def folder(self) -> Path:
@@ -94,7 +104,13 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
     folder = Path(command.output_dir)
-    failed = run_jobs(jobs, command.jobs, console, partial(refuse, runs), partial(write_tables, runs, folder))
+    failed = run_jobs(
+        jobs,
+        command.jobs,
+        console,
+        refuse=partial(refuse, runs),
+        done=partial(write_tables, runs, folder),
+    )
     tasks = write_tables(runs, folder)
     draw_solved(tasks, folder / "curves.svg")
     sys.stdout.write((folder / "compare.md").read_text(encoding="utf-8"))
@@ -186,7 +202,7 @@ def refuse(runs: Sequence[Planned]) -> None:
                 pinned[task_and_setting] = plan_training(replace(run.config, output=output)).config
         if (run.folder / CONFIG).is_file():
             config = replace(pinned[task_and_setting], seed=run.config.seed)
-            # A resumed run may change these two, but they decide which weights model/ has.
+            # A user may change these two to resume a run. `compare` may not, as they decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
             refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
 
@@ -201,42 +217,51 @@ def naming(task: str, setting: str) -> Iterator[None]:
 
 
 def label(name: str, arguments: dict[str, object]) -> str:
-    """The name of a task or a setting in tables and folders: without the path of a file."""
+    """The name of a task or a setting in tables and folders, without the path of a file.
+
+    E.g. "Mine:lr=2" of the name "work/mine.py:Mine" with the arguments {"lr": 2}.
+    """
     pairs = ",".join(f"{key}={value}" for key, value in arguments.items())
     return re.split(r"[:/]", name)[-1] + (f":{pairs}" if pairs else "")
 
 
 def words_of(algorithm: str, settings: dict[str, object]) -> list[str]:
-    """Settings of an algorithm as words of a command line: flags of training, all others as hyper-parameters."""
+    """The settings of an algorithm as words of a command line.
+
+    A setting of training becomes its flag; any other becomes a hyper-parameter, --algorithm-args NAME=VALUE.
+    """
     words, known = list[str](), settings_of(Config)
     for name, value in settings.items():
-        if (flag := name.replace("-", "_")) in known:
+        if (of_training := name.replace("-", "_")) in known:
             if isinstance(value, bool):
-                words.append(as_flag(flag if value else f"no_{flag}"))
+                words.append(as_flag(of_training if value else f"no_{of_training}"))
             else:
-                words += [as_flag(flag), f"{value}"]
+                words += [as_flag(of_training), f"{value}"]
             continue
         hyper_parameters = [field.name for field in fields(algorithms.get(algorithm))]
         if name not in hyper_parameters:
             others = algorithms.registry.algorithms_with(name)
-            nearest = did_you_mean(name, [*hyper_parameters, *known])
-            nearest = f"These algorithms have it: {others}." if others else nearest
-            raise ConfigError(f"--algorithms {algorithm}:{name}={value}: no such setting. {nearest}".rstrip())
+            hint = did_you_mean(name, [*hyper_parameters, *known])
+            if others:
+                hint = f"These algorithms have it: {others}."
+            raise ConfigError(f"--algorithms {algorithm}:{name}={value}: no such setting. {hint}".rstrip())
         words += ["--algorithm-args", f"{name}={value}"]
     return words
 
 
 def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
-    """The table of the finished runs of each task and setting, and what its columns mean."""
+    """The tables of the finished runs and their differences, and what the columns mean. seeds: how many there are."""
     results = [HEAD, ["---"] * len(HEAD)]
     for task, settings in tasks.items():
         for setting, runs in settings.items():
-            figures = figures_of(runs) if runs else ["-"] * (len(HEAD) - 3)
+            no_figures = ["-"] * (len(HEAD) - 3)  # the first three columns are no figures
+            figures = figures_of(runs) if runs else no_figures
             results.append([task, setting, f"{len(runs)}/{seeds}", *figures])
     differences = [[*AGAINST], ["---"] * len(AGAINST)]
     for task, settings in tasks.items():
-        (first, base), *others = settings.items()
-        differences += [[task, f"{setting} - {first}", *against(base, runs)] for setting, runs in others]
+        (first_setting, base), *others = settings.items()
+        for setting, runs in others:
+            differences.append([task, f"{setting} - {first_setting}", *against(base, runs)])
     has_differences = len(differences) > 2  # more than the two lines of its head
     tables = [results, differences] if has_differences else [results]
     texts = ["".join(f"| {' | '.join(line)} |\n" for line in table) for table in tables]
@@ -244,7 +269,9 @@ def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
 
 
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
-    """How much more a setting solves after training than the `base`, over the seeds and problems that both have.
+    """How much more a setting solves after training than another, over the seeds and problems that both have.
+
+    base: the finished runs of that other setting. runs: those of the setting itself.
 
     Returns the last three columns of `AGAINST`. The interval is over seeds, so that it holds for other seeds, too.
     """
@@ -255,10 +282,10 @@ def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
     shapes = {correct.shape for pair in pairs for correct in pair}
     if len(shapes) != 1:  # no seed in common, or not the same problems
         return ["-"] * 3
-    change = np.stack([after - before for before, after in pairs])  # (seeds, problems)
-    mean, changes_of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
-    p = mean.p if len(pairs) > 1 else None
-    return [mean.shown_gain, changes_of_seeds, "-" if p is None else f"{float(p):.2g}"]
+    change = np.stack([of_setting - of_base for of_base, of_setting in pairs])  # (seeds, problems)
+    gain, gains_of_seeds = mean_over(change), " ".join(f"{value:+.3f}" for value in change.mean(1))
+    p = gain.p if len(pairs) > 1 else None
+    return [gain.shown_gain, gains_of_seeds, "-" if p is None else f"{float(p):.2g}"]
 
 
 def figures_of(runs: Sequence[Recorded]) -> list[str]:

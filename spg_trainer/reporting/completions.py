@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from envs import TextEnv
 
 MAX_BYTES = 3_000_000
-"""Bytes that the completions of a page may take. A set that would take more than its share shows its first rows."""
+"""Bytes that the completions of a page may take. A set of them, such as those of one evaluation, shows only its first
+rows if all would take more than its share."""
 RENDERED = 48
 """Problems before and after training that are also shown as their environment renders them."""
 COLUMNS = ("index", "generation", "completion", "correct", "reward", "rewards", "reason", "tokens")
+"""What the page's script gets of a completion as it was recorded."""
 
 
 def page_data(run: Recorded, budget: int) -> dict[str, Any]:
@@ -31,12 +33,12 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
     the completions may take.
     """
     sets = [completions for completions in [*run.evaluations, *run.samples] if completions.rows]
-    pair = run.before_after
-    env, note = open_environment(run, pair[0].split if pair else "train")
+    before_after = run.before_after
+    env, note = open_environment(run, before_after[0].split if before_after else "train")
     shown = []
     for completions in sets:
         rows = fitting([page_row(row) for row in completions.rows], budget // len(sets))
-        if env and completions in pair:
+        if env and completions in before_after:
             for row, recorded in zip(rows[:RENDERED], completions.rows, strict=False):
                 row["html"] = render(env, recorded)
         shown.append(
@@ -126,6 +128,7 @@ def render(env: "TextEnv", row: Row) -> str:
 def coloured_html(shown: str) -> str:
     """A terminal's text as HTML in its colours; nothing in it can become markup."""
     console, text = Console(record=True, file=StringIO(), force_jupyter=False), clean(shown, colours=True)
+    # A character that UTF-8 does not have, a lone surrogate, becomes a question mark.
     console.print(Text.from_ansi(text.encode(errors="replace").decode()), soft_wrap=True)
     return console.export_html(
         inline_styles=True, code_format='<pre style="white-space:pre-wrap">{code}</pre>'
@@ -147,12 +150,17 @@ def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
         # The first completion with a reason is its example; one after training is preferred to one before.
         examples |= {row["reason"]: row for row in reversed(wrong[completions.name])}
     shown = []
-    for reason, row in examples.items():
+    for reason, example in examples.items():
         counts = []
         for completions in sets:
             for_this_reason = [row for row in wrong[completions.name] if row["reason"] == reason]
             counts.append((completions.name, len(for_this_reason), len(completions.rows)))
-        html = render(env, row) if env else ""
-        prompt = prompt_text(row["prompt"])
-        shown.append({"reason": reason, "counts": counts, "row": row, "prompt": prompt, "html": html})
-    return sorted(shown, key=lambda failure: -failure["counts"][-1][1])
+        html = render(env, example) if env else ""
+        prompt = prompt_text(example["prompt"])
+        shown.append({"reason": reason, "counts": counts, "row": example, "prompt": prompt, "html": html})
+
+    def how_many_after(failure: dict[str, Any]) -> int:
+        _, num_wrong, _ = failure["counts"][-1]
+        return num_wrong
+
+    return sorted(shown, key=how_many_after, reverse=True)

@@ -59,6 +59,7 @@ class Panel:
     low: float | None = None
     """Lower end of the axis; None = as the values are."""
     high: float | None = None
+    """Upper end of the axis, in the same way."""
     parts: tuple[str, ...] = ()
     """Names of `PARTS` that add up to 1 at each step. For one setting they are drawn as areas; for several settings,
     only the first part is drawn, as lines."""
@@ -80,11 +81,15 @@ COLOURS = {
 """The colours of `PARTS`: groups to learn from are blue, solved groups green, other groups without a signal orange and
 red."""
 SOLVED = Panel(
-    "Solved", "correct", "share of sampled completions that are right; dots are evaluations, greedy", 0, 1
+    "Solved",
+    "correct",
+    "share of sampled completions that are right; dots are evaluations, greedy",
+    low=0,
+    high=1,
 )
 PANELS = (
     SOLVED,
-    Panel("Solved, by task", ".+/solved", "as above, of each task of a mixture", 0, 1),
+    Panel("Solved, by task", ".+/solved", "as above, of each task of a mixture", low=0, high=1),
     Panel("Reward", "reward", "mean of sampled completions"),
     Panel(
         "Reward components", "rewards/.+/mean", "each on its own, those of weight 0 too; dots are evaluations"
@@ -93,35 +98,36 @@ PANELS = (
         "Group signal",
         "frac_groups_all_correct",
         "shares of groups; most algorithms learn from mixed ones alone",
-        0,
-        1,
-        tuple(PARTS),
+        low=0,
+        high=1,
+        parts=tuple(PARTS),
     ),
     Panel(
         "Problems drawn",
         "rollout_batches|(groups|pools)/all_(right|wrong)",
         "batches of a step; groups set aside; problems that --pools draws less often",
-        0,
+        low=0,
     ),
     Panel("Bounds", "bound/(elbo|eubo)", "nats a token; an EUBO is a penalty, no certified upper bound"),
-    Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", 0),
+    Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", low=0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
     Panel(
         "Loss",
         "loss|validation/loss",
         "of demonstrations, nats a token; of RL its value means little, its jumps do",
     ),
-    Panel("Learning rate", "learning_rate", "of the last update of a step", 0),
-    Panel("Gradient norm", "grad_norm", "before clipping", 0),
+    Panel("Learning rate", "learning_rate", "of the last update of a step", low=0),
+    Panel("Gradient norm", "grad_norm", "before clipping", low=0),
     Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),
-    Panel("Speed", "tokens_per_second", "tokens sampled a second", 0),
+    Panel("Speed", "tokens_per_second", "tokens sampled a second", low=0),
 )
 
 
 def draw_panels(groups: Groups) -> list[dict[str, str]]:
     """{"title": ..., "note": ..., "svg": ...} of every panel that has values."""
     runs = [run for members in groups.values() for run in members]
-    recorded = list(dict.fromkeys(name for run in runs for row in run.metrics for name in row))
+    rows = [row for run in runs for row in run.metrics]
+    recorded = list(dict.fromkeys(name for row in rows for name in row))
     # A run that learns from given completions samples none: only the dots of its evaluations are drawn.
     evaluated_steps = [evaluation.step for run in runs for evaluation in run.evaluations]
     has_dots = any(step is not None for step in evaluated_steps)
@@ -182,7 +188,8 @@ def draw_figure(
 
     The legend names the last value of each line.
 
-    tasks: {title of the axes: the groups that they show}; `UNTITLED` alone for a single panel. width: in inches.
+    tasks: {title of the axes: the groups that they show}; `UNTITLED` alone for a single panel. names: metrics, or names
+    of `PARTS`. width: in inches.
     """
     from matplotlib import rcParams
     from matplotlib.figure import Figure
@@ -300,9 +307,9 @@ def mark_evaluations(axes: "Axes", run: Recorded, name: str, colour: str) -> Non
         value = evaluated(evaluation, name)
         if evaluation.step is None or value is None:
             continue
-        fill = "none" if evaluation.split == "validation" else colour
+        inside = "none" if evaluation.split == "validation" else colour
         axes.plot(
-            evaluation.step, value, "o", color=colour, markerfacecolor=fill, markersize=5, clip_on=False
+            evaluation.step, value, "o", color=colour, markerfacecolor=inside, markersize=5, clip_on=False
         )
         if name == "correct":
             axes.plot(
@@ -333,11 +340,11 @@ def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
     """
     steps = sorted({step for values in columns for step, value in values.items() if value is not None})
     table = np.full((len(columns), len(steps)), np.nan)
-    for run, values_of_run in enumerate(columns):
-        for place, step in enumerate(steps):
+    for row, values_of_run in enumerate(columns):
+        for number, step in enumerate(steps):
             value = values_of_run.get(step)
             if value is not None:
-                table[run, place] = value
+                table[row, number] = value
     return np.array(steps), table
 
 

@@ -1,4 +1,4 @@
-"""Lists the settings in which the columns of a comparison differ.
+"""Lists the settings in which the columns of a comparison differ; a column is an algorithm with its arguments.
 
 Without this list, the effect of a recipe might be taken for that of an algorithm.
 """

@@ -12,6 +12,7 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.stop import StopRequest, stopping
 
 LOG = "run.log"
+"""The file in a run's folder that has its output."""
 
 
 def run_jobs(
@@ -21,10 +22,11 @@ def run_jobs(
     refuse: Callable[[], None],
     done: Callable[[], None],
 ) -> list[Path]:
-    """Trains into each folder with its words, the output in FOLDER/run.log; returns the folders whose runs failed.
+    """Runs a training for each folder, with its output in FOLDER/run.log; returns the folders whose runs failed.
 
-    at_once: how many run at once; 0 = one for each CPU core, on a GPU just one. refuse: called once the first runs have
-    been started; an error that it raises ends them. done: called after each run that has ended well.
+    jobs: {folder: the words of the command line, without the folder}. at_once: how many run at once; 0 = one for each
+    CPU core, on a GPU just one. refuse: called once the first runs have been started; an error that it raises ends
+    them. done: called after each run that has ended well.
 
     At a signal to stop (`runs/stop.py`) the children save their step and end; at a second signal they end at once. Then
     KeyboardInterrupt is raised.
@@ -34,12 +36,13 @@ def run_jobs(
     on_gpu = torch.cuda.is_available()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     at_once = at_once or (1 if on_gpu else cores)
+    environment = {} if on_gpu else {"OMP_NUM_THREADS": "1"}  # each run has a core of its own
     waiting, running, failed = list(jobs), dict[Path, subprocess.Popen](), list[Path]()
 
     def start_waiting() -> None:
         while waiting and len(running) < at_once:
             folder = waiting.pop(0)
-            running[folder] = start_process(folder, jobs[folder], {} if on_gpu else {"OMP_NUM_THREADS": "1"})
+            running[folder] = start_process(folder, jobs[folder], environment)
 
     # At the first signal we stop waiting for the runs to end, and at the second for them to save.
     with stopping(StopRequest(at_once=True), tell=lambda: None):

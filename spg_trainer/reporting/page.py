@@ -52,22 +52,24 @@ def report(*runs: str | Path) -> Report:
         raise ConfigError("No run to report. Give a run folder, e.g. runs/NAME.")
     opened = [read_run(run) for run in runs]
     groups = group_by_setting(opened)
-    data = [page_data(run, MAX_BYTES // len(opened)) for run in opened]
+    budget = MAX_BYTES // len(opened)
+    data_of_runs = [page_data(run, budget) for run in opened]
+    # Within a script element, only a `<` could end the element.
+    for_script = json.dumps([data["script"] for data in data_of_runs], separators=(",", ":"))
+    for_script = for_script.replace("<", "\\u003c")
     code = source("page.js")
     layout = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = layout.from_string(source("page.html")).render(
         groups=groups,
         panels=draw_panels(groups),
         runs=[
-            {"run": run, "settings": to_yaml(shown_settings(run.config)), "cost": cost(run), **data_of_run}
-            for run, data_of_run in zip(opened, data, strict=True)
+            {"run": run, "settings": to_yaml(shown_settings(run.config)), "cost": cost(run), **data}
+            for run, data in zip(opened, data_of_runs, strict=True)
         ],
-        # Within a script element, only a `<` could end the element.
-        data=json.dumps([data_of_run["script"] for data_of_run in data], separators=(",", ":")).replace(
-            "<", "\\u003c"
-        ),
+        data=for_script,
         css=source("page.css"),
         code=code,
+        # The page's Content-Security-Policy allows only the script with this hash.
         digest=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
         version=__version__,
     )

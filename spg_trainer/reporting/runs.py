@@ -69,21 +69,27 @@ class Recorded:
 
     @property
     def before_after(self) -> list[Completions]:
-        """The first and the last evaluation on the run's own split; fewer than two if it has fewer."""
+        """The evaluations before and after the training; fewer than two if the run does not have both."""
         by_name = {evaluation.name: evaluation for evaluation in self.evaluations}
         return [by_name[name] for name in ("before", "after") if name in by_name]
 
     @property
     def follows(self) -> str:
-        """A line on how many completions follow each habit in `before_after`, which must not be empty."""
-        sets = [evaluation.figures for evaluation in self.before_after]
-        return change_of_shares([figures["follows"] for figures in sets], sets[-1]["n"])
+        """A line on how many completions follow each habit, a plausible way to answer that is often wrong.
+
+        The completions are those of `before_after`, which must not be empty.
+        """
+        figures_of_each = [evaluation.figures for evaluation in self.before_after]
+        counts_of_each = [figures["follows"] for figures in figures_of_each]
+        return change_of_shares(counts_of_each, figures_of_each[-1]["n"])
 
     @property
     def lost(self) -> dict[str, tuple[float, float]]:
         """{component: (mean before, mean after)} of what the run unlearned; empty until the run is finished."""
-        sets = [evaluation.rows for evaluation in self.before_after]
-        return lost_components(*sets) if len(sets) == 2 and len(sets[0]) == len(sets[1]) else {}
+        if len(self.before_after) < 2:
+            return {}
+        before, after = (evaluation.rows for evaluation in self.before_after)
+        return lost_components(before, after) if len(before) == len(after) else {}
 
     @property
     def method(self) -> str:
@@ -135,8 +141,8 @@ def read_run(path: str | Path) -> Recorded:
     """The run in a folder. Raises ConfigError if it holds none, naming what is missing."""
     path = Path(path)
     if not path.is_dir():
-        problem = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
-        raise ConfigError(f"{path}: {problem}. Give a run folder, e.g. runs/NAME.")
+        what = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
+        raise ConfigError(f"{path}: {what}. Give a run folder, e.g. runs/NAME.")
     if not (path / CONFIG).is_file():
         example = next((str(file.parent) for file in sorted(path.glob(f"*/{CONFIG}"))), "runs/NAME")
         raise ConfigError(f"{path} holds no run: {CONFIG} is missing. Give a run folder, e.g. {example}.")
@@ -148,18 +154,18 @@ def read_run(path: str | Path) -> Recorded:
             rows, split = read_lines(file.with_suffix(".jsonl")), figures["settings"]["split"]
             evaluations.append(Completions(file.stem, figures["step"], split, rows, figures))
 
-    def place(evaluation: Completions) -> tuple[Any, ...]:
+    def sort_key(evaluation: Completions) -> tuple[Any, ...]:
         """The key to sort by: the step, unknown steps last. Of the evaluations of a step, `before` is the first."""
         is_not_first = evaluation.name != "before"
         return evaluation.step is None, evaluation.step, is_not_first, evaluation.name
 
     return Recorded(
         path,
-        read_config(path / CONFIG),
-        read_json(path / ENVIRONMENT) or {},
-        [{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
-        read_json(path / SUMMARY),
-        sorted(evaluations, key=place),
+        config=read_config(path / CONFIG),
+        environment=read_json(path / ENVIRONMENT) or {},
+        metrics=[{**row, **timings.get(row["step"], {})} for row in read_lines(path / METRICS)],
+        summary=read_json(path / SUMMARY),
+        evaluations=sorted(evaluations, key=sort_key),
     )
 
 

@@ -2,8 +2,10 @@
 
 Rewards become advantages in `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
 
-Axes: B completions, of one process or of all, as each function says; K probed states of a completion. A *fill* is a
-probed state whose masks were filled in one pass. `fills` has a row for each; those of a completion are neighbours.
+A *state* is a completion in the middle of being written; to probe it is to fill all its masks in one pass and to judge
+the result, a *fill*. `fills` has a row for each probed state; those of a completion are neighbours.
+
+Axes: B completions, of one process or of all, as each function says; K probed states of a completion.
 """
 
 import numpy as np
@@ -59,8 +61,8 @@ def step_of_process(
     """The advantages of this process's completions, and the rows of the step that it updates with.
 
     scored, fills: those of this process. all_rows: the completions of all processes. names: the columns of `all_rows`
-    that `prepare` returned. The returned rows are those that change the loss, in the order of their groups.
-    `count_minibatches` returns their `totals_of_minibatches` and `counts_of_minibatches`.
+    that `prepare` returned. The returned rows are those that change the loss, in the order of their groups. Their
+    `totals_of_minibatches` and `counts_of_minibatches` are what `count_minibatches` returns.
     """
     batch, algorithm, device = run.config.batch, run.algorithm, run.policy.device
     group, episode = all_rows.group.numpy(), all_rows.episode.numpy()
@@ -75,8 +77,9 @@ def step_of_process(
     # The row indices of this process's completions among those of all processes.
     indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
     prepared_here = all_rows.select(indices_here)
+    num_episodes = int(episode[-1]) + 1  # episodes are numbered from 0, in ascending order
     rows_here = scored.tensors().with_columns(
-        quantile=prepared_here.episode.double() / (int(episode[-1]) + 1),
+        quantile=prepared_here.episode.double() / num_episodes,
         **{name: prepared_here.get(name) for name in names},
     )
     step = rows_here.select(torch.from_numpy(active)[indices_here])
@@ -142,7 +145,7 @@ def kinds_of_completions(algorithm: Algorithm, rows: Rows, active: np.ndarray) -
         learned = active | rows.fill_advantages.any(-1).numpy(force=True)
     return {
         "completions": np.ones_like(active),
-        "scored_completions": active,  # with a reference also those of advantage 0, as it pulls them, too
+        "scored_completions": active,  # usually those with an advantage, see `Algorithm.active`
         "rewarded_completions": (rows.advantages != 0).numpy(force=True),
         "learned_completions": learned,
     }

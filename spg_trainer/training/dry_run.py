@@ -45,7 +45,7 @@ def show(planned: Plan, processes: int) -> str:
     """
     config, algorithm = planned.config, planned.algorithm
     note_on_texts = check_texts(planned)
-    samples_episodes = planned.splits and config.samples
+    samples_episodes = bool(planned.splits) and config.samples  # without splits, data is missing
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
     # What is known of the decoding of a published model may leave out its blocks and steps.
@@ -77,8 +77,9 @@ def check_texts(planned: Plan) -> str:
     if planned.missing:
         return ""
     model_settings = model_to_open(config.model, planned.own_copy)
-    is_unchanged = model_settings.mask_token_id is None and not model_settings.chat_template_args
-    if config.samples and is_unchanged and is_embedded(model_settings.model, "tiny", "new"):
+    # With another chat template or mask, the texts of a prompt may be longer.
+    is_as_packaged = model_settings.mask_token_id is None and not model_settings.chat_template_args
+    if config.samples and is_as_packaged and is_embedded(model_settings.model, "tiny", "new"):
         positions = find_config(model_settings, config.env).max_position_embeddings
         if are_surely_short(config, planned.splits, positions):
             return ""
@@ -92,7 +93,8 @@ def check_texts(planned: Plan) -> str:
         if is_embedded(name, "tiny", "new") or has_tokenizer(resolve_model(name, config.env)):
             raise
         return "whether they are too long for the model was not looked at, as its tokenizer is not here"
-    _, note = open_source(planned, policy.ending_with(planned.algorithm.end_tokens), None)
+    policy = policy.ending_with(planned.algorithm.end_tokens)
+    _, note = open_source(planned, policy, rows_per_forward=None)
     return note
 
 

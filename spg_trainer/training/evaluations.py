@@ -115,13 +115,14 @@ def write_best_model(run: Run) -> int:
     if step != run.state.step:
         with raising_on_all():
             checkpoint.load(checkpoint.folder_of_step(run.folder.path, step), run.policy)
-    trained = run.policy.model.dtype
+    trained_dtype = run.policy.model.dtype
     if run.config.output.save_dtype == "bfloat16":
         run.policy.model.to(torch.bfloat16)
     with raising_on_all():
         checkpoint.export(run.folder.path / "model", run.policy, {**environment_record(run), "step": step})
-    if run.policy.model.dtype != trained:  # what is evaluated is what was written
-        run.policy.model.to(trained)
+    # The weights get their dtype back, but keep the written values, so that what is evaluated is what was written.
+    if run.policy.model.dtype != trained_dtype:
+        run.policy.model.to(trained_dtype)
     return step
 
 
@@ -136,7 +137,8 @@ def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     def judge() -> dict[str, Any] | None:
         before = [row["correct"] for row in run.folder.completions("before")]
         after = [row["correct"] for row in run.folder.completions("after")]
-        how_much_worse = solved_validation.end_below_start(before, after) if step else None
+        is_start = step == 0
+        how_much_worse = None if is_start else solved_validation.end_below_start(before, after)
         if how_much_worse is None:
             return None
         kept = step if run.config.eval.keep_worse else write_start(run, otherwise=step)
@@ -153,7 +155,10 @@ def write_start(run: Run, otherwise: int) -> int:
     """
     config, path = run.config, run.folder.path
     try:
-        own_copy = kept_weights(config.model, path, None) if "reference" in run.algorithm.needs else None
+        own_copy = None
+        if "reference" in run.algorithm.needs:
+            # Without a checkpoint, a copy that is lost is no error.
+            own_copy = kept_weights(config.model, path, checkpoint_folder=None)
         model = replace(config.model, model=str(own_copy) if own_copy else config.model.model)
         if model.is_divided:
             # This process opens the start whole, on the CPU. `auto` is float32 there, the type in which a divided run
@@ -173,8 +178,8 @@ def write_start(run: Run, otherwise: int) -> int:
 def best_saved_step(run: Run) -> int:
     """The best step by validation or, if nothing was validated, the last step.
 
-    If the checkpoint of the best step was lost, a warning says so, and the best step whose weights are still there is
-    returned.
+    If the checkpoint of the best step was lost, a warning says so, and the result is the best among the steps whose
+    weights are still there.
     """
     validations, last = run.state.validations, run.state.step
     if not validations:
@@ -182,14 +187,14 @@ def best_saved_step(run: Run) -> int:
     best = run.criterion.best_step(validations)
     lost = {}  # step -> what is wrong with its checkpoint
     for step in validations.keys() - {last}:  # the weights of the last step are in memory
-        if problem := damaged(checkpoint.folder_of_step(run.folder.path, step)):
-            lost[step] = problem
+        if damage := damaged(checkpoint.folder_of_step(run.folder.path, step)):
+            lost[step] = damage
     if best not in lost:
         return best
     kept = {step: measured for step, measured in validations.items() if step not in lost}
     best_kept = run.criterion.best_step(kept)
-    place = checkpoint.folder_of_step(run.folder.path, best)
-    run.console.warn(f"{place}, the best step, {lost[best]}; model/ is step {best_kept}.")
+    lost_folder = checkpoint.folder_of_step(run.folder.path, best)
+    run.console.warn(f"{lost_folder}, the best step, {lost[best]}; model/ is step {best_kept}.")
     return best_kept
 
 

@@ -31,7 +31,7 @@ def fidelity_sums(
     *,
     episodes: int = EPISODES,
 ) -> dict[str, float]:
-    """Sums over the tokens of the completions that are looked at and that this process has, for `fidelity_means`.
+    """Sums over the tokens of this process's completions, as far as they are looked at, for `fidelity_means`.
 
     `logp` and `logp_exact` sum the recorded and the exact log-probabilities, `equal_tokens` counts the tokens that
     exact decoding writes, too, and `tokens` counts all tokens. The first two are left out if they would be of different

@@ -22,13 +22,13 @@ def with_fills(step: Rows, completions: Rows, fills: Rows) -> Rows:
     completion, state = (completions.probe_steps.cpu() >= 0).nonzero(as_tuple=True)
     advantage = completions.fill_advantages[completion, state]
     is_learned = advantage != 0
-    completion, state, written = completion[is_learned], state[is_learned], fills.select(is_learned)
+    completion, state, filled = completion[is_learned], state[is_learned], fills.select(is_learned)
     their_completions = completions.select(completion)
-    learned_fills = their_completions.with_columns(**vars(written)).with_columns(
+    learned_fills = their_completions.with_columns(**vars(filled)).with_columns(
         turn=their_completions.turn + completions.max_turns * (1 + state),
         advantages=advantage[is_learned],
     )
-    no_fill_step = torch.full((len(step),), -1, device=written.fill_step.device)
+    no_fill_step = torch.full((len(step),), -1, device=filled.fill_step.device)
     parts = [step.with_columns(fill_step=no_fill_step), learned_fills]
     joined = Rows.join([part.without("probe_steps", "probe_rewards") for part in parts])
     return joined.select(joined.episode.argsort(stable=True))

@@ -40,6 +40,7 @@ from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved
 from spg_trainer.settings.weights import is_embedded, unseen
 from spg_trainer.tensors import Rows
+from spg_trainer.training import solved_validation
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import (
     evaluate_once,
@@ -66,7 +67,6 @@ from spg_trainer.training.records import (
 from spg_trainer.training.run import Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, plan_together, refuse_keywords, start
-from spg_trainer.training.solved_validation import rate
 from spg_trainer.training.update import gradient, means, plan_updates
 from spg_trainer.training.warnings import form_warning, new_warnings
 
@@ -199,6 +199,7 @@ def train_step(run: Run) -> None:
     state.step += 1
     # No checkpoint may be saved until `record_step` has written the row of this step.
     state.consistent = False
+    # --pools draws a problem less often if its groups were all right or all wrong.
     if run.source.pools is not None:
         problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
         metrics |= run.source.pools.note(problems[:, 0], correct)
@@ -211,8 +212,8 @@ def train_step(run: Run) -> None:
         timings["rows_per_forward"] = run.policy.most_rows or run.rows_per_forward
     if lockstep:
         timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
-    # How often each expert was chosen. These figures are no metrics, which can be reproduced: padding chooses experts,
-    # too, so they depend on the batching.
+    # How often each expert was chosen. These figures depend on the batching, since padding chooses experts, too. Hence
+    # they are not among the metrics, which another batching must not change.
     if choices:
         timings |= router_load(sum_metrics(choices))
     if run.config.validates == "loss" and run.due(run.config.eval.eval_steps):
@@ -220,9 +221,10 @@ def train_step(run: Run) -> None:
     record_step(run, scored, advantages, metrics, timings)
     run_validation(run)
     limit = 60 * run.config.max_minutes
+    total, _ = run.steps_and_decay_start
     run.console.step(
         {**state.history[-1], **timings, **validation_figures(run)},
-        total=run.steps_and_decay_start[0],
+        total=total,
         seconds_left=max(0.0, limit - (time.monotonic() - state.started)) if limit else None,
     )
     if run.due(run.config.output.sample_steps):
@@ -235,6 +237,7 @@ def train_step(run: Run) -> None:
 def sample_label(run: Run, scored: Rows) -> str:
     """The line above a step's first completion: "A completion of step 10, problem 3 of sudoku: wrong, reward 0.00"."""
     problem = scored.problems[0]
+    # The first that is not empty: the problem's task in a mixture, the task of the source, or the name of the source.
     task = problem.task or getattr(run.source, "task", "") or run.source.spec_name
     which = f"A completion of step {run.state.step}, problem {int(scored.problem[0])} of {task}"
     return f"{which}: {scored.reason[0] or 'no reason given'}, reward {float(scored.rewards[0]):.2f}"
@@ -243,7 +246,7 @@ def sample_label(run: Run, scored: Rows) -> str:
 def validation_figures(run: Run) -> dict[str, Any]:
     """What the live line shows of validations: the solved rate of the newest one.
 
-    If validations measure a loss, it shows the lowest one so far, and the training loss of the last steps.
+    If validations measure a loss, the line shows the lowest loss so far, and the training loss of the last steps.
     """
     state = run.state
     if run.config.validates == "loss":
@@ -252,7 +255,7 @@ def validation_figures(run: Run) -> dict[str, Any]:
     if not state.validations:
         return {}
     newest = max(state.validations)
-    return {"validation": rate(state.validations[newest])}
+    return {"validation": solved_validation.rate(state.validations[newest])}
 
 
 def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
@@ -335,11 +338,13 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
 
 
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
-    """Metrics that say how far a step's decoding is from exact decoding. Call it before the weights change.
+    """Metrics that say how far a step's decoding is from exact decoding. Call this before the weights change.
 
-    The result is {} unless the metrics are due (--sample-steps) and the run decodes with `shortcuts`.
+    The result is {} in three cases: the metrics are not due (--sample-steps); the run decodes exactly, without
+    `shortcuts`; or its completions are given, not sampled.
     """
     config, steps_before = run.config, run.state.step
+    # `run.due` looks at the step that was finished last, and this step is not finished yet.
     this_step, every = steps_before + 1, config.output.sample_steps
     is_due = every > 0 and (this_step % every == 0 or this_step == config.max_steps)
     if not is_due or not config.rollout.shortcuts or run.source.env is None:
@@ -405,7 +410,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
         with raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
-    # The metrics of a coupled loss are sums over episodes. Those of other losses are sums over completions (turns).
+    # The metrics of a loss that compares all completions of an update are sums over episodes. Those of other losses are
+    # sums over completions, of which an episode has one for each turn.
     counts = update.totals if run.algorithm.compares == "update" else update.counts
     metrics = means(sum_metrics(sums), counts)
     rate = next_rate(run)

@@ -10,7 +10,7 @@ import numpy as np
 
 from spg_trainer.distributed import gather
 from spg_trainer.rollout.failures import is_failure
-from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
+from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rows, cut_into_groups
 
 
@@ -118,6 +118,7 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
     all_correct = [bool((group == 1).all()) for group in correct]
     all_wrong = [bool((group == 0).all()) for group in correct]
     identical = [bool((group == group[0]).all()) for group in texts]
+    # Equal texts are judged alike, so the first verdict of such a group is that of all.
     wrong_identical = [same and not group[0] for same, group in zip(identical, correct, strict=True)]
     # The range of equal rewards is exactly 0. Their standard deviation may not be: of rewards of 0.1 it is 1e-17.
     equal = [bool(np.ptp(group) == 0) for group in rewards]
@@ -134,10 +135,10 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
 
 
 def set_aside_metrics(scored: Rows, correct: np.ndarray) -> dict[str, int]:
-    """How many batches of groups a step sampled, and how many groups it set aside as all right or as all wrong.
+    """How many batches of groups a step sampled, and how many groups it set aside that are all right or all wrong.
 
-    correct: (P, G), of all groups that were sampled. The step learns from the groups that `scored.chosen` numbers, and
-    sets the others aside.
+    The step learns from the groups with the numbers `scored.chosen`, and sets the others aside. correct: (P, G), of all
+    groups that were sampled.
     """
     set_aside = np.setdiff1d(np.arange(len(correct)), scored.chosen)
     return {

@@ -1,8 +1,9 @@
 """Cuts the completions of a step into micro-batches: which go through the model together, and under which masks.
 
-A step makes one update (optimizer step) of each of its minibatches in every iteration, and an update goes through its
-completions micro-batch by micro-batch. A micro-batch is B rows with their `masks`, M masked copies of each, without
-prompt columns that are padding in all of them; up to `masks_at_once` times B copies go through the model together.
+In every iteration, a step makes one update (optimizer step) of each of its minibatches. An update goes through its
+completions micro-batch by micro-batch. A micro-batch is B rows, completions, with M masked copies of each (`masks`). Up
+to `masks_at_once` times B copies go through the model together. Prompt columns that are padding in all rows are left
+out.
 """
 
 from collections.abc import Mapping
@@ -52,7 +53,10 @@ def copies_at_once(micro: Rows) -> int:
 
 
 def split_micro_batch(micro: Rows, most_copies: int, compares: str) -> list[Rows]:
-    """A micro-batch in parts of up to `most_copies`, or more if a unit of what the loss compares is larger."""
+    """A micro-batch in parts of up to `most_copies` masked copies at once.
+
+    Rows that the loss compares stay in one part, even if that has more. compares: as for `Rows.units`.
+    """
     if copies_at_once(micro) <= most_copies:
         return [micro]
     rows, masks = micro.masks.scored.shape[:2]

@@ -98,10 +98,10 @@ def optimizer_step(
 
 
 def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
-    """Counts an update that was skipped because it is not finite; the next finite update sets the count back to 0.
+    """Counts an update that was skipped because its loss or gradient is not finite.
 
-    After `MAX_SKIPPED` skipped updates in a row, it writes the completions of the last one to a file and raises
-    TrainingError.
+    The next finite update sets the count back to 0. After `MAX_SKIPPED` skipped updates in a row, the completions of
+    the last one are written to a file, and TrainingError is raised.
 
     completions: (problem, generation) of each completion that this process had in the update. number: the update's
     number in its step.

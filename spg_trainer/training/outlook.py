@@ -1,4 +1,8 @@
-"""Shows what RL would find in a model that has learned from given completions: groups of right and wrong answers."""
+"""Shows what RL would find in a model that has learned from given completions: groups of right and wrong answers.
+
+Demonstrations are written by one of several rules: `right`, or a habit, a plausible way to answer that is often wrong.
+The mix (`--mix`) says which share each rule has.
+"""
 
 import math
 from collections.abc import Mapping
@@ -33,7 +37,6 @@ def look_at_groups(run: Run) -> None:
     begin_phase("the look at groups of completions")
     env = run.splits[split]
     count = min(GROUPS, config.eval.eval_problems or GROUPS)
-
     with unsharded(run.policy.model):
         samples = evaluate_checked(
             run.policy,

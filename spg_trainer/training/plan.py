@@ -56,8 +56,8 @@ class Plan(Resolved[Config]):
     goes_on: bool
     """Whether the folder holds a run, which continues."""
     checkpoint: Path | None
-    """The checkpoint from which the run continues; None = it begins at step 0, as also a run that was stopped before
-    its first checkpoint."""
+    """The checkpoint from which the run continues. None = the run begins at step 0; so does a run that goes on but was
+    stopped before its first checkpoint."""
     own_copy: Path | None
     """The run's copy of the weights that it started from, which is opened in place of its model; None = there is
     none."""
@@ -66,9 +66,11 @@ class Plan(Resolved[Config]):
     """{split: the environment with its problems}: for `train`, for each split that is evaluated, and for `held_out` if
     validations measure a loss. Empty if data is missing."""
     mix: Mapping[str, float]
-    """{habit: its share among demonstrations}, `right` included; they sum to 1. {} for any other source."""
+    """{name: share of the demonstrations that are written in this way}; the shares sum to 1. A name is `right`, or a
+    habit: a plausible way to answer that is often wrong. {} if no demonstrations are learned."""
     pairs: "Mapping[str, Pair] | None" = None
-    """{name of a line: its pair} of the file that --pairs names; None without --pairs."""
+    """{name of a line: its pair of a chosen and a rejected completion} of the file that --pairs names; None without
+    --pairs."""
     notice: str = ""
     """What the user should know of the settings; "" = nothing."""
     demonstrations: str = ""
@@ -81,7 +83,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     """Checks and pins the settings of a training; a plan is returned as it is.
 
     All processes of a run call it together, and the first one chooses the folder. A dry run (`config.dry_run`) goes on
-    if data is missing, since a step in numbers needs no problem; its plan says so in `missing`.
+    if data is missing, since the figures that it prints need no problem; its plan says so in `missing`.
 
     Raises SpgError or EnvError, on all processes, for settings that cannot work.
     """
@@ -111,7 +113,7 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
                 mix = mix_of(config.mix, splits["train"])
             config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-        if ":" in config.algorithm:
+        if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
             refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
@@ -139,9 +141,9 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
     if checkpoint:
         decide_on_main(partial(refuse_damaged, checkpoint))
     note_on_demonstrations = ""
-    imitates_right = bool(mix.get("right")) and not config.data
+    imitates_right = bool(mix.get("right")) and not config.data  # nobody judges the texts of a file
     if imitates_right and missing is None and not goes_on:
-        with envs.authoring.reward_functions.reports.during(0, config.max_steps):
+        with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):
             # Once, and not in every process: a judge may be a service that is paid for each question.
             note_on_demonstrations = decide_on_main(
                 lambda: check_demonstrations(splits["train"], config.force)
@@ -194,7 +196,7 @@ def settle_lengths(
 
 
 def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
-    """{habit: its share among demonstrations}, as `mix_shares` returns it."""
+    """{name: share of the demonstrations}, as `Plan.mix`, from the shares that --mix gives."""
     from spg_trainer.rollout.demonstrations import mix_shares  # it imports torch
 
     return mix_shares(mix, train)
@@ -268,11 +270,12 @@ def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
 
 
 def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) -> Path | None:
-    """The folder of the run's own copy of the weights it started from; None if it needs none or has not written it yet.
+    """The folder of the run's own copy of the weights that it started from.
 
-    Call it for a run with a reference. Such a run needs a copy if it trains all weights, or the adapter that --model
-    names; the reference of fresh adapters is the base model. checkpoint_folder: of the checkpoint that the run
-    continues from, None = it begins at step 0. Raises CheckpointError if a run with a checkpoint has lost its copy.
+    None if the run needs no copy, or has not written it yet. Call this for a run with a reference. Such a run needs a
+    copy if it trains all weights, or the adapter that --model names; the reference of fresh adapters is the base model.
+    checkpoint_folder: of the checkpoint that the run continues from; None = the run begins at step 0. Raises
+    CheckpointError if a run with a checkpoint has lost its copy.
     """
     folder = run / REFERENCE_FOLDER
     names_adapter = find_adapter(model.model) is not None
@@ -282,11 +285,11 @@ def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) 
     # - the folder of the copy is there (the adapter that --model named may have been deleted since).
     if not (model.ref_copy or names_adapter or folder.is_dir()):
         return None
-    problem = damaged(folder)
-    if problem and checkpoint_folder:
-        text = f"{folder} {problem}: the reference of this run cannot be made again from trained weights"
+    damage = damaged(folder)
+    if damage and checkpoint_folder:
+        text = f"{folder} {damage}: the reference of this run cannot be made again from trained weights"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
-    return None if problem else folder
+    return None if damage else folder
 
 
 def model_to_open(model: ModelConfig, own_copy: Path | None) -> ModelConfig:
@@ -300,10 +303,10 @@ def model_to_open(model: ModelConfig, own_copy: Path | None) -> ModelConfig:
 def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
     """Refuses settings that do not go with the algorithm, the number of processes or the model.
 
-    goes_on: whether a run continues. The model that it started from may be gone, so `check_attention` looks at its own
-    copy, once that is open.
+    goes_on: whether a run continues. The model that it started from may be gone. Then nothing of the model is checked
+    here, but `start` calls `check_attention` once the run's own copy is open.
     """
-    # These import torch, and this file is imported without.
+    # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.experts import check_adapters
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.checks import check_names
@@ -342,7 +345,7 @@ def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":
 
 
 def open_splits(config: Config) -> "dict[str, TextEnv]":
-    """The environment with the problems of `train`, and of each split that is evaluated.
+    """{split: the environment with its problems}, with the splits of `Plan.splits`.
 
     Raises EnvError if an environment cannot be opened, and ConfigError if it has no split for validation.
     """
@@ -357,8 +360,8 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
     splits["train"] = open_split("train")
     if config.validates == "loss":
         splits["held_out"] = open_split("validation")
-        for split in (splits["train"], splits["held_out"]):
-            for part in split.parts.values() or [split]:
+        for env in (splits["train"], splits["held_out"]):
+            for part in env.parts.values() or [env]:  # the tasks of a mixture, or the single task
                 task = envs.combining.wrapper.innermost(part)
                 if isinstance(task, envs.files.rows.Rows):
                     task.keep_demonstrated()  # a file may have rows without a demonstration
@@ -380,7 +383,7 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     train = splits["train"]
     if not config.data:  # nobody scores the texts of a file
-        with envs.authoring.reward_functions.reports.during(0, config.max_steps):
+        with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):
             envs.checking.try_scoring(train)
     if not config.samples:
         return
@@ -404,6 +407,7 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
         else:
             how_many_wrong = f"{num_wrong:,} of {looked_at:,} demonstrations that were judged are not right"
         note = f"{task.spec_name}: {how_many_wrong}; {example}"
+        # `teaches` is true if any demonstration is right, or if only reward functions judge, on a scale of their own.
         if not (teaches or force):
             raise ConfigError(
                 f"{note} Correct the demonstrations, or the verifier; to imitate them all the same: $force."
@@ -415,7 +419,7 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
 def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "TextEnv") -> None:
     """Refuses a model of this package that was taught none of the task: its solved rate could only be zero."""
     if knows_nothing(model, env):
-        # Behind its semicolon the note advises sft in general, and the error names the command for this task instead.
+        # Behind a semicolon, the note advises sft in general. The error names the command for this task instead.
         what_is_unseen = unseen(model, env).partition(";")[0]
         raise ConfigError(
             f"{train.spec_name} with $model={model}: {what_is_unseen}. Teach it the task first with "

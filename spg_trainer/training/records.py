@@ -63,7 +63,7 @@ def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[
     advantage of 0, and are marked as set aside.
     """
     set_aside = None
-    if scored.chosen is not None:
+    if scored.chosen is not None:  # --max-rollout-batches: the step learns from these groups alone
         learned_advantages = advantages
         advantages = torch.zeros(len(scored), dtype=learned_advantages.dtype)
         advantages[torch.from_numpy(scored.is_learned)] = learned_advantages.cpu()
@@ -97,6 +97,7 @@ def save_checkpoint(run: Run) -> None:
     _, decay_start = run.steps_and_decay_start
     if run.moves_reference:
         tensors["reference"] = run.policy.frozen.state_dict()
+    # --pools: how often in a row the groups of a problem were all right, or all wrong.
     if run.source.pools is not None:
         saved["pools"] = {
             str(problem): streak for problem, streak in sorted(run.source.pools.streaks.items())
@@ -227,6 +228,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
             f"{criterion.why_ended(validations)}."
         )
     if validations:
+        # If the run ended worse than it began, model/ has step 0 in place of the chosen step.
         start_is_kept = bool(after) and summary["kept_step"] < after["step"]
         start = "the start, and not " if start_is_kept else ""
         lines.append(
@@ -252,7 +254,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
         )
     if after and (folder_of_start := summary.get("start_of_other_code")):
         lines.append(
-            f"It is not compared with the start, which other code has judged: that code changed during the run. What "
+            "It is not compared with the start, which other code has judged: that code changed during the run. What "
             f"was measured with it is in {folder_of_start}."
         )
     if after and after["follows"]:
@@ -299,7 +301,7 @@ def loss_has_risen(summary: Mapping[str, Any]) -> bool:
 
 
 def nothing_to_do(summary: Mapping[str, Any], folder: Path) -> str:
-    """What is said of a finished run that is resumed without more to do. summary: the content of its summary.json."""
+    """The line for a run that is resumed, but is finished already. summary: the content of its summary.json."""
     steps, quoted = summary["steps"], shlex.quote(str(folder))
     no_patience = " --patience 0" if summary["ended_by"] == "patience" else ""
     return (
@@ -345,7 +347,7 @@ def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
     """
     validations = summary["validation"]
     if validations and validations["start"] is not None:
-        # "best" is the rate of the step in model/: the latest within a standard error of the highest (`best_step`).
+        # Not "best", the rate of the step in model/: that step may solve a little less than the highest (`best_step`).
         gained = validations["highest"] > validations["start"]
     else:
         gained = summary["gain"] > 0

@@ -1,4 +1,4 @@
-"""Adds the logps of a step under two other models: the one that sampled (old logps) and the reference.
+"""Adds the logps (log-probabilities) of a step under two other models: the one that sampled, and the reference.
 
 Both are computed before any weight of the step changes. A pass has the same rows, the same padding and as many masks as
 in the update itself, so that an equal model gives equal values, bit for bit.
@@ -11,7 +11,7 @@ from spg_trainer.training.micro_batches import Update, logps_without_graph, refe
 
 
 def add_old_logps(policy: Policy, updates: Sequence[Update]) -> None:
-    """Gives the rows of all updates but the first their `old_logps`.
+    """Gives the rows of all updates but the first their `old_logps`, under the model that sampled.
 
     The first update needs none: no weight has changed yet, so that its own logps, detached, are the old ones. If the
     masks name a measure (`likelihood/measures.py`), the rows get `old_measured`, too.

@@ -48,10 +48,11 @@ def remedy_for_no_mixed_group(loss_has_risen: bool) -> str:
 
 
 def remedy_for_mix(follows_none: bool, more_right: bool) -> str:
-    """What to do if a base does not imitate its solvers in the shares of its mix (`sft --mix`).
+    """What to do if a model does not imitate its demonstrations in the shares of their mix (`sft --mix`).
 
-    follows_none: whether most completions follow the rule of no solver yet. more_right: whether more of them are right
-    than the mix asks for.
+    A mix has right demonstrations and those of habits, plausible ways to answer that are often wrong. follows_none:
+    whether most completions are neither right nor follow a habit. more_right: whether more of them are right than the
+    mix asks for.
     """
     if follows_none:
         return "Train longer: --resume RUN --max-steps N --patience 0."

@@ -116,7 +116,8 @@ class Run:
 
         every: 0 = it is never due, not even after the last step.
         """
-        is_last = self.state.step == self.steps_and_decay_start[0]
+        total, _ = self.steps_and_decay_start
+        is_last = self.state.step == total
         return every > 0 and (self.state.step % every == 0 or is_last)
 
     @property

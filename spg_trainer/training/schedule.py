@@ -39,7 +39,7 @@ def learning_rate(
     """The learning rate of the next update.
 
     The rate rises linearly over the first `warmup_steps` updates (optimizer steps). Depending on `lr_schedule`, it
-    falls with the steps of the run:
+    falls with the steps of the run towards its floor, the share `lr_floor` of the highest rate:
 
     linear               over all steps, also during the warm-up
     cosine               over the steps after the warm-up

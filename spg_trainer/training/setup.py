@@ -73,7 +73,9 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     copies, rows = batch_of_device(planned, policy, accelerator.num_processes)
     config = with_masked_copies(planned.config, copies)
     # None leaves the number to the sampler, which on a CPU takes so few rows that they stay in the processor's cache.
-    rows_per_forward = None if policy.device.type == "cpu" else rows or rows_of_a_pass(config)
+    rows_per_forward = None
+    if policy.device.type != "cpu":
+        rows_per_forward = rows or rows_of_a_pass(config)
     with raising_on_all():
         attention_pattern = base_model(policy.model).pattern
         check_attention(config.rollout, algorithm, attention_pattern)
@@ -98,7 +100,8 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
         with raising_on_all():
             run = restore(run, checkpoint_folder)
     prepare_folder(run, planned)
-    introduce(run, f"{planned.notice} {planned.demonstrations}".strip(), skipped_note)
+    settings_note = f"{planned.notice} {planned.demonstrations}".strip()
+    introduce(run, settings_note, skipped_note)
     # `run_validation` skips a step that is listed in `state.validations`, and then does not save its weights either. A
     # run that was killed after validating step 0 and before saving it must do both again. Such a run has no checkpoint,
     # so its validations are not read here.
@@ -250,8 +253,8 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
         )
     if config.rollout.cache != "none" and env is not None:
         prompt_lengths = [0] * config.batch.prompts_per_step  # as if all were equally long
-        share = deal_groups(prompt_lengths, config.batch.num_generations, run.algorithm.dealt_by)
-        completions = max(gather([len(share)]))
+        episodes_here = deal_groups(prompt_lengths, config.batch.num_generations, run.algorithm.dealt_by)
+        completions = max(gather([len(episodes_here)]))
         # The cache holds keys and values in the dtype in which the model computes. That is `model.dtype`; but if the
         # weights are divided, `model.dtype` is this dtype only inside `unsharded`.
         with unsharded(run.policy.model):
@@ -289,11 +292,13 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
             rows_per_forward=rows,
         )
 
+    # `fitting_batch` reads the usable memory only if the setting is `auto`.
+    usable = usable_here(policy.device, num_processes) if is_auto else 0.0
     copies, rows = fitting_batch(
         config,
         algorithm,
         memory_with,
-        usable_here(policy.device, num_processes) if is_auto else 0.0,
+        usable,
         processes=num_processes,
         on_cuda=policy.device.type == "cuda",
     )
@@ -318,8 +323,8 @@ def was_auto(folder: Path) -> bool:
 def prepare_folder(run: Run, planned: Plan) -> None:
     """Makes the run folder, or if the run continues, removes from it all that is later than the checkpoint.
 
-    In both cases it locks the folder against other processes, writes down the settings and inputs of the run, and reads
-    the run's history. It also copies the weights of the reference into the folder if a resumed run could not make them
+    In both cases the folder is locked against other processes, the settings and inputs of the run are written down, and
+    its history is read. The weights of the reference are copied into the folder if a resumed run could not make them
     again. config.yaml gets the planned settings, in which --per-device-batch-size auto is still `auto`.
     """
     config, goes_on, path = planned.config, planned.goes_on, run.folder.path

@@ -45,10 +45,11 @@ Sums add up over micro-batches and processes. A key with an empty name holds a d
 def plan_updates(
     policy: Policy, algorithm: Algorithm, step: Rows, settings: BatchConfig, *, seed: int, number: int | str
 ) -> list[Update]:
-    """The updates of a step, with their masks, old and reference logps: one for each minibatch in each iteration.
+    """The updates of a step: one for each minibatch in each iteration, with masks, old logps and reference logps.
 
-    number: the step's number, or "validation" for a loss that is only measured. Old and reference logps are computed
-    here, before any weight changes, in passes with the same rows, padding and number of masks as in the update itself.
+    Logps are log-probabilities of tokens. Those of the old weights and of the reference are computed here, before any
+    weight changes, in passes with the same rows, padding and number of masks as in the update itself. number: the
+    step's number, or "validation" for a loss that is only measured.
     """
     updates: list[Update] = []
     # Groups are dealt to the minibatches in turn.
@@ -154,14 +155,12 @@ def _gradient(
 
 def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
     """What this process's completions add to the loss of an update, measured without making the update."""
+    total = 0.0
     with torch.no_grad():
-        losses = [
-            algorithm.loss(
-                logps_without_graph(micro, policy.model, policy.mask_id)[0], micro.masks, micro
-            ).loss
-            for micro in update.micro_batches
-        ]
-    return float(sum(loss.double() for loss in losses))
+        for micro in update.micro_batches:
+            logps, _ = logps_without_graph(micro, policy.model, policy.mask_id)
+            total += float(algorithm.loss(logps, micro.masks, micro).loss)
+    return total
 
 
 def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
@@ -188,6 +187,7 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     episodes.bounds.requires_grad_()
     result = algorithm.coupled_loss(episodes)
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
+    # From episodes back to the rows of their turns, and from these to the micro-batches.
     coefficients_of_parts = rows.spread(coefficients).split([len(part) for part in parts])
     first = sum(map(len, parts_by_process[: rank()]))  # how many parts the processes before this one have
     coefficients_here = coefficients_of_parts[first : first + len(update.micro_batches)]

@@ -22,7 +22,7 @@ rises."""
 RISES = 1.25
 """The reward rises if its mean over the later half of the `STUCK` steps is more than this times that of the first."""
 COMMON = 0.95
-"""From this mean on, a component hardly tells the completions of a group apart, since nearly all of them have it."""
+"""From this mean on, a component of the reward hardly tells the completions of a group apart: nearly all have it."""
 ENOUGH_TO_FALL = 0.2
 """A component that began below this mean is not warned of, because its fall may be noise."""
 
@@ -44,8 +44,8 @@ def form_warning(
     if not paid or algorithm.advantage not in ("mean_std", "z_score"):
         return ""
     remedies = ["--reward-weights correct=1 " + " ".join(f"{name}=0" for name in paid)]
-    choices = get_args(get_type_hints(type(algorithm))["advantage"])
-    if "mean" in choices:
+    allowed = get_args(get_type_hints(type(algorithm))["advantage"])  # some algorithms allow no other
+    if "mean" in allowed:
         remedies.insert(0, "--algorithm-args advantage=mean")
     return (
         f"advantage={algorithm.advantage} with a reward for {', '.join(paid)}: while few completions are right, wrong "
@@ -153,8 +153,9 @@ def has_learned(history: History) -> bool:
     """Whether groups have equal rewards because the run has learned its problems; that is no reason to warn."""
     shares = shares_of_groups(history[-STUCK:])
     at_first = mean(history[:3], "frac_groups_all_correct")
-    # Problems that the model solved from the start were not learned: so all-right groups must have doubled.
-    return shares["all_right"] > max(shares["equal"] / 2, 2 * at_first)
+    most_are_right = shares["all_right"] > shares["equal"] / 2
+    # Problems that the model solved from the start were not learned, so all-right groups must also have doubled.
+    return most_are_right and shares["all_right"] > 2 * at_first
 
 
 def share_without_signal(row: Mapping[str, Any], right_groups_teach: bool) -> float:
