@@ -151,6 +151,7 @@ class Replays:
         fixed = {name: value for name, value in from_cache.items() if name not in tensors}
 
         def work(inputs: dict[str, Tensor]) -> tuple[Tensor]:
+            """The pass with `inputs` in place of `tensors`."""
             arguments = {name: inputs.get(name) for name in given}
             cache_of_inputs = None
             if cache is not None:

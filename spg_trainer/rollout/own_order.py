@@ -56,6 +56,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
     """
 
     def priority_of(rows: slice) -> Tensor:
+        """The priorities that the order gives these of the 3 rows, called with copies and with new generators."""
         generators = [torch.Generator().manual_seed(row) for row in range(3)][rows]
         with torch.no_grad():
             return order(logps[rows].clone(), places[rows].clone(), generators)
@@ -67,6 +68,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
             "generators alone."
         )
 
+    # The columns are shuffled, so that no row is sorted.
     logps = torch.linspace(-4, -0.1, 24).view(3, 8)[:, [3, 0, 6, 1, 7, 2, 5, 4]]
     places = torch.arange(8, 16).repeat(3, 1)  # the second block of a completion
     given, rng_before = (logps.clone(), places.clone()), torch.get_rng_state()

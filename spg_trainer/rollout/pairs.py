@@ -178,7 +178,8 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
     too_long = TooLong(room, completions=len(texts), long_completions=long_completions)
     no_split = ""  # messages name a file of pairs by its path alone
     too_long.add_prompts(path, no_split, len(pairs), long_prompts)
-    return np.array([line not in names_too_long for line in pairs], dtype=bool), too_long.note(overlong, path)
+    notice = too_long.note(overlong, source=path)
+    return np.array([line not in names_too_long for line in pairs], dtype=bool), notice
 
 
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:

@@ -105,9 +105,10 @@ def probe(
 ) -> tuple[Rows, Rows]:
     """Fills in states of completions, each in one pass, and scores the fills.
 
-    Returns the completions with `probe_steps` and `probe_rewards`, and the fills: a row for each state, those of a
-    completion together. If the environment replies to a fill, the model plays on with `sampling`, and the reward is the
-    whole episode's. Raises TrainingError if too many episodes could not be scored.
+    Returns the completions with `probe_steps` and `probe_rewards` (B, K), a reward of 0 where no state is taken; and
+    the fills: a row for each state, those of a completion together. If the environment replies to a fill, the model
+    plays on with `sampling`, and the reward is the whole episode's. Raises TrainingError if too many episodes could not
+    be scored.
 
     steps: (B, K) int64, the denoising steps before which up to K states of each completion are taken; -1 = none.
     temperature: 0 fills in the likeliest tokens; else they are drawn. keys: the noise is keyed by `seed` and
@@ -169,7 +170,7 @@ def _play_on(
     episodes = envs.episodes.Episodes(env, index, problems, [turns_before[b] for b in completions])
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
-        """The completions of a turn in the episodes `going_on`. prompts: theirs, encoded."""
+        """The completions of a turn in the episodes `going_on`. prompts: the encoded prompts of these episodes."""
         keys = [(*noise_keys[i], turn) for i in going_on]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
