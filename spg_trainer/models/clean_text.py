@@ -39,7 +39,7 @@ class NoisyCopies:
     """(S, n) int64, where the states of these tokens stand. If logits are shifted, a state may stand in the block
     before the token's own. It is then the clean state, as it was when the token was sampled."""
     is_causal: bool
-    """Whether clean columns see only columns before them."""
+    """Whether a clean column sees only itself and the clean columns before it."""
     from_context: Tensor | None = None
     """(S, n) bool, tokens whose state is the clean one although it stands in their own block; None = none."""
 

@@ -353,6 +353,7 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
     device = find_device(settings.device)
     dtype = _dtype(settings.dtype, device)
     base, adapter = weights.base, weights.adapter
+    # Why the Hub is not asked; "" = it is, unless the files are local.
     offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {"revision": settings.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)

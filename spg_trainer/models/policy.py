@@ -99,6 +99,7 @@ class Policy:
         trained, their copy.
         """
         if self.frozen is not None:
+            # With --shard, only one of the two models is gathered at a time.
             with shard.resharded(self.model), shard.unsharded(self.frozen):
                 yield self.frozen
             return

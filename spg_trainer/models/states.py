@@ -47,8 +47,8 @@ def hidden_states(
         input_ids: (b, S) int64.
         attention_mask: (b, S) bool, false on padding; None = no padding. With a cache it is (b, K), false on columns
             that no column attends to. It may also be a *mask of pairs*, (b, 1, S, K): which column attends to which.
-        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all columns. It
-            must be given with a mask of pairs in a causal context.
+        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all columns; not
+            allowed with a mask of pairs in a causal context.
         positions: (b, S) int64; None = counted over the real tokens only, so that left padding changes nothing beyond
             rounding.
         cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.

@@ -62,7 +62,7 @@ class EnvironmentSource:
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.mix: dict[str, float] = {}  # only demonstrations follow a mix
-        self.pools = None
+        self.pools = None  # without difficulty pools, all problems are drawn equally often
         if config.batch.pools:
             self.pools = Pools(
                 config.seed,

@@ -133,6 +133,7 @@ def draw_turn(
             written.append(episode[min(turn, len(episode) - 1)])
         return prefix + written[turn]
 
+    # `play` takes a list of all turns, or a function that writes one turn after the other.
     completions = write if isinstance(text, str) else [prefix + completion for completion in written]
     turns, replies = envs.episodes.play(env, index, problem, completions)
     turn = int(rng.integers(len(turns)))

@@ -183,6 +183,7 @@ def _play_on(
     play(policy, episodes, prompts, going_on, sampling, write)
     scores = episodes.score()
     outcomes = list(zip(index, scores.reason, scores.traceback, strict=True))
+    # A process without fills does not come here, so each process counts its failures alone.
     Failures(len(index), of_all_processes=False).note(env, outcomes)
     return torch.from_numpy(scores.total)
 
