@@ -132,7 +132,7 @@ def attend(
     copies = _as_rows(query[:, :, num_text_queries:], len(shared.text))
     output, _ = sdpa_attention_forward(module, copies, shared.seen(key), shared.seen(value), mask, **kwargs)
     outputs.append(output)
-    return torch.cat([output.flatten(0, 1) for output in outputs]).unsqueeze(0), None
+    return torch.cat([part.flatten(0, 1) for part in outputs]).unsqueeze(0), None
 
 
 def _as_rows(x: Tensor, rows: int) -> Tensor:

@@ -58,7 +58,7 @@ class Lockstep:
         if self.is_inside:
             return
         self._close()
-        while (kind := self._agree(None)) is not None:
+        while (kind := self._agree(kind_here=None)) is not None:
             self._make_for_others(kind)
         for model in self.models:
             model.reshard()

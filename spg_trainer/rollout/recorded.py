@@ -204,9 +204,8 @@ class RecordedSteps:
             num_drawn=[num_masked] * len(known),
             has_token=None,
         )
-        tokens, logps, _, order, entropy, _ = sampler.draw(
-            inputs["states"][:, :num_masked], blocks, None, noise
-        )
+        states = inputs["states"][:, :num_masked]
+        tokens, logps, _, order, entropy, _ = sampler.draw(states, blocks, generators=None, noise=noise)
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
         sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back=None)
