@@ -48,8 +48,8 @@ def fill_states(
     the step of `steps`.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
-        columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
-        rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // columns)
+        num_columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
+        rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // num_columns)
     rows_per_forward = rows_per_forward or len(rollouts)
     was_unmasked = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
     stays = was_unmasked | rollouts.given
@@ -68,8 +68,8 @@ def fill_states(
         shown = torch.cat([rollouts.prompt_ids[index, padding:], ids[index]], 1)
         attention = torch.cat([rollouts.prompt_mask[index, padding:], torch.ones_like(stays[index])], 1)
         start = width - padding  # the completion's first column
-        completion = torch.arange(start, shown.shape[1], device=shown.device).expand(len(shown), -1)
-        states = hidden_states(policy.model, shown, attention, keep=completion, start=start)
+        columns = torch.arange(start, shown.shape[1], device=shown.device).expand(len(shown), -1)
+        states = hidden_states(policy.model, shown, attention, keep=columns, start=start)
         masked = ~stays[index]
         row_generators = None if generators is None else [generators[row] for row in index.tolist()]
         counts = masked.sum(-1).tolist()
