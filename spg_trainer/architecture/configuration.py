@@ -39,10 +39,10 @@ class EmbeddedConfig(SimpleNamespace):
 
     @property
     def linear(self) -> list[tuple[int, ...]]:
-        """The shapes of the weights of all linear layers; adapters change each of them."""
-        return [
-            shape for name, shape in self.tensors.items() if len(shape) == 2 and re.search(r"\.\d+\.", name)
-        ]
+        """The shapes of the weights of all linear layers, without the head; adapters change each of them."""
+        matrices = {name: shape for name, shape in self.tensors.items() if len(shape) == 2}
+        # Names of weights in layers have the layer's number. Those of the embedding and the head have none.
+        return [shape for name, shape in matrices.items() if re.search(r"\.\d+\.", name)]
 
 
 def apply_flags(config: Any, settings: ModelConfig) -> None:

@@ -69,5 +69,6 @@ def router_load(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
     layers: dict[str, list[float]] = {}
     for (name, _), times in counts.items():
         layers.setdefault(name, []).append(times)
-    shares = [max(times) * len(times) / sum(times) for times in layers.values() if sum(times)]
-    return {"router/busiest": max(shares)} if shares else {}
+    # How often the busiest expert of each layer is chosen, divided by the mean of the layer's experts.
+    busiest = [max(times) * len(times) / sum(times) for times in layers.values() if sum(times)]
+    return {"router/busiest": max(busiest)} if busiest else {}

@@ -20,7 +20,7 @@ NAMES = {
     "num_key_value_heads": "n_kv_heads",
     "tie_word_embeddings": "weight_tying",
 }
-"""transformers' name of a setting -> config.json's."""
+"""{transformers' name of a setting: config.json's name}."""
 
 REQUIRED: dict[str, Any] = {
     "activation_type": "silu",
@@ -54,7 +54,8 @@ def derive(settings: dict[str, Any]) -> dict[str, Any]:
     embeddings = settings.get("embedding_size") or vocabulary
     if vocabulary and vocabulary != embeddings:  # a padded row could be sampled as a token that is not there
         raise ModelError(f"embedding_size {embeddings} is not vocab_size {vocabulary}")
-    kv_heads = settings.get("n_kv_heads") or (1 if settings.get("multi_query_attention") else heads)
+    default_kv_heads = 1 if settings.get("multi_query_attention") else heads
+    kv_heads = settings.get("n_kv_heads") or default_kv_heads
     if width % (2 * heads) or heads % kv_heads:
         raise ModelError(
             f"d_model {width} must be a multiple of 2 * n_heads, and n_heads {heads} a multiple of "

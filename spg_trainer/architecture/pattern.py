@@ -82,9 +82,11 @@ class Pattern:
         inside a part, the first span is the rest of it. The last span ends with the completion. prompt_length: tokens
         of the prompt. length: T, places of the completion. block_length: divides the size of attention's blocks.
         """
+        # How many tokens of the first part belong to the prompt.
         tail = self.prompt_tail(prompt_length) % block_length
-        stops = [*range(block_length - tail, length, block_length), length]
-        return list(zip([0, *stops], stops, strict=False))
+        starts = [0, *range(block_length - tail, length, block_length)]
+        stops = [*starts[1:], length]
+        return list(zip(starts, stops, strict=True))
 
     def block_of(self, token: int, prompt_length: int) -> tuple[int, int]:
         """(first token, end) of the block of a completion's token; the first is negative if it is in the prompt."""

@@ -56,18 +56,19 @@ def shape_of(config: Any) -> Shape:
         chosen, expert_width = config.num_experts_per_tok, config.moe_intermediate_size
         # Every token takes the shared experts besides those that are chosen for it.
         ffn = (chosen + getattr(config, "n_shared_experts", 0)) * expert_width
-        idle = layers_of_experts * (config.num_local_experts - chosen) * 3 * width * expert_width
+        expert_size = 3 * width * expert_width  # an expert has three matrices: gate, up and down
+        idle = layers_of_experts * (config.num_local_experts - chosen) * expert_size
     else:
         ffn, idle = config.intermediate_size, 0
-    head = getattr(config, "head_dim", None) or width // config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or width // config.num_attention_heads
     embedding_and_head = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
     body = sum(sizes) - embedding_and_head
     return Shape(
         layers=config.num_hidden_layers,
         width=width,
         ffn=ffn,
-        queries=head * config.num_attention_heads,
-        keys=head * config.num_key_value_heads,
+        queries=head_dim * config.num_attention_heads,
+        keys=head_dim * config.num_key_value_heads,
         vocabulary=config.vocab_size,
         body=body,
         embedding_and_head=embedding_and_head,
@@ -83,6 +84,7 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
     """The number of weights in the adapters of rank `r` that `add_lora` puts on a model of this configuration."""
     if not r:
         return 0
+    # The adapter of a matrix (out, in) has the factors (out, r) and (r, in): r * (out + in) weights.
     if isinstance(config, EmbeddedConfig):
         return r * sum(map(sum, config.linear))
     from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
@@ -95,7 +97,8 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
         module = name.removesuffix(".weight").rpartition(".")[2]
         if name.endswith(EXPERTS):
             if experts:
-                count += p.shape[0] * sum(p.shape[1:])
+                num_experts, *shape_of_matrix = p.shape  # the matrices of a layer's experts are one tensor
+                count += num_experts * sum(shape_of_matrix)
         elif module in targets:
             count += sum(p.shape)
     return r * count
@@ -151,14 +154,12 @@ def find_config(settings: ModelConfig, env: str) -> Any:
         return config_of_new(settings)
     weights = resolve_model(settings.model, env)
     if is_embedded(settings.model, "tiny"):
-        return _settled(EmbeddedConfig.read(Path(weights.base)), weights, settings)
+        return _with_flags(EmbeddedConfig.read(Path(weights.base)), weights, settings)
     return open_config(weights, settings)
 
 
-def _settled(config: Any, weights: Weights, settings: ModelConfig) -> Any:
-    """The configuration with the values of flags; raises ModelError if it is then inconsistent. None stays None."""
-    if config is None:
-        return None
+def _with_flags(config: Any, weights: Weights, settings: ModelConfig) -> Any:
+    """The configuration with the values of flags; raises ModelError if it is then inconsistent."""
     try:
         apply_flags(config, settings)
         if not 0 <= (config.mask_token_id or 0) < config.vocab_size:
@@ -185,11 +186,13 @@ def open_config(weights: Weights, settings: ModelConfig) -> Any:
         config = AutoConfig.from_pretrained(
             place, revision=settings.revision or "main", local_files_only=True, trust_remote_code=False
         )
-    except ModelError:  # a ValueError too, but one that the user must see
+    except ModelError:  # the user must see this error, although it is a ValueError, too
         raise
-    except (OSError, ValueError):  # it is not downloaded, or of a kind that transformers does not know
+    except (OSError, ValueError):  # the model is not downloaded, or of a kind that transformers does not know
         known = known_settings(base)
         if not known:
             return None
         config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
-    return _settled(config if isinstance(config, FamilyConfig) else None, weights, settings)
+    if not isinstance(config, FamilyConfig):  # a model of transformers, but of no family that is trained here
+        return None
+    return _with_flags(config, weights, settings)

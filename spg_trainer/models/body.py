@@ -100,11 +100,14 @@ ALL_EXPERTS_FUNCTIONS.register(EXPERTS, experts_forward)
 
 
 def base_of_adapter(name: Any) -> str | None:
-    """The base model that the adapter in the folder `name` names; "" if it names none, None if there is no adapter."""
+    """The base model that the adapter in the folder `name` names; "" if it names none.
+
+    None if the folder has no adapter, or if it also has the weights of a whole model, which is opened then.
+    """
     folder = Path(str(name)).expanduser()
     file = folder / "adapter_config.json"
-    weights = (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin"))
-    if not file.is_file() or weights:
+    whole_weights = (*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin"))
+    if not file.is_file() or whole_weights:
         return None
     return (json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "").strip()
 
@@ -304,15 +307,17 @@ class Body:
         """As in transformers; in addition keep (B, n) int64, the columns whose states are asked for; None = all.
 
         attention_mask: (B, 1, Q, K) bool, which column sees which; or (B, K), false on padding, from which the family's
-        own mask and positions are made. None = no padding; with a cache of ours, all that it holds is seen.
+        own mask and positions are made. None = no padding; with a cache of ours (`rollout.cache.Access`), all that it
+        holds is seen.
         """
         queries = input_ids if inputs_embeds is None else inputs_embeds
         num_queries = queries.shape[1]
         is_our_cache = past_key_values is not None and not isinstance(past_key_values, Cache)
+        sees_whole_cache = is_our_cache and attention_mask is None
         if attention_mask is not None and attention_mask.dim() == 2 and position_ids is None:
             positions = attention_mask.long().cumsum(-1) - 1
             position_ids = positions[:, -num_queries:].clamp(min=0)
-        if not self.pattern.is_full and not (is_our_cache and attention_mask is None):
+        if not self.pattern.is_full and not sees_whole_cache:
             if attention_mask is None:
                 past = 0 if past_key_values is None else past_key_values.get_seq_length()
                 attention_mask = queries.new_ones(len(queries), past + num_queries, dtype=torch.bool)
@@ -323,7 +328,8 @@ class Body:
             # This kernel adds its mask to the scores.
             added = torch.zeros_like(attention_mask, dtype=self.dtype)
             attention_mask = added.masked_fill(~attention_mask, torch.finfo(self.dtype).min)
-        # With a cache each layer writes its own keys and values: torch would compile every layer for every place.
+        # With a cache, each layer writes into a buffer of its own, at columns that change from block to block. Torch
+        # would compile every layer anew for each of them.
         is_eager = self.is_compiled and past_key_values is not None
         with torch.compiler.set_stance("force_eager") if is_eager else nullcontext():
             return super().forward(
@@ -336,8 +342,9 @@ class Body:
         attention_mask: (B, K) bool, true on real tokens.
         """
         if self.pattern.has_causal_context:
-            # Nothing says which block is being written, so all columns are context.
-            ranks = Pattern(1).blocks(attention_mask)
+            # Nothing says which block is being written, so all columns are context, and see no column after them. That
+            # is the pattern with blocks of one token.
+            ranks = Pattern(block_size=1).blocks(attention_mask)
             return visible(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":
             raise ModelError("its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)")

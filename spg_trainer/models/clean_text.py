@@ -39,7 +39,7 @@ class NoisyCopies:
     """(S, n) int64, where the states of these tokens stand. If logits are shifted, a state may stand in the block
     before the token's own. It is then the clean state, as it was when the token was sampled."""
     is_causal: bool
-    """Whether clean columns see only columns before them."""
+    """Whether a clean column sees only itself and the clean columns before it."""
     from_context: Tensor | None = None
     """(S, n) bool, tokens whose state is the clean one although it stands in their own block; None = none."""
 
@@ -51,9 +51,12 @@ class NoisyCopies:
     def end_of_clean(self, last: Tensor) -> Tensor:
         """(S, 1), the first block whose clean columns are not needed.
 
-        last: (S, 1), the last block with wanted tokens.
+        last: (S, 1), the last block with wanted tokens. Its own clean columns are needed only for `from_context`.
         """
-        return last if self.from_context is None else last + self.from_context.any(1, keepdim=True)
+        if self.from_context is None:
+            return last
+        needs_own_block = self.from_context.any(1, keepdim=True)
+        return last + needs_own_block
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class SharedText:
         """(S, 1, n, C + N) bool, what the wanted queries see. mask: (S, 1, N, C + N), what the noisy columns see."""
         clean_size = self.clean_mask.shape[-1]  # C
         rows = torch.arange(len(mask), device=mask.device)[:, None]
-        if not clean_size:
+        if clean_size == 0:  # all queries are noisy
             return mask[rows, :, self.place].transpose(1, 2)
         # A query stands in the clean text (place < C) or in the noisy columns after it.
         is_clean = self.place < clean_size
@@ -114,7 +117,7 @@ def attend(
     """transformers' attention by torch's kernels, also of copies that share their texts.
 
     query, key, value: (b, heads, columns, head_dim). Where texts are shared, b = 1 and attention_mask is the mask of
-    the copies, see `with_shared_text`. Returns (b, queries, heads, head_dim).
+    the copies, see `with_shared_text`. Returns (the output (b, queries, heads, head_dim), None in place of weights).
     """
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
@@ -129,7 +132,7 @@ def attend(
     copies = _as_rows(query[:, :, num_text_queries:], len(shared.text))
     output, _ = sdpa_attention_forward(module, copies, shared.seen(key), shared.seen(value), mask, **kwargs)
     outputs.append(output)
-    return torch.cat([output.flatten(0, 1) for output in outputs]).unsqueeze(0), None
+    return torch.cat([part.flatten(0, 1) for part in outputs]).unsqueeze(0), None
 
 
 def _as_rows(x: Tensor, rows: int) -> Tensor:

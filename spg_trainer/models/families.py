@@ -25,7 +25,7 @@ def _stacked_experts() -> list[WeightTransform]:
     return get_checkpoint_conversion_mapping("qwen3_moe")
 
 
-def _llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
+def _derive_llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings that LLaDA-MoE's config.json writes differently from Qwen3's class.
 
     config.json has a list of all layers, in which a 0 marks each layer without experts.
@@ -39,7 +39,7 @@ def _llada_moe(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _llada2_weights() -> list[WeightTransform]:
     """The weight names of LLaDA 2; its queries, keys and values are one tensor on the Hub."""
-    names = {
+    names = {  # {pattern of the Hub's name: of the stock class's}
         r"^model\.word_embeddings\.": r"^model\.embed_tokens\.",
         r"\.attention\.dense\.": r"\.self_attn\.o_proj\.",
         r"\.attention\.query_layernorm\.": r"\.self_attn\.q_norm\.",
@@ -51,8 +51,8 @@ def _llada2_weights() -> list[WeightTransform]:
     return [*(WeightRenaming(hub, stock) for hub, stock in names.items()), fused, *_stacked_experts()]
 
 
-def _nemotron_labs(settings: dict[str, Any]) -> dict[str, Any]:
-    """Derives no settings. Raises ModelError for weights that were trained only from left to right."""
+def _refuse_left_to_right(settings: dict[str, Any]) -> dict[str, Any]:
+    """Raises ModelError for weights of Nemotron-Labs that were trained only from left to right; derives no settings."""
     if settings.get("dlm_paradigm") == "autoregressive":
         raise ModelError(
             "config.json has dlm_paradigm = 'autoregressive': these weights write from left to right. Take a "
@@ -69,9 +69,12 @@ def _nemotron_labs_weights() -> list[WeightTransform]:
     ]
 
 
-_SDAR = frozenset("debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split())
+_UNREAD_OF_SDAR = frozenset(
+    "debug ep_size fuse_cross_entropy micro_forward skip_checkpoint use_deepep".split()
+)
 """Settings in the config.json of SDAR's models that change nothing in a pass (`Family.unread`)."""
 
+# The first three values of each family are its `model_type`, `architecture` and `stock`.
 FAMILIES = (
     Family(
         "llada",
@@ -101,14 +104,14 @@ FAMILIES = (
         names={"block_size": "bd_size"},
         unread=frozenset({"conplemenrary_mask"}),
     ),
-    Family("sdar", "SDARForCausalLM", Qwen3ForCausalLM, block_size=None, unread=_SDAR),
+    Family("sdar", "SDARForCausalLM", Qwen3ForCausalLM, block_size=None, unread=_UNREAD_OF_SDAR),
     Family(
         "sdar_moe",
         "SDARMoeForCausalLM",
         Qwen3MoeForCausalLM,
         block_size=None,
         names={"num_local_experts": "num_experts"},
-        unread=_SDAR,
+        unread=_UNREAD_OF_SDAR,
         weights=_stacked_experts,
     ),
     Family("a2d-qwen3", "A2DQwen3LMHeadModel", Qwen3ForCausalLM, block_size=None),
@@ -139,7 +142,7 @@ FAMILIES = (
             "shared_expert_intermediate_size": None,
         },
         unread=frozenset({"moe_layer_freq", "routed_scaling_factor"}),
-        derive=_llada_moe,
+        derive=_derive_llada_moe,
         weights=_stacked_experts,
     ),
     Family(
@@ -178,7 +181,7 @@ FAMILIES = (
         rope_type="yarn",
         required={"mlp_bias": False, "attention_bias": False, "sliding_window": None},
         unread=frozenset({"ar_loss_weight", "dlm_loss_weight", "dlm_paradigm", "dp_varying_mask_ratio"}),
-        derive=_nemotron_labs,
+        derive=_refuse_left_to_right,
         weights=_nemotron_labs_weights,
     ),
 )

@@ -183,6 +183,7 @@ class FamilyConfig:
                 raise ModelError(
                     f"config.json has {name} = {value!r}, but {family.architecture} has {required[name]!r}"
                 )
+            # A setting that is false, 0 or null is off, and may stand in the file even if the family does not know it.
             if name not in known and not name.startswith("_") and value:
                 raise ModelError(
                     f"config.json has {name} = {value!r}, which {family.architecture} is not known to have; "
@@ -204,9 +205,9 @@ class FamilyConfig:
             # Files of the Hub have these settings at the top level; transformers collects them in `rope_parameters`.
             changed.pop("rope_parameters", None)
             changed |= {name: value for name, value in rope.items() if name != "rope_type"}
-        block = names.get("block_size", "block_size")
-        if self.block_size == self.family.block_size and block not in in_file:
-            changed.pop(block, None)
+        name_of_block_size = names.get("block_size", "block_size")
+        if self.block_size == self.family.block_size and name_of_block_size not in in_file:
+            changed.pop(name_of_block_size, None)
         if "dtype" in changed and "dtype" not in in_file:  # older tools call it `torch_dtype`
             changed["torch_dtype"] = changed.pop("dtype")
         written = in_file | changed | {"transformers_version": current["transformers_version"]}
@@ -231,18 +232,18 @@ def register_family(family: Family) -> type[PreTrainedModel]:
     A new family needs only this call. A second family with the same `key` replaces the first.
     """
     key = family.key or family.model_type
-    settings = {"family": family, "model_type": key}
-    settings |= {"block_size": family.block_size, "context": family.context, **_defaults(family)}
-    config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), settings)
+    of_config = {"family": family, "model_type": key}  # the attributes of the new class
+    of_config |= {"block_size": family.block_size, "context": family.context, **_defaults(family)}
+    config = _new(family.architecture + "Config", (FamilyConfig, family.stock.config_class), of_config)
     stock_body = getattr(
         sys.modules[family.stock.__module__], family.stock.__name__.replace("ForCausalLM", "Model")
     )
     # Blocks need a mask of pairs, which flash and flex attention do not take.
     is_full = family.block_size == 0
-    kernels = {"_supports_flash_attn": is_full, "_supports_flex_attn": is_full}
-    body = _new(family.architecture + "Body", (Body, stock_body), {"config_class": config, **kernels})
-    parts = {"config_class": config, "body_class": body, "shift": family.shift}
-    config.model_class = _new(family.architecture, (MaskedLM, family.stock), parts)
+    of_body = {"config_class": config, "_supports_flash_attn": is_full, "_supports_flex_attn": is_full}
+    body = _new(family.architecture + "Body", (Body, stock_body), of_body)
+    of_model = {"config_class": config, "body_class": body, "shift": family.shift}
+    config.model_class = _new(family.architecture, (MaskedLM, family.stock), of_model)
     BY_ARCHITECTURE[family.architecture] = config
     _register(config)
     return config.model_class
@@ -278,5 +279,5 @@ def _register(config: Any) -> None:
 
 
 def _new(name: str, bases: tuple[type, ...], attributes: dict[str, Any]) -> Any:
-    """A new class in this module."""
+    """A new class in this module, with these bases and class attributes."""
     return new_class(name, bases, exec_body=lambda space: space.update(attributes, __module__=__name__))

@@ -83,7 +83,8 @@ def load_model(
             none.
         dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64, or a torch.dtype.
         device: auto (CUDA if there is one), cpu, cuda, ...
-        lora_r: rank of new adapters, drawn from `seed`; 0 trains every weight, or the adapter in `name`.
+        lora_r: rank of new adapters, drawn from `seed`. 0 = no new adapters: every weight is trained; if `name` is an
+            adapter, this adapter is.
         lora_alpha, lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own
             values.
         revision: branch, tag or commit of a Hub id.
@@ -130,8 +131,9 @@ def load_model(
 def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Policy:
     """The model that a command measures, on `device`; with --shard, `divide_policy` still has to read its weights."""
     dtype = load_config.dtype
-    if load_config.is_divided:  # it is opened on the CPU, in the type in which `device` will compute
-        dtype, device = _name_of(_dtype(load_config.dtype, find_device(device))), "cpu"
+    if load_config.is_divided:  # the model is opened on the CPU, in the type in which `device` will compute
+        dtype = _name_of(_dtype(dtype, find_device(device)))
+        device = "cpu"
     # Settings that only a training has, such as `lora_r`, keep their defaults.
     settings = ModelConfig(**{field.name: getattr(load_config, field.name) for field in fields(LoadConfig)})
     policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
@@ -166,16 +168,16 @@ def open_policy(
     settings = settle(settings)
     if is_embedded(settings.model, "new"):
         return new_model(settings, seed=seed, device=device or settings.device)
-    all_weights = settings.lora_r == 0
+    trains_all_weights = settings.lora_r == 0  # for a loaded adapter, `settle` has filled in its rank
     device = device or settings.device
     compute_dtype = _dtype(settings.dtype, find_device(device))
-    kept_dtype = torch.promote_types(compute_dtype, torch.float32) if all_weights else compute_dtype
+    kept_dtype = torch.promote_types(compute_dtype, torch.float32) if trains_all_weights else compute_dtype
     if settings.is_divided:  # opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
     policy = _open(replace(settings, dtype=_name_of(kept_dtype), device=device), env, seed)
     if reference and settings.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
-    elif reference and not all_weights and not policy.fresh_adapters:
+    elif reference and not trains_all_weights and not policy.fresh_adapters:
         # A loaded adapter is copied before training changes it. New adapters need no copy: the model without them is
         # the reference.
         add_reference(policy.model)
@@ -221,7 +223,7 @@ def divide_policy(policy: Policy, settings: ModelConfig, device: str) -> None:
     if policy.frozen is not None:
         models.append(policy.frozen.to(compute_dtype))
     for model in models:
-        shard.divide(model, own_device, compute_dtype, by_layer, policy.unread)
+        shard.divide(model, own_device, compute_dtype, by_layer=by_layer, folder=policy.unread)
     policy.unread = None
     with distributed.raising_on_all():
         refuse_not_finite(policy)
@@ -254,8 +256,8 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
 def save_model(policy: Policy, folder: str | Path) -> None:
     """Writes model (or adapter) and tokenizer under the Hub's names; Auto classes, peft and `load_model` open them.
 
-    The opened model's `environment.json`, which says its task and how it decodes, is written beside them, with the
-    variables of its chat template. It is left out if it would be empty.
+    Beside them stands `environment.json`: what this file of the opened model says of its task and of how it decodes,
+    and the variables of the chat template. The file is left out if it would be empty.
     """
     check_policy(policy, "save_model")
     if not isinstance(folder, str | Path):
@@ -265,11 +267,11 @@ def save_model(policy: Policy, folder: str | Path) -> None:
     save_weights(policy, folder)
     record = model_environment(policy.source)
     if record or policy.chat_template_args:
-        now: dict[str, Any] = {"dtype": _name_of(policy.model.dtype)}
+        from_policy: dict[str, Any] = {"dtype": _name_of(policy.model.dtype)}
         if policy.chat_template_args or "chat_template_args" in record:
-            now["chat_template_args"] = dict(policy.chat_template_args)
-        write_record(Path(folder), {**record, **now})
-    else:  # an earlier model in this folder may have left one
+            from_policy["chat_template_args"] = dict(policy.chat_template_args)
+        write_record(Path(folder), {**record, **from_policy})
+    else:  # an earlier model in this folder may have left such a file
         (Path(folder) / ENVIRONMENT).unlink(missing_ok=True)
 
 
@@ -344,10 +346,14 @@ def refuse_not_finite(policy: Policy) -> None:
 
 
 def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
-    """The base model with its tokenizer, or the adapter's own. Raises ModelError, which names base and next step."""
+    """The base model, with the tokenizer of the adapter if that has one, or else its own.
+
+    Raises ModelError, which names the base and the next step.
+    """
     device = find_device(settings.device)
     dtype = _dtype(settings.dtype, device)
     base, adapter = weights.base, weights.adapter
+    # Why the Hub is not asked; "" = it is, unless the files are local.
     offline = "" if weights.is_local else envs.files.hub.why_offline()
     options = {"revision": settings.revision or "main", "trust_remote_code": False}
     options["local_files_only"] = bool(offline)
@@ -356,8 +362,8 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
         if settings.load_4bit:
             options["quantization_config"] = four_bits(dtype)
         if device.type != "cpu" or settings.load_4bit:
-            options["device_map"] = {"": device}
-        unread = None
+            options["device_map"] = {"": device}  # "" is the whole model
+        unread = None  # the folder of weights that are read later, if the model is divided first
         if settings.is_divided:
             unread = folder_of(weights, options)
             with torch.device("meta"):
@@ -487,8 +493,10 @@ def without_weights(settings: ModelConfig, env: str, *, download: bool = True) -
 
 def embeddings_of_adapter(weights: Weights) -> int:
     """How many embeddings an adapter's file holds; 0 if it has no embeddings of its own (`modules_to_save`)."""
-    file = weights.adapter and weights.adapter / "adapter_model.safetensors"
-    if not file or not file.is_file():
+    if weights.adapter is None:
+        return 0
+    file = weights.adapter / "adapter_model.safetensors"
+    if not file.is_file():
         return 0
     with safe_open(file, framework="pt") as tensors:
         names = [name for name in tensors.keys() if re.search(r"(embed_tokens|wte)\.weight$", name)]
@@ -498,9 +506,10 @@ def embeddings_of_adapter(weights: Weights) -> int:
 def _tokenizer_for(
     weights: Weights, config: Any, options: dict[str, Any], num_embeddings: int
 ) -> tuple[PreTrainedTokenizerFast, str]:
-    """The adapter's tokenizer, or the base's with a note if the adapter's has tokens without an embedding.
+    """(tokenizer, note for the user): the adapter's tokenizer, or the base's if the adapter has none, and no note ("").
 
-    Tokens without an embedding were added and saved, but never trained.
+    If the adapter's tokenizer has tokens without an embedding, the base's tokenizer is used, and the note says so. Such
+    tokens were added and saved, but never trained.
     """
     place = _folder_with(weights, "tokenizer_config.json")  # the adapter's folder or the base
     tokenizer = _open_tokenizer(place, config, options)
@@ -510,7 +519,7 @@ def _tokenizer_for(
         f"The tokenizer in {place} has {len(tokenizer)} tokens, and the model {num_embeddings} embeddings: the base's "
         "tokenizer is used, without the added tokens."
     )
-    template = tokenizer.chat_template
+    template = tokenizer.chat_template  # the adapter was trained with this one
     tokenizer = _open_tokenizer(weights.base, config, options)
     tokenizer.chat_template = template
     return tokenizer, note

@@ -52,13 +52,13 @@ class Lockstep:
     def drain(self) -> None:
         """Makes the passes of other processes until none has any; afterwards the weights are divided again.
 
-        After an error inside a pass it makes none. The others wait for this process within that pass, so a further pass
-        would not meet theirs.
+        After an error inside a pass, this process makes no further pass. The others still wait for it within that pass,
+        so a further one would not meet theirs.
         """
         if self.is_inside:
             return
         self._close()
-        while (kind := self._agree(None)) is not None:
+        while (kind := self._agree(kind_here=None)) is not None:
             self._make_for_others(kind)
         for model in self.models:
             model.reshard()
@@ -112,7 +112,7 @@ class Lockstep:
 
     def _make_for_others(self, kind: int) -> None:
         """Makes a pass over one token, and back with gradient 0, because another process has a pass of this kind."""
-        number, graph = divmod(kind, 2)
+        number, with_graph = divmod(kind, 2)
         model = self.models[number]
         self._is_for_others = self.is_inside = True
         # Where dropout acts, a pass for others draws from the global stream.
@@ -121,13 +121,13 @@ class Lockstep:
                 _prepare(model)
                 ids = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
                 pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
-                with torch.set_grad_enabled(bool(graph)):
+                with torch.set_grad_enabled(bool(with_graph)):
                     embedded = model.get_input_embeddings()(ids)
-                    if graph and not embedded.requires_grad:
+                    if with_graph and not embedded.requires_grad:
                         # The weights may be frozen, and adapters off while this process is at the reference's pass.
                         embedded.requires_grad_()
                     states = model.base_model(inputs_embeds=embedded, attention_mask=pairs).last_hidden_state
-                if graph:
+                if with_graph:
                     self._send_back_nothing(number, states)
             finally:
                 self._is_for_others = False

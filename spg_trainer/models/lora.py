@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TRAINED = "default"
+"""peft's name of the adapter that is trained."""
 REFERENCE_ADAPTER = "reference"
-"""peft's names of the adapter that is trained, and of the frozen one that it started from."""
+"""peft's name of the frozen adapter from which the training started."""
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
@@ -42,9 +43,10 @@ def add_lora(
     """Freezes the model and puts new adapters of rank `r` on the linear layers of attention and feed-forward networks.
 
     In a mixture of experts, only the four linear layers of attention get adapters; with `experts`, each expert gets its
-    own, too. The router never gets one. base: the name of the base model in a saved adapter folder. Equal seeds give
-    equal adapters on any device. Raises ConfigError for `experts` in a model without experts, and
-    for `experts` with dropout.
+    own, too. The router never gets one. Equal seeds give equal adapters on any device.
+
+    base: the name of the base model in a saved adapter folder. Raises ConfigError for `experts` in a model without
+    experts, and for `experts` with dropout.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -71,6 +73,7 @@ def add_lora(
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if ".lora_A." in name:
+                # The distribution is peft's own. The second factor, lora_B, stays zero, as peft makes it.
                 fresh = torch.empty(weight.shape, dtype=torch.float32)
                 weight.copy_(torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
     adapted.peft_config[TRAINED].base_model_name_or_path = base
@@ -100,7 +103,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
         settings = PeftConfig.from_pretrained(str(folder))
         settings.inference_mode, settings.lora_dropout = False, dropout
         settings.base_model_name_or_path = base
-        _refuse_biases_in_parts(model, settings, folder)
+        _refuse_biases_before_base(model, settings, folder)
         with torch.random.fork_rng(gpus(model.device)):
             with _without_deprecation():
                 adapted = PeftModel(model, settings)
@@ -125,9 +128,14 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     return adapted
 
 
-def _refuse_biases_in_parts(model: "PreTrainedModel", settings: "PeftConfig", folder: Path) -> None:
-    """Raises ModelError for biases in an adapter's file: a base that is read later would overwrite them."""
-    if getattr(settings, "bias", "none") != "none" and any(weight.is_meta for weight in model.parameters()):
+def _refuse_biases_before_base(model: "PreTrainedModel", settings: "PeftConfig", folder: Path) -> None:
+    """Raises ModelError if an adapter's file holds biases of its base, and the base's own weights are not read yet.
+
+    The weights of the base, read later, would overwrite these biases.
+    """
+    has_biases = getattr(settings, "bias", "none") != "none"
+    base_is_unread = any(weight.is_meta for weight in model.parameters())
+    if has_biases and base_is_unread:
         raise ModelError(
             f"the adapter in {folder} has trained biases of its base (bias={settings.bias}), which neither merge nor "
             "$shard can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
@@ -185,6 +193,7 @@ def merged_layers(
             if any(weight.startswith(inside) for weight in layer):
                 module.merge()
         for name, weight in layer.items():
+            # The adapter replaces the weights of `whole`; buffers have no owner, since they were not put in.
             if name in whole or name not in owners:
                 yield name, whole.get(name, weight).detach().to(dtype)
                 continue

@@ -38,13 +38,13 @@ class MixedLinear(Linear):
     def narrow_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
         """The transposed factors (in, r) and (r, out) of the one active adapter, in `dtype`, and its scale.
 
-        None if peft should multiply in its own way. In a phase (see `working_copy`) the factors have this type already;
-        outside of one, every pass casts them.
+        None if peft should multiply in its own way: if `factors` returns None, or if `dtype` and the adapter are both
+        wide. In a phase (see `working_copy`) the factors have `dtype` already; outside of one, every pass casts them.
         """
         if (adapter := self.factors()) is None:
             return None
         down, up, scale = adapter
-        both_are_wide = dtype == down.dtype and dtype.itemsize > 2  # the input and the adapter
+        both_are_wide = dtype == down.dtype and dtype.itemsize > 2
         return None if both_are_wide else (down.to(dtype).T, up.to(dtype).T, scale)
 
     def factors(self) -> tuple[Tensor, Tensor, float] | None:
@@ -63,7 +63,10 @@ class MixedLinear(Linear):
 
 
 def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:
-    """result (..., out) + scale * low (rows, r) @ up (r, out): one product, rounded once."""
+    """result (..., out) + scale * low (rows, r) @ up (r, out): one product, rounded once.
+
+    low: the input times the adapter's first factor. up: its second factor.
+    """
     return torch.addmm(result.flatten(0, -2), low, up, alpha=scale).view_as(result)
 
 

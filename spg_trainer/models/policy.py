@@ -99,6 +99,7 @@ class Policy:
         trained, their copy.
         """
         if self.frozen is not None:
+            # With --shard, only one of the two models is gathered at a time.
             with shard.resharded(self.model), shard.unsharded(self.frozen):
                 yield self.frozen
             return
@@ -120,7 +121,10 @@ class Policy:
             kept.lerp_(now.to(kept), share)
 
     def ending_with(self, end_tokens: str) -> "Policy":
-        """The same model, whose completions end with `any` of its end tokens, or only with its tokenizer's `eos`."""
+        """The same model, whose completions end as `end_tokens` says.
+
+        `any`: with any of its end tokens. `eos`: only with the eos token of its tokenizer, if the tokenizer has one.
+        """
         eos = self.tokenizer.eos_token_id
         if end_tokens != "eos" or eos is None:
             return self

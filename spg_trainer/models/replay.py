@@ -38,9 +38,10 @@ class Recording:
     ) -> None:
         """before: another recording, whose memory this one shares. Raises RuntimeError if `work` cannot be recorded."""
         self.graph = torch.cuda.CUDAGraph()
-        here = torch.cuda.current_stream(device)
+        # CUDA records no graph on the default stream, which may be the present one.
+        present = torch.cuda.current_stream(device)
         self.aside = torch.cuda.Stream(device) if before is None else before.aside
-        self.aside.wait_stream(here)
+        self.aside.wait_stream(present)
         with torch.cuda.stream(self.aside):
             # Calls of other threads, e.g. of the progress bar, do not disturb the recording.
             pool = None if before is None else before.graph.pool()
@@ -49,7 +50,7 @@ class Recording:
                 self.result = work()
             finally:
                 self.graph.capture_end()
-        here.wait_stream(self.aside)
+        present.wait_stream(self.aside)
 
     def replay(self) -> None:
         self.graph.replay()
@@ -95,7 +96,7 @@ class Replays:
         """
         if name in self.failed:
             return work(tensors)
-        shapes = tuple((part, tensor.shape, tensor.dtype) for part, tensor in tensors.items())
+        shapes = tuple((label, tensor.shape, tensor.dtype) for label, tensor in tensors.items())
         key = (name, fixed, shapes)
         is_first_time = key not in self.seen
         no_more_graphs = key not in self.graphs and len(self.graphs) == MOST_GRAPHS
@@ -104,7 +105,8 @@ class Replays:
             return work(tensors)
         if key not in self.graphs:
             inputs = {
-                part: tensor.clone(memory_format=torch.contiguous_format) for part, tensor in tensors.items()
+                label: tensor.clone(memory_format=torch.contiguous_format)
+                for label, tensor in tensors.items()
             }
             device = next(iter(tensors.values())).device
             try:
@@ -120,7 +122,7 @@ class Replays:
             self.memory = recording
             self.graphs[key] = recording, inputs
         recording, inputs = self.graphs[key]
-        torch._foreach_copy_([*inputs.values()], [tensors[part] for part in inputs])
+        torch._foreach_copy_([*inputs.values()], [tensors[label] for label in inputs])
         recording.replay()
         return recording.result
 
@@ -151,6 +153,7 @@ class Replays:
         fixed = {name: value for name, value in from_cache.items() if name not in tensors}
 
         def work(inputs: dict[str, Tensor]) -> tuple[Tensor]:
+            """The pass with `inputs` in place of `tensors`."""
             arguments = {name: inputs.get(name) for name in given}
             cache_of_inputs = None
             if cache is not None:

@@ -66,7 +66,9 @@ def divide(
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
         # Inputs are not cast, since positions are rotated in float32 with weights of any type.
-        "mp_policy": MixedPrecisionPolicy(compute_dtype, base.dtype, cast_forward_inputs=False),
+        "mp_policy": MixedPrecisionPolicy(
+            param_dtype=compute_dtype, reduce_dtype=base.dtype, cast_forward_inputs=False
+        ),
         "ignored_params": adapters,
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
@@ -77,14 +79,15 @@ def divide(
     for module in (*separate_ends, *layers.children(), base):
         # Norm and head stay gathered after a pass, since the head multiplies the hidden states outside of the body.
         fully_shard(module, reshard_after_forward=by_layer and module not in (base, head), **options)
-    _sum_in_backward(base, by_layer)
+    _sum_in_backward(base, sums=by_layer)
     for module in _gathered_at_once(base):
         _adapt_to_our_losses(module)
     if folder is not None:
         with distributed.raising_on_all():
             _read_parts(base, device, folder)
     with torch.no_grad():
-        _one_token(base)  # FSDP takes the module that runs first for the root; later, layers may run first
+        # FSDP takes the module that runs first for the root; later, layers may run first.
+        _pass_over_one_token(base)
     _reshard(base)
 
 
@@ -154,9 +157,10 @@ def trains_parts(model: nn.Module) -> bool:
 def unsharded(model: nn.Module) -> Iterator[None]:
     """A phase. Inside, each process has the whole weights; with `--shard layer`, passes are made in lockstep instead.
 
-    All processes enter together; none waits for another to leave, unless passes are made in lockstep. A model that is
-    not sharded gets its `working_copy` inside, if it keeps its weights in a wider type than a pass computes in;
-    otherwise nothing happens, and nothing happens if the weights are gathered already.
+    All processes enter together. Each leaves when it is ready; in lockstep, all leave together.
+
+    A model with a `working_copy` computes with this copy inside. Nothing else happens if the model is not sharded, or
+    if its weights are gathered already.
     """
     base = base_model(model)
     must_gather = distributed.lockstep is None and any(map(is_part, base.parameters()))
@@ -174,7 +178,10 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def resharded(model: nn.Module) -> Iterator[None]:
-    """Divides the weights again for a while inside `unsharded`, and then gathers them, unless an error was raised."""
+    """Divides the weights again for a while inside `unsharded`, and then gathers them, unless an error was raised.
+
+    A working copy is dropped for that while, and made anew afterwards.
+    """
     base = base_model(model)
     if (copy := working_copy(base)) is not None and copy.trained:
         copy.end()
@@ -209,9 +216,9 @@ def reduce_gradients(model: nn.Module) -> None:
                 p.grad = torch.zeros_like(p)
     elif trains_parts(base):
         # FSDP sums gradients in a backward pass; this pass gives each tensor a gradient of zero, to be added.
-        _sum_in_backward(base, True)
-        (_one_token(base) * 0).backward()
-        _sum_in_backward(base, False)
+        _sum_in_backward(base, sums=True)
+        (_pass_over_one_token(base) * 0).backward()
+        _sum_in_backward(base, sums=False)
 
 
 def _gathered_at_once(base: nn.Module) -> "Iterator[FSDPModule]":
@@ -240,7 +247,7 @@ def _sum_in_backward(base: Any, sums: bool) -> None:
     base.set_reshard_after_backward(sums)
 
 
-def _one_token(base: "PreTrainedModel") -> Tensor:
-    """A scalar from the shortest pass through all weights: over one token."""
+def _pass_over_one_token(base: "PreTrainedModel") -> Tensor:
+    """Makes the shortest pass through all weights; returns a scalar that depends on all of them."""
     ids = torch.zeros((1, 1), dtype=torch.int64, device=base.device)
     return base(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()

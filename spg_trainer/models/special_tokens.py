@@ -37,7 +37,7 @@ def find_special_tokens(
 def check_template_args(tokenizer: PreTrainedTokenizerFast, names: Iterable[str]) -> None:
     """Raises ConfigError for a name of --chat-template-args that the tokenizer's chat template does not read."""
     template = str(tokenizer.chat_template or "")
-    known = {*re.findall(r"[a-z]\w*", template)} - OWN
+    known = {*re.findall(r"[a-z]\w*", template)} - OWN  # any word of the template may be a variable
     for name in names:
         if name not in known:
             why = (

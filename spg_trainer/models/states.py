@@ -47,8 +47,8 @@ def hidden_states(
         input_ids: (b, S) int64.
         attention_mask: (b, S) bool, false on padding; None = no padding. With a cache it is (b, K), false on columns
             that no column attends to. It may also be a *mask of pairs*, (b, 1, S, K): which column attends to which.
-        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all; a mask of
-            pairs in a causal context needs it.
+        keep: (b, n) int64, the columns of the wanted tokens; the last layer computes no others. None = all columns; not
+            allowed with a mask of pairs in a causal context.
         positions: (b, S) int64; None = counted over the real tokens only, so that left padding changes nothing beyond
             rounding.
         cache: where keys and values are kept, as `spg_trainer.rollout.cache.Access`.
@@ -62,17 +62,19 @@ def hidden_states(
             in a causal context, without a mask of pairs.
 
     Returns the states from which the wanted tokens are predicted, (b, n, D), or (b, S, D) without `keep`; states of
-    padding are garbage. A token's state is the one at its own column. If logits are shifted, it is the one at the
-    column before; only the first token of a row has its own. In a causal context, only the first token of each block
-    has the state at the column before. The sampler writes this token before the rest of its block, so the rest sees the
-    clean token even where `input_ids` mask it.
+    padding are garbage. Where the state of a token stands:
+
+    - Usually at the token's own column.
+    - If logits are shifted, at the column before; only the state of a row's first token stands at its own.
+    - In a causal context, the state of each block's first token stands at the column before. The sampler writes this
+      token before the rest of its block, so the rest sees the clean token even where `input_ids` mask it.
     """
     base = base_model(model)
     pattern = base.pattern
     has_mask_of_pairs = attention_mask is not None and attention_mask.ndim == 4
     if clean is None and pattern.has_causal_context and not has_mask_of_pairs:
         clean = input_ids
-    shows_blocks_twice = clean is not None and not pattern.is_full
+    shows_blocks_twice = clean is not None and not pattern.is_full  # as in `input_ids`, and clean
     positions_are_counted = positions is None
     if positions is None and attention_mask is not None:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp_(min=0)

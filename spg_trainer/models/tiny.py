@@ -124,4 +124,5 @@ def new_config(kind: str, hidden_size: int, layers: int, heads: int, ffn: int, m
         sizes["block_size"] = BLOCK
     if kind:
         return config_class.from_dict(sizes)
+    # LLaDA's config.json has names of its own.
     return llada_config(**{config_class.family.names.get(name, name): size for name, size in sizes.items()})

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 FILE_BYTES = 10**8
-"""The most bytes of a file of weights, unless one layer is larger; so much of a model is in memory while it is written.
-"""
+"""The most bytes of a file of weights, unless one layer is larger. While a model is written, one file is in memory."""
 
 
 INDEX = "model.safetensors.index.json"
+"""The file that says which weight is in which file, if a model has several files of weights."""
 
 
 def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -157,7 +157,8 @@ def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, T
     renamings = [transform for transform in transforms if isinstance(transform, WeightRenaming)]
     converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
     by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
-    ours, collecting = {}, {}
+    ours = {}
+    collecting = {}  # {our name: the converter that collects the stored tensors of which this one is made}
     for key in sorted(stored, key=dot_natural_key):
         name, pattern = rename_source_key(key, renamings, converters)
         if pattern is None:  # it is stored unchanged, at most under another name

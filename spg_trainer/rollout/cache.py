@@ -47,8 +47,8 @@ def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> 
     start, stop: first column and end of the block. columns: how many columns the row sees; the window ends there at
     most.
     """
-    before, behind = CACHES[sampling.cache](sampling)
-    end = columns if behind is None else min(columns, stop + behind)
+    before, after = CACHES[sampling.cache](sampling)
+    end = columns if after is None else min(columns, stop + after)
     return max(0, start - before), end
 
 
@@ -184,8 +184,9 @@ class Access:
     """The columns that the pass computes: a slice or (s,) int64 if all rows compute the same ones; else (b, s) int64,
     and `slots` is a tensor, too."""
     first: int = 0
+    """The first of the columns that are attended to; not used in a refresh."""
     end: int = 0
-    """The end of the columns that are attended to; 0 in a refresh, which attends to the columns that it computes."""
+    """The end of these columns; 0 in a refresh, which attends to the columns that it computes."""
     computed_row: Tensor | None = None
     """(b,) int64, which of the c computed rows goes into each of the b slots. A refresh computes equal rows once, so c
     may be less than b. None = every slot has a computed row of its own, in the same order."""
@@ -199,7 +200,8 @@ class Access:
         for kept, computed in zip(buffer, (key, value), strict=True):
             computed = computed.transpose(1, 2)  # (b, s, heads, head_dim), as the buffer has them
             kept[slots, self.columns] = computed if self.computed_row is None else computed[self.computed_row]
-        if not self.end:
+        is_refresh = self.end == 0
+        if is_refresh:
             return key, value
         key, value = buffer[:, self.slots, self.first : self.end].transpose(2, 3)
         return key, value

@@ -85,6 +85,7 @@ class Canvas:
         """(B, L + T) bool, false on padding."""
         self.unmask_step = torch.full((batch_size, length), NEVER, dtype=torch.int64, device=device)
         self.has_given = template_ids is not None
+        """Whether a template gives some of the tokens."""
         if template_ids is not None:
             self.unmask_step.masked_fill_(template_ids != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
@@ -99,6 +100,7 @@ class Canvas:
             self.highest = torch.full_like(self.unmask_logps, float("nan"))
             """(B, T), the highest probability at each place in the last pass that drew a token for it; NaN before."""
         self._sent: dict[str, Tensor] = {}
+        """{a list as text: its tensor on the device}, see `tensor`."""
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:

@@ -62,7 +62,7 @@ class EnvironmentSource:
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.mix: dict[str, float] = {}  # only demonstrations follow a mix
-        self.pools = None
+        self.pools = None  # without difficulty pools, all problems are drawn equally often
         if config.batch.pools:
             self.pools = Pools(
                 config.seed,
@@ -233,8 +233,9 @@ def sample_and_score(
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
     Room(policy, sampling.max_completion_length).refuse_first(env, index, prompt_mask.sum(-1).tolist())
+    all_episodes = list(range(len(index)))
     try:
-        rounds = play(policy, episodes, prompts, list(range(len(index))), sampling, write)
+        rounds = play(policy, episodes, prompts, all_episodes, sampling, write)
     except RolloutStopped as stopped:
         if env.max_turns == 1 and branches == 1 and stopped.finished:  # each finished row is a whole episode
             stopped.scored = score_finished(policy, env, first_turns, sampling, prompts, stopped)
@@ -254,7 +255,9 @@ def score_finished(
     chosen = torch.tensor(stopped.finished)
     first_turns, rollouts = first_turns.select(chosen), stopped.rollouts.select(chosen)
     episodes = envs.episodes.Episodes(env, first_turns.problem.tolist())
-    rounds = play(policy, episodes, prompts, list(range(len(chosen))), sampling, lambda *_: rollouts)
+    all_episodes = list(range(len(chosen)))
+    # Episodes of one turn have a single round. Its completions are there already, so nothing is decoded.
+    rounds = play(policy, episodes, prompts, all_episodes, sampling, lambda *_: rollouts)
     return score_rounds(first_turns, episodes, rounds)
 
 
@@ -283,5 +286,5 @@ def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round
         # The last turn of an episode gets no reply.
         replies=[reply for replies in episodes.replies for reply in [*replies, None]],
         truncated=episodes.truncated[episode],
-        no_room=episodes.ended.count("no_room"),
+        no_room=episodes.ended.count("no_room"),  # episodes whose next prompt was too long for the model
     )

@@ -113,8 +113,15 @@ class Columns:
         return torch.cat(results)[self.canvas.tensor(order).argsort()][:, :num_places]
 
     def _num_seen(self, row: Row) -> int:
-        """The end of the columns that a row sees: of all; under block-causal attention, of its active block."""
-        return self.canvas.num_columns if self.pattern.is_full else self._attention_block(row)[1]
+        """The end of the columns that a row sees.
+
+        With full attention these are all columns; else those up to the end of the block of attention in which the
+        active block lies.
+        """
+        if self.pattern.is_full:
+            return self.canvas.num_columns
+        _, end = self._attention_block(row)
+        return end
 
     def _attention_block(self, row: Row) -> tuple[int, int]:
         """First column and end of the block of attention in which the active block lies."""
@@ -134,7 +141,9 @@ class Columns:
         sampling, width = self.sampling, self.canvas.width
         if refresh:
             keeps_prompt = row.passes > 0 and row.passes - row.prompt_computed < sampling.prompt_refresh_steps
-            return (max(0, width - self.shift), self._num_seen(row)) if keeps_prompt else (0, 0)
+            if not keeps_prompt:
+                return 0, 0
+            return max(0, width - self.shift), self._num_seen(row)
         start, stop = width + row.start, width + row.stop
         if self.keeps_blocks:
             start, stop = self._attention_block(row)
@@ -203,7 +212,7 @@ class Columns:
     def _distinct(self, rows: list[Row], seen: Tensor) -> tuple[list[int], list[int]]:
         """(for each row of `seen` its number among the distinct rows, for each distinct row an index in `seen`).
 
-        The distinct rows are sorted. E.g. the rows b, a, b have the distinct rows a, b: [1, 0, 1] and [1, 2].
+        The distinct rows are sorted. E.g. the rows b, a, a have the distinct rows a, b: [1, 0, 0] and [2, 0].
         """
         if self.sampling.editing_threshold is not None:
             # With editing, rows with equal ids may be at different blocks, and then do not count as equal.

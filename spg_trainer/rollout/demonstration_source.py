@@ -116,9 +116,9 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
             too_long.completions += len(texts)
             long = room.long_completions(texts)
             too_long.long_completions |= {name_of(part, index): tokens for index, tokens in long.items()}
-    note = too_long.note(config.overlong, splits[0].spec_name)
+    note = too_long.note(config.overlong, source=splits[0].spec_name)
     # Raises ConfigError if a demonstration of the first step is too long.
-    draw_fitting(room, splits[0], mix, config, 0, config.batch.prompts_per_step)
+    draw_fitting(room, splits[0], mix, config, step=0, count=config.batch.prompts_per_step)
     return note
 
 
@@ -141,7 +141,8 @@ def draw_fitting(
         index = drawn[first][0]
         name = name_of(env, index)  # also for the error after the loop
         if config.overlong != SKIP:
-            room.refuse_first(env, [index], [long_prompts.get(first, 0)])  # raises if its prompt is too long
+            prompt_tokens = long_prompts.get(first, 0)  # 0 = the prompt is not too long, and is not refused
+            room.refuse_first(env, [index], [prompt_tokens])
             tokens = long_texts[first]
             raise ConfigError(
                 f"{env.spec_name}: the completion of {name} has {tokens:,} tokens with its end token, more "
@@ -149,7 +150,7 @@ def draw_fitting(
                 "$overlong=skip."
             )
         for row in long:
-            drawn[row] = draw_demonstration(env, mix, config.seed, step, row, distance)
+            drawn[row] = draw_demonstration(env, mix, config.seed, step, row, past=distance)
     raise ConfigError(
         f"{env.spec_name}: {IN_A_ROW:,} problems in a row, up to {name}, are too long for the model or for "
         f"$max_completion_length={room.length:,}. Raise it, or use shorter problems."

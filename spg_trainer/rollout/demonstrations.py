@@ -29,7 +29,8 @@ of ten turns."""
 
 def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
-    mix, known = mix or {"right": 1.0}, known_rules(env)
+    mix = mix or {"right": 1.0}  # without a mix, all demonstrations are right
+    known = known_rules(env)
     names = list(dict.fromkeys(name for rules in known.values() for name in rules))
     for name, share in mix.items():
         if name not in names:
@@ -47,7 +48,7 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
 
 
 def known_rules(env: "TextEnv") -> dict[str, list[str]]:
-    """{name of a task: its rules}; the rules are `right` and the habits of the task's first problem.
+    """{name of a task: its rules, by which completions are written}: `right`, and the habits of its first problem.
 
     E.g. {"sudoku": ["right", "careless"]}; a mixture of tasks has an entry for each of them.
     """
@@ -87,7 +88,8 @@ def draw_demonstration(
 ) -> "tuple[int, Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
-    past: how many problems after the drawn one to go; above 0 if the drawn one is too long for the model.
+    past: how far after the drawn problem the row's problem stands in the split. It is 0, unless the problems before are
+    too long for the model.
     """
     rng = numpy_generator(seed, "sft", step, row)
     index = (int(rng.integers(len(env))) + past) % len(env)
@@ -131,6 +133,7 @@ def draw_turn(
             written.append(episode[min(turn, len(episode) - 1)])
         return prefix + written[turn]
 
+    # `play` takes a list of all turns, or a function that writes one turn after the other.
     completions = write if isinstance(text, str) else [prefix + completion for completion in written]
     turns, replies = envs.episodes.play(env, index, problem, completions)
     turn = int(rng.integers(len(turns)))

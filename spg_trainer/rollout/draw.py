@@ -82,7 +82,8 @@ def sample_tokens(
             noise_of_piece = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
             counts_of_piece = [counts[row] for row in row_numbers]
             generators_of_piece = [generators[row] for row in row_numbers]
-            fill_noise(noise_of_piece, counts_of_piece, generators_of_piece, 1.0 if cuts else temperature)
+            factor = 1.0 if cuts else temperature
+            fill_noise(noise_of_piece, counts_of_piece, generators_of_piece, factor)
         if cuts:
             drawn, logps_of_drawn, powers, sum_of_powers = _choose_from_cut(
                 states,
@@ -215,7 +216,8 @@ def _choose_from_cut(
     cut_logps = cut_distribution(logits / temperature, top_k, top_p)
     tokens = (cut_logps - noise).argmax(-1)
     logps = cut_logps.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
-    return tokens, logps, probabilities, torch.ones_like(probabilities[:, 0])
+    sum_of_probabilities = torch.ones_like(probabilities[:, 0])  # a softmax sums to 1
+    return tokens, logps, probabilities, sum_of_probabilities
 
 
 def _choose(
@@ -252,9 +254,9 @@ def _choose(
             mask_logit = logits[:, mask_id - start].clone()
             scores[:, mask_id - start] = float("-inf")
         highest = scores.amax(-1)
-        # argmax takes ten times as long as amax. So it runs only for positions whose best score these columns raise,
-        # which soon are few. NaN counts as raised, so that it is not lost.
-        raised = slice(None)  # the positions for which it runs
+        # argmax takes ten times as long as amax. So argmax runs only for the positions whose best score these columns
+        # raise, which soon are few. NaN counts as raised, so that it is not lost.
+        raised = slice(None)  # all positions, if all columns are computed at once
         if width < head.shape[0]:
             raised = (~(highest <= best_score)).nonzero().squeeze(-1)
         best_column = scores[raised].argmax(-1)

@@ -53,7 +53,11 @@ class Failures:
 
     def note(self, env: "TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
         """Counts the failures among outcomes (index of the problem, reason, traceback); raises as `add`."""
-        failed = [outcome for outcome in outcomes if is_failure(*outcome[1:])]
+        failed = [
+            (index, reason, traceback)
+            for index, reason, traceback in outcomes
+            if is_failure(reason, traceback)
+        ]
         failed = gather(failed) if self.of_all_processes else failed
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:

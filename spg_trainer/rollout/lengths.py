@@ -36,7 +36,7 @@ def settled_decoding(
     # Without origins, e.g. from Python, all settings count as the user's.
     rollout, origin = config.rollout, origins.get(BLOCK_LENGTH, FLAG)
     length, pattern = rollout.max_completion_length, pattern_of(policy.model.config)
-    if not length:
+    if not length:  # 0 = it is chosen here
         length = completion_length(policy, train, mix)
         if rollout.block_length and not origin.startswith(TRAINING):
             # The user has set a block's length: the completion gets whole blocks. (One from a training by RL gives way

@@ -56,6 +56,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
     """
 
     def priority_of(rows: slice) -> Tensor:
+        """The priorities that the order gives these of the 3 rows, called with copies and with new generators."""
         generators = [torch.Generator().manual_seed(row) for row in range(3)][rows]
         with torch.no_grad():
             return order(logps[rows].clone(), places[rows].clone(), generators)
@@ -67,9 +68,11 @@ def refuse_order(name: str, order: OwnOrder) -> None:
             "generators alone."
         )
 
+    # The columns are shuffled, so that no row is sorted.
     logps = torch.linspace(-4, -0.1, 24).view(3, 8)[:, [3, 0, 6, 1, 7, 2, 5, 4]]
     places = torch.arange(8, 16).repeat(3, 1)  # the second block of a completion
-    given, rng_before = (logps.clone(), places.clone()), torch.get_rng_state()
+    logps_before, places_before = logps.clone(), places.clone()
+    rng_before = torch.get_rng_state()
     try:
         generators = [torch.Generator().manual_seed(row) for row in range(3)]
         with torch.no_grad():
@@ -85,7 +88,7 @@ def refuse_order(name: str, order: OwnOrder) -> None:
         raise refusal(f"it returned {returned:.80}, not floating-point priorities of the shape (3, 8)")
     if not priority.isfinite().all():
         raise refusal("it returned priorities that are not finite")
-    if not (torch.equal(logps, given[0]) and torch.equal(places, given[1])):
+    if not (torch.equal(logps, logps_before) and torch.equal(places, places_before)):
         raise refusal("it changed the tensors that it was given. Work on copies")
     priority = priority.clone()
     drew_globally = not torch.equal(torch.get_rng_state(), rng_before)

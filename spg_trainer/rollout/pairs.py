@@ -128,8 +128,8 @@ def read_pairs(path: str) -> dict[str, Pair]:
 def with_prompt_apart(row: dict[str, Any]) -> dict[str, Any]:
     """A row with the prompt taken out of `chosen` and `rejected`, if both begin with the same messages.
 
-    TRL's implicit prompts have such rows, and UltraFeedback, where `prompt` also has the text of the last of these
-    messages. A row with any other `prompt` stays as it is, and is refused later.
+    Such rows are those of TRL's implicit prompts, without a `prompt`, and those of UltraFeedback, where `prompt` is the
+    text of the last of these messages. A row with any other `prompt` stays as it is, and is refused later.
     """
     row = {
         name: envs.files.row_forms.as_messages(value) if name in COLUMNS else value
@@ -178,7 +178,8 @@ def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: st
     too_long = TooLong(room, completions=len(texts), long_completions=long_completions)
     no_split = ""  # messages name a file of pairs by its path alone
     too_long.add_prompts(path, no_split, len(pairs), long_prompts)
-    return np.array([line not in names_too_long for line in pairs], dtype=bool), too_long.note(overlong, path)
+    notice = too_long.note(overlong, source=path)
+    return np.array([line not in names_too_long for line in pairs], dtype=bool), notice
 
 
 def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence[str], length: int) -> Rows:

@@ -35,7 +35,7 @@ def rollout_passes(
             steps = 1 + math.ceil((size - 1) * steps_of_full_block / sampling.block_length)
         for step in range(steps):
             is_refresh = step == 0 or not keeps_columns
-            if passes_before == 0:
+            if passes_before == 0:  # the first pass of a row is a refresh with every cache
                 computed = seen
             elif sampling.cache == "blocks":
                 computed = seen - attention_start

@@ -17,9 +17,9 @@ LONGEST_STREAK = 2
 class Pools:
     """Remembers how the latest groups of each problem ended, and draws the problems of a step.
 
-    streaks: {problem: n}. n is how many of its latest groups in a row were all right, at most `LONGEST_STREAK`; or the
-    same below 0 if they were all wrong. E.g. -2: its latest two groups were all wrong. A problem whose latest group was
-    mixed is not in it.
+    streaks: {problem: n}. n is how many of its latest groups in a row were all right, at most `LONGEST_STREAK`. If they
+    were all wrong, n is that number below 0: with -2, the latest two groups were all wrong. A problem whose latest
+    group was mixed is not in `streaks`.
     """
 
     def __init__(self, seed: int, size: int, all_right: float, all_wrong: float) -> None:
@@ -41,7 +41,8 @@ class Pools:
         # Rejection sampling, since a training set may be too large to weigh each of its problems. A problem with the
         # least weight, 0.01, is rejected in 99 of 100 draws.
         generator = numpy_generator(self.seed, "pools", step, batch)
-        excluded, chosen = {*taken}, []
+        chosen: list[int] = []
+        excluded = {*taken}  # the taken problems, and those of `chosen`
         while len(chosen) < count and len(excluded) < self.size:
             index = int(generator.integers(self.size))
             weight = self.weights.get(self.streaks.get(index, 0), 1.0)

@@ -48,8 +48,8 @@ def fill_states(
     the step of `steps`.
     """
     if rows_per_forward is None and rollouts.completion_ids.device.type == "cpu":
-        columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
-        rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // columns)
+        num_columns = rollouts.prompt_ids.shape[1] + rollouts.completion_ids.shape[1]
+        rows_per_forward = max(1, POSITIONS_PER_THREAD * torch.get_num_threads() // num_columns)
     rows_per_forward = rows_per_forward or len(rollouts)
     was_unmasked = (rollouts.unmask_step >= 0) & (rollouts.unmask_step < steps[:, None])
     stays = was_unmasked | rollouts.given
@@ -68,8 +68,8 @@ def fill_states(
         shown = torch.cat([rollouts.prompt_ids[index, padding:], ids[index]], 1)
         attention = torch.cat([rollouts.prompt_mask[index, padding:], torch.ones_like(stays[index])], 1)
         start = width - padding  # the completion's first column
-        completion = torch.arange(start, shown.shape[1], device=shown.device).expand(len(shown), -1)
-        states = hidden_states(policy.model, shown, attention, keep=completion, start=start)
+        columns = torch.arange(start, shown.shape[1], device=shown.device).expand(len(shown), -1)
+        states = hidden_states(policy.model, shown, attention, keep=columns, start=start)
         masked = ~stays[index]
         row_generators = None if generators is None else [generators[row] for row in index.tolist()]
         counts = masked.sum(-1).tolist()
@@ -105,9 +105,10 @@ def probe(
 ) -> tuple[Rows, Rows]:
     """Fills in states of completions, each in one pass, and scores the fills.
 
-    Returns the completions with `probe_steps` and `probe_rewards`, and the fills: a row for each state, those of a
-    completion together. If the environment replies to a fill, the model plays on with `sampling`, and the reward is the
-    whole episode's. Raises TrainingError if too many episodes could not be scored.
+    Returns the completions with `probe_steps` and `probe_rewards` (B, K), a reward of 0 where no state is taken; and
+    the fills: a row for each state, those of a completion together. If the environment replies to a fill, the model
+    plays on with `sampling`, and the reward is the whole episode's. Raises TrainingError if too many episodes could not
+    be scored.
 
     steps: (B, K) int64, the denoising steps before which up to K states of each completion are taken; -1 = none.
     temperature: 0 fills in the likeliest tokens; else they are drawn. keys: the noise is keyed by `seed` and
@@ -169,7 +170,7 @@ def _play_on(
     episodes = envs.episodes.Episodes(env, index, problems, [turns_before[b] for b in completions])
 
     def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
-        """The completions of a turn in the episodes `going_on`. prompts: theirs, encoded."""
+        """The completions of a turn in the episodes `going_on`. prompts: the encoded prompts of these episodes."""
         keys = [(*noise_keys[i], turn) for i in going_on]
         templates = [problems[i].completion_template for i in going_on]
         length = sampling.max_completion_length
@@ -182,6 +183,7 @@ def _play_on(
     play(policy, episodes, prompts, going_on, sampling, write)
     scores = episodes.score()
     outcomes = list(zip(index, scores.reason, scores.traceback, strict=True))
+    # A process without fills does not come here, so each process counts its failures alone.
     Failures(len(index), of_all_processes=False).note(env, outcomes)
     return torch.from_numpy(scores.total)
 

@@ -87,13 +87,13 @@ class RecordedSteps:
         sampler, sampling = self.sampler, self.sampler.sampling
         columns, canvas, size = sampler.columns, sampler.canvas, sampling.block_length
         windows = [columns.window(row, refresh=False) for row in rows]
-        first, end = windows[0]
-        width, num_masked = end - first, rows[0].masked
+        widths = [end - first for first, end in windows]
+        width, num_masked = widths[0], rows[0].masked
         vocabulary = head_weight(sampler.policy.model).shape[0]
         most_rows = min(MOST_POSITIONS // width, MAX_LOGITS // (num_masked * vocabulary))
         most_rows = min(most_rows, columns.rows_per_forward or most_rows)
         equally_masked = all(row.masked == num_masked for row in rows)
-        equally_wide = all(end - first == width for first, end in windows)
+        equally_wide = len(set(widths)) == 1
         if not (equally_masked and equally_wide) or len(rows) > most_rows:
             return None
         to_unmask, remaining = sampler.num_to_unmask(rows)
@@ -142,7 +142,7 @@ class RecordedSteps:
     ) -> tuple[Tensor, ...]:
         """(hidden states (b, S, D) at all places of the blocks, masked places first; span; masked; within; places).
 
-        The last four are as in `Blocks`, with n = S: here all places count as drawn.
+        The last four are as in `Blocks` (`canvas.py`), with n = S: here all places count as drawn.
 
         known: (b, 8), what `step` tells of the rows. width: columns of a window. lowest: the first column that is
         attended to. hides_padding: whether some row has padding from this column on, which must be hidden. first_slot:
@@ -204,9 +204,8 @@ class RecordedSteps:
             num_drawn=[num_masked] * len(known),
             has_token=None,
         )
-        tokens, logps, _, order, entropy, _ = sampler.draw(
-            inputs["states"][:, :num_masked], blocks, None, noise
-        )
+        states = inputs["states"][:, :num_masked]
+        tokens, logps, _, order, entropy, _ = sampler.draw(states, blocks, generators=None, noise=noise)
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
         sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back=None)

@@ -1,8 +1,8 @@
 """Decides which rows take part in a pass: which enter, wait for a refresh, begin the next block, or leave.
 
-A row's tokens depend only on its own prompt and noise. So rows may be at different blocks, wait for each other before a
-refresh (a pass that computes all columns, see `cache.py`), and replace rows that have ended. Nothing here reads a
-tensor, which would make a GPU wait.
+A row is one completion with its prompt. Its tokens depend only on its own prompt and noise. So rows may be at different
+blocks, wait for each other before a refresh (a pass that computes all columns, see `cache.py`), and replace rows that
+have ended. Nothing here reads a tensor, which would make a GPU wait.
 """
 
 from collections.abc import Sequence
@@ -70,19 +70,19 @@ class Refill:
         # others go on. Rows of `waiting` enter with a refresh, their first pass, once a quarter of the capacity is
         # free. With `--cache blocks` a row is refreshed only when it enters, and no row pauses.
         if CACHES[self.sampling.cache] is None:  # nothing is kept, so every pass is a refresh
-            due = list(self.in_flight)
+            to_refresh = list(self.in_flight)
         elif self.sampling.cache == "blocks":
-            due = [row for row in self.in_flight if row.passes == 0]
+            to_refresh = [row for row in self.in_flight if row.passes == 0]
         else:
-            due = [row for row in self.in_flight if row.block_passes == 0]
-            if 4 * len(due) < len(self.in_flight):
+            to_refresh = [row for row in self.in_flight if row.block_passes == 0]
+            if 4 * len(to_refresh) < len(self.in_flight):
                 return [row for row in self.in_flight if row.block_passes > 0], False
         free = self.capacity - len(self.in_flight)
         if self.waiting and 4 * free >= self.capacity:
             new, self.waiting = self.waiting[:free], self.waiting[free:]
             self.in_flight += new
-            due += new
-        return (due, True) if due else (list(self.in_flight), False)
+            to_refresh += new
+        return (to_refresh, True) if to_refresh else (list(self.in_flight), False)
 
     def advance(
         self, rows: list[Row], remaining: Sequence[int], ended: Sequence[bool], edited: Sequence[bool] | None

@@ -87,9 +87,9 @@ class Room:
     def long_problems(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
         """The problems of an environment that leave no room for a completion: {problem: tokens of its prompt}.
 
-        A problem that the environment cannot make is left out; its error is raised when it is used. Raises ConfigError
-        for a completion template of more than `length` tokens, and for prompts that the model's chat template refuses,
-        even with --overlong skip.
+        A problem that the environment cannot make is left out; the environment's error is raised when the problem is
+        used. Raises ConfigError for a completion template of more than `length` tokens, and for prompts that the
+        model's chat template refuses, even with --overlong skip.
         """
         long: dict[int, int] = {}
         indices = [int(index) for index in indices]  # from NumPy's integers
@@ -104,27 +104,29 @@ class Room:
             try:
                 long |= self.long_prompts(problems)
             except TemplateRefuses as error:
-                raise self.refused_rows(env, indices) from error
+                raise self._error_of_chat_template(env, indices) from error
         return long
 
-    def refused_rows(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
-        """The error for the problems among `indices` whose prompts the model's chat template refuses.
+    def _error_of_chat_template(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
+        """The error that names the problems whose prompts the model's chat template refuses.
 
-        The template must refuse at least one of them.
+        indices: problems, of which the template refuses at least one.
         """
-        refused: dict[str, str] = {}
+        reasons: dict[str, str] = {}  # {name of a refused problem: why}
         for index in indices:
             try:
-                prompt_texts(self.policy, [envs.problem.read_problem(env, index).prompt], [""])
+                prompt = envs.problem.read_problem(env, index).prompt
+                prompt_texts(self.policy, [prompt], completion_prefixes=[""])
             except TemplateRefuses as error:
-                refused[name_of(env, index)] = written(error)
+                reasons[name_of(env, index)] = written(error)
             except envs.EnvError:
                 continue
-        names = list(refused)[:LISTED]
-        more = len(refused) - LISTED
-        listed = ", ".join([*names, f"{more:,} more"] if more > 0 else names)
+        shown = list(reasons)[:LISTED]
+        first_reason = reasons[shown[0]]
+        if len(reasons) > LISTED:
+            shown.append(f"{len(reasons) - LISTED:,} more")
         return ConfigError(
-            f"{env.spec_name}, {listed}: {refused[names[0]]}. Change or leave out such rows, or give the model's "
+            f"{env.spec_name}, {', '.join(shown)}: {first_reason}. Change or leave out such rows, or give the model's "
             "tokenizer a chat_template that takes them."
         )
 
@@ -165,9 +167,10 @@ class Room:
         return chosen, skipped
 
     def _first_fitting(self, env: "TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
-        """(the first problem from `index` on that fits and is not taken, how many free ones before it do not fit).
+        """(the first problem from `index` on that fits and is not taken, how many problems were skipped before it).
 
-        After the last problem, the search goes on at the first one. Raises ConfigError as `next_fitting`.
+        A problem is skipped if it does not fit; one that is taken does not count. After the last problem, the search
+        goes on at the first one. Raises ConfigError as `next_fitting`.
         """
         skipped = 0
         for distance in range(IN_A_ROW):
@@ -225,6 +228,7 @@ class TooLong:
 
     room: Room
     measured: int = 0
+    """How many prompts were measured."""
     named: dict[tuple[str, str], int] = field(default_factory=dict)
     """{(task or file, name of a problem whose prompt does not fit): tokens of its prompt}."""
     splits: dict[str, list[str]] = field(default_factory=dict)
@@ -264,7 +268,7 @@ class TooLong:
             return ""
         tasks = (f"{name} {' and '.join(splits)}".rstrip() for name, splits in self.splits.items())
         verb = "is" if len(self.named) == 1 else "are"
-        if len(self.splits) == 1:  # the task has been named already
+        if len(self.splits) == 1:  # the text begins with the name of the only task
             named = {name: tokens for (_, name), tokens in self.named.items()}
         else:
             named = {f"{task}, {name}": tokens for (task, name), tokens in self.named.items()}
@@ -285,26 +289,28 @@ class TooLong:
         )
 
     def note(self, overlong: str, source: str = "") -> str:
-        """A notice on the problems and completions that are skipped, or "" if all fit.
+        """What the user should know of the problems and completions that do not fit; "" if all fit.
 
-        Raises ConfigError instead if `overlong` is "error".
+        With --overlong skip, the note says that they are skipped. With --overlong error there is no such note: if one
+        does not fit, ConfigError is raised.
 
-        source: the task or the file of the completions, with which an error begins.
+        source: the task or the file of the completions; not needed if only prompts were measured.
         """
-        notices = []
+        is_refused = overlong != SKIP
+        sentences = []
         if self.text:
-            if overlong != SKIP:
+            if is_refused:
                 raise ConfigError(f"{self.text} {self.room.ways_out(max(self.named.values()))}")
-            notices.append(f"{self.text} They are skipped.")
+            sentences.append(f"{self.text} They are skipped.")
         if self.text_of_completions:
-            text = f"{source}: {self.text_of_completions}"
-            if overlong != SKIP:
+            of_completions = f"{source}: {self.text_of_completions}"
+            if is_refused:
                 raise ConfigError(
-                    f"{text} Use $max_completion_length={max(self.long_completions.values())} or more, leave them "
-                    "out, or train on the others with $overlong=skip."
+                    f"{of_completions} Use $max_completion_length={max(self.long_completions.values())} or more, leave "
+                    "them out, or train on the others with $overlong=skip."
                 )
-            notices.append(f"{text} They are skipped.")
-        return " ".join(notices)
+            sentences.append(f"{of_completions} They are skipped.")
+        return " ".join(sentences)
 
 
 def first_of(named: Mapping[str, int]) -> str:
@@ -313,11 +319,12 @@ def first_of(named: Mapping[str, int]) -> str:
     E.g. "line 9 (70 tokens), line 10 (81 tokens), line 12 (90 tokens), 5 more".
     """
 
-    def with_numbers(name: str) -> list[tuple[bool, int | str]]:
-        """A key for sorting "line 9" before "line 10"."""
+    def sort_key(name: str) -> list[tuple[bool, int | str]]:
+        """A key that puts "line 9" before "line 10": the numbers in a name are compared as numbers."""
+        # Whether a part is a number stands first, so that no number is compared with a text.
         return [(part.isdigit(), int(part) if part.isdigit() else part) for part in _NUMBER.split(name)]
 
-    order = sorted(named, key=with_numbers)
+    order = sorted(named, key=sort_key)
     shown = [f"{name} ({named[name]:,} tokens)" for name in order[:LISTED]]
     if len(order) > LISTED:
         shown.append(f"{len(order) - LISTED:,} more")

@@ -50,7 +50,7 @@ from spg_trainer.tensors import Record, Rows
 _watcher: ContextVar[tuple[Callable[[float], None], Callable[[], bool]] | None] = ContextVar(
     "watcher", default=None
 )
-"""The functions that `watching` was given; a rollout calls them after every denoising step."""
+"""(report, stops), the functions that `watching` was given; a rollout calls them after every denoising step."""
 
 
 class RolloutStopped(Exception):
@@ -248,7 +248,7 @@ class Sampler:
         to_unmask, remaining = self.num_to_unmask(rows, compared_logps.gather(1, order))
         if not isinstance(to_unmask, Tensor):
             to_unmask = canvas.tensor(to_unmask)
-        take = blocks.are_first(order, to_unmask)  # (b, S)
+        take = blocks.are_first(order, to_unmask)  # (b, S), the places whose drawn tokens are written
         still_masked = blocks.masked & ~take  # (b, S)
         edited = None
         if blocks.has_token is not None:
@@ -378,6 +378,7 @@ class Sampler:
             if drawn_index is not None:
                 places = places[drawn_index]
             penalty = torch.full_like(places, sampling.eos_penalty, dtype=torch.float32)
+            # An infinite penalty forbids end tokens where the completion would be too short.
             penalty = penalty.masked_fill(places < sampling.min_completion_length, float("inf"))
             options |= {"ends": self.policy.end_token_ids, "penalty": penalty}
         return options
@@ -417,11 +418,11 @@ class Sampler:
     def must_read(self, remaining: list[int] | None) -> bool:
         """Whether this pass reads `values_to_read` from the GPU, for which the host has to wait.
 
-        remaining: how many places of each row's block remain masked after the pass; None = it has to be read, too.
+        - With a cache, the values are read when some row's block has no masked place any more.
+        - Without a cache, they are read in every pass, because it is expensive to go on computing rows that have ended.
 
-        If `remaining` is None, the values are read in this pass. If it is known, they are read when a row's block has
-        no masked place any more. Without a cache they are read in every pass, because it is expensive to go on
-        computing rows that have ended.
+        remaining: how many places of each row's block remain masked after the pass; None = this is one of the values
+        that have to be read, and so they are read in this pass.
         """
         return remaining is None or self.columns.store is None or 0 in remaining
 

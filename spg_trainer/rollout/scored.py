@@ -38,7 +38,8 @@ def gather_groups(rows: Rows, *columns: np.ndarray) -> list[np.ndarray]:
     taken from its last turn.
     """
     columns_here = (rows.episode.numpy(), rows.generation.numpy(), *columns)
-    columns_by_process = gather([[values[rows.last_turns] for values in columns_here]])
+    of_last_turns = [values[rows.last_turns] for values in columns_here]
+    columns_by_process = gather([of_last_turns])  # each process gives one item, the list of its columns
     arrays_by_column = zip(*columns_by_process, strict=True)  # for each column, its arrays of all processes
     episode, generation, *gathered = [np.concatenate(arrays) for arrays in arrays_by_column]
     order = episode.argsort(kind="stable")

@@ -90,7 +90,7 @@ def generate(
         raise ConfigError(f"num_return_sequences={count}: {wanted}.")
     prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
     encoded = (prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0))
-    template_ids = _read_canvas(policy, canvas, len(prompts), sampling.max_completion_length)
+    template_ids = _read_canvas(policy, canvas, len(prompts), length=sampling.max_completion_length)
     if template_ids is not None:
         template_ids = template_ids.repeat_interleave(count, 0)
     keys: list[tuple[int | str, ...]] = []
@@ -101,8 +101,9 @@ def generate(
     texts = decode_completions(policy, rollouts)
     if not return_logps:
         return texts
-    written = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    return texts, [logps[mask] for logps, mask in zip(rollouts.unmask_logps, written, strict=True)]
+    # Given tokens, and places that stayed masked, have no log-probability.
+    was_unmasked = rollouts.completion_mask & (rollouts.unmask_step >= 0)
+    return texts, [logps[mask] for logps, mask in zip(rollouts.unmask_logps, was_unmasked, strict=True)]
 
 
 def sample(
@@ -146,13 +147,18 @@ def sample(
     return rollouts
 
 
-def _read_canvas(policy: Policy, canvas: Sequence[str] | None, prompts: int, length: int) -> Tensor | None:
-    """`encode_templates` of the `canvas` of `generate`; raises ConfigError unless it has one text for each prompt."""
+def _read_canvas(
+    policy: Policy, canvas: Sequence[str] | None, num_prompts: int, length: int
+) -> Tensor | None:
+    """The token ids of the `canvas` of `generate`, as `encode_templates` returns them; None if there is no canvas.
+
+    Raises ConfigError unless the canvas has one text for each prompt.
+    """
     if canvas is None:
         return None
-    if isinstance(canvas, str) or len(canvas) != prompts:
+    if isinstance(canvas, str) or len(canvas) != num_prompts:
         given = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
-        raise ConfigError(f"canvas is {given} for {prompts} prompts. Pass a list with a text for each.")
+        raise ConfigError(f"canvas is {given} for {num_prompts} prompts. Pass a list with a text for each.")
     return encode_templates(policy, canvas, length, lambda row: f"canvas {row} of generate")
 
 
@@ -352,15 +358,16 @@ def encode_completions(policy: Policy, completions: Sequence[str], length: int) 
 def completion_rows(policy: Policy, completions: Sequence[str]) -> list[list[int]]:
     """The token ids of each completion and one end token, as in LLaDA's own training data.
 
-    An end token that a completion spells counts as an end token, as in files of demonstrations, so none is added after
-    it; a spelled mask token is text.
+    A completion may spell end tokens, as in files of demonstrations: no end token is added to a completion that ends
+    with one. A spelled mask token is text.
     """
     mask_token = [token for index, token in special_tokens(policy).items() if index == policy.mask_id]
-    ids = encode_plain(policy, [spell_apart(text, mask_token) for text in completions])
-    return [
-        list(row) if row and row[-1] in policy.end_token_ids else [*row, policy.end_token_ids[-1]]
-        for row in ids
-    ]
+    rows = encode_plain(policy, [spell_apart(text, mask_token) for text in completions])
+    for row in rows:
+        has_end_token = len(row) > 0 and row[-1] in policy.end_token_ids
+        if not has_end_token:
+            row.append(policy.end_token_ids[-1])
+    return rows
 
 
 def pad_completions(policy: Policy, token_ids: Sequence[Sequence[int]], length: int) -> Tensor:
@@ -405,7 +412,7 @@ def ended(policy: Policy, rollouts: Rows) -> list[bool]:
     is_given = rollouts.given.numpy(force=True)
     given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or after
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
-    # A template whose tokens reach the last place has been completed, by `template_rows`: it ends there.
+    # If the last place is given, no hole is open at the end: `template_rows` has filled the rest with end and padding.
     return (written.any(-1) | is_given[:, -1]).tolist()
 
 

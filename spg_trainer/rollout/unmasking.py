@@ -114,7 +114,7 @@ def counts_within_budget(this_pass: Pass, sampling: Sampling) -> Tensor:
     these tokens is wrong, since the chance of any of several events is at most the sum of their chances. At least as
     many tokens are unmasked as `scheduled_counts` says. Source: SLIM-RL (arXiv 2607.00208), budget decoding.
     """
-    doubt = -this_pass.logps.double().expm1()  # in ascending order
+    doubt = -this_pass.logps.double().expm1()  # 1 - p, in ascending order
     allowed = 1 - sampling.threshold
     within = (doubt < allowed) & (doubt.cumsum(-1) <= sampling.factor * allowed)
     return within.sum(-1).maximum(
