@@ -81,6 +81,12 @@ def test_the_lower_bound_needs_no_second_context(settings):
         assert loss.loss.isfinite() and "bound/eubo" not in loss.metrics
 
 
+def test_a_sharpness_is_for_informed_masks_alone():
+    assert SPG(masking="informed", sharpness=2.0).sharpness == 2.0
+    with pytest.raises(ConfigError, match=r"'sharpness': 2.0.*only masking=informed has a sharpness"):
+        SPG(masking="random", sharpness=2.0)
+
+
 def test_with_a_bonus_all_are_scored_and_the_contract_of_algorithms_is_kept():
     assert all(finding.ok for finding in check_algorithm("spg", {"elbo_bonus": 0.05}))
     assert SPG(elbo_bonus=0.05, negatives="zero").active(torch.zeros(3)).all()
