@@ -14,7 +14,8 @@ class Guess(SmallEnv):
     """Guess a number in 4, 5 or 6 turns (`spg/Guess-v0`); "higher" or "lower" answers each guess.
 
     Prompt: "guess 3-14", the lowest and highest that the number can be. Answer: a number, at each turn. level: numbers
-    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless": counts upwards.
+    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless", a way to
+    answer that is often wrong: counts upwards.
     """
 
     habit = "careless"
