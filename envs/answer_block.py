@@ -1,4 +1,8 @@
-"""For authors: the answer block of a completion, and the score of a task whose answers are right or wrong."""
+"""For authors: the answer block of a completion, and the score of a task whose answers are right or wrong.
+
+The words by which prompts ask for this block are `ANSWER_FORMAT` in bases/published.py. Four tasks have words of their
+own, in countdown/env.py, sudoku/env.py, code/env.py and adapters/reasoning_gym/env.py.
+"""
 
 from collections.abc import Callable
 

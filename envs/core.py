@@ -14,7 +14,7 @@ from envs.task import Task, defines
 
 
 class TextEnv(Task, gymnasium.Env[Prompt, str]):
-    """A task over text: every episode shows one problem's prompt, takes one completion and pays for it.
+    """A task over text: every episode shows one problem's prompt, takes one completion and rewards it.
 
     An author writes `__len__`, `problem` and `score` (or `score_batch`), sets `reward_weights`, and calls
     `envs.register`. `__init__` is free: it need not call `super().__init__()` nor take `render_mode`. For several

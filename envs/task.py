@@ -38,7 +38,7 @@ class Task:
     parts: Mapping[str, "Task"] = {}
     """In a mixture {name of a task: the task}; empty in any other task."""
     _env_id: str | None = None
-    """The id under which `make` opened it, e.g. "spg/GSM8K-v0"; None if its class was called directly."""
+    """The id under which `make` opened the task, e.g. "spg/GSM8K-v0"; None if the class was called directly."""
     _env_arguments: Mapping[str, Any] = {}
     """The arguments that `make` was given, without those that are the default."""
     _scoring: ClassVar[Any]
@@ -65,9 +65,10 @@ class Task:
     def score_batch(
         self, problems: Sequence[Problem], completions: Sequence[str]
     ) -> Scores | Awaitable[Scores]:
-        """The rewards of n completions, each for its own problem. Override it if a batch is faster.
+        """The rewards of n completions, each for its own problem. Override this method if a batch is faster.
 
-        If it is `async`, it has `score_timeout` seconds for the batch; if it fails, each completion is scored alone.
+        An `async` method has `score_timeout` seconds for the batch; if the method fails, each completion is scored
+        alone.
         """
         outcomes = call_scores(self, problems, [[text] for text in completions])
         return stacked([value_of(outcome) for outcome in outcomes], self.reward_weights)
@@ -85,7 +86,7 @@ class Task:
     def feedback(self, problem: Problem, score: Score) -> str:
         """A sentence on what is wrong with a completion that earned `score`; it must not give the right answer away.
 
-        An environment that was opened with `tries=N` replies with it and lets the model try again
+        An environment that was opened with `tries=N` replies with this sentence and lets the model try again
         (`envs.combining.several_tries`).
         """
         if score.extracted is None:

@@ -55,8 +55,9 @@ class TextVectorEnv(VectorEnv):
         reply is "" and its reward 0. All episodes that end in the same step are scored in one call.
 
         info: {"index": (n,), "rewards": {component: (n,) float64}, "correct": (n,) bool, "reason": n words,
-        "extracted": n texts or None}; and "traceback" (n texts or None) if the author's code raised in any. Episodes
-        that go on have 0, False, "" and None there; episodes that ended in an earlier step keep their values.
+        "extracted": for each episode a text or None}. If the author's code raised in an episode, there is also
+        "traceback", for each episode a text or None. Episodes that go on have 0, False, "" and None there; episodes
+        that ended in an earlier step keep their values.
 
         Raises EnvError before `reset`, when all have ended, for anything but n strings, or if a reply or score is not
         valid.

@@ -209,15 +209,18 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
 
 def _lines(stream: Any) -> Iterator[list[bytes]]:
     """The whole lines of a stream, without the line in which it breaks off."""
-    data, fresh = bytearray(), 0  # fresh: how many bytes have come since the last block
+    # `data` begins with the unfinished line of the last block. Only the bytes read since, `num_new`, fill a block, so
+    # that a line longer than a block is not split again after each read.
+    data, num_new = bytearray(), 0
     try:
-        while piece := stream.read1(BLOCK_BYTES - fresh):
+        while piece := stream.read1(BLOCK_BYTES - num_new):
             data += piece
-            fresh += len(piece)
-            if fresh >= BLOCK_BYTES:
+            num_new += len(piece)
+            if num_new >= BLOCK_BYTES:
                 *lines, rest = bytes(data).split(b"\n")
                 yield lines
-                data, fresh = bytearray(rest[: LINE_LIMIT + 1]), 0  # enough to show that the line is too long
+                data = bytearray(rest[: LINE_LIMIT + 1])  # enough to show that the line is too long
+                num_new = 0
     except _BROKEN:
         yield bytes(data).split(b"\n")[:-1]
         raise
@@ -232,7 +235,7 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
 
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    """Objects as lines of JSON, in blocks; if a table breaks off, also the objects before that place."""
+    """Objects as lines of JSON, in blocks; a table that breaks off raises after the objects before that place."""
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
@@ -286,7 +289,7 @@ def _as_line(row: Any) -> bytes:
 
 
 def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Items in lists of _ROWS; if they break off, also the items before that place."""
+    """Items in lists of _ROWS; an error that ends them is raised after the items before it, in a shorter list."""
     block: list[Any] = []
     try:
         for item in items:

@@ -14,7 +14,7 @@ from envs.task import Task
 
 
 class Tries(TaskWrapper):
-    """Replies to a wrong completion with the `feedback` of `task`, until one is right or all tries are used up.
+    """Replies to a wrong completion with the `feedback` of `task`, until one is right or no try is left.
 
     The episode has the rewards of its last completion (`Task.score_turns`).
     """
@@ -33,7 +33,7 @@ class Tries(TaskWrapper):
         return self.tries
 
     def reply(self, problem: Problem, turns: Sequence[str]) -> str | Awaitable[str | None] | None:
-        """The feedback on the last completion; None if it is right, or was the last that is allowed."""
+        """The feedback on the last completion; None if this completion is right, or is the last that is allowed."""
         if len(turns) >= self.tries:
             return None
         returned = self.inner.score_turns(problem, turns[-1:])  # as an episode of one turn

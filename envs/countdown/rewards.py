@@ -31,7 +31,7 @@ def paper_reward(completion: str, correct: bool) -> float:
 def has_format(completion: str) -> bool:
     """Whether the text before the first end token holds one <answer> block, closed, of digits, + - * / ( ) and spaces.
 
-    White space around them is allowed. Only the verifier says whether they make an expression.
+    White space at both ends of the block's text is allowed. Whether the text is an expression, only the verifier says.
     """
     answer = only_answer(completion)
     return answer is not None and _ALLOWED.issuperset(answer)

@@ -47,13 +47,13 @@ def before_answer(prompt: Any) -> Any:
 
 def last_answer(prompt: Any) -> str | None:
     """The assistant's message at the end of a chat; None for any other prompt, and for an empty message."""
-    if before_answer(prompt) is prompt:  # it does not end in a message of the assistant
+    if before_answer(prompt) is prompt:  # the prompt does not end in a message of the assistant
         return None
     return prompt[-1].get("content") or None
 
 
 def as_messages(value: Any) -> Any:
-    """A conversation with ShareGPT's `from` and `value`, or whose content is a list of text parts, as chat messages.
+    """A conversation as chat messages: ShareGPT's with `from` and `value`, or one with lists of text parts as content.
 
     Any other value stays as it is, also a conversation with a part that is no text.
     """

@@ -72,6 +72,7 @@ class Entry(NamedTuple):
 
     prompt: Prompt
     reference: dict[str, Any]
+    """{field: its value}, for reference fields of the verifier and for parameters of reward functions."""
     demonstration: str | None
     """A right completion: from the column that `demonstration=` names or, if none is named, the assistant's message at
     the end of a chat; None if there is neither."""
@@ -318,7 +319,7 @@ def _columns(
                 )
             parameters = [*parameters, field]
         elif field not in known:
-            check_choice(name, "column", field, (*known, *ARGUMENTS))
+            check_choice(name, "column", field, (*known, *ARGUMENTS))  # raises, and names the nearest field
     column_of = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     column_of |= {field: columns[field] for field in optional if field in columns}
     if demonstration:
@@ -341,31 +342,33 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
     """The problems of a split, in the order of its file, and a sentence on the rows that it lacks ("" = none).
 
-    files: {split: its file, or ""}. If validation or test has its own file, that file is the split. A hash puts each
-    prompt of the main file into one split; if a file of validation or test also has the prompt, the main file's rows
-    with it are left out. Train also leaves out prompts that differ from one of validation or test only in capitals and
-    spaces.
+    files: {split: its file, or ""}. The main file, that of train, is divided by a hash of the prompt. If validation or
+    test has a file, this file is the split, and the main file's rows of this split are for training. A row of the main
+    file is left out if a file of validation or test has the same prompt. Train also leaves out rows whose prompt
+    differs from one of validation or test only in capitals and spaces.
     """
     if files[split] and split != "train":
         return _content_of(files[split], rules).entries, ""
     with_own_file = [other for other in ("validation", "test") if files[other]]
-    # The entries of validation and test. They are completed below, if the split is train.
-    held_out = [entry for other in with_own_file for entry in _content_of(files[other], rules).entries]
-    held_out_keys = {_key(entry) for entry in held_out}
-    # Rows of the main file that the hash gives to a split with its own file are used for training instead.
+    entries_of_files = [
+        entry for other in with_own_file for entry in _content_of(files[other], rules).entries
+    ]
+    keys_of_files = {_key(entry) for entry in entries_of_files}
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _content_of(files["train"], rules).entries
-    chosen, repeated = [], []  # repeated: entries whose prompt a file of validation or test has, too
+    chosen, of_other_splits = [], []
+    repeated = []  # entries whose prompt a file of validation or test has, too
     for entry in all_entries:
-        if _key(entry) in held_out_keys:
+        key = _key(entry)
+        if key in keys_of_files:
             repeated.append(entry)
-            continue
-        if split_of(_key(entry)) in splits_to_take:
+        elif split_of(key) in splits_to_take:
             chosen.append(entry)
-        elif split == "train":
-            held_out.append(entry)
+        else:
+            of_other_splits.append(entry)
     left_out = ""
     if split == "train":
+        held_out = entries_of_files + of_other_splits  # all entries of validation and test
         place_of_question = {question(entry.prompt): entry.where for entry in held_out}
         twins = repeated + [entry for entry in chosen if question(entry.prompt) in place_of_question]
         chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
@@ -624,7 +627,8 @@ def _entry(
         raise EnvError(
             f"{where}: the prompt is {prompt!r:.80}; it must be a text or a list of chat messages."
         )
-    if not question(prompt):
+    has_words = question(prompt) != ""  # `question` makes "" of a prompt of white space
+    if not has_words:
         raise EnvError(
             f'{where}: column "{column_of["prompt"]}" is empty. Write the question, or remove the row.'
         )
@@ -636,7 +640,8 @@ def _entry(
             demonstration = None
     for name, value in ({"prompt": prompt, "demonstration": demonstration} | values).items():
         if what_is_broken := half_character(value):
-            raise EnvError(f'{where}: column "{column_of.get(name, "messages")}" {what_is_broken}')
+            column = column_of.get(name, "messages")  # a demonstration may be the last message of a chat
+            raise EnvError(f'{where}: column "{column}" {what_is_broken}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
     columns = {name: value for name, value in row.items() if name not in NO_COLUMNS} if all_columns else {}

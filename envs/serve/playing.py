@@ -106,7 +106,7 @@ class Player:
         }
 
     def about(self, task: str, job: Mapping[str, Any]) -> dict[str, Any]:
-        """What a client may want to know of a task before it starts."""
+        """What a client may want to know of a task before the first episode."""
         env = self.env(task, job["split"])
         return {
             "name": env.spec_name,

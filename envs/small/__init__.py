@@ -23,7 +23,7 @@ class SmallEnv(GeneratedEnv):
 
     reward_weights: ClassVar[dict[str, float]] = {"correct": 1.0, "format": 0.0}
     habit: ClassVar[str]
-    """The name of the only habit, a plausible way to answer that is often wrong: that of `mistake`."""
+    """The name of the only habit, a plausible way to answer that is often wrong. `mistake` writes its answers."""
     levels = (1, 2, 3)
     sizes: ClassVar[dict[str, int]] = {"train": 100_000}
     split_rule: ClassVar[SplitRule] = DEFAULT
@@ -69,7 +69,7 @@ class SmallEnv(GeneratedEnv):
         return answer == self.solution(**reference)
 
     def flaw(self, answer: str, **reference: Any) -> str:
-        """A sentence on the fault of an answer, for `feedback`; "" = `feedback` only says that it is wrong."""
+        """A sentence on the fault of an answer, for `feedback`; "" = `feedback` only says that the answer is wrong."""
         return ""
 
     @abstractmethod

@@ -13,7 +13,8 @@ class Arithmetic(SmallEnv):
     """One line of integer arithmetic (`spg/Arithmetic-v0`): 3 to 5 numbers and the signs + - *.
 
     Prompt: "compute 7+12*3". Answer: the integer, in digits, with a minus if it is negative. level: lines of 3, 4
-    or 5 numbers, up to 19, 29 or 99. Habit "hasty": goes from left to right and forgets that * binds more tightly.
+    or 5 numbers, up to 19, 29 or 99. Habit "hasty", a way to answer that is often wrong: goes from left to right and
+    forgets that * binds more tightly.
     """
 
     habit = "hasty"

@@ -13,8 +13,8 @@ class Coloring(SmallEnv):
 
     Prompt: "color 6: 01 02 14 23 25 34 35", the number of nodes and the edges, each as its two nodes. Answer: for each
     node its colour, 1, 2 or 3; any solution counts. level: 6 nodes and 7 edges, 7 and 11, or 8 and 15. Habit
-    "forgetful", which `mistake` writes: a node differs from the first earlier node that it is joined to, and forgets
-    the others.
+    "forgetful", a way to answer that is often wrong: a node differs from the first earlier node that it is joined to,
+    and forgets the others.
     """
 
     habit = "forgetful"

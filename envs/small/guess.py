@@ -1,4 +1,4 @@
-"""Find a number by guessing: the environment says whether it is higher or lower."""
+"""Find a number by guessing: the environment says whether the number is higher or lower than the guess."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,11 @@ from envs.splits import GUESS
 
 
 class Guess(SmallEnv):
-    """Guess a number in 4, 5 or 6 turns (`spg/Guess-v0`); "higher" or "lower" answers each guess.
+    """Guess a number in 4, 5 or 6 turns (`spg/Guess-v0`); the reply to a wrong guess is "higher" or "lower".
 
     Prompt: "guess 3-14", the lowest and highest that the number can be. Answer: a number, at each turn. level: numbers
-    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless": counts upwards.
+    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless", a way to
+    answer that is often wrong: counts upwards.
     """
 
     habit = "careless"

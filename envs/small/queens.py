@@ -16,7 +16,7 @@ class Queens(SmallEnv):
 
     Prompt: "queens 4?7?????", for each row the column of its queen, 1 to 8; ? = to be found. Answer: the 8 columns; any
     solution counts. level: 3, 4 or 5 queens are to be found. As there are only some thousand boards, train repeats
-    some. Habit "rooks": the free columns in ascending order, diagonals ignored.
+    some. Habit "rooks", a way to answer that is often wrong: the free columns in ascending order, diagonals ignored.
     """
 
     habit = "rooks"

@@ -13,8 +13,8 @@ class Satisfiability(SmallEnv):
 
     Prompt: "sat abC aBd" means (a or b or not c) and (a or not b or d); a capital letter says "not". Answer: 0 or 1 for
     each variable in the order of the alphabet; any solution counts. level: 4 variables and 8 clauses, 5 and 11, or 6
-    and 14. Habit "first": makes each variable's first literal true, so that aBd gives a=1, b=0, d=1. A variable that
-    occurs in no clause is 1.
+    and 14. Habit "first", a way to answer that is often wrong: makes each variable's first literal true, so that aBd
+    gives a=1, b=0, d=1. A variable that occurs in no clause is 1.
     """
 
     habit = "first"

@@ -10,7 +10,8 @@ class Sorting(SmallEnv):
     """Sort whole numbers (`spg/Sorting-v0`): 3, 5 or 8 of them, from 0 to 199.
 
     Prompt: "sort 31 4 159". Answer: the same numbers, ascending, with spaces between them. level: lists of 3, 5 or 8
-    numbers. Habit "alphabetical": sorts the digits as words, so that 159 comes before 31.
+    numbers. Habit "alphabetical", a way to answer that is often wrong: sorts the digits as words, so that 159 comes
+    before 31.
     """
 
     habit = "alphabetical"

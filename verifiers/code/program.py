@@ -41,8 +41,8 @@ def locate(data: bytes, entry: str) -> tuple[int, int, int]:
     if blocks:
         defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]
         low, high = (defining or blocks)[-1]
-    first = high - len(data[low:high].lstrip(_BLANK))
-    low = max(low, data.rfind(b"\n", low, first) + 1)  # the first line keeps its indentation
+    first_not_blank = high - len(data[low:high].lstrip(_BLANK))
+    low = max(low, data.rfind(b"\n", low, first_not_blank) + 1)  # the first line keeps its indentation
     high = low + len(data[low:high].rstrip(_BLANK))
     if low == high:
         return NO_ANSWER, -1, -1
@@ -108,7 +108,8 @@ def imported(text: str) -> list[str]:
                 takewhile(lambda character: character.isalnum() or character in "_., \t", words[1])
             )
             names += [part.split()[0] for part in listed.split(",") if part.strip()]
-    return list(dict.fromkeys(name.partition(".")[0] for name in names if name[0] != "."))
+    absolute = [name for name in names if not name.startswith(".")]
+    return list(dict.fromkeys(name.partition(".")[0] for name in absolute))  # each once, in order
 
 
 def reads_input(text: str) -> bool:
@@ -194,13 +195,13 @@ def without_prose(text: str, entry: str) -> list[str]:
     import, or if no rest of the text defines `entry`.
     """
     lines = text.split("\n")
-    not_blank = [place for place, line in enumerate(lines) if line.strip()]
-    starts = [place for place in not_blank if lines[place].startswith(_STARTS)][:_TRIED]
-    begins_with_code = starts[:1] == not_blank[:1]
-    if not not_blank or begins_with_code or (entry and not starts):
+    filled = [place for place, line in enumerate(lines) if line.strip()]
+    starts = [place for place in filled if lines[place].startswith(_STARTS)][:_TRIED]
+    begins_with_code = starts[:1] == filled[:1]
+    if not filled or begins_with_code or (entry and not starts):
         return []
-    before = [place for place in not_blank[1:] if not starts or place < starts[0]][-_BEFORE:]
-    rests = ["\n".join(lines[place:]) for place in (*before, *starts)]
+    before_code = [place for place in filled[1:] if not starts or place < starts[0]][-_BEFORE:]
+    rests = ["\n".join(lines[place:]) for place in (*before_code, *starts)]
     return [rest for rest in rests if not entry or defines(rest, entry)]
 
 

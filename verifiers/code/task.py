@@ -50,6 +50,7 @@ def prepare() -> None:
     Raises `InterpreterMissing`, which says what to install or what is in the way.
     """
     interpreter.prepare()
+    # Taken before the trial: if another process makes the interpreter anew meanwhile, `make_anew` sees the difference.
     seen = interpreter.kept()
     problem, crashes = _start_problem()
     if problem:
@@ -102,7 +103,7 @@ def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
 
 
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
-    """A sentence on the first of the `shown` cases that a program does not meet, and its value; "" if it meets all."""
+    """A sentence on the first of the `shown` cases that a program fails, and on its result; "" if it fails none."""
     ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], row=None)
     if not (shown_cases := cases[:shown]):
         return ""
@@ -141,7 +142,7 @@ def is_code(prompt: str) -> bool:
 
 
 def _ways(text: str, entry: str, prompt: str, lenient: bool) -> dict[str, Any]:
-    """The sources of a text for `judge`, and those that it tries `instead`, in order, if the first do not compile.
+    """Two arguments of `judge` for a text: `sources`, and `instead`, the lists to try in order if these do not compile.
 
     lenient: prose before the program may also be left out.
     """

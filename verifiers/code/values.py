@@ -40,7 +40,8 @@ class Other:
         return self.truth
 
 
-VIEWS = {"set": Set, "tuple": tuple, "list": list}
+VIEWS = {"set": Set, "tuple": tuple, "list": list}  # {`via` of a case: the type as which values are compared}
+# {key of a one-key object of JSON: the type of its items}, and {such a key: what makes its value}
 _CONTAINERS = {"$tuple": tuple, "$set": Set, "$dict": Dict}
 _OTHERS = {
     "$int": lambda digits: int(digits, 16),
@@ -52,6 +53,9 @@ _OTHERS = {
 
 class Case(NamedTuple):
     """One call and its expected value.
+
+    call: the Python source of (args, kwargs). compare: one of COMPARISONS, or PRINTED. rel, abs: the relative and the
+    absolute tolerance.
 
     via: what the test converts the result to before it compares it: "set", "tuple", or "" for nothing. With "list" the
     result is not converted, but every tuple counts as a list: the result itself, and those in it.

@@ -85,6 +85,7 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     while end > begin and not (text[end - 1].isalnum() or text[end - 1] == "?"):
         end -= 1
     words = [word for word in words_of(text[begin:end]) if word.isalnum()]
+    # The last four words may be: correct, graph, is, b.
     calls_correct = len(words) > 3 and words[-4] in ("correct", "right") and words[-2] == "is"
     is_letter = text[end - 1 : end] in _CHOICES and not text[end - 2 : end - 1].isalnum()
     if not (calls_correct and is_letter) or is_denied(text[begin : end - 1], behind=""):
@@ -96,9 +97,9 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
     """The first clause of an answer that begins with a value; for any other answer, its `last_value`.
 
     The last value is also taken if the clause is a statement or a calculation, or if later words conclude, correct or
-    deny. Without "=" in the answer, "18, or 19" is left open: None. If the clause has several values, "1 out of 6", or
-    another one follows at once, "18, maybe 19", the last value counts if the answer has a "=", or if "is" stands before
-    that value, "2 hours and 30 minutes, which is 150 minutes"; else None.
+    deny. "18, or 19" is left open, so None is returned unless the answer has a "=". The clause may have several values,
+    "1 out of 6", or another value may follow at once, "18, maybe 19". Then the last value is taken if the answer has a
+    "=", or if "is" stands before the value: "2 hours and 30 minutes, which is 150 minutes". Otherwise, it is None.
     """
     items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
     if not (items and items[0].is_value and begins_answer(text, items[0].low)):
@@ -177,7 +178,10 @@ def last_value(text: str, is_gsm8k: bool) -> Item | None:
     found_in = [no_sentence, *sentences(text, is_gsm8k)]
     if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
         return values
-    while len(found_in) > 2 and is_check(text, found_in[-1][0]):
+    while len(found_in) > 2:  # the first sentence with values stays, even if it checks
+        begin, _ = found_in[-1]
+        if not is_check(text, begin):
+            break
         found_in.pop()
     begin, last = found_in[-1]
     found = max(reversed(last), key=lambda item: item.rank, default=None)  # of equal ranks, the last

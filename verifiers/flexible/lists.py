@@ -6,7 +6,7 @@ from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, is_formula, name_start
 from verifiers.flexible.words import BEING, CONCLUDING
 
 _LISTING = ("are",)
-"""Only behind it, numbers outside of formulas are one list: "The roots are -2 and 5."."""
+"""Only behind this word, numbers outside of formulas are one list: "The roots are -2 and 5."."""
 _BULLETS = ("- ", "* ")
 
 

@@ -34,13 +34,13 @@ class Item(NamedTuple):
     low: int
     high: int
     rank: int
-    """How much it counts by the word before it; see `rank_behind`."""
+    """How much the item counts by the word before it: 2, 1 or 0; see `rank_behind`."""
     is_value: bool
-    """False if the words around it deny it, ask for it or leave it open."""
+    """False if the words around the item deny it, ask for it or leave it open."""
 
 
 def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
-    """(where it begins, its numbers and formulas) of each sentence that has one."""
+    """(where the sentence begins, its numbers and formulas) for each sentence with a number or formula."""
     begin, items = 0, list[Item]()
     opened = 0  # how many items of the sentence stand before the open bracket; 0 if no bracket is open
     # Whether the sentence's last clause begins with "where", as in "6, where $a = 1$, $b = 2$".
@@ -48,7 +48,8 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     word, end = "", 0  # the word or sign of the last piece, and where that ends
     for kind, low, high in pieces(text, is_gsm8k):
         if kind == VALUE:
-            if low < end:  # the "is" of "is \\frac{3}{4}"
+            # In "is \\frac{3}{4}", the last piece was "frac", which belongs to the value. The word before is "is".
+            if low < end:
                 words_before = list(words_of(text[max(low - LEAD_LIMIT, begin) : low]))
                 word = words_before[-1] if words_before else word
             is_reason = not is_gsm8k and (word in CONDITIONS | EXPLAINING or defines)
@@ -61,7 +62,8 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
             defines = word == "where" or (defines and word not in MOVING_ON)
         else:
             sign = text[low]
-            word = word if sign == "\n" else sign  # a value below "=" stands behind it, too
+            if sign != "\n":  # a value on the line below a "=" also stands behind the "="
+                word = sign
             if sign == "(":
                 opened = len(items)
             elif sign == ")":

@@ -1,4 +1,4 @@
-r"""Where the values of a text without marks begin and end: `-$2 1/2`, `$5 million`, `\\frac{14}{3}`, `(3, -2)`."""
+r"""Where values begin and end in a text that marks no answer: `-$2 1/2`, `$5 million`, `\frac{14}{3}`, `(3, -2)`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
 _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 """(opening, closing) marks of formulas; those in single dollars are read apart."""
 _GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
-"""Signs and letters right beside a number that make it a part of an expression: all but the number of `(3, -2)`."""
+"""A number right beside one of these is part of an expression, as the 3 between the bracket and comma of `(3, -2)`."""
 _PLUS_OR_MINUS = (" + ", " - ")
 _CONSTANTS = ("pi", "infty")
 _EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
@@ -61,8 +61,10 @@ def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
             i = word_end(text, i)
             yield Piece(WORD, start, i)
         else:
-            i += 2 if text.startswith("**", i) else 1  # bold type, and no product
-            if i == start + 1 and (c == "\n" or not (c.isspace() or c in "\\$-")):
+            is_bold_type = text.startswith("**", i)
+            i += 2 if is_bold_type else 1
+            is_sign = c == "\n" or not (c.isspace() or c in "\\$-")
+            if is_sign and not is_bold_type:
                 yield Piece(SIGN, start, i)
 
 
@@ -120,7 +122,7 @@ def has_value(formula: str) -> bool:
 
 
 def variable_of(text: str, low: int, high: int) -> str:
-    """The variable whose value text[low:high] is: x of `$x = 2$`, `$x_1 = 2$` and the 2 in `x = 2`; else ""."""
+    """The variable whose value text[low:high] is: "x" for `$x = 2$`, `$x_1 = 2$`, or the 2 of `x = 2`; else ""."""
     if is_formula(text, low, high):
         left, equals, _ = text[low:high].strip("$\\[]() ").partition("=")
         letter = left.strip().partition("_")[0]
@@ -172,9 +174,10 @@ def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
     """
     opening = text.rfind("\\left", max(start - _EXPRESSION_LIMIT, 0), start)
     if opening >= 0 and "\\right" not in text[opening:start]:  # \left( 3, \frac{\pi}{2} \right)
-        closing = text.find("\\right", end, end + _EXPRESSION_LIMIT) + len("\\right")
+        right = text.find("\\right", end, end + _EXPRESSION_LIMIT)
+        closing = right + len("\\right")  # the place of the closing bracket: `)`, or `\}` of two characters
         is_union = text[closing + 1 : closing + 8].lstrip().startswith("\\cup")  # only a part of the value
-        if closing > end and not is_union:
+        if right >= 0 and not is_union:
             return opening, closing + (2 if text[closing : closing + 1] == "\\" else 1)
     before, behind = text[start - 1 : start], text[end : end + 1]
     is_glued = behind in _GLUE and (behind not in ".,:" or not text[end + 1 : end + 2].isspace())
@@ -185,9 +188,10 @@ def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
     high = end + len(right.split(None, 1)[0]) if right.strip() and not right[0].isspace() else end
     if max(start - low, high - end) == _EXPRESSION_LIMIT:
         return start, end
-    if count_open(text[low:high]) > 0:  # (3, -2)
-        closings = [text.find(sign, high, high + _EXPRESSION_LIMIT) + 1 for sign in ")]}"]
-        high = max(high, *closings)
+    if count_open(text[low:high]) > 0:  # (3, -2), of which "(3," has been found
+        # Several brackets may be open: of the next closing bracket of each kind, the furthest ends the expression.
+        ends = [text.find(sign, high, high + _EXPRESSION_LIMIT) + 1 for sign in ")]}"]  # 0 if there is none
+        high = max(high, *ends)
     while high > end and text[high - 1] in ".,;:!?*`_":
         high -= 1
     while low < start and text[low] in "*`_":
@@ -218,10 +222,11 @@ def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
         if not is_term(term):
             break
         high, is_last = high + 3 + len(term), term != token
-    lead, _, before = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")
-    is_value = lead == "" or lead.lower().rpartition(" ")[2] in BEING  # not "Part b - 5"
-    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(before) and before.isalpha() and is_value:
-        low -= 3 + len(before)
+    # In "It is x - 5", the term before the sign is "x", and "It is" stands before the term.
+    before_term, _, term = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")
+    begins_value = before_term == "" or before_term.lower().rpartition(" ")[2] in BEING  # not "Part b - 5"
+    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(term) and term.isalpha() and begins_value:
+        low -= 3 + len(term)
     return (low, high) if has_letter(text[low:high]) else (start, end)
 
 

@@ -56,7 +56,7 @@ class Handler(NamedTuple):
     answer: Callable[[bytes], Awaitable[Reply]]
     label: str
     is_open: bool = False
-    """Whether it is answered without the token."""
+    """Whether a request is answered without the token."""
 
 
 def error(status: int, text: str, *headers: tuple[bytes, bytes]) -> Reply:
@@ -125,7 +125,7 @@ class Front(ABC):
         )
 
     async def ask(self, address: str, body: bytes) -> Answer:
-        """A worker's answer, within the limits; counts its verdicts."""
+        """A worker's answer, within the limits; counts the verdicts in the answer."""
         if self.workers.waiting >= WAITING_REQUESTS or self.workers.waiting_bytes + len(body) > WAITING_BYTES:
             text = b'{"error": "The server is too busy. Send this again later, or start it with more --workers."}\n'
             return Answer(503, text, verdicts={})

@@ -27,7 +27,10 @@ _WARMING = {
 
 
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
-    """Gets ready to judge. settings: the most `seconds` and `completions` of a request, and the number of `workers`."""
+    """Gets ready to judge; returns the function that answers questions.
+
+    settings: the most `seconds` and `completions` of a request. The other settings of the server are not used here.
+    """
     batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
     batch.MIN_COMPILED_ROWS = COMPILED_ROWS
     many = COMPILED_ROWS + 1
@@ -107,7 +110,7 @@ def _parsed(body: bytes) -> Any:
 
 
 def _may_be_rounded(value: Any) -> bool:
-    """Whether orjson may have rounded an integer of more than 64 bits in a value, which is then a large float."""
+    """Whether a value may hold a rounded integer: orjson makes a large float of an integer of more than 64 bits."""
     if type(value) is float:
         return abs(value) >= 2**63
     if type(value) is list:
@@ -127,9 +130,9 @@ def _read(question: Question, max_completions: int) -> Asked | dict[str, Any]:
         return nemo_gym_metrics(body)
     form = form_of(question.address)
     assert form is not None, question.address  # no other address is sent to a worker
-    form_name, source = form
+    form_name, task_or_data_source = form
     try:
-        asked = FORMS[form_name](source, body)
+        asked = FORMS[form_name](task_or_data_source, body)
     except VerifierError as error:
         raise Refused(422, str(error)) from error
     if len(asked.completions) > max_completions:

@@ -19,13 +19,13 @@ class VerdictsFront(Front):
         elif path == "/aggregate_metrics":
             reply_to, label = partial(self._worker_reply, path), path
         elif (form := form_of(path)) is not None:
-            form_name, source = form
+            form_name, task_or_data_source = form
             # Workers get the task's own name, so that requests under its other names are judged in the same batch.
             try:
-                address = f"/{form_name}/{task_name(source)}" if source else path
+                address = f"/{form_name}/{task_name(task_or_data_source)}" if task_or_data_source else path
             except Refused as refusal:
                 return error(refusal.status, str(refusal))
-            # The label in metrics is the form alone: a path has any name that a client gives.
+            # The label in metrics is the form alone: clients may write any name behind it, and each would be a label.
             reply_to, label = partial(self._worker_reply, address), form_name
         else:
             return error(404, f"Nothing is served at this address. There are: {_ADDRESSES}.")

@@ -114,7 +114,7 @@ class Chains:
         """For each side, True if it is a name of the value and no value itself: the m + n of m + n = 36."""
         first, last = sides[0], sides[-1]
         are_names = [names_value(side, gold) for side in sides]
-        are_names[0] |= self.first_is_asked  # the problem asks for it
+        are_names[0] |= self.first_is_asked
         are_names[-1] = is_expression(last) and is_name(last) and last != gold  # 5 = x
         letters = [symbols(side) if is_expression(side) else frozenset() for side in sides]
         if is_expression(first):

@@ -1,6 +1,6 @@
-r"""Names of values: sides of an equation that only say what another side is the value of.
+r"""Names of values. A side of an equation is a name if it only says which value stands on the other side.
 
-For equations such as `f(2) = 36` and `\gcd(a, b) = 36`; the side `x + 1` is no name.
+`f(2)` is a name in `f(2) = 36`, and `\gcd(a, b)` in `\gcd(a, b) = 36`. `x + 1` is none in `x + 1 = 36`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def is_name(value: Value) -> bool:
     if is_derivative(value):
         return True
     if value[0] != "*":
+        # A node "held" holds a value that is no expression, such as a tuple.
         return value[0] == "sym" or (value[0] == "held" and is_name(value[1]))
     first, *others = value[1]
     is_call = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
@@ -61,11 +62,13 @@ def names_value(side: Value, gold: Value) -> bool:
         return False
     letters = tree.symbols(node)
     letters_of_gold = tree.symbols(gold) if is_expression(gold) else ()
-    # An equation with a matrix or with several letters cannot be solved for each letter, so numbers beside them are no
-    # sign of work left. But x - 2y = 0 is an equation to be solved, and names nothing.
+    # An equation cannot be solved for each letter if its value is a matrix, or if the side has several letters. Numbers
+    # beside the letters are then no sign of work left, unless the value is 0: x - 2y = 0 still has to be solved.
     is_unsolvable = type(gold) is Matrix or (len(letters) > 1 and gold != tree.ZERO)
-    if "\\dots" in letters or tree.holds_container(node) or (letters and tree.holds_repeated(node)):
-        return True  # the side calculates with values that are no numbers
+    has_dots = "\\dots" in letters  # 1 + 2 + \dots + n
+    has_open_sum = bool(letters) and tree.holds_repeated(node)  # \sum_{k=1}^n k
+    if has_dots or has_open_sum or tree.holds_container(node):  # a container: a tuple, set or matrix
+        return True
     return bool(letters) and letters.isdisjoint(letters_of_gold) and not has_number(node, is_unsolvable)
 
 

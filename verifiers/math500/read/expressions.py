@@ -307,9 +307,9 @@ def read_currency(cursor: Cursor) -> Node:
     if not is_number or node[0] != "num" or cursor.kind not in (LETTERS, WORD):
         return node
     behind = cursor.tokens[cursor.position : cursor.end]
-    letters = [value.lower() for kind, value, _ in behind if kind in (LETTERS, WORD)]
-    for count in (3, 2, 1):  # mln, bn, M: each letter is a token
-        run = "".join(letters[:count])
+    letters_behind = [value.lower() for kind, value, _ in behind if kind in (LETTERS, WORD)]
+    for count in (3, 2, 1):  # mln, bn, M: each letter is a token, so the first three are enough
+        run = "".join(letters_behind[:count])
         power = MONEY_MAGNITUDES.get(run) or MAGNITUDES.get(run)
         ends_there = cursor.peek(count)[0] not in (LETTERS, SIGN)
         if power and ends_there and len(run) == count:
@@ -372,7 +372,7 @@ def read_integral(cursor: Cursor) -> Node:
         inside = cursor.between(cursor.position, place_of_d)
         is_empty = inside.kind == "end"  # \int_0^1 dx
         body = ONE if is_empty else read_expression(inside)
-        cursor.go(inside.position + 1)  # to the x of dx
+        cursor.go(inside.position + 1)  # to the x of dx, as `inside` has been read up to the d
         return repeated("int", low, high, body, read_name(cursor))
     except (Malformed, StopIteration):
         raise Unsupported("int") from None
