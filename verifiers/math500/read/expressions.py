@@ -8,6 +8,7 @@ expression. All functions raise `Malformed` and `Unsupported`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Never
 
 from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS
@@ -306,8 +307,8 @@ def read_currency(cursor: Cursor) -> Node:
     node = read_primary(cursor)
     if not is_number or node[0] != "num" or cursor.kind not in (LETTERS, WORD):
         return node
-    behind = cursor.tokens[cursor.position : cursor.end]
-    letters_behind = [value.lower() for kind, value, _ in behind if kind in (LETTERS, WORD)]
+    behind = takewhile(lambda token: token[0] in (LETTERS, WORD), cursor.tokens[cursor.position : cursor.end])
+    letters_behind = [value.lower() for _, value, _ in behind]
     for count in (3, 2, 1):  # mln, bn, M: each letter is a token, so the first three are enough
         run = "".join(letters_behind[:count])
         power = MONEY_MAGNITUDES.get(run) or MAGNITUDES.get(run)
@@ -372,7 +373,9 @@ def read_integral(cursor: Cursor) -> Node:
         inside = cursor.between(cursor.position, place_of_d)
         is_empty = inside.kind == "end"  # \int_0^1 dx
         body = ONE if is_empty else read_expression(inside)
-        cursor.go(inside.position + 1)  # to the x of dx, as `inside` has been read up to the d
+        if inside.kind != "end":  # more than one expression stands before the d
+            raise Unsupported("int")
+        cursor.go(place_of_d + 1)  # to the x of dx
         return repeated("int", low, high, body, read_name(cursor))
     except (Malformed, StopIteration):
         raise Unsupported("int") from None
