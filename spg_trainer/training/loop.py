@@ -250,7 +250,8 @@ def sample_label(run: Run, scored: Rows) -> str:
 def validation_figures(run: Run) -> dict[str, Any]:
     """What the live line shows of validations: the solved rate of the newest one.
 
-    If validations measure a loss, the line shows the lowest loss so far, and the training loss of the last steps.
+    Before the first validation, the line shows nothing of them. If validations measure a loss, the line shows the
+    lowest loss so far, and the training loss of the last steps.
     """
     state = run.state
     if run.config.validates == "loss":
@@ -263,7 +264,10 @@ def validation_figures(run: Run) -> dict[str, Any]:
 
 
 def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
-    """The mean training loss of the last hundred steps. history: rows of metrics.jsonl, oldest first."""
+    """The mean training loss of the last hundred steps, without those whose loss is not finite; NaN if none is left.
+
+    history: rows of metrics.jsonl, oldest first.
+    """
     losses = [row["loss"] for row in history[-100:]]
     finite = [loss for loss in losses if loss is not None and np.isfinite(loss)]
     return sum(finite) / len(finite) if finite else float("nan")
