@@ -79,7 +79,7 @@ class EGSPO(Algorithm):
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
         divisor = batch.step_tokens * batch.totals["completions"] * logps.shape[1]  # n N M
-        has_tokens = num_tokens > 0
+        has_tokens = num_tokens > 0  # false in a copy for which the completion has no step left
         return Loss(-((objective * has_tokens).sum(-1) / divisor).sum(), metrics)
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
@@ -144,7 +144,7 @@ class EGSPOSA(EGSPO):
         }
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
-        # A copy scores the tokens of one step, all of which have the step's advantage.
+        # A copy scores the tokens of one step. All of them have the step's advantage, so the first one's is read.
         first_scored = masks.scored.int().argmax(-1)
         return batch.step_advantages.gather(1, first_scored)
 

@@ -101,17 +101,17 @@ def train(
     try:
         stopping_here = stopping_between_steps(run.stop, run.console)
         with run.console, telling_the_step, stopping_here, naming_the_lost(run.config.timeout_minutes):
-            before = evaluate_once(run, "before", 0)
+            before = evaluate_once(run, "before", step=0)
             run_validation(run)
             ended_by = make_steps(run)
             if ended_by == USER:
-                # All processes raise this error. `save_finished_steps` lets them save a checkpoint together only if
-                # `raised_by_all` has marked the error.
+                # All processes raise this error, and `raised_by_all` notes that on the error. Without the note,
+                # processes that share one model would not save a checkpoint together (`save_finished_steps`).
                 raise raised_by_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             step_of_model = write_best_model(run)
-            after = evaluate_once(run, "after", step_of_model)
+            after = evaluate_once(run, "after", step=step_of_model)
             # A run that validates a loss is not judged by solved rates, since its texts may teach something else.
             is_judged = before and after and run.config.validates == "solved"
             worse = keep_start_if_worse(run, step_of_model) if is_judged else None
@@ -177,15 +177,15 @@ def train_step(run: Run) -> None:
 
     `run.state.step` is the number of finished steps, so this step's own number only after its updates.
     """
-    state, started = run.state, time.monotonic()
+    state, started_at = run.state, time.monotonic()
     lockstep = distributed.lockstep
-    # With `--shard layer` a process whose own passes are done makes more of them, so that others can go on.
+    # With `--shard layer` a process whose own passes are done makes further passes, so that the others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
     # If a process is lost from here on, `naming_the_lost` says that it was lost during the rollout.
     begin_phase(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
-        sampled = time.monotonic()
+        sampled_at = time.monotonic()
         metrics = {}
         if run.source.env is not None:  # the completions are sampled, not given
             metrics = rollout_metrics(scored, ended(run.policy, scored))
@@ -194,6 +194,7 @@ def train_step(run: Run) -> None:
                 if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
+        # The advantage of each completion, and the rows that the updates go through.
         advantages, learned_rows = credit(run, scored.learned(run.config.batch.num_generations))
         begin_phase(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
@@ -203,11 +204,13 @@ def train_step(run: Run) -> None:
     state.consistent = False
     # --pools draws a problem less often if its groups were all right or all wrong.
     if run.source.pools is not None:
-        problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
-        metrics |= run.source.pools.note(problems[:, 0], correct)
-    timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
+        problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)  # (P, G) each
+        problem_of_group = problems[:, 0]  # all completions of a group are of one problem
+        metrics |= run.source.pools.note(problem_of_group, correct)
+    seconds_of_rollout = sampled_at - started_at
+    timings = {"rollout": seconds_of_rollout, "update": time.monotonic() - sampled_at}
     if "num_tokens" in metrics:
-        timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
+        timings["tokens_per_second"] = metrics["num_tokens"] / seconds_of_rollout
     # The numbers that were used. Once memory has run out, they are `most_copies` and `most_rows` (`models/policy.py`).
     timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
     if run.rows_per_forward is not None:
