@@ -264,7 +264,7 @@ def evaluate_checked(
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
-        indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
+        indices, num_skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
     num_problems_asked = len(indices)
     # Completions that could not be scored are made again: the environment may be repaired by now.
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
@@ -272,15 +272,16 @@ def evaluate_checked(
     missing = [wanted for wanted in wanted_pairs if wanted not in completed]
     num_completions = len(wanted_pairs)
     failures = Failures(num_completions, of_all_processes=world > 1)
-    batch_size = max(1, BATCH // num_generations) * num_generations * world  # whole problems for each process
+    problems_of_process = max(1, BATCH // num_generations)  # in each batch
+    batch_size = problems_of_process * num_generations * world
     # Several processes have to stay together, so they ask `stops` only after a batch.
     stops_within_batch = stops if world == 1 else lambda: False
     for batch in batches(missing, batch_size, num_done=len(completed)):
-        problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
+        done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
         # Bound as defaults, so that the function keeps the values of this batch.
-        def report(share: float, problems_done: float = problems_done, in_batch: float = in_batch) -> None:
-            advance(problems_done + share * in_batch)
+        def report(share: float, problems_done: float = done, problems_in_batch: float = in_batch) -> None:
+            advance(problems_done + share * problems_in_batch)
 
         try:
             with agreeing(), watching(report, stops_within_batch):
@@ -308,7 +309,7 @@ def evaluate_checked(
     with agreeing():
         follows = count_habits(env, all_rows).counts
     tasks = figures_by_task(env, all_rows, settings)
-    return replace(summarize(all_rows, follows, settings), tasks=tasks, overlong_skipped=skipped)
+    return replace(summarize(all_rows, follows, settings), tasks=tasks, overlong_skipped=num_skipped)
 
 
 def batches(
