@@ -72,7 +72,7 @@ class TrainingState:
 class Run:
     """The settings, the services and the state of a training run.
 
-    How far the run has come is noted in `state` alone, and a request to stop in `stop`.
+    How far the run has come is noted in `state`, and a request to stop in `stop`.
     """
 
     config: Config
@@ -131,8 +131,6 @@ class Run:
     def saves(self) -> bool:
         """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
         total, decay_start = self.steps_and_decay_start
-        falls_late = (
-            decay_start < total
-        )  # only with warmup_stable_decay; with other schedules the two are equal
+        falls_late = decay_start < total  # only with warmup_stable_decay; else the two are equal
         begins_to_fall = falls_late and self.state.step == decay_start
         return begins_to_fall or self.due(self.config.output.save_steps)
