@@ -35,9 +35,10 @@ from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
 
-PROMPTS, GENERATIONS, PROMPT_TOKENS, TOKENS, BLOCK = 3, 4, 5, 8, 4
-"""The sizes of the random step that is checked: its problems, the completions of each problem, and the tokens of a
-prompt, of a completion and of a block."""
+PROMPTS, GENERATIONS = 3, 4
+"""The problems of the random step that is checked, and the completions of each problem."""
+PROMPT_TOKENS, TOKENS, BLOCK = 5, 8, 4
+"""The tokens of a prompt, of a completion (at most) and of a block in this step."""
 STEP = 1e-5
 """How far a log-probability is moved for a finite difference, in float64."""
 TRIED = 24
@@ -148,9 +149,9 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
     """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
-    for title, run in CHECKS.items():
+    for title, check in CHECKS.items():
         try:
-            finding = Finding(title, ok=True, figure=run(algorithm))
+            finding = Finding(title, ok=True, figure=check(algorithm))
         except CheckFailed as failure:
             finding = Finding(title, ok=False, figure=str(failure))
         except Exception as error:  # what an author's code raises is a finding, too
@@ -285,7 +286,8 @@ def draw_view(
         probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
         rows = rows.with_columns(probe_steps=steps, probe_rewards=probe_rewards)
     if algorithm.branches > 1:
-        is_first_leaf = episode % algorithm.branches == 0  # its first half counts for all leaves of the node
+        # `branches` successive episodes share one first half, which is scored only in the first of them.
+        is_first_leaf = episode % algorithm.branches == 0
         rows = rows.with_columns(branched=(rows.turn == 0) & ~is_first_leaf)
     if "correct" in algorithm.needs:
         is_right = rewards == 1 if correct is None else correct
@@ -297,7 +299,8 @@ def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
     """The update (`case_of`) with the rows that `draw_view` draws."""
-    return case_of(algorithm, draw_view(algorithm, rewards, seed, correct), seed)
+    view = draw_view(algorithm, rewards=rewards, seed=seed, correct=correct)
+    return case_of(algorithm, view, seed)
 
 
 def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
@@ -308,7 +311,7 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
     streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
     masks, advantages = algorithm.make_masking().draw(batch, streams), batch.advantages
     active = algorithm.active(advantages)
-    if "fills" in algorithm.needs:  # a fill is trained on if it has an advantage
+    if "fills" in algorithm.needs:  # a fill (see `with_fills`) is trained on only if it has an advantage
         active = torch.where(batch.is_fill, advantages != 0, active)
     totals = {
         "completions": float(len(batch)),
@@ -336,10 +339,10 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
 
 
 def with_fills(rows: Rows) -> Rows:
-    """The same rows, but every second one is the fill of a state of its completion: one pass filled in all its masks.
+    """The same rows, but every second one becomes a fill: a half-written completion whose masks one pass filled in.
 
-    The advantage of the fill is the one of the row's `fill_advantages` that is furthest from 0. rows: with the columns
-    of `prepare`.
+    The advantage of a fill is the one of the row's `fill_advantages` that is furthest from 0. rows: with the columns of
+    `prepare`.
     """
     is_fill = torch.arange(len(rows)) % 2 == 1
     fill_step = (rows.probe_steps.amax(-1) // 2).where(is_fill, -1)
@@ -374,7 +377,7 @@ def is_pure(algorithm: Algorithm) -> str:
 
 
 def has_its_gradient(algorithm: Algorithm) -> str:
-    """Autograd's gradient of the loss equals finite differences."""
+    """Autograd's gradient of the loss equals finite differences, at `TRIED` random places."""
     case = draw_case(algorithm)
     gradient = case.gradient()
     largest = float(gradient.abs().max())
@@ -412,17 +415,18 @@ def has_its_gradient(algorithm: Algorithm) -> str:
 
 def finite_difference(case: Case, row: int, mask: int, token: int) -> float:
     """The derivative of the loss in one log-probability."""
-    values = []
+    losses = []
     for sign in (1, -1):
         moved = case.logps.clone()
         moved[row, mask, token] += sign * STEP
-        values.append(float(case.loss(moved).loss))
-    return (values[0] - values[1]) / (2 * STEP)
+        losses.append(float(case.loss(moved).loss))
+    loss_above, loss_below = losses
+    return (loss_above - loss_below) / (2 * STEP)
 
 
 @contextmanager
 def nothing_detached() -> Iterator[None]:
-    """Inside it, autograd also goes through what a loss detaches."""
+    """Inside, autograd also goes through what a loss detaches."""
     detach = torch.Tensor.detach
     torch.Tensor.detach = lambda tensor: tensor  # type: ignore[method-assign]
     try:
@@ -440,9 +444,9 @@ def ignores_equal_rewards(algorithm: Algorithm) -> str:
             f"advantages of equal rewards are {case.batch.advantages.tolist()[:4]}; they must be zero"
         )
     # A penalty for leaving the reference and SPG's bonus have a gradient whatever the completions earn.
-    ignores_rewards = "reference" in algorithm.needs or getattr(algorithm, "elbo_bonus", 0)
-    is_empty = not len(case.logps)  # completions without an advantage are usually not scored
-    if ignores_rewards or is_empty:
+    has_gradient_without_rewards = "reference" in algorithm.needs or getattr(algorithm, "elbo_bonus", 0)
+    nothing_is_scored = len(case.logps) == 0  # usually so for completions that have no advantage
+    if has_gradient_without_rewards or nothing_is_scored:
         return "advantages are zero"
     if bool((case.gradient() != 0).any()):
         raise CheckFailed("the gradient is not zero though all rewards are equal")
@@ -503,7 +507,7 @@ def compares_what_it_says(algorithm: Algorithm) -> str:
 
 
 def needs_what_it_says(algorithm: Algorithm) -> str:
-    """Each name in `needs` changes the gradient. (A column that is not named is not there, so reading it raises.)"""
+    """Each name in `needs` changes the gradient. (A loss that reads a column which `needs` does not name raises.)"""
     needs, names = algorithm.needs, get_args(Need)
     if unknown := sorted(needs - {*names}):
         raise CheckFailed(
@@ -531,7 +535,8 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
         after = case_of(algorithm, other_views[name]()).gradient()
         if torch.equal(before, after):
             raise CheckFailed(f"needs names {name!r}, which does not change the gradient; leave it out")
-    if "measured" in needs and not before[..., TOKENS:].any():
+    gradient_in_measured = before[..., TOKENS:]  # without measured figures, there are no such columns
+    if "measured" in needs and not gradient_in_measured.any():
         raise CheckFailed(
             "needs names 'measured', but batch.measured does not change the gradient; leave it out"
         )
@@ -539,7 +544,10 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
 
 
 def masks_soundly(algorithm: Algorithm) -> str:
-    """The masks have the right shapes and come from their own streams alone. The text tells a token's mean weight."""
+    """The masks have the right shapes and are drawn from their own streams alone.
+
+    The returned text says what a token weighs in the mean.
+    """
     view, masking = draw_view(algorithm), algorithm.make_masking()
     keys = view.noise_keys()
 

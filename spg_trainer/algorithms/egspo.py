@@ -5,10 +5,11 @@
     A    = R - mean of R over the group                                                 (EGSPO)
     A    = V - mean of V over the group,   V = (R + lambda (R - rho_k)) / (1 + lambda)  (EGSPO-SA)
 
-n is the mean number of tokens that a step unmasks. k is the rank of a step in its completion, by uncertainty. rho_k is
-the reward of the text that one greedy pass makes of the state before that step: a baseline that depends on the state
-alone. (In an episode of several turns, this is the reward of the episode that goes on from this text.) Source: arXiv
-2603.12554, formulas as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
+N is the number of completions of the update, M the number of denoising steps of each that the update scores
+(`num_masks`), and n the mean number of tokens that a step unmasks. k is the rank of a step in its completion, by
+uncertainty. rho_k is the reward of the text that one greedy pass makes of the state before that step: a baseline that
+depends on the state alone. (In an episode of several turns, rho_k is the reward of the episode that goes on from this
+text.) Source: arXiv 2603.12554, formulas as in its code (vishnutez/egspo-dllm-rl); docs/algorithms/egspo.md.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class EGSPO(Algorithm):
             objective = objective - self.beta * kl
             metrics["kl"] = Metric(kl.detach().sum(), "scored_tokens")
         divisor = batch.step_tokens * batch.totals["completions"] * logps.shape[1]  # n N M
-        has_tokens = num_tokens > 0
+        has_tokens = num_tokens > 0  # false in a copy for which the completion has no step left
         return Loss(-((objective * has_tokens).sum(-1) / divisor).sum(), metrics)
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
@@ -114,14 +115,17 @@ class EGSPOSA(EGSPO):
         advantage that is furthest from 0: it is 0 only if the completion has nothing to teach. A turn is compared with
         the same turn of the other episodes of the group; an episode that has ended before counts with its reward.
         """
-        rewards = rows.cut_into_groups(rows.rewards)
-        steps = rows.probe_steps.cpu()
+        rewards = rows.cut_into_groups(rows.rewards)  # (P, G)
+        steps = rows.probe_steps.cpu()  # (B, K), the K chosen steps of each completion; -1 = it has fewer
+        is_step = steps >= 0
         probed = rows.probe_rewards.cpu().to(rewards)
-        is_step, reward = steps >= 0, rewards.reshape(-1, 1)
-        # Rows are episodes from here on, and columns the k-th chosen step of each of their turns.
-        probed = rows.rows_to_episodes(probed, reward[:, 0])
+        # From here on, a row is one of the E episodes, and the columns are the chosen steps of all turns. In a turn
+        # that an episode lacks, `absent` makes the return the reward of the episode, which is compared, too.
+        reward = rewards.flatten()  # (E,)
+        probed = rows.rows_to_episodes(probed, absent=reward)
+        is_compared = rows.rows_to_episodes(is_step, absent=torch.ones_like(reward, dtype=torch.bool))
+        reward = reward.unsqueeze(1)
         returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
-        is_compared = rows.rows_to_episodes(is_step, torch.ones_like(reward[:, 0], dtype=torch.bool))
         # Both are (P, G, turns * K).
         returns_of_group = returns.view(*rewards.shape, -1)
         is_compared = is_compared.view(*rewards.shape, -1)
@@ -130,7 +134,8 @@ class EGSPOSA(EGSPO):
         mean = shifted.sum(1, keepdim=True) / is_compared.sum(1, keepdim=True).clamp(min=1)
         advantages = rows.episodes_to_rows(((shifted - mean) * is_compared).view_as(returns))
         furthest = advantages.abs().argmax(1, keepdim=True)
-        unmasked_at = rows.unmask_step.cpu()[:, None] == steps[:, :, None]  # (B, K, T)
+        # Whether a chosen step unmasked a token, (B, K, T). Tokens that no step unmasked have negative numbers, too.
+        unmasked_at = rows.unmask_step.cpu()[:, None] == steps[:, :, None]
         unmasked_at &= is_step[:, :, None]
         return {
             "advantages": advantages.gather(1, furthest).squeeze(1),
@@ -139,7 +144,7 @@ class EGSPOSA(EGSPO):
         }
 
     def step_advantages(self, masks: Masks, batch: Rows) -> Tensor:
-        # A copy scores the tokens of one step, all of which have the step's advantage.
+        # A copy scores the tokens of one step. All of them have the step's advantage, so the first one's is read.
         first_scored = masks.scored.int().argmax(-1)
         return batch.step_advantages.gather(1, first_scored)
 

@@ -58,10 +58,14 @@ class JustGRPO(Algorithm):
         return {"autoregressive": MASKINGS["autoregressive"]}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        per_token = elbo(logps, masks) / batch.length.to(logps)
+        # With the masks of `autoregressive` this mean over copies is log p_b itself, not only a bound. (If a completion
+        # has more than `num_masks` tokens, it is an estimate of log p_b without bias.)
+        log_likelihood = elbo(logps, masks)
+        per_token = log_likelihood / batch.length.to(logps)
         loss = -(batch.advantages.to(logps) * per_token / self.divisor(batch)).sum()
+        num_scored = logps.new_tensor(len(logps))  # completions with the advantage 0 are not scored
         metrics = {
-            "bound/share": Metric(logps.new_tensor(len(logps)), "completions"),
+            "bound/share": Metric(num_scored, "completions"),
             "logps": Metric(logps.detach().sum(), "scored_tokens"),
         }
         return Loss(loss, metrics)

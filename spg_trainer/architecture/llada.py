@@ -1,4 +1,8 @@
-"""The config.json of the first LLaDA models (arXiv 2502.09992) and the names of their weights, for `families.py`."""
+"""The config.json of the first LLaDA models (arXiv 2502.09992) and the names of their weights, for `families.py`.
+
+The layers are transformers' Llama, changed in `models/body.py`: its `Float32Angles` and `Float32Rotation` are the
+rotary embedding.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +46,7 @@ UNREAD = frozenset(
     "alibi_bias_max attention_layer_norm_with_affine embedding_size flash_attention init_cutoff_factor init_device "
     "init_fn mlp_ratio multi_query_attention precision rope_full_precision".split()
 )
-"""Settings of config.json that need no check: they change nothing in a pass, or `derive` reads them."""
+"""Settings of config.json that need no check: they change nothing in a pass, or only `derive` reads them."""
 
 
 def derive(settings: dict[str, Any]) -> dict[str, Any]:

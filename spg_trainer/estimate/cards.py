@@ -89,6 +89,7 @@ def find_card(name_or_size: str) -> Card:
     if size := re.fullmatch(r"(\d+)\s*(?:GiB|GB)", name_or_size, re.IGNORECASE):
         name = f"card of {size[1]} GiB (as fast as an RTX 4090)"
         return replace(CARDS["4090"], name=name, memory=int(size[1]) * 2**30)
+    # In a message, `$name` is a setting: it is shown as a flag or as a keyword (`errors.py`).
     raise ConfigError(
         f"$gpu={name_or_size} is unknown. {did_you_mean(name_or_size, CARDS)}Use one of {', '.join(CARDS)}, or a "
         "size, e.g. 32GiB."

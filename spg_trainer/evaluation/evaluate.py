@@ -43,7 +43,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of one evaluation; `rows` has every completion, as the files in the folder samples/ of a run have."""
+    """The figures of one evaluation; `rows` has every completion, in the form of the files in a run's samples/."""
 
     correct: float
     """Solved rate over all completions, 0..1."""
@@ -60,7 +60,7 @@ class Evaluation:
     clipped_ratio: float
     """Share of completions without an end token."""
     tokens_per_pass: float
-    """How many tokens a pass of the model unmasked, in the mean over all passes."""
+    """How many tokens a denoising step, one pass of the model, unmasked in the mean."""
     reasons: dict[str, int]
     """{reason: how many completions have it}; "right" or "wrong" for a task that gives no reasons."""
     pass_at: dict[int, float]
@@ -165,8 +165,8 @@ def evaluate(
             f"split={split!r}), or leave split out."
         )
     split = split or opened_split or "test"
-    given = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
-    given = {name: value for name, value in given.items() if value is not None}
+    arguments = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
+    given = {name: value for name, value in arguments.items() if value is not None}
     if env is None:
         env = defaults(Config, model=policy.source).env
     if not isinstance(env, envs.TextEnv):
@@ -178,15 +178,16 @@ def evaluate(
         )
     # The recipe has the arguments with which a name is opened, and the lengths if none are given.
     if sampling is None or isinstance(env, str):
-        # `sudoku[level=2]` -> `sudoku`
+        # The name without arguments: `sudoku` of `sudoku[level=2]`.
         name = env if isinstance(env, str) else env.spec_name.partition("[")[0]
         recipe = defaults(Config, name, policy.source, **given)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)
     check_counts(num_problems, num_generations, sampling)
-    with raising_on_all() if accelerator and accelerator.num_processes > 1 else nullcontext():
+    is_one_of_several = accelerator is not None and accelerator.num_processes > 1
+    with raising_on_all() if is_one_of_several else nullcontext():
         check_sampling(policy, sampling)
         if note := lengths_left_out(sampling, policy.source):
-            # Level 4 is the caller, outside the wrappers `naming_keywords` and `each_file_once`.
+            # Level 4 is the caller of `evaluate`, outside the wrappers `naming_keywords` and `each_file_once`.
             warnings.warn(note, stacklevel=4)
         if isinstance(env, str):
             env = envs.make(recipe.env, split=split, **recipe.env_args)
@@ -213,7 +214,7 @@ def evaluate(
 
 
 def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ConfigError for a row whose prompt is not that of the problem with its index: it is of another task.
+    """Raises ConfigError for a row of another task: its prompt is not the prompt of the problem that its `index` names.
 
     Rows without `prompt` and episodes of several turns are not compared. Prompts are compared as JSON has them, because
     rows may come from a file.
@@ -224,7 +225,9 @@ def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str
         index, prompt = row["index"], row.get("prompt")
         if prompt is None:
             continue
-        asked = envs.problem.read_problem(env, index).prompt if index < len(env) else None
+        asked = None  # an index behind the last problem
+        if index < len(env):
+            asked = envs.problem.read_problem(env, index).prompt
         if to_json(asked) != to_json(prompt):
             raise ConfigError(
                 f"rows: a row of problem {index} asks {prompt!r:.60}, and problem {index} of {env.spec_name} "
@@ -261,22 +264,24 @@ def evaluate_checked(
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
-        indices, skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
-    count = len(indices)
+        indices, num_skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
+    num_problems_asked = len(indices)
     # Completions that could not be scored are made again: the environment may be repaired by now.
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
-    missing = [(i, g) for i in indices for g in range(num_generations) if (i, g) not in completed]
-    num_completions = count * num_generations
+    wanted_pairs = [(problem, generation) for problem in indices for generation in range(num_generations)]
+    missing = [wanted for wanted in wanted_pairs if wanted not in completed]
+    num_completions = len(wanted_pairs)
     failures = Failures(num_completions, of_all_processes=world > 1)
-    batch_size = max(1, BATCH // num_generations) * num_generations * world  # whole problems for each process
+    problems_of_process = max(1, BATCH // num_generations)  # in each batch
+    batch_size = problems_of_process * num_generations * world
     # Several processes have to stay together, so they ask `stops` only after a batch.
     stops_within_batch = stops if world == 1 else lambda: False
     for batch in batches(missing, batch_size, num_done=len(completed)):
-        problems_done, in_batch = len(completed) / num_generations, len(batch) / num_generations
+        done, in_batch = len(completed) / num_generations, len(batch) / num_generations
 
         # Bound as defaults, so that the function keeps the values of this batch.
-        def report(share: float, problems_done: float = problems_done, in_batch: float = in_batch) -> None:
-            advance(problems_done + share * in_batch)
+        def report(share: float, problems_done: float = done, problems_in_batch: float = in_batch) -> None:
+            advance(problems_done + share * problems_in_batch)
 
         try:
             with agreeing(), watching(report, stops_within_batch):
@@ -285,39 +290,39 @@ def evaluate_checked(
                 scored = (
                     solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
                 )
-                new = evaluated_rows(policy, env, scored) if scored is not None else []
+                new_rows = evaluated_rows(policy, env, scored) if scored is not None else []
         except RolloutStopped as stopped:
-            if stopped.scored is not None:
+            if stopped.scored is not None:  # the completions of this batch that are finished
                 keep(sorted(evaluated_rows(policy, env, stopped.scored), key=pair))
             raise
-        new = sorted(gather(new) if world > 1 else new, key=pair)
+        new_rows = sorted(gather(new_rows) if world > 1 else new_rows, key=pair)
         with agreeing():
-            keep(new)
+            keep(new_rows)
         failures.add(env, scored)
-        completed |= {pair(row): row for row in new}
+        completed |= {pair(row): row for row in new_rows}
         is_asked_to_stop = any(gather([stops()])) if world > 1 else stops()
         if is_asked_to_stop and len(completed) < num_completions:
             raise RolloutStopped()
-    advance(count)
-    comparable = evaluation_settings(env, sampling, num_generations, count, seed, split)
+    advance(num_problems_asked)
+    settings = evaluation_settings(env, sampling, num_generations, num_problems_asked, seed, split)
     all_rows = [completed[pair_of_row] for pair_of_row in sorted(completed)]
     with agreeing():
         follows = count_habits(env, all_rows).counts
-    tasks = figures_by_task(env, all_rows, comparable)
-    return replace(summarize(all_rows, follows, comparable), tasks=tasks, overlong_skipped=skipped)
+    tasks = figures_by_task(env, all_rows, settings)
+    return replace(summarize(all_rows, follows, settings), tasks=tasks, overlong_skipped=num_skipped)
 
 
 def batches(
     missing: Sequence[tuple[int, int]], size: int, num_done: int
 ) -> Iterator[Sequence[tuple[int, int]]]:
-    """The missing completions, in batches of `size`, the same batches as without an interruption.
+    """Yields the missing completions in batches of `size`, which are the same as without an interruption.
 
-    The first batch is smaller if it is the rest of the batch that was interrupted. E.g. with `size` 4 and 6 completions
+    If a batch was interrupted, its rest is the first batch, which then is smaller. E.g. with `size` 4 and 6 completions
     done, the first batch has 2. num_done: how many completions there are already.
     """
     start = 0
     while start < len(missing):
-        done_of_batch = (num_done + start) % size
+        done_of_batch = (num_done + start) % size  # 0 for all batches but the first
         stop = start + size - done_of_batch
         yield missing[start:stop]
         start = stop
@@ -326,7 +331,7 @@ def batches(
 def problems_to_ask(
     policy: Policy, env: "TextEnv", num_problems: int, sampling: Sampling, overlong: str
 ) -> tuple[list[int], int]:
-    """The different problems of an evaluation (num_problems 0 = all), and how many were skipped as too long.
+    """(the different problems to ask, how many were skipped as too long); num_problems 0 = all of the split.
 
     Raises ConfigError as `Room.fitting`.
     """
@@ -394,7 +399,7 @@ def figures_by_task(
 
 
 def note_of_fewer_problems(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
-    """A note if a split has fewer different problems than were asked for (num_problems 0 = all of it); else "".
+    """A note if a split has fewer different problems than were asked for; else "". num_problems: 0 = the whole split.
 
     count: how many different problems are asked, at most `num_problems`.
     """
@@ -420,15 +425,16 @@ def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[st
     first_turns = np.flatnonzero(scored.turn == 0)
     lengths = np.add.reduceat(scored.completion_mask.sum(-1).numpy(force=True), first_turns)
     ends = np.logical_and.reduceat(ended(policy, scored), first_turns)
-    rows = sample_rows(scored, policy=policy, env=env, step=-1)
+    no_step = -1  # the completions are not of a training step
+    rows = sample_rows(scored, policy=policy, env=env, step=no_step)
     parts = zip(rows, lengths.tolist(), ends.tolist(), strict=True)
     return [{**row, "length": length, "ended": end} for row, length, end in parts]
 
 
 def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dict[str, Any]) -> Evaluation:
-    """The figures of the rows of all processes.
+    """Computes the figures of an evaluation from the rows of all processes.
 
-    rows: in the order of problems and generations. follows, settings: the figures of these names.
+    rows: in the order of problems and generations. follows, settings: taken over into the fields of these names.
     """
     num_generations = settings["num_generations"]
     correct = np.array([row["correct"] for row in rows], dtype=float).reshape(-1, num_generations)
@@ -472,11 +478,12 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
 
 
 def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
-    """How many tokens a denoising step unmasked, in the mean over all turns of all completions."""
+    """How many tokens a denoising step, one pass of the model, unmasked in the mean over all turns of all rows."""
     turns = [turn for row in rows for turn in row.get("turns", [row])]  # a row without turns is a single one
     # For each turn, the step that unmasked each of its tokens. Steps are counted from 0; -1 = no step unmasked it.
     steps_of_turns = [turn["reveal_step"] for turn in turns]
     unmasked = sum(step >= 0 for steps in steps_of_turns for step in steps)
+    # A turn in which no step unmasked a token counts as 0 passes.
     passes = sum(1 + max(-1, *steps) for steps in steps_of_turns)
     return unmasked / max(1, passes)
 
@@ -492,10 +499,12 @@ def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
     problems and that of completions. If all problems have the same mean, n is the number of problems.
     """
     means, rate = correct.mean(axis=1), float(correct.mean())
-    trials = num_problems = len(means)
-    has_several_completions = num_problems < correct.size
-    if num_problems > 1 and has_several_completions and (variance := means.var(ddof=1) / num_problems) > 0:
-        trials = float(np.clip(rate * (1 - rate) / variance, num_problems, correct.size))
+    num_problems, num_completions = len(means), correct.size
+    trials: float = num_problems
+    if 1 < num_problems < num_completions:
+        variance = means.var(ddof=1) / num_problems
+        if variance > 0:
+            trials = float(np.clip(rate * (1 - rate) / variance, num_problems, num_completions))
     return verifiers.statistics.wilson_interval(rate * trials, trials)
 
 
@@ -506,6 +515,7 @@ def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> floa
     extracted texts are equal; completions without an extracted text do not vote. extracts: whether the task says what
     it extracted; if not, the answer is the text of the last answer block, or the whole completion.
     """
+    # {answer: for each completion that gives this answer, whether the completion is right}
     votes: dict[str, list[bool]] = {}
     for row in rows:
         answer = row["extracted"]
@@ -516,9 +526,9 @@ def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> floa
             votes.setdefault(answer, []).append(row["correct"])
     if not votes:
         return 0.0
-    most = max(map(len, votes.values()))
-    winners = [is_right for is_right in votes.values() if len(is_right) == most]
-    return float(np.mean([np.mean(is_right) for is_right in winners]))
+    most_votes = max(map(len, votes.values()))
+    shares_right = [np.mean(of_answer) for of_answer in votes.values() if len(of_answer) == most_votes]
+    return float(np.mean(shares_right))
 
 
 def pass_at_k(num_correct: int, n: int, k: int) -> float:
@@ -548,11 +558,11 @@ def evaluation_settings(
 
 def figures(result: Evaluation) -> str:
     """The figures of one evaluation in one line."""
-    rates = {f"pass@{k}": rate for k, rate in result.pass_at.items() if k > 1}
+    means = {f"pass@{k}": chance for k, chance in result.pass_at.items() if k > 1}
     if result.majority is not None:
-        rates["majority"] = result.majority
-    rates |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
-    shown = "".join(f"{name} {rate:.3f}, " for name, rate in rates.items())
+        means["majority"] = result.majority
+    means |= {name: mean for name, mean in result.rewards.items() if name != "correct"}
+    shown = "".join(f"{name} {mean:.3f}, " for name, mean in means.items())
     line = f"{result.solved}; {shown}mean length {result.mean_length:.1f}, no end {result.clipped_ratio:.3f}"
     line += f", {result.tokens_per_pass:.2f} tokens a pass"
     if result.solved_by:

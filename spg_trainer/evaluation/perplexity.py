@@ -131,7 +131,10 @@ def elbo_of(
     block_length: int,
     max_completion_length: int,
 ) -> tuple[float, float]:
-    """The ELBO of a text in nats, and the variance of this estimate; 0 where the ELBO is exact."""
+    """(the ELBO of the tokens `wanted` after `prompt` in nats, the variance of this estimate: 0 if it is exact).
+
+    The other arguments are those of `measure_perplexity`; key: of the random streams that draw the masks.
+    """
     blocks = blocks_of(policy, len(prompt), len(wanted), block_length)
     arguments = (policy, prompt, wanted)
     options = {"block_length": block_length, "max_completion_length": max_completion_length}
@@ -161,10 +164,12 @@ def with_answer(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def encode_row(policy: Policy, where: str, row: Mapping[str, Any]) -> Encoded:
     """(ids of the prompt, ids of what is measured) of one row of the file. where: names the row in errors."""
-    row, special = with_answer(row), special_tokens(policy).values()
+    row = with_answer(row)
+    special = special_tokens(policy).values()
     # `spell_apart`: where a text spells a special token, such as the mask, its characters are measured as text.
     if isinstance(row.get("text"), str) and row["text"]:
-        prompt, (wanted,) = [], encode_plain(policy, [spell_apart(row["text"], special)])
+        prompt: list[int] = []
+        (wanted,) = encode_plain(policy, [spell_apart(row["text"], special)])
     elif isinstance(row.get("completion"), str) and (
         isinstance(row.get("prompt"), str) or is_chat(row.get("prompt"))
     ):

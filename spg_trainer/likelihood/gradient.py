@@ -36,8 +36,8 @@ def accumulate(
     loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
     logps are (B, M, 2T): the T logps of a copy, then its T measured figures. mask_id: the model's [MASK] token.
     masks_at_once: a number >= 1; at most masks_at_once * B masked copies hold a graph at a time. compares: what the
-    loss compares, as `Algorithm.compares` says it. With `copy` nothing is compared: each term of the loss depends on
-    one masked copy alone.
+    terms of the loss compare (`Algorithm.compares`). "copy" = they compare nothing: each depends on one masked copy
+    alone.
 
     If all copies fit at once, each goes through the model once, forward and backward. If not, they are divided into
     parts, and
@@ -47,11 +47,12 @@ def accumulate(
     3. each other part is scored once more, now with a graph, and goes backward. Copies whose gradient is zero stay out,
        unless dropout acts.
 
-    With `copy`, each part instead goes backward as soon as it is scored, and none is scored twice.
+    With "copy", each part instead goes backward as soon as it is scored, and none is scored twice.
     """
     parts = divide_into_passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
     logps = zero_logps(model, masks)
-    if compares == "copy" and len(parts) > 1:  # nothing is compared
+    each_term_has_one_copy = compares == "copy"
+    if each_term_has_one_copy and len(parts) > 1:
         for copies in parts:
             with_graph = score(model, rollouts, masks, mask_id, copies)
             # The logps of all other copies are zero here. This does not change the gradient in the logps of this part,

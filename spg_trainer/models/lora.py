@@ -136,6 +136,7 @@ def _refuse_biases_before_base(model: "PreTrainedModel", settings: "PeftConfig",
     has_biases = getattr(settings, "bias", "none") != "none"
     base_is_unread = any(weight.is_meta for weight in model.parameters())
     if has_biases and base_is_unread:
+        # In a message, `$name` is a setting: it is shown as a flag or as a keyword (`errors.py`).
         raise ModelError(
             f"the adapter in {folder} has trained biases of its base (bias={settings.bias}), which neither merge nor "
             "$shard can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"

@@ -58,6 +58,7 @@ def sample_tokens(
     Args:
         hidden_states: (N, D) at positions of b rows, one row after the other.
         head: (V, D) output embedding.
+        mask_id: the only token that is never drawn.
         temperature: 0 = greedy.
         generators: b; the noise of a row is one float32 draw of Exp(1) of shape (count, V), with `count` from `counts`.
         counts: b numbers, how many of the N positions belong to each row.
@@ -65,8 +66,8 @@ def sample_tokens(
         top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
             forbids them. This is done first, so tokens, log-probabilities and measures all see it.
-        noise: (N, V), already drawn by `fill_noise`; None = it is drawn here, if temperature > 0. The caller must
-            see to it that N * V <= MAX_LOGITS: the noise is for one piece, and nothing checks this.
+        noise: None = the noise is drawn here, if temperature > 0. Else (N, V), filled by `fill_noise`, for one piece
+            alone: the caller must see to it that N * V <= MAX_LOGITS, which nothing checks.
 
     Returns tokens (N,) int64, logps (N,) float32 (float64 if the model is), and the values (N,) of each of `measures`.
     """
@@ -74,7 +75,7 @@ def sample_tokens(
     # How many columns of the vocabulary are computed at a time: all of them if every probability is needed.
     width = head.shape[0] if measures or cuts else columns_at_once(head)
     tokens, logps, measured = [], [], []
-    for row_numbers, piece in _pieces(counts, MAX_LOGITS // head.shape[0]):
+    for row_numbers, piece in _pieces(counts, most=MAX_LOGITS // head.shape[0]):
         states = hidden_states[piece]
         end_penalty = None if penalty is None else (ends, penalty[piece])
         noise_of_piece = noise
@@ -82,8 +83,12 @@ def sample_tokens(
             noise_of_piece = torch.empty(len(states), head.shape[0], dtype=torch.float32, device=head.device)
             counts_of_piece = [counts[row] for row in row_numbers]
             generators_of_piece = [generators[row] for row in row_numbers]
-            factor = 1.0 if cuts else temperature
-            fill_noise(noise_of_piece, counts_of_piece, generators_of_piece, factor)
+            fill_noise(
+                noise_of_piece,
+                counts_of_piece,
+                generators_of_piece,
+                factor=1.0 if cuts else temperature,
+            )
         if cuts:
             drawn, logps_of_drawn, powers, sum_of_powers = _choose_from_cut(
                 states,
@@ -185,11 +190,11 @@ def _subtract_penalty(logits: Tensor, ends: Sequence[int], penalty: Tensor, star
 
 
 Choice = tuple[Tensor, Tensor, Tensor, Tensor]
-"""(tokens, logps, powers, sum_of_powers) at c positions; the model's uncut probabilities are powers / sum_of_powers.
+"""(tokens, logps, powers, sum_of_powers) at c positions.
 
-tokens: (c,) int64, the drawn ones. logps: (c,), their log-probabilities. powers: (c, V), exp(logit - largest logit), if
-all columns of the vocabulary were computed at once; otherwise those of the last columns, which are not used.
-sum_of_powers: (c,), over the whole vocabulary."""
+tokens: (c,) int64, the drawn ones. logps: (c,), their log-probabilities. powers: (c, V), proportional to the model's
+uncut probabilities, which are powers / sum_of_powers; if not all columns of the vocabulary were computed at once,
+`powers` has the last columns alone and is not used. sum_of_powers: (c,), over the whole vocabulary."""
 
 
 def _choose_from_cut(
@@ -205,7 +210,8 @@ def _choose_from_cut(
 ) -> Choice:
     """Draws as `_choose` does, with all V columns at once, from the tokens that top_k and top_p leave.
 
-    noise: (c, V) log E. With the same noise, it draws the token that `_choose` draws, unless the cut leaves that out.
+    noise: (c, V) log E, without the factor temperature that it has in `_choose`: here the logits are divided by the
+    temperature instead. From the same E, both functions draw the same token, unless the cut leaves that token out.
     """
     logits = linear(hidden_states, head)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -232,7 +238,7 @@ def _choose(
 
     noise: (c, V) temperature * log E; None = a token's score is its logit. The locals, (c,) each, are over the columns
     so far: `best_score` and `best_logit` of the best token, `peak` the largest logit, and `sum_of_powers` the sum of
-    exp(logit - peak).
+    exp(logit - peak). The returned powers are exp(logit - peak).
     """
     tokens = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
     best_logit, best_score, peak = torch.full(
@@ -246,7 +252,7 @@ def _choose(
         logits = linear(hidden_states, head[start : start + width])
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if end_penalty is not None:
-            _subtract_penalty(logits, *end_penalty, start)
+            _subtract_penalty(logits, *end_penalty, start=start)
         scores = logits if noise is None else logits - noise[:, start : start + width]
         # The mask cannot be drawn, but it has a probability. Without noise, `scores` and the logits are one tensor, so
         # the mask's logit is put aside here and put back below.

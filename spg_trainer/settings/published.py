@@ -27,8 +27,9 @@ def known_settings(base: str) -> dict[str, Any]:
 def decoding_layer(model: str) -> Layer | None:
     """The decoding that the authors of the model's family publish, as a layer of settings (`resolve.py`).
 
-    None for LLaDA, which is decoded by the recipes, and for a model of an unknown family. If a family's authors publish
-    no decoding, the layer is empty, and a dry run says so.
+    If a family's authors publish no decoding, the layer is empty, and a dry run says so. None for a model of a family
+    that `published.yaml` does not name. The dense LLaDA models are left out there, since the recipes have their
+    decoding.
     """
     try:
         settings = known_settings(resolve_model(model).base)

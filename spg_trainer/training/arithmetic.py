@@ -23,7 +23,7 @@ def arithmetic(config: Config, algorithm: Algorithm, num_processes: int = 1, tur
     from_file = f" from {config.data}" if config.data else ""
     groups = {
         "environment": f"prompts x {batch.num_generations} generations",
-        "pairs": f"pairs of {config.pairs}",
+        "pairs": f"pairs of {config.pairs}",  # the name of the file
         "demonstrations": f"demonstrations drawn{from_file}",
     }[config.source]
     completions = f"episodes of up to {turns} turns (each one completion)" if turns > 1 else "completions"

@@ -73,8 +73,7 @@ from spg_trainer.training.warnings import form_warning, new_warnings
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
 ENOUGH_TO_JUDGE = 256
-"""Unless --force is given, a run ends before its first update if it has sampled at least so many completions and none
-is right. If they are fewer, that may be chance."""
+"""If none of so many completions is right, that is no chance (see `look_at_base`); of fewer it may be."""
 
 
 @packages.envs.own_files.each_file_once()  # an edit of the user's files during a run waits for the next run
@@ -102,16 +101,17 @@ def train(
     try:
         stopping_here = stopping_between_steps(run.stop, run.console)
         with run.console, telling_the_step, stopping_here, naming_the_lost(run.config.timeout_minutes):
-            before = evaluate_once(run, "before", 0)
+            before = evaluate_once(run, "before", step=0)
             run_validation(run)
             ended_by = make_steps(run)
             if ended_by == USER:
-                # All processes raise this error, and the mark says so: then they may save a checkpoint together.
+                # All processes raise this error, and `raised_by_all` notes that on the error. Without the note,
+                # processes that share one model would not save a checkpoint together (`save_finished_steps`).
                 raise raised_by_all(KeyboardInterrupt())
             run_validation(run, last=True)
             save_checkpoint(run)
             step_of_model = write_best_model(run)
-            after = evaluate_once(run, "after", step_of_model)
+            after = evaluate_once(run, "after", step=step_of_model)
             # A run that validates a loss is not judged by solved rates, since its texts may teach something else.
             is_judged = before and after and run.config.validates == "solved"
             worse = keep_start_if_worse(run, step_of_model) if is_judged else None
@@ -147,7 +147,8 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     Nothing is written in three cases: the weights have changed since that step; the run was resumed and has made no
     step since; or processes are missing that would have to write the checkpoint together with this one.
     """
-    # Each process has only its part of a sharded model. The others are not here if only this one met the error.
+    # With --shard each process has only its part of the model (`lockstep` is set with `--shard layer`). The other
+    # processes are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or (divided and not is_raised_by_all(error))
     # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
@@ -167,6 +168,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
             text = f"{newest} is saved; continue with {run.folder.go_on}"
         run.console.say(text)
     if isinstance(error, ScoringFailed):  # its remedy is to change the code of the environment
+        # In a message, `$name` is a setting: it is shown as a flag or as a keyword (`errors.py`).
         error.go_on = f"$resume={shlex.quote(str(run.folder.path))} $accept_changed_code"
 
 
@@ -175,15 +177,15 @@ def train_step(run: Run) -> None:
 
     `run.state.step` is the number of finished steps, so this step's own number only after its updates.
     """
-    state, started = run.state, time.monotonic()
+    state, started_at = run.state, time.monotonic()
     lockstep = distributed.lockstep
-    # With `--shard layer` a process whose own passes are done makes more of them, so that others can go on.
+    # With `--shard layer` a process whose own passes are done makes further passes, so that the others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
     # If a process is lost from here on, `naming_the_lost` says that it was lost during the rollout.
     begin_phase(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
-        sampled = time.monotonic()
+        sampled_at = time.monotonic()
         metrics = {}
         if run.source.env is not None:  # the completions are sampled, not given
             metrics = rollout_metrics(scored, ended(run.policy, scored))
@@ -192,6 +194,7 @@ def train_step(run: Run) -> None:
                 if text := form_warning(run.algorithm, run.source.env.reward_weights, metrics):
                     run.console.warn(text)
         metrics |= look_at_decoding(run, scored)
+        # The advantage of each completion, and the rows that the updates go through.
         advantages, learned_rows = credit(run, scored.learned(run.config.batch.num_generations))
         begin_phase(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
@@ -201,12 +204,14 @@ def train_step(run: Run) -> None:
     state.consistent = False
     # --pools draws a problem less often if its groups were all right or all wrong.
     if run.source.pools is not None:
-        problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)
-        metrics |= run.source.pools.note(problems[:, 0], correct)
-    timings = {"rollout": sampled - started, "update": time.monotonic() - sampled}
+        problems, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)  # (P, G) each
+        problem_of_group = problems[:, 0]  # all completions of a group are of one problem
+        metrics |= run.source.pools.note(problem_of_group, correct)
+    seconds_of_rollout = sampled_at - started_at
+    timings = {"rollout": seconds_of_rollout, "update": time.monotonic() - sampled_at}
     if "num_tokens" in metrics:
-        timings["tokens_per_second"] = metrics["num_tokens"] / (sampled - started)
-    # The numbers that were used: `most_copies` and `most_rows` are set once memory has run out (`models/policy.py`).
+        timings["tokens_per_second"] = metrics["num_tokens"] / seconds_of_rollout
+    # The numbers that were used. Once memory has run out, they are `most_copies` and `most_rows` (`models/policy.py`).
     timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
     if run.rows_per_forward is not None:
         timings["rows_per_forward"] = run.policy.most_rows or run.rows_per_forward
@@ -220,16 +225,18 @@ def train_step(run: Run) -> None:
         metrics |= measure_loss(run)
     record_step(run, scored, advantages, metrics, timings)
     run_validation(run)
-    limit = 60 * run.config.max_minutes
-    total, _ = run.steps_and_decay_start
+    seconds_left = None  # no limit
+    if run.config.max_minutes:
+        seconds_left = max(0.0, 60 * run.config.max_minutes - (time.monotonic() - state.started))
+    total_steps, _ = run.steps_and_decay_start
+    newest_row = state.history[-1]
     run.console.step(
-        {**state.history[-1], **timings, **validation_figures(run)},
-        total=total,
-        seconds_left=max(0.0, limit - (time.monotonic() - state.started)) if limit else None,
+        {**newest_row, **timings, **validation_figures(run)}, total=total_steps, seconds_left=seconds_left
     )
     if run.due(run.config.output.sample_steps):
         text = run.source.render_turns(scored.problems[0], *scored.dialogue(0))
         run.console.say(f"{sample_label(run, scored)}\n{text}")
+    # `comparable` leaves out the rows of `history` that other code of the task has judged.
     for warning in new_warnings(state.comparable, run.algorithm.right_groups_teach):
         run.console.warn(warning)
 
@@ -246,7 +253,8 @@ def sample_label(run: Run, scored: Rows) -> str:
 def validation_figures(run: Run) -> dict[str, Any]:
     """What the live line shows of validations: the solved rate of the newest one.
 
-    If validations measure a loss, the line shows the lowest loss so far, and the training loss of the last steps.
+    Before the first validation, the line shows nothing of them. If validations measure a loss, the line shows the
+    lowest loss so far, and the training loss of the last steps.
     """
     state = run.state
     if run.config.validates == "loss":
@@ -259,7 +267,10 @@ def validation_figures(run: Run) -> dict[str, Any]:
 
 
 def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
-    """The mean training loss of the last hundred steps. history: rows of metrics.jsonl, oldest first."""
+    """The mean training loss of the last hundred steps, without those whose loss is not finite; NaN if none is left.
+
+    history: rows of metrics.jsonl, oldest first.
+    """
     losses = [row["loss"] for row in history[-100:]]
     finite = [loss for loss in losses if loss is not None and np.isfinite(loss)]
     return sum(finite) / len(finite) if finite else float("nan")
@@ -269,17 +280,18 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     """Says before the first update what completions are like, since RL picks among the behaviours that a model has.
 
     Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group has
-    unequal rewards. With fewer than `ENOUGH_TO_JUDGE` completions that may be chance and is no error, unless the model
-    is one of this package that was not taught the task. metrics: the rollout's.
+    unequal rewards. With fewer than `ENOUGH_TO_JUDGE` completions this may be chance and is no error, except for a
+    model of this package that was not taught the task. metrics: the rollout's.
     """
     samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
+    # How many completions are right, and how many follow a habit: a plausible way to answer that is often wrong.
     with raising_on_all():
         counts = count_habits(run.source.env, samples)
     run.console.say(f"Before step 1: {counts.shares}; {counts.signal}.")
     config = run.config
     shortest = min(gather(scored.completion_mask.sum(-1).tolist()))
     length_text = wrong_length(config, shortest, metrics)
-    if counts.mixed:
+    if counts.mixed:  # some groups have both right and wrong completions, from which RL learns
         if length_text:
             run.console.warn(f"before step 1: {length_text}")
         return
@@ -293,7 +305,9 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
     elif 2 * counts.all_right > counts.groups:
         remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
     cannot_be_chance = counts.completions >= ENOUGH_TO_JUDGE or unseen(config.model.model, config.env)
-    teaches_nothing = counts.follows["right"] == 0 and metrics["frac_reward_zero_std"] == 1
+    none_is_right = counts.follows["right"] == 0
+    groups_have_equal_rewards = metrics["frac_reward_zero_std"] == 1
+    teaches_nothing = none_is_right and groups_have_equal_rewards
     if teaches_nothing and cannot_be_chance and not config.force:
         per_problem = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
         raise ConfigError(
@@ -317,9 +331,9 @@ def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
 def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) -> str:
     """What is wrong with the lengths of the first completions, and what to do; "" if nothing is.
 
-    Something is wrong if all of them are longer than the model was taught to write, or if all are cut and most are
-    wrong. (If the model was taught with this length, a cut is no fault: it may have been taught to fill the whole
-    length.) shortest: tokens of the shortest one. metrics: the rollout's.
+    Something is wrong if all completions are longer than the model was taught to write, or if all are cut and most are
+    wrong. (In a model that was taught with this length, a cut is no fault: the model may have been taught to fill the
+    whole length.) shortest: tokens of the shortest completion. metrics: the rollout's.
     """
     length, model = config.rollout.max_completion_length, config.model.model
     record = model_environment(model).get("rollout") or {}
@@ -329,6 +343,7 @@ def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) ->
             f"all completions have {shortest} tokens or more, and {model} was taught to write at most {taught}. Use "
             f"$max_completion_length={taught}."
         )
+    # A model without a record counts as taught with `length` only if it is one of this package.
     is_as_taught = (bool(record) or is_embedded(model, "tiny")) and taught == length
     if metrics["completions/clipped_ratio"] == 1 and metrics["correct"] < 0.5 and not is_as_taught:
         return (
@@ -369,12 +384,12 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
 
     A minibatch makes no update if nothing is learned from any of its completions.
     """
-    config, device, step_number = run.config, run.policy.device, run.state.step
+    config, device, steps_before = run.config, run.policy.device, run.state.step
     teaches = [totals["learned_completions"] > 0 for totals in learned_rows.totals_of_minibatches]
     if not any(teaches):
         return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
     updates = plan_updates(
-        run.policy, run.algorithm, learned_rows, config.batch, seed=config.seed, number=step_number
+        run.policy, run.algorithm, learned_rows, config.batch, seed=config.seed, number=steps_before
     )
     has_dropout = config.model.lora_dropout > 0
     skipped_before = run.state.skipped
@@ -382,7 +397,7 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
     # afterwards.
     with torch.random.fork_rng(gpus(device), enabled=has_dropout):
         if has_dropout:
-            torch.manual_seed(derive(config.seed, "dropout", step_number, run.accelerator.process_index))
+            torch.manual_seed(derive(config.seed, "dropout", steps_before, run.accelerator.process_index))
         run.policy.model.train()
         try:
             # An iteration makes an update of each minibatch, in order; then the next iteration follows. So the update
@@ -404,7 +419,8 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
 def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     """Makes one update and returns its metrics. number: the update's number in its step.
 
-    The gradient is computed, summed over the processes and clipped; if it is finite, the optimizer makes its step.
+    The gradient is computed, summed over the processes and clipped, and the optimizer makes its step. If the gradient
+    is not finite, the update is skipped and counted.
     """
     with unsharded(run.policy.model):
         with raising_on_all():
@@ -445,10 +461,11 @@ def next_rate(run: Run) -> float:
 
 
 def reason_to_end(run: Run) -> str:
-    """What ends the run before its next step: the name of a setting, or `USER`; "" if it goes on."""
-    limit = 60 * run.config.max_minutes
-    is_late = limit > 0 and time.monotonic() - run.state.started > limit
-    states = gather([(is_late, run.stop.requested)])  # of all processes, which end alike
+    """What ends the run before its next step: the name of a setting, or `USER`; "" if the run goes on."""
+    seconds_allowed = 60 * run.config.max_minutes  # 0 = no limit
+    is_late = seconds_allowed > 0 and time.monotonic() - run.state.started > seconds_allowed
+    # Each process has the states of all, so all decide alike.
+    states = gather([(is_late, run.stop.requested)])
     if any(was_asked for _, was_asked in states):
         return USER
     if any(one_is_late for one_is_late, _ in states):
@@ -467,10 +484,11 @@ def reason_to_end(run: Run) -> str:
 
 
 def stopping_between_steps(stop: StopRequest, console: Console) -> AbstractContextManager[None]:
-    """Inside, the first of `stop.SIGNALS` ends the run after the current step; a second one ends it at once.
+    """Inside, a signal of `runs/stop.py: SIGNALS` ends the run after the current step; a second one ends it at once.
 
-    In an evaluation, the first one ends the run after the current denoising step, and the completions that are finished
-    are kept. Several processes finish their batch of completions, to stay together.
+    In an evaluation, the first signal ends the run after the current denoising step, and the completions that are
+    finished are kept. A run of several processes finishes the current batch of completions first, so that the processes
+    stay together.
     """
     text = "Stopping after this step, or in this evaluation; what is done is saved."
     return stopping(stop, lambda: console.say(f"{text}{stop.how_at_once}"))

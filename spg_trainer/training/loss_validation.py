@@ -25,7 +25,10 @@ def best_step(losses: Losses) -> int:
 
 def has_risen(losses: Losses) -> bool:
     """Whether the newest loss is more than 1% (`BETTER`) above the lowest: more steps then make the model worse."""
-    return bool(losses) and best_step(losses) < max(losses)
+    if not losses:
+        return False
+    newest_step = max(losses)
+    return best_step(losses) < newest_step
 
 
 def improvements(losses: Losses) -> Iterator[tuple[int, bool]]:
@@ -55,7 +58,7 @@ def summary(losses: Losses, best: int) -> dict[str, Any] | None:
     """What summary.json says of validations by a loss; None if there are none. best: the step that became model/."""
     if not losses:
         return None
-    last_step = max(losses)
+    newest_step = max(losses)
     lowest_step = min(losses, key=lambda step: (losses[step], step))  # of equal losses, the earliest step
     return {
         "start": losses.get(0),
@@ -66,8 +69,8 @@ def summary(losses: Losses, best: int) -> dict[str, Any] | None:
             f"step {best}, with a validation loss of {losses[best]:.4f} nats a token: the latest at most {BETTER:.0%} "
             f"above the lowest ({losses[lowest_step]:.4f} at step {lowest_step})"
         ),
-        "last_step": last_step,
-        "last": losses[last_step],
+        "last_step": newest_step,
+        "last": losses[newest_step],
         "has_risen": has_risen(losses),
         "stale": stale(improvements(losses)),
     }

@@ -18,8 +18,8 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
+from spg_trainer.training import schedule
 from spg_trainer.training.patience import stalled_at
-from spg_trainer.training.schedule import steps_and_decay_start
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -42,10 +42,10 @@ class TrainingState:
     started: float = field(default_factory=time.monotonic)
     """When this run was begun or resumed, on the monotonic clock, in seconds."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """The rows of metrics.jsonl."""
+    """The rows of metrics.jsonl, one for each finished step, oldest first."""
     judged_since: int = 0
-    """The last step whose completions other code of the task has judged, in a run that went on with changed code
-    (--accept-changed-code); 0 = the present code has judged all."""
+    """0 = the present code of the task has judged the completions of all steps. In a run that went on with changed code
+    (--accept-changed-code): the last step that other code has judged."""
     validations: dict[int, Any] = field(default_factory=dict)
     """Step -> whether each validation problem was solved, or the loss of held-out completions (`Config.validates`);
     empty if --eval-steps is 0."""
@@ -64,12 +64,16 @@ class TrainingState:
 
     def will_change(self) -> None:
         """Notes that a finite update is about to change the weights."""
-        self.consistent, self.skipped = False, 0
+        self.consistent = False
+        self.skipped = 0
 
 
 @dataclass(frozen=True)
 class Run:
-    """The settings, the services and the state of a training run; only `state` and `stop` change."""
+    """The settings, the services and the state of a training run.
+
+    How far the run has come is noted in `state`, and a request to stop in `stop`.
+    """
 
     config: Config
     state: TrainingState
@@ -78,7 +82,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     source: Source
     splits: "Mapping[str, TextEnv]"
-    """The environment in `train`, and in each split that is evaluated."""
+    """{split: the environment in this split}, for `train` and each split that is evaluated."""
     folder: RunFolder
     console: Console
     trackers: Trackers
@@ -91,8 +95,10 @@ class Run:
 
     @property
     def moves_reference(self) -> bool:
-        """Whether the reference is moved towards the present weights every now and then."""
-        return self.algorithm.ref_model_sync_steps > 0 and self.policy.frozen is not None
+        """Whether the reference is moved towards the present weights after every `ref_model_sync_steps` updates."""
+        # A reference that is a copy of all weights is in `frozen`. The reference of adapters is never moved.
+        is_copy_of_weights = self.policy.frozen is not None
+        return self.algorithm.ref_model_sync_steps > 0 and is_copy_of_weights
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -103,18 +109,19 @@ class Run:
     def steps_and_decay_start(self) -> tuple[int, int]:
         """How many steps the run will have, and the step from which its learning rate falls.
 
-        With warmup_stable_decay and --patience, both become smaller once validations bring no improvement any more.
+        Both are `max_steps`, unless the schedule is warmup_stable_decay: then the rate falls earlier. With --patience,
+        both numbers become smaller there once validations bring no improvement any more.
         """
         stalled = stalled_at(self.criterion.improvements(self.state.validations), self.config.eval.patience)
         optimizer = self.config.optimizer
-        return steps_and_decay_start(
+        return schedule.steps_and_decay_start(
             self.config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled
         )
 
     def due(self, every: int) -> bool:
-        """Whether something that is done after every `every` steps, and after the last step, is due now.
+        """Whether something that is done after every `every` steps, and after the last step, is to be done now.
 
-        every: 0 = it is never due, not even after the last step.
+        every: 0 = never, not even after the last step.
         """
         total, _ = self.steps_and_decay_start
         is_last = self.state.step == total
@@ -124,6 +131,6 @@ class Run:
     def saves(self) -> bool:
         """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
         total, decay_start = self.steps_and_decay_start
-        falls_late = decay_start < total  # only with warmup_stable_decay
+        falls_late = decay_start < total  # only with warmup_stable_decay; else the two are equal
         begins_to_fall = falls_late and self.state.step == decay_start
         return begins_to_fall or self.due(self.config.output.save_steps)
