@@ -15,7 +15,8 @@ def test_values_and_gradients_are_those_of_plain_autograd(name, chunk_rows, is_t
     weight = torch.randn(11, 5, generator=rng, dtype=torch.float64, requires_grad=is_trained)
     coefficients = torch.randn(7, generator=rng, dtype=torch.float64)
     targets = (states @ weight.T).argmax(-1)
-    targets[::2] = (targets[::2] + 1) % 11  # half of the positions hold another token than the most probable one
+    # Half of the positions hold another token than the most probable one.
+    targets[::2] = (targets[::2] + 1) % 11
     trained = [states, weight] if is_trained else [states]
 
     expected = MEASURES[name](states @ weight.T, targets)
