@@ -3,8 +3,8 @@
     loss = -1/N sum_b 1/n_b sum_i [min(r A_b, clip(r, 1 - epsilon, 1 + epsilon) A_b) - beta k3],   r = p_bi / old p_bi
 
 N is the number of completions, n_b the number of tokens of completion b, and k3 the KL of token i to the reference.
-Source: arXiv 2504.12216, equation 3. `diffu_grpo_repro`, an entry of registry.py without a file of its own, follows the
-public code in two points:
+Source: arXiv 2504.12216, equation 3. `diffu_grpo_repro`, an entry of registry.py without a file of its own, is closer
+to the public code in two points:
 
 1. Divisor. Code: the tokens of all completions of a micro-batch. `diffu_grpo_repro`: those of the whole update. Paper:
    each completion's own tokens, then N.

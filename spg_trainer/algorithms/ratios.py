@@ -56,8 +56,8 @@ def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
 def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Rows) -> dict[str, Metric]:
     """The metrics of algorithms with one ratio per completion. bound, log_ratio: (B,).
 
-    `bound/share` is the share of completions that are scored. `bound/elbo`, in nats per token, and `ratio/mean` are
-    means over the scored completions.
+    `bound/share` is the share of completions that are scored; the batch holds only these. `bound/elbo`, in nats per
+    token, and `ratio/mean` are means over the scored completions.
     """
     per_token = bound / batch.length.to(bound)
     return {
@@ -145,8 +145,10 @@ class SequenceRatio(Algorithm):
         return likelihoods()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
-        bound = self.bound(logps, batch.get("measured"), masks, batch)
-        old = self.bound(batch.old_logps, batch.get("old_measured"), masks, batch)
+        # The measured figures are None unless `needs` names them.
+        figure, old_figure = batch.get("measured"), batch.get("old_measured")
+        bound = self.bound(logps, figure, masks, batch)
+        old = self.bound(batch.old_logps, old_figure, masks, batch)
         # From here on there is one value for each of E episodes, the sum over its turns; metrics are of turns again.
         length, advantages = batch.total(batch.length.to(logps)), batch.first(batch.advantages).to(logps)
         log_ratio = self.log_ratio(batch.total(bound - old), length)
@@ -160,13 +162,14 @@ class SequenceRatio(Algorithm):
             kl = self.penalty(batch.total(bound), reference, length)
             metrics["kl"] = Metric(batch.spread(kl.detach()).sum(), "scored_completions")
             terms = terms + self.beta * kl
-        num_episodes = batch.totals["completions"]  # all turns of an episode count once
+        num_episodes = batch.totals["completions"]  # in `totals`, an episode counts as one completion
         return Loss(terms.sum() / num_episodes, metrics)
 
     def bound(self, logps: Tensor, measured: Tensor | None, masks: Masks, batch: Rows) -> Tensor:
         """(B,) what stands for the log-probability of a completion; here, its ELBO.
 
-        measured: (B, M, T) as `batch.measured`; None unless the algorithm needs `measured` (`Algorithm.needs`).
+        measured: (B, M, T), `batch.measured` or `batch.old_measured`, by the same model as `logps`; None unless the
+        algorithm needs `measured` (`Algorithm.needs`).
         """
         return elbo(logps, masks)
 

@@ -34,7 +34,7 @@ class TraceRL(Algorithm):
     num_masks: Count = 64
     """The most segments of a completion; if there would be more, they become longer."""
     steps_per_segment: Count = 8
-    """Denoising steps of a segment (`shrink`)."""
+    """Denoising steps of a segment; called `shrink` in the code."""
     p_mask_prompt: Zero = 0.0
     """0: the sampler saw the whole prompt."""
     advantage: Advantage = "z_score"
@@ -65,6 +65,7 @@ class TraceRL(Algorithm):
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl, scored = kl_k3(logps, batch.old_logps), masks.scored
         means = (surrogate * scored).sum(-1) / scored.sum(-1).clamp(min=1)
+        # An update may have only a part of the step's episodes. Their number times the mean stands for their segments.
         num_segments = batch.segments * batch.totals["completions"]
         terms = (means - self.beta * kl.sum(-1)).sum(-1) / num_segments
         metrics = token_metrics(logps, log_ratio, clipped, masks)

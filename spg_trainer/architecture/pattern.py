@@ -76,20 +76,21 @@ class Pattern:
         return torch.where(is_active, last, column).masked_fill(blocks < 0, -1)
 
     def spans(self, prompt_length: int, length: int, block_length: int) -> Sequence[tuple[int, int]]:
-        """(first token, end) of each part of a completion whose tokens are decoded together.
+        """(first token, end) of each span of a completion, that is, of tokens that are decoded together.
 
-        The completion is cut where attention's blocks begin, and every block_length tokens between. If the prompt ends
-        inside a part, the first span is the rest of it. The last span ends with the completion. prompt_length: tokens
-        of the prompt. length: T, places of the completion. block_length: divides the size of attention's blocks.
+        A span is block_length tokens long, counted from the start of attention's blocks (in a full pattern, of the
+        completion). The first span is shorter if its first tokens belong to the prompt; the last one ends with the
+        completion. prompt_length: tokens of the prompt. length: T, places of the completion. block_length: divides the
+        size of attention's blocks.
         """
-        # How many tokens of the first part belong to the prompt.
+        # How many of the first block_length tokens belong to the prompt.
         tail = self.prompt_tail(prompt_length) % block_length
         starts = [0, *range(block_length - tail, length, block_length)]
         stops = [*starts[1:], length]
         return list(zip(starts, stops, strict=True))
 
     def block_of(self, token: int, prompt_length: int) -> tuple[int, int]:
-        """(first token, end) of the block of a completion's token; the first is negative if it is in the prompt."""
+        """(first token, end) of the block of a completion's token; negative numbers are tokens of the prompt."""
         tail = self.prompt_tail(prompt_length)
         start = (token + tail) // self.block_size * self.block_size - tail
         return start, start + self.block_size
@@ -99,15 +100,15 @@ class Pattern:
         return 0 if self.is_full or self.origin == "completion" else prompt_length % self.block_size
 
     def copy_width(self, prompt_length: int, length: int) -> int:
-        """How many columns each masked copy of a completion has for itself, at most.
+        """How many masked columns each masked copy of a completion has for itself, at most.
 
-        In a full pattern these are prompt and completion, else the blocks that the completion touches. All copies share
-        the other columns.
+        In a full pattern these are prompt and completion, else the blocks that the completion touches. The clean
+        columns that all copies share (`text_width`) come on top.
         """
         return prompt_length + length if self.is_full else self.prompt_tail(prompt_length) + length
 
     def text_width(self, prompt_length: int, length: int) -> int:
-        """How many clean columns the masked copies of a completion share: all before its last block; 0 if full."""
+        """How many clean columns all masked copies of a completion share: those before its last block; 0 if full."""
         return 0 if self.is_full else prompt_length + self.block_of(length - 1, prompt_length)[0]
 
 

@@ -87,7 +87,7 @@ PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
 
 
-@packages.envs.own_files.each_file_once()
+@packages.envs.own_files.each_file_once()  # an edit of the user's files waits for the next evaluation
 def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model under each protocol, length and number of steps of the command; returns them in that order.
 
@@ -276,21 +276,23 @@ def changed_code(command: EvalCommand) -> list[str]:
         return []
     trained = {Path(entry.path).name: entry for entry in read_inputs(run).values() if entry.copy}
     settings, notes = file_settings(command), list[str]()
-    for setting, now in find_code(settings).items():
-        name = Path(now.path).name
-        if not (before := trained.get(name)):
+    for input_name, now in find_code(settings).items():
+        file_name = Path(now.path).name
+        if not (before := trained.get(file_name)):
             continue
         copy = run / before.copy
         if now.sha256 != before.sha256:
             notes.append(
-                f"{name} has changed since {run} was trained with it. It is run as it is now; what the run used is "
-                f"{copy}."
+                f"{file_name} has changed since {run} was trained with it. It is run as it is now; what the run used "
+                f"is {copy}."
             )
         elif Path(now.path).resolve() == copy.resolve() and is_changed(before):
-            # `env 2` is the second file that the setting `env` names. A module beside a file, `env/helper.py`, is named
-            # by no setting.
-            named_by = settings.get(setting.partition(" ")[0], "").replace(now.path, before.path)
-            as_it_is = f" To measure with the file as it is now: {setting_naming(setting, named_by)}."
+            # An input is called `env`, or `env 2` if it is the second file that the setting `env` names. A module
+            # beside a file, `env/helper.py`, is named by no setting, so its text is "".
+            text_of_setting = settings.get(input_name.partition(" ")[0], "")
+            # The same setting, but with the user's file in place of the run's copy.
+            named_by = text_of_setting.replace(now.path, before.path)
+            as_it_is = f" To measure with the file as it is now: {setting_naming(input_name, named_by)}."
             notes.append(
                 f"{before.path} has changed since {run} was trained with it. The run's own copy is run, {copy}."
                 f"{as_it_is if named_by else ''}"
@@ -333,9 +335,9 @@ def evaluate_one(
         console.warn(text)
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
-    measured = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
+    to_measure = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
     if code := find_code(file_settings(command)).values():
-        measured["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
+        to_measure["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)
     name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])
     rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
@@ -346,7 +348,7 @@ def evaluate_one(
                 policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, rows_per_forward
             )
         )
-    earlier_rows = decide_on_main(partial(begin, folder, name, measured)) if folder else []
+    earlier_rows = decide_on_main(partial(begin, folder, name, to_measure)) if folder else []
     title = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     title += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
@@ -379,7 +381,7 @@ def evaluate_one(
         console.say("\n".join(comparison_text(facts)).strip())
     if folder is not None:
         with raising_on_all():
-            content = {**measured, **result.summary(), "cell_accuracy": cells, **by_other_rules}
+            content = {**to_measure, **result.summary(), "cell_accuracy": cells, **by_other_rules}
             path = folder.write_evaluation(name, content, result.rows)
         console.say(
             f"Written: {path}" + (f" ({len(earlier_rows)} completions were there)" if earlier_rows else "")
@@ -402,16 +404,18 @@ def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> I
         raise raised_by_all(KeyboardInterrupt()) from stopped
 
 
-def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """Writes down what eval/NAME measures; returns the completions that it has already.
+def begin(folder: RunFolder, name: str, to_measure: dict[str, Any]) -> list[dict[str, Any]]:
+    """Writes down what eval/NAME measures; returns the completions that an interrupted evaluation has left there.
 
-    measured: what is to be measured. Raises ConfigError if an earlier evaluation of this name measured something else.
+    to_measure: the facts on the model, the settings and the code that the file records. Raises ConfigError if an
+    earlier evaluation of this name measured something else.
     """
-    before, completions = folder.figures(name) or measured, folder.completions(name)
+    before = folder.figures(name) or to_measure  # without an earlier evaluation, nothing can differ
+    completions = folder.completions(name)
     file = folder.evaluation_path(name)
     for was, now in (
-        (before.get("code", {}), measured.get("code", {})),
-        (before["settings"].get("origin", {}), measured["settings"].get("origin", {})),
+        (before.get("code", {}), to_measure.get("code", {})),
+        (before["settings"].get("origin", {}), to_measure["settings"].get("origin", {})),
     ):
         if changed_since := sorted(part for part in was.keys() & now.keys() if was[part] != now[part]):
             raise ConfigError(
@@ -419,9 +423,9 @@ def begin(folder: RunFolder, name: str, measured: dict[str, Any]) -> list[dict[s
                 "choose another --output-dir; to see what was measured, read that file."
             )
     # Code was compared above, file by file, since modules beside a task's file may be loaded late.
-    compared = measured.keys() - {"code"}
+    compared = to_measure.keys() - {"code"}
     old = {key: before.get(key) for key in compared}
-    new = {key: measured[key] for key in compared}
+    new = {key: to_measure[key] for key in compared}
     if changed := differences(flatten(old), flatten(new)):
         raise ConfigError(f"{file} measures something else: {changed}. Choose another --output-dir.")
     folder.write_evaluation(name, before, completions)  # written again, as a kill may have cut its last line

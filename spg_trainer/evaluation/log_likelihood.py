@@ -77,20 +77,22 @@ def log_likelihood(
     """
     blocks = blocks_of(policy, len(prompt_ids), len(completion_ids), block_length)
     drawn = [draw_masks(stop - start, num_masks, rng) for start, stop in blocks]
-    copies, total = max(len(weights) for _, weights in drawn), 0.0
+    most_copies = max(len(weights) for _, weights in drawn)
     ends = [attention_end(policy, len(prompt_ids), start, len(completion_ids)) for start, _ in blocks]
     # The rank of a block is its number within its block of attention. Blocks of one rank share a pass of the model.
     ranks = [ends[:number].count(end) for number, end in enumerate(ends)]
+    total = 0.0
     for rank in range(max(ranks) + 1):
-        masked = np.zeros((copies, len(completion_ids)), bool)
-        # The weights of the masked tokens that are scored, 0 for all others.
-        weights = np.zeros((copies, len(completion_ids)))
+        masked = np.zeros((most_copies, len(completion_ids)), bool)
+        weights = np.zeros((most_copies, len(completion_ids)))  # 0 = the token is not scored in this copy
         for number in np.flatnonzero(np.array(ranks) == rank):
             (start, stop), (masked_in_block, weights_of_copies) = blocks[number], drawn[number]
-            masked[: len(masked_in_block), start:stop] = masked_in_block
-            masked[: len(masked_in_block), stop : ends[number]] = True
-            weights[: len(masked_in_block), start:stop] = masked_in_block * weights_of_copies[:, None]
-        for first in range(0, copies, COPIES_AT_ONCE):
+            used = slice(len(masked_in_block))  # a short block has fewer copies: one for each way to mask it
+            masked[used, start:stop] = masked_in_block
+            # The tokens behind the block that it sees are masked, as the decoder sees them, but not scored here.
+            masked[used, stop : ends[number]] = True
+            weights[used, start:stop] = masked_in_block * weights_of_copies[:, None]
+        for first in range(0, most_copies, COPIES_AT_ONCE):
             chosen = slice(first, first + COPIES_AT_ONCE)
             masked_here, weights_here = torch.from_numpy(masked[chosen]), torch.from_numpy(weights[chosen])
             logps = masked_logps(

@@ -1,5 +1,7 @@
 """A linear layer under an adapter that is kept in a wider type than the layer.
 
+`add_lora` in lora.py makes the adapter's two factors, A and B, and draws their first values.
+
 This module imports peft, which is slow, so it is imported lazily.
 """
 
@@ -48,7 +50,7 @@ class MixedLinear(Linear):
         return None if both_are_wide else (down.to(dtype).T, up.to(dtype).T, scale)
 
     def factors(self) -> tuple[Tensor, Tensor, float] | None:
-        """The weights of the one active adapter, (r, in) and (out, r), and its scale.
+        """The weights A (r, in) and B (out, r) of the one active adapter, and its scale.
 
         None if no adapter or several are active, or if the active one is more than two factors.
         """

@@ -12,7 +12,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.values import flatten, plain
 
 OF_A_RUN = frozenset("algorithm seed dry_run output.output_dir output.resume".split())
-"""Settings that differ between the runs of a comparison anyway."""
+"""Settings that differ between the runs of a comparison anyway; the list leaves them out."""
 
 
 def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
@@ -37,6 +37,6 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
 
 
 def all_settings(config: Config) -> dict[str, Any]:
-    """The settings of a training by dotted name, with all hyper-parameters of its algorithm, defaults included."""
+    """{dotted name: value} of all settings of a training but `OF_A_RUN`, with all hyper-parameters of its algorithm."""
     algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-    return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), OF_A_RUN)
+    return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), ignore=OF_A_RUN)

@@ -16,8 +16,9 @@ Measure = Callable[[Tensor], Tensor]
 
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""What `Sampler.draw` in sampler.py returns: (tokens, logps, compared_logps, order, entropy, highest), each (b, n) for
-the n drawn places of b rows. The type stands here, because recorded.py needs it and sampler.py imports recorded.py."""
+"""What `Sampler.draw` in sampler.py returns, and explains: (tokens, logps, compared_logps, order, entropy, highest),
+each (b, n) for n places of b rows. The type stands here, because recorded.py needs it and sampler.py imports
+recorded.py."""
 
 
 MAX_LOGITS = 2**26
@@ -66,8 +67,8 @@ def sample_tokens(
         top_k, top_p: as in `cut_distribution`. At temperature 0 they change nothing, since the best token always stays.
         ends, penalty: penalty (N,) is subtracted at each position from the logits of the tokens `ends`; infinity
             forbids them. This is done first, so tokens, log-probabilities and measures all see it.
-        noise: None = the noise is drawn here, if temperature > 0. Else (N, V), filled by `fill_noise`, for one piece
-            alone: the caller must see to it that N * V <= MAX_LOGITS, which nothing checks.
+        noise: None = the noise is drawn here, if temperature > 0. Else (N, V), filled by `fill_noise`. All N positions
+            are then computed at once, so N * V must be at most MAX_LOGITS, which nothing checks.
 
     Returns tokens (N,) int64, logps (N,) float32 (float64 if the model is), and the values (N,) of each of `measures`.
     """
@@ -115,10 +116,10 @@ def sample_tokens(
 def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     """Log-probabilities (c, V) after a cut by top_p and top_k; -inf for the tokens that are left out.
 
-    logits: (c, V), tempered, -inf for forbidden tokens. top_p: only the fewest most probable tokens stay whose
-    probabilities sum to at least top_p; 1 = all. top_k: of these, at most so many stay; 0 = all. Tokens exactly as
-    probable as the last that stays also stay. Source: Dream (arXiv 2508.15487), `sample_tokens`, which cuts by both in
-    this order.
+    A token stays if neither cut leaves it out. logits: (c, V), tempered, -inf for forbidden tokens. top_p: only the
+    fewest most probable tokens stay whose probabilities, before any cut, sum to at least top_p; 1 = all. top_k: at most
+    so many tokens stay; 0 = all. Tokens exactly as probable as the last that stays also stay. Source: Dream
+    (arXiv 2508.15487), `sample_tokens`, which cuts by top_p, then by top_k.
     """
     threshold = logits.amin(-1, keepdim=True)  # the smallest logit that stays, (c, 1)
     if top_k:
@@ -140,9 +141,10 @@ def is_cut(temperature: float, top_k: int, top_p: float) -> bool:
 def fill_noise(
     noise: Tensor, counts: Sequence[int], generators: Sequence[torch.Generator], factor: float
 ) -> None:
-    """Fills (N, V) in place with factor * log E; each row is one draw of (count, V) from its generator.
+    """Fills the noise (N, V) of b rows in place with factor * log E.
 
-    factor: the temperature; 1 if `is_cut`, since the cut distribution is tempered itself.
+    counts, generators: b; the noise of a row is one draw of (count, V) from the row's generator. factor: the
+    temperature; 1 if `is_cut`, since the cut distribution is tempered itself.
     """
     log_exponential(noise, noise.split(list(counts)), generators)
     if factor != 1:

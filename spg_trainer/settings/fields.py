@@ -18,7 +18,7 @@ from spg_trainer.settings.ranges import Count, CountOrZero, NotNegative, Positiv
 from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 
-Pairs = dict[str, object]
+Assignments = dict[str, object]
 """The type of a setting that a command line gives as `KEY=VALUE ...`."""
 
 
@@ -32,9 +32,9 @@ class TaskSettings:
     (`my_package.my_module:my/MyTask-v0`), or a file of your own rows together with --verifier NAME, the verifier that
     judges them (`rows.jsonl` with --verifier gsm8k). Several tasks are mixed in one run by their weights: `countdown
     gsm8k:weight=2`. If it is left out, the task that the model was made for is taken."""
-    env_args: Pairs = field(default_factory=dict)
+    env_args: Assignments = field(default_factory=dict)
     """Arguments of the task, e.g. `prompt_style=instruct`; `python -m envs show ENV` lists them."""
-    reward_weights: Pairs = field(default_factory=dict)
+    reward_weights: Assignments = field(default_factory=dict)
     """The weights of the task's reward components, e.g. `correct=1 cells=0.2`."""
     overlong: Literal["error", "skip"] = "error"
     """What to do with problems whose prompts are too long for the model: error names them before anything is trained or
@@ -61,7 +61,7 @@ class Config(TaskSettings):
     """The algorithm: spg, raft, justgrpo, d2_stepmerge, forkgrpo, slim_rl, wd1, gdpo, bgpo, diffu_grpo, unigrpo or
     vrpo; for comparison, another that `python -m spg_trainer algorithms list` names; or yours, as
     `./my_algorithm.py:MyClass` or `my_module:MyClass`. If it is left out, the recipe of the task decides."""
-    algorithm_args: Pairs = field(default_factory=dict)
+    algorithm_args: Assignments = field(default_factory=dict)
     """Hyper-parameters of the algorithm, e.g. `negatives=elbo num_masks=4 masking=block_active`; --dry-run lists
     all."""
     pairs: str | None = None
@@ -71,7 +71,7 @@ class Config(TaskSettings):
     """With --source demonstrations: a .jsonl, .json, .csv or .parquet file to learn from in place of the task's own,
     with `prompt` and `completion` or chat `messages`; or ORG/NAME, a data set on the hub (ORG/NAME:CONFIG). A tenth of
     its rows is held out for the validation loss. If --env is given too, the model is evaluated on it."""
-    mix: Pairs = field(default_factory=dict)
+    mix: Assignments = field(default_factory=dict)
     """With --source demonstrations: the share of the task's right completions, called `right`, and of each habit (a
     plausible way to solve a problem that is often wrong), e.g. `right=0.4 careless=0.6`. If it is left out, all are
     right."""
@@ -107,8 +107,8 @@ class Config(TaskSettings):
 
     @property
     def hyper_parameters(self) -> dict[str, Any]:
-        """The arguments with which the algorithm is made: `algorithm_args`, and unless these set it, the `block_length`
-        of the rollout.
+        """The arguments with which the algorithm is made: `algorithm_args`, and the rollout's `block_length` unless
+        these set another one.
         """
         return {"block_length": self.rollout.block_length, **self.algorithm_args}
 

@@ -56,10 +56,10 @@ class BatchConfig:
     off-policy: raise it if rollouts are slow, but only with an algorithm that has an importance ratio."""
     per_device_batch_size: Count | Literal["auto"] = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
-    times as many completions at once. auto fills a GPU by the estimate of --dry-run: an update with copies, a rollout
-    with completions, each with at most those of a step. On a CPU, and with --shard, auto takes at most 8 copies. If a
-    GPU's memory runs out, the number is halved and the work is repeated. The result stays the same, except for
-    rounding; set a number if it should be the same to the bit on another GPU."""
+    times as many completions at once. auto fills a GPU by the estimate of --dry-run, in an update with copies and in a
+    rollout with completions, but with no more of them than a step has. On a CPU, and with --shard, auto takes at most 8
+    copies. If a GPU's memory runs out, the number is halved and the work is repeated. The result stays the same, except
+    for rounding; set a number if it should be the same to the bit on another GPU."""
 
 
 @explained
