@@ -146,8 +146,8 @@ class Algorithm(ABC):
     """
     ref_model_sync_steps: ClassVar[int] = 0
     """How many updates lie between two moves of the reference towards the current weights; 0 = the reference stays the
-    model that training started from. So it does if adapters are trained: what they add to the weights cannot be mixed.
-    """
+    model that training started from. It also stays if adapters are trained: what they add to the weights cannot be
+    mixed."""
     ref_model_mixup_alpha: ClassVar[float] = 1.0
     """How far the reference moves: its weights become alpha * (current weights) + (1 - alpha) * (its old weights)."""
     right_groups_teach: ClassVar[bool] = False
@@ -217,7 +217,8 @@ class Algorithm(ABC):
         E.g. `num_masks` and `block_length` of the algorithm become those of a `BlockMasking`.
         """
         chosen = self.maskings()[self.masking]
-        settings = {f.name: getattr(self, f.name) for f in fields(chosen) if hasattr(self, f.name)}
+        names = [setting.name for setting in fields(chosen) if hasattr(self, setting.name)]
+        settings = {name: getattr(self, name) for name in names}
         return replace(chosen, **settings)
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:

@@ -260,7 +260,7 @@ def draw_view(
     correct: Tensor | None = None,
     turns: int = 1,
 ) -> Rows:
-    """The rows of a step in the middle of a run, with the columns that `algorithm.prepare` may read.
+    """A view: the rows of a step in the middle of a run, with the columns that `algorithm.prepare` may read.
 
     rewards: (P, G); by default 0 and 1 at random. correct: (P, G) bool; by default true where the reward is 1. turns:
     how many turns each episode has; all turns of an episode are equal.
@@ -298,13 +298,13 @@ def draw_view(
 def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
-    """The update (`case_of`) with the rows that `draw_view` draws."""
+    """The update that `case_of` makes of the rows that `draw_view` draws."""
     view = draw_view(algorithm, rewards=rewards, seed=seed, correct=correct)
     return case_of(algorithm, view, seed)
 
 
 def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
-    """An update with the rows of a step. Its old and reference log-probabilities differ from the current ones."""
+    """An update with the rows of `view` (`draw_view`). Old and reference log-probabilities differ from current ones."""
     batch = view.with_columns(**prepare_columns(algorithm, view))
     if "fills" in algorithm.needs:
         batch = with_fills(batch)

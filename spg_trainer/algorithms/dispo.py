@@ -62,6 +62,7 @@ class DiSPO(SPG):
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         is_fill = batch.is_fill
         spg = super().loss(logps[~is_fill], masks.select(~is_fill), batch.select(~is_fill))
+        # From here on, the rows are the fills alone.
         logps, masks, batch = logps[is_fill], masks.select(is_fill), batch.select(is_fill)
         # The trainer puts `fill_advantages` in the place of `advantages` in rows that are fills (training/fills.py).
         log_ratio, advantages = logps - batch.old_logps, batch.advantages.to(logps)[:, None, None]

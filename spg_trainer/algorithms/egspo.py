@@ -124,8 +124,8 @@ class EGSPOSA(EGSPO):
         reward = rewards.flatten()  # (E,)
         probed = rows.rows_to_episodes(probed, absent=reward)
         is_compared = rows.rows_to_episodes(is_step, absent=torch.ones_like(reward, dtype=torch.bool))
-        reward = reward.unsqueeze(1)
-        returns = (reward + self.probe_weight * (reward - probed)) / (1 + self.probe_weight)
+        of_episode = reward.unsqueeze(1)  # (E, 1), the same in all columns
+        returns = (of_episode + self.probe_weight * (of_episode - probed)) / (1 + self.probe_weight)
         # Both are (P, G, turns * K).
         returns_of_group = returns.view(*rewards.shape, -1)
         is_compared = is_compared.view(*rewards.shape, -1)

@@ -161,7 +161,7 @@ def has_hyper_parameter(algorithm: str, name: str) -> bool:
 def _is_written_here(name: str) -> bool:
     """Whether a class in a file of this folder has a line `name: TYPE`.
 
-    It reads the files as text, because loading the classes loads torch, which takes seconds.
+    The files are read as text, because loading the classes loads torch, which takes seconds.
     """
     return any(
         f"\n    {name}: " in file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("*.py")
@@ -197,8 +197,8 @@ def unread_fields(cls: type[Algorithm]) -> Iterator[str]:
 def name_in_recipes(name: str) -> str:
     """The name under which an algorithm finds its recipe: its own, or the name of the nearest class it derives from.
 
-    It is "" for a class from outside that derives from no class of `ALGORITHMS`, and for a class that cannot be loaded
-    (`get` refuses it).
+    Returns "" for a class from outside that derives from no class of `ALGORITHMS`, and for a class that cannot be
+    loaded (`get` refuses it).
     """
     if ":" not in name:
         return name

@@ -50,12 +50,12 @@ class StableDRL(SPG):
         log_ratio = batch.total(difference) / batch.total(batch.length.to(logps))
         group_of_episode = batch.first(batch.group)  # all turns of an episode are in the same group
         weight = self_normalised(log_ratio.clamp(max=math.log(self.ceiling)), group_of_episode)
-        weight, log_ratio = batch.spread(weight), batch.spread(log_ratio)
-        result = super().loss(
-            logps, masks, batch.with_columns(advantages=batch.advantages.to(logps) * weight)
-        )
-        result.metrics["ratio/mean"] = Metric(log_ratio.exp().sum(), "scored_completions")
-        cut = (log_ratio > math.log(self.ceiling)).to(log_ratio)
+        # Each turn gets the weight of its episode, and counts in the metrics with the ratio of its episode: (B,).
+        weight_of_turn, log_ratio_of_turn = batch.spread(weight), batch.spread(log_ratio)
+        advantages = batch.advantages.to(logps) * weight_of_turn
+        result = super().loss(logps, masks, batch.with_columns(advantages=advantages))
+        result.metrics["ratio/mean"] = Metric(log_ratio_of_turn.exp().sum(), "scored_completions")
+        cut = (log_ratio_of_turn > math.log(self.ceiling)).to(log_ratio)
         result.metrics["ratio/cut"] = Metric(cut.sum(), "scored_completions")
         return result
 

@@ -209,6 +209,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     if folder is not None:
         check_writable(folder.path / "eval")
     policy = open_model(command, accelerator=None)
+    # 0 = the blocks of attention, or the whole text if attention has none.
     block = command.rollout.block_length if BLOCK_LENGTH in given_flags else 0
     if block:
         one_block = Sampling(max_completion_length=block, block_length=block, diffusion_steps=block)
@@ -329,10 +330,10 @@ def evaluate_one(
     command: with the settings of one protocol. count, skipped: how many problems are asked, and how many are too long
     for the model. model_facts: what `facts_of_model` returned.
     """
-    if text := note_of_fewer_problems(env, command.split, command.num_problems, count + skipped):
-        console.say(text)
-    if text := length_warning(policy, env, sampling.max_completion_length):
-        console.warn(text)
+    if note := note_of_fewer_problems(env, command.split, command.num_problems, count + skipped):
+        console.say(note)
+    if warning := length_warning(policy, env, sampling.max_completion_length):
+        console.warn(warning)
     shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count)
     to_measure = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
@@ -352,10 +353,10 @@ def evaluate_one(
     title = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     title += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
-    text = "Stopping; the completions that are finished are kept."
+    says_stopping = "Stopping; the completions that are finished are kept."
     with (
         keeping_finished(folder, name, console),
-        stopping(stop, lambda: console.say(f"{text}{stop.how_at_once}")),
+        stopping(stop, lambda: console.say(f"{says_stopping}{stop.how_at_once}")),
         unsharded(policy.model),
         console.progress(count, f"eval {title}") as advance,
     ):
@@ -458,7 +459,7 @@ def cell_accuracy(result: Evaluation) -> float | None:
 
 
 def model_beside(run: Path, model: str) -> str | None:
-    """The name of a model's folder inside its run, e.g. "merged"; None for the trained model and its checkpoints."""
+    """The name of a model's folder inside its run, e.g. "merged"; None for a trained model, or elsewhere."""
     path, run = Path(model).expanduser().resolve(), run.resolve()
     inside = path.relative_to(run).parts if path.is_relative_to(run) else ()
     return inside[0] if inside and inside[0] not in ("model", "checkpoints") else None

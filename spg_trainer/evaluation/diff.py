@@ -112,7 +112,8 @@ def difference(a: Groups, b: Groups) -> Difference:
     change = rates_b - rates_a
     fixed = tuple(np.array(common)[change > 0].tolist())
     broken = tuple(np.array(common)[change < 0].tolist())
-    larger, smaller = max(len(fixed), len(broken)), min(len(fixed), len(broken))
+    more, fewer = max(len(fixed), len(broken)), min(len(fixed), len(broken))
+    one_sided_p = sign_test(lost=more, won=fewer)
     return Difference(
         problems=tuple(common),
         a=mean_over(rates_a[None]),  # (1, P), as of one seed
@@ -120,7 +121,7 @@ def difference(a: Groups, b: Groups) -> Difference:
         gain=mean_over(change[None]),
         fixed=fixed,
         broken=broken,
-        p=min(1.0, 2 * sign_test(larger, smaller)),
+        p=min(1.0, 2 * one_sided_p),
     )
 
 

@@ -91,7 +91,7 @@ class Evaluation:
         """Everything but the rows, ready for JSON."""
         optional = ("solved_by", "tasks", "overlong_skipped")
         left_out = {"rows", *(name for name in optional if not getattr(self, name))}
-        return {k: v for k, v in asdict(self).items() if k not in left_out}
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @property
     def solved(self) -> str:
@@ -464,8 +464,8 @@ def summarize(rows: list[dict[str, Any]], follows: dict[str, int], settings: dic
         low=low,
         high=high,
         rewards={name: float(np.mean(values)) for name, values in components.items()},
-        mean_length=float(np.mean([r["length"] for r in rows])),
-        clipped_ratio=1 - float(np.mean([r["ended"] for r in rows])),
+        mean_length=float(np.mean([row["length"] for row in rows])),
+        clipped_ratio=1 - float(np.mean([row["ended"] for row in rows])),
         tokens_per_pass=tokens_per_pass(rows),
         reasons=dict(Counter(map(reason_of, rows)).most_common()),
         pass_at=pass_at,

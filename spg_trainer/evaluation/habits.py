@@ -93,9 +93,10 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     follows = {"right": 0} | {name: 0 for habits in answers.values() for name in habits}
     alone, neither = dict.fromkeys(follows, 0), 0
     for row in rows:
-        model_answer = _answer(row["extracted"], row["completion"])
         if "turns" in row:
             model_answer = "\n".join(turn["completion"].strip() for turn in row["turns"])
+        else:
+            model_answer = _answer(row["extracted"], row["completion"])
         names = [name for name, answer in answers[row["index"]].items() if answer == model_answer]
         if row["correct"]:
             names.append("right")

@@ -99,15 +99,16 @@ def log_likelihood(
             f"max_completion_length={max_completion_length}: the completion has {tokens:,} tokens. Use {tokens} or "
             "more, or 0 for its own length."
         )
-    canvas = taught_length(policy.source) if max_completion_length is None else max_completion_length
-    # `canvas` is 0 for a model that does not say what length it was taught.
-    if max_completion_length is None and tokens > canvas > 0:
-        warnings.warn(
-            f"the completion has {tokens:,} tokens, and the model was taught to write {canvas:,}: it is measured at "
-            "its own length.",
-            stacklevel=3,  # the caller, outside the wrapper `naming_keywords`
-        )
-    canvas = max(canvas, tokens)
+    places = max_completion_length
+    if places is None:
+        places = taught_length(policy.source)  # 0 for a model that does not say what length it was taught
+        if tokens > places > 0:
+            warnings.warn(
+                f"the completion has {tokens:,} tokens, and the model was taught to write {places:,}: it is measured "
+                "at its own length.",
+                stacklevel=3,  # the caller, outside the wrapper `naming_keywords`
+            )
+    canvas = max(places, tokens)
     if not completion_ids or len(prompt_ids) + canvas > positions:
         raise ConfigError(
             f"a prompt of {len(prompt_ids):,} tokens and a completion of {tokens:,} on {canvas:,} places: the "
@@ -132,7 +133,8 @@ def log_likelihood(
             f"the ELBO is {elbo} and the EUBO {eubo}: the model's logits are not finite (NaN or infinite). Are its "
             "weights whole, and is its dtype wide enough?"
         )
-    return LogLikelihood(elbo, eubo, *np.sqrt(variances).tolist(), tokens, copies, canvas)
+    elbo_error, eubo_error = np.sqrt(variances).tolist()
+    return LogLikelihood(elbo, eubo, elbo_error, eubo_error, tokens, copies, canvas)
 
 
 @torch.no_grad()

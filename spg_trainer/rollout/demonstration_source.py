@@ -138,7 +138,7 @@ def draw_fitting(
         if not long:
             return drawn
         first = long[0]
-        index = drawn[first][0]
+        index, _, _ = drawn[first]
         name = name_of(env, index)  # also for the error after the loop
         if config.overlong != SKIP:
             prompt_tokens = long_prompts.get(first, 0)  # 0 = the prompt is not too long, and is not refused

@@ -105,7 +105,8 @@ def draw_habit(shares: Mapping[str, float], rng: np.random.Generator) -> str:
     """Draws the name of a rule, `right` or a habit, in proportion to its share; the shares need not sum to 1."""
     edges = np.cumsum(list(shares.values()))
     place = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
-    return list(shares)[min(place, len(shares) - 1)]
+    last = len(shares) - 1  # a product that is rounded up to the last edge would be past it
+    return list(shares)[min(place, last)]
 
 
 def draw_turn(

@@ -89,10 +89,11 @@ class PairFile:
         # The two episodes of a pair stand together, so every second episode gives each pair once.
         pairs_here = problem[::2]
         pairs = [self.pairs[i] for i in pairs_here.tolist()]
-        problems = [envs.Problem(prompt, {}) for prompt, _, _ in pairs for _ in range(2)]
+        prompts = [prompt for prompt, _, _ in pairs for _chosen_or_rejected in range(2)]
+        problems = [envs.Problem(prompt, {}) for prompt in prompts]
         completions = [text for _, chosen, rejected in pairs for text in (chosen, rejected)]
         length = self.config.rollout.max_completion_length
-        rows = as_rollouts(self.policy, [p.prompt for p in problems], completions, length).with_columns(
+        rows = as_rollouts(self.policy, prompts, completions, length).with_columns(
             problem=problem,
             generation=generation,
             turn=torch.zeros_like(episode),
@@ -168,10 +169,11 @@ def read_pair(line: str, row: Mapping[str, Any]) -> Pair:
 def fitting_pairs(room: Room, path: str, pairs: Mapping[str, Pair], overlong: str) -> tuple[np.ndarray, str]:
     """((N,) bool, which of N pairs have a prompt and completions that fit; a notice on those that are skipped).
 
-    If `overlong` is "error", such pairs raise ConfigError instead. pairs: {name in messages: pair}.
+    If `overlong` is "error", ConfigError is raised for pairs that do not fit. pairs: {name in messages: pair}.
     """
     texts = [(line, text) for line, (_, chosen, rejected) in pairs.items() for text in (chosen, rejected)]
-    long_prompts = room.long_prompts({line: envs.Problem(pair[0], {}) for line, pair in pairs.items()})
+    problems = {line: envs.Problem(prompt, {}) for line, (prompt, _, _) in pairs.items()}
+    long_prompts = room.long_prompts(problems)
     long_completions = room.long_completions(texts)
     names_too_long = long_prompts.keys() | long_completions.keys()
     # `TooLong` writes the notice, or raises the error.

@@ -40,7 +40,7 @@ def rollout_passes(
             elif sampling.cache == "blocks":
                 computed = seen - attention_start
                 if step == 0 and start == attention_start:
-                    # The last tokens of the block before were written after its keys were computed: it comes again.
+                    # The last tokens of the block before were written after its keys: they are computed again.
                     computed += pattern.block_size
             elif not is_refresh:
                 first_column, end_column = window_of_block(start, stop, seen, sampling)

@@ -123,5 +123,5 @@ class Refill:
         steps = self.sampling.steps_per_block
         finished = self.num_decoded - len(self.waiting) - len(self.in_flight)
         # A row in flight counts by the share of its blocks and steps that it has done.
-        in_flight = sum((r.block + min(1, r.block_passes / steps)) / len(r.blocks) for r in self.in_flight)
-        return (finished + in_flight) / self.num_decoded
+        shares = [(row.block + min(1, row.block_passes / steps)) / len(row.blocks) for row in self.in_flight]
+        return (finished + sum(shares)) / self.num_decoded

@@ -204,8 +204,8 @@ class Sampler:
             rows, is_refresh = self.refill.next_rows()
             if not rows:
                 break
-            # Rows in flight should have the cache's slots 0, 1, 2, ... They may change slots when that costs little: if
-            # all are refreshed, and with `--cache blocks` in any pass.
+            # Rows that are being decoded ("in flight") should have the slots 0, 1, 2, ... of the cache's buffers. They
+            # may change slots when that costs little: if all are refreshed, and with `--cache blocks` in any pass.
             all_are_refreshed = is_refresh and len(rows) == len(self.refill.in_flight)
             all_move = all_are_refreshed or self.sampling.cache == "blocks"
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)

@@ -99,6 +99,7 @@ def sample_rows(
                 turns[-1]["advantage"] = float(advantages[b])
         if not is_last_turn[b]:
             continue
+        components = {name: values[b] for name, values in scored.components.items()}
         row = {
             "step": step,
             "env": env.spec_name,
@@ -107,7 +108,7 @@ def sample_rows(
             "generation": int(scored.generation[b]),
             "prompt": scored.problems[b].prompt,
             "completion": scored.completions[b],
-            "rewards": {name: float(v[b]) for name, v in scored.components.items() if not np.isnan(v[b])},
+            "rewards": {name: float(value) for name, value in components.items() if not np.isnan(value)},
             "reward": float(scored.rewards[b]),
             "correct": bool(scored.correct[b]),
             "reason": scored.reason[b],

@@ -329,7 +329,7 @@ def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: It
     special: the spellings from `special_tokens`; they count as text in messages, but not in the chat template. Raises
     TemplateRefuses for messages that the template does not take.
     """
-    spelled = [{**m, "content": spell_apart(m["content"], special)} for m in messages]
+    spelled = [{**message, "content": spell_apart(message["content"], special)} for message in messages]
     # `enable_thinking` is for Qwen3's template: diffusion models that have it were not trained to think.
     options = {"enable_thinking": False, **policy.chat_template_args}
     options |= {"add_generation_prompt": True, "tokenize": False}
