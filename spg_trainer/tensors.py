@@ -129,8 +129,8 @@ class Rows:
 
     totals: Mapping[str, float]
     """Counts over the update's completions on all processes: `completions` and `tokens` of all, `scored_completions`
-    without skipped ones, `rewarded_completions` with an advantage other than 0. The turns of an episode count as one
-    completion."""
+    that change the loss (`Algorithm.active`), `rewarded_completions` with an advantage other than 0. The turns of an
+    episode count as one completion."""
     masks: "Masks"
     """In a micro-batch: the masked copies of its completions."""
     masks_at_once: int

@@ -100,10 +100,10 @@ class Pattern:
         return 0 if self.is_full or self.origin == "completion" else prompt_length % self.block_size
 
     def copy_width(self, prompt_length: int, length: int) -> int:
-        """How many masked columns each masked copy of a completion has for itself, at most.
+        """How many columns each masked copy of a completion has for itself, at most.
 
-        In a full pattern these are prompt and completion, else the blocks that the completion touches. The clean
-        columns that all copies share (`text_width`) come on top.
+        In a full pattern these are prompt and completion, else the blocks that the completion touches. The copies also
+        see the clean columns that all of them share (`text_width`).
         """
         return prompt_length + length if self.is_full else self.prompt_tail(prompt_length) + length
 

@@ -115,7 +115,7 @@ class StepMergeMasking(Masking):
             return order[first : first + num_copies], np.ones(num_segments)
         if self.segment_draw == "fallback":
             fell_back = row.recorded["fallback"][: row.length][unmasked]
-            fallbacks = np.bincount(segment_of_token, fell_back).nonzero()[0]
+            fallbacks = np.flatnonzero(np.bincount(segment_of_token, fell_back))
             chosen = fallbacks
             if len(fallbacks) > num_copies:
                 chosen = np.sort(row.streams.of_row().permutation(fallbacks)[:num_copies])
@@ -293,9 +293,9 @@ class HintMasking(StepMergeMasking):
                 continue
             is_candidate = masked & ~scored & (row.unmask_step >= 0)
             if self.hint == "blocks":
-                last_block = scored.nonzero()[0].max() // self.block_length
+                last_block = np.flatnonzero(scored).max() // self.block_length
                 is_candidate &= place >= (last_block + 1) * self.block_length
-            candidates = is_candidate.nonzero()[0]
+            candidates = np.flatnonzero(is_candidate)
             # A product that is just below a whole number counts as that number.
             count = int(self.hint_share * len(candidates) + 1e-9)
             hint = row.streams.of_mask(mask).permutation(candidates)[:count]

@@ -79,8 +79,8 @@ def load_model(
     Args:
         name: as `--model`, see `resolve_model`.
         env: a task or a list of tasks, each a name for `envs.make` or a registered class; None = Sudoku. Only the name
-            `tiny` depends on the tasks: it opens their small model, or another one, which a warning names, if they have
-            none.
+            `tiny` depends on the tasks: it opens their small model. If they have none, it opens another one, which a
+            warning names.
         dtype: auto (float32 on the CPU, bfloat16 on CUDA), float32, bfloat16, float16 or float64, or a torch.dtype.
         device: auto (CUDA if there is one), cpu, cuda, ...
         lora_r: rank of new adapters, drawn from `seed`. 0 = no new adapters: every weight is trained; if `name` is an
@@ -193,8 +193,9 @@ def open_policy(
 
 def new_model(settings: ModelConfig, *, seed: int, device: str) -> Policy:
     """The model with new weights that the settings ask for by `new` or `new:KIND`; on the CPU if it will be divided."""
+    _, _, kind = settings.model.partition(":")
     policy = new_policy(
-        settings.model.partition(":")[2],
+        kind,
         device="cpu" if settings.is_divided else device,
         seed=seed,
         hidden_size=settings.hidden_size,
@@ -433,7 +434,8 @@ def _open_config(weights: Weights, settings: ModelConfig, options: dict[str, Any
     """The configuration of the base, or of its adapter, with flags applied; ModelError for an unknown family."""
     config = AutoConfig.from_pretrained(_folder_with(weights, "config.json"), **options)
     if not isinstance(config, FamilyConfig):
-        known = ", ".join(sorted({c.family.model_type for c in BY_ARCHITECTURE.values()}))
+        families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
+        known = ", ".join(sorted(families))
         raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
     apply_flags(config, settings)
     return config
@@ -500,7 +502,10 @@ def embeddings_of_adapter(weights: Weights) -> int:
         return 0
     with safe_open(file, framework="pt") as tensors:
         names = [name for name in tensors.keys() if re.search(r"(embed_tokens|wte)\.weight$", name)]
-        return tensors.get_slice(names[0]).get_shape()[0] if names else 0
+        if not names:
+            return 0
+        num_embeddings, *_ = tensors.get_slice(names[0]).get_shape()
+        return num_embeddings
 
 
 def _tokenizer_for(

@@ -151,9 +151,9 @@ def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pieces(setting: str, text: str) -> list[str]:
-    """The parts of a text that names several files joined by plus signs: `a.jsonl + b.jsonl`, `./a.py:x+./b.py:y`.
+    """The pieces of a text that names several files joined by plus signs: `a.jsonl + b.jsonl`, `./a.py:x+./b.py:y`.
 
-    The plus signs are parts, too, so that joining all parts gives the text again.
+    The plus signs are pieces, too, so that joining all pieces gives the text again.
     """
     plus = {"env": " + ", "env_args": "+"}.get(setting.partition(".")[0])
     is_existing_path = os.path.exists(os.path.expanduser(text))  # a plus sign is then part of its name
@@ -406,9 +406,8 @@ def first_difference(before: Path, now: Path) -> str:
         if old != new:
             pairs = enumerate(zip_longest(old, new))
             num_equal = next(place for place, (old_sign, new_sign) in pairs if old_sign != new_sign)
-            begin = (
-                num_equal - 20 if num_equal > 40 else 0
-            )  # of a long line, only the part that differs is shown
+            # Of a long line, only the part that differs is shown, and 20 characters before it.
+            begin = num_equal - 20 if num_equal > 40 else 0
             was, now_is = (f"...{line[begin:]}" if begin else line.strip() for line in (old, new))
             return f"line {number} was {was!r:.80}, now {now_is!r:.80}"
     return "its line ends"

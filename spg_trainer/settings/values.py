@@ -102,7 +102,7 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
     """
     if not isinstance(values, Mapping):
         path_of_group = path.rstrip(".")
-        group = path_of_group.rpartition(".")[2]
+        _, _, group = path_of_group.rpartition(".")
         # The group `model` has a setting `model`, for which `model: tiny` was probably meant.
         nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
         name_in_error = shown(path_of_group or "it")  # the settings as a whole have no name

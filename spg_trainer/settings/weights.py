@@ -53,7 +53,8 @@ def resolve_model(name: str, env: str | None = None) -> Weights:
     if folder_of_task := task_model(name):
         return Weights(str(folder_of_task))
     if is_embedded(name, "tiny"):
-        return _tiny(env, name.partition(":")[2])
+        _, _, kind = name.partition(":")
+        return _tiny(env, kind)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _open_folder(folder)
@@ -91,7 +92,7 @@ def knows_nothing(name: str, env: str) -> bool:
     """
     if not is_embedded(name, "tiny") or task_model(name):
         return False
-    kind = name.partition(":")[2]
+    _, _, kind = name.partition(":")
     return not any(_embedded_folder(task.ours, kind).is_dir() for task in parse_tasks(env))
 
 
