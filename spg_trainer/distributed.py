@@ -236,4 +236,5 @@ def decide_on_main(decide: Callable[[], T]) -> T:
     with raising_on_all():
         if rank() == 0:
             answer = decide()
-    return gather([answer])[0]
+    answer_of_main, *_ = gather([answer])
+    return answer_of_main

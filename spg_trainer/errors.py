@@ -100,7 +100,8 @@ def written(error: BaseException) -> str:
 
 def as_flag(name: str) -> str:
     """`optimizer.learning_rate` -> `--learning-rate`."""
-    return f"--{name.rpartition('.')[2].replace('_', '-')}"
+    _, _, own_name = name.rpartition(".")
+    return f"--{own_name.replace('_', '-')}"
 
 
 def in_flags(message: str) -> str:

@@ -178,7 +178,8 @@ It started from {start}. {weights}
         if (figures := run.summary[f"eval_{name}"])
     }
     usage = how_to_open(repo, without_folders(config.env), base if adapter else None)
-    return card_text(repo.rpartition("/")[2], text, config, measured, usage, family, **front)
+    _, _, title = repo.rpartition("/")
+    return card_text(title, text, config, measured, usage, family, **front)
 
 
 def how_trained(config: Config) -> str:

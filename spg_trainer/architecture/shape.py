@@ -94,7 +94,7 @@ def count_lora(config: Any, r: int, *, experts: bool) -> int:
         targets += FEED_FORWARD
     count = 0
     for name, p in _on_meta(config).named_parameters():
-        module = name.removesuffix(".weight").rpartition(".")[2]
+        _, _, module = name.removesuffix(".weight").rpartition(".")
         if name.endswith(EXPERTS):
             if experts:
                 num_experts, *shape_of_matrix = p.shape  # the matrices of a layer's experts are one tensor

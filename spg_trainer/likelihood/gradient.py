@@ -126,8 +126,9 @@ def _score_again(
     device = needed.device
     with torch.random.fork_rng(gpus(device), enabled=random_state is not None):
         if random_state is not None:
-            torch.set_rng_state(random_state[0])
-            for gpu_state in random_state[1:]:
+            cpu_state, *gpu_states = random_state
+            torch.set_rng_state(cpu_state)
+            for gpu_state in gpu_states:  # one, or none without a GPU
                 torch.cuda.set_rng_state(gpu_state, device)
         logps = score(model, rollouts, masks, mask_id, copies)
     _send_back(logps, coefficients)

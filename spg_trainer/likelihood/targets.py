@@ -158,7 +158,7 @@ def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
     bit_of_token = 1 << np.arange(TOKENS)
     for step in range(STEPS):
         weights = np.zeros((TOKENS, 2**TOKENS))
-        streams = KeyedStreams(0, ("target", step), [(row,) for row in range(ROWS)])
+        streams = KeyedStreams(0, ("target", step), [(number,) for number in range(ROWS)])
         for row in completions_of(rows, streams, iteration=0, num_iterations=1):
             copies = masking.copies(row)
             mask, token = copies.scored[:, :TOKENS].nonzero()

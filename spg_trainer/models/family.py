@@ -143,7 +143,8 @@ class FamilyConfig:
         unused = ("auto_map", "attn_implementation", "model_type")
         # A stock class would fill in ids of its own vocabulary for tokens that a config.json does not name.
         settings = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
-        settings |= {name_in_stock.get(k, k): v for k, v in config_dict.items() if k not in unused}
+        used = {name: value for name, value in config_dict.items() if name not in unused}
+        settings |= {name_in_stock.get(name, name): value for name, value in used.items()}
         settings |= cls.family.derive(config_dict)
         settings["head_dim"] = (
             settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]

@@ -272,9 +272,8 @@ class Sampling(Decoding):
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
-            is_own_order = choice == "remasking" and ":" in str(
-                chosen
-            )  # a function of the user takes no such setting
+            # A user's own order, FILE:NAME, reads none of the settings that depend on `remasking`.
+            is_own_order = choice == "remasking" and ":" in str(chosen)
             is_unread = chosen in values or is_own_order
             if is_unread and value != getattr(Decoding, name):
                 raise ConfigError(
