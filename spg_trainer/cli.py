@@ -93,7 +93,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
     own_args, args_of_runs = [*STANDS_FOR.get(word, ()), *args], []
     if word == "compare" and "--" in args:  # the flags behind ` -- ` are for the trainings that it starts
-        own_args, args_of_runs = args[: args.index("--")], args[args.index("--") + 1 :]
+        place = args.index("--")
+        own_args, args_of_runs = args[:place], args[place + 1 :]
     resolved = resolve(cls, own_args)
     config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*own_args}:

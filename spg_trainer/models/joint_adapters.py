@@ -43,7 +43,8 @@ class JointLinear(MixedLinear):
         if (adapter := self.factors()) is None:
             return None
         drops = self.training and not isinstance(self.lora_dropout[self.active_adapters[0]], nn.Identity)
-        return None if drops else adapter[0]
+        first, _, _ = adapter
+        return None if drops else first
 
 
 class JointAttention:

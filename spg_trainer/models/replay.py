@@ -113,7 +113,7 @@ class Replays:
                 recording = Recording(lambda: work(inputs), device, self.memory)
             except RuntimeError as error:
                 if not self.failed:
-                    reason = str(error).strip().partition("\n")[0]
+                    reason, _, _ = str(error).strip().partition("\n")
                     logger.warning(
                         f"Passes are not replayed as CUDA graphs, which changes no token: {reason}"
                     )

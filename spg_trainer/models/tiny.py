@@ -96,7 +96,7 @@ def new_tiny(
 
 def config_of_new(settings: ModelConfig) -> Any:
     """The configuration of the new model that settings name, `new` or `new:KIND`."""
-    kind = settings.model.partition(":")[2]
+    _, _, kind = settings.model.partition(":")
     return new_config(
         kind, settings.hidden_size, settings.num_layers, settings.num_heads, settings.intermediate_size
     )

@@ -222,7 +222,8 @@ def label(name: str, arguments: dict[str, object]) -> str:
     E.g. "Mine:lr=2" of the name "work/mine.py:Mine" with the arguments {"lr": 2}.
     """
     pairs = ",".join(f"{key}={value}" for key, value in arguments.items())
-    return re.split(r"[:/]", name)[-1] + (f":{pairs}" if pairs else "")
+    *_, last_name = re.split(r"[:/]", name)
+    return last_name + (f":{pairs}" if pairs else "")
 
 
 def words_of(algorithm: str, settings: dict[str, object]) -> list[str]:

@@ -100,7 +100,9 @@ def fitting(rows: list[Row], budget: int) -> list[Row]:
 
 def prompt_text(prompt: str | list[dict[str, str]]) -> str:
     """A prompt as one text."""
-    return prompt if isinstance(prompt, str) else "\n\n".join(f"{m['role']}: {m['content']}" for m in prompt)
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
 def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":

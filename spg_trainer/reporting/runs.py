@@ -187,7 +187,8 @@ def group_by_setting(runs: list[Recorded]) -> dict[str, list[Recorded]]:
         words = [run.task, run.method]
         for name, value in sorted(settings.items()):
             if any(others.get(name) != value for others in settings_to_compare[run.task, run.method]):
-                words.append(f"{name.rpartition('.')[2]}={shown_value(run, name, value)}")
+                _, _, own_name = name.rpartition(".")
+                words.append(f"{own_name}={shown_value(run, name, value)}")
         groups.setdefault(" ".join(words), []).append(run)
     return groups
 

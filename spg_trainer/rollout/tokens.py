@@ -336,9 +336,9 @@ def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: It
     try:
         return policy.tokenizer.apply_chat_template(spelled, **options)
     except (TemplateError, TypeError) as error:
+        roles = ", ".join(message["role"] for message in messages)
         raise TemplateRefuses(
-            f"the chat template of {policy.source} refuses a conversation of {', '.join(m['role'] for m in messages)}: "
-            f"{first_line(error)}"
+            f"the chat template of {policy.source} refuses a conversation of {roles}: {first_line(error)}"
         ) from error
 
 

@@ -234,9 +234,8 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     if not file.is_file():
         return rows
-    *lines, _ = file.read_bytes().split(
-        b"\n"
-    )  # behind the last newline is nothing, or a line that is cut off
+    # Behind the last newline is nothing, or a line that is cut off.
+    *lines, _ = file.read_bytes().split(b"\n")
     for line in lines:
         with suppress(ValueError):
             rows.append(json.loads(line))

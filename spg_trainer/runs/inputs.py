@@ -315,7 +315,7 @@ def is_changed(entry: Input) -> bool:
 def setting_naming(name: str, value: str) -> str:
     """The setting that names an input, as a message writes it (`errors.py`): `$env_args source=mine.jsonl`."""
     # The further files of a setting, `env 2`, and the modules beside its file, `env/helper.py`, belong to that setting.
-    dotted_name = re.split(r"[ /]", name, maxsplit=1)[0]
+    dotted_name, *_ = re.split(r"[ /]", name, maxsplit=1)
     group, _, key = dotted_name.partition(".")
     if group == "env_args":
         return f"$env_args {key}={quote(value)}"
@@ -330,7 +330,7 @@ def refuse_gone(run: Path, typed: Collection[str]) -> None:
     folder of the model.
     """
     for name, entry in read_inputs(run).items():
-        setting = name.partition(" ")[0]
+        setting, _, _ = name.partition(" ")
         has_copy = entry.copy or (name == MODEL and _has_own_model(run))
         if not has_copy and setting not in typed and not os.path.exists(entry.path):
             raise ConfigError(
@@ -366,7 +366,8 @@ def refuse_changed_inputs(
         if name not in now or now[name].sha256 == at_start.sha256:
             continue
         if at_start.copy and not accept_changed_code:
-            setting, place = main.partition(" ")[0], str(run / before[main].copy)
+            setting, _, _ = main.partition(" ")
+            place = str(run / before[main].copy)
             value = settings[setting].replace(now[main].path, place)
             differs = first_difference(run / at_start.copy, Path(now[name].path))
             # A task of the script that Python runs is named by its id. Then the setting holds no path that the copy's

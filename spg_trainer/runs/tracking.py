@@ -66,9 +66,11 @@ class Trackers:
             "trackio": (PROJECT, {"name": folder.name, "embed": False}),
         }
         if "wandb" in earlier:
-            options["wandb"][1].update(id=earlier["wandb"], resume="allow")
+            _, keywords = options["wandb"]
+            keywords.update(id=earlier["wandb"], resume="allow")
         if "trackio" in earlier:
-            options["trackio"][1].update(name=earlier["trackio"], resume="allow")
+            _, keywords = options["trackio"]
+            keywords.update(name=earlier["trackio"], resume="allow")
         for name in names:
             project, keywords = options[name]
             self._trackers.append(LOGGER_TYPE_TO_CLASS[name](project, **keywords))
@@ -79,7 +81,11 @@ class Trackers:
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Sends the numbers of a step."""
-        numbers = {k: v for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}
+        numbers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
         self._each(lambda tracker: tracker.log(numbers, step=step))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]], step: int) -> None:

@@ -150,7 +150,8 @@ def flag(kind: Any, name: str, placeholder: str) -> Any:
 def placeholder_of(name: str, hint: Any) -> str:
     """The placeholder of a flag's value in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
     # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
-    choices = next((get_args(h) for h in (hint, *get_args(hint)) if get_origin(h) is Literal), ())
+    literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+    choices = get_args(literals[0]) if literals else ()
     takes_number = int in get_args(hint)
     if choices and takes_number:
         return f"{{N,{','.join(choices)}}}"

@@ -95,7 +95,7 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path names, or in which it lies, as a model or a checkpoint does; None if there is none."""
+    """The run folder that a path names, or in which it lies, up to three levels deep (a model, a checkpoint); or None."""
     place = Path(path).expanduser()
     if (place / CONFIG).is_file():
         return place

@@ -201,12 +201,11 @@ def note_on_missing_recipe(config: Config) -> str:
     class_defaults = flatten(plain(Config()))
     present = flatten(plain(config))
     recipe_values = flatten(plain(recipe))
-    # Settings whose value is the class's own default, while the recipe has another value.
-    lost = [
-        f"{name.rpartition('.')[2]} {present.get(name, 'none')} ({value})"
-        for name, value in recipe_values.items()
-        if present.get(name) == class_defaults.get(name) and present.get(name) != value
-    ]
+    lost = []  # settings whose value is the class's own default, while the recipe has another value
+    for name, value in recipe_values.items():
+        if present.get(name) == class_defaults.get(name) and present.get(name) != value:
+            _, _, own_name = name.rpartition(".")
+            lost.append(f"{own_name} {present.get(name, 'none')} ({value})")
     if len(lost) < 3:
         return ""
     return (

@@ -71,7 +71,8 @@ class Task:
     @property
     def last(self) -> str:
         """The last part of the name, without file, module and namespace, e.g. `MyTask-v0`."""
-        return re.split(r"[:/]", self.env)[-1]
+        *_, last = re.split(r"[:/]", self.env)
+        return last
 
     @property
     def short(self) -> str:
@@ -87,7 +88,7 @@ class Task:
         """
         file_or_module, _, id = self.env.rpartition(":")
         is_elsewhere = file_or_module != "" and file_or_module.partition(".")[0] != "envs"
-        namespace = id.rpartition("/")[0]
+        namespace, _, _ = id.rpartition("/")
         if is_elsewhere or namespace not in ("", "spg"):
             return None
         return "math500" if self.short == "math" else self.short  # an alias of `envs.registry.ALIASES`
@@ -104,7 +105,7 @@ class Task:
         if names_no_version:
             is_newest = True
         else:
-            registered = self.id.rpartition(":")[2]
+            _, _, registered = self.id.rpartition(":")
             known = packages.envs.registry.known()
             is_newest = registered in known and packages.envs.resolve(self.ours) == registered
         return replace(self, id=self.ours) if is_newest else self

@@ -109,8 +109,10 @@ def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         )
         for b in scored.last_turns
     ]
-    episodes = np.array(sorted(gather(episodes_here), key=itemgetter(0)), dtype=object)
-    return episodes[:, 1], episodes[:, 2], episodes[:, 3]
+    by_episode = itemgetter(0)
+    episodes = np.array(sorted(gather(episodes_here), key=by_episode), dtype=object)
+    _, texts, tasks, failures = episodes.T
+    return texts, tasks, failures
 
 
 def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -> dict[str, float]:

@@ -420,7 +420,7 @@ def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "
     """Refuses a model of this package that was taught none of the task: its solved rate could only be zero."""
     if knows_nothing(model, env):
         # Behind a semicolon, the note advises sft in general. The error names the command for this task instead.
-        what_is_unseen = unseen(model, env).partition(";")[0]
+        what_is_unseen, _, _ = unseen(model, env).partition(";")
         raise ConfigError(
             f"{train.spec_name} with $model={model}: {what_is_unseen}. Teach it the task first with "
             f"`{sft_command(train, env, env_args)}`, and train with $model=base. To train all the same: $force."

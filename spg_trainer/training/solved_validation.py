@@ -53,8 +53,8 @@ def best_step(validations: Validations) -> int:
 def changed(before: Sequence[bool], after: Sequence[bool]) -> tuple[int, int]:
     """(lost, won): how many problems were solved before and are not after, and how many the other way round."""
     pairs = list(zip(before, after, strict=True))
-    lost = sum(b and not a for b, a in pairs)
-    won = sum(a and not b for b, a in pairs)
+    lost = sum(was_solved and not is_solved for was_solved, is_solved in pairs)
+    won = sum(is_solved and not was_solved for was_solved, is_solved in pairs)
     return lost, won
 
 

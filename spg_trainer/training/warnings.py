@@ -74,7 +74,8 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
         return warnings
     if failures := newest["env_errors"]:
         prefix = "env_errors/"
-        reasons = {name.removeprefix(prefix): n for name, n in newest.items() if name.startswith(prefix)}
+        counts = {name: count for name, count in newest.items() if name.startswith(prefix)}
+        reasons = {name.removeprefix(prefix): count for name, count in counts.items()}
         warnings["unscored"] = (
             f"the environment's score raised on {failures} completions of this step ({counts_text(reasons)}), which "
             "earn 0; more than 5% stop the run. Look for the traceback in samples/ (--sample-steps 1 writes every "
