@@ -148,20 +148,22 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             protocol_command,
             env,
             sampling,
-            len(indices),
-            skipped,
-            policy,
-            model_facts,
-            folder,
-            console,
-            accelerator,
+            count=len(indices),
+            skipped=skipped,
+            policy=policy,
+            model_facts=model_facts,
+            folder=folder,
+            console=console,
+            accelerator=accelerator,
         )
         for (protocol_command, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
     ]
 
 
 def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) -> None:
-    """Raises ConfigError for --num-generations and flags of decoding under `papers` alone, which sets both itself."""
+    """Raises ConfigError for flags that `papers`, if it is the only protocol, sets itself: all that decide on decoding,
+    and --num-generations.
+    """
     flags = [name for name, origin in origins.items() if origin == FLAG]
     overridden = [as_flag(name) for name in flags if name.startswith("rollout.") or name == "num_generations"]
     if overridden and {*command.protocol} == {"papers"}:
@@ -214,7 +216,8 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     if block:
         one_block = Sampling(max_completion_length=block, block_length=block, diffusion_steps=block)
         check_pattern(base_model(policy.model).pattern, one_block)
-    lengths = command.rollout.max_completion_length if LENGTH in given_flags else (None,)
+    as_taught = None  # `choose_canvas` then takes the length that the model was taught
+    lengths = command.rollout.max_completion_length if LENGTH in given_flags else (as_taught,)
     if len(lengths) > 1:
         raise ConfigError(f"--max-completion-length {' '.join(map(str, lengths))}: --perplexity takes one.")
     (length,) = lengths

@@ -178,8 +178,9 @@ def evaluate(
         )
     # The recipe has the arguments with which a name is opened, and the lengths if none are given.
     if sampling is None or isinstance(env, str):
-        name = env
-        if not isinstance(env, str):
+        if isinstance(env, str):
+            name = env
+        else:
             name, _, _ = env.spec_name.partition("[")  # without arguments: `sudoku` of `sudoku[level=2]`
         recipe = defaults(Config, name, policy.source, **given)
         sampling = sampling or replace(recipe.rollout, temperature=0.0)

@@ -169,7 +169,8 @@ class SpgLLaDA(LM):
         too_long: set[int] = set()
         tokens_of: dict[str, int] = {}
         for number, request in enumerate(requests):
-            (ids,) = encode_plain(self.policy, [request.args[0]])
+            context, *_ = request.args
+            (ids,) = encode_plain(self.policy, [context])
             if len(ids) > room.prompt:
                 too_long.add(number)
                 tokens_of[f"{request.task_name}, document {request.doc_id}"] = len(ids)
@@ -212,7 +213,8 @@ class SpgLLaDA(LM):
         """The ELBO of each whole text; a text longer than the model's positions is the sum over its parts."""
         size, answers = self.policy.model.config.max_position_embeddings, []
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
-            (ids,) = encode_plain(self.policy, [request.args[0]])
+            text, *_ = request.args
+            (ids,) = encode_plain(self.policy, [text])
             parts = [ids[start : start + size] for start in range(0, len(ids), size)]
             answers.append(sum(self._elbo([], part) for part in parts))
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])

@@ -25,7 +25,7 @@ def halved_until_it_fits(work: Callable[[int], Result], size: int, what: str) ->
         except torch.OutOfMemoryError as error:
             if size <= 1 or distributed.lockstep is not None:
                 raise
-            reason = str(error).partition(". ")[0]
+            reason, _, _ = str(error).partition(". ")
         # Only here, outside the handler, are the tensors of the failed attempt gone.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -138,7 +138,7 @@ class Canvas:
         numbers = self.tensor([row.number for row in rows])
         # A span has to end on the canvas, so the span of a short last block begins before the block.
         edges = self.tensor([[min(row.start, self.length - size), row.start, row.stop] for row in rows])
-        span_start, block_start, block_stop = edges[:, :1], edges[:, 1:2], edges[:, 2:]
+        span_start, block_start, block_stop = edges.split(1, dim=1)  # (b, 1) each
         span = span_start + torch.arange(size, device=numbers.device)
         step = self.unmask_step[numbers.unsqueeze(-1), span]
         masked = (step == NEVER) & (span < block_stop)  # before the block nothing is masked any more

@@ -38,7 +38,9 @@ class Columns:
     ) -> None:
         self.policy, self.canvas, self.sampling, self.store = policy, canvas, sampling, store
         model = base_model(policy.model)
-        self.pattern, self.shift = model.pattern, model.shift
+        self.pattern = model.pattern
+        self.shift = model.shift
+        """1 if logits are shifted: a token is then predicted from the column before it. Else 0."""
         self.keeps_blocks = sampling.cache == "blocks"
         self.on_gpu = canvas.ids.device.type == "cuda"
         is_sdpa = model.config._attn_implementation == "sdpa"

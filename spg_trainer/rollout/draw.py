@@ -110,7 +110,9 @@ def sample_tokens(
         if measures:
             probabilities = powers.div_(sum_of_powers.unsqueeze(-1))
             measured.append([measure(probabilities) for measure in measures])
-    return torch.cat(tokens), torch.cat(logps), [torch.cat(pieces) for pieces in zip(*measured, strict=True)]
+    # `measured` has a list for each piece, with a value of each measure. The result has one tensor for each measure.
+    values_of_measures = [torch.cat(values) for values in zip(*measured, strict=True)]
+    return torch.cat(tokens), torch.cat(logps), values_of_measures
 
 
 def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:

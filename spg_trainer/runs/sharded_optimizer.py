@@ -56,7 +56,8 @@ def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[s
     wanted: dict[str, Tensor] = {}
     saved: Any
     for key, saved in reader.read_metadata().state_dict_metadata.items():
-        parameter, dtype = parameters[key.rpartition("/")[0]], saved.properties.dtype
+        name, _, _ = key.rpartition("/")
+        parameter, dtype = parameters[name], saved.properties.dtype
         if saved.size == parameter.shape:
             wanted[key] = torch.zeros_like(parameter, dtype=dtype)  # divided like the parameter
         else:

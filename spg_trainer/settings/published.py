@@ -21,7 +21,8 @@ def known_settings(base: str) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError):
-        return _facts()["models"].get(base.rpartition("/")[2], {})
+        _, _, name = base.rpartition("/")
+        return _facts()["models"].get(name, {})
 
 
 def decoding_layer(model: str) -> Layer | None:

@@ -95,7 +95,7 @@ def read_record(file: Path) -> dict[str, Any]:
 
 
 def run_holding(path: str | Path) -> Path | None:
-    """The run folder that a path names, or in which it lies, up to three levels deep (a model, a checkpoint); or None."""
+    """The run folder that a path names, or in which it lies up to three levels deep, e.g. as a model; else None."""
     place = Path(path).expanduser()
     if (place / CONFIG).is_file():
         return place
