@@ -31,8 +31,7 @@ class Rows:
 
     A column is a tensor, an array or a list with an entry for each of the B rows, a mapping of columns, or another
     table, such as `Masks`. Any other value is a fact, which holds for all rows. `in` tells whether a column or fact is
-    there.
-    Tables are never changed; their methods return new ones.
+    there. Tables are never changed; their methods return new ones.
     """
 
     prompt_ids: Tensor

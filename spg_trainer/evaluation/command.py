@@ -91,6 +91,9 @@ PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model under each protocol, length and number of steps of the command; returns them in that order.
 
+    A protocol has the settings of the command (`ours`) or those of the papers (`papers`). With --perplexity, texts are
+    measured instead (`run_perplexity`), and the result is [].
+
     Raises:
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.

@@ -157,9 +157,9 @@ def beside_own_text(copies: NoisyCopies) -> dict[str, Any]:
     noisy_size = noisy_columns.shape[1]  # N: the clean columns begin after these
     ids = torch.cat([copies.noisy.gather(1, noisy_columns), copies.clean.gather(1, clean_columns)], 1)
     both_columns = torch.cat([noisy_columns, clean_columns], 1)
-    block = blocks.gather(1, both_columns)
-    is_clean = torch.arange(block.shape[1], device=ids.device) >= noisy_size
-    query_block, key_block = block[:, :, None], block[:, None, :]
+    block_of_column = blocks.gather(1, both_columns)
+    is_clean = torch.arange(both_columns.shape[1], device=ids.device) >= noisy_size
+    query_block, key_block = block_of_column[:, :, None], block_of_column[:, None, :]
     # Padding sees itself, because attention to nothing at all would give NaN.
     same_block = (query_block == key_block) & (is_clean == is_clean[:, None])
     if copies.is_causal:
@@ -208,9 +208,11 @@ def with_shared_text(copies: NoisyCopies, text: Tensor, num_texts: int) -> dict[
     if copies.is_causal:
         clean_mask &= clean_columns[:, None, :] <= clean_columns[:, :, None]
     clean_mask |= (key_block >= 0) & (key_block < query_block)
-    query_block, clean_key_block = noisy_block[:, :, None], clean_block[text][:, None, :]
-    sees_clean = (clean_key_block >= 0) & (clean_key_block < query_block)
-    mask = torch.cat([sees_clean, query_block == noisy_block[:, None, :]], 2).unsqueeze(1)
+    # A noisy column sees the clean columns of earlier blocks of its text, and the noisy columns of its own block.
+    noisy_query_block, clean_key_block = noisy_block[:, :, None], clean_block[text][:, None, :]
+    sees_clean = (clean_key_block >= 0) & (clean_key_block < noisy_query_block)
+    sees_noisy = noisy_query_block == noisy_block[:, None, :]
+    mask = torch.cat([sees_clean, sees_noisy], 2).unsqueeze(1)
 
     clean_size, noisy_size = clean_columns.shape[1], noisy_columns.shape[1]  # C and N
     place_in_noisy = _places(noisy_columns, blocks).gather(1, copies.columns)

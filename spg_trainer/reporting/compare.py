@@ -1,7 +1,7 @@
 """The `compare` command: trains every setting on every task with every seed, and writes tables of the results.
 
-Each run has a process and a run folder of its own.
-The intervals and p of its tables are computed in evaluation/statistics.py.
+Each run has a process and a run folder of its own. The intervals and p of the tables are computed in
+evaluation/statistics.py.
 """
 
 import csv

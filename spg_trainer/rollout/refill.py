@@ -21,7 +21,7 @@ class Row:
         """number: its number on the canvas. padding: how many columns of padding stand before its first token.
 
         blocks: (start, stop, holes, first_has_own_pass) of each of its blocks, in the order and meaning of
-        `open_block`. A block that a template fills completely is left out.
+        `open_block`. A block without holes, all of whose tokens a template gives, is left out.
         """
         self.number, self.padding, self.blocks = number, padding, blocks
         self.passes = 0

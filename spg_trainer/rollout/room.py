@@ -1,8 +1,8 @@
 """The room that a model has for a prompt besides a completion, and the problems that do not fit into it.
 
 Every source asks one `Room` what fits. A split that is read from a file, or that has few problems (`lines.py`), is
-measured as a whole before the first step. Any other split is a stream: its problems are made when they are asked
-for, and a problem that does not fit is found when it is drawn.
+measured as a whole before the first step: the tokens of all its prompts are counted. Any other split is a stream: its
+problems are made when they are asked for, and a problem that does not fit is found when it is drawn.
 """
 
 import json

@@ -82,9 +82,9 @@ def sample_rows(
     """The rows of samples/step-N.jsonl: prompts, completions, rewards, and when each token was unmasked.
 
     "tokens", "reveal_step" and "confidence" (the model's probability of the token when it was unmasked) have an entry
-    for each position. A position that stayed masked has "", -1 and null. A position that a template filled has the
-    template's token ("" for padding), -2 and null. An episode is one row, with its last completion; in an environment
-    of several turns, "turns" has all completions of the episode, each with the reply to it.
+    for each position. A position that stayed masked has "", -1 and null. A position whose token a template of the task
+    gave has this token ("" for padding), -2 and null. An episode is one row, with its last completion; in an
+    environment of several turns, "turns" has all completions of the episode, each with the reply to it.
 
     env: gives the task's name; for given completions, their `Source`. advantages: (B,), 0 for completions that were set
     aside. set_aside: (B,) bool, the completions that the step did not learn from; None if --max-rollout-batches is 1,
