@@ -91,9 +91,10 @@ def percent(confidence: list[float | None]) -> list[int | None]:
 
 def fitting(rows: list[Row], budget: int) -> list[Row]:
     """The first rows that take up to `budget` bytes together, at least one."""
+    bytes_left = budget
     for number, row in enumerate(rows):
-        budget -= len(json.dumps(row, separators=(",", ":")))
-        if budget < 0:
+        bytes_left -= len(json.dumps(row, separators=(",", ":")))
+        if bytes_left < 0:
             return rows[: max(1, number)]
     return rows
 

@@ -46,7 +46,8 @@ def settle(settings: Model, run: Path | None = None) -> Model:
         if setting not in (None, recorded):
             text = f"{flag}={setting}: {folder} already is an adapter, of rank {rank} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
-    dropout = dropout if settings.lora_dropout is None else settings.lora_dropout
+    if settings.lora_dropout is not None:
+        dropout = settings.lora_dropout
     # `ref_copy` is for all weights; a run that trains a loaded adapter always keeps a copy of the adapter.
     settled = without_idle_copy(settings, needed=False)
     return replace(settled, lora_r=rank, lora_alpha=alpha, lora_dropout=dropout)

@@ -16,8 +16,8 @@ ARGUMENTS = ("verifier", "reward", BAD_ROWS)
 
 def text_arguments(config: Config) -> dict[str, object]:
     """The arguments of the texts of --data: `bad_rows`, or the last TASK.bad_rows of several tasks."""
-    given = [value for name, value in config.env_args.items() if name.rpartition(".")[2] == BAD_ROWS]
-    return {BAD_ROWS: given[-1]} if given else {}
+    names = [name for name in config.env_args if name == BAD_ROWS or name.endswith(f".{BAD_ROWS}")]
+    return {BAD_ROWS: config.env_args[names[-1]]} if names else {}
 
 
 def task_arguments(config: Config) -> Mapping[str, object]:

@@ -163,10 +163,10 @@ def memory_and_time(
     shape = shape_of(model_config)
     card = find_card(gpu or "H200")
 
-    def memory_of(changed: Config, processes: int = processes) -> Memory:
+    def memory_of(changed: Config, num_processes: int = processes) -> Memory:
         """The memory of a process under changed settings, or under `config` itself."""
-        usable = usable_bytes(changed, card, processes)
-        return memory_of_process(model_config, changed, algorithm, processes, usable)
+        usable = usable_bytes(changed, card, num_processes)
+        return memory_of_process(model_config, changed, algorithm, num_processes, usable)
 
     memory = memory_of(config)
     lines = memory_lines(memory, shape, dtype_of(config.model), processes)

@@ -58,7 +58,7 @@ def look_at_groups(run: Run) -> None:
             "no group is mixed, so RL has no right and wrong answers to compare. "
             + remedy_for_no_mixed_group(config.validates == "loss" and has_risen(run.state.validations))
         )
-    for task in env.parts or [""]:
+    for task in env.parts or [""]:  # "" = the only task, of which all samples are
         sampled = count_habits(env, [row for row in samples if not task or row["task"] == task])
         mix = normalised({name: share for name, share in run.source.mix.items() if name in sampled.follows})
         if is_far(mix, sampled):
