@@ -71,7 +71,8 @@ _THINKING = word_keys("think thinking reasoning")
 """Kinds of tags. An unusual tag is not written `<answer>`: `<Answer>`, `<final answer>`."""
 _OR, _AND, _NOT = word_key("or"), word_key("and"), word_key("not")
 _RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
-_BEFORE_BOX = tuple(b"\\(${}*")  # signs that may stand between "not", "than" or "of" and a box: not $\boxed{96}
+_BEFORE_BOX = tuple(b"\\(${}*")
+r"""Signs that may stand between "not", "than" or "of" and a box: "not $\boxed{96}$"."""
 _BEHIND_BOX = tuple(b"\\)$]}*.!")  # signs that may stand between a box and the end of its line
 _GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
 r"""Words and commands that may stand between two boxes of one list: `\boxed{3} \text{ and } \boxed{5}`."""

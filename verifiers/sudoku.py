@@ -316,7 +316,7 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     for row in range(size):
         first_box = 2 * size + row // box * box  # the place in `masks` of the first box that this row crosses
         for stack in range(box):
-            first_column = size + stack * box  # the place of the first column of box number `stack` in this row
+            first_column = size + stack * box  # the place of the first column of the row's box number `stack`
             for column in range(first_column, first_column + box):
                 value = cells[i]
                 i += 1

@@ -113,7 +113,7 @@ def imported(text: str) -> list[str]:
 
 
 def reads_input(text: str) -> bool:
-    """Whether a statement outside of functions and classes reads input: a tail such as `print(f(int(input())))`."""
+    """Whether a line without indentation reads input: `print(f(int(input())))`, often the last line of a program."""
     return any(_reads(line) for line in text.split("\n") if line[:1].strip())
 
 
@@ -195,12 +195,12 @@ def without_prose(text: str, entry: str) -> list[str]:
     import, or if no rest of the text defines `entry`.
     """
     lines = text.split("\n")
-    filled = [place for place, line in enumerate(lines) if line.strip()]
-    starts = [place for place in filled if lines[place].startswith(_STARTS)][:_TRIED]
-    begins_with_code = starts[:1] == filled[:1]
-    if not filled or begins_with_code or (entry and not starts):
+    not_blank = [place for place, line in enumerate(lines) if line.strip()]
+    starts = [place for place in not_blank if lines[place].startswith(_STARTS)][:_TRIED]
+    begins_with_code = starts[:1] == not_blank[:1]
+    if not not_blank or begins_with_code or (entry and not starts):
         return []
-    before_code = [place for place in filled[1:] if not starts or place < starts[0]][-_BEFORE:]
+    before_code = [place for place in not_blank[1:] if not starts or place < starts[0]][-_BEFORE:]
     rests = ["\n".join(lines[place:]) for place in (*before_code, *starts)]
     return [rest for rest in rests if not entry or defines(rest, entry)]
 

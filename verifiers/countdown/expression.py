@@ -24,7 +24,7 @@ PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
 DIGITS_LIMIT = 4_000  # the most digits of a literal; Python reads at most 4,300
 SAFE_DIGITS_LIMIT = 18  # the most digits of a literal that fits 64 bits
-INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in 64 bits; the sum of two fits, too
+INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in a 64-bit value; the sum of two fits, too
 OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: it equals no given number, and no product
 INTEGER, DECIMAL, BROKEN = 0, 1, 2  # kinds of literals
 
@@ -76,7 +76,7 @@ DEPTH_LIMIT = 256  # operators and brackets that wait for their right side
 
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _OVERFLOW, _UNDEFINED = 1, 2  # faults of a value, as bits: beyond INTEGER_LIMIT, divided by zero
-_FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
+_FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces of fractions, on the stack of operators
 # {operator on that stack: how tightly it binds}; 0 for an open bracket.
 _BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
 _PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BOTTOM + 1))
@@ -303,8 +303,8 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
 def without_words(data: Bytes, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the expression in data[low:high], without wrappers and leading words.
 
-    The start is -1 if there are words that do not lead to an expression. Words with numbers among them only lead to one
-    by a colon: `Using 9, 6 and 3: (9+6)*3`.
+    The start is -1 if there are words that do not lead to an expression. Words with numbers among them lead to an
+    expression only by a colon: `Using 9, 6 and 3: (9+6)*3`.
     """
     begin, end = unwrap(data, low, high)
     words = begin
