@@ -72,7 +72,7 @@ _BESIDE_DIGITS = tuple(b'([<*`"$\\')
 Stray digits stand at the start of a block and are no part of its sentence. A block with them holds two values, so it
 counts as a whole, and no sentence in it names an answer.
 """
-SENTENCE_LIMIT = 1000  # bytes of a sentence that are searched for a value; longer sentences count as having one
+SENTENCE_LIMIT = 1000  # bytes; a longer sentence is not searched for a value, and counts as having one
 
 
 def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:

@@ -152,7 +152,9 @@ def defines(text: str, entry: str, by_value: bool = True) -> bool:
     if by_value:
         heads.append(entry)
     for line in lines:
-        words = " ".join(line.split()) if indentation(line) == outer else ""
+        if indentation(line) != outer:
+            continue
+        words = " ".join(line.split())  # with one space between two words, as in `heads`
         for head in heads:
             if words.startswith(head) and words.removeprefix(head).lstrip()[:1] in ("(", "=", ":", "["):
                 return True
@@ -209,7 +211,8 @@ def _indented(body: str) -> str:
     """The body of a function with its indentation, which the first line of `body`, or every line, lacks."""
     first, *rest = body.split("\n")
     second = next((line for line in rest if line.strip()), "")
-    least = 8 if first.rstrip().endswith(":") else 4  # spaces before the second line, if it has kept them
+    # The spaces before the second line, if it has kept them: more if the first line begins a block.
+    least = 8 if first.rstrip().endswith(":") else 4
     if second and len(indentation(second).expandtabs()) >= least:
         return f"    {body}"
     return "\n".join(f"    {line}" for line in (first, *rest))

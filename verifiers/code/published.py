@@ -118,7 +118,7 @@ def called(tests: str) -> str:
 
 def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]]:
     """(the distinct cases, how many assertions are no cases) of each row; the tests run in guests, in parallel."""
-    jobs, replies = {}, {}
+    jobs, replies = {}, {}  # by the place of a row
     for place, row in enumerate(rows):
         if row.cases:
             continue

@@ -271,7 +271,7 @@ def _viewed(value: Any, via: str) -> Any:
 
 
 def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
-    """Python's == on plain data, except: a bool is no number (strict), NaN equals NaN, floats have tolerances."""
+    """Python's == on plain data, but NaN equals NaN, floats have tolerances, and in strict mode a bool is no number."""
     if isinstance(expected, int | float | complex):
         is_number = isinstance(value, int | float | complex)
         mixes_bool = isinstance(expected, bool) != isinstance(value, bool)

@@ -67,7 +67,7 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
         values = [value_of(side) for side in sides]
     except ZeroDivisionError:
         return "It divides by 0."
-    what = "One side" if wanted in values else "It"
+    what = "One side" if wanted in values else "It"  # "One side" if another side is right
     return next((f"{what} makes {value}, not {wanted}." for value in values if value != wanted), "")
 
 

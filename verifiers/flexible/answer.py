@@ -91,7 +91,7 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     is_letter = text[end - 1 : end] in _CHOICES and not text[end - 2 : end - 1].isalnum()
     if not (calls_correct and is_letter) or is_denied(text[begin : end - 1], behind=""):
         return None
-    return Item(end - 1, end, rank=2, is_value=True)
+    return Item(end - 1, end, rank=2, is_value=True)  # rank 2: behind "is"
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:

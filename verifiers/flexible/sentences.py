@@ -83,7 +83,7 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
 def add_value(text: str, items: list[Item], low: int, high: int, word: str, may_be_condition: bool) -> None:
     """Adds text[low:high] to `items`, the values of a sentence.
 
-    word: the word or sign before the value. may_be_condition: whether that word may begin a condition or a reason.
+    word: the word or sign before the value. may_be_condition: whether a condition or a reason may stand here.
     """
     before = items[-1] if items else None
     # A range has no blanks: 18–20 hours, but not "Week 2 - 18 miles".
