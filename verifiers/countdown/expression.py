@@ -348,7 +348,7 @@ def product(a: int, b: int, exact: bool) -> tuple[int, int]:
 
 
 def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact: bool) -> int:
-    """Puts (the value at `right` - 1, `operator`, the value at `right`) at `right` - 1; returns the fault, 0 for none."""
+    """Replaces the values at `right` - 1 and `right` by the result of `operator`; returns the fault, 0 for none."""
     a, b, c, d = tops[right - 1], bottoms[right - 1], tops[right], bottoms[right]
     if operator == PLUS or operator == MINUS:
         a, fault = product(a, d, exact)

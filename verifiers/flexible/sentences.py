@@ -91,7 +91,7 @@ def add_value(text: str, items: list[Item], low: int, high: int, word: str, may_
     goes_on = before is not None and word == "and" and not before.is_value  # "between 18 and 20"
     joins = before is not None and (is_range or word in JOINING or goes_on)
     if joins:
-        items[-1] = before._replace(is_value=False)
+        items[-1] = items[-1]._replace(is_value=False)
     is_aside = False
     if before is not None:
         says_aside = is_compared if word in BEING else in_phrase
