@@ -146,6 +146,7 @@ def _is_made(folder: Path) -> bool:
 
 
 def _compiled_name(digest: str) -> str:
+    """The file name of a compiled interpreter with this digest; with "*", the pattern of all such names."""
     return f"{digest}-wasmtime{version('wasmtime')}-fuel.cwasm"
 
 

@@ -61,7 +61,7 @@ def judge(
         return answers[len(heard) - 1]
 
     ended, used = interpreter.converse(answer, fuel, cancel)
-    report, replies = "".join(heard[2:3]), heard[3:]
+    report, replies = "".join(heard[2:3]), heard[3:]  # "" and [] if the guest ended before them
     met = [meets(case, reply, lenient) for case, reply in zip(cases, replies, strict=False)]
     if sum(met) == len(cases):
         outcome = OK

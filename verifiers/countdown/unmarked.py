@@ -31,6 +31,7 @@ from verifiers.countdown.expression import (
 from verifiers.countdown.rest import goes_on_before, goes_on_behind, goes_on_in_next_line, stated_result
 from verifiers.flexible.answer import searched
 
+# The kinds of tokens with which an expression begins, but for a minus sign, and with which an expression ends.
 _BEGINNINGS = (LITERAL, OPEN, FRACTION)
 _ENDS = (LITERAL, CLOSE, RIGHT_BRACE)
 

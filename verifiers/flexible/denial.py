@@ -15,7 +15,7 @@ _AUXILIARIES = frozenset(
 )
 """Among them is what `words_of` leaves of contracted words: "s" of "that's", "wo" of "won't"."""
 _CLAUSES = frozenset(", ; : . ! ? = ( ) \n – — but so and thus therefore hence then".split())
-"""Signs and words behind which a new clause begins."""
+"""Signs and words with which a new clause begins."""
 _APART = frozenset(
     "who whom whose which what if unless when while where since because as although though".split()
 )

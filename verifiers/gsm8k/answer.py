@@ -426,7 +426,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
 
 
 def note_money_word(currencies: int, side: Side) -> bool:
-    """Notes the currencies that a word before or right behind the number names; returns False for a word elsewhere."""
+    """Notes the currencies that a word beside the number names and returns True; returns False for a word elsewhere."""
     if side.numbers == 0:
         side.price = side.price & currencies if side.price & currencies else currencies
         side.space_follows = True

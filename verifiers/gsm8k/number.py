@@ -215,7 +215,7 @@ def is_group(data: Bytes, i: int, end: int) -> bool:
 
 def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
     """Reads the digits that start at i, with thousands groups and a decimal point; returns the position after them."""
-    start = last = i
+    start = last = i  # last: the position behind the last digit
     mantissa = exponent = digits = 0
     group_separator = 0  # COMMA or THIN, once one has been read
     pointed = leading_zero = False
