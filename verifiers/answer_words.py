@@ -11,8 +11,9 @@ from verifiers.extract import Bytes
 OTHER, ANSWER, BEING, BEFORE, SO, MODAL, ASIDE, CONDITION, DENIAL, ARE = range(10)
 """The roles of words: "So (SO) the final (BEFORE) answer (ANSWER) to (ASIDE) this must (MODAL) be (BEING) 18.".
 
-ARE is a verb of being only right behind "answers", since an aside has it, too: "the answer for the boxes that are left
-is 18". A CONDITION makes a sentence a supposition, "if the answer is 18"; a DENIAL is "not". All other words are OTHER.
+ARE, the word "are", counts as a verb of being behind "answers", but not in an aside: the verb of "the answer for the
+boxes that are left is 18" is the "is". A CONDITION makes a sentence a supposition, "if the answer is 18"; a DENIAL is
+"not". All other words are OTHER.
 """
 
 
@@ -55,9 +56,11 @@ TERMS_OF = {
 }
 ENDINGS = ("です", "입니다", "이다", ", which is correct", ", which is right", " is correct", " is right")
 """What may stand behind the value: "18です" says "is 18" in Japanese, and "Answer: B is correct" names B."""
+# All endings as one text in UTF-8, and the size of each, since compiled code reads bytes in place, unlike a tuple.
 ENDING_BYTES = "".join(ENDINGS).encode()
 ENDING_SIZES = bytes(len(ending.encode()) for ending in ENDINGS)
-_MORE = {  # {role: its English words}; the lists of the other languages have no words of these roles
+# {role: English words that stand in no `Language`}. Of these roles, only CONDITION has words in `LANGUAGES`, too.
+_MORE = {
     SO: "so thus therefore hence then yes",
     MODAL: "should would must will",
     ASIDE: "to of for in we you that which",
@@ -71,7 +74,7 @@ _MASK = (1 << 8 * _KEY_BYTES) - 1
 
 
 def with_byte(key: int, byte: int) -> int:
-    """The key of a word with one more byte behind it; it has 56 bits, in Python and where compiled."""
+    """The key of a word with one more byte behind it. A key has 56 bits, in Python and where compiled."""
     return (key * 131 + byte) & _MASK
 
 
@@ -84,7 +87,7 @@ def key_of(word: str) -> int:
 
 
 def _roles() -> dict[int, int]:
-    """{key of a word: its role}; of two roles, the one that is listed first counts, in `_MORE` before `LANGUAGES`."""
+    """{key of a word: its role}. A word with two roles has the one that is read first, and `_MORE` is read first."""
     roles: dict[int, int] = {}
     lists = [(words, role) for role, words in _MORE.items()]
     for language in LANGUAGES.values():
@@ -97,11 +100,11 @@ def _roles() -> dict[int, int]:
 
 
 _ROLES = _roles()
-# A table in which each word has a slot of its own, key % _SIZE. It is bytes, which compiled code reads in place, unlike
-# a tuple: the role of each slot in `_KINDS`, the key of its word in `_KEYS`.
+# A table in which each word has a slot of its own, key % _SIZE. `_KINDS` has the role of each slot's word, and `_KEYS`
+# the key of that word; an empty slot has OTHER and 0. Both are bytes, which compiled code reads in place.
 _SIZE = next(size for size in range(1021, 1 << 16, 2) if len({key % size for key in _ROLES}) == len(_ROLES))
 _KEY_AT = {key % _SIZE: key for key in _ROLES}
-_KINDS = bytes(_ROLES.get(_KEY_AT.get(slot, -1), OTHER) for slot in range(_SIZE))
+_KINDS = bytes(_ROLES[_KEY_AT[slot]] if slot in _KEY_AT else OTHER for slot in range(_SIZE))
 _KEYS = b"".join(_KEY_AT.get(slot, 0).to_bytes(_KEY_BYTES, "little") for slot in range(_SIZE))
 
 
@@ -127,6 +130,7 @@ def _answer_names() -> tuple[bytes, ...]:
 
 _TERMS = _terms()
 ANSWER_NAMES = _answer_names()
+# The terms, as one text, with the size and the role of each.
 _TERM_BYTES = b"".join(term for term, _ in _TERMS)
 _TERM_SIZES = bytes(len(term) for term, _ in _TERMS)
 _TERM_KINDS = bytes(role for _, role in _TERMS)
@@ -134,8 +138,9 @@ _TERM_KINDS = bytes(role for _, role in _TERMS)
 
 def word_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
     """(role of the word at i, position after it); the position is i if no word begins there."""
-    byte = data[i] + 0
-    # A character of three or four bytes is of a script without spaces, or a mark such as a dash.
+    byte = data[i] + 0  # + 0 makes an int64 of numba's uint8, here and below
+    # From E2 on, a byte begins a character of three or four bytes. E2, E3 80 and all above ED begin marks, such as
+    # dashes, stops and pictures; the others begin characters of Chinese, Japanese and Korean.
     if byte >= 0xE2:
         is_mark = byte < 0xE3 or byte > 0xED or (byte == 0xE3 and i + 1 < end and data[i + 1] == 0x80)
         return (OTHER, i) if is_mark else term_at(data, i, end)

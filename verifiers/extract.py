@@ -71,11 +71,12 @@ _THINKING = word_keys("think thinking reasoning")
 """Kinds of tags. An unusual tag is not written `<answer>`: `<Answer>`, `<final answer>`."""
 _OR, _AND, _NOT = word_key("or"), word_key("and"), word_key("not")
 _RATHER, _THAN, _INSTEAD, _OF = word_keys("rather than instead of")
-_BEFORE_BOX = tuple(b"\\(${}*")  # signs that may stand between such a word and a box: "not $\\boxed{96}$"
+_BEFORE_BOX = tuple(b"\\(${}*")
+r"""Signs that may stand between "not", "than" or "of" and a box: "not $\boxed{96}$"."""
 _BEHIND_BOX = tuple(b"\\)$]}*.!")  # signs that may stand between a box and the end of its line
 _GAP_WORDS = word_keys("or and text textbf mathrm mbox quad qquad")
 r"""Words and commands that may stand between two boxes of one list: `\boxed{3} \text{ and } \boxed{5}`."""
-_GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # signs that may stand there
+_GAP_SIGNS = tuple(b" \t\r\n\\$(){}[];~,")  # signs that may stand between two such boxes
 APART, OR, LIST = range(3)  # how two boxes are joined; see `joint`
 OVER_LONG = 1 << 60  # the key of a word of more than 12 letters
 
@@ -240,6 +241,7 @@ def read_tags(data: Bytes, start: int, end: int) -> tuple[int, int, int, int, in
     before the reasoning block that ends at `begin`. unclosed, unclosed_end: the text behind an `<answer>` that is not
     closed. single: whether there is exactly one `<answer>` and one `</answer>`, both in the usual spelling.
     """
+    # reasoning_counts: whether a final answer may stand in a closed `<think>` or `<reasoning>` block.
     text_end, reasoning_counts = end, False
     while True:
         end = text_end
@@ -295,8 +297,8 @@ def is_not_text(data: Bytes, start: int, end: int) -> bool:
 def last_box(data: Bytes, start: int, end: int, command: Command) -> tuple[int, int, int]:
     r"""(box start, content start, content end) of the last closed `\boxed{}` with something in it, or -1s.
 
-    A box that `is_rejected` does not count. command: BOX, or FRAMED_BOX for `\fbox{}`. The boxes are read from the last
-    one to the first.
+    A box does not count if `is_rejected` is true for it. command: BOX, or FRAMED_BOX for `\fbox{}`. The boxes are read
+    from the last one to the first.
     """
     # The brace of the box that was read before, and where it is closed. No byte within it has to be read again.
     later_brace = later_closing = end
@@ -352,7 +354,7 @@ def is_rejected(data: Bytes, start: int, box: int, box_end: int, end: int) -> bo
 
 
 def is_other_than(first: int, second: int) -> bool:
-    """True for the keys of "rather than" and of "instead of"."""
+    """True if `first` and `second` are the keys of "rather" and "than", or of "instead" and "of"."""
     return (second == _THAN and first == _RATHER) or (second == _OF and first == _INSTEAD)
 
 
@@ -438,14 +440,15 @@ def joint(data: Bytes, start: int, end: int) -> int:
 def name_before(data: Bytes, start: int, box: int) -> int:
     r"""Position of the variable before the box at `box`: the x of `x = \boxed{3}` and of `x_1 = \boxed{3}`; else -1.
 
-    It stands behind a dollar, a comma, a colon or a word, and not behind an operand: `2 x`, `1 + x`, `\cos x`.
+    The variable begins the text, or stands behind a dollar, a comma, a colon or a word, and not behind an operand or a
+    command: `2 x`, `1 + x`, `\cos x`.
     """
     i = before_spaces(data, start, box)
     if i < start or data[i] != _EQUALS:
         return -1
     i = before_spaces(data, start, i)
     if i > start and 48 <= data[i] <= 57 and data[i - 1] == _UNDERSCORE:
-        i -= 2
+        i -= 2  # the x of x_1
     if i < start or not is_ascii_letter(data[i]):
         return -1
     before = before_spaces(data, start, i)
@@ -480,8 +483,8 @@ def first_of_list(
 ) -> tuple[int, bool]:
     """(start of the list of boxes whose last one is at `box`, whether "or" joins a box of another value to `box`).
 
-    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$, $x=\\boxed{5}`. Boxes of the same
-    content are no list; then the start is `box`.
+    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$, $x=\\boxed{5}`. A single box or
+    boxes of the same content are no list; then the start is `box`.
     """
     first, differs = box, False
     for _ in range(_LIST_LIMIT):
@@ -613,8 +616,8 @@ def locate(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, 
 def locate_mark(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool, int, int]:
     """What `locate` returns, and (start, end) of the text behind the answer, in which a sentence may name a later one.
 
-    If no box, tag or `####` marks an answer, this text is all that may be a final answer. Its start is -1 if a closed
-    block was found.
+    If no box, tag or `####` marks an answer, this text is all that may be a final answer. The start of this text is -1
+    in strict mode, or if a closed block was found.
     """
     cut, begin, block_start, block_end, unclosed, unclosed_end, single = read_tags(data, start, end)
     boxed = False

@@ -36,9 +36,10 @@ _AROUND_LETTER = tuple(b"*(),:")
 
 
 def bold_answer(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    r"""(start, end) of the only bold text in the last line if it is a number or an equation, `**\$18**`; else -1s.
+    r"""(start, end) of the number or equation, `**\$18**`, that is the only bold text of the last line; else -1s.
 
-    Also -1s if one of `DOUBTS` stands before it on the line: "It is not **18**".
+    Also -1s if one of `DOUBTS` stands before the bold text, "It is not **18**", or if that text is an operand, as in
+    "**24** - 4 = 20".
     """
     line, end = last_line_with_text(data, start, end)
     low = behind_stars(data, line, end)
@@ -72,7 +73,7 @@ def correct_choice(data: Bytes, start: int, end: int) -> tuple[int, int]:
     while i < end:
         role, after = word_at(data, i, end)
         key, _ = read_word(data, i, end, ANY_CASE)
-        claims = is_correct and has_noun and low < 0
+        claims = is_correct and has_noun and low < 0  # "The correct option" has come
         if after == i:
             if claims and is_colon(data, i, end):
                 return choice_behind(data, i + 1, end)
@@ -104,7 +105,7 @@ def correct_choice(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def choice_behind(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) of the choice that a line names behind "The correct option is"; -1s if it is in doubt."""
+    """(start, end) of the choice that a line names behind "The correct option is"; -1s if that is in doubt."""
     return (-1, -1) if says_one_of(data, start, end, DOUBTS) else trimmed(data, start, end)
 
 

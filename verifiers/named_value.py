@@ -28,7 +28,7 @@ DOUBTS = word_keys("if unless suppose assuming nobody no not never doubt wrong i
 _DENIALS = word_keys("no not never wrong incorrect wait actually or")
 """Words behind a value that take it back: "18. Actually, that is wrong."."""
 _NEGATIONS, _RIGHT = word_keys("cannot isn wasn doesn t"), word_keys("right correct true seem work")
-"""A word of each takes a value back, too: "18. That cannot be right." But "18. You can't buy half a box." keeps it."""
+"""Two words, one of each list, take a value back: "18. That can't be right.", not "18. You can't buy half a box."."""
 _NOT = word_key("not")
 _OPENS_VALUE = tuple(b"$\\(-*")
 """Signs that a value may begin with, apart from digits: "18, not **19**"."""
@@ -44,26 +44,28 @@ _BOLD = b"**"
 _BEGINNING = word_keys("given first next then step steps note let we")
 """Words that begin a calculation rather than announce its result: "First:"."""
 _HAS_VALUE = word_keys("is are was")
+"""Verbs with which a line that has a number says the value itself: "The total is 18, as computed:"."""
 VALUE_LIMIT = 4096  # bytes; a longer named answer does not count
 
 
 def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
-    """(start, end) of the value behind a name, such as "The answer is", that ends at i; -1, -1 if there is no value.
+    """(start, end) of the value behind the name that ends at i, such as "The answer is"; -1, -1 if there is no value.
 
-    The value is the rest of the sentence or of the line; if nothing stands there, it is the next line with a text. A
+    The value is the rest of the sentence or of the line, or, if nothing stands there, the next line with a text. A
     formula is read to its end, also over several lines.
     """
-    quoted = i > 1 and data[i - 2] == ch.QUOTE  # {"answer": "18"}
+    quoted = i > 1 and data[i - 2] == ch.QUOTE  # {"answer": "18"}, in which i is the place behind the colon
     low = i
     while low < end and (is_space(data[low]) or data[low] == ch.COLON or data[low] == ch.STAR):
         low += 1
     while low < end and data[low] == ch.LESS and behind_tag(data, low, end) > low:
         low = behind_tag(data, low, end)
     while low < end and matches(data, low, end, _WIDE_COLON):
-        low += 3
+        low += 3  # the bytes of a wide colon
     is_below = find_byte(data, ch.NEWLINE, i, low) < low
     if is_below:
         low = behind_lead_in(data, low, end)
+    # Where the first line of the value begins, with its bullet.
     first = line_start(data, i, low) if is_below else low
     first, _ = strip(data, first, end)
     while is_below and low + 1 < end and is_bullet(data, low):
@@ -85,8 +87,8 @@ def value_at(data: Bytes, i: int, end: int) -> tuple[int, int]:
 def behind_lead_in(data: Bytes, start: int, end: int) -> int:
     """Where the value begins below a heading: at `start`, or below a line that only announces it, "The total is:".
 
-    Such a line begins with a word of two or more letters, and says no value itself. The value is then the last line
-    with a text: a list of steps may begin in the same way.
+    Such a line begins with a word of two or more letters, and says no value itself. The line below it must be the last
+    one, because a list of steps may begin in the same way.
     """
     line_end = find_byte(data, ch.NEWLINE, start, end)
     stop = line_end
@@ -279,10 +281,11 @@ def count_values(data: Bytes, start: int, end: int) -> int:
 def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
     """Where a list with a line for each value ends, if its first line ends at i; i if no further line belongs to it.
 
-    first: where the first line begins, or -1 if a name stands before its value. A further line has a value, and the
-    same mark as the first line, "- " or "(b) ", or "or" or "and". Either all items begin with a word or none does:
-    "- 6" and "- Check: 2*3 = 6" are no list.
+    first: where the first line begins, or -1 if a name stands before its value. A further line has a value, and begins
+    with a mark of the same kind as the first line, "- " or "(b) ", or with "or" or "and". With marks, either all lines
+    begin with a word or none does: "- 6" and "- Check: 2*3 = 6" are no list.
     """
+    # Where the first line goes on behind its mark; `item` is this place of a further line.
     begin = behind_mark(data, first, end) if first >= 0 else first
     while i < end and data[i] == ch.NEWLINE:
         low, _ = strip(data, i, end)
@@ -325,9 +328,9 @@ def is_bullet(data: Bytes, i: int) -> bool:
 
 
 def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """(start, end) without spaces and asterisks around data[start:end], without its full stop and one of `ENDINGS`."""
+    """(start, end) of data[start:end] without spaces and asterisks around it, a full stop, and an ending, "18です"."""
     start = behind_spaces(data, start, end)
-    last = end
+    last = end  # behind the asterisks
     end = before_stars(data, start, end)
     if end - start > 1 and data[end - 1] == ch.POINT and data[end - 2] != ch.POINT:  # no ellipsis
         end = before_stars(data, start, end - 1)
@@ -344,7 +347,7 @@ def trimmed(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def count_bold(data: Bytes, start: int, end: int) -> int:
-    """How many `**` of data[start:end] begin or end bold text; not the one of a power, 2**3."""
+    """How many `**` of data[start:end] begin or end bold text; the `**` of a power, 2**3, is not counted."""
     count = 0
     i = behind_stars(data, start, end)
     while i > 0:
@@ -363,7 +366,7 @@ def is_letter_or_digit(byte: int) -> bool:
 
 
 def being_behind(data: Bytes, start: int, end: int) -> int:
-    """How many bytes the verb of being at the end of data[start:end] has, such as "です" in "18です"; 0 for none."""
+    """The size of the one of `answer_words.ENDINGS` that ends data[start:end], "です" in "18です"; 0 for none."""
     begin = 0
     for k in range(len(ENDING_SIZES)):
         size = ENDING_SIZES[k] + 0

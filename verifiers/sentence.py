@@ -1,7 +1,7 @@
 r"""The answer that a sentence or a heading names: `Thus, the answer is $18$.`, `### Answer`, `\fbox{18}`, `Ответ: 18`.
 
-Lenient mode of GSM8K and MATH looks for it in two places: behind everything else that marks an answer, and inside an
-`<answer>` block, `<answer>The final answer is: 16</answer>`. One rule serves ten languages, whose words are in
+Lenient mode of GSM8K and MATH looks for such an answer in two places: behind everything else that marks one, and inside
+an `<answer>` block, `<answer>The final answer is: 16</answer>`. One rule serves ten languages, whose words are in
 `answer_words`. A sentence says "answer" or "result", perhaps an aside, and a verb of being or a colon; the value
 follows on the same line or below it. Or the value comes first: "16 is the answer". All functions are plain Python over
 UTF-8 bytes, and numba also compiles them as they stand, like those of `verifiers.extract`.
@@ -72,11 +72,11 @@ _BESIDE_DIGITS = tuple(b'([<*`"$\\')
 Stray digits stand at the start of a block and are no part of its sentence. A block with them holds two values, so it
 counts as a whole, and no sentence in it names an answer.
 """
-SENTENCE_LIMIT = 1000  # bytes of a sentence that are searched for a value; a longer one counts as having one
+SENTENCE_LIMIT = 1000  # bytes; a longer sentence is not searched for a value, and counts as having one
 
 
 def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, int, int, bool]:
-    """What `extract.locate` finds; in lenient mode also an answer that a sentence names behind it or inside a block.
+    """What `extract.locate` finds, or, in lenient mode, an answer that a sentence names behind that or inside a block.
 
     Returns (FOUND or the reason why there is none, start, end, whether the answer is from a box).
     """
@@ -94,7 +94,10 @@ def find_answer(data: Bytes, start: int, end: int, lenient: bool) -> tuple[int, 
 
 
 def has_word(data: Bytes, start: int, end: int) -> bool:
-    """True if data[start:end] has a letter outside of tags: ". So", not ".</b>"; behind most answers there is none."""
+    """True if data[start:end] has a letter, or a character beyond ASCII, outside of tags: ". So", not ".</b>".
+
+    Behind most answers, no such character stands.
+    """
     while start < end and data[start] < ch.BEYOND_ASCII and not is_ascii_letter(data[start] + 0):
         start = max(behind_tag(data, start, end), start + 1) if data[start] == ch.LESS else start + 1
     return start < end
@@ -205,8 +208,8 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
     (-1, -1): the line names nothing.
     """
     low = high = without_value = -1
-    # Of the sentence so far. plain: it has only words that may stand before "answer". named: "answer" has come, without
-    # a verb yet. aside: behind that came words such as "to this". supposed: it is a supposition, "if the answer is 18".
+    # Of the sentence so far. plain: only words that may stand before "answer" have come. named: "answer" has come, but
+    # no verb yet. aside: then words such as "to this" have come. supposed: "if" or the like has come.
     plain, named, aside, supposed = True, False, False, False
     clause, being = line, -1  # where the sentence's last clause begins, and where its verb of being stands
     i = line
@@ -275,9 +278,10 @@ def name_on_line(data: Bytes, line: int, end: int) -> tuple[int, int]:
             plain, named, aside = not supposed, False, False
             after = i + 2
         elif sign == ch.BACKSLASH and i + 1 < end:
-            after = i + 2
+            after = i + 2  # the sign behind a backslash is no sign of the sentence
         i = after
     if low < 0:
+        # A line that ends with a name, "Final Answer", is a heading of the value below.
         return (end, -1) if named else (-1, without_value)
     return low, high
 

@@ -40,11 +40,11 @@ Cells = list[int]  # or, where compiled, an array of int64
 References = tuple[Bytes, tuple[int, ...]]  # all puzzles, and where each begins and the last one ends
 
 _PIPE = ord("|")
-SIZE_LIMIT = 49
+SIZE_LIMIT = 49  # the largest n
 CELLS_LIMIT = SIZE_LIMIT * SIZE_LIMIT
 _WIDTH_LIMIT = 2  # digits of a number in a cell
 INVALID = -1  # the size of a text that is no puzzle
-SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # classes of characters; 0..9 is a digit
+SEPARATOR, NOTHING, POINT, BLANK, FOREIGN = range(10, 15)  # kinds of characters; 0..9 is a digit
 PUZZLE, STRICT, LENIENT = range(3)  # notations of grids; see `read_cells`
 
 _TEX_WORDS = word_keys(
@@ -53,10 +53,11 @@ _TEX_WORDS = word_keys(
 r"""Commands that may stand around a grid or in it: `\boxed{\text{4321}}`."""
 _TEX_BEGIN, _TEX_END = word_key("begin"), word_key("end")
 _TEX_TABLES = word_keys("array tabular")
-r"""Environments that list their columns in braces: `\begin{array}{cccc}`."""
+r"""Environments behind whose name braces list the columns: `\begin{array}{cccc}`."""
 _TEX_FRAMES = word_keys("matrix pmatrix bmatrix vmatrix smallmatrix aligned gathered")
-r"""Environments that do not: `\begin{matrix}`."""
+r"""Environments without such a list: `\begin{matrix}`."""
 _TEX_COLUMNS = tuple(b"{clr| ")
+"""What stands in such a list before the brace that closes it."""
 _TEX_SIGNS = tuple(b"\\,;:! ()[]\n")
 """Signs that may follow a backslash in a grid: two backslashes end a row."""
 
@@ -70,7 +71,7 @@ _TITLE = word_keys(
 """Words of a title before the grid, "Here is the completed grid:", and languages of a fence, "```text"."""
 _OPENERS = tuple(b" \t\n\r|>")
 _CLOSERS = tuple(b" \t\n\r|:.,<")
-"""Signs that may stand before asterisks which open bold type, and behind asterisks which close it."""
+"""Signs that may stand before asterisks that open bold type (`_OPENERS`), or behind asterisks that close it."""
 
 _ASCII_KINDS = {
     **dict.fromkeys(b" \t\n\v\f\r|+-,:[]`\"'${}&~", SEPARATOR),
@@ -78,7 +79,7 @@ _ASCII_KINDS = {
     **{48 + digit: digit for digit in range(10)},
 }
 _ASCII = bytes(_ASCII_KINDS.get(byte, FOREIGN) for byte in range(128))
-# Characters beyond ASCII that are no digits, in rows (first, last, class).
+# Characters beyond ASCII that are no digits, in rows (first, last, kind).
 _WIDE = (
     *rows(POINT, characters.IDEOGRAPHIC_STOP, 0xFF0E),
     *rows(NOTHING, *characters.ZERO_WIDTH),
@@ -104,6 +105,7 @@ class Scratch:
     masks: Cells = field(default_factory=lambda: [0] * (6 * SIZE_LIMIT))
 
 
+# What the message about an invalid puzzle says of it.
 _A_PUZZLE = (
     "is no puzzle that can be solved: 1, 16 or 81 digits, or 256, 625, 1296 or 2401 numbers with spaces, commas or "
     "pipes between, 0 or . for a blank, no digit above n and none twice in a row, column or box"
@@ -111,7 +113,7 @@ _A_PUZZLE = (
 
 
 def classify(code: int) -> int:
-    """The class of a character in a lenient answer: its digit, or SEPARATOR, NOTHING, POINT, FOREIGN."""
+    """The kind of a character in a lenient answer: its digit, or SEPARATOR, NOTHING, POINT, FOREIGN."""
     if code < 0x80:
         return _ASCII[code] + 0  # `verifiers.extract` says why a zero is added
     for first, last, kind in _WIDE:
@@ -122,7 +124,7 @@ def classify(code: int) -> int:
 
 
 def skip_tex(data: Bytes, i: int, end: int) -> int:
-    """Position after the TeX command whose backslash stands before i; -1 if no such command may stand around a grid."""
+    """Position after the TeX command whose backslash stands before i; -1 if a grid may not have that command."""
     key, after = read_word(data, i, end)
     if key == 0:
         return i + 1 if i < end and data[i] in _TEX_SIGNS else -1
@@ -143,11 +145,11 @@ def skip_tex(data: Bytes, i: int, end: int) -> int:
 def read_writing(
     data: Bytes, start: int, i: int, end: int, size: int, count: int, kind: int
 ) -> tuple[int, int]:
-    """(class, position after it) of the writing that begins with the character before i; FOREIGN if no grid has it.
+    """(SEPARATOR, position after it) of the writing that begins with the character before i; FOREIGN if no grid has it.
 
-    Writing is what is neither a cell nor a separator. Its first character is of class POINT or FOREIGN, and `count`
-    cells stand before it. A point may end a row, "Row 1: 4 3 2 1.". Slashes may stand between rows, "4321 / 1243 / 3412
-    / 2134". Words and asterisks are left to `skip_writing`.
+    Writing is what is neither a cell nor a separator. kind: of that character, POINT or FOREIGN. count: how many cells
+    stand before the writing. A point may end a row, "Row 1: 4 3 2 1.". Slashes may stand between rows, "4321 / 1243 /
+    3412 / 2134". Words and asterisks are left to `skip_writing`.
     """
     if kind == POINT:
         is_last_cell_of_row = count > 0 and count % size == 0
@@ -228,7 +230,7 @@ def read_cells(data: Bytes, start: int, end: int, size: int, cells: Cells, notat
     """Fill `cells` from a grid in one of the notations; True if it holds exactly size * size cells.
 
     STRICT is one line of digits (n > 9: numbers with one space between). LENIENT is any accepted notation. PUZZLE is a
-    reference that `read_puzzle` has counted; no cell of it may be greater than n.
+    reference whose cells `read_puzzle` has counted; none of them may be greater than n.
     """
     wanted = size * size
     count = width = 0  # width: digits of the number being read, 0 between numbers
@@ -314,7 +316,7 @@ def fill_masks(cells: Cells, size: int, masks: Cells) -> bool:
     for row in range(size):
         first_box = 2 * size + row // box * box  # the place in `masks` of the first box that this row crosses
         for stack in range(box):
-            first_column = size + stack * box  # the place of the first column of box number `stack` of these
+            first_column = size + stack * box  # the place of the first column of the row's box number `stack`
             for column in range(first_column, first_column + box):
                 value = cells[i]
                 i += 1
@@ -387,8 +389,10 @@ def judge_completion(
 def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, puzzle: object) -> batch.Judged:
     """One completion without numba; raises for an invalid puzzle."""
     raw = encoded(_puzzle_text(puzzle, row))
-    judged = judge_completion(data, 0, len(data), lenient, (raw, (0, len(raw))), 0, scratch)
-    if judged[0] < 0:
+    references, only_row = (raw, (0, len(raw))), 0
+    judged = judge_completion(data, 0, len(data), lenient, references, only_row, scratch)
+    reason = judged[0]
+    if reason == INVALID:
         raise invalid_reference("puzzle", puzzle, _A_PUZZLE, row)
     return judged
 

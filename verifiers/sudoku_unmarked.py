@@ -11,11 +11,11 @@ _IN_GRID = _DIGITS + _BLANKS + b"|,.+-[]()/_="
 """What a line of a grid may hold: digits, and what stands between cells, `| 4 | 3 | 2 | 1 |`."""
 _BETWEEN_IN_ONE_LINE = _BLANKS + b"|,-[]()/"
 _IN_ONE_LINE = _DIGITS + _BETWEEN_IN_ONE_LINE
-"""What a grid in one line may hold that stands behind words: "The answer is 4321 1243 3412 2134."."""
+"""What a grid behind words, all in one line, may hold: "The answer is 4321 1243 3412 2134."."""
 _AROUND_GRID = _BLANKS + b"*`$\"'"
 """What may stand around such a grid: a blank, bold type, quotes."""
-_LARGEST_DIGITS = {16: b"4", 81: b"9"}
-"""{cells of a grid in one line: its largest digit}. With blank cells, `0`, it is a puzzle and no answer."""
+_LARGEST_DIGITS = {16: ord("4"), 81: ord("9")}
+"""{cells of a grid in one line: its largest digit}. A grid with blank cells, `0`, is a puzzle and no answer."""
 _DENIALS = word_keys("not no never cannot t wrong incorrect impossible or column columns")
 """Words of a line whose grid is no answer, t as in "isn't"; "or" leaves it open, and columns are not rows."""
 
@@ -23,8 +23,8 @@ _DENIALS = word_keys("not no never cannot t wrong incorrect impossible or column
 def last_grid(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the last block of lines that hold only digits and what stands between cells.
 
-    A line that ends in a whole grid is such a block, too. (-1, -1) if the text has no such block. reason, low, high: as
-    in `flexible.answer.searched`.
+    A line that ends in a whole grid is such a block, too. (-1, -1) if the text has no such block. reason, low, high:
+    the reason of lenient mode, and where the text begins and ends that lenient mode judged (-1 = nowhere).
     """
     i, high = searched(data, reason, low, high)
     start = end = -1
@@ -59,10 +59,10 @@ def _is_grid_line(line: bytes) -> bool:
     if line[:1].lower() == b"r":
         word_length = 3 if line[:3].lower() == b"row" else 1
     number = line[word_length:].lstrip(_BLANKS)
-    digits = len(number) - len(number.lstrip(_DIGITS))
-    behind = number[digits:].lstrip(_BLANKS)
+    num_digits = len(number) - len(number.lstrip(_DIGITS))
+    behind = number[num_digits:].lstrip(_BLANKS)
     rest = line
-    if digits in (1, 2) and behind[:1] in (b":", b"|"):
+    if num_digits in (1, 2) and behind[:1] in (b":", b"|"):
         rest = behind[1:]
     return bool(line) and not rest.translate(None, _IN_GRID)
 
@@ -75,8 +75,8 @@ def _grid_behind_words(data: bytes, start: int, end: int) -> tuple[int, int]:
     first = len(line) - len(grid)
     digits = grid.translate(None, _BETWEEN_IN_ONE_LINE)
     largest = _LARGEST_DIGITS.get(len(digits))
-    is_filled = largest is not None and b"1" <= bytes([min(digits)]) and bytes([max(digits)]) <= largest
-    # Behind a letter of ASCII, `x4321`, it is a name. Chinese has no blanks between words and numbers.
+    is_filled = largest is not None and ord("1") <= min(digits) and max(digits) <= largest
+    # `x4321` is a name. A character beyond ASCII may stand right before a grid, since Chinese has no blanks there.
     is_apart = first == 0 or line[first - 1] in _AROUND_GRID + b":=" or line[first - 1] >= BEYOND_ASCII
     if not (is_filled and is_apart) or says_one_of(data, start, start + first, _DENIALS):
         return -1, -1

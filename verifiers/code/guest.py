@@ -95,10 +95,11 @@ def compiled(sources):
 
 
 def load(entry, ways):
-    """(report, function): L loaded, S does not compile, Q ends itself, M lacks a module, X raises, N has no function.
+    """(report, function) of a program; the function is None unless the report is L, for a program that is loaded.
 
-    entry: the function's name; "" for a whole program, `Class.method` for a method, for which each call makes an
-    object. ways: lists of sources; the first list that compiles is run.
+    Other reports: S, the program does not compile; Q, it ends itself; M, it lacks a module; X, it raises; N, it does
+    not define the function. entry: the function's name; "" for a whole program, `Class.method` for a method, for which
+    each call makes an object. ways: lists of sources; the first list that compiles is run.
     """
     module = sys.modules["solution"] = types.ModuleType("solution")
     for sources in ways:
@@ -131,9 +132,9 @@ def load(entry, ways):
 
 
 def answer(function, text):
-    """The reply to a call: V and the returned value; Q if it ends the program, M if it lacks a module, E if it raises.
+    """The reply to a call: V and the returned value; Q if the call ends the program, M if a module is missing, else E.
 
-    text: the (args, kwargs) of the call, as Python.
+    text: the (args, kwargs) of the call, as Python. E: the call raises, or its value cannot be written.
     """
     try:
         args, kwargs = evaluate(text, names)

@@ -23,16 +23,18 @@ from typing import *
 from builtins import *
 """
 """The imports that a function may rely on, as on the sites from which such problems come."""
+# The keys of the one-key objects by which `values` writes what JSON lacks.
 TAGS = ("$tuple", "$set", "$dict", "$int", "$float", "$complex", "$other")
 
 
 def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     """The fields of `Published` of a row with `problem` and `tests`; None for a row without these columns.
 
-    tests: {"inputs": [...], "outputs": [...]}, or this as JSON text. With "fn_name", an input is the list of a
-    function's arguments, and an output its value; without it, both are texts, the standard input and output of a
-    program. "shown": how many tests, from the first on, the problem shows. Further columns are `starter_code`, which
-    the prompt shows, and `solution`. Raises ValueError, which says what the row has, for a row that cannot be judged.
+    tests: {"inputs": [...], "outputs": [...]}, or the JSON text of such an object. With "fn_name", an input is the list
+    of a function's arguments, and an output is the function's value; without "fn_name", both are texts, the standard
+    input and output of a program. "shown": how many tests, from the first on, the problem shows. Further columns are
+    `starter_code`, which the prompt shows, and `solution`. Raises ValueError, which says what the row has, for a row
+    that cannot be judged.
     """
     if not {"problem", "tests"} <= row.keys():
         return None
@@ -52,7 +54,7 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     name, starter = tests.get("fn_name") or "", str(row.get("starter_code") or "").rstrip()
     if not isinstance(name, str):
         raise ValueError(f"has fn_name {name!r:.40}, which is no text: it is a function's name")
-    case_of = _call if name else _program
+    case_of = _case_of_call if name else _case_of_program
     cases = tuple(case_of(*pair) for pair in zip(inputs, outputs, strict=True))
     if not cases:
         raise ValueError("has no tests")
@@ -72,7 +74,7 @@ def read_inputs_outputs(row: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _program(text: Any, output: Any) -> dict[str, Any]:
+def _case_of_program(text: Any, output: Any) -> dict[str, Any]:
     """A case of standard input; if the output has a number with decimals, numbers may differ by `TOLERANCE`."""
     if not isinstance(text, str) or not isinstance(output, str):
         raise ValueError(f"has an input or output that is no text: {text!r:.40}, {output!r:.40}")
@@ -85,7 +87,7 @@ def _program(text: Any, output: Any) -> dict[str, Any]:
     return case
 
 
-def _call(args: Any, expected: Any) -> dict[str, Any]:
+def _case_of_call(args: Any, expected: Any) -> dict[str, Any]:
     """A case of a function; JSON has no tuples, so a returned tuple counts as a list."""
     if not isinstance(args, list):
         raise ValueError(f"has the input {args!r:.40} of a function, which is no list of its arguments")
@@ -96,6 +98,7 @@ def _call(args: Any, expected: Any) -> dict[str, Any]:
 
 
 def _is_tagged(value: Any) -> bool:
+    """True if a value holds an object whose one key is one of `TAGS`."""
     if isinstance(value, dict):
         return (len(value) == 1 and next(iter(value)) in TAGS) or any(map(_is_tagged, value.values()))
     return isinstance(value, list) and any(map(_is_tagged, value))

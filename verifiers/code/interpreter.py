@@ -146,11 +146,12 @@ def _is_made(folder: Path) -> bool:
 
 
 def _compiled_name(digest: str) -> str:
+    """The file name of a compiled interpreter with this digest; with "*", the pattern of all such names."""
     return f"{digest}-wasmtime{version('wasmtime')}-fuel.cwasm"
 
 
 def kept() -> dict[str, tuple[int, int]]:
-    """{kept file: (inode, time of change)}; they change if another process makes the file again."""
+    """{name of a kept file: (inode, time of change)}; both numbers change if another process makes the file again."""
     files = [stdlib(), *cache_folder().glob(_compiled_name("*"))]
     return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files if file.exists()}
 

@@ -39,8 +39,9 @@ def judge(
     """{"outcome": the reason, "score": the share of cases met, "fuel": the instructions used}.
 
     The fuel is None if the guest was cancelled. The guest asks for byte code and for sources, then reports how the
-    program loaded and, call after call, the returned values. keep: the reply also has which cases were met, and the
-    returned values. instead: other lists of sources; if `sources` do not compile, the first list that compiles is run.
+    program loaded and, call after call, the returned values. keep: the reply also has `met`, whether each case was
+    met, and `replies`, with the returned values. instead: other lists of sources; if `sources` do not compile, the
+    first list that compiles is run.
     """
     program = json.dumps([entry, sources, *instead]).encode()
     # What the guest gets for its messages, in their order; b"" ends it.
@@ -60,7 +61,7 @@ def judge(
         return answers[len(heard) - 1]
 
     ended, used = interpreter.converse(answer, fuel, cancel)
-    report, replies = "".join(heard[2:3]), heard[3:]
+    report, replies = "".join(heard[2:3]), heard[3:]  # "" and [] if the guest ended before them
     met = [meets(case, reply, lenient) for case, reply in zip(cases, replies, strict=False)]
     if sum(met) == len(cases):
         outcome = OK

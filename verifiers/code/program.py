@@ -113,7 +113,7 @@ def imported(text: str) -> list[str]:
 
 
 def reads_input(text: str) -> bool:
-    """Whether a statement outside of functions and classes reads input: a tail such as `print(f(int(input())))`."""
+    """Whether a line without indentation reads input: `print(f(int(input())))`, often the last line of a program."""
     return any(_reads(line) for line in text.split("\n") if line[:1].strip())
 
 
@@ -152,7 +152,9 @@ def defines(text: str, entry: str, by_value: bool = True) -> bool:
     if by_value:
         heads.append(entry)
     for line in lines:
-        words = " ".join(line.split()) if indentation(line) == outer else ""
+        if indentation(line) != outer:
+            continue
+        words = " ".join(line.split())  # with one space between two words, as in `heads`
         for head in heads:
             if words.startswith(head) and words.removeprefix(head).lstrip()[:1] in ("(", "=", ":", "["):
                 return True
@@ -195,12 +197,12 @@ def without_prose(text: str, entry: str) -> list[str]:
     import, or if no rest of the text defines `entry`.
     """
     lines = text.split("\n")
-    filled = [place for place, line in enumerate(lines) if line.strip()]
-    starts = [place for place in filled if lines[place].startswith(_STARTS)][:_TRIED]
-    begins_with_code = starts[:1] == filled[:1]
-    if not filled or begins_with_code or (entry and not starts):
+    not_blank = [place for place, line in enumerate(lines) if line.strip()]
+    starts = [place for place in not_blank if lines[place].startswith(_STARTS)][:_TRIED]
+    begins_with_code = starts[:1] == not_blank[:1]
+    if not not_blank or begins_with_code or (entry and not starts):
         return []
-    before_code = [place for place in filled[1:] if not starts or place < starts[0]][-_BEFORE:]
+    before_code = [place for place in not_blank[1:] if not starts or place < starts[0]][-_BEFORE:]
     rests = ["\n".join(lines[place:]) for place in (*before_code, *starts)]
     return [rest for rest in rests if not entry or defines(rest, entry)]
 
@@ -209,7 +211,8 @@ def _indented(body: str) -> str:
     """The body of a function with its indentation, which the first line of `body`, or every line, lacks."""
     first, *rest = body.split("\n")
     second = next((line for line in rest if line.strip()), "")
-    least = 8 if first.rstrip().endswith(":") else 4  # spaces before the second line, if it has kept them
+    # The spaces before the second line, if it has kept them: more if the first line begins a block.
+    least = 8 if first.rstrip().endswith(":") else 4
     if second and len(indentation(second).expandtabs()) >= least:
         return f"    {body}"
     return "\n".join(f"    {line}" for line in (first, *rest))

@@ -18,6 +18,7 @@ from verifiers.code.inputs_outputs import read_inputs_outputs
 from verifiers.code.task import job_of, run
 from verifiers.code.values import VIEWS, plain, python_source, read_cases, read_reply
 
+# Runs before the tests. `_recorded` has the records, and `_lost` counts the assertions of which there is none.
 _PRELUDE = """
 import copy as _copy
 _recorded, _lost = [], 0
@@ -31,10 +32,11 @@ def _cases():
 class Published(NamedTuple):
     """A row of a published set; `tests` and `reference` are Python, "" for none.
 
-    `shown_tests`: the tests that the prompt shows; "" if the prompt is code to be continued. `around`: for an
-    infilling, the code before and behind the missing part; the reference is then the whole program. `split`: the split
-    under which the set is published; "" if it does not say. `cases`: the tests, if they are inputs with outputs.
-    `num_shown`: how many of these cases the prompt shows.
+    `entry_point`: the function that is tested; "" for a whole program. `setup`: the code before a program, such as
+    imports; for HumanEval it is the prompt. `shown_tests`: the tests that the prompt shows; "" if the prompt is code to
+    be continued. `around`: for an infilling, the code before and behind the missing part; the reference is then the
+    whole program. `split`: the split under which the set is published; "" if the row does not say. `cases`: the tests,
+    if they are inputs with outputs. `num_shown`: how many of these cases the prompt shows.
     """
 
     entry_point: str
@@ -58,12 +60,12 @@ def read_row(row: Mapping[str, Any]) -> Published:
         return Published(**fields)
     if isinstance(row.get("suffix"), str) and "entry_point" in row and "test" in row:  # HumanEval-infilling
         entry, missing = row["entry_point"], str(row["canonical_solution"])
-        text = missing.rstrip("\n")  # line breaks at its end belong to the code behind the missing part
-        before, behind = str(row["prompt"]), missing[len(text) :] + row["suffix"]
+        middle = missing.rstrip("\n")  # line breaks at its end belong to the code behind the missing part
+        before, behind = str(row["prompt"]), missing[len(middle) :] + row["suffix"]
         if "[MASK" in before + behind:
             raise ValueError("has a program with '[MASK' in it, which is how a hole is written")
         split = "test" if "HumanEval/" in str(row.get("task_id")) else ""
-        tests, program = f"{row['test']}\ncheck({entry})", before + text + behind
+        tests, program = f"{row['test']}\ncheck({entry})", before + middle + behind
         around = before, behind
         return Published(entry, before, setup="", tests=tests, reference=program, around=around, split=split)
     if "entry_point" in row and "test" in row:  # HumanEval
@@ -103,7 +105,7 @@ def reference_of(row: str) -> dict[str, Any]:
 
 
 def called(tests: str) -> str:
-    """The name of the function that the first assertion calls; "" if there is none."""
+    """The name of the first function that an assertion calls, apart from built-in ones; "" if none calls one."""
     built_in = {*VIEWS, "abs", "sorted", "list", "len", "all", "any", "round", "str", "int", "float"}
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         for test in (node for node in ast.walk(ast.parse(tests)) if isinstance(node, ast.Assert)):
@@ -116,7 +118,7 @@ def called(tests: str) -> str:
 
 def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]]:
     """(the distinct cases, how many assertions are no cases) of each row; the tests run in guests, in parallel."""
-    jobs, replies = {}, {}
+    jobs, replies = {}, {}  # by the place of a row
     for place, row in enumerate(rows):
         if row.cases:
             continue
@@ -135,12 +137,16 @@ def cases_of(rows: Sequence[Published]) -> list[tuple[list[dict[str, Any]], int]
 def job_of_calls(sources: list[str], entry: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The job of a worker that runs trusted code and reports what `entry` returns for each of the calls."""
     cases = read_cases([{"expected": None, **call} for call in calls])
-    # As much fuel as if the reference used 10**9 instructions.
+    # Trusted code gets as much fuel as a judged program whose reference used 10**9 instructions. `keep`: the returned
+    # values are reported. Nobody looks at whether they meet the cases, so `lenient` changes nothing.
     return job_of(10**9, entry=entry, sources=sources, cases=cases, lenient=True, keep=True)
 
 
 def _read_cases(recorded: Any) -> tuple[list[dict[str, Any]], int]:
-    """(the distinct cases, how many assertions are no cases) from what `_cases` of the prelude returned."""
+    """(the distinct cases, how many assertions are no cases) from what `_cases` of the prelude returned.
+
+    recorded: no list if the tests could not be run, which counts as one assertion that is no case.
+    """
     if not isinstance(recorded, list):
         return [], 1
     other_tests, records = recorded
@@ -166,14 +172,18 @@ def recording_tests(tests: str, entry: str) -> str:
         body.append(statement)
         if isinstance(statement, ast.FunctionDef) and statement.name.startswith("test"):
             body.append(ast.parse(f"{statement.name}()").body[0])
-    # The prelude returns `_lost`, the number of statements that raised.
+    # `_lost` also counts the statements that raise.
     handlers = ast.parse("try: pass\nexcept Exception: _lost += 1").body[0].handlers
     guarded = [ast.Try([statement], handlers, [], []) for statement in body]
     return ast.unparse(ast.fix_missing_locations(ast.Module(guarded, [])))
 
 
 class _Form(NamedTuple):
-    """A test: its call, and the fields of its case; `expected`, `rel` and `absolute` are Python source."""
+    """A test: its call, and the fields of its case, which `values.Case` explains.
+
+    `expected`, `rel` and `absolute` are Python source. `via`: "set" or "tuple", to which the test converts the result
+    of the call before it compares; "" for neither.
+    """
 
     call: ast.Call
     compare: str
@@ -187,10 +197,10 @@ class _Recorder(ast.NodeTransformer):
     """Replaces each assertion on a call of `entry` by a call of `_record`."""
 
     def __init__(self, entry: str) -> None:
-        self.names = (entry, "candidate")
+        self.names = (entry, "candidate")  # HumanEval's tests call the function "candidate"
 
     def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
-        """A statement for each test in an assertion, which may join several with `and`."""
+        """A statement for each test in an assertion, which may join several with `and`; a constant is no test."""
         is_joined = isinstance(node.test, ast.BoolOp) and isinstance(node.test.op, ast.And)
         tests = node.test.values if is_joined else [node.test]
         return [self._record(test) for test in tests if not isinstance(test, ast.Constant)] or [ast.Pass()]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from verifiers.worker import Workers
 
 FUEL = 2 * 10**9  # the instructions that every program may use: a fifth of a second
-TIMES_REFERENCE = 20  # how many times the reference's instructions it may use, if these are known
+TIMES_REFERENCE = 20  # how many times the reference's instructions a program may use, if these are known
 # The time limit by the clock, in case the fuel does not end a program; 1 s per 10**9 instructions is added.
 IDLE_SECONDS = 10.0
 SHOWN_REPLY = 3000  # the most characters of a returned value that a model is told
@@ -40,6 +40,7 @@ def workers() -> Workers:
     from verifiers.worker import Workers
 
     size = 1 if batch.MAX_THREADS == 1 else batch.cpus()
+    # No soft limit, at which a worker itself would give up: fuel ends the programs.
     return Workers("verifiers.code.judge", size=size, soft=None, hard=IDLE_SECONDS)
 
 
@@ -104,10 +105,12 @@ def job_of(reference_fuel: int, **program: Any) -> dict[str, Any]:
 
 def first_failure(program: str, reference: dict[str, Any], shown: int) -> str:
     """A sentence on the first of the `shown` cases that a program fails, and on its result; "" if it fails none."""
-    ((entry, cases, prompt, fuel),) = _references(1, [[reference.get(name)] for name in FIELDS], row=None)
+    columns: list[list[Any] | None] = [[reference.get(name)] for name in FIELDS]
+    ((entry, cases, prompt, fuel),) = _references(num_rows=1, columns=columns, row=None)
     if not (shown_cases := cases[:shown]):
         return ""
     ways = _ways(program, entry, prompt, lenient=True)
+    # keep: the reply also has which cases are met, and the returned values.
     (reply,) = run([job_of(fuel, entry=entry, **ways, cases=shown_cases, lenient=True, keep=True)])
     # Sentences quote the cases as they were given. The program may have ended before it was called for each.
     outcomes = zip(reference["cases"], reply.get("met", ()), reply.get("replies", ()), strict=False)

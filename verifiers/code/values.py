@@ -18,7 +18,7 @@ COMPARISONS = ("equal", "close", "truthy", "falsy")
 PRINTED = "printed"
 """The comparison of a case that has a standard input: what the program prints is compared."""
 REL, ABS = 1e-9, 1e-12  # the relative and the absolute tolerance of floats
-DEPTH = 40
+DEPTH = 40  # how deep values may be nested
 NOTHING = object()  # stands for a value that was not returned
 
 
@@ -41,7 +41,7 @@ class Other:
 
 
 VIEWS = {"set": Set, "tuple": tuple, "list": list}  # {`via` of a case: the type as which values are compared}
-# {key of a one-key object of JSON: the type of its items}, and {such a key: what makes its value}
+# {key of a one-key object of JSON: the type that holds its items}, and {such a key: the function that makes its value}
 _CONTAINERS = {"$tuple": tuple, "$set": Set, "$dict": Dict}
 _OTHERS = {
     "$int": lambda digits: int(digits, 16),
@@ -271,7 +271,7 @@ def _viewed(value: Any, via: str) -> Any:
 
 
 def equal(expected: Any, value: Any, lenient: bool, case: Case) -> bool:
-    """Python's == on plain data, except: a bool is no number (strict), NaN equals NaN, floats have tolerances."""
+    """Python's == on plain data, but NaN equals NaN, floats have tolerances, and in strict mode a bool is no number."""
     if isinstance(expected, int | float | complex):
         is_number = isinstance(value, int | float | complex)
         mixes_bool = isinstance(expected, bool) != isinstance(value, bool)

@@ -1,8 +1,8 @@
 """Reads arithmetic expressions token by token, evaluates them exactly, and counts the numbers that they use.
 
-Tokens. Strict: ASCII digits, `+ - * / ( )`, spaces and tabs. Lenient: also the operators, digits and spaces of
-`verifiers.characters`, some TeX, `=` between sides, and a wrapper or words in front. Anything unknown is BAD; nothing
-is skipped because it was not understood.
+Tokens. Strict mode knows ASCII digits, `+ - * / ( )`, spaces and tabs. Lenient mode also knows the operators, digits
+and spaces of `verifiers.characters`, some TeX, `=` between sides, and a wrapper or words in front. Anything else is
+BAD; nothing is skipped because it was not understood.
 
 Values. Dijkstra's shunting-yard over exact rationals, in time linear in the answer and fixed memory. This is plain
 Python that numba can also compile. When compiled, a value is a pair of 64-bit integers that is never reduced. If a
@@ -24,8 +24,8 @@ PLUS, MINUS, TIMES, DIVIDE, NEGATE = 11, 12, 13, 14, 15
 
 DIGITS_LIMIT = 4_000  # the most digits of a literal; Python reads at most 4,300
 SAFE_DIGITS_LIMIT = 18  # the most digits of a literal that fits 64 bits
-INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in 64 bits; the sum of two fits, too
-OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a longer literal: it equals no given number, and no product
+INTEGER_LIMIT = 10**SAFE_DIGITS_LIMIT  # the largest integer in a 64-bit value; the sum of two fits, too
+OVER_LIMIT = INTEGER_LIMIT + 1  # in place of a number that does not fit; no given number or product equals it
 INTEGER, DECIMAL, BROKEN = 0, 1, 2  # kinds of literals
 
 _WIDE_POINT, _WIDE_COLON = ch.FULLWIDTH + ord("."), ch.FULLWIDTH + ord(":")
@@ -76,7 +76,7 @@ DEPTH_LIMIT = 256  # operators and brackets that wait for their right side
 
 UNDECIDED = -1  # in place of a reason: to be judged again without a limit on integers
 _OVERFLOW, _UNDEFINED = 1, 2  # faults of a value, as bits: beyond INTEGER_LIMIT, divided by zero
-_FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces on the stack of operators
+_FRACTION_TOP, _FRACTION_BOTTOM = 16, 17  # open braces of fractions, on the stack of operators
 # {operator on that stack: how tightly it binds}; 0 for an open bracket.
 _BINDING = {PLUS: 1, MINUS: 1, TIMES: 2, DIVIDE: 2, NEGATE: 3}
 _PRECEDENCE = bytes(_BINDING.get(operator, 0) for operator in range(_FRACTION_BOTTOM + 1))
@@ -172,7 +172,8 @@ def read_literal(data: Bytes, i: int, end: int, lenient: bool, exact: bool) -> t
     Without `exact`, a literal of more than SAFE_DIGITS_LIMIT digits is OVER_LIMIT. Literals with leading zeros, with a
     point that lacks a digit on one side, or with more than DIGITS_LIMIT digits are BROKEN. `3.0` is an INTEGER.
     """
-    # integer: the digits before the point. decimals: how many digits stand behind it; fraction_digits: 0 if all are 0.
+    # integer: the number before the point. decimals: how many digits stand behind the point; fraction_digits: 0 if all
+    # of these are 0.
     numerator, scale = 0, 1
     integer = first = digits = decimals = fraction_digits = 0
     pointed = False
@@ -232,7 +233,7 @@ def frame_size(data: Bytes, start: int, end: int) -> int:
 
 
 def unwrap(data: Bytes, start: int, end: int) -> tuple[int, int]:
-    """data[start:end] without the pairs of quotes, stars, ... that surround all of it, and a final point."""
+    """(start, end) without a final point, and without the pairs of quotes, stars, ... that surround data[start:end]."""
     start, end = strip(data, start, end)
     while start < end:
         size = frame_size(data, start, end)
@@ -303,8 +304,8 @@ def skip_words(data: Bytes, start: int, end: int) -> int:
 def without_words(data: Bytes, low: int, high: int) -> tuple[int, int]:
     """(start, end) of the expression in data[low:high], without wrappers and leading words.
 
-    The start is -1 if there are words that do not lead to an expression. Words with numbers among them only lead to one
-    by a colon: `Using 9, 6 and 3: (9+6)*3`.
+    The start is -1 if there are words that do not lead to an expression. Words with numbers among them lead to an
+    expression only by a colon: `Using 9, 6 and 3: (9+6)*3`.
     """
     begin, end = unwrap(data, low, high)
     words = begin
@@ -347,7 +348,7 @@ def product(a: int, b: int, exact: bool) -> tuple[int, int]:
 
 
 def combine(operator: int, tops: Integers, bottoms: Integers, right: int, exact: bool) -> int:
-    """Replaces the value at `right` - 1 by (itself `operator` the value at `right`); returns the fault."""
+    """Replaces the values at `right` - 1 and `right` by the result of `operator`; returns the fault, 0 for none."""
     a, b, c, d = tops[right - 1], bottoms[right - 1], tops[right], bottoms[right]
     if operator == PLUS or operator == MINUS:
         a, fault = product(a, d, exact)
@@ -385,7 +386,7 @@ def unwind(level: int, memory: Memory, exact: bool) -> None:
 
 
 def use_number(value: int, puzzle: Puzzle, memory: Memory) -> bool:
-    """Marks a given number equal to `value` as used on this side; False if there is none left."""
+    """Marks a given number equal to `value` as used on this side; False if no such number is left."""
     numbers, used, first, side = puzzle.numbers, memory.used, puzzle.first, memory.side
     for j in range(first, puzzle.last):
         if numbers[j] == value and used[j - first] != side:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 200
 """The most characters of an answer that is explained; with a usual count of numbers, expressions are shorter."""
+# {sign: the code points of characters that are read as this sign}
 _SIGNS = {"*": ch.TIMES_SIGNS, "/": ch.DIVISION_SIGNS, "-": ch.MINUS_SIGNS, "+": ch.PLUS_SIGNS}
 # {sign: the sign between spaces}, so that a text can be split into its tokens.
 _APART = {ord(sign): f" {sign} " for sign in "+-*/()="}
@@ -66,7 +67,7 @@ def explain(extracted: str | None, reason: str, numbers: Sequence[Any], target: 
         values = [value_of(side) for side in sides]
     except ZeroDivisionError:
         return "It divides by 0."
-    what = "One side" if wanted in values else "It"
+    what = "One side" if wanted in values else "It"  # "One side" if another side is right
     return next((f"{what} makes {value}, not {wanted}." for value in values if value != wanted), "")
 
 
@@ -87,7 +88,8 @@ def sides_of(answer: str) -> list[list[str]]:
     if not tokens:
         return []
     equals_signs = [place for place, token in enumerate(tokens) if token == "="]
-    return [tokens[start + 1 : end] for start, end in pairwise([-1, *equals_signs, len(tokens)])]
+    bounds = [-1, *equals_signs, len(tokens)]  # each side stands between two of these places
+    return [tokens[start + 1 : end] for start, end in pairwise(bounds)]
 
 
 def plain_tokens(text: str) -> list[str]:
@@ -104,7 +106,7 @@ def numbers_in(side: Sequence[str]) -> list[int]:
 
 
 def misused(side: Sequence[str], numbers: Sequence[int]) -> str:
-    """The first number of a side that is not given, used too often, or not used; "" if all are right."""
+    """A sentence on the first number that a side wrongly uses, uses too often, or leaves out; "" if there is none."""
     available, used = Counter(numbers), Counter(numbers_in(side))
     for number, count in used.items():
         if number not in available:

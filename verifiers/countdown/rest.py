@@ -1,8 +1,9 @@
 r"""Whether an expression that no mark names stands apart in its line, or is only the rest of a longer one.
 
-The readers of marked answers refuse `9 ^ 3*5+7` and `nine * 3*5+7` as a whole. Without a mark, `3*5+7` must not be
-paid there. So what stands right beside it must be known to end it: nothing, a separating sign such as a colon, or a
-word that does not calculate. Bold type, quotes, code and the marks of formulas are passed over. Every scan is linear.
+The readers of marked answers refuse `9 ^ 3*5+7` and `nine * 3*5+7` as a whole. Without a mark, the `3*5+7` in these
+must not count. So what stands right beside an expression must be known to end it: nothing, a separating sign such as a
+colon, or a word that does not calculate. Bold type, quotes, code and the marks of formulas are passed over. Every scan
+is linear.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from verifiers.countdown.expression import DIVIDE, PLUS, token_at
 # The last character makes a picture of the sign before it.
 _ZERO_WIDTH = "".join(map(chr, ch.ZERO_WIDTH)) + "\ufe0f"
 _MARKS = "$`\"'_|“”‘’& \t" + _ZERO_WIDTH
+"""Characters that are passed over beside an expression."""
 _TEX_MARKS = ("\\(", "\\)", "\\[", "\\]")
 _TEX_BLANKS = ("\\\\", "\\,", "\\;", "\\:", "\\!", "\\ ", "\\quad", "\\qquad", "~")
 _BOLD = "**"
@@ -42,7 +44,7 @@ def goes_on_before(text: str) -> bool:
     """True if the text of a line before an expression may calculate with it."""
     text = _plain(text.removesuffix("\\left")).lstrip(" \t>#")
     head = text.rstrip(_MARKS)
-    gap = text[len(head) :]
+    gap = text[len(head) :]  # the marks between the head and the expression
     if head.endswith(_BOLD):
         # The `**` that opens bold type has a blank or nothing before it, and none behind it: `is **3*5+7`. The one
         # that closes it has a blank only behind it: `**Answer** 3*5+7`. Any other one is an operation: `9 ** 3*5+7`.
@@ -58,7 +60,7 @@ def goes_on_before(text: str) -> bool:
     sign, before = head[-1], head[-2:-1]
     if sign in _SEPARATORS:
         separates = is_apart or (sign == ":" and not before.isdecimal())
-        return before.isspace() or not separates
+        return before.isspace() or not separates  # `9 : 3*5+7`, `9,3*5+7`
     if sign in "{}":  # `\text{`, or the closed `\text{Answer: }`
         return _word_at_end(head.rpartition("{")[0]) not in _TEX
     if sign == "=":
@@ -81,13 +83,13 @@ def goes_on_behind(text: str) -> bool:
     """True if the text of a line behind an expression may calculate with it."""
     text = _plain(text)
     tail = text.lstrip(_MARKS + "})")
-    gap = text[: len(text) - len(tail)]
+    gap = text[: len(text) - len(tail)]  # the marks between the expression and the tail
     if tail.startswith(_BOLD):
         if gap[-1:].isspace():
             return True  # `3*5+7 ** 2`
-        text = tail[2:]
-        tail = text.lstrip(_MARKS)
-        gap = text[: len(text) - len(tail)]
+        behind_bold = tail.removeprefix(_BOLD)
+        tail = behind_bold.lstrip(_MARKS)
+        gap = behind_bold[: len(behind_bold) - len(tail)]
     if not tail or tail.startswith(("</", *_ARROWS)):
         return False
     sign, behind = tail[0], tail[1:2]
@@ -96,8 +98,8 @@ def goes_on_behind(text: str) -> bool:
         rest = tail.lstrip(_SEPARATORS)
         ends = rest[:1] in _MARKS + ")<" or rest.startswith(_BOLD)
         following = rest.lstrip(_MARKS + "*")
-        if (is_apart and following) or not ends or following.startswith("="):  # 3*5+7! = 22
-            return True
+        if (is_apart and following) or not ends or following.startswith("="):
+            return True  # `3*5+7 : 2`, `3*5+7:2`, `3*5+7! = 22`
         if sign == ":":
             return following[:1].isdecimal()  # 3*5+7: 2
         return sign == "!" and following[:1].islower()  # a factorial: "3*5+7! times"

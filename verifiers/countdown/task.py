@@ -63,6 +63,7 @@ def _read_target(target: Any, row: int | None) -> tuple[int, int]:
 
     value = None
     if isinstance(target, str):
+        # It may have a numerator and a denominator.
         is_readable = len(target) < 2 * DIGITS_LIMIT and _TARGET_SIGNS.issuperset(target)
     else:
         is_readable = not isinstance(target, Decimal) or abs(target.adjusted()) < DIGITS_LIMIT
@@ -99,9 +100,10 @@ def _plain_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns | 
 def reference_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
     """The references of N rows as arrays for the compiled loop.
 
-    They are all numbers, where the numbers of each row begin (N + 1,), and numerators and denominators of the targets
-    (N,). A row that does not fit 64 bits has no numbers in these arrays, and a target that makes every well-formed
-    answer UNDECIDED. Raises `InvalidReferenceError` for the first invalid reference.
+    The arrays hold: all numbers; where the numbers of each row begin, and the last ones end (N + 1,); the numerators of
+    the targets (N,); their denominators (N,). A row that does not fit 64 bits has no numbers in these arrays, and a
+    target that makes every well-formed answer UNDECIDED. Raises `InvalidReferenceError` for the first invalid
+    reference.
     """
     return _plain_columns(numbers, targets) or _read_columns(numbers, targets)
 
@@ -128,7 +130,7 @@ def _read_columns(numbers: Sequence[Any], targets: Sequence[Any]) -> Columns:
 def judge_exactly(
     data: Bytes, start: int, end: int, lenient: bool, exact: bool, puzzle: Puzzle, memory: Memory
 ) -> batch.Judged:
-    """The verdict on data[start:end]; UNDECIDED only without `exact`."""
+    """The verdict on data[start:end]. exact: on integers of any size; otherwise in 64 bits, maybe UNDECIDED."""
     status, low, high, boxed = locate(data, start, end, lenient)
     if status != FOUND:
         return status, TEXT, 0.0, low, high

@@ -31,12 +31,13 @@ from verifiers.countdown.expression import (
 from verifiers.countdown.rest import goes_on_before, goes_on_behind, goes_on_in_next_line, stated_result
 from verifiers.flexible.answer import searched
 
+# The kinds of tokens with which an expression begins, but for a minus sign, and with which an expression ends.
 _BEGINNINGS = (LITERAL, OPEN, FRACTION)
 _ENDS = (LITERAL, CLOSE, RIGHT_BRACE)
 
 
 class Token(NamedTuple):
-    """A token of a line: data[start:end]; each digit of a number is one."""
+    """A token of a line: data[start:end]; each digit of a number is a token of its own."""
 
     kind: int
     start: int
@@ -47,7 +48,8 @@ def last_expression(data: bytes, reason: int, low: int, high: int) -> tuple[int,
     """(start, end) of the last run of numbers, signs and brackets with an operation in it; -1, -1 if there is none.
 
     A run stays in one line. If its line goes on with a sign or a word that calculates, the run is only the rest of an
-    expression that cannot be read, and there is no answer. reason, low, high: as in `flexible.answer.searched`.
+    expression that cannot be read, and there is no answer. reason, low, high: the reason of lenient mode, and
+    where the text begins and ends that lenient mode judged (-1 = nowhere).
     """
     low, high = searched(data, reason, low, high)
     # (start, end) of: the last run so far, its line, the line above that, and the line before the present one.
@@ -102,6 +104,7 @@ def _runs(data: bytes, i: int, end: int) -> Iterator[tuple[int, int]]:
 def _tokens(data: bytes, i: int, end: int) -> Iterator[Token]:
     """The tokens of data[i:end] without blanks; BAD: whatever is no part of an expression, such as a lone brace."""
     braces: list[bool] = []  # for each open brace, whether a numerator stands in it
+    # is_denominator: whether the last token closed a numerator.
     last, is_denominator = Token(BAD, i, i), False
     while i < end:
         kind, after = token_at(data, i, end, lenient=True)

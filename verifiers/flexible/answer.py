@@ -1,7 +1,7 @@
 """Which value of a completion without a mark is its answer.
 
-If lenient mode found a marked or named answer that it cannot read, only that answer is searched, and what it names
-first counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Otherwise, the value is in the last
+If lenient mode found a marked or named answer that it cannot read, only that answer is searched, and its first value
+counts: the 72 of "The answer is 72. She sold 48 in April and 24 in May." Otherwise, the value is in the last
 sentence that has one. A number is no value if it is denied, asked, left open ("18 or 19", "±18") or not computed
 (`2*9`), or if its sentence checks the value: "Let's verify: ...".
 """
@@ -21,6 +21,7 @@ from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 UNREAD = (NO_ANSWER, MALFORMED, HEDGE)
 """The reasons of lenient mode for which mode `flexible` looks for a value by itself."""
 _CHOICES = "ABCDEFGHIJ"
+"""The letters that choices may have."""
 _NO_EXPRESSION = ("$", "=", "\\begin", "\\end", "\\[", "\\]", "\\(", "\\)", "\\square", "\\qed")
 """Marks by which a line is an equation, or a part of a formula that is read by its marks."""
 _LINE_LIMIT = 160  # characters of a line that is an expression
@@ -39,21 +40,21 @@ def flexible_answer(
 
     reason, low, high: the reason of lenient mode, and where it read an answer (-1 = nowhere). The value is looked for
     in that answer, or else in the whole text; what a box holds is not read again. is_gsm8k: `5k`, `5 EUR` and `5
-    degrees below zero` are values as a whole, which MATH does not read. letter_of: the letter of the choice that a line
-    names, or ""; None for a task without choices.
+    degrees below zero` are values as a whole, which MATH does not read. letter_of: a function that returns the
+    letter of the choice that a line names, or "" if it names none; None for a task without choices.
     """
     is_found = low >= 0
     is_boxed = low > 0 and data[low - 1 : low] == b"{"
-    low, high = searched(data, reason, low, high)
-    if low < 0 or is_boxed:
+    begin, end = searched(data, reason, low, high)
+    if begin < 0 or is_boxed:
         return -1, -1
-    text = data[low:high].decode("utf-8", "surrogatepass")
+    text = data[begin:end].decode("utf-8", "surrogatepass")
     choice = last_choice(text, letter_of) if letter_of and not is_found else None
     find_value = first_value if is_found else last_value
     value = choice or find_value(text, is_gsm8k)
     if value is None:
         return -1, -1
-    start = low + len(text[: value.low].encode("utf-8", "surrogatepass"))
+    start = begin + len(text[: value.low].encode("utf-8", "surrogatepass"))
     return start, start + len(text[value.low : value.high].encode("utf-8", "surrogatepass"))
 
 
@@ -74,8 +75,8 @@ def searched(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
 def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     """The choice that the last line names, or None.
 
-    The line begins with its letter and has no number, `**B**`, "(B) Paris", or it calls the letter correct: "Therefore,
-    the correct graph is (B)."
+    Either the line begins with the letter of the choice and has no number, `**B**`, "(B) Paris". Or the line calls the
+    letter correct: "Therefore, the correct graph is (B)."
     """
     end = len(text.rstrip(" *\n"))
     begin = text.rfind("\n", 0, end) + 1
@@ -90,29 +91,29 @@ def last_choice(text: str, letter_of: Callable[[str], str]) -> Item | None:
     is_letter = text[end - 1 : end] in _CHOICES and not text[end - 2 : end - 1].isalnum()
     if not (calls_correct and is_letter) or is_denied(text[begin : end - 1], behind=""):
         return None
-    return Item(end - 1, end, rank=2, is_value=True)
+    return Item(end - 1, end, rank=2, is_value=True)  # rank 2: behind "is"
 
 
 def first_value(text: str, is_gsm8k: bool) -> Item | None:
     """The first clause of an answer that begins with a value; for any other answer, its `last_value`.
 
-    The last value is also taken if the clause is a statement or a calculation, or if later words conclude, correct or
-    deny. "18, or 19" is left open, so None is returned unless the answer has a "=". The clause may have several values,
-    "1 out of 6", or another value may follow at once, "18, maybe 19". Then the last value is taken if the answer has a
-    "=", or if "is" stands before the value: "2 hours and 30 minutes, which is 150 minutes". Otherwise, it is None.
+    The last value is also taken if the clause is a statement or a calculation, if later words conclude, correct or
+    deny, or if nothing follows the clause. "18, or 19" is left open, so None is returned unless the answer has a "=".
+    If the clause has several values, "1 out of 6", or another value follows at once, "18, maybe 19", the last value
+    counts only with a "=" in the answer or an "is" before that value: "2 hours and 30 minutes, which is 150 minutes".
     """
     items = [item for _, sentence in sentences(text, is_gsm8k) for item in sentence]
     if not (items and items[0].is_value and begins_answer(text, items[0].low)):
         return last_value(text, is_gsm8k)
-    begin = items[0].high
-    end = clause_end(text, begin)
+    first_end = items[0].high
+    end = clause_end(text, first_end)
     others = [item for item in items[1:] if item.low < end]
-    left, equals, _ = text[:begin].partition("=")
+    left, equals, _ = text[:first_end].partition("=")
     is_calculation = equals and any(map(str.isdecimal, left))  # $2 * 9 = 18$, not $x = 18$
-    says = list(words_of(text[begin : others[0].low if others else end]))
-    is_statement = not BEING.isdisjoint(says) or any(item.rank == 2 for item in others)
-    moves_on = not MOVING_ON.isdisjoint(words_of(text[begin:]))
-    if is_calculation or is_statement or moves_on or is_denied(before="", behind=text[begin:]):
+    says = list(words_of(text[first_end : others[0].low if others else end]))
+    is_statement = not BEING.isdisjoint(says) or any(item.rank == 2 for item in others)  # rank 2: behind "is"
+    moves_on = not MOVING_ON.isdisjoint(words_of(text[first_end:]))
+    if is_calculation or is_statement or moves_on or is_denied(before="", behind=text[first_end:]):
         return last_value(text, is_gsm8k)
     if is_left_open(text, end, items) and "=" not in text:
         return None
@@ -122,7 +123,7 @@ def first_value(text: str, is_gsm8k: bool) -> Item | None:
         return value if value and ("=" in text or value.rank == 2) else None
     if not any(map(str.isalnum, text[end:])):
         return last_value(text, is_gsm8k)
-    bold_end = text.find("**", begin, end)  # "72** clips (48 in April)"; -1 without bold text
+    bold_end = text.find("**", first_end, end)  # "72** clips (48 in April)"; -1 without bold text
     value_end = bold_end if bold_end > 0 else end
     return Item(0, len(text[:value_end].rstrip()), rank=1, is_value=True)
 
@@ -163,28 +164,31 @@ def is_left_open(text: str, end: int, items: list[Item]) -> bool:
 
 def another_follows(text: str, end: int, items: list[Item]) -> bool:
     """True if text[end:] goes on with another value, "18, maybe 19", perhaps behind a bracket: "4 (for Ann), 5"."""
-    if text[end : end + 1] == "(":
-        end = text.find(")", end)
-    following = next((item.low for item in items if item.low >= end), -1)
-    between = words_of(text[end:following])
-    return 0 <= end <= following and all(word in ADDING or not word.isalnum() for word in between)
+    begin = text.find(")", end) if text[end : end + 1] == "(" else end  # -1 if the bracket is not closed
+    following = next((item.low for item in items if item.low >= begin), -1)  # -1 if no value follows
+    between = words_of(text[begin:following])
+    return 0 <= begin <= following and all(word in ADDING or not word.isalnum() for word in between)
 
 
 def last_value(text: str, is_gsm8k: bool) -> Item | None:
-    """The value of the last sentence with a number or formula: the last of those with the highest rank; else None."""
+    """The last value of the highest rank in the last sentence with values that is no check; else None.
+
+    In MATH, an expression that is the last line, or a list of values that ends the text, comes first. None also if the
+    value is denied, asked for or left open.
+    """
     if not is_gsm8k and (expression := last_expression(text)):
         return expression
-    no_sentence = (0, list[Item]())  # is found if the text has no values
-    found_in = [no_sentence, *sentences(text, is_gsm8k)]
-    if not is_gsm8k and (values := last_list(text, [item for _, items in found_in for item in items])):
+    no_sentence = (0, list[Item]())  # the only one if the text has no values
+    with_values = [no_sentence, *sentences(text, is_gsm8k)]
+    if not is_gsm8k and (values := last_list(text, [item for _, items in with_values for item in items])):
         return values
-    while len(found_in) > 2:  # the first sentence with values stays, even if it checks
-        begin, _ = found_in[-1]
+    while len(with_values) > 2:  # the first sentence with values stays, even if it checks
+        begin, _ = with_values[-1]
         if not is_check(text, begin):
             break
-        found_in.pop()
-    begin, last = found_in[-1]
-    found = max(reversed(last), key=lambda item: item.rank, default=None)  # of equal ranks, the last
+        with_values.pop()
+    begin, last_items = with_values[-1]
+    found = max(reversed(last_items), key=lambda item: item.rank, default=None)  # of equal ranks, the last
     if found is None or not found.is_value or is_denied(text[begin : found.low], text[found.high :]):
         return None
     return found
@@ -197,13 +201,12 @@ def last_expression(text: str) -> Item | None:
     """
     end = len(text.rstrip(" *.\n"))
     begin = text.rfind("\n", 0, end) + 1
-    begin += len(text[begin:end]) - len(text[begin:end].lstrip(" *"))
-    line = text[begin:end]
-    has_value = any(map(str.isdecimal, line)) and ("\\" in line or any(map(str.isalpha, line)))
+    line = text[begin:end].lstrip(" *")
+    is_more_than_number = any(map(str.isdecimal, line)) and ("\\" in line or any(map(str.isalpha, line)))
     is_other = is_text(line) or any(mark in line for mark in _NO_EXPRESSION)
-    if not has_value or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
+    if not is_more_than_number or is_other or len(line) > _LINE_LIMIT or not is_closed(line):
         return None
-    return Item(begin, end, rank=1, is_value=True)
+    return Item(end - len(line), end, rank=1, is_value=True)
 
 
 def is_text(line: str) -> bool:
@@ -214,8 +217,8 @@ def is_text(line: str) -> bool:
 
 
 def is_check(text: str, begin: int) -> bool:
-    """True if the sentence that begins there announces a check: "Check: 8 + 4 = 12", "Let's verify by adding: ..."."""
+    """True if the sentence at `begin` announces a check: "Check: 8 + 4 = 12", "Let's verify by adding: ..."."""
     opening = text[begin : begin + _OPENING_LIMIT]
     words = [word for word in words_of(opening.partition(":")[0]) if word.isalpha()]
-    checks = words[:1] if words[:1] != ["let"] else words[:3]
-    return ":" in opening and not CHECKING.isdisjoint(checks)
+    first_words = words[:3] if words[:1] == ["let"] else words[:1]  # "Let's verify" is let, s, verify
+    return ":" in opening and not CHECKING.isdisjoint(first_words)

@@ -15,6 +15,7 @@ _AUXILIARIES = frozenset(
 )
 """Among them is what `words_of` leaves of contracted words: "s" of "that's", "wo" of "won't"."""
 _CLAUSES = frozenset(", ; : . ! ? = ( ) \n – — but so and thus therefore hence then".split())
+"""Signs and words with which a new clause begins."""
 _APART = frozenset(
     "who whom whose which what if unless when while where since because as although though".split()
 )
@@ -28,11 +29,13 @@ _ANSWERS = frozenset("answer result value".split())
 """Words that name a wrong value behind one of `_WRONG`: "It is wrong to say 96.", "The wrong answer is 96."."""
 _ARTICLES = frozenset("the a an".split())
 _RIGHT = frozenset("right correct true possible accurate the our my what".split())
-"""Words that deny a value behind "not": "That is not right", "not the total", "not what we want"."""
+"""Words that, behind "not", deny a value: "That is not right", "not the total", "not what we want"."""
 _ADVERBS = frozenset(
     "a an clearly obviously definitely certainly also probably quite just actually then".split()
 )
+"""Words that may stand between a form of being and the word that denies the value: "is clearly wrong"."""
 _POINTING = frozenset("that this it which".split())
+"""Words that mean the value: the "That" of "It is 96. That's wrong."."""
 
 
 def is_denied(before: str, behind: str) -> bool:
@@ -45,8 +48,8 @@ def is_denied(before: str, behind: str) -> bool:
 
 def is_behind_denied_verb(before: str) -> bool:
     """True for "The total can't be", "She did not pay", "I see that it isn't"; not for "Those who did not pay sent"."""
-    words = [".", *words_of(before)]
-    # denied: whether the clause has a denied verb. apart: whether it only says which things are meant.
+    words = [".", *words_of(before)]  # with the stop, the first word has one before it, too
+    # denied: whether the clause has a denied verb. apart: whether the clause only says which things are meant.
     denied = apart = False
     for place, word in enumerate(words[1:], 1):
         last = words[place - 1]
@@ -58,7 +61,7 @@ def is_behind_denied_verb(before: str) -> bool:
             verb = place - 1 if last in _AUXILIARIES else place
             if not apart and not is_behind_that(words, verb):
                 denied = True
-        elif word == "only" and last == "not":
+        elif word == "only" and last == "not":  # "did not only pay"
             denied = False
         elif word in _WRONG and last in _BEING and not apart:  # "It is wrong to say 96."
             denied = True
@@ -80,15 +83,15 @@ def is_behind_that(words: Sequence[str], place: int) -> bool:
 
 def is_called_wrong(behind: str) -> bool:
     """True for " is wrong.", " dollars can't be right.", ". That is not the total."; not for " answers are wrong."."""
-    # about: whether the clause speaks of the value, because it goes on behind it, or begins with "that" or "it".
-    # denied, being: whether "not", or a form of being, stands before, with only auxiliaries and adverbs between.
+    # about: whether the clause speaks of the value, because the value stands in it, or a word such as "that".
+    # being, denied: whether a form of being and "not" have come, with only auxiliaries and adverbs since then.
     about = True
     denied = being = False
     last = ""
     for word in words_of(behind):
         if word in _CLAUSES:
             about = denied = being = False
-        elif {last, word} == {"wait", "no"}:
+        elif {last, word} == {"wait", "no"}:  # in either order
             return True
         elif word in _POINTING:
             about = True

@@ -1,5 +1,7 @@
 """Values that a text joins into one list: "The roots are $x = 2$ and $x = 3$." """
 
+from collections.abc import Collection
+
 from verifiers.flexible.denial import words_of
 from verifiers.flexible.sentences import Item
 from verifiers.flexible.values import BOUNDS, LEAD_LIMIT, is_formula, name_start, variable_of
@@ -21,31 +23,33 @@ def last_list(text: str, items: list[Item]) -> Item | None:
     behind = text[items[-1].high :]
     if "?" in behind or any(map(str.isalnum, behind)):
         return None
-    first = len(items) - 1
-    while first and joins_values(text, items[first - 1], items[first], is_last=first == len(items) - 1):
+    first = last = len(items) - 1
+    while first and joins_values(text, items[first - 1], items[first], is_last=first == last):
         first -= 1
-    if first == len(items) - 1:
+    if first == last:
         return None
     variables = {variable_of(text, item.low, item.high) for item in items[first:]}
     low = name_start(text, items[first].low, items[first].high)
     words_before = list(words_of(text[max(low - LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
     has_one_variable = len(variables) == 1 and "" not in variables
-    leading_words = BEING | CONCLUDING if has_one_variable else BEING
-    if "" in variables and not all(is_formula(text, item.low, item.high) for item in items[first:]):
+    leading_words: Collection[str] = BEING
+    if has_one_variable:
+        leading_words = BEING | CONCLUDING
+    elif "" in variables and not all(is_formula(text, item.low, item.high) for item in items[first:]):
         leading_words = _LISTING
     if not words_before or words_before[-1] not in leading_words:
         return None
-    bullet = items[first].low - 2
-    has_bullet = text.startswith(_BULLETS, bullet) and "\n" in text[items[first].high : items[-1].low]
-    list_start = bullet if has_bullet else items[first].low
+    bullet = items[first].low - len("- ")  # where the bullet of the first value would begin
+    has_several_lines = "\n" in text[items[first].high : items[-1].low]
+    list_start = bullet if has_several_lines and text.startswith(_BULLETS, bullet) else items[first].low
     return Item(list_start, items[-1].high, rank=2, is_value=True)
 
 
 def joins_values(text: str, before: Item, item: Item, is_last: bool) -> bool:
     """True if two neighbours are values of one list: `$2$ and $3$`, `x = 2 or x = 3`, or lines with bullets.
 
-    Values with "or" or a new line with a bullet between them are one list only if they are values of one variable.
-    "and" stands before the last value only.
+    If "or" or a new line with a bullet stands between the values, both must be values of one variable. "and" joins only
+    the last value to the one before. is_last: whether `item` is the last value.
     """
     between = text[before.high : item.low]
     if len(between) > LEAD_LIMIT or not (is_single(text, before) and is_single(text, item)):

@@ -48,12 +48,12 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
     word, end = "", 0  # the word or sign of the last piece, and where that ends
     for kind, low, high in pieces(text, is_gsm8k):
         if kind == VALUE:
-            # In "is \\frac{3}{4}", the last piece was "frac", which belongs to the value. The word before is "is".
+            # In "is \\frac{3}{4}", the last piece was "frac", which belongs to the value: the word before it is "is".
             if low < end:
                 words_before = list(words_of(text[max(low - LEAD_LIMIT, begin) : low]))
                 word = words_before[-1] if words_before else word
-            is_reason = not is_gsm8k and (word in CONDITIONS | EXPLAINING or defines)
-            add_value(text, items, low, high, word, is_reason)
+            may_be_condition = not is_gsm8k and (word in CONDITIONS | EXPLAINING or defines)
+            add_value(text, items, low, high, word, may_be_condition)
             word = ""
         elif kind == NAME:
             word = ""
@@ -80,22 +80,24 @@ def sentences(text: str, is_gsm8k: bool) -> Iterator[tuple[int, list[Item]]]:
         yield begin, items
 
 
-def add_value(text: str, items: list[Item], low: int, high: int, word: str, is_reason: bool) -> None:
+def add_value(text: str, items: list[Item], low: int, high: int, word: str, may_be_condition: bool) -> None:
     """Adds text[low:high] to `items`, the values of a sentence.
 
-    word: what stands before the value. is_reason: whether the value may be a condition.
+    word: the word or sign before the value. may_be_condition: whether a condition or a reason may stand here.
     """
     before = items[-1] if items else None
     # A range has no blanks: 18–20 hours, but not "Week 2 - 18 miles".
     is_range = before is not None and text[before.high : low] in _DASHES
-    joins = before is not None and (is_range or word in JOINING or (word == "and" and not before.is_value))
+    goes_on = before is not None and word == "and" and not before.is_value  # "between 18 and 20"
+    joins = before is not None and (is_range or word in JOINING or goes_on)
     if joins:
-        items[-1] = before._replace(is_value=False)
+        items[-1] = items[-1]._replace(is_value=False)
     is_aside = False
     if before is not None:
         says_aside = is_compared if word in BEING else in_phrase
         is_aside = says_aside(text, before.high, low, high)
-    rank = 0 if is_aside or (is_reason and is_condition(text, low, high)) else rank_behind(word)
+    is_aside = is_aside or (may_be_condition and is_condition(text, low, high))
+    rank = 0 if is_aside else rank_behind(word)
     if before is not None and text[before.high : low].rstrip().lower().endswith(" total of"):
         rank = 2  # "The hat is $12 and the coat is $18, for a total of $30."
     items.append(Item(low, high, rank, is_value=not (joins or word in DENYING)))
@@ -114,8 +116,8 @@ def set_aside(items: list[Item], opened: int) -> None:
 def role_of(text: str, low: int, high: int, last: str) -> str:
     """The word text[low:high], by which a value behind it is ranked; "" if it says nothing about the value.
 
-    The "or" of "$5 a day, or $35 in 7 days" says nothing, and neither do "where" and "as" within a clause. A value
-    behind ", not" or "instead of" counts as little as one behind "rather than". last: the word or sign before the word.
+    last: the word or sign before this word. The "or" of "$5 a day, or $35 in 7 days" says nothing, and neither do
+    "where" and "as" within a clause. ", not" and "instead of" give "than", since they say the same as "rather than".
     """
     word = text[low:high].lower()
     is_behind_sign = last in (",", "(")
@@ -132,7 +134,7 @@ def is_condition(text: str, low: int, high: int) -> bool:
 
 
 def is_compared(text: str, begin: int, low: int, high: int) -> bool:
-    """True for the 15 of "$45, which is $15 less than the original price". begin: where the value before it ends."""
+    """True for the 15 of "$45, which is $15 less than the original price". begin: where the $45 ends."""
     clause = takewhile(lambda word: word not in (".", ",", ";"), words_of(text[high : high + LEAD_LIMIT]))
     return "which" in words_of(text[begin:low]) and not COMPARING.isdisjoint(clause)
 

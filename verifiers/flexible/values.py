@@ -11,12 +11,14 @@ from verifiers.flexible.words import AMOUNTS, BEING, DEGREES, FUNCTIONS
 
 LEAD_LIMIT = 40  # the most characters between two values of a list, or read before a value
 BOUNDS = ("<", ">", "\\le ", "\\leq", "\\ge", "\\ne", "\\in ")
+"""Signs by which a formula bounds a variable and gives it no value, `$x > 3$`; `lists` and `sentences` use them."""
 _OPENINGS = (("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$"))
 """(opening, closing) marks of formulas; those in single dollars are read apart."""
 _GLUE = frozenset("\\([{)]}√π^_/,:=+*xyz")
-"""A number right beside one of these is part of an expression, as the 3 between the bracket and comma of `(3, -2)`."""
+"""A number right beside one of these is part of an expression, as the 3 behind the bracket of `(3, -2)`."""
 _PLUS_OR_MINUS = (" + ", " - ")
 _CONSTANTS = ("pi", "infty")
+r"""Names that are values by themselves: `$\pi$`."""
 _EXPRESSION_LIMIT = 80  # characters before and behind a number that may belong to its expression
 _BELOW_ZERO = "below zero"
 _BELOW_LIMIT = 40  # the most characters between a number and the end of these words
@@ -36,7 +38,8 @@ class Piece(NamedTuple):
 def pieces(text: str, is_gsm8k: bool) -> Iterator[Piece]:
     r"""The pieces of a text in their order.
 
-    In MATH, the beginning of an expression may also come as a piece before it: the `frac` of `\frac{3}{4}`.
+    If the task is MATH, not GSM8K, the beginning of an expression may also come as a piece before the expression: the
+    `frac` of `\frac{3}{4}`.
     """
     closings = last_closings(text)
     i = 0
@@ -79,7 +82,7 @@ def minutes_at(text: str, i: int) -> str:
 
 
 def word_end(text: str, i: int) -> int:
-    """Where the word that begins at i ends: behind `\\frac` of `\\frac34`, but behind the digit of "Q2"."""
+    """Where the word that begins at i ends. A word such as "Q2" has its digit; the command of `\\frac34` has none."""
     is_command = text[i - 1 : i] == "\\"
     while text[i : i + 1].isalpha() or (text[i : i + 1].isdecimal() and text[i].isascii() and not is_command):
         i += 1
@@ -111,7 +114,7 @@ def formula_end(text: str, i: int, closings: dict[str, int]) -> int:
 
 
 def is_formula(text: str, low: int, high: int) -> bool:
-    """True if an item is a formula and not a number such as `\\$3`."""
+    """True if the value text[low:high] is a formula, `$3$`, and not a number such as `\\$3`."""
     return text.startswith(("\\(", "\\["), low) or (text[low] == text[high - 1] == "$")
 
 
@@ -122,7 +125,7 @@ def has_value(formula: str) -> bool:
 
 
 def variable_of(text: str, low: int, high: int) -> str:
-    """The variable whose value text[low:high] is: "x" for `$x = 2$`, `$x_1 = 2$`, or the 2 of `x = 2`; else ""."""
+    """The variable with the value text[low:high]: "x" for `$x = 2$`, `$x_1 = 2$` or the 2 of `x = 2`; else ""."""
     if is_formula(text, low, high):
         left, equals, _ = text[low:high].strip("$\\[]() ").partition("=")
         letter = left.strip().partition("_")[0]
@@ -132,7 +135,7 @@ def variable_of(text: str, low: int, high: int) -> str:
 
 
 def name_start(text: str, low: int, high: int) -> int:
-    """Where the variable begins whose value a number is: at the x of `x = 2`. Else where the item begins."""
+    """Where the variable before the number text[low:high] begins: at the x of `x = 2`; `low` if none stands there."""
     left, equals, between = text[max(low - LEAD_LIMIT, 0) : low].rpartition("=")
     name = left.rstrip().rpartition(" ")[2] if equals and not between.strip() else ""
     if len(name.partition("_")[0]) != 1 or not name[0].isalpha():
@@ -170,24 +173,27 @@ def number_at(text: str, i: int) -> tuple[int, int]:
 def expression_around(text: str, start: int, end: int) -> tuple[int, int]:
     """(start, end) of the expression outside of dollars with the number text[start:end]: `\\frac{3}{4}`, `(3, -2)`.
 
-    It has no spaces but those in its brackets, and no words but functions such as sqrt. Else it is the number alone.
+    Such an expression has spaces only in brackets and around the signs of a sum, and no words but functions such as
+    sqrt. If the number belongs to no such expression, the result is the number alone.
     """
     opening = text.rfind("\\left", max(start - _EXPRESSION_LIMIT, 0), start)
     if opening >= 0 and "\\right" not in text[opening:start]:  # \left( 3, \frac{\pi}{2} \right)
-        right = text.find("\\right", end, end + _EXPRESSION_LIMIT)
-        closing = right + len("\\right")  # the place of the closing bracket: `)`, or `\}` of two characters
+        command = text.find("\\right", end, end + _EXPRESSION_LIMIT)
+        closing = command + len("\\right")  # the place of the closing bracket: `)`, or `\}` of two characters
         is_union = text[closing + 1 : closing + 8].lstrip().startswith("\\cup")  # only a part of the value
-        if right >= 0 and not is_union:
+        if command >= 0 and not is_union:
             return opening, closing + (2 if text[closing : closing + 1] == "\\" else 1)
     before, behind = text[start - 1 : start], text[end : end + 1]
     is_glued = behind in _GLUE and (behind not in ".,:" or not text[end + 1 : end + 2].isspace())
     if not (before in _GLUE or before.isalpha() or is_glued):
         return with_terms(text, start, end)
     left, right = text[max(start - _EXPRESSION_LIMIT, 0) : start], text[end : end + _EXPRESSION_LIMIT]
-    low = start - len(left.rsplit(None, 1)[-1]) if left.strip() and not left[-1].isspace() else start
-    high = end + len(right.split(None, 1)[0]) if right.strip() and not right[0].isspace() else end
-    if max(start - low, high - end) == _EXPRESSION_LIMIT:
+    # What stands beside the number up to the next spaces.
+    glued_left = left.rsplit(None, 1)[-1] if left.strip() and not left[-1].isspace() else ""
+    glued_right = right.split(None, 1)[0] if right.strip() and not right[0].isspace() else ""
+    if max(len(glued_left), len(glued_right)) == _EXPRESSION_LIMIT:  # too long for an expression
         return start, end
+    low, high = start - len(glued_left), end + len(glued_right)
     if count_open(text[low:high]) > 0:  # (3, -2), of which "(3," has been found
         # Several brackets may be open: of the next closing bracket of each kind, the furthest ends the expression.
         ends = [text.find(sign, high, high + _EXPRESSION_LIMIT) + 1 for sign in ")]}"]  # 0 if there is none
@@ -212,21 +218,28 @@ def with_terms(text: str, start: int, end: int) -> tuple[int, int]:
 
     A sum has blanks around its signs, and a letter: `6 - 5i`. Without a letter it is a calculation, not a value.
     """
-    has_sign = text[end : end + 3] in _PLUS_OR_MINUS or text[max(start - 3, 0) : start] in _PLUS_OR_MINUS
-    if not (has_sign and has_letter(text[max(start - 4, 0) : end + _EXPRESSION_LIMIT])):
+    size = len(" + ")
+    has_sign_before = text[max(start - size, 0) : start] in _PLUS_OR_MINUS
+    has_sign_behind = text[end : end + size] in _PLUS_OR_MINUS
+    # The letter may be the last character before a sign: the x of `x - 5`.
+    has_letter_near = has_letter(text[max(start - size - 1, 0) : end + _EXPRESSION_LIMIT])
+    if not ((has_sign_before or has_sign_behind) and has_letter_near):
         return start, end
-    low, high, is_last = start, end, False
-    while text[high : high + 3] in _PLUS_OR_MINUS and not is_last and high - end < _EXPRESSION_LIMIT:
-        token = text[high + 3 : high + _EXPRESSION_LIMIT].partition(" ")[0].partition("\n")[0]
-        term = token.rstrip(".,;:!?*")
-        if not is_term(term):
+    low, high = start, end
+    is_last = False  # whether a stop follows the term that was read last
+    while text[high : high + size] in _PLUS_OR_MINUS and not is_last and high - end < _EXPRESSION_LIMIT:
+        token = text[high + size : high + _EXPRESSION_LIMIT].partition(" ")[0].partition("\n")[0]
+        next_term = token.rstrip(".,;:!?*")
+        if not is_term(next_term):
             break
-        high, is_last = high + 3 + len(term), term != token
-    # In "It is x - 5", the term before the sign is "x", and "It is" stands before the term.
-    before_term, _, term = text[max(low - _EXPRESSION_LIMIT, 0) : low - 3].replace("\n", " ").rpartition(" ")
-    begins_value = before_term == "" or before_term.lower().rpartition(" ")[2] in BEING  # not "Part b - 5"
-    if text[max(low - 3, 0) : low] in _PLUS_OR_MINUS and is_term(term) and term.isalpha() and begins_value:
-        low -= 3 + len(term)
+        high += size + len(next_term)
+        is_last = next_term != token
+    # In "It is x - 5", the first term is "x", and "It is" stands before it.
+    text_before = text[max(start - _EXPRESSION_LIMIT, 0) : start - size].replace("\n", " ")
+    before, _, first_term = text_before.rpartition(" ")
+    begins_value = before == "" or before.lower().rpartition(" ")[2] in BEING  # not "Part b - 5"
+    if has_sign_before and is_term(first_term) and first_term.isalpha() and begins_value:
+        low -= size + len(first_term)
     return (low, high) if has_letter(text[low:high]) else (start, end)
 
 
@@ -251,24 +264,24 @@ def amount_end(text: str, start: int, end: int, is_gsm8k: bool) -> int:
 
     In GSM8K also behind `5M`, `5 EUR`, `5 degrees below zero`. The first letter of a name is no part: `$5 T-shirts`.
     """
-    has_sign = is_price(text[start:end])
-    if is_gsm8k and not has_sign:
+    has_currency_sign = is_price(text[start:end])
+    if is_gsm8k and not has_currency_sign:
         words, below, _ = text[end : end + _BELOW_LIMIT].partition(_BELOW_ZERO)
         if below and DEGREES.issuperset(words.lower().replace("°", " ").split()):
             return end + len(words) + len(below)
-    while True:
+    while True:  # each word that belongs to the amount moves `end` behind it
         low = end + 1 if text[end : end + 1] == " " else end
         high = low
         while text[high : high + 1].isalpha():
             high += 1
         if text[low : low + 1] in SIGNS and text[low] != "$":
-            high = low + 1
+            high = low + 1  # a sign such as €; a dollar may open a formula
         word = text[low:high].lower()
         if word in MONEY_MAGNITUDES:
             begins_name = low > end and text.startswith(("-", "&", "\\&"), high)  # "$5 T-shirts"
-            is_amount = (has_sign or (is_gsm8k and low == end)) and not begins_name
+            is_amount = (has_currency_sign or (is_gsm8k and low == end)) and not begins_name
         else:
-            is_amount = word in AMOUNTS and (has_sign or is_gsm8k or word not in CODES)
+            is_amount = word in AMOUNTS and (has_currency_sign or is_gsm8k or word not in CODES)
         if not is_amount:
             return end
         end = high

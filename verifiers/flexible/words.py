@@ -7,7 +7,7 @@ BEING = frozenset("= is are was were be equals became becomes".split())
 BOUNDING = frozenset("than least most almost nearly".split())
 """Words before a number that is a bound, and no value: "more than 18", "at least 18"."""
 DENYING = BOUNDING | frozenset("not between ±".split())
-"""Words before a number that is no value: "not 18"."""
+"""Words and a sign before a number that is no value: "not 18"."""
 REJECTING = frozenset("reject rejecting discard discarding exclude excluding ignore ignoring".split())
 """Words before a value that does not count: "$x = 5$ (we reject $x = -3$)"."""
 ASIDE = (
@@ -39,15 +39,15 @@ PREPOSITIONS = frozenset(
 )
 """Words between a value and a number that say what the value is for: "$460 for working 45 hours"."""
 BOUNDARIES = CONCLUDING | frozenset(", ; : ( ) . and then which but or = find get obtain".split())
-"""Words and signs that end such a phrase: "multiply 4 by 2 to get 8"."""
+"""Words and signs that end a phrase with one of `PREPOSITIONS`: the "get" of "multiply 4 by 2 to get 8"."""
 RESULTING = frozenset("left end ends come comes amount total last need needs each".split())
 """Words between two numbers that make the second one the answer: "The 4 friends end up with 18"."""
 SPANNING = frozenset("from after before over during".split())
-"""Words by which a number is no such answer: "30 left after buying 4 books", "24 in total over the 3 days"."""
+"""Words by which a number is no answer in spite of one of `RESULTING`: the 4 of "30 left after buying 4 books"."""
 CHECKING = frozenset("check checking verify verifying verification".split())
 """First words of a sentence that checks the value before it: "Let's verify: 8 + 4 = 12"."""
 AMOUNTS = frozenset([*MAGNITUDES, *NAMES]) - {"pound", "pounds"}
-"""Words that belong to the number before them: both of "5 million dollars"."""
+"""Words that belong to the number before them: both of "5 million dollars"; but pounds may be a weight."""
 DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
 """Words that may stand between a number and "below zero": "5 degrees Celsius below zero"."""
 FUNCTIONS = frozenset("sqrt pi sin cos tan log ln".split())

@@ -23,7 +23,8 @@ from verifiers.gsm8k import number as num
 from verifiers.gsm8k.number import Number, read_number, starts_number, symbol
 
 NOTHING, NUMBER, WORD, MARK = range(4)  # what stands before the current place, apart from spaces
-OPAQUE, HEDGED, REFUSED = range(1, 4)  # faults: a side that is not one number, "18 or 19", "< 18"
+# Faults. OPAQUE: the side is not one number that can be read. HEDGED: "18 or 19". REFUSED: "< 18".
+OPAQUE, HEDGED, REFUSED = range(1, 4)
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ _PARTS = (*_FRACTIONS, *_QUARTERS, word_key("percent"))
 _OPERATIONS = word_keys("square cube opposite reciprocal inverse double")
 """Words that say with "of" how a number is changed, as number words do: "the square of 18", "two of the 18"."""
 _OF, _DETERMINERS = word_key("of"), word_keys("of the these those all his her its their my our")
+"""`_DETERMINERS` may stand between "a quarter of" and the number: "a quarter of all the 18"."""
 _ARTICLES = word_keys("a an")
 _PART, _NUMBER_AND, _NUMBER_AND_A, _WORD_AND_A, _FRACTION, _COIN = range(-6, 0)
 """What `Side.key` is, in this order, behind "a quarter", "2 and", "2 and a", "2 hours and a", "1 fourth", "1 quarter".
@@ -173,7 +175,7 @@ _FAULT = bytes(_FAULT_OF_KIND.get(kind, 0) for kind in range(ch.BEYOND_ASCII))
 
 
 def clear(side: Side) -> None:
-    """Forgets all that a side has noted, but for its numbers."""
+    """Forgets all that a side has noted, but for the contents of `number` and `other`, which are overwritten."""
     side.numbers = side.fault = side.before = side.key = side.sign = side.spelled = 0
     side.price = side.dollar = side.currency = side.letter = side.plain_words = 0
     side.words_value = side.value_before_bracket = side.reason = 0
@@ -203,12 +205,15 @@ def is_behind(side: Side, before: int) -> bool:
 
 
 def scale_of(key: int, glued: bool) -> int:
-    """The power of ten that a word behind a number stands for, 6 for "million"; 0 for none. glued: "k" and "b", too."""
+    """The power of ten that a word behind a number stands for, 6 for "million"; 0 for none.
+
+    glued: whether the word stands right behind the number, where "k" and "b" are such words, too.
+    """
     return value_at_key(key, _SCALES, _POWERS) or (value_at_key(key, _GLUED, _GLUED_POWERS) if glued else 0)
 
 
 def value_at_key(key: int, keys: tuple[int, ...], values: tuple[int, ...]) -> int:
-    """The value at the place that a key has in `keys`; 0 if it is not there."""
+    """The value at the place that a key has in `keys`; 0 if the key is not among them."""
     for k in range(len(keys)):
         if keys[k] == key:
             return values[k]
@@ -288,7 +293,7 @@ def value_of_word(key: int) -> int:
     """The value of a number word, or -1."""
     for k in range(len(_NUMERALS)):
         if _NUMERALS[k] == key:
-            return k if k <= 20 else 10 * (k - 18)
+            return k if k <= 20 else 10 * (k - 18)  # "thirty" has place 21
     return -1
 
 
@@ -421,7 +426,7 @@ def note_word(key: int, is_capital: bool, side: Side) -> None:
 
 
 def note_money_word(currencies: int, side: Side) -> bool:
-    """Notes a word that names a currency, and returns True, if it stands beside the number; else returns False."""
+    """Notes the currencies that a word beside the number names and returns True; returns False for a word elsewhere."""
     if side.numbers == 0:
         side.price = side.price & currencies if side.price & currencies else currencies
         side.space_follows = True
@@ -488,7 +493,7 @@ def note_letter(side: Side) -> None:
 
 
 def take_back_letter(side: Side) -> bool:
-    """Notes that the letter taken for a power of ten is a unit, since an exponent follows: $5 m². False without one."""
+    """Notes that a letter taken for a power of ten is a unit, as an exponent follows: $5 m². False without a letter."""
     if side.before != NUMBER or side.letter == 0:
         return False
     side.number.scale -= side.letter
@@ -500,7 +505,7 @@ def take_back_letter(side: Side) -> bool:
 
 
 def note_below_zero(key: int, side: Side) -> None:
-    """Notes "below zero" behind a number or its degrees: the number is negative. "below freezing" makes it OPAQUE."""
+    """Notes "below zero" behind a number or its degrees: the number is negative. "below freezing" is OPAQUE."""
     if key != _ZERO or side.numbers > 1 or side.number.sign < 0:
         blame(side, OPAQUE)
     side.number.sign = -1
@@ -513,7 +518,7 @@ def is_long_word(data: Bytes, i: int, end: int) -> bool:
 
 
 def note_sign(data: Bytes, kind: int, after: int, end: int, side: Side) -> None:
-    """Notes a plus or a minus as a sign or a hyphen; as an operator it makes the side OPAQUE, and so does 20+."""
+    """Notes a plus or a minus as a sign or a hyphen; an operator makes the side OPAQUE, and so does the plus of 20+."""
     glued_word = is_behind(side, WORD)
     is_sum = kind == ch.PLUS and side.numbers > 0 and side.before != WORD
     if side.sign or is_sum or (glued_word and (kind == ch.PLUS or not is_long_word(data, after, end))):

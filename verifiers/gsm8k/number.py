@@ -215,7 +215,7 @@ def is_group(data: Bytes, i: int, end: int) -> bool:
 
 def read_literal(data: Bytes, i: int, end: int, literal: Literal) -> int:
     """Reads the digits that start at i, with thousands groups and a decimal point; returns the position after them."""
-    start = last = i
+    start = last = i  # last: the position behind the last digit
     mantissa = exponent = digits = 0
     group_separator = 0  # COMMA or THIN, once one has been read
     pointed = leading_zero = False
@@ -254,7 +254,7 @@ def set_vulgar(code: int, number: Number) -> None:
 
 
 def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
-    r"""Reads `{number}`, or one digit, as an argument of `\frac`; returns the position after it, or -1.
+    r"""Reads `{number}`, or one digit, as an argument of `\frac`; returns the position after it, or -1 without one.
 
     A minus in the braces is passed over; see `is_negative`.
     """
@@ -275,9 +275,9 @@ def read_argument(data: Bytes, i: int, end: int, literal: Literal) -> int:
 
 
 def read_frac(data: Bytes, i: int, end: int, number: Number, top: Literal) -> int:
-    r"""Reads both arguments of a `\frac` that ends at i, and the sign of their quotient.
+    r"""Reads the arguments of the `\frac` that ends at i into `top` and `number.bottom`, and the sign of the fraction.
 
-    Returns the position after them, or -1.
+    Returns the position after the arguments, or -1 if they cannot be read.
     """
     below = read_argument(data, i, end, top)
     if below < 0:

@@ -34,7 +34,8 @@ from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TY
 
 # All references, which are called golds here, as one text, and where each begins and the last one ends.
 References = tuple[Bytes, tuple[int, ...]]
-BAD_GOLD = -2  # in place of a reason: the reference is no number; UNDECIDED in its place: 64 bits cannot tell
+# In place of a reason: BAD_GOLD, if the reference is no number, or UNDECIDED, if 64 bits cannot tell.
+BAD_GOLD = -2
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
     "takes answers of other kinds"
@@ -52,7 +53,7 @@ class Scratch:
 
 
 def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
-    """Reads the one number of a reference; False if it is anything else."""
+    """Reads the one number of a reference; False if the reference is anything else."""
     if end - start > extract.ANSWER_LIMIT:
         return False
     start, end = strip(data, start, end)
@@ -72,7 +73,7 @@ def read_gold(data: Bytes, start: int, end: int, gold: Side) -> bool:
 
 
 def is_strict_number(data: Bytes, start: int, end: int, number: Number) -> bool:
-    """True for `-?(0|[1-9][0-9]*)(.[0-9]+)?`."""
+    r"""True for `-?(0|[1-9][0-9]*)(\.[0-9]+)?`."""
     first = start + 1 if data[start] == ch.MINUS else start
     for i in range(first, end):
         if not (ch.is_ascii_digit(data[i]) or data[i] == ch.POINT):
@@ -104,7 +105,7 @@ def compare(
         low, more = read_side(data, begin, low, high, side)
         if side.fault >= HEDGED:  # it is HEDGED or REFUSED
             return MALFORMED if side.fault == REFUSED else HEDGE, GRAMMAR
-        # The 5 of `5 (5 * 20 = 100)` and the 100 must be equal; the 40 of `60 - 20 = 40. Then 40 - 10 = 30` need not.
+        # The 5 of `5 (5 * 20 = 100)` must equal the 100. Of `60 - 20 = 40. Then 40 - 10 = 30`, only the 30 counts.
         begins_with_value = more and not behind_numbers and leads(side)
         behind_numbers |= side.numbers > 0
         if not (is_number(side) or begins_with_value):
@@ -158,8 +159,8 @@ def _gold_text(answer: object, index: int | None) -> str:
 def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer: object) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
     gold = encoded(_gold_text(answer, row))
-    golds = gold, (0, len(gold))
-    reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, 0, scratch)
+    golds, only_row = (gold, (0, len(gold))), 0
+    reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, only_row, scratch)
     if reason == BAD_GOLD:
         raise invalid_reference("answer", answer, _NO_GOLD, row)
     if reason == UNDECIDED:
