@@ -72,30 +72,31 @@ class Entry(NamedTuple):
 
     prompt: Prompt
     reference: dict[str, Any]
-    """{field: its value}, for reference fields of the verifier and for parameters of reward functions."""
+    """{field: its value}, for the verifier's reference fields, e.g. "answer", and the reward functions' parameters."""
     demonstration: str | None
-    """A right completion: from the column that `demonstration=` names or, if none is named, the assistant's message at
-    the end of a chat; None if there is neither."""
+    """A right completion, from the column that `demonstration=` names. If it names none, a chat has the assistant's
+    message at its end. None if there is neither."""
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
     columns: Mapping[str, Any] = MappingProxyType({})
-    """All columns of the file, for functions that take any column; a column that only other rows have is None."""
+    """All columns of the file, if `ReadingRules.all_columns`; a column that only other rows have is None."""
 
 
 class ReadingRules(NamedTuple):
     """The rules by which a file is read."""
 
     verifier: str
-    """Its name; "" if only reward functions judge the rows."""
+    """The verifier's name; "" if only reward functions judge the rows."""
     columns_json: str
-    """The result of `_columns` as JSON, because a key of the cache must be hashable."""
+    """The result of `_columns` as JSON, because these rules are a key of `_read_version`'s cache and must be
+    hashable."""
     all_columns: bool
     """Whether all columns are kept, because a function takes `**kwargs` or has optional parameters."""
     skips_bad: bool = False
     """Whether rows that cannot be used are left out."""
     main: str = ""
-    """The file whose rows must have the column of demonstrations, if one is named. A file of validation or test may
-    lack the column, since its rows are not imitated."""
+    """The file that `--env` names. If a column of demonstrations is named, only the rows of this file must have it: the
+    rows of a file of validation or test are not imitated."""
 
 
 class Rows(TextEnv):
@@ -283,10 +284,14 @@ def _columns(
 ) -> dict[str, str]:
     """The columns that every row must have: {field: its column in the file}, e.g. {"prompt": "question"}.
 
-    The fields are "prompt", the verifier's required reference fields, the parameters of the reward functions that have
-    no default, the optional fields and parameters that `columns` names and, if a column is named for it,
-    "demonstration". Raises EnvError if nothing judges the rows, and for a name in `columns` that is no such field.
-    name: of the file, for messages.
+    A field's column has the field's own name, unless `columns` gives another. These fields are always there: "prompt",
+    the verifier's required reference fields, and the reward functions' parameters without a default. The verifier's
+    optional fields and parameters with a default are there if `columns` names them. "demonstration" is there if
+    `demonstration` names its column. Raises EnvError if nothing judges the rows, and for a field in `columns` that
+    nothing takes.
+
+    name: the file's, for messages. prompt, demonstration: the columns of these fields; demonstration="" if there is
+    none. columns: {other field: its column}, as in `Rows`.
     """
     if not verifier and not functions:
         verifiers = ", ".join(tasks())
@@ -307,10 +312,13 @@ def _columns(
     # A parameter with a default must have a column only if the user names one for it.
     parameters += [field for field in with_default if field in columns and field not in parameters]
     known = (*needed, *optional, *parameters, *with_default)
+    any_is_taken = any(map(takes_any_column, functions.values()))  # some function has `**kwargs`
     for field, column in columns.items():
-        if field not in known and any(map(takes_any_column, functions.values())):
-            # A function with `**kwargs` takes any column. But a name close to an argument's name is most likely
-            # misspelt, except for a column that keeps its own name.
+        if field not in known and not any_is_taken:
+            check_choice(name, "column", field, (*known, *ARGUMENTS))  # raises, and names the nearest field
+        elif field not in known:
+            # `**kwargs` takes this column. But a field that is close to a known name is most likely misspelt, unless
+            # its column has the same name, as in hint=hint.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
             if near:
                 raise EnvError(
@@ -318,8 +326,6 @@ def _columns(
                     f"is given by its own name, {column}={column}, or the function has a parameter {field}."
                 )
             parameters = [*parameters, field]
-        elif field not in known:
-            check_choice(name, "column", field, (*known, *ARGUMENTS))  # raises, and names the nearest field
     column_of = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     column_of |= {field: columns[field] for field in optional if field in columns}
     if demonstration:
@@ -329,9 +335,10 @@ def _columns(
 
 
 def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
-    """The wanted fields that are reference fields of the verifier; none if `verifier` is "".
+    """Those of `fields` that are reference fields of the verifier; none if `verifier` is "".
 
-    `prompt` is always the question, even if the verifier has an optional reference of this name, as `code` has.
+    "prompt" is left out, even if the verifier has an optional reference of this name, as `code` has: in a file of rows
+    it is always the question.
     """
     if not verifier:
         return []
@@ -340,11 +347,11 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 
 
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
-    """The problems of a split, in the order of its file, and a sentence on the rows that it lacks ("" = none).
+    """(the problems of a split in the order of their file, a sentence on rows of the file that are not in it, or "").
 
     files: {split: its file, or ""}. The main file, that of train, is divided by a hash of the prompt. If validation or
     test has a file, this file is the split, and the main file's rows of this split are for training. A row of the main
-    file is left out if a file of validation or test has the same prompt. Train also leaves out rows whose prompt
+    file is in no split if a file of validation or test has the same prompt. Train also leaves out rows whose prompt
     differs from one of validation or test only in capitals and spaces.
     """
     if files[split] and split != "train":
@@ -354,6 +361,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
         entry for other in with_own_file for entry in _content_of(files[other], rules).entries
     ]
     keys_of_files = {_key(entry) for entry in entries_of_files}
+    # The hash gives some rows of the main file to a split that has its own file: train takes these.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _content_of(files["train"], rules).entries
     chosen, of_other_splits = [], []
@@ -361,7 +369,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     for entry in all_entries:
         key = _key(entry)
         if key in keys_of_files:
-            repeated.append(entry)
+            repeated.append(entry)  # in no split
         elif split_of(key) in splits_to_take:
             chosen.append(entry)
         else:
@@ -370,6 +378,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     if split == "train":
         held_out = entries_of_files + of_other_splits  # all entries of validation and test
         place_of_question = {question(entry.prompt): entry.where for entry in held_out}
+        # Rows that must not be trained on, since validation or test has their question.
         twins = repeated + [entry for entry in chosen if question(entry.prompt) in place_of_question]
         chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
         if twins:
@@ -428,7 +437,10 @@ def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) ->
 
 
 def _answers_agree(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the verifier accepts all other answers with the first as the reference, e.g. 0.5 for 1/2."""
+    """Whether the verifier accepts all other answers with the first as the reference, e.g. 0.5 for 1/2.
+
+    False if the verifier's reference is not a single answer: references that differ then count as different.
+    """
     if not judges_an_answer(verifier):
         return False
     first, *others = references
@@ -441,10 +453,10 @@ def _empty_columns(
     column_of: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
-    """A sentence on each column that functions use and that is empty in some rows; "" if there is none.
+    """A sentence on each column that functions use and that is empty in some rows; "" if no such column is.
 
-    Such rows are not refused, since a function may handle an empty value. Columns of the verifier are left out: a row
-    with an empty reference has been refused before.
+    Such rows are not refused, since a function may handle an empty value. The verifier's columns are not looked at: a
+    row with an empty reference has been refused before.
     """
     verifier_fields = fields_of(rules.verifier, column_of)
     entries = [entry for file in files.values() if file for entry in _content_of(file, rules).entries]
@@ -460,7 +472,7 @@ def _empty_columns(
 
 
 def _listed(texts: Iterable[str]) -> str:
-    """The first three texts, and how many more there are."""
+    """The first three texts, and how many more there are, e.g. "a; b; c; 2 more"."""
     shown = list(texts)
     more = [f"{len(shown) - 3:,} more"] if len(shown) > 3 else []
     return "; ".join(shown[:3] + more)
@@ -483,8 +495,10 @@ def _content_of(file: str, rules: ReadingRules) -> Content:
     """The rows of a file; raises EnvError if it cannot be read, or if rows cannot be used and are not skipped."""
     try:
         stat = Path(file).stat()
-    except OSError:  # opening the file raises the error that says what is wrong
-        return _read_version(file, rules, ())
+    except OSError:
+        # Opening the file raises the error that says what is wrong.
+        unknown_version = ()
+        return _read_version(file, rules, unknown_version)
     return _read_version(file, rules, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
@@ -495,7 +509,7 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
     verifier = rules.verifier
     name = Path(file).name
     entries: list[Entry] = []
-    line_numbers: list[int] = []  # of the entries
+    line_numbers: list[int] = []  # the line of each entry
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
@@ -516,7 +530,7 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
     skipped = ""
     if wrong:
         sentences = [wrong[number] for number in sorted(wrong)]
-        count = len({*line_numbers, *wrong})
+        count = len({*line_numbers, *wrong})  # an entry with an invalid reference is in both
         kept = [entry for number, entry in zip(line_numbers, entries, strict=True) if number not in wrong]
         if not (rules.skips_bad and kept):
             raise refused_rows(file, sentences, count)
@@ -547,7 +561,7 @@ def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
 def _invalid_references(
     name: str, verifier: str, entries: Sequence[Entry], fields: Sequence[str]
 ) -> dict[int, InvalidReferenceError]:
-    """{number of an entry: the error of its reference}, for all entries with a reference that the verifier refuses.
+    """{index in `entries`: the error of the entry's reference}, for all references that the verifier refuses.
 
     The verifier is asked to judge an empty completion with each reference. Raises EnvError, which begins with `name`,
     if the verifier cannot judge at all.
@@ -571,7 +585,7 @@ def _invalid_references(
 
 def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str]) -> bool:
     """Whether the verifier takes the references of all entries; they are checked in batches, which is fast."""
-    # The verifier judges batches of at most MIN_COMPILED_ROWS without compiled code.
+    # A batch of at most MIN_COMPILED_ROWS is judged without compiled code; a longer one is worth the compiling.
     size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
     try:
         for start in range(0, len(entries), size):
@@ -584,7 +598,10 @@ def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str
 
 
 def text_or_none(answer: object) -> str | None:
-    """An assistant's message, if it is a text that a model can be taught; None for a call of a tool and the like."""
+    """An assistant's message, if a model can be taught it: a text without half characters (`half_character`).
+
+    None for anything else, such as a call of a tool.
+    """
     text = None if answer is None else completions_in(answer)[0]
     return text if isinstance(text, str) and not half_character(text) else None
 
@@ -598,7 +615,8 @@ def _entry(
     """
     try:
         row = row_with_prompt(read_line(line, column_of.values()))
-        # `read_sample` takes several possible names for each column; here each has one.
+        # `read_sample` takes a tuple of possible names for each column; here each has one. The column of demonstrations
+        # is wanted only if this row must have it or does.
         wanted = {
             field: (column,)
             for field, column in column_of.items()
@@ -644,5 +662,8 @@ def _entry(
             raise EnvError(f'{where}: column "{column}" {what_is_broken}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
-    columns = {name: value for name, value in row.items() if name not in NO_COLUMNS} if all_columns else {}
+    columns = {}
+    if all_columns:
+        # NO_COLUMNS are names, such as "trainer_state", under which functions are given something else than a column.
+        columns = {name: value for name, value in row.items() if name not in NO_COLUMNS}
     return Entry(prompt, values, demonstration, where, columns)
