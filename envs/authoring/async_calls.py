@@ -183,14 +183,14 @@ async def _await_within(
     """
     free_places = asyncio.Semaphore(limits.concurrency)
 
-    async def counted(awaitable: Awaitable[Any], function_name: str) -> Outcome:
-        """As `limited`; then counts the call as ended."""
+    async def await_and_count(awaitable: Awaitable[Any], function_name: str) -> Outcome:
+        """As `await_in_time`; then counts the call as ended."""
         try:
-            return await limited(awaitable)
+            return await await_in_time(awaitable)
         finally:
             not_done[function_name] -= 1
 
-    async def limited(awaitable: Awaitable[Any]) -> Outcome:
+    async def await_in_time(awaitable: Awaitable[Any]) -> Outcome:
         """Awaits a call when a place is free, for at most `limits.seconds`."""
         async with free_places:
             outcome = asyncio.ensure_future(_outcome_of(awaitable))
@@ -209,7 +209,7 @@ async def _await_within(
             trace = f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n"
             return Outcome(error=error, traceback=trace)
 
-    return await asyncio.gather(*map(counted, awaitables, function_names))
+    return await asyncio.gather(*map(await_and_count, awaitables, function_names))
 
 
 async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:

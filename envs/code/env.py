@@ -176,9 +176,8 @@ class Code(GeneratedEnv):
         """Whether the reward `format` is 1."""
         if self._generated:
             return only_answer(completion) is not None
-        prefix = (
-            problem.completion_prefix
-        )  # a run scores completions together with it, others may leave it out
+        # A run scores completions together with the prefix; other callers may leave it out.
+        prefix = problem.completion_prefix
         text = completion if completion.startswith(prefix) else prefix + completion
         return text.count("```") == 2
 

@@ -45,7 +45,7 @@ class Exercise:
     cases: tuple[dict[str, Any], ...]
     """The calls of the set's own tests, then the hidden ones."""
     num_shown: int
-    """How many of them the prompt shows."""
+    """How many of `cases` the prompt shows."""
     fuel: int
     """How many instructions the reference solution takes; a program may take 20 times as many. 0 = not known."""
 
@@ -84,7 +84,9 @@ def load(
         if row.reference and cases_met != [True] * len(cases):
             faults.append((where, "has a reference that its tests refuse"))
             continue
-        values = map(plain_reply, reply.get("replies", [])[len(cases) :])
+        # The replies to the set's own calls come first.
+        replies_to_new_calls = reply.get("replies", [])[len(cases) :]
+        values = map(plain_reply, replies_to_new_calls)
         answered = zip(new_calls, values, strict=False)  # fewer values if the reference ended early
         kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
         number_kept += len(kept)
@@ -233,7 +235,7 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
             items.insert(place, items[other])
         elif change == 2:  # swaps two
             items[place], items[other] = items[other], items[place]
-        elif not isinstance(value, str):  # changes one
+        elif not isinstance(value, str):  # changes one; a text stays as it is
             items[place] = changed(rng, items[place])
         return "".join(items) if isinstance(value, str) else type(value)(items)
     if isinstance(value, dict) and value:

@@ -40,14 +40,14 @@ class HubDataset:
 
     @property
     def name(self) -> str:
-        """Its name in messages: "openai/gsm8k (main, train) at revision 3f1a"."""
+        """The split's name in messages: "openai/gsm8k (main, train) at revision 3f1a"."""
         config = f"{self.config}, " if self.config else ""
         at = f" at revision {self.revision}" if self.revision else ""
         return f"{self.repo} ({config}{self.split}){at}"
 
 
 class Row(NamedTuple):
-    """A row with at least the columns that were asked for. where: its place, for messages: "train.jsonl, line 3"."""
+    """A row with at least the columns that were asked for. where: the row's place, "train.jsonl, line 3"."""
 
     where: str
     values: dict[str, Any]

@@ -35,7 +35,10 @@ def score(problems: Sequence[Problem], completions: Sequence[str], measured: Col
 
 
 def has_format(completion: str, size: int = 4) -> bool:
-    """Whether there is exactly one closed <answer> block, and n*n digits from 1 to n are all that is in it."""
+    """Whether there is exactly one closed <answer> block, which holds n*n digits from 1 to n and nothing else.
+
+    size: n.
+    """
     grid = only_answer(completion)
     digits = "123456789"[:size]
     return grid is not None and len(grid) == size * size and all(sign in digits for sign in grid)
@@ -44,8 +47,8 @@ def has_format(completion: str, size: int = 4) -> bool:
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     """The reward of d1 and SPG: the share of the blanks that are filled as in the solution; 0 without any blanks.
 
-    It reads the digits of the last closed <answer> block from the first cell on, however many there are, and does not
-    check whether the givens are kept.
+    The digits of the last closed <answer> block, however many there are, are taken as the cells from the first one on.
+    Whether the givens are kept is not checked.
     """
     written = _last_digits(until_end(completion))
     blanks = [cell for cell, puzzle_digit in enumerate(puzzle) if puzzle_digit == "0"]

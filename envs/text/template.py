@@ -26,7 +26,8 @@ def read_holes(text: str) -> list[str | int]:
     number_of_rests = 0
     for found in _HOLE.finditer(text):
         size = _SIZE.fullmatch(found[1])
-        if size is None or not found[0].endswith("]") or (size[1] and int(size[1]) == 0):
+        is_closed = found[0].endswith("]")
+        if size is None or not is_closed or (size[1] and int(size[1]) == 0):  # the last is [MASK*0]
             raise ValueError(f"has {found[0]!r}; a hole is [MASK], or of 8 tokens [MASK*8], or [MASK*].")
         if found.start() > end_before:
             parts.append(text[end_before : found.start()])

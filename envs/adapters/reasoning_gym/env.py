@@ -52,7 +52,8 @@ _MAX_LENGTH = 20_000
 """How many characters an answer may have; a longer one is malformed."""
 
 
-# Our own checks: they take an answer and the item of the dataset, and return the score.
+# Our own checks: they take an answer and the item of the dataset, which reasoning-gym calls an entry, and return the
+# score.
 
 
 def _equals(answer: str, entry: Mapping[str, Any]) -> float:
@@ -183,7 +184,8 @@ class ReasoningGym(TextEnv):
         entry = problem.metadata["entry"]
         answer = entry["answer"]
         if answer is None:
-            answer = entry["metadata"].get(_EXAMPLES.get(self.dataset))
+            key_of_example = _EXAMPLES.get(self.dataset)  # None for most datasets, and then nothing is found
+            answer = entry["metadata"].get(key_of_example)
         if answer is None:
             return super().demonstration(problem)
         return f"<answer>{answer if isinstance(answer, str) else json.dumps(answer)}</answer>"
@@ -207,7 +209,8 @@ class ReasoningGym(TextEnv):
         elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer
             value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
         else:
-            settings = {name: value for name, value in self.settings.items() if name != "size"}
+            # The process only scores a given entry, so it needs no size.
+            settings = {name: setting for name, setting in self.settings.items() if name != "size"}
             job = {"dataset": self.dataset, "settings": settings, "answer": answer}
             job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
             reply = _workers().ask(job)
