@@ -64,7 +64,8 @@ STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
 }
-"""{prompt_style: a function from the content of the prompt's column to the prompt that the model is shown}."""
+"""{prompt_style: a function from the content of the prompt's column to the prompt that the model is shown}. A chat is
+shown as it is in both styles."""
 
 
 class Entry(NamedTuple):
@@ -167,20 +168,26 @@ class Rows(TextEnv):
         )
         self.fields = fields_of(verifier, column_of)
         all_columns = any(map(takes_optional_columns, self.functions.values()))
-        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad, self.file)
+        rules = ReadingRules(
+            verifier,
+            columns_json=json.dumps(column_of),
+            all_columns=all_columns,
+            skips_bad=self.skips_bad,
+            main=self.file,
+        )
         if self.functions:
             verifier_weights = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
             function_weights = dict.fromkeys(self.functions, 1.0)
             self.reward_weights = {**verifier_weights, "format": 0.0, **function_weights}
             self.reward_ranges = dict.fromkeys(self.functions, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
-        self._entries, left_out = _entries_of(split, files, rules)
-        self.notice = left_out
+        self._entries, note_on_split = _entries_of(split, files, rules)
+        self.notice = note_on_split
         if split == "train":  # said once, since every run opens this split
             conflicts = _conflicts(files, rules)
             empty = _empty_columns(files, rules, column_of, self.functions)
             skipped = " ".join(_content_of(file, rules).skipped for file in files.values() if file).strip()
-            self.notice = " ".join(text for text in (skipped, left_out, conflicts, empty) if text)
+            self.notice = " ".join(text for text in (skipped, note_on_split, conflicts, empty) if text)
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
 
@@ -347,7 +354,7 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 
 
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
-    """(the problems of a split in the order of their file, a sentence on rows of the file that are not in it, or "").
+    """(the problems of a split in the order of their file, a note on the rows of the file that are not in it, or "").
 
     files: {split: its file, or ""}. The main file, that of train, is divided by a hash of the prompt. If validation or
     test has a file, this file is the split, and the main file's rows of this split are for training. A row of the main
@@ -374,7 +381,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
             chosen.append(entry)
         else:
             of_other_splits.append(entry)
-    left_out = ""
+    note = ""
     if split == "train":
         held_out = entries_of_files + of_other_splits  # all entries of validation and test
         place_of_question = {question(entry.prompt): entry.where for entry in held_out}
@@ -383,7 +390,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
         chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
         if twins:
             pairs = [f"{twin.where} (that of {place_of_question[question(twin.prompt)]})" for twin in twins]
-            left_out = (
+            note = (
                 f"Left out of training, as validation or test asks the same but for capitals and spaces: "
                 f"{len(twins):,} of {len(all_entries):,} rows, {_listed(pairs)}."
             )
@@ -393,11 +400,11 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
             f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
         )
     if split != "train":
-        left_out = (
+        note = (
             f"The split {split} is {len(chosen):,} of the {len(all_entries):,} rows of {Path(files['train']).name}, "
             f"picked by a hash of the prompt. --env-args {split}=FILE takes all rows of a file."
         )
-    return chosen, left_out
+    return chosen, note
 
 
 def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
@@ -427,7 +434,8 @@ def judges_an_answer(verifier: str) -> bool:
 def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
     """Whether the answer of one row, or the part of it behind ####, is right by the reference of another row."""
     text = str(answer)
-    final = text.rpartition("####")[2].strip()
+    final = text.rpartition("####")[2].strip()  # without ####, the whole text
+    # The answer as it stands, its final part in a box, and this part alone; one right form is enough.
     completions = (
         f"<answer>{text}</answer>",
         f"<answer>\\boxed{{{final}}}</answer>",
@@ -473,9 +481,9 @@ def _empty_columns(
 
 def _listed(texts: Iterable[str]) -> str:
     """The first three texts, and how many more there are, e.g. "a; b; c; 2 more"."""
-    shown = list(texts)
-    more = [f"{len(shown) - 3:,} more"] if len(shown) > 3 else []
-    return "; ".join(shown[:3] + more)
+    all_texts = list(texts)
+    more = [f"{len(all_texts) - 3:,} more"] if len(all_texts) > 3 else []
+    return "; ".join(all_texts[:3] + more)
 
 
 def _key(entry: Entry) -> str:
@@ -628,7 +636,7 @@ def _entry(
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
-        missing = [list(wanted)[place] for place in error.places]
+        missing = [list(wanted)[place] for place in error.places]  # the fields whose columns the row lacks
         if missing == ["demonstration"]:
             remedy += (
                 " A row without a right completion has null in this column: only rows that the model learns by "
@@ -638,7 +646,8 @@ def _entry(
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error
     prompt_cell = values.pop("prompt")
-    prompt, demonstration = before_answer(prompt_cell), values.pop("demonstration", None)
+    prompt = before_answer(prompt_cell)
+    demonstration = values.pop("demonstration", None)
     if "demonstration" not in column_of:
         demonstration = text_or_none(last_answer(prompt_cell))
     if not is_prompt(prompt):

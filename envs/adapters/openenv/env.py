@@ -98,6 +98,7 @@ class OpenEnv(TextEnv):
         if self._is_ours:
             weights = metadata["reward_weights"]
             self.reward_weights = {name: float(weight) for name, weight in weights.items()}
+            # JSON has no infinity: None stands for an end that is infinite.
             self.reward_ranges = {
                 name: (-np.inf if low is None else low, np.inf if high is None else high)
                 for name, (low, high) in metadata.get("reward_ranges", {}).items()
