@@ -136,7 +136,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
     subject = _Subject(name, arguments, splits, problems)
     findings = []
-    for title, run in _CHECKS.items():
+    for title, run in _CHECKS.items():  # each returns what it has measured, or raises
         try:
             findings.append(Finding(title, ok=True, written=run(subject)))
         except EnvError as error:
@@ -225,10 +225,8 @@ def _purity(subject: _Subject) -> str:
     # E.g. {"train 17": [the content of problem 17, the episodes in which given texts are written]}.
     forwards, backwards = contents(*job), contents(*job, backwards=True)
     compared = {"in another order": backwards}
-    class_of = known()
-    ids_in_script = [
-        id for id in subject.name.split(TOGETHER) if id in class_of and is_of_script(class_of[id])
-    ]
+    classes = known()
+    ids_in_script = [id for id in subject.name.split(TOGETHER) if id in classes and is_of_script(classes[id])]
     if ids_in_script:
         subject.notes.append(
             f"{' and '.join(ids_in_script)} stands in the script that runs, so no fresh process has opened it; to "

@@ -57,7 +57,7 @@ ARGUMENTS = (
     "bad_rows",
     "score_timeout",
 )
-"""The arguments of `Rows` that are not the names of columns."""
+"""The arguments of `Rows` besides `split` and `columns`."""
 ROWS_WITHOUT_COMPILING = 50_000
 """The most rows whose references are checked without compiled code, since compiling would take longer."""
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
@@ -80,7 +80,8 @@ class Entry(NamedTuple):
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
     columns: Mapping[str, Any] = MappingProxyType({})
-    """All columns of the file, if `ReadingRules.all_columns`; a column that only other rows have is None."""
+    """All columns of the file, for functions that take more than the columns they need; {} if there are no such
+    functions. A column that only other rows have is None."""
 
 
 class ReadingRules(NamedTuple):
@@ -557,12 +558,12 @@ def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
 
     If FILE.bad-rows.txt cannot be written, the result has the first three sentences. count: how many rows the file has.
     """
-    place = f"{file}.bad-rows.txt"
-    listed = f"{place} lists them."
+    list_file = f"{file}.bad-rows.txt"
+    listed = f"{list_file} lists them."
     try:
-        Path(place).write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
+        Path(list_file).write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
     except OSError as error:
-        listed = f"{place} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
+        listed = f"{list_file} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
     return f"Left out: {len(sentences):,} of {count:,} rows of {file}, which cannot be used; {listed}"
 
 
@@ -593,7 +594,7 @@ def _invalid_references(
 
 def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str]) -> bool:
     """Whether the verifier takes the references of all entries; they are checked in batches, which is fast."""
-    # A batch of at most MIN_COMPILED_ROWS is judged without compiled code; a longer one is worth the compiling.
+    # Up to ROWS_WITHOUT_COMPILING entries are judged in batches so small that no compiled code is used.
     size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
     try:
         for start in range(0, len(entries), size):
@@ -671,7 +672,7 @@ def _entry(
             raise EnvError(f'{where}: column "{column}" {what_is_broken}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
-    columns = {}
+    columns: dict[str, Any] = {}
     if all_columns:
         # NO_COLUMNS are names, such as "trainer_state", under which functions are given something else than a column.
         columns = {name: value for name, value in row.items() if name not in NO_COLUMNS}
