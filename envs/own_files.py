@@ -80,7 +80,9 @@ def note_registration(cls: type) -> None:
     """Notes that the file of a class that is being registered is loaded: `import_file` need not run it again."""
     module = sys.modules.get(cls.__module__)
     path = file_of(cls)
-    if module is None or path is None or (path in _loaded and _loaded[path].module is module):
+    if module is None or path is None:  # e.g. a notebook defines the class
+        return
+    if path in _loaded and _loaded[path].module is module:  # noted already
         return
     sha256 = _sha256_of(path)
     _loaded[path] = Loaded(sha256, module, _helpers(path, module, new=set()), unused={})

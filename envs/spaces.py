@@ -68,8 +68,8 @@ class SharedPrompts(Sequence[Prompt]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return tuple(self)[index]
-        place = range(self._count)[index]  # -1 is the last; raises IndexError beyond the end
-        head_start = place * PROMPT_BYTES
+        number = range(self._count)[index]  # -1 is the last; raises IndexError beyond the end
+        head_start = number * PROMPT_BYTES
         start = head_start + _HEAD
         size = int.from_bytes(self._bytes[head_start:start])
         # The size is 0, and the prompt "", until a prompt is written.

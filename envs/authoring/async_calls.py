@@ -181,7 +181,7 @@ async def _await_within(
     function_names: of the called function, for each awaitable. not_done: {name of a function: how many of its calls
     have not ended}; the counts go down as calls end.
     """
-    free_places = asyncio.Semaphore(limits.concurrency)
+    free_slots = asyncio.Semaphore(limits.concurrency)  # a slot for each call that may be awaited at once
 
     async def await_and_count(awaitable: Awaitable[Any], function_name: str) -> Outcome:
         """As `await_in_time`; then counts the call as ended."""
@@ -191,8 +191,8 @@ async def _await_within(
             not_done[function_name] -= 1
 
     async def await_in_time(awaitable: Awaitable[Any]) -> Outcome:
-        """Awaits a call when a place is free, for at most `limits.seconds`."""
-        async with free_places:
+        """Awaits a call when a slot is free, for at most `limits.seconds`."""
+        async with free_slots:
             outcome = asyncio.ensure_future(_outcome_of(awaitable))
             try:
                 # Not `wait_for`, which would keep waiting for a call that cannot be cancelled.

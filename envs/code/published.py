@@ -21,9 +21,11 @@ from verifiers.code.task import run
 from verifiers.code.values import NOTHING, plain_reply, python_source
 from verifiers.files import FORMATS
 
-HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
+HUMANEVAL = {
+    "test": HubDataset("openai/openai_humaneval", config="openai_humaneval", split="test", num_rows=164)
+}
 MBPP = {
-    split: HubDataset("google-research-datasets/mbpp", "sanitized", split, num_rows)
+    split: HubDataset("google-research-datasets/mbpp", config="sanitized", split=split, num_rows=num_rows)
     for split, num_rows in (("train", 120), ("validation", 43), ("test", 257))
 }
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
@@ -227,16 +229,16 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
         return moved if keeps_sign else value
     if isinstance(value, str | list | tuple) and len(value):
         items = list(value)
-        place, other = (int(i) for i in rng.integers(len(items), size=2))
+        i, j = rng.integers(len(items), size=2).tolist()
         change = int(rng.integers(4))
         if change == 0 and len(items) > 1:  # drops an item
-            del items[place]
+            del items[i]
         elif change == 1:  # repeats one
-            items.insert(place, items[other])
+            items.insert(i, items[j])
         elif change == 2:  # swaps two
-            items[place], items[other] = items[other], items[place]
+            items[i], items[j] = items[j], items[i]
         elif not isinstance(value, str):  # changes one; a text stays as it is
-            items[place] = changed(rng, items[place])
+            items[i] = changed(rng, items[i])
         return "".join(items) if isinstance(value, str) else type(value)(items)
     if isinstance(value, dict) and value:
         return {name: changed(rng, item) for name, item in value.items()}

@@ -140,7 +140,7 @@ def _read_from_hub(data_set: str, skips_bad: bool) -> _Content:
     """`_read` for a data set on the hub."""
     name, _, revision = data_set.partition("@")
     repo, _, config = name.partition(":")
-    hub = HubDataset(repo, config or None, "train", num_rows=None, revision=revision or None)
+    hub = HubDataset(repo, config=config or None, split="train", num_rows=None, revision=revision or None)
     found, commit = hub_rows("--data", hub, ADVICE)
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []

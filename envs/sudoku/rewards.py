@@ -12,11 +12,11 @@ REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0, "cells": 0.0},
     "paper": {"paper_cells": 1.0, "correct": 0.0, "format": 0.0, "cells": 0.0},
 }
-"""The weights by `reward_preset`. A component of weight 0 is measured and shown, but not rewarded."""
+"""The weights by `reward_preset`. A component of weight 0 is computed and shown, but not paid."""
 
 
-def score(problems: Sequence[Problem], completions: Sequence[str], measured: Collection[str]) -> Scores:
-    """The scores of n completions. measured: the wanted components; all but `paper_cells` are always measured."""
+def score(problems: Sequence[Problem], completions: Sequence[str], wanted: Collection[str]) -> Scores:
+    """The scores of n completions. wanted: components, of which only `paper_cells` may be left out."""
     from verifiers import verify_batch
 
     puzzles = [problem.reference["puzzle"] for problem in problems]
@@ -28,7 +28,7 @@ def score(problems: Sequence[Problem], completions: Sequence[str], measured: Col
         "format": np.array(formatted, np.float64),
         "cells": np.asarray(verdicts.score, np.float64),
     }
-    if "paper_cells" in measured:
+    if "paper_cells" in wanted:
         solutions = [problem.metadata["solution"] for problem in problems]
         rewards["paper_cells"] = np.array(list(map(paper_cells, completions, puzzles, solutions)), np.float64)
     return Scores(rewards, verdicts.reasons, verdicts.extracted)

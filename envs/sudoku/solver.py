@@ -22,7 +22,7 @@ def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
     """Fills the masks and the list of blanks in `work`; returns the number of blanks, or -1 if two givens clash.
 
     units: for each cell the numbers of its row, column and box, as `_units` makes them. work: the working memory of the
-    search, in three parts: for each of the 3n units a mask of its digits; the list of blank cells, with room for n*n;
+    search, in three parts: for each of the 3n units a mask of its digits; the list of blank cells, at most n*n;
     and for each of these a mask of the digits that are left to try.
     """
     for unit in range(3 * size):

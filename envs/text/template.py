@@ -71,12 +71,12 @@ def fits(template: str, text: str) -> bool:
     end = texts.pop() if texts and isinstance(parts[-1], str) else ""
     if not text.startswith(beginning) or not text[len(beginning) :].endswith(end):
         return False
-    # The given texts in between are searched one after the other. Each is taken at its first place, which leaves the
-    # most room for the next ones.
+    # The given texts in between are searched one after the other. Each is taken where it first occurs, which leaves
+    # the longest rest of the text for the next ones.
     search_from, search_to = len(beginning), len(text) - len(end)
     for part in texts:
-        place = text.find(part, search_from, search_to)
-        if place < 0:
+        found_at = text.find(part, search_from, search_to)
+        if found_at < 0:
             return False
-        search_from = place + len(part)
+        search_from = found_at + len(part)
     return True

@@ -96,6 +96,7 @@ class Session:
                 text += "; give --env-args sessions=N as many as the server takes, divided by the processes of the run"
             raise ServerError(text)
         observation = value.get("observation") or {}
+        # Servers put the metadata beside the observation or inside it.
         metadata = value.get("metadata") or observation.get("metadata") or {}
         return Result(observation, float(value.get("reward") or 0.0), bool(value.get("done")), metadata)
 
