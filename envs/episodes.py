@@ -174,7 +174,8 @@ def cause(env: Task, trace: str) -> str:
     lines = trace.rstrip().splitlines()
     own_file = str(getattr(sys.modules.get(type(env).__module__), "__file__", ""))
     places = [line.strip() for line in lines if line.startswith('  File "')]
-    place = next((place for place in reversed(places) if own_file in place), places[-1])
+    places_in_own_file = [place for place in places if own_file in place]
+    place = places_in_own_file[-1] if places_in_own_file else places[-1]
     return f"{lines[-1]} ({place})"
 
 

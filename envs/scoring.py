@@ -44,7 +44,7 @@ class ScoredBatch:
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
     def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
-        """Puts the scores of `scored` into the places `indices`; components that `scored` lacks stay as they are."""
+        """Overwrites the scores at `indices` by those of `scored`; components that `scored` lacks stay as they are."""
         self.total[indices] = scored.total
         for name, values in scored.rewards.items():
             self.rewards[name][indices] = values

@@ -115,7 +115,7 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
     future = asyncio.run_coroutine_threadsafe(all_outcomes, loop)
     rounds = math.ceil(len(awaitables) / limits.concurrency)
     limit = rounds * limits.seconds + SLACK  # seconds after which all must be done
-    notice = NOTICE  # seconds after which the next log line is due
+    notice = NOTICE  # seconds after which the next log line is written
     began = time.monotonic()
     try:
         while True:

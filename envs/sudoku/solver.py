@@ -44,7 +44,10 @@ def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
 
 
 def choose_blank(units: Ints, size: int, depth: int, blanks: int, work: Ints) -> None:
-    """Swaps the blank with the fewest digits left to place `depth` of the list of blanks, and notes its digits."""
+    """Of the blanks from place `depth` of their list on, swaps the one with the fewest digits left to that place.
+
+    Notes the digits that are left for it. blanks: the length of the list, whose first `depth` cells are filled.
+    """
     list_start, digits_start = 3 * size, 3 * size + size * size
     fewest, best_place, best_digits = size + 1, depth, 0
     for place in range(depth, blanks):

@@ -213,9 +213,10 @@ class OpenEnv(TextEnv):
 
 
 def _action_field(shown_name: str, address: str, chosen: str | None) -> str:
-    """The field of an action that takes the completion; raises EnvError if several fields could, or none.
+    """The field of an action that takes the completion.
 
-    shown_name: the environment's name in messages. chosen: the field that the user named.
+    shown_name: the environment's name in messages. chosen: the field that the user named; None = the only field that
+    can take it. Raises EnvError if the server does not know `chosen`, or if several fields can take it, or none.
     """
     schema = (ask(address, "/schema") or {}).get("action") or {}
     fields = {name: value for name, value in schema.get("properties", {}).items() if name != "metadata"}
