@@ -60,8 +60,8 @@ class Episodes:
         self.raised: list[str | None] = [None] * len(self)
         """For each episode the traceback of the author's `reply` if it raised, else None."""
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), value=0.0)
-        """The rewards of the episodes; 0 before they are scored. New scores are put into a copy, never in place, since
-        copies of these episodes share it."""
+        """The rewards of the episodes; 0 before they are scored. New scores are put into a copy of `scores`, since
+        copies of these episodes share the object."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -81,7 +81,7 @@ class Episodes:
 
     @property
     def truncated(self) -> np.ndarray:
-        """(n,) bool, the episodes that were cut off: by `max_turns`, or because the next prompt had no room."""
+        """(n,) bool, the episodes that were cut off: by `max_turns`, or because the next prompt was too long."""
         return np.array([ending in ("max_turns", "no_room") for ending in self.ended], bool)
 
     def prompt(self, episode: int) -> Prompt:

@@ -92,6 +92,7 @@ def load(
         answered = zip(new_calls, values, strict=False)  # fewer values if the reference ended early
         kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
         number_kept += len(kept)
+        # A row whose tests are inputs with outputs says how many are shown; of tests in Python, each assert is one.
         num_shown = row.num_shown or min(len(cases), row.shown_tests.count("assert"))
         has_outputs_alone = row.cases and not row.reference  # inputs with outputs, and no solution
         fuel = FUEL_WITHOUT_REFERENCE if has_outputs_alone else (reply.get("fuel") or 0)
@@ -120,7 +121,8 @@ def _read_split(
         try:
             row = read_row(values)
             # All rows in which a part of the same program (`around`) is to be filled in are in one split.
-            split_of_row = row.split or split_of(row.reference if row.around else row.prompt)
+            text_to_hash = row.reference if row.around else row.prompt
+            split_of_row = row.split or split_of(text_to_hash)
             if source in NAMED or split_of_row == split:
                 readable.append((where, row))
         except (ValueError, TypeError, KeyError) as error:
