@@ -172,9 +172,9 @@ def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
 
     new: the names of all modules that Python has loaded since the file began to run, as far as they are known.
     """
-    names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
-    names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
-    names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
+    candidates: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
+    candidates |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
+    names = {name for name in candidates | new if isinstance(name, str)} - {module.__name__, "__main__"}
     files = {_file_of_module(sys.modules.get(name)) for name in names}
     return {
         file: _sha256_of(file)

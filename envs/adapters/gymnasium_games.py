@@ -131,7 +131,7 @@ class _Last:
 
 
 class GymnasiumGame(TextEnv):
-    """An environment of Gymnasium, one action at a turn; `game` says which.
+    """The environment `game` of Gymnasium, with one action at a turn.
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, with the legal actions if these change from turn to turn.

@@ -62,7 +62,10 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
     signs = pick(rng, SIGNS)
     while True:
         problem = _fill_line(rng, line, signs) if sentences is None else _fill_sentences(rng, sentences)
-        if problem is not None and split_of(problem.right[0]) == split:
+        if problem is None:  # the numbers do not suit the template
+            continue
+        steps, _ = problem.right
+        if split_of(steps) == split:
             return problem
 
 

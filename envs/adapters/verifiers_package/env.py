@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 
 class VerifiersPackage(TextEnv):
-    """A taskset of the package `verifiers` of Prime Intellect, of one turn; `taskset` says which.
+    """The taskset `taskset` of the package `verifiers` of Prime Intellect; its tasks have one turn.
 
     Rewards:
         correct (0 or 1): the reward is 1 or more.
