@@ -205,12 +205,11 @@ class ReasoningGym(TextEnv):
         """(score from 0 to 1, reason), by our check, or by the package in this process or in a separate one."""
         from reasoning_gym.dataset import ProceduralDataset
 
+        has_plain_scorer = type(self._opened_dataset).score_answer is ProceduralDataset.score_answer
         reason = ""  # "" = "ok" or "wrong", by the score
         if self.dataset in OWN_CHECKS:
             value = OWN_CHECKS[self.dataset](answer, entry)
-        elif (
-            type(self._opened_dataset).score_answer is ProceduralDataset.score_answer
-        ):  # the package's plain scorer
+        elif has_plain_scorer:
             value = self._opened_dataset.score_answer(answer, {"answer": entry["answer"].strip()})
         else:
             # The process only scores a given entry, so it needs no size.
