@@ -29,10 +29,10 @@ Solution = tuple[str, str]
 
 @dataclass(frozen=True)
 class MathProblem:
-    """A problem, its solution and, if it is generated, a wrong solution; all are short LaTeX or ASCII."""
+    """A problem, its solution and, if it is generated, a wrong solution, as plain text with LaTeX."""
 
     subject: str
-    """One of the seven subjects of MATH."""
+    """One of the seven subjects of MATH; "" if a published row names none."""
     problem: str
     right: Solution
     slip: Solution = ("", "")

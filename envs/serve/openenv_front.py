@@ -47,7 +47,7 @@ EXECUTION, CAPACITY = "EXECUTION_ERROR", "CAPACITY_REACHED"
 
 
 def _object(title: str, required: list[str], **properties: Any) -> dict[str, Any]:
-    """The JSON schema of an object; properties: {name: its schema}, to which `metadata` is added."""
+    """The JSON schema of an object. properties: {name: its schema}, to which `metadata` is added."""
     schemas = {**properties, "metadata": {"type": "object", "additionalProperties": True}}
     return {
         "title": title,
@@ -62,13 +62,15 @@ _CHAT = {"anyOf": [_TEXT, {"type": "array", "items": {"type": "object"}}]}
 SCHEMA = {
     "action": {
         **_object(
-            "CompletionAction", ["completion"], completion={**_TEXT, "description": "What the model writes."}
+            "CompletionAction",
+            required=["completion"],
+            completion={**_TEXT, "description": "What the model writes."},
         ),
         "additionalProperties": False,
     },
     "observation": _object(
         "PromptObservation",
-        [],
+        required=[],
         prompt={**_CHAT, "description": "What the model reads next; a text, or a chat."},
         reply={**_TEXT, "description": "What the environment answered."},
         completion_prefix={
@@ -79,7 +81,7 @@ SCHEMA = {
         done={"type": "boolean"},
         reward={"anyOf": [{"type": "number"}, {"type": "null"}]},
     ),
-    "state": _object("State", [], episode_id=_TEXT, step_count={"type": "integer"}),
+    "state": _object("State", required=[], episode_id=_TEXT, step_count={"type": "integer"}),
 }
 
 
