@@ -69,9 +69,9 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"spg-trainer {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = {}
-    for name, (text, _) in COMMANDS.items():
-        description = f"{text[0].upper()}{text[1:]}."
-        parsers[name] = commands.add_parser(name, help=text, description=description, allow_abbrev=False)
+    for name, (help_text, _) in COMMANDS.items():
+        description = f"{help_text[0].upper()}{help_text[1:]}."
+        parsers[name] = commands.add_parser(name, help=help_text, description=description, allow_abbrev=False)
     show, checks, new, serve = parsers["show"], parsers["check"], parsers["new"], parsers["serve"]
     show.add_argument("id", metavar="ID", help="an environment; see `python -m envs list`")
     show.add_argument("-n", metavar="N", type=_positive, default=3, help="the number of problems (3)")
@@ -277,7 +277,7 @@ def _new(options: argparse.Namespace) -> int:
     """Writes a file with a task, and prints what to do with it."""
     id = write_task(options.file, turns=options.turns)
     name = f"{with_folder(options.file)}:{id}"
-    habit = "biggest" if options.turns else "first"  # how a wrong answer is called in the file
+    habit = "biggest" if options.turns else "first"  # the file's name for a wrong way to answer
     sys.stdout.write(
         f"{options.file} holds {id}. What to do with it:\n"
         f"  python -m envs check {name}\n"

@@ -97,7 +97,8 @@ class _Subject:
         for each turn. Adds to `ranges`. Raises EnvError if the author's code raises.
         """
         pairs = zip(problems.items(), texts, strict=True)
-        turns = [play(env, index, problem, text)[0] for (index, problem), text in pairs]
+        episodes = [play(env, index, problem, text) for (index, problem), text in pairs]
+        turns = [completions for completions, _ in episodes]
         scored = score_all(env, list(problems), list(problems.values()), turns)
         for index, completions, trace in zip(problems, turns, scored.traceback, strict=True):
             if trace is None:
@@ -135,7 +136,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
     subject = _Subject(name, arguments, splits, problems)
     findings = []
-    for title, run in _CHECKS.items():
+    for title, run in _CHECKS.items():  # each returns what it has measured, or raises
         try:
             findings.append(Finding(title, ok=True, written=run(subject)))
         except EnvError as error:
@@ -224,10 +225,8 @@ def _purity(subject: _Subject) -> str:
     # E.g. {"train 17": [the content of problem 17, the episodes in which given texts are written]}.
     forwards, backwards = contents(*job), contents(*job, backwards=True)
     compared = {"in another order": backwards}
-    class_of = known()
-    ids_in_script = [
-        id for id in subject.name.split(TOGETHER) if id in class_of and is_of_script(class_of[id])
-    ]
+    classes = known()
+    ids_in_script = [id for id in subject.name.split(TOGETHER) if id in classes and is_of_script(classes[id])]
     if ids_in_script:
         subject.notes.append(
             f"{' and '.join(ids_in_script)} stands in the script that runs, so no fresh process has opened it; to "
@@ -288,8 +287,8 @@ def _splits(subject: _Subject) -> str:
     notice = "" if is_divided else train.notice  # the notice of `Divided` is replaced by a clause below
     differing = ""
     if notice:
-        subject.notes.append(notice)  # of a file of rows, it says which questions have several references
-    elif train.max_turns == 1:  # in several turns, e.g. of guessing a number, a question may have several
+        subject.notes.append(notice)  # a file of rows says in it which questions have several references
+    elif train.max_turns == 1:  # with several turns, as in guessing a number, a question may have several
         differing = questions.differing()
     if faults:
         raise EnvError("; ".join(filter(None, [faults[0], differing])))
@@ -325,13 +324,13 @@ def _advice_on_copies(split: str, env: TextEnv, problems: Mapping[int, Problem],
 def _pool(num_different: int, num_drawn: int) -> int:
     """An estimate of how many equally likely problems there are, if `num_different` of `num_drawn` drawn ones differ.
 
-    The estimate is the N with N (1 - exp(-n / N)) = d, for n = num_drawn and d = num_different.
+    The estimate is the smallest whole N with N (1 - exp(-n / N)) = d, rounded, for n = num_drawn and d = num_different.
     """
     low, high = num_different, max(num_different, 1) * num_drawn
     while low < high:
         middle = (low + high) // 2
-        # The left side is the formula with N = middle. Rounded, it has to be `num_different`.
-        if -middle * math.expm1(-num_drawn / middle) < num_different - 0.5:
+        expected_different = -middle * math.expm1(-num_drawn / middle)  # the formula with N = middle
+        if expected_different < num_different - 0.5:  # it would be rounded to less than `num_different`
             low = middle + 1
         else:
             high = middle
@@ -386,9 +385,10 @@ class _Questions:
 
 
 def _accepted_references(subject: _Subject) -> str:
-    """Says that the verifier of a file of rows accepts the answer of each row; "" for other environments.
+    """A clause that says that the verifier of a file of rows accepts the answer of each row.
 
-    Raises EnvError for an answer that its own verifier refuses, since no completion could be right then.
+    It is "" for other environments, and for a verifier whose reference is no single answer. Raises EnvError for an
+    answer that the verifier refuses, since no completion could be right then.
     """
     count = 0
     texts: list[str] = []  # answers that are compared as text
@@ -429,7 +429,8 @@ def _demonstrations(subject: _Subject) -> str:
             except EnvError as error:
                 raise EnvError(f"problem {index} of {split}: {error.written()}") from error
         if None in texts and split == "test" and solved:
-            continue  # sft does not learn from the test split, so only the other splits need demonstrations
+            # The other splits have demonstrations, and sft does not learn from the test split.
+            continue
         lacking = ""
         if None in texts:
             lacking = (
@@ -441,17 +442,17 @@ def _demonstrations(subject: _Subject) -> str:
             problems = {index: problems[index] for index, text in pairs if text is not None}
             texts = [text for text in texts if text is not None]
         if not texts:
-            lacking = f"none for a problem of {split}: sft has nothing to learn from"
-            return "; ".join(filter(None, [lacking, accepted]))
+            has_none = f"none for a problem of {split}: sft has nothing to learn from"
+            return "; ".join(filter(None, [has_none, accepted]))
         for (index, problem), text in zip(problems.items(), texts, strict=True):
             template = problem.completion_template
             if template and not all(fits_template(template, turn) for turn in as_turns(text)):
                 raise EnvError(f"problem {index} of {split}: {template!r:.200} cannot become {text!r:.80}")
         right = subject.score(env, problems, texts)
         if not right.all():
-            wrong = int(np.argmin(right))
-            index, problem = list(problems.items())[wrong]
-            why = f"{_place(index, problem, split)} {why_not_solved(env, index, problem, texts[wrong])}"
+            first_wrong = int(np.argmin(right))
+            index, problem = list(problems.items())[first_wrong]
+            why = f"{_place(index, problem, split)} {why_not_solved(env, index, problem, texts[first_wrong])}"
             task = author_task(env, problem)
             if isinstance(task, Rows) and not task.names_demonstrations:
                 subject.notes.append(
@@ -478,17 +479,17 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     """
     clause = f"is not solved by {text!r:.80}"
     task = author_task(env, problem)
-    turns = play(env, index, problem, text)[0]
+    turns, _ = play(env, index, problem, text)
     scored = score_all(env, [index], [problem], [turns])
-    if scored.traceback[0]:
-        return f"{clause}: score raised {cause(task, scored.traceback[0])}"
-    reason = scored.reason[0]
+    trace, reason = scored.traceback[0], scored.reason[0]  # of the only episode
+    if trace:
+        return f"{clause}: score raised {cause(task, trace)}"
     if not isinstance(task, Rows):
         return f"{clause}: {reason}" if reason else clause
     if not task.verifier:
-        first = next(iter(task.functions))
-        reward = scored.rewards[first][0]
-        return f"{clause}: {first} pays {reward:g}, and an answer counts as right from 1 on"
+        first_function = next(iter(task.functions))
+        reward = scored.rewards[first_function][0]
+        return f"{clause}: {first_function} pays {reward:g}, and an answer counts as right from 1 on"
     reference = {name: problem.reference[name] for name in task.fields}
     detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
     clause = f"{clause}: {reason}, {detail}"
@@ -529,7 +530,8 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     if not texts:
         return Demonstrated(looked_at=0, wrong=0, first="", teaches=True)
     shown = {index: problems[index] for index in texts}
-    turns = [play(env, index, problem, texts[index])[0] for index, problem in shown.items()]
+    episodes = [play(env, index, problem, texts[index]) for index, problem in shown.items()]
+    turns = [completions for completions, _ in episodes]
     scored = score_all(env, list(shown), list(shown.values()), turns)
     task = author_task(env, next(iter(shown.values())))
     # A reward function has a scale of its own, on which 0 may be the best, so a 0 from it does not mean "wrong". If
@@ -538,7 +540,8 @@ def judge_demonstrations(env: TextEnv) -> Demonstrated:
     right = scored.total > 0 if functions_alone else scored.rewards["correct"] == 1
     if right.all() or (functions_alone and right.any()):
         return Demonstrated(len(texts), wrong=0, first="", teaches=True)
-    index = list(texts)[int(np.argmin(right))]
+    first_wrong = int(np.argmin(right))
+    index = list(texts)[first_wrong]
     teaches = functions_alone or right.any()
     first = f"{name_of(index, shown[index])} {why_not_solved(env, index, shown[index], texts[index])}."
     return Demonstrated(len(texts), int((~right).sum()), first, teaches=bool(teaches))

@@ -60,8 +60,8 @@ class Episodes:
         self.raised: list[str | None] = [None] * len(self)
         """For each episode the traceback of the author's `reply` if it raised, else None."""
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), value=0.0)
-        """The rewards of the episodes; 0 before they are scored. New scores are put into a copy, never in place, since
-        copies of these episodes share it."""
+        """The rewards of the episodes; 0 before they are scored. New scores are put into a copy of `scores`, since
+        copies of these episodes share the object."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -81,7 +81,7 @@ class Episodes:
 
     @property
     def truncated(self) -> np.ndarray:
-        """(n,) bool, the episodes that were cut off: by `max_turns`, or because the next prompt had no room."""
+        """(n,) bool, the episodes that were cut off: by `max_turns`, or because the next prompt was too long."""
         return np.array([ending in ("max_turns", "no_room") for ending in self.ended], bool)
 
     def prompt(self, episode: int) -> Prompt:
@@ -174,7 +174,8 @@ def cause(env: Task, trace: str) -> str:
     lines = trace.rstrip().splitlines()
     own_file = str(getattr(sys.modules.get(type(env).__module__), "__file__", ""))
     places = [line.strip() for line in lines if line.startswith('  File "')]
-    place = next((place for place in reversed(places) if own_file in place), places[-1])
+    places_in_own_file = [place for place in places if own_file in place]
+    place = places_in_own_file[-1] if places_in_own_file else places[-1]
     return f"{lines[-1]} ({place})"
 
 

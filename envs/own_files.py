@@ -60,7 +60,8 @@ def import_file(file: str | Path) -> ModuleType:
     known = _loaded.get(path)
     if known is not None and sys.modules.get(known.module.__name__) is not known.module:
         known = None  # the user, or a reload, has removed it
-    if known is not None and _read_in_this_run is not None and path in _read_in_this_run:
+    was_read_in_this_run = _read_in_this_run is not None and path in _read_in_this_run
+    if known is not None and was_read_in_this_run:
         return known.module
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -80,7 +81,9 @@ def note_registration(cls: type) -> None:
     """Notes that the file of a class that is being registered is loaded: `import_file` need not run it again."""
     module = sys.modules.get(cls.__module__)
     path = file_of(cls)
-    if module is None or path is None or (path in _loaded and _loaded[path].module is module):
+    if module is None or path is None:  # e.g. a notebook defines the class
+        return
+    if path in _loaded and _loaded[path].module is module:  # noted already
         return
     sha256 = _sha256_of(path)
     _loaded[path] = Loaded(sha256, module, _helpers(path, module, new=set()), unused={})
@@ -95,15 +98,16 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
     """The name by which a user's function or class is found again: "/home/ada/mine.py:brevity".
 
     In a module of a package it is "package.module:NAME", except for a reward function, which is always named by file.
-    Raises EnvError if no name leads to it, e.g. for a lambda or a function of a notebook.
+    Raises EnvError if no name leads to `own`, e.g. for a lambda or a function of a notebook.
     """
     name = getattr(own, "__qualname__", repr(own))
     path = file_of(own)
     if hasattr(own, "__wrapped__"):  # a decorated function has the name of the function that it wraps
         module = sys.modules.get(own.__module__)
-        known = vars(module).items() if module is not None else ()
+        named_values = vars(module).items() if module is not None else ()
         # Without a name for `own`, `name` becomes words for the error below: they are no identifier.
-        name = next((known_name for known_name, value in known if value is own), f"{name}, as decorated,")
+        names_of_own = (own_name for own_name, value in named_values if value is own)
+        name = next(names_of_own, f"{name}, as decorated,")
     if path is None or own.__module__ == "__main__" or not name.isidentifier():
         example = name if name.isidentifier() else "NAME"
         raise EnvError(
@@ -168,9 +172,9 @@ def _helpers(path: Path, module: ModuleType, new: set[str]) -> dict[Path, str]:
 
     new: the names of all modules that Python has loaded since the file began to run, as far as they are known.
     """
-    names: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
-    names |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
-    names = {name for name in names | new if isinstance(name, str)} - {module.__name__, "__main__"}
+    candidates: set[Any] = {getattr(value, "__module__", None) for value in vars(module).values()}
+    candidates |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
+    names = {name for name in candidates | new if isinstance(name, str)} - {module.__name__, "__main__"}
     files = {_file_of_module(sys.modules.get(name)) for name in names}
     return {
         file: _sha256_of(file)

@@ -93,7 +93,9 @@ def _create(
         task.reward_weights = weights
     combined = task
     for name, (put_around, default) in AROUND.items():
-        value = default if name in class_arguments else arguments.get(name, default)
+        if name in class_arguments or name not in arguments:
+            continue  # the class itself has got the argument, or it is not given
+        value = arguments[name]
         # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.
         if value != default or type(value) is not type(default):
             combined = put_around(combined, value)
@@ -161,10 +163,10 @@ def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
 
 
 def in_split(env: TextEnv, split: str) -> TextEnv:
-    """One split of an environment that `make` opened without a split, so that it has the problems of all splits.
+    """One split of an environment that has the problems of all splits, because `make` opened it without a split.
 
-    An environment is returned unchanged if it has a split already, if its class divides the problems itself, or if it
-    was opened by calling its class.
+    Any other environment is returned as it is: one that has a split already, one whose class divides the problems
+    itself, or one that was opened by calling its class.
     """
     task = innermost(env)
     # If the user called the class, they have the problems that they want.
@@ -269,9 +271,10 @@ def name_as_text(name: str | Path | type | Sequence[str | Path | type]) -> str:
 
 
 def name_with_files(name: str) -> str:
-    """A name that `make` takes, by which a process that has not registered the same environments opens them, too.
+    """A name that opens the same environments in a process that has not registered them.
 
-    An id of a class that the user registered becomes the name that `name_of` gives it; in a mixture each id.
+    The id of a class that was registered here becomes the name that `name_of` gives the class; in a mixture, each id
+    does. Any other name stays as it is.
     """
     if not isinstance(name, str):
         return name
@@ -356,7 +359,7 @@ def known() -> dict[str, type[Task]]:
 
 
 def offline_arguments(id: str) -> dict[str, str]:
-    """{"source": "generated"} for an environment that would otherwise load its problems from a hub, else {}."""
+    """{"source": "generated"} for an environment that would otherwise load its problems from the hub, else {}."""
     source = inspect.signature(_classes[id]).parameters.get("source")
     return {"source": "generated"} if source is not None and source.default == "hub" else {}
 

@@ -44,7 +44,7 @@ class ScoredBatch:
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
     def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
-        """Puts the scores of `scored` into the places `indices`; components that `scored` lacks stay as they are."""
+        """Overwrites the scores at `indices` by those of `scored`; components that `scored` lacks stay as they are."""
         self.total[indices] = scored.total
         for name, values in scored.rewards.items():
             self.rewards[name][indices] = values
@@ -170,13 +170,14 @@ def _check_call(cls: type[Task], method: str, name: str) -> None:
     function = getattr(attribute, "__func__", attribute)  # what a static or class method wraps
     if not inspect.isfunction(function):  # a callable object does not always say what it takes
         return
-    first = () if isinstance(attribute, staticmethod) else ("self",)
+    own_argument = () if isinstance(attribute, staticmethod) else ("self",)
     # If a method is decorated, its outermost function is called.
     signature = inspect.signature(function, follow_wrapped=False)
     try:
-        signature.bind(*first, *SCORING_METHODS[method])  # any values do, since only their number is checked
+        # Any values do, since only their number is checked.
+        signature.bind(*own_argument, *SCORING_METHODS[method])
     except TypeError as error:
-        arguments = ", ".join((*first, *SCORING_METHODS[method]))
+        arguments = ", ".join((*own_argument, *SCORING_METHODS[method]))
         raise EnvError(
             f"{name}: {cls.__name__}.{method}{signature} cannot be called as {method}({arguments}): {error}. Write "
             f"def {method}({arguments}); what a problem is judged by is in its `reference`."
@@ -188,8 +189,8 @@ def _author_scores(
 ) -> tuple[Any, list[str | None]]:
     """The scores of some episodes by the author's class, and for each the traceback if it raised, else None."""
     scoring = scoring_of(type(task))
-    # Episodes are scored one by one if the class has no usable `score_batch`. A single episode of a class that also has
-    # `score` is scored by that.
+    # Episodes are scored one by one if `score_batch` does not score them (`Scoring.batch`), or if there is only one
+    # episode and the class has `score`, too.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _author_scores_one_by_one(task, indices, problems, turns)
     call = partial(task.score_batch, problems, [texts[-1] for texts in turns])

@@ -68,9 +68,11 @@ class SharedPrompts(Sequence[Prompt]):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return tuple(self)[index]
-        place = range(self._count)[index]  # -1 is the last; raises IndexError beyond the end
-        start = place * PROMPT_BYTES + _HEAD
-        size = int.from_bytes(self._bytes[start - _HEAD : start])
+        number = range(self._count)[index]  # -1 is the last; raises IndexError beyond the end
+        head_start = number * PROMPT_BYTES
+        start = head_start + _HEAD
+        size = int.from_bytes(self._bytes[head_start:start])
+        # The size is 0, and the prompt "", until a prompt is written.
         return json.loads(bytes(self._bytes[start : start + size])) if size else ""
 
     def __iter__(self) -> Iterator[Prompt]:

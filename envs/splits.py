@@ -130,7 +130,7 @@ def distinct_problems(env: HasProblems, count: int = 0) -> list[int]:
     """The ascending indices of the first `count` different problems of a split; count 0 = of all different problems.
 
     There are fewer than `count` if the split, or its first SEARCHED * count problems, has fewer different problems. A
-    problem that occurs twice is measured once, since a second measurement would add no evidence.
+    problem that occurs twice is evaluated once, since a second evaluation would add no evidence.
     """
     wanted = min(count or len(env), len(env))
     first_of_key: dict[str, int] = {}

@@ -22,7 +22,7 @@ class Task:
 
     reward_weights: Mapping[str, float] = {}
     """{component: weight}. The reward is the weighted sum of all components. One of them must be called "correct". A
-    component with weight 0 is measured and shown, not paid."""
+    component with weight 0 is computed and shown, but not paid."""
     reward_ranges: Mapping[str, tuple[float, float]] = {}
     """{component: (lowest, highest)} of components that may leave 0 to 1; `python -m envs check` checks the ranges."""
     max_turns: int = 1
@@ -142,8 +142,9 @@ class Task:
         part, and a long text by its beginning and a few digits of its hash.
         """
         id = self._env_id
-        # "spg/GSM8K-v0" -> "gsm8k".
-        short_name = id.rpartition("/")[2].rpartition("-v")[0].lower() if id else type(self).__name__
+        short_name = type(self).__name__
+        if id:  # "spg/GSM8K-v0" -> "gsm8k"
+            short_name = id.rpartition("/")[2].rpartition("-v")[0].lower()
         shown = {name: value for name, value in self._env_arguments.items() if name != "split"}
         # "/home/ada/mine.py:one" is shown as "mine.py:one", and "@/home/ada/system.txt" as "@system.txt".
         shown = {name: re.sub(r"(^@?|(?<=\+))/[^:+]*/", r"\1", str(value)) for name, value in shown.items()}

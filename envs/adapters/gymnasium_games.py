@@ -131,7 +131,7 @@ class _Last:
 
 
 class GymnasiumGame(TextEnv):
-    """An environment of Gymnasium, one action at a turn; `game` says which.
+    """The environment `game` of Gymnasium, with one action at a turn.
 
     Prompt: the name, the state and the actions that are legal, "FrozenLake 0: left, down, right or up?". Answer at
     each turn: an action. A reply is the state that follows, with the legal actions if these change from turn to turn.
@@ -190,7 +190,7 @@ class GymnasiumGame(TextEnv):
     def problem(self, index: int) -> Problem:
         """A game that begins with a seed of its own."""
         rng = np.random.default_rng([_SEED, STREAMS[self.split], check_index(self, index)])
-        # A seed modulo 3 is the number of its split, so no seed is in two splits.
+        # The seed modulo 3 is the split's number in STREAMS, so no seed is in two splits.
         seed = 3 * int(rng.integers(2**29)) + STREAMS[self.split]
         prompt = f"{self.name} {self.show(self.played(seed, ()), with_actions=True)}"
         if self.prompt_style == "rules":
@@ -251,9 +251,11 @@ class GymnasiumGame(TextEnv):
 
         completions = {"random": self.completions_by(problem, any_legal)}
         for name, rule in self.rules.habits.items():
-            completions[name] = self.completions_by(
-                problem, lambda play, rule=rule: rule(play.observation, self._env.unwrapped)
-            )
+
+            def by_rule(play: Play, rule: Callable[[Any, Any], str] = rule) -> str:
+                return rule(play.observation, self._env.unwrapped)
+
+            completions[name] = self.completions_by(problem, by_rule)
         if self.plan:
             completions["planned"] = self.completions_by(problem, best)
         return completions
@@ -282,8 +284,8 @@ class GymnasiumGame(TextEnv):
         A completion without a legal action leaves the state as it is. It earns `Game.illegal_reward`, and it ends the
         game if `Game.forfeits` is true.
 
-        The last call is remembered. If it had the same seed, and its completions are the first of these, only the rest
-        is played, so that an episode is not played again from its start at every turn.
+        The last call is remembered, so that an episode is not played again from its start at every turn: if `turns`
+        begins with the completions of that call, and the seed is the same, only the other completions are played.
         """
         last = self._last
         turns_played, play = last.turns, last.play
@@ -316,19 +318,21 @@ class GymnasiumGame(TextEnv):
         state = self.rules.state.format(*values)
         *words, last = self.legal(play)
         actions = f"{', '.join(words)} or {last}" if words else last
-        return f"{state}: {actions}?" if with_actions or "action_mask" in play.info else state
+        legal_actions_change = "action_mask" in play.info
+        return f"{state}: {actions}?" if with_actions or legal_actions_change else state
 
 
 def is_one_game(env: gymnasium.Env[Any, Any]) -> bool:
-    """Whether every game is known to be the same: it begins in one state, and nothing is left to chance.
+    """Whether every game is known to be the same: each begins in the same state, and nothing is left to chance.
 
-    It is known if there is a table of transitions (Gymnasium's toy text).
+    A table of transitions (Gymnasium's toy text) tells this. Without one it is not known, and the result is False.
     """
     start = getattr(env.unwrapped, "initial_state_distrib", None)
     table = getattr(env.unwrapped, "P", None)
     if start is None or table is None:
         return False
-    return max(start) == 1 and all(len(outcomes) == 1 for outcomes in outcomes_of_actions(table))
+    begins_in_one_state = max(start) == 1  # one state has all of the probability
+    return begins_in_one_state and all(len(outcomes) == 1 for outcomes in outcomes_of_actions(table))
 
 
 def worst_reward(env: gymnasium.Env[Any, Any]) -> float:

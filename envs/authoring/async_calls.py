@@ -115,7 +115,7 @@ def _await_all(name: str, awaitables: Sequence[Awaitable[Any]], limits: Limits) 
     future = asyncio.run_coroutine_threadsafe(all_outcomes, loop)
     rounds = math.ceil(len(awaitables) / limits.concurrency)
     limit = rounds * limits.seconds + SLACK  # seconds after which all must be done
-    notice = NOTICE  # seconds after which the next log line is due
+    notice = NOTICE  # seconds after which the next log line is written
     began = time.monotonic()
     try:
         while True:
@@ -181,18 +181,18 @@ async def _await_within(
     function_names: of the called function, for each awaitable. not_done: {name of a function: how many of its calls
     have not ended}; the counts go down as calls end.
     """
-    free_places = asyncio.Semaphore(limits.concurrency)
+    free_slots = asyncio.Semaphore(limits.concurrency)  # a slot for each call that may be awaited at once
 
-    async def counted(awaitable: Awaitable[Any], function_name: str) -> Outcome:
-        """As `limited`; then counts the call as ended."""
+    async def await_and_count(awaitable: Awaitable[Any], function_name: str) -> Outcome:
+        """As `await_in_time`; then counts the call as ended."""
         try:
-            return await limited(awaitable)
+            return await await_in_time(awaitable)
         finally:
             not_done[function_name] -= 1
 
-    async def limited(awaitable: Awaitable[Any]) -> Outcome:
-        """Awaits a call when a place is free, for at most `limits.seconds`."""
-        async with free_places:
+    async def await_in_time(awaitable: Awaitable[Any]) -> Outcome:
+        """Awaits a call when a slot is free, for at most `limits.seconds`."""
+        async with free_slots:
             outcome = asyncio.ensure_future(_outcome_of(awaitable))
             try:
                 # Not `wait_for`, which would keep waiting for a call that cannot be cancelled.
@@ -209,7 +209,7 @@ async def _await_within(
             trace = f"Traceback (most recent call last):\n{where}TimeoutError: {error}\n"
             return Outcome(error=error, traceback=trace)
 
-    return await asyncio.gather(*map(counted, awaitables, function_names))
+    return await asyncio.gather(*map(await_and_count, awaitables, function_names))
 
 
 async def _outcome_of(awaitable: Awaitable[Any]) -> Outcome:

@@ -56,13 +56,13 @@ class TrainerState:
 
 @dataclass
 class Reports:
-    """What reward functions of one process report besides rewards; a training run reads it after each rollout."""
+    """What the reward functions of a process report besides rewards; a training run reads this after each rollout."""
 
     state: TrainerState = field(default_factory=TrainerState)
     metrics: dict[str, list[float]] = field(default_factory=dict)
     """{name: the values that `log_metric(name, value)` was given}."""
     columns: dict[tuple[int, str], dict[str, Any]] = field(default_factory=dict)
-    """{(id of the problem, completion): {column: the value that `log_extra(column, values)` has for it}}."""
+    """{(Python's id of the problem, completion): {column: the value that `log_extra(column, values)` has for both}}."""
 
     @contextmanager
     def during(self, step: int, max_steps: int) -> Iterator[None]:
@@ -97,8 +97,9 @@ class Reports:
                 )
             for problem, completion, value in zip(problems, completions, values, strict=True):
                 plain = value.item() if isinstance(value, np.generic) else value
-                plain = plain if isinstance(plain, str | int | float | list | dict | None) else repr(plain)
-                self.columns.setdefault((id(problem), completion), {})[str(column)] = plain
+                can_be_logged = isinstance(plain, str | int | float | list | dict | None)
+                logged = self.columns.setdefault((id(problem), completion), {})
+                logged[str(column)] = plain if can_be_logged else repr(plain)
 
         return log_extra
 
@@ -116,7 +117,8 @@ def name_of(reward: Any) -> str:
     if isinstance(reward, str):
         return reward
     names: list[str] = []
-    for one in reward if isinstance(reward, list | tuple) else [reward]:
+    several = reward if isinstance(reward, list | tuple) else [reward]
+    for one in several:
         if not isinstance(one, str) and not callable(one):
             raise EnvError(
                 f"reward={one!r:.60}: should be a function of a file, its name ./FILE.py:FUNCTION, or a list of these."

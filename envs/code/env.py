@@ -176,9 +176,8 @@ class Code(GeneratedEnv):
         """Whether the reward `format` is 1."""
         if self._generated:
             return only_answer(completion) is not None
-        prefix = (
-            problem.completion_prefix
-        )  # a run scores completions together with it, others may leave it out
+        # A run scores completions together with the prefix; other callers may leave it out.
+        prefix = problem.completion_prefix
         text = completion if completion.startswith(prefix) else prefix + completion
         return text.count("```") == 2
 
@@ -200,18 +199,20 @@ class Code(GeneratedEnv):
         value = problem.reference["cases"][0].get("expected")
         entry_point = problem.reference["entry_point"]
         # "expected" is JSON, in which e.g. a set has a special form; `python_source` turns it into Python.
-        code = f"return {python_source(plain(read_value(value)))}"
-        if not self._generated and not entry_point:  # a program that reads its input
+        body = f"return {python_source(plain(read_value(value)))}"
+        if self._generated:
+            code = body
+        elif not entry_point:  # a program that reads its input
             code = f"print({value!r})"
-        elif not self._generated:
+        else:
             class_name, _, function_name = entry_point.rpartition(".")
-            code = f"def {function_name}(*args):\n    {code}"
+            code = f"def {function_name}(*args):\n    {body}"
             if class_name:
                 code = f"class {class_name}:\n    " + code.replace("\n", "\n    ")
         return {"first": self._write(problem, code)}
 
     def _write(self, problem: Problem, code: str) -> str:
-        """A completion with this code, in the prompt's style."""
+        """A completion with this code, in the prompt's style. code: for a generated problem, the body of f alone."""
         if problem.completion_template:
             return self._fenced(code)
         if not self._generated:

@@ -2,9 +2,9 @@
 
 Each function is described by a sentence, such as "add 3, mul 2". A hash of the sentence decides the split, so no
 sentence of validation or test is trained on, not even with other example calls. But two sentences may describe one
-function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. In the fixed sets of level 1, 31 of 61 sentences
-(validation) and 31 of 64 (test) describe a function that returns the same as a function of train, for all arguments 0
-to 9.
+function: "add 3, mul 2" is in validation, and "mul 2, add 6" in train. Validation and test have 256 fixed
+problems each. At level 1, 31 of the 61 sentences of validation, and 31 of the 64 of test, describe a function that
+returns the same as a function of train, for all arguments 0 to 9.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Step(NamedTuple):
     code: str
     """The step in Python, with {v} in place of the value, and {n} as in `phrase`."""
     run: Callable[[Any, Any], Any]
-    """(value, number or letters) -> the new value."""
+    """(value, number or letters) -> the new value; a step without a number or letters ignores the second argument."""
     is_operation: bool = False
     """Whether `code` is a sum, a difference or a product."""
     binds_tightly: bool = False
@@ -85,7 +85,7 @@ class Function:
 
 def draw_function(rng: np.random.Generator, level: int) -> Function:
     """A random function of a level."""
-    if level == 4:
+    if level == 4:  # the other levels come below
         first, second = (_chain(rng, [pick(rng, _NUMBERS)], limit=10) for _ in range(2))
         condition = _chain(rng, [pick(rng, _CONDITIONS)], limit=10)
         return Function(
@@ -100,9 +100,9 @@ def draw_function(rng: np.random.Generator, level: int) -> Function:
 
 
 def _chain(rng: np.random.Generator, steps: list[Step], limit: int) -> Function:
-    """The function that does the steps one after the other, each with a random number below `limit`, or letters."""
+    """The function that does the steps one after the other, each with letters or a number from 2 to limit - 1."""
     code = "x"
-    is_operation = False  # of `code`
+    is_operation = False  # whether `code` is a sum, a difference or a product
     phrases, calls = [], []
     for step in steps:
         n: Any = int(rng.integers(2, limit))
@@ -152,7 +152,8 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
             if (x := draw_input(rng, level)) not in inputs:
                 inputs.append(x)
         calls = tuple((x, function.run(x)) for x in inputs)
-        if split_of(function.sentence) == split and any(value != calls[0][1] for _, value in calls):
+        first_value = calls[0][1]
+        if split_of(function.sentence) == split and any(value != first_value for _, value in calls):
             return Exercise(function, calls)
 
 

@@ -21,9 +21,11 @@ from verifiers.code.task import run
 from verifiers.code.values import NOTHING, plain_reply, python_source
 from verifiers.files import FORMATS
 
-HUMANEVAL = {"test": HubDataset("openai/openai_humaneval", "openai_humaneval", "test", 164)}
+HUMANEVAL = {
+    "test": HubDataset("openai/openai_humaneval", config="openai_humaneval", split="test", num_rows=164)
+}
 MBPP = {
-    split: HubDataset("google-research-datasets/mbpp", "sanitized", split, num_rows)
+    split: HubDataset("google-research-datasets/mbpp", config="sanitized", split=split, num_rows=num_rows)
     for split, num_rows in (("train", 120), ("validation", 43), ("test", 257))
 }
 NAMED = {"humaneval": HUMANEVAL, "mbpp": MBPP}
@@ -45,7 +47,7 @@ class Exercise:
     cases: tuple[dict[str, Any], ...]
     """The calls of the set's own tests, then the hidden ones."""
     num_shown: int
-    """How many of them the prompt shows."""
+    """How many of `cases` the prompt shows."""
     fuel: int
     """How many instructions the reference solution takes; a program may take 20 times as many. 0 = not known."""
 
@@ -84,10 +86,13 @@ def load(
         if row.reference and cases_met != [True] * len(cases):
             faults.append((where, "has a reference that its tests refuse"))
             continue
-        values = map(plain_reply, reply.get("replies", [])[len(cases) :])
+        # The replies to the set's own calls come first.
+        replies_to_new_calls = reply.get("replies", [])[len(cases) :]
+        values = map(plain_reply, replies_to_new_calls)
         answered = zip(new_calls, values, strict=False)  # fewer values if the reference ended early
         kept = [{**call, "expected": value} for call, value in answered if value is not NOTHING]
         number_kept += len(kept)
+        # A row whose tests are inputs with outputs says how many are shown; of tests in Python, each assert is one.
         num_shown = row.num_shown or min(len(cases), row.shown_tests.count("assert"))
         has_outputs_alone = row.cases and not row.reference  # inputs with outputs, and no solution
         fuel = FUEL_WITHOUT_REFERENCE if has_outputs_alone else (reply.get("fuel") or 0)
@@ -116,7 +121,8 @@ def _read_split(
         try:
             row = read_row(values)
             # All rows in which a part of the same program (`around`) is to be filled in are in one split.
-            split_of_row = row.split or split_of(row.reference if row.around else row.prompt)
+            text_to_hash = row.reference if row.around else row.prompt
+            split_of_row = row.split or split_of(text_to_hash)
             if source in NAMED or split_of_row == split:
                 readable.append((where, row))
         except (ValueError, TypeError, KeyError) as error:
@@ -225,16 +231,16 @@ def changed(rng: np.random.Generator, value: Any) -> Any:
         return moved if keeps_sign else value
     if isinstance(value, str | list | tuple) and len(value):
         items = list(value)
-        place, other = (int(i) for i in rng.integers(len(items), size=2))
+        i, j = rng.integers(len(items), size=2).tolist()
         change = int(rng.integers(4))
         if change == 0 and len(items) > 1:  # drops an item
-            del items[place]
+            del items[i]
         elif change == 1:  # repeats one
-            items.insert(place, items[other])
+            items.insert(i, items[j])
         elif change == 2:  # swaps two
-            items[place], items[other] = items[other], items[place]
-        elif not isinstance(value, str):  # changes one
-            items[place] = changed(rng, items[place])
+            items[i], items[j] = items[j], items[i]
+        elif not isinstance(value, str):  # changes one; a text stays as it is
+            items[i] = changed(rng, items[i])
         return "".join(items) if isinstance(value, str) else type(value)(items)
     if isinstance(value, dict) and value:
         return {name: changed(rng, item) for name, item in value.items()}

@@ -126,8 +126,8 @@ class Mixture(Combined):
 
     def problem(self, index: int) -> Problem:
         """The next problem of the task whose turn it is; its first one again after its last."""
-        rounds_before, place = divmod(check_index(self, index), len(self.order))
-        task, number_in_round = self.order[place]
+        rounds_before, position = divmod(check_index(self, index), len(self.order))
+        task, number_in_round = self.order[position]
         part = self.parts[task]
         number = rounds_before * self.counts[task] + number_in_round
         return replace(read_problem(part, number % len(part)), task=task)
@@ -198,8 +198,8 @@ def _counts(shares: Mapping[str, Fraction]) -> dict[str, int]:
 def _order(counts: Mapping[str, int]) -> list[tuple[str, int]]:
     """The problems of a round, each as (task, k) with k = 0, 1, ... within the task; each task is spread evenly.
 
-    Problem k of a task with n problems has its place at (k + 0.5) / n of the round; if two have the same place, the
-    task that is named first comes first. E.g. {"a": 1, "b": 3}: b0 (1/6), a0 (1/2), b1 (1/2), b2 (5/6).
+    Problem k of a task with n problems stands at (k + 0.5) / n of the round; of two that stand at the same point, that
+    of the task which is named first comes first. E.g. {"a": 1, "b": 3}: b0 (1/6), a0 (1/2), b1 (1/2), b2 (5/6).
     """
     placed = [
         ((k + 0.5) / n, number_of_task, task, k)

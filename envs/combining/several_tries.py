@@ -45,7 +45,7 @@ class Tries(TaskWrapper):
         return self._feedback_to(problem, await returned)
 
     def _feedback_to(self, problem: Problem, returned: Any) -> str | None:
-        """returned: what the author's `score` returned, a Score or a dict of rewards."""
+        """The feedback on a completion; None if it is right. returned: its Score, or a dict of its rewards."""
         score = as_score(returned)
         if score.rewards["correct"] == 1:
             return None

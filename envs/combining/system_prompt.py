@@ -24,7 +24,8 @@ class SystemPrompt(TaskWrapper):
         self.system_prompt = system_prompt
         self._file_origin: dict[str, str] = {}
         if isinstance(system_prompt, str) and system_prompt.startswith("@"):
-            file = Path(system_prompt[1:]).expanduser()
+            path = system_prompt.removeprefix("@")
+            file = Path(path).expanduser()
             try:
                 raw = file.read_bytes()
                 self.system_prompt = raw.decode().removesuffix("\n").removesuffix("\r")
@@ -33,7 +34,7 @@ class SystemPrompt(TaskWrapper):
                     f"{task.spec_name}: system_prompt={system_prompt} cannot be read: {error}. Name a file with the "
                     f"text of the system message, from {Path.cwd()}."
                 ) from error
-            self._file_origin = {system_prompt[1:]: f"sha256 {hashlib.sha256(raw).hexdigest()}"}
+            self._file_origin = {path: f"sha256 {hashlib.sha256(raw).hexdigest()}"}
         if not isinstance(self.system_prompt, str) or not self.system_prompt.strip():
             raise EnvError(
                 f"{task.spec_name}: system_prompt={system_prompt!r:.80} has no text. Give the system message, or "

@@ -86,6 +86,7 @@ class Countdown(GeneratedEnv):
             self._items = puzzles.test_problems()  # the shipped file, which equals fixed_set(1, "test")
         elif split != "train":
             self._items = puzzles.fixed_set(level, split, self._excluded)
+        # In train, `_draw` makes each problem when it is asked for.
 
     def _draw(self, index: int) -> Puzzle:
         return puzzles.train_problem(self.level, index, self._excluded)
@@ -108,11 +109,11 @@ class Countdown(GeneratedEnv):
         # 0 if an answer cannot be read. 1 if it is "ok" or "wrong": both use each number once, but a wrong one has
         # another value. If an answer breaks a rule, the share of the numbers that it uses.
         numbers_used = [1.0 if is_readable else 0.0 for is_readable in readable]
-        for row, reason in enumerate(reasons):
+        for i, reason in enumerate(reasons):
             if reason == "rule_broken":
-                numbers_used[row] = share_used(numbers[row], answers[row] or "")
+                numbers_used[i] = share_used(numbers[i], answers[i] or "")
         formatted = [
-            is_read and has_format(text) for is_read, text in zip(readable, completions, strict=True)
+            is_readable and has_format(text) for is_readable, text in zip(readable, completions, strict=True)
         ]
         rewards = {"correct": verdicts.correct, "format": formatted, "numbers_used": numbers_used}
         if "paper" in self.reward_weights:  # reward_preset="paper"
@@ -166,7 +167,8 @@ class Countdown(GeneratedEnv):
             return f"{head}\nno expression in the answer ({verdict.reason})"
         answer = verdict.extracted.strip()
         in_quotes = ascii(answer[:_MAX_SHOWN])  # with any character but ASCII escaped
-        shown = in_quotes[1:-1] + ("..." if len(answer) > _MAX_SHOWN else "")
+        without_quotes = in_quotes[1:-1]
+        shown = without_quotes + ("..." if len(answer) > _MAX_SHOWN else "")
         style, word = ("green", "right") if verdict.correct else ("red", f"wrong: {verdict.reason}")
         return f"{head}\n{paint(style, f'{shown}   ({word})')}\n{_mark_numbers(numbers, answer)}"
 

@@ -123,7 +123,7 @@ def _draw_tree(rng: np.random.Generator, level: Level) -> Puzzle:
         numbers = tuple(rng.integers(level.low, level.high + 1, level.count).tolist())
         values = list(numbers)  # what is left to be combined
         while len(values) > 1:
-            first, second, operator = rng.random(3)
+            first, second, operator = rng.random(3)  # each from 0 to 1, scaled to an index below
             a = values.pop(int(first * len(values)))
             b = values.pop(int(second * len(values)))
             high, low = max(a, b), min(a, b)

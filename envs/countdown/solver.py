@@ -77,8 +77,8 @@ def solve_signs(numbers: Sequence[int], target: int) -> Tree | None:
         if total == target and 1 in signs:
             first_added = signs.index(1)
             tree: Tree = numbers[first_added]
-            for place in (*range(first_added + 1, len(numbers)), *range(first_added)):
-                tree = ("+" if signs[place] > 0 else "-", tree, numbers[place])
+            for i in (*range(first_added + 1, len(numbers)), *range(first_added)):
+                tree = ("+" if signs[i] > 0 else "-", tree, numbers[i])
             return tree
     return None
 

@@ -40,14 +40,14 @@ class HubDataset:
 
     @property
     def name(self) -> str:
-        """Its name in messages: "openai/gsm8k (main, train) at revision 3f1a"."""
+        """The split's name in messages: "openai/gsm8k (main, train) at revision 3f1a"."""
         config = f"{self.config}, " if self.config else ""
         at = f" at revision {self.revision}" if self.revision else ""
         return f"{self.repo} ({config}{self.split}){at}"
 
 
 class Row(NamedTuple):
-    """A row with at least the columns that were asked for. where: its place, for messages: "train.jsonl, line 3"."""
+    """A row with at least the columns that were asked for. where: the row's place, "train.jsonl, line 3"."""
 
     where: str
     values: dict[str, Any]
@@ -91,19 +91,20 @@ def load_split(
     commits: dict[str, str] = {}
     text_column = problem_module.COLUMNS[0]
     same_data_set = problem_module.TEST.repo == problem_module.TRAIN.repo
-    test = replace(problem_module.TEST, revision=revision if same_data_set else test_revision)
+    train_set = replace(problem_module.TRAIN, revision=revision)
+    test_set = replace(problem_module.TEST, revision=revision if same_data_set else test_revision)
 
     def load(hub: HubDataset) -> list[tuple[str, Row]]:
         """All rows, each as (the problem's text, the row); the text is "" if the column has another type."""
-        rows, commit = load_rows(task, source, hub, problem_module.COLUMNS)
+        found, commit = load_rows(task, source, hub, problem_module.COLUMNS)
         if commit:
             commits[hub.repo] = commit
-        values = [row.values[text_column] for row in rows]
-        return [(text if isinstance(text, str) else "", row) for text, row in zip(values, rows, strict=True)]
+        cells = [row.values[text_column] for row in found]
+        return [(cell if isinstance(cell, str) else "", row) for cell, row in zip(cells, found, strict=True)]
 
-    rows = load(test if split == "test" else replace(problem_module.TRAIN, revision=revision))
+    rows = load(test_set if split == "test" else train_set)
     if split != "test":
-        test_texts = {normalized(text) for text, _ in load(test)}
+        test_texts = {normalized(text) for text, _ in load(test_set)}
         rows = [
             (text, row)
             for text, row in rows

@@ -1,4 +1,8 @@
-"""Converts rows of Alpaca, of ShareGPT, and of chats with parts of content to the form that all readers here take."""
+"""Converts rows of Alpaca, of ShareGPT, and of chats with parts of content to the form that all readers here take.
+
+The default names of the columns are elsewhere: those of a task in `_columns` of `envs.files.rows`, those of files that
+are only judged in `verifiers.command.fields`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,17 +18,18 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
 def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row, with `messages` for ShareGPT's `conversations`, and `prompt` and `completion` for Alpaca's columns.
 
-    Columns that are there already are not replaced. Alpaca's `prompt` is left out if the `input` is no text.
+    A row that has a `prompt` or `messages` gets no further column. Alpaca's columns are left as they are if the `input`
+    is there and is no text.
     """
     found = {name: as_messages(value) for name, value in row.items()}
     if found.get("prompt") is not None or found.get("messages") is not None:
         return found
     if found.get("conversations") is not None:
         found["messages"] = found["conversations"]
-    elif isinstance(instruction := found.get("instruction"), str) and isinstance(
-        found.get("input"), str | None
-    ):
-        found["prompt"] = "\n\n".join(filter(None, (instruction, found.get("input"))))
+        return found
+    instruction, input_text = found.get("instruction"), found.get("input")
+    if isinstance(instruction, str) and isinstance(input_text, str | None):
+        found["prompt"] = "\n\n".join(text for text in (instruction, input_text) if text)
         if found.get("completion") is None and found.get("output") is not None:
             found["completion"] = found["output"]
     return found
@@ -42,20 +47,22 @@ def row_with_prompt(row: Mapping[str, Any]) -> dict[str, Any]:
 def before_answer(prompt: Any) -> Any:
     """A chat without the assistant's message at its end; any other prompt as it is."""
     last = prompt[-1] if isinstance(prompt, list) and prompt else None
-    return prompt[:-1] if isinstance(last, Mapping) and last.get("role") == "assistant" else prompt
+    ends_in_answer = isinstance(last, Mapping) and last.get("role") == "assistant"
+    return prompt[:-1] if ends_in_answer else prompt
 
 
 def last_answer(prompt: Any) -> str | None:
     """The assistant's message at the end of a chat; None for any other prompt, and for an empty message."""
-    if before_answer(prompt) is prompt:  # the prompt does not end in a message of the assistant
+    if before_answer(prompt) is prompt:  # no message was cut off: the prompt does not end in the assistant's
         return None
     return prompt[-1].get("content") or None
 
 
 def as_messages(value: Any) -> Any:
-    """A conversation as chat messages: ShareGPT's with `from` and `value`, or one with lists of text parts as content.
+    """A conversation as chat messages with `role` and `content`.
 
-    Any other value stays as it is, also a conversation with a part that is no text.
+    It may be ShareGPT's, with `from` and `value`, or have lists of text parts as content. Any other value stays as it
+    is, also a conversation with a part that is no text.
     """
     if is_prompt(value) or not isinstance(value, list):
         return value
@@ -63,7 +70,8 @@ def as_messages(value: Any) -> Any:
         return value
     messages = []
     for message in value:
-        role = message.get("role", SPEAKERS.get(message.get("from"), message.get("from")))
+        speaker = message.get("from")
+        role = message.get("role", SPEAKERS.get(speaker, speaker))  # another speaker keeps its name
         content = message.get("content", message.get("value"))
         if isinstance(content, list) and all(
             isinstance(part, dict) and isinstance(part.get("text"), str) for part in content

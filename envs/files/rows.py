@@ -57,14 +57,15 @@ ARGUMENTS = (
     "bad_rows",
     "score_timeout",
 )
-"""The arguments of `Rows` that are not the names of columns."""
+"""The arguments of `Rows` besides `split` and `columns`."""
 ROWS_WITHOUT_COMPILING = 50_000
 """The most rows whose references are checked without compiled code, since compiling would take longer."""
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
 }
-"""{prompt_style: a function from the content of the prompt's column to the prompt that the model is shown}."""
+"""{prompt_style: a function from the content of the prompt's column to the prompt that the model is shown}. A chat is
+shown as it is in both styles."""
 
 
 class Entry(NamedTuple):
@@ -72,30 +73,32 @@ class Entry(NamedTuple):
 
     prompt: Prompt
     reference: dict[str, Any]
-    """{field: its value}, for reference fields of the verifier and for parameters of reward functions."""
+    """{field: its value}, for the verifier's reference fields, e.g. "answer", and the reward functions' parameters."""
     demonstration: str | None
-    """A right completion: from the column that `demonstration=` names or, if none is named, the assistant's message at
-    the end of a chat; None if there is neither."""
+    """A right completion, from the column that `demonstration=` names. If it names none, a chat has the assistant's
+    message at its end. None if there is neither."""
     where: str = ""
     """The file and the line, "rows.jsonl, line 3"."""
     columns: Mapping[str, Any] = MappingProxyType({})
-    """All columns of the file, for functions that take any column; a column that only other rows have is None."""
+    """All columns of the file, for functions that take more than the columns they need; {} if there are no such
+    functions. A column that only other rows have is None."""
 
 
 class ReadingRules(NamedTuple):
     """The rules by which a file is read."""
 
     verifier: str
-    """Its name; "" if only reward functions judge the rows."""
+    """The verifier's name; "" if only reward functions judge the rows."""
     columns_json: str
-    """The result of `_columns` as JSON, because a key of the cache must be hashable."""
+    """The result of `_columns` as JSON, because these rules are a key of `_read_version`'s cache and must be
+    hashable."""
     all_columns: bool
     """Whether all columns are kept, because a function takes `**kwargs` or has optional parameters."""
     skips_bad: bool = False
     """Whether rows that cannot be used are left out."""
     main: str = ""
-    """The file whose rows must have the column of demonstrations, if one is named. A file of validation or test may
-    lack the column, since its rows are not imitated."""
+    """The file that `--env` names. If a column of demonstrations is named, only the rows of this file must have it: the
+    rows of a file of validation or test are not imitated."""
 
 
 class Rows(TextEnv):
@@ -166,20 +169,26 @@ class Rows(TextEnv):
         )
         self.fields = fields_of(verifier, column_of)
         all_columns = any(map(takes_optional_columns, self.functions.values()))
-        rules = ReadingRules(verifier, json.dumps(column_of), all_columns, self.skips_bad, self.file)
+        rules = ReadingRules(
+            verifier,
+            columns_json=json.dumps(column_of),
+            all_columns=all_columns,
+            skips_bad=self.skips_bad,
+            main=self.file,
+        )
         if self.functions:
             verifier_weights = {"correct": 1.0, "score": 0.0} if verifier else {"correct": 0.0}
             function_weights = dict.fromkeys(self.functions, 1.0)
             self.reward_weights = {**verifier_weights, "format": 0.0, **function_weights}
             self.reward_ranges = dict.fromkeys(self.functions, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
-        self._entries, left_out = _entries_of(split, files, rules)
-        self.notice = left_out
+        self._entries, note_on_split = _entries_of(split, files, rules)
+        self.notice = note_on_split
         if split == "train":  # said once, since every run opens this split
             conflicts = _conflicts(files, rules)
             empty = _empty_columns(files, rules, column_of, self.functions)
             skipped = " ".join(_content_of(file, rules).skipped for file in files.values() if file).strip()
-            self.notice = " ".join(text for text in (skipped, left_out, conflicts, empty) if text)
+            self.notice = " ".join(text for text in (skipped, note_on_split, conflicts, empty) if text)
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
 
@@ -283,10 +292,14 @@ def _columns(
 ) -> dict[str, str]:
     """The columns that every row must have: {field: its column in the file}, e.g. {"prompt": "question"}.
 
-    The fields are "prompt", the verifier's required reference fields, the parameters of the reward functions that have
-    no default, the optional fields and parameters that `columns` names and, if a column is named for it,
-    "demonstration". Raises EnvError if nothing judges the rows, and for a name in `columns` that is no such field.
-    name: of the file, for messages.
+    A field's column has the field's own name, unless `columns` gives another. These fields are always there: "prompt",
+    the verifier's required reference fields, and the reward functions' parameters without a default. The verifier's
+    optional fields and parameters with a default are there if `columns` names them. "demonstration" is there if
+    `demonstration` names its column. Raises EnvError if nothing judges the rows, and for a field in `columns` that
+    nothing takes.
+
+    name: the file's, for messages. prompt, demonstration: the columns of these fields; demonstration="" if there is
+    none. columns: {other field: its column}, as in `Rows`.
     """
     if not verifier and not functions:
         verifiers = ", ".join(tasks())
@@ -307,10 +320,13 @@ def _columns(
     # A parameter with a default must have a column only if the user names one for it.
     parameters += [field for field in with_default if field in columns and field not in parameters]
     known = (*needed, *optional, *parameters, *with_default)
+    any_is_taken = any(map(takes_any_column, functions.values()))  # some function has `**kwargs`
     for field, column in columns.items():
-        if field not in known and any(map(takes_any_column, functions.values())):
-            # A function with `**kwargs` takes any column. But a name close to an argument's name is most likely
-            # misspelt, except for a column that keeps its own name.
+        if field not in known and not any_is_taken:
+            check_choice(name, "column", field, (*known, *ARGUMENTS))  # raises, and names the nearest field
+        elif field not in known:
+            # `**kwargs` takes this column. But a field that is close to a known name is most likely misspelt, unless
+            # its column has the same name, as in hint=hint.
             near = "" if column == field else did_you_mean(field, (*known, *ARGUMENTS))
             if near:
                 raise EnvError(
@@ -318,8 +334,6 @@ def _columns(
                     f"is given by its own name, {column}={column}, or the function has a parameter {field}."
                 )
             parameters = [*parameters, field]
-        elif field not in known:
-            check_choice(name, "column", field, (*known, *ARGUMENTS))  # raises, and names the nearest field
     column_of = {"prompt": prompt} | {field: columns.get(field, field) for field in (*needed, *parameters)}
     column_of |= {field: columns[field] for field in optional if field in columns}
     if demonstration:
@@ -329,9 +343,10 @@ def _columns(
 
 
 def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
-    """The wanted fields that are reference fields of the verifier; none if `verifier` is "".
+    """Those of `fields` that are reference fields of the verifier; none if `verifier` is "".
 
-    `prompt` is always the question, even if the verifier has an optional reference of this name, as `code` has.
+    "prompt" is left out, even if the verifier has an optional reference of this name, as `code` has: in a file of rows
+    it is always the question.
     """
     if not verifier:
         return []
@@ -340,11 +355,11 @@ def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
 
 
 def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tuple[Sequence[Entry], str]:
-    """The problems of a split, in the order of its file, and a sentence on the rows that it lacks ("" = none).
+    """(the problems of a split in the order of their file, a note on the rows of the file that are not in it, or "").
 
     files: {split: its file, or ""}. The main file, that of train, is divided by a hash of the prompt. If validation or
     test has a file, this file is the split, and the main file's rows of this split are for training. A row of the main
-    file is left out if a file of validation or test has the same prompt. Train also leaves out rows whose prompt
+    file is in no split if a file of validation or test has the same prompt. Train also leaves out rows whose prompt
     differs from one of validation or test only in capitals and spaces.
     """
     if files[split] and split != "train":
@@ -354,6 +369,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
         entry for other in with_own_file for entry in _content_of(files[other], rules).entries
     ]
     keys_of_files = {_key(entry) for entry in entries_of_files}
+    # The hash gives some rows of the main file to a split that has its own file: train takes these.
     splits_to_take = {split, *with_own_file} if split == "train" else {split}
     all_entries = _content_of(files["train"], rules).entries
     chosen, of_other_splits = [], []
@@ -361,20 +377,21 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
     for entry in all_entries:
         key = _key(entry)
         if key in keys_of_files:
-            repeated.append(entry)
+            repeated.append(entry)  # in no split
         elif split_of(key) in splits_to_take:
             chosen.append(entry)
         else:
             of_other_splits.append(entry)
-    left_out = ""
+    note = ""
     if split == "train":
         held_out = entries_of_files + of_other_splits  # all entries of validation and test
         place_of_question = {question(entry.prompt): entry.where for entry in held_out}
+        # Rows that must not be trained on, since validation or test has their question.
         twins = repeated + [entry for entry in chosen if question(entry.prompt) in place_of_question]
         chosen = [entry for entry in chosen if question(entry.prompt) not in place_of_question]
         if twins:
             pairs = [f"{twin.where} (that of {place_of_question[question(twin.prompt)]})" for twin in twins]
-            left_out = (
+            note = (
                 f"Left out of training, as validation or test asks the same but for capitals and spaces: "
                 f"{len(twins):,} of {len(all_entries):,} rows, {_listed(pairs)}."
             )
@@ -384,11 +401,11 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
             f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
         )
     if split != "train":
-        left_out = (
+        note = (
             f"The split {split} is {len(chosen):,} of the {len(all_entries):,} rows of {Path(files['train']).name}, "
             f"picked by a hash of the prompt. --env-args {split}=FILE takes all rows of a file."
         )
-    return chosen, left_out
+    return chosen, note
 
 
 def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
@@ -418,7 +435,8 @@ def judges_an_answer(verifier: str) -> bool:
 def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
     """Whether the answer of one row, or the part of it behind ####, is right by the reference of another row."""
     text = str(answer)
-    final = text.rpartition("####")[2].strip()
+    final = text.rpartition("####")[2].strip()  # without ####, the whole text
+    # The answer as it stands, its final part in a box, and this part alone; one right form is enough.
     completions = (
         f"<answer>{text}</answer>",
         f"<answer>\\boxed{{{final}}}</answer>",
@@ -428,7 +446,10 @@ def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) ->
 
 
 def _answers_agree(verifier: str, references: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the verifier accepts all other answers with the first as the reference, e.g. 0.5 for 1/2."""
+    """Whether the verifier accepts all other answers with the first as the reference, e.g. 0.5 for 1/2.
+
+    False if the verifier's reference is not a single answer: references that differ then count as different.
+    """
     if not judges_an_answer(verifier):
         return False
     first, *others = references
@@ -441,10 +462,10 @@ def _empty_columns(
     column_of: Mapping[str, str],
     functions: Mapping[str, RewardFunction],
 ) -> str:
-    """A sentence on each column that functions use and that is empty in some rows; "" if there is none.
+    """A sentence on each column that functions use and that is empty in some rows; "" if no such column is.
 
-    Such rows are not refused, since a function may handle an empty value. Columns of the verifier are left out: a row
-    with an empty reference has been refused before.
+    Such rows are not refused, since a function may handle an empty value. The verifier's columns are not looked at: a
+    row with an empty reference has been refused before.
     """
     verifier_fields = fields_of(rules.verifier, column_of)
     entries = [entry for file in files.values() if file for entry in _content_of(file, rules).entries]
@@ -460,10 +481,10 @@ def _empty_columns(
 
 
 def _listed(texts: Iterable[str]) -> str:
-    """The first three texts, and how many more there are."""
-    shown = list(texts)
-    more = [f"{len(shown) - 3:,} more"] if len(shown) > 3 else []
-    return "; ".join(shown[:3] + more)
+    """The first three texts, and how many more there are, e.g. "a; b; c; 2 more"."""
+    all_texts = list(texts)
+    more = [f"{len(all_texts) - 3:,} more"] if len(all_texts) > 3 else []
+    return "; ".join(all_texts[:3] + more)
 
 
 def _key(entry: Entry) -> str:
@@ -483,8 +504,10 @@ def _content_of(file: str, rules: ReadingRules) -> Content:
     """The rows of a file; raises EnvError if it cannot be read, or if rows cannot be used and are not skipped."""
     try:
         stat = Path(file).stat()
-    except OSError:  # opening the file raises the error that says what is wrong
-        return _read_version(file, rules, ())
+    except OSError:
+        # Opening the file raises the error that says what is wrong.
+        unknown_version = ()
+        return _read_version(file, rules, unknown_version)
     return _read_version(file, rules, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
@@ -495,7 +518,7 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
     verifier = rules.verifier
     name = Path(file).name
     entries: list[Entry] = []
-    line_numbers: list[int] = []  # of the entries
+    line_numbers: list[int] = []  # the line of each entry
     wrong: dict[int, str] = {}  # {number of a line: what is wrong with it}
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
@@ -516,7 +539,7 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
     skipped = ""
     if wrong:
         sentences = [wrong[number] for number in sorted(wrong)]
-        count = len({*line_numbers, *wrong})
+        count = len({*line_numbers, *wrong})  # an entry with an invalid reference is in both
         kept = [entry for number, entry in zip(line_numbers, entries, strict=True) if number not in wrong]
         if not (rules.skips_bad and kept):
             raise refused_rows(file, sentences, count)
@@ -535,19 +558,19 @@ def note_skipped(file: str, sentences: Sequence[str], count: int) -> str:
 
     If FILE.bad-rows.txt cannot be written, the result has the first three sentences. count: how many rows the file has.
     """
-    place = f"{file}.bad-rows.txt"
-    listed = f"{place} lists them."
+    list_file = f"{file}.bad-rows.txt"
+    listed = f"{list_file} lists them."
     try:
-        Path(place).write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
+        Path(list_file).write_text("".join(f"{sentence}\n" for sentence in sentences), encoding="utf-8")
     except OSError as error:
-        listed = f"{place} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
+        listed = f"{list_file} cannot be written ({error.strerror}), the first are: {_listed(sentences)}"
     return f"Left out: {len(sentences):,} of {count:,} rows of {file}, which cannot be used; {listed}"
 
 
 def _invalid_references(
     name: str, verifier: str, entries: Sequence[Entry], fields: Sequence[str]
 ) -> dict[int, InvalidReferenceError]:
-    """{number of an entry: the error of its reference}, for all entries with a reference that the verifier refuses.
+    """{index in `entries`: the error of the entry's reference}, for all references that the verifier refuses.
 
     The verifier is asked to judge an empty completion with each reference. Raises EnvError, which begins with `name`,
     if the verifier cannot judge at all.
@@ -571,7 +594,7 @@ def _invalid_references(
 
 def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str]) -> bool:
     """Whether the verifier takes the references of all entries; they are checked in batches, which is fast."""
-    # The verifier judges batches of at most MIN_COMPILED_ROWS without compiled code.
+    # Up to ROWS_WITHOUT_COMPILING entries are judged in batches so small that no compiled code is used.
     size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
     try:
         for start in range(0, len(entries), size):
@@ -584,7 +607,10 @@ def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str
 
 
 def text_or_none(answer: object) -> str | None:
-    """An assistant's message, if it is a text that a model can be taught; None for a call of a tool and the like."""
+    """An assistant's message, if a model can be taught it: a text without half characters (`half_character`).
+
+    None for anything else, such as a call of a tool.
+    """
     text = None if answer is None else completions_in(answer)[0]
     return text if isinstance(text, str) and not half_character(text) else None
 
@@ -598,7 +624,8 @@ def _entry(
     """
     try:
         row = row_with_prompt(read_line(line, column_of.values()))
-        # `read_sample` takes several possible names for each column; here each has one.
+        # `read_sample` takes a tuple of possible names for each column; here each has one. The column of demonstrations
+        # is wanted only if this row must have it or does.
         wanted = {
             field: (column,)
             for field, column in column_of.items()
@@ -610,7 +637,7 @@ def _entry(
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
-        missing = [list(wanted)[place] for place in error.places]
+        missing = [list(wanted)[place] for place in error.places]  # the fields whose columns the row lacks
         if missing == ["demonstration"]:
             remedy += (
                 " A row without a right completion has null in this column: only rows that the model learns by "
@@ -620,7 +647,8 @@ def _entry(
     except LineError as error:
         raise EnvError(f"{where} {error} Correct or remove the line.") from error
     prompt_cell = values.pop("prompt")
-    prompt, demonstration = before_answer(prompt_cell), values.pop("demonstration", None)
+    prompt = before_answer(prompt_cell)
+    demonstration = values.pop("demonstration", None)
     if "demonstration" not in column_of:
         demonstration = text_or_none(last_answer(prompt_cell))
     if not is_prompt(prompt):
@@ -644,5 +672,8 @@ def _entry(
             raise EnvError(f'{where}: column "{column}" {what_is_broken}')
     if "numbers" in values:
         values["numbers"] = integers_in(values["numbers"])  # Countdown's; in a CSV a text, "[1, 2, 3]"
-    columns = {name: value for name, value in row.items() if name not in NO_COLUMNS} if all_columns else {}
+    columns: dict[str, Any] = {}
+    if all_columns:
+        # NO_COLUMNS are names, such as "trainer_state", under which functions are given something else than a column.
+        columns = {name: value for name, value in row.items() if name not in NO_COLUMNS}
     return Entry(prompt, values, demonstration, where, columns)

@@ -56,11 +56,11 @@ class Texts(TextEnv):
         self.notice = skipped if split == "train" else ""
         # A hash of the prompt decides, so that a prompt with several completions is in one split. If that puts all rows
         # into one split, e.g. because all have the same prompt, a hash of prompt and completion decides instead.
-        is_held_out = [_is_for_validation(prompt) for prompt, _ in rows]
-        if len(set(is_held_out)) < 2:
-            is_held_out = [_is_for_validation(row) for row in rows]
-        wants_held_out = split == "validation"
-        chosen = [i for i, held_out in enumerate(is_held_out) if held_out == wants_held_out]
+        for_validation = [_is_for_validation(prompt) for prompt, _ in rows]
+        if len(set(for_validation)) < 2:
+            for_validation = [_is_for_validation(row) for row in rows]
+        wants_validation = split == "validation"
+        chosen = [i for i, is_validation in enumerate(for_validation) if is_validation == wants_validation]
         self.rows = [rows[i] for i in chosen]
         self.lines = [lines[i] for i in chosen]
         if not self.rows:
@@ -140,7 +140,7 @@ def _read_from_hub(data_set: str, skips_bad: bool) -> _Content:
     """`_read` for a data set on the hub."""
     name, _, revision = data_set.partition("@")
     repo, _, config = name.partition(":")
-    hub = HubDataset(repo, config or None, "train", num_rows=None, revision=revision or None)
+    hub = HubDataset(repo, config=config or None, split="train", num_rows=None, revision=revision or None)
     found, commit = hub_rows("--data", hub, ADVICE)
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []
@@ -207,10 +207,12 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
     if "instruction" in values and isinstance(prompt, str) and not prompt.strip():
         raise EnvError(f"{where} has an empty instruction. Write what is asked, or leave the row out.")
     if _is_chat(completion) and len(completion) == 1:  # TRL writes a completion as a chat of one message
-        (last,) = completion
-        if last["role"] != "assistant":
-            raise EnvError(f"{where}: the last message is the {last['role']}'s; it must be the assistant's.")
-        completion = last["content"]
+        (message,) = completion
+        if message["role"] != "assistant":
+            raise EnvError(
+                f"{where}: the last message is the {message['role']}'s; it must be the assistant's."
+            )
+        completion = message["content"]
     if not is_prompt(prompt) or not isinstance(completion, str) or not completion:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
         raise EnvError(f"{where} has {shown}; give two texts, the completion not empty, or chat messages.")

@@ -47,8 +47,8 @@ class GSM8K(PublishedEnv):
             "correct": np.asarray(verdicts.correct, np.float64),
             "format": np.array([has_format(completion) for completion in completions], np.float64),
         }
-        # `metadata` has the fields of a `WordProblem`: "gold" is the answer as published, with its commas.
         if "exact" in self.reward_weights:  # reward_preset="paper"
+            # `metadata` has the fields of a `WordProblem`: "gold" is the answer as published, with its commas.
             pairs = zip(completions, problems, strict=True)
             paid = [paper_rewards(completion, problem.metadata["gold"]) for completion, problem in pairs]
             names = [name for name in self.reward_weights if name not in rewards]

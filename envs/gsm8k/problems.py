@@ -62,7 +62,10 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
     signs = pick(rng, SIGNS)
     while True:
         problem = _fill_line(rng, line, signs) if sentences is None else _fill_sentences(rng, sentences)
-        if problem is not None and split_of(problem.right[0]) == split:
+        if problem is None:  # the numbers do not suit the template
+            continue
+        steps, _ = problem.right
+        if split_of(steps) == split:
             return problem
 
 
@@ -156,7 +159,7 @@ def _one_step_early(lines: list[str], number: str) -> Solution:
         for mark in _CALCULATOR_MARK.findall(line):
             _, _, result = mark.strip("<>").rpartition("=")
             results.append((i, result))
-    line_number, result = results[-2] if len(results) >= 2 else (0, "")
+    line_number, result = results[-2] if len(results) >= 2 else (0, "")  # "" is no number
     if not _NUMBER.fullmatch(result):
         return _without_marks(lines[:-1], "0" if number != "0" else "1")
     return _without_marks(lines[: line_number + 1], result.replace(",", ""))

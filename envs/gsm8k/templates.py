@@ -17,7 +17,7 @@ class LineTemplate:
     """A level 1 problem: something is counted, two things happen to it, how much is it then?
 
     The text is "OPENING a UNIT, VERB b, VERB c. UNIT?", e.g. "Bus: 20 kids, gains 3, drops 4. Kids?". Units have four
-    letters and verbs five: every number stands equally far from the end, so that a small model finds it by its place.
+    letters and verbs five: every number stands equally far from the end, which lets a small model find it by position.
     """
 
     opening: str

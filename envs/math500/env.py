@@ -80,8 +80,8 @@ class MATH500(PublishedEnv):
     @property
     def _boxes_answers(self) -> bool:
         """Whether an answer stands in \\boxed{...}. Level 1 in plain style spares a tiny model the tokens of a box."""
-        is_plain_level_1 = self._generated and self.level == 1 and self.prompt_style == "plain"
-        return not is_plain_level_1
+        spares_box = self._generated and self.level == 1 and self.prompt_style == "plain"
+        return not spares_box
 
     def _worked(self, work: str, answer: str) -> str:
         """The completion that writes a solution, in the prompt's style."""

@@ -48,7 +48,8 @@ def draw(rng: np.random.Generator, level: int, split: str, turn: int | None) -> 
     template = TEMPLATES[level][number]
     while True:
         problem = template(rng)
-        if problem.slip[1] != problem.right[1] and split_of(problem.problem) == split:
+        (_, right_answer), (_, wrong_answer) = problem.right, problem.slip
+        if wrong_answer != right_answer and split_of(problem.problem) == split:
             return problem
 
 

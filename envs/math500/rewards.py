@@ -21,7 +21,9 @@ def has_format(completion: str, *, boxed: bool) -> bool:
     answer = only_answer(completion)
     if not answer:
         return False
-    return not boxed or bool((boxed_text(answer) or "").strip())
+    if not boxed:
+        return True
+    return bool((boxed_text(answer) or "").strip())
 
 
 def is_plain(answer: str, gold: str) -> bool:

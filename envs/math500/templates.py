@@ -1,12 +1,13 @@
 r"""The generated problems by level: one function for each template, which writes a problem, its solution and a slip.
 
-A slip is a wrong solution, by the usual mistake in such problems. `problems.draw` leaves out problems in which both
-give the same answer. The words that a prompt puts around a problem are in `envs.math500.env`.
+A slip is a wrong solution, by the usual mistake in such problems. `problems.draw` leaves out a problem whose solution
+and slip give the same answer. The words that a prompt puts around a problem are in `envs.math500.env`.
 
 At level 1 a template is about one rule, with one-digit numbers, no arithmetic and at most 26 characters. The right
-solution and the slip differ only in that rule: a sign, an order, a factor. Each number of a template has a fixed place.
-So a model of a million weights learns in minutes to write either solution without an error, and only has to learn which
-rule is right. A completion has at most 14 characters and two tags; answers need only + - / , and ().
+solution and the slip differ only in that rule: a sign, an order, a factor. Each number of a template stands at a fixed
+position in the text. So a model of a million weights learns in minutes to write the solution or the slip without an
+error, and only has to learn which of them is right. A completion has at most 14 characters and two tags; besides
+letters and digits, answers need only + - / , and ().
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,10 +29,10 @@ Solution = tuple[str, str]
 
 @dataclass(frozen=True)
 class MathProblem:
-    """A problem, its solution and, if it is generated, a wrong solution; all are short LaTeX or ASCII."""
+    """A problem, its solution and, if it is generated, a wrong solution, as plain text with LaTeX."""
 
     subject: str
-    """One of the seven subjects of MATH."""
+    """One of the seven subjects of MATH; "" if a published row names none."""
     problem: str
     right: Solution
     slip: Solution = ("", "")

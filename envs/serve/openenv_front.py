@@ -2,8 +2,8 @@
 
 The clients of openenv-core 0.3 and of openenv 0.10 both work with these addresses. A session has a WebSocket with JSON
 messages (`reset`, `step`, `state`, `close`). The same messages go over HTTP, where sessions are told apart by
-`episode_id`; OpenEnv's own server has no sessions over HTTP. That server is not used here for three reasons: the one
-of openenv-core 0.3 does not send an observation's metadata, both send the text of any exception to the client, and if a
+`episode_id`. OpenEnv's own servers have no sessions over HTTP, and are not used here for three more reasons: the one of
+openenv-core 0.3 does not send an observation's metadata, both send the text of any exception to the client, and if a
 worker dies, its sessions are lost.
 """
 
@@ -30,7 +30,7 @@ from verifiers.serve.request_forms import Refused
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000
 IDLE_SECONDS = 3600.0  # an episode over HTTP that has not been used for so long may be forgotten
-# {request, as the last part of an address: its HTTP method}
+# {verb, the last part of an address: its HTTP method}
 VERBS = {
     "reset": "POST",
     "step": "POST",
@@ -47,7 +47,7 @@ EXECUTION, CAPACITY = "EXECUTION_ERROR", "CAPACITY_REACHED"
 
 
 def _object(title: str, required: list[str], **properties: Any) -> dict[str, Any]:
-    """The JSON schema of an object; properties: {name: its schema}, to which `metadata` is added."""
+    """The JSON schema of an object. properties: {name: its schema}, to which `metadata` is added."""
     schemas = {**properties, "metadata": {"type": "object", "additionalProperties": True}}
     return {
         "title": title,
@@ -62,13 +62,15 @@ _CHAT = {"anyOf": [_TEXT, {"type": "array", "items": {"type": "object"}}]}
 SCHEMA = {
     "action": {
         **_object(
-            "CompletionAction", ["completion"], completion={**_TEXT, "description": "What the model writes."}
+            "CompletionAction",
+            required=["completion"],
+            completion={**_TEXT, "description": "What the model writes."},
         ),
         "additionalProperties": False,
     },
     "observation": _object(
         "PromptObservation",
-        [],
+        required=[],
         prompt={**_CHAT, "description": "What the model reads next; a text, or a chat."},
         reply={**_TEXT, "description": "What the environment answered."},
         completion_prefix={
@@ -79,7 +81,7 @@ SCHEMA = {
         done={"type": "boolean"},
         reward={"anyOf": [{"type": "number"}, {"type": "null"}]},
     ),
-    "state": _object("State", [], episode_id=_TEXT, step_count={"type": "integer"}),
+    "state": _object("State", required=[], episode_id=_TEXT, step_count={"type": "integer"}),
 }
 
 
@@ -128,7 +130,7 @@ class OpenEnvFront(Front):
         if isinstance(place, Reply):
             return place
         task, verb = place
-        if verb == "health":
+        if verb == "health":  # /TASK/health is the same as /health
             return self.common("GET", "/health") or error(404, "There is nothing here.")
         if verb not in VERBS:
             return error(404, f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws.")
@@ -142,7 +144,7 @@ class OpenEnvFront(Front):
         return Handler(partial(self._reply_with, answer), label)
 
     def place(self, path: str) -> tuple[str, str] | Reply:
-        """(task, request) of a path: /TASK/reset, or /reset if one task is served."""
+        """(task, verb) of a path: /TASK/reset, or /reset if one task is served; a Reply if nothing is there."""
         parts = path.strip("/").split("/")
         # A client of OpenEnv's task API takes /TASK as its base and adds the task's name again: /TASK/TASK/splits.
         if len(parts) == 3 and parts[0] == parts[1]:
@@ -202,7 +204,7 @@ class OpenEnvFront(Front):
     async def _http_reset(self, task: str, query: str, body: bytes) -> dict[str, Any]:
         request = read_object(body) if body.strip() else {}
         name = request.get("episode_id")
-        session = Session(_id(name) or uuid.uuid4().hex)
+        session = Session(_valid_id(name) or uuid.uuid4().hex)
         if (task, session.id) in self.sessions:
             raise Refused(
                 422, f'"episode_id" {shown(name)} is taken; choose another, or leave it out for a new one.'
@@ -228,7 +230,7 @@ class OpenEnvFront(Front):
         if name is None:
             advice = "the one that /reset returned in the metadata; over a WebSocket none is needed"
             raise Refused(422, f'"episode_id" is missing: {advice}.')
-        session = self.sessions.pop((task, _id(name) or ""), None)
+        session = self.sessions.pop((task, _valid_id(name) or ""), None)
         if session is None:
             raise Refused(
                 404,
@@ -271,7 +273,7 @@ class OpenEnvFront(Front):
             name: about[name] for name in ("name", "version", "max_turns", "reward_weights", "reward_ranges")
         }
         observation = {**first_answer, "reply": ""}
-        return self._result(task, session, observation, reward=None, more=about_the_task)
+        return self._result(task, session, observation, reward=None, further_metadata=about_the_task)
 
     async def _step(self, task: str, session: Session, action: Any) -> dict[str, Any]:
         """Takes a completion; returns the observation as it goes over the wire."""
@@ -297,7 +299,8 @@ class OpenEnvFront(Front):
             prompt = "" if session.done else chat(session.problem, session.turns, session.replies)
         observation = {"prompt": prompt, "reply": reply, "completion_prefix": "", "completion_template": ""}
         reward = step.pop("reward", 0.0)
-        return self._result(task, session, observation, reward, more=step)
+        further_metadata = step  # what is left of the worker's answer
+        return self._result(task, session, observation, reward, further_metadata)
 
     def _result(
         self,
@@ -305,7 +308,7 @@ class OpenEnvFront(Front):
         session: Session,
         observation: dict[str, Any],
         reward: float | None,
-        more: Mapping[str, Any],
+        further_metadata: Mapping[str, Any],
     ) -> dict[str, Any]:
         """An observation, with its metadata both inside and beside it: not all clients of OpenEnv read both places."""
         metadata = {
@@ -313,7 +316,7 @@ class OpenEnvFront(Front):
             "split": session.split,
             "index": session.index,
             "episode_id": session.id,
-            **more,
+            **further_metadata,
         }
         observation = {**observation, "metadata": metadata}
         return {"observation": observation, "reward": reward, "done": session.done, "metadata": metadata}
@@ -325,8 +328,8 @@ class OpenEnvFront(Front):
 
     async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         place = self.place(scope["path"])
-        task, request = ("", "") if isinstance(place, Reply) else place  # a Reply says that nothing is there
-        if request != "ws":
+        task, verb = ("", "") if isinstance(place, Reply) else place  # a Reply says that nothing is there
+        if verb != "ws":
             await send(
                 {"type": "websocket.close", "code": 1008, "reason": "There is no WebSocket at this address."}
             )
@@ -384,7 +387,7 @@ class OpenEnvFront(Front):
             try:
                 if kind == "step":
                     return {"type": "observation", "data": await self._step(task, session, data)}
-                session.id = _id(data.get("episode_id")) or uuid.uuid4().hex
+                session.id = _valid_id(data.get("episode_id")) or uuid.uuid4().hex
                 return {"type": "observation", "data": await self._reset(task, session, data)}
             except Refused as refusal:
                 status = refusal.status
@@ -421,7 +424,7 @@ def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
     return value
 
 
-def _id(name: Any) -> str | None:
+def _valid_id(name: Any) -> str | None:
     """Returns `name` if it is None or a valid id of an episode; raises `Refused` otherwise."""
     if name is not None and not (isinstance(name, str) and 0 < len(name) <= 255):
         raise Refused(422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.')

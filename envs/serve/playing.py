@@ -62,7 +62,8 @@ class Player:
 
     def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
         """Takes a step of many episodes together; if that fails, takes each step alone, so that the others succeed."""
-        if len({job["split"] for job in jobs}) == 1 and len(jobs) > 1:
+        are_of_one_split = len({job["split"] for job in jobs}) == 1
+        if are_of_one_split and len(jobs) > 1:
             try:
                 return [_as_answer(task, step) for step in self.step(task, jobs)]
             except Exception as error:  # a task's error; below, the episode that causes it raises it again

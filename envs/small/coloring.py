@@ -49,7 +49,7 @@ class Coloring(SmallEnv):
         colors = ""
         for node in range(nodes):
             # The earlier nodes that this one is joined to.
-            earlier = [int(edge[0]) for edge in edges if edge[1] == str(node)]
+            earlier = [int(a) for a, b in edges if b == str(node)]
             colors += "2" if earlier and colors[earlier[0]] == "1" else "1"
         return colors
 

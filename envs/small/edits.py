@@ -10,8 +10,8 @@ class Edits(SmallEnv):
     """Edit a word (`spg/Edits-v0`): "a>b" makes every a a b, "-c" drops every c, in that order.
 
     Prompt: "edit cabbac: a>b -c", a word of the letters a to d. Answer: the word that is left. level: 1, 2 or 3
-    instructions, on words of 6, 8 or 10 letters. Habit "once", a way to answer that
-    is often wrong: each instruction changes only the first such letter.
+    instructions, on words of 6, 8 or 10 letters. Habit "once", a way to answer that is often wrong: each instruction
+    changes only the first such letter.
     """
 
     habit = "once"

@@ -14,8 +14,8 @@ class Guess(SmallEnv):
     """Guess a number in 4, 5 or 6 turns (`spg/Guess-v0`); the reply to a wrong guess is "higher" or "lower".
 
     Prompt: "guess 3-14", the lowest and highest that the number can be. Answer: a number, at each turn. level: numbers
-    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless", a way to
-    answer that is often wrong: counts upwards.
+    from 1 to 15, 31 or 63, and 4, 5 or 6 turns, the most that bisecting takes. Habit "careless", a way to answer that
+    is often wrong: counts upwards.
     """
 
     habit = "careless"
@@ -49,9 +49,8 @@ class Guess(SmallEnv):
         return "higher" if guess < number else "lower"
 
     def is_right(self, answer: str, low: int, high: int, number: int) -> bool:
-        return (
-            answer.isascii() and answer.isdecimal() and answer.lstrip("0") == str(number) and len(answer) < 5
-        )
+        is_number = answer.isascii() and answer.isdecimal() and len(answer) <= 4
+        return is_number and answer.lstrip("0") == str(number)
 
     def demonstration(self, problem: Problem) -> list[str]:
         """Halves the remaining range, turn by turn."""

@@ -45,7 +45,7 @@ _CELLS = {
     "broken": ("alarm", "!{} ", "overwrites the given"),
     "blank": ("dim", " . ", ""),
 }
-"""{kind of cell: (style, what `render_text` shows, its words in the legend)}."""
+"""{kind of cell: (style of `paint`, what `render_text` shows, with {} for the digit, words in the legend, if any)}."""
 
 
 class Sudoku(GeneratedEnv):
@@ -105,17 +105,21 @@ class Sudoku(GeneratedEnv):
         self._excluded = frozenset(grid if size == 4 else puzzles.renamed(grid) for _, grid in users_test)
         if split == "test" and users_test:
             self._items = users_test
-        elif split == "test" and self.blanks == puzzles.LEVELS[size][1]:
+        elif split == "test" and self.blanks == puzzles.LEVELS[size][1]:  # level 1
             self._items = puzzles.test_puzzles(size)
-        elif split != "train" and size == 4:
+        elif size == 4 and split != "train":  # validation, or test with other blanks
             self._items = puzzles.fixed_set(split, self.blanks, self._excluded)
-        elif size == 4:
+        elif size == 4:  # train
             self._table = puzzles.blank_table(self.blanks)
             puzzles.split_ranks(split, self._excluded)  # raises if the file leaves no grid
-        # In any other case (9x9), `_draw` needs no table.
+        # All other splits are of 9x9 puzzles, which `_draw` makes without a table.
 
     def _draw(self, index: int) -> tuple[str, str]:
-        """(puzzle, solution). 9x9 puzzles take long to make, so validation and test have no fixed set of them."""
+        """(puzzle, solution) of a split that has no fixed set in `_items`: 4x4 train, or 9x9.
+
+        9x9 puzzles take long to make, so validation draws each when it is asked for, and so does test, unless it is
+        read from a file.
+        """
         if self.size == 4:
             return puzzles.train_puzzle(index, self._table, self._excluded)
         return puzzles.draw_9x9(self.split, index, self.blanks, self._excluded)
@@ -139,8 +143,8 @@ class Sudoku(GeneratedEnv):
         return {"careless": self._write(problem, careless(problem.reference["puzzle"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:
-        wrong = "" if score.extracted is None else flaw(problem.reference["puzzle"], score.extracted)
-        return wrong or super().feedback(problem, score)
+        found_flaw = "" if score.extracted is None else flaw(problem.reference["puzzle"], score.extracted)
+        return found_flaw or super().feedback(problem, score)
 
     def completion_template(self, problem: Problem) -> str:
         """The grid with a hole of one token for each blank, in the prompt's style."""

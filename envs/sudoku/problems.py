@@ -82,7 +82,7 @@ def split_ranks(split: str, excluded: frozenset[str] = frozenset()) -> tuple[int
     if split == "validation":
         chosen = others[::10]
     else:
-        chosen = [rank for place, rank in enumerate(others) if place % 10 != 0]
+        chosen = [rank for i, rank in enumerate(others) if i % 10 != 0]
     ranks = tuple(rank for rank in chosen if grids()[rank] not in excluded)
     if not ranks:
         raise EnvError(

@@ -12,11 +12,11 @@ REWARD_PRESETS = {
     "default": {"correct": 1.0, "format": 0.0, "cells": 0.0},
     "paper": {"paper_cells": 1.0, "correct": 0.0, "format": 0.0, "cells": 0.0},
 }
-"""The weights by `reward_preset`. A component of weight 0 is measured and shown, but not rewarded."""
+"""The weights by `reward_preset`. A component of weight 0 is computed and shown, but not paid."""
 
 
-def score(problems: Sequence[Problem], completions: Sequence[str], measured: Collection[str]) -> Scores:
-    """The scores of n completions. measured: the wanted components; all but `paper_cells` are always measured."""
+def score(problems: Sequence[Problem], completions: Sequence[str], wanted: Collection[str]) -> Scores:
+    """The scores of n completions. wanted: components, of which only `paper_cells` may be left out."""
     from verifiers import verify_batch
 
     puzzles = [problem.reference["puzzle"] for problem in problems]
@@ -28,14 +28,17 @@ def score(problems: Sequence[Problem], completions: Sequence[str], measured: Col
         "format": np.array(formatted, np.float64),
         "cells": np.asarray(verdicts.score, np.float64),
     }
-    if "paper_cells" in measured:
+    if "paper_cells" in wanted:
         solutions = [problem.metadata["solution"] for problem in problems]
         rewards["paper_cells"] = np.array(list(map(paper_cells, completions, puzzles, solutions)), np.float64)
     return Scores(rewards, verdicts.reasons, verdicts.extracted)
 
 
 def has_format(completion: str, size: int = 4) -> bool:
-    """Whether there is exactly one closed <answer> block, and n*n digits from 1 to n are all that is in it."""
+    """Whether there is exactly one closed <answer> block, which holds n*n digits from 1 to n and nothing else.
+
+    size: n.
+    """
     grid = only_answer(completion)
     digits = "123456789"[:size]
     return grid is not None and len(grid) == size * size and all(sign in digits for sign in grid)
@@ -44,8 +47,8 @@ def has_format(completion: str, size: int = 4) -> bool:
 def paper_cells(completion: str, puzzle: str, solution: str) -> float:
     """The reward of d1 and SPG: the share of the blanks that are filled as in the solution; 0 without any blanks.
 
-    It reads the digits of the last closed <answer> block from the first cell on, however many there are, and does not
-    check whether the givens are kept.
+    The digits of the last closed <answer> block, however many there are, are taken as the cells from the first one on.
+    Whether the givens are kept is not checked.
     """
     written = _last_digits(until_end(completion))
     blanks = [cell for cell, puzzle_digit in enumerate(puzzle) if puzzle_digit == "0"]

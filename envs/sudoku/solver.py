@@ -22,7 +22,7 @@ def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
     """Fills the masks and the list of blanks in `work`; returns the number of blanks, or -1 if two givens clash.
 
     units: for each cell the numbers of its row, column and box, as `_units` makes them. work: the working memory of the
-    search, in three parts: for each of the 3n units a mask of its digits; the list of blank cells, with room for n*n;
+    search, in three parts: for each of the 3n units a mask of its digits; the list of blank cells, at most n*n;
     and for each of these a mask of the digits that are left to try.
     """
     for unit in range(3 * size):
@@ -44,7 +44,10 @@ def set_givens(cells: Ints, units: Ints, size: int, work: Ints) -> int:
 
 
 def choose_blank(units: Ints, size: int, depth: int, blanks: int, work: Ints) -> None:
-    """Swaps the blank with the fewest digits left to place `depth` of the list of blanks, and notes its digits."""
+    """Of the blanks from place `depth` of their list on, swaps the one with the fewest digits left to that place.
+
+    Notes the digits that are left for it. blanks: the length of the list, whose first `depth` cells are filled.
+    """
     list_start, digits_start = 3 * size, 3 * size + size * size
     fewest, best_place, best_digits = size + 1, depth, 0
     for place in range(depth, blanks):

@@ -1,4 +1,4 @@
-"""A user's own prompt, `prompt_style=FILE`: a text with places such as `{question}` for each problem."""
+"""A user's own prompt, `prompt_style=FILE`: a text with fields such as `{question}`, which each problem fills."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ FIELDS = ("question", "numbers", "target", "puzzle")
 """The names that templates may have in braces; each task has some of them."""
 # A line `---` and the line break before it. The break behind it is not matched, since the next line may be `---`, too.
 _SEPARATOR = re.compile(r"\r?\n---(?=\r?\n|\Z)")
-_PLACE = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
+_FIELD_IN_BRACES = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Template:
 
     def fill(self, values: Mapping[str, object]) -> str:
         """The prompt of one problem."""
-        return _PLACE.sub(lambda found: str(values[found.group(1)]), self.prompt)
+        return _FIELD_IN_BRACES.sub(lambda found: str(values[found.group(1)]), self.prompt)
 
     def behind_prefix(self, completion: str) -> str:
         """The part of a completion that the model writes itself: the completion without the prefix."""
@@ -97,13 +97,13 @@ def read_style(
     if separators := list(_SEPARATOR.finditer(text)):
         last = separators[-1]
         prompt, prefix = text[: last.start()], text[last.end() :].removeprefix("\r").removeprefix("\n")
-    names_in_prompt = _PLACE.findall(prompt)
+    names_in_prompt = _FIELD_IN_BRACES.findall(prompt)
     missing = [f"lacks {{{name}}}" for name in fields if name not in names_in_prompt]
     foreign = [f"must not hold {{{name}}}" for name in names_in_prompt if name not in fields]
     if faults := [*missing, *foreign]:
         wanted = " and ".join(f"{{{field}}}" for field in fields)
         raise EnvError(f"{env}: prompt_style={style} {faults[0]}; a prompt for it has {wanted}.")
-    if found := _PLACE.search(prefix):
+    if found := _FIELD_IN_BRACES.search(prefix):
         raise EnvError(
             f"{env}: prompt_style={style} has {found[0]} behind its line ---; what a completion begins with is the "
             "same for every problem. Write it out, or put it before that line."

@@ -20,7 +20,7 @@ def half_character(value: Any) -> str:
                 "rare sign. Write the whole character, or leave it out."
             )
         return ""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    parts = value if isinstance(value, list | tuple) else ()
+    parts = list(value.values()) if isinstance(value, Mapping) else value
+    if not isinstance(parts, list | tuple):
+        return ""
     return next(filter(None, map(half_character, parts)), "")

@@ -26,7 +26,8 @@ def read_holes(text: str) -> list[str | int]:
     number_of_rests = 0
     for found in _HOLE.finditer(text):
         size = _SIZE.fullmatch(found[1])
-        if size is None or not found[0].endswith("]") or (size[1] and int(size[1]) == 0):
+        is_closed = found[0].endswith("]")
+        if size is None or not is_closed or (size[1] and int(size[1]) == 0):  # the last is [MASK*0]
             raise ValueError(f"has {found[0]!r}; a hole is [MASK], or of 8 tokens [MASK*8], or [MASK*].")
         if found.start() > end_before:
             parts.append(text[end_before : found.start()])
@@ -70,12 +71,12 @@ def fits(template: str, text: str) -> bool:
     end = texts.pop() if texts and isinstance(parts[-1], str) else ""
     if not text.startswith(beginning) or not text[len(beginning) :].endswith(end):
         return False
-    # The given texts in between are searched one after the other. Each is taken at its first place, which leaves the
-    # most room for the next ones.
+    # The given texts in between are searched one after the other. Each is taken where it first occurs, which leaves
+    # the longest rest of the text for the next ones.
     search_from, search_to = len(beginning), len(text) - len(end)
     for part in texts:
-        place = text.find(part, search_from, search_to)
-        if place < 0:
+        found_at = text.find(part, search_from, search_to)
+        if found_at < 0:
             return False
-        search_from = place + len(part)
+        search_from = found_at + len(part)
     return True

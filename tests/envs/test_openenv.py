@@ -133,9 +133,9 @@ def test_a_server_of_others(tmp_path):
             scores = episodes.score()
             assert (scores.total[0], scores.reason[0]) == (reward, reason)
             assert scores.rewards["correct"][0] == (reward >= 1)
-        seeds = [env._reset(i)["seed"] for i in range(20)]
+        seeds = [env._reset_arguments(i)["seed"] for i in range(20)]
         test = envs.make(f"openenv:{address}", split="test")
-        assert not set(seeds) & {test._reset(i)["seed"] for i in range(20)}
+        assert not set(seeds) & {test._reset_arguments(i)["seed"] for i in range(20)}
         assert [f.ok for f in envs.checking.check(f"openenv:{address}", 5)].count(
             False
         ) <= 1  # it shows no solution

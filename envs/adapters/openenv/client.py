@@ -96,6 +96,7 @@ class Session:
                 text += "; give --env-args sessions=N as many as the server takes, divided by the processes of the run"
             raise ServerError(text)
         observation = value.get("observation") or {}
+        # Servers put the metadata beside the observation or inside it.
         metadata = value.get("metadata") or observation.get("metadata") or {}
         return Result(observation, float(value.get("reward") or 0.0), bool(value.get("done")), metadata)
 
@@ -121,8 +122,9 @@ class Connections:
         if self.loop is not asyncio.get_running_loop():
             self.loop, self.idle, self.open = asyncio.get_running_loop(), [], 0
         fitting = [session for session in self.idle if wanted is None or session.at == wanted]
-        if fitting or (self.idle and self.open >= most):
-            session = (fitting or self.idle)[0]
+        may_open_another = self.open < most
+        if fitting or (self.idle and not may_open_another):
+            session = (fitting or self.idle)[0]  # the first has been unused for longest
             self.idle.remove(session)
         else:
             self.open += 1
@@ -217,7 +219,7 @@ class Client:
 
     def _remember(self, place: Place, result: Result) -> None:
         """Remembers a result; raises `NotReproducible` if there was another result before."""
-        before = self.results.setdefault(place, result)
+        before = self.results.setdefault(place, result)  # `result` itself if there was none
         parts_before = (_without_metadata(before), before.reward, before.done)
         if parts_before != (_without_metadata(result), result.reward, result.done):
             reset, turns = place

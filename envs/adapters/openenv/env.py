@@ -39,9 +39,9 @@ TEXT_FIELDS = (
 
 
 class OpenEnv(TextEnv):
-    """The environment of an OpenEnv server; `address` says which.
+    """The environment of the OpenEnv server at `address`.
 
-    Rewards: those that the server names, if it is `python -m envs serve`; else
+    Rewards: if the server is `python -m envs serve`, those that the server names; if it is another one,
         correct (0 or 1): the reward is 1 or more.
         reward: the sum of the rewards of all steps.
     """
@@ -88,8 +88,9 @@ class OpenEnv(TextEnv):
         self.score_concurrency, self.score_timeout = sessions, float(timeout)
         self._length, self._by_index = _size(self.address, split, num_problems)
         self._client = Client(self.address, _action_field(self._shown_name, self.address, action), sessions)
-        first = self._await(self._client.result(self._reset(0), turns=()))
-        self._read_first(first)  # raises if there is no text to read
+        first_index = 0
+        first = self._await(self._client.result(self._reset_arguments(first_index), turns=()))
+        self._read_first(first, first_index)  # raises if there is no text to read
         metadata = first.metadata
         self.max_turns = max_turns or int(metadata.get("max_turns", MAX_TURNS))
         # Only `python -m envs serve` gives weights.
@@ -97,6 +98,7 @@ class OpenEnv(TextEnv):
         if self._is_ours:
             weights = metadata["reward_weights"]
             self.reward_weights = {name: float(weight) for name, weight in weights.items()}
+            # JSON has no infinity: None stands for an end that is infinite.
             self.reward_ranges = {
                 name: (-np.inf if low is None else low, np.inf if high is None else high)
                 for name, (low, high) in metadata.get("reward_ranges", {}).items()
@@ -113,7 +115,7 @@ class OpenEnv(TextEnv):
     def spec_name(self) -> str:
         """The address without its scheme, and the arguments that shape the task."""
         parts = urlsplit(self.address)
-        hidden = ("split", "sessions", "timeout")
+        hidden = ("split", "sessions", "timeout")  # arguments that do not shape the task
         shown_arguments = [
             f"{name}={value}" for name, value in self._env_arguments.items() if name not in hidden
         ]
@@ -125,11 +127,11 @@ class OpenEnv(TextEnv):
 
     def problem(self, index: int) -> Problem:
         number = check_index(self, index)
-        first = self._await(self._client.result(self._reset(number), turns=()))
+        first = self._await(self._client.result(self._reset_arguments(number), turns=()))
         return self._read_first(first, number)
 
-    def _read_first(self, result: Result, index: int = 0) -> Problem:
-        """The problem that an observation of `reset` shows."""
+    def _read_first(self, result: Result, index: int) -> Problem:
+        """The problem that the answer to a `reset` shows, with its number `index` in the split."""
         texts = [result.observation.get(name) or "" for name in ("completion_prefix", "completion_template")]
         prefix, template = (text if isinstance(text, str) else "" for text in texts)
         prompt = self._text(result)
@@ -137,16 +139,17 @@ class OpenEnv(TextEnv):
             raise EnvError(f"{self._shown_name}: reset() shows no text. {self._advice(result)}")
         return Problem(prompt, {"index": index}, prefix, completion_template=template)
 
-    def _reset(self, index: int) -> dict[str, Any]:
+    def _reset_arguments(self, index: int) -> dict[str, Any]:
         """The arguments of `reset` for a problem: split and index if the server takes them, or else a seed."""
         if self._by_index:
             return {"split": self.split, "index": index}
-        # A seed modulo 3 is the number of its split, so no seed is in two splits.
+        # The seed modulo 3 is the place of the split in SPLITS, so no seed is in two splits.
         return {"seed": len(SPLITS) * index + SPLITS.index(self.split)}
 
     def _await(self, awaitable: Any) -> Any:
         """The result of an awaitable, awaited in the event loop of all `async` methods; its errors become EnvError."""
         limits = Limits(concurrency=1, seconds=self.score_timeout)
+        # `call_all` takes functions: one that gives the name in messages, and those whose awaitables are awaited.
         (outcome,) = call_all(lambda: self._shown_name, [lambda: awaitable], limits)
         if outcome.error is not None:
             raise EnvError(f"{self._shown_name}: {outcome.error}.") from outcome.error
@@ -154,13 +157,14 @@ class OpenEnv(TextEnv):
 
     def _text(self, result: Result) -> Prompt:
         """The text or chat of an observation that the model reads; "" if there is none."""
-        names = TEXT_FIELDS if self.observation is None else (self.observation,)
+        names = TEXT_FIELDS if self.observation is None else (self.observation,)  # the fields to look at
         if self.observation is not None and self.observation not in result.observation:
             raise EnvError(
                 f"{self._shown_name}: observation={self.observation} is no field. {self._advice(result)}"
             )
         found = next((result.observation[name] for name in names if result.observation.get(name)), None)
         if found is None and self.observation is None:
+            # A field of another name is read if it alone holds a text.
             fields = result.observation.items()
             texts = [text for name, text in fields if isinstance(text, str) and text and name != "metadata"]
             if len(texts) > 1:
@@ -179,7 +183,7 @@ class OpenEnv(TextEnv):
         return f"{near}Give --env-args observation=FIELD; the server shows {fields or 'no fields'}."
 
     async def reply(self, problem: Problem, turns: Sequence[str]) -> str | None:  # type: ignore[override]
-        result = await self._client.result(self._reset(problem.reference["index"]), turns)
+        result = await self._client.result(self._reset_arguments(problem.reference["index"]), turns)
         if result.done and not result.metadata.get("truncated"):
             return None
         # An episode that the server has cut off gets the reply "", since None would mean that the task is over.
@@ -187,7 +191,7 @@ class OpenEnv(TextEnv):
         return text if isinstance(text, str) else "\n".join(message["content"] for message in text)
 
     async def score_turns(self, problem: Problem, turns: Sequence[str]) -> Score:  # type: ignore[override]
-        reset = self._reset(problem.reference["index"])
+        reset = self._reset_arguments(problem.reference["index"])
         # The client remembers results, so this plays nothing again, unless newer results have displaced them.
         results = [await self._client.result(reset, turns[: n + 1]) for n in range(len(turns))]
         if self._is_ours:
@@ -209,9 +213,10 @@ class OpenEnv(TextEnv):
 
 
 def _action_field(shown_name: str, address: str, chosen: str | None) -> str:
-    """The field of an action that takes a text; raises EnvError if it is unclear which.
+    """The field of an action that takes the completion.
 
-    shown_name: the environment's name in messages. chosen: the field that the user named.
+    shown_name: the environment's name in messages. chosen: the field that the user named; None = the only field that
+    can take it. Raises EnvError if the server does not know `chosen`, or if several fields can take it, or none.
     """
     schema = (ask(address, "/schema") or {}).get("action") or {}
     fields = {name: value for name, value in schema.get("properties", {}).items() if name != "metadata"}
@@ -228,7 +233,8 @@ def _action_field(shown_name: str, address: str, chosen: str | None) -> str:
                 f"{shown_name}: action={chosen} is no field of an action. {near}It has {', '.join(fields)}."
             )
         return chosen
-    candidates = [name for name in schema.get("required", []) if name in texts] or texts
+    required_texts = [name for name in schema.get("required", []) if name in texts]
+    candidates = required_texts or texts
     if len(candidates) == 1:
         return candidates[0]
     has = f"its actions have {', '.join(fields)}" if fields else "it does not say what its actions are"

@@ -52,7 +52,8 @@ _MAX_LENGTH = 20_000
 """How many characters an answer may have; a longer one is malformed."""
 
 
-# Our own checks: they take an answer and the item of the dataset, and return the score.
+# Our own checks: they take an answer and the item of the dataset, which reasoning-gym calls an entry, and return the
+# score.
 
 
 def _equals(answer: str, entry: Mapping[str, Any]) -> float:
@@ -86,7 +87,7 @@ of the others would run the answer as code."""
 
 
 class ReasoningGym(TextEnv):
-    """A dataset of reasoning-gym; `dataset` says which.
+    """The dataset `dataset` of reasoning-gym.
 
     Prompt: the dataset's question, and a line that asks for an <answer> block.
 
@@ -109,7 +110,9 @@ class ReasoningGym(TextEnv):
         self.split, self.size = split, size
         self.settings = {"seed": seed, "size": size, **config}
         # The dataset, and {number: item} of the items that have been made so far.
-        self._items, self._made = open_dataset(self.dataset, json.dumps(self.settings, sort_keys=True))
+        self._opened_dataset, self._made_items = open_dataset(
+            self.dataset, json.dumps(self.settings, sort_keys=True)
+        )
         # Only for validation and test: the items not looked at yet, and {question: problem} found so far.
         order = np.random.default_rng([_SEED, SPLITS.index(split)]).permutation(size)
         self._items_to_look_at = iter(order.tolist())
@@ -183,31 +186,34 @@ class ReasoningGym(TextEnv):
         entry = problem.metadata["entry"]
         answer = entry["answer"]
         if answer is None:
-            answer = entry["metadata"].get(_EXAMPLES.get(self.dataset))
+            key_of_example = _EXAMPLES.get(self.dataset)  # None for most datasets, and then nothing is found
+            answer = entry["metadata"].get(key_of_example)
         if answer is None:
             return super().demonstration(problem)
         return f"<answer>{answer if isinstance(answer, str) else json.dumps(answer)}</answer>"
 
     def _item(self, index: int) -> dict[str, Any]:
         """An item of the dataset, made once. Some datasets seed numpy's global generator, some print dots."""
-        if index not in self._made:
+        if index not in self._made_items:
             state = np.random.get_state()
             with contextlib.redirect_stdout(io.StringIO()):
-                self._made[index] = self._items[index]
+                self._made_items[index] = self._opened_dataset[index]
             np.random.set_state(state)
-        return self._made[index]
+        return self._made_items[index]
 
     def _value(self, answer: str, entry: dict[str, Any]) -> tuple[float, str]:
         """(score from 0 to 1, reason), by our check, or by the package in this process or in a separate one."""
         from reasoning_gym.dataset import ProceduralDataset
 
+        has_plain_scorer = type(self._opened_dataset).score_answer is ProceduralDataset.score_answer
         reason = ""  # "" = "ok" or "wrong", by the score
         if self.dataset in OWN_CHECKS:
             value = OWN_CHECKS[self.dataset](answer, entry)
-        elif type(self._items).score_answer is ProceduralDataset.score_answer:  # the package's plain scorer
-            value = self._items.score_answer(answer, {"answer": entry["answer"].strip()})
+        elif has_plain_scorer:
+            value = self._opened_dataset.score_answer(answer, {"answer": entry["answer"].strip()})
         else:
-            settings = {name: value for name, value in self.settings.items() if name != "size"}
+            # The process only scores a given entry, so it needs no size.
+            settings = {name: setting for name, setting in self.settings.items() if name != "size"}
             job = {"dataset": self.dataset, "settings": settings, "answer": answer}
             job["entry"] = base64.b64encode(pickle.dumps(entry)).decode()
             reply = _workers().ask(job)

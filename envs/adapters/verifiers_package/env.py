@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 
 class VerifiersPackage(TextEnv):
-    """A taskset of the package `verifiers` of Prime Intellect, of one turn; `taskset` says which.
+    """The taskset `taskset` of the package `verifiers` of Prime Intellect; its tasks have one turn.
 
     Rewards:
         correct (0 or 1): the reward is 1 or more.
@@ -96,7 +96,7 @@ class VerifiersPackage(TextEnv):
         reply = await asyncio.to_thread(_pool(*self._opened).ask, job)
         if reply["outcome"] == "timeout":
             raise TimeoutError(f"the rewards of verifiers:{self.taskset} took too long: {reply['detail']}")
-        if reply["outcome"]:
+        if reply["outcome"]:  # "" = success
             raise EnvError(f"the rewards of verifiers:{self.taskset} failed: {reply['detail']}")
         reward = reply["reward"]
         is_right = reward >= 1
@@ -133,7 +133,7 @@ def _pool(taskset: str, python: str, settings: str, num_problems: int) -> Any:
 
     command = (python, "-P", str(INSIDE), taskset, settings, str(num_problems))
     size = min(PROCESSES, batch.cpus())
-    # The command stands in the place of a module.
+    # The command stands in the place of a module. soft=None: only the time by the clock is limited.
     return Workers(module="", size=size, soft=None, hard=SECONDS, command=command)
 
 

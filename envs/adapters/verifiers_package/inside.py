@@ -105,12 +105,12 @@ def prompt_of(task):
 
 
 def describe(name, tasks):
-    """The reply with all that the environment needs to know of the tasks."""
+    """The reply with all that the environment needs to know of the tasks; its outcome is "", which means success."""
     versions = {}
     package_of_taskset = name.rsplit("/", 1)[-1].split("@", 1)[0]  # "owner/gsm8k@1.0" -> "gsm8k"
-    for package in ("verifiers", package_of_taskset):
+    for distribution in ("verifiers", package_of_taskset):
         try:
-            versions[package] = f"version {version(package)}"
+            versions[distribution] = f"version {version(distribution)}"
         except PackageNotFoundError:
             pass
     return {
@@ -122,7 +122,7 @@ def describe(name, tasks):
 
 
 def score(task, completion):
-    """The reply with each of the task's rewards for a completion, and their weighted sum by the package."""
+    """The reply with each of the task's rewards for a completion ("paid"), and the package's weighted sum of them."""
     import verifiers.v1 as package
     from verifiers.v1.graph import MessageNode
     from verifiers.v1.state import state_cls
