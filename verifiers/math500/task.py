@@ -111,13 +111,13 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if lenient and "\\\\" in answer:
         answer = markup.undoubled(answer)
     if gold.has_logarithm and problem and form_of(problem).has_natural_logs:
-        gold = reference_of(markup.with_natural_logs(gold.text), None)
+        gold = reference_of(markup.with_natural_logs(gold.text), index=None)
         answer = markup.with_natural_logs(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or is_ok(outcome) or len(answer) > TEXT_LIMIT:
         return outcome
     if gold.noun and has_noun_or_unit(gold, answer, problem):
-        return judge(answer, reference_of(gold.counted, None), problem, lenient)
+        return judge(answer, reference_of(gold.counted, index=None), problem, lenient)
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
     if outcome is None or is_ok(outcome) or not lenient:
@@ -176,7 +176,8 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
     """`judge` for a list: `54,108` may be two numbers or 54108, so each reading of answer and reference is tried."""
     # "Ungrouped" commas divide numbers; other commas may group the digits of one number.
     answer_ungrouped, gold_text_ungrouped = markup.ungrouped(answer), markup.ungrouped(gold.text)
-    gold_ungrouped = reference_of(gold_text_ungrouped, None)
+    gold_ungrouped = reference_of(gold_text_ungrouped, index=None)
+    # {(answer, text of the reference): the reference}, so that each reading is judged once.
     readings = {
         (answer_ungrouped, gold.text): gold,
         (answer, gold_text_ungrouped): gold_ungrouped,
@@ -206,8 +207,8 @@ def judge_as_written(
     if "$" in answer:
         is_price = gold.is_money or (not gold.variables and has_magnitude(answer))
         answer = with_price_marked(answer) if is_price else answer
-    asked = form_of(problem).unit_letter if problem and not gold.variables else ""
-    if letter := gold.unit_letter or asked:
+    letter_asked_for = form_of(problem).unit_letter if problem and not gold.variables else ""
+    if letter := gold.unit_letter or letter_asked_for:
         answer = with_unit_marked(answer, letter)
     if lenient:
         if gold.is_yes_or_no:
@@ -300,26 +301,27 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
-    # A bare small c is no choice if it is a formula of the problem, or if the reference is a value.
+    # A bare small c is no choice if it is a formula of the problem, or if the reference is an option's text.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = markup.with_large_letter(answer)
     chosen = markup.leading_choice(answer)
     if not chosen:
         may_be_option = has_letter and option
-        return (OK, TYPED) if may_be_option and is_right(answer, reference_of(option, None)) else None
+        return (OK, TYPED) if may_be_option and is_right(answer, reference_of(option, index=None)) else None
     text_behind_letter = markup.text_behind_letter(answer, chosen) if option else ""
     if chosen != letter:
         return (WRONG, TYPED) if text_behind_letter and not has_letter else None
-    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, None))
+    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, index=None))
     return (WRONG if contradicts else OK), TYPED
 
 
 @lru_cache(markup.PROBLEMS_REMEMBERED)
 def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
-    """(letter, value, whether the reference has the letter) of the choice that is right; "" for what is not known.
+    """(letter, option, True if the reference has the letter) of the right choice; "" for what is not known.
 
-    For `B` the problem's list of choices has the value. `(B) 7` has both, if the problem agrees. For `7` it is the
-    letter of the only choice with this value. `B) Paris` needs no problem.
+    The option is the text behind the letter. For `B`, the option is found in the problem's list of choices. `(B) 7` has
+    both, if the problem agrees. For `7`, the letter is that of the only choice with this value. `B) Paris` needs no
+    problem.
     """
     options = markup.options_of(problem)
     letter = gold.key if gold.is_choice else letter_of_choice(gold.text, problem, options)
@@ -329,7 +331,7 @@ def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
     labelled = markup.leading_choice(labelled_text) if options else ""
     if option := options.get(labelled, ""):
         value = markup.text_behind_letter(labelled_text, labelled)
-        if value and is_right(value, reference_of(option, None)):
+        if value and is_right(value, reference_of(option, index=None)):
             return labelled, option, True
     if not options:
         letter, value = markup.labelled_choice(labelled_text)
@@ -366,9 +368,9 @@ def literal(answer: str) -> Node | None:
     found = _LITERAL.fullmatch(answer)
     if found is None:
         return None
-    minus, integer, part, *fraction = found.groups()
+    minus, integer, decimals, *fraction = found.groups()
     if integer is not None:
-        return ("num", int(f"{minus}{integer}{part or ''}"), 10 ** len(part or ""))
+        return ("num", int(f"{minus}{integer}{decimals or ''}"), 10 ** len(decimals or ""))
     above, below = (int(digits) for digits in fraction if digits is not None)
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
@@ -425,8 +427,10 @@ def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
 
 def is_name(gold: Reference, problem: str | None) -> bool:
     """True for a reference such as US, unless its letters stand in formulas of the problem or are points, CA of ABC."""
-    if not gold.is_name or not problem or not gold.variables:
-        return gold.is_name
+    if not gold.is_name:
+        return False
+    if not problem or not gold.variables:
+        return True
     words = (word.strip(".,;:?!()$") for word in problem.split())
     points = set("".join(word for word in words if word.isupper() and len(word) <= 3))
     return not all(letter in points or form_of(problem).has_letters({letter}) for letter in gold.variables)
@@ -454,9 +458,9 @@ def cas_workers() -> Workers:
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
-    """The status in strict mode: HEDGE if a box of another value comes first, OK if the block has one box alone.
+    """The status in strict mode: OK if the <answer> block has the one box of the answer alone.
 
-    MALFORMED for any other block.
+    HEDGE if a box of another value comes first in the block, MALFORMED for any other block.
     """
     opening = data.rfind(b"<answer>", 0, low)
     start = opening + len(b"<answer>")
@@ -527,12 +531,12 @@ def _judge_all(
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
-    golds = [reference_of(text, row) for row, text in enumerate(answers)]
+    golds = [reference_of(answer, row) for row, answer in enumerate(answers)]
     problem_texts = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_long = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
-    undecided: dict[tuple[str, str], list[int]] = {}
+    undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
     columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
     for row, (completion, gold, status, span, from_box) in enumerate(columns):
         reason, low, high = status, *span
@@ -549,6 +553,7 @@ def _judge_all(
     for row_numbers, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in row_numbers:
             outcomes[row] = outcome
+    # A reason and a tier for each completion, all in one row.
     codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = codes.reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans

@@ -341,8 +341,13 @@ def layouts_of(value: Value) -> list[tuple[bool, ...]]:
 
 def asks_to_factor(text: str) -> bool:
     """True for "Factor $x^2-1$."; false if a thing has a factor, or grows by a factor."""
-    words_before = [text.partition(phrase)[0].split() for phrase in FACTOR if phrase in text]
-    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in BEFORE_FACTOR for words in words_before)
+    for phrase in FACTOR:
+        before, found, _ = text.partition(phrase)
+        word_before = ["", *before.split()][-1]  # "" where the text begins
+        begins_clause = word_before[-1:] in ("", *".:;,?")
+        if found and (begins_clause or word_before in BEFORE_FACTOR):
+            return True
+    return False
 
 
 # ---- formulas of a problem ----
@@ -500,6 +505,6 @@ def formulas_asked_for(problem: str) -> dict[str, Value]:
 def formula_or_name(formula: str) -> Value:
     """The formula as the reader gives it, or a `Name` of its text if no grammar reads it."""
     try:
-        return read_formula(tokens_of(formula, None))
+        return read_formula(tokens_of(formula, variables=None))  # any letter may be a variable
     except Malformed:
         return Name(formula)

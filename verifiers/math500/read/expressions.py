@@ -72,7 +72,8 @@ def read_expression(cursor: Cursor) -> Node:
     operator, other = cursor.advance(), read_sum(cursor)
     if operator == "over":
         return ("/", node, other)
-    return ("fn", "mod" if operator == "bmod" else "binom", (node, other))
+    function = "mod" if operator == "bmod" else "binom"
+    return ("fn", function, (node, other))
 
 
 def read_sum(cursor: Cursor) -> Node:
@@ -408,7 +409,8 @@ def repeated(name: str, low: Node, high: Node, body: Node, index: Node) -> Node:
 def read_function(cursor: Cursor) -> Node:
     r"""Reads a function with its argument, with brackets or without: `\sin 2x`, `\log_2 8`, `\sin^{-1} x`."""
     name = cursor.advance()
-    base = read_argument(cursor) if name == "log" and cursor.accept("_") else ("num", 10, 1)
+    has_base = name == "log" and cursor.accept("_")
+    base = read_argument(cursor) if has_base else ("num", 10, 1)
     exponent = read_signed(cursor, read_argument) if cursor.accept("^") else ONE
     bracketed = cursor.value == "("
     factors = [read_power(cursor)]
@@ -421,8 +423,10 @@ def read_function(cursor: Cursor) -> Node:
         node = ("^", ("const", "e"), argument)
     elif name == "cis":
         node = ("^", ("const", "e"), ("*", (("const", "i"), argument)))
+    elif name == "log":
+        node = ("fn", name, (argument, base))
     else:
-        node = ("fn", name, (argument, base) if name == "log" else (argument,))
+        node = ("fn", name, (argument,))
     return node if exponent == ONE else ("^", node, exponent)
 
 

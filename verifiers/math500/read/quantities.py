@@ -28,7 +28,7 @@ UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())  # what may stand between the le
 
 
 def with_unit(cursor: Cursor, value: Value) -> Value:
-    """The value with its unit, a sign (%, degrees, money) or words; reads what stands behind the value of this unit."""
+    """Reads the unit behind a value, signs (%, degrees, money) or words, and returns the value with this unit."""
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
@@ -326,7 +326,7 @@ def unit_words(label: str) -> list[str]:
 def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
     """True if the letter here is a unit: the m of 5 m, the s of m/s; never a letter of the reference.
 
-    Right behind a number, as in 5m, it is a unit only if the answer has no brackets and the reference no letters.
+    Right behind a number, as in 5m, a letter is a unit only if the answer has no brackets and the reference no letters.
     `before`: the words of the unit so far.
     """
     text = cursor.text
