@@ -192,8 +192,10 @@ def read(text: str, real: bool) -> object:
     except Unreadable:
         if "\\pm" not in text and "\\mp" not in text:
             raise
-        signs = (("+", "-"), ("-", "+"))  # math-verify's reader takes \pm at the top level only
-        return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
+        # math-verify's reader takes \pm at the top level only.
+        signs_for_pm_and_mp = (("+", "-"), ("-", "+"))
+        texts = [text.replace("\\pm", pm).replace("\\mp", mp) for pm, mp in signs_for_pm_and_mp]
+        return FiniteSet(*(_read(side, real) for side in texts))
 
 
 @lru_cache(maxsize=1024)  # a gold answer is compared with many
@@ -278,6 +280,7 @@ def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """True if two expressions are equal wherever both are defined."""
+    # In both, a variable under an even root of the reference becomes a positive one, and i the imaginary unit.
     powers_of_symbols = [power for power in gold.atoms(sympy.Pow) if power.base.is_Symbol]
     under_even_roots = [power.base for power in powers_of_symbols if sympy.denom(power.exp) % 2 == 0]
     replaced = {symbol: sympy.Symbol(symbol.name, positive=True) for symbol in under_even_roots}
@@ -289,7 +292,7 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
         return not a.has(sympy.nan, sympy.zoo)
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     points_agreeing = 0
-    points, points_needed = (4, 2) if symbols else (1, 1)
+    points, points_needed = (4, 2) if symbols else (1, 1)  # how many are tried, and how many must agree
     for k in range(points):
         same_number = _compare_numbers(a, b, dict(zip(symbols, _point(k, len(symbols)), strict=True)))
         if same_number is False:

@@ -100,12 +100,12 @@ class Chains:
         if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
         values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
-        lenient = type(self)(self.length, strict=False, form=self.form)
+        lenient_comparison = type(self)(self.length, strict=False, form=self.form)
         last = values[-1]
         for value in values[:-1]:
-            # Each is tried as the answer, and both in base ten: 345_6 = 137.
+            # Each of the two is tried as the answer, and then both in base ten: 345_6 = 137.
             pairs = (value, last), (last, value), (in_decimal(value), in_decimal(last))
-            if all(lenient.same(*pair) == NO for pair in pairs):
+            if all(lenient_comparison.same(*pair) == NO for pair in pairs):
                 return None
         self.sides += values
         return last

@@ -50,12 +50,12 @@ def folded_product(node: Node) -> Node:
     factors: list[Node] = []
     is_negative = False
     for part in map(folded, node[1]):
-        part, has_minus = without_sign(part)
+        inner, has_minus = without_sign(part)
         is_negative ^= has_minus  # two minus signs cancel each other
-        if part[0] == "*":
-            factors += part[1]
-        elif part != ONE:
-            factors.append(part)
+        if inner[0] == "*":
+            factors += inner[1]
+        elif inner != ONE:
+            factors.append(inner)
     if len(factors) > 1:
         result: Node = ("*", tuple(factors))
     else:

@@ -120,12 +120,13 @@ def compare_numerically(answer: Node, gold: Node, length: int, point: Point) -> 
     positive = positive_names(gold) if names else ()
     points_agreeing = 0
     points, points_needed = (POINTS, 2) if names else (1, 1)
+    length_compared = length + (LENGTH_FOR_VARIABLES if names else 0)
     for k in range(points):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
             sign = 1 if name in positive else SIGNS[k][place % 2]
             values[name] *= sign * SCALES[k]
-        equal = values_agree(answer, gold, values, length + (LENGTH_FOR_VARIABLES if names else 0))
+        equal = values_agree(answer, gold, values, length_compared)
         if equal is False:
             return NO
         if equal:  # it is None if this cannot be told

@@ -78,7 +78,8 @@ def read_set(cursor: Cursor) -> Value:
     (kind, name, _), (mark_kind, mark, _) = cursor.peek(), cursor.peek(2)
     has_condition = mark in ("|", ":") or (mark_kind, mark) == (COMMAND, "in")
     if kind != LETTERS or not has_condition:
-        return Set(tuple(in_brackets(cursor)[1]))
+        _, elements, _ = in_brackets(cursor)
+        return Set(tuple(elements))
     bar = next((k for k in cursor.text.top_level(low, close) if tokens[k][1] in ("|", ":")), close)
     domain = read_relation(cursor.between(low, bar))
     conditions, join = read_items(cursor.between(bar + 1, close))

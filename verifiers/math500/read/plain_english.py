@@ -35,7 +35,8 @@ def without_reason(answer: str) -> str:
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
-        is_one_sentence = not any(part.strip() for part in reason.split(". ")[1:])
+        _, *later_sentences = reason.split(". ")
+        is_one_sentence = not any(map(str.strip, later_sentences))
         if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
             open_braces = value.count("{") - value.count("}")  # one in \text{Paris, because it is ...}
             return value + "}" * max(open_braces, 0)
@@ -69,7 +70,8 @@ def without_clause(answer: str) -> str:
     places = [place for mark in CLAUSES if mark in answer and (place := answer.find(mark)) > 0]
     if not places:
         return answer
-    value, clause = answer[: min(places)].rstrip(" ,"), answer[min(places) :].lower()
+    start = min(places)  # of the clause
+    value, clause = answer[:start].rstrip(" ,"), answer[start:].lower()
     if value.count("{") != value.count("}") or not any(c.isdigit() or c == "\\" for c in value):
         return answer
     before, equals, last_side = clause.rpartition("=")

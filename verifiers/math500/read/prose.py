@@ -125,7 +125,7 @@ def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
 
 
 def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
-    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none.
+    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if there is none.
 
     `places`: those of the tokens outside of brackets. `high`: the place behind the last token.
     """

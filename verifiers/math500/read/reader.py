@@ -21,7 +21,7 @@ from verifiers.math500.read.values import REALS, Relation, Several, Value, Words
 from verifiers.math500.read.words import IS, NEGATING
 
 READERS = COMMANDS | BRACKETS
-# Sets of whole numbers, as in k \in \mathbb{Z}, and letters of such numbers.
+# Sets of whole numbers, as in k \in \mathbb{Z}, and letters for such numbers or for constants, which may lie in them.
 INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
 LETTERS_OF_INTEGERS = tuple(("sym", name) for name in "nmkcC")
 

@@ -171,11 +171,11 @@ def period(digits: str) -> int:
 
     Of several lengths, it is the one under which the most digits at the end repeat.
     """
-    part = digits.partition(".")[2]
+    _, _, decimals = digits.partition(".")
     best, longest_end = 0, 0
-    for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):
+    for length in range(1, min(len(decimals) // 2, PERIOD_LIMIT) + 1):
         equal = 0  # how many digits from the end are equal to those `length` places before them
-        while equal < len(part) - length and part[-1 - equal] == part[-1 - equal - length]:
+        while equal < len(decimals) - length and decimals[-1 - equal] == decimals[-1 - equal - length]:
             equal += 1
         if equal >= length and equal + length > longest_end:
             best, longest_end = length, equal + length

@@ -266,14 +266,18 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
     other_above, other_per, other_below = other.partition(" / ")
     if per and other_per:  # 10 m / second as 36 km / hour
         of_above, of_below = conversion(above, other_above), conversion(below, other_below)
-        return (of_above[0] * of_below[1], of_above[1] * of_below[0]) if of_above and of_below else None
+        if not (of_above and of_below):
+            return None
+        (n_above, d_above), (n_below, d_below) = of_above, of_below
+        return n_above * d_below, d_above * n_below
     unit, _, power = unit.partition("^")
     other, _, other_power = other.partition("^")
     if power != other_power or power not in ("", "2", "3"):
         return None
     for scale in _SCALES:
         if unit in scale and other in scale:
-            return scale[unit] ** int(power or 1), scale[other] ** int(power or 1)
+            exponent = int(power or 1)
+            return scale[unit] ** exponent, scale[other] ** exponent
     return None
 
 

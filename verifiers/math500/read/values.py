@@ -44,7 +44,7 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Two values or more in brackets, which are kept: a tuple, a vector or an interval."""
+    """Two values or more, with the brackets around them: a tuple, a vector or an interval."""
 
     opening: str
     closing: str
