@@ -342,7 +342,7 @@ def _number(expr: sympy.Expr, point: dict, precision: int) -> sympy.Expr | None:
 def _is_precise(value: sympy.Expr) -> bool:
     """False if cancellation has left no certain digit in a value."""
     bits = DIGITS * 3  # a digit takes a little more than three bits
-    return all(f._prec > bits for f in value.atoms(sympy.Float))
+    return all(number._prec > bits for number in value.atoms(sympy.Float))
 
 
 def _has_short_numbers(expr: sympy.Expr) -> bool:

@@ -244,8 +244,9 @@ def judge_as_written(
 
 def has_magnitude(answer: str) -> bool:
     """True for a number with a letter that is a power of ten behind money: the 5M of $5M."""
-    number = answer.rstrip(" .").rstrip("kKmMbBtT")
-    return number != answer.rstrip(" .") and number[-1:].isdigit()
+    amount = answer.rstrip(" .")
+    number = amount.rstrip("kKmMbBtT")
+    return number != amount and number[-1:].isdigit()
 
 
 def outcome_by_digits(answer: str, gold: Reference) -> Outcome:

@@ -110,8 +110,7 @@ def minus_signs(node: Node) -> int:
         return int(node[1] < 0)
     if kind not in SIGNED:
         return 0
-    inside = node[1] if kind == "*" else node[1:]
-    return sum(map(minus_signs, inside))
+    return sum(map(minus_signs, parts(node)))
 
 
 @lru_cache(4096)

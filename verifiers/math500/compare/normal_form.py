@@ -90,9 +90,12 @@ def terms_of(node: Node) -> tuple[Node, ...]:
 
 def without_sign(node: Node) -> tuple[Node, bool]:
     """(an expression without the minus before it, True if it had one)."""
-    if node[0] == "*" and node[1][0] == MINUS_ONE:
-        return (node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])), True
-    return (ONE, True) if node == MINUS_ONE else (node, False)
+    if node == MINUS_ONE:
+        return ONE, True
+    if node[0] != "*" or node[1][0] != MINUS_ONE:
+        return node, False
+    others = node[1][1:]  # the factors behind the minus
+    return (others[0] if len(others) == 1 else ("*", others)), True
 
 
 def negative(node: Node) -> Node:

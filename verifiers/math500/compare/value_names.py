@@ -42,7 +42,7 @@ def is_derivative(node: Node) -> bool:
         node = ("/", above, ("*", (below, variable)))
     if node[0] != "/" or not all(part[0] == "*" and len(part[1]) == 2 for part in node[1:]):
         return False  # only a product of two, d and y, stands above the bar, and another below
-    (d_above, function), (d_below, variable) = node[1][1], node[2][1]
+    (d_above, function), (d_below, variable) = node[1][1], node[2][1]  # dy and dx
     if function[0] != "sym" or d_below != DIFFERENTIAL:
         return False
     if d_above[0] == variable[0] == "^":

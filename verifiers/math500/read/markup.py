@@ -249,8 +249,10 @@ def text_behind_letter(answer: str, letter: str) -> str:
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
     place = next(places, len(answer))
     behind = answer[place + 1 :]
-    rest = trimmed(behind[3:] if behind.startswith(DASHES) else behind.lstrip(" ).:,}"))
-    return rest[:-1] if rest.count("}") > rest.count("{") else rest
+    has_dash = behind.startswith(DASHES)
+    rest = trimmed(behind[len(DASHES[0]) :] if has_dash else behind.lstrip(" ).:,}"))
+    ends_command = rest.count("}") > rest.count("{")  # the last } of \text{C. 12}
+    return rest[:-1] if ends_command else rest
 
 
 def bare_label(text: str) -> str:

@@ -175,7 +175,7 @@ def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
     if has_comma and high - start == 3 and tokens[start + 2][0] == LETTERS:
         if tokens[start][1].lower() in QUANTIFIERS:
             return True  # ", any integer n"
-    first, second, third = (*values, "", "")[:3]
+    first, second, third = (*values, "", "")[:3]  # "" where there is no such token
     is_for_all = first == "forall" or second in QUANTIFIERS or (not is_reference and third in BOUNDS)
     return first in QUALIFIERS and is_for_all
 
@@ -186,7 +186,7 @@ def is_condition(tokens: Tokens) -> bool:
     Not for x = 2, which may be another answer.
     """
     values = [value for _, value, _ in tokens]
-    if negates(tokens) or "or" in values or (values[0] == "at" and values[1:2] in (["least"], ["most"])):
+    if negates(tokens) or "or" in values or values[:2] in (["at", "least"], ["at", "most"]):
         return False
     if is_word(tokens[0], OCCASIONS):
         is_range = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values) and "," not in values
@@ -224,8 +224,8 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     The tokens of any other answer are returned as they are.
     """
     values = [value.lower() for _, value, _ in tokens]
-    # start: where the bracket, "which is" or "about" stands, which parts the value from its repetition; 0 for none.
-    # end: where the repetition ends.
+    # start: the place of what parts the value from its repetition (a bracket, "which is" or "about"); 0 if there is
+    # none. end: where the repetition ends.
     if values[-1:] == [")"]:
         end = len(tokens) - 1
         start = next((opening for opening, closing in matched(tokens).items() if closing == end), 0)

@@ -36,8 +36,9 @@ def key(text: str) -> str:
     """The normal form of an answer, in time linear in its length."""
     text = without_thin_spaces(text if text.isascii() else normalize("NFC", text))
     if "\\" in text:
-        for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
-            for old, new in _BY_START.get(start, ()):
+        _, *commands = text.split("\\")
+        for first_character in dict.fromkeys(command[:1] for command in commands):
+            for old, new in _BY_START.get(first_character, ()):
                 text = text.replace(old, new)
     text = text.replace("~", " ").replace("$", " ")
     return joined(without_text_command(text.strip().removesuffix(".")))

@@ -139,10 +139,12 @@ def is_literal(node: Node) -> bool:
 
 def has_product_of_sums(node: Node) -> bool:
     """True if a sum with variables is multiplied or raised to a power: 2(x + 1), (x + 1)^2."""
+    factors: Parts = ()
     if node[0] == "*":
         factors = node[1]
-    else:
-        factors = node[1:2] if node[0] == "^" else ()
+    elif node[0] == "^":
+        base = node[1]
+        factors = (base,)
     if any(factor[0] == "+" and symbols(factor) for factor in factors):
         return True
     return any(map(has_product_of_sums, parts(node)))

@@ -71,12 +71,13 @@ _UP_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 ).split()
+_ONE_TO_NINE = _UP_TO_NINETEEN[1:10]
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN)}
 NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS, 2)}
 """{word: its number}: "twelve" is 12, "forty" is 40."""
 COMPOUND_NUMBERS = {
-    f"{ten}-{one}": NUMBER_WORDS[ten] + NUMBER_WORDS[one] for ten in _TENS for one in _UP_TO_NINETEEN[1:10]
+    f"{ten}-{one}": NUMBER_WORDS[ten] + NUMBER_WORDS[one] for ten in _TENS for one in _ONE_TO_NINE
 }
 """{word with a hyphen: its number}: "twenty-one" is 21."""
 SPELLED_NUMBERS = NUMBER_WORDS | COMPOUND_NUMBERS | SCALE_WORDS
