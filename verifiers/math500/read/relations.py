@@ -53,8 +53,8 @@ SIDE_LIMIT = 40  # sides of one chain of equations
 def read_items(cursor: Cursor) -> tuple[list[Value], str]:
     """Reads a list, and returns (its items, what stands between them).
 
-    The second is ",", ";", "and" or "or"; "" if there is one item. Signs that differ give ",", except that a comma gives
-    way to the sign behind it: "and" for "1, 2 and 3".
+    The second is ",", ";", "and" or "or"; "" if there is one item. Signs that differ give ",", but a comma gives way to
+    a sign between later items: "and" for "1, 2 and 3".
     """
     items: list[Value] = []
     low, high, tokens = cursor.position, cursor.end, cursor.tokens

@@ -36,7 +36,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """A list of values without brackets; `join` is what stands between them: a comma, "and" or "or"."""
+    """A list of values without brackets; `join` is what stands between them: ",", ";", "and" or "or"."""
 
     items: tuple[Value, ...]
     join: str = ","
