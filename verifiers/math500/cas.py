@@ -227,11 +227,12 @@ def digits(expr: sympy.Basic) -> float:
         powers_in_exponent = expr.exp.atoms(sympy.Pow, sympy.exp)
         if any(power.exp.has(sympy.Pow, sympy.exp) for power in powers_in_exponent):
             raise Unreadable("a tower of powers")
-        exponent = parts[-1]
-        base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
-        # log10 |b^e| = e log10 |b|, where |e| is at most 10**exponent. The base of exp is Euler's: log10(2.718) < 0.5.
-        # 10.0**300 is far above the limit, and still a float.
-        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
+        digits_of_exponent = parts[-1]
+        digits_of_base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
+        # log10 |b^e| = e log10 |b|, where |e| is at most 10**digits_of_exponent. The base of exp is Euler's number, and
+        # log10(2.718) < 0.5. 10.0**300 is far above the limit, and still a float.
+        has_digits = bool(digits_of_exponent or digits_of_base)
+        largest = 10.0 ** min(digits_of_exponent, 300.0) * max(digits_of_base, 0.5) if has_digits else 0.0
     elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
         largest = sum(parts) + len(parts)
     elif isinstance(expr, sympy.factorial | sympy.gamma):

@@ -149,8 +149,9 @@ def is_name_of_capitals(answer: str) -> bool:
     if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):
         return False
     letters = sorted(set(answer))
-    ordered = letters == (capitals if len(capitals) == 2 else sorted(answer))
-    return not (ordered and ord(letters[-1]) - ord(letters[0]) <= POINTS_APART)
+    letters_of_points = capitals if len(capitals) == 2 else sorted(answer)  # two in the order of the text
+    are_close = ord(letters[-1]) - ord(letters[0]) <= POINTS_APART
+    return not (letters == letters_of_points and are_close)
 
 
 def is_slash_date(answer: str) -> bool:

@@ -74,7 +74,7 @@ MAX_WORKERS = 4
 CAS_SOFT_SECONDS = 1.0  # of processor time, after which a worker gives a pair up by itself
 CAS_HARD_SECONDS = 3.0  # within which the reply to a pair comes, because a worker that is late is killed
 
-Outcome = tuple[int, int] | None  # (reason, tier); None if only a computer algebra system can tell
+Outcome = tuple[int, int] | None  # (reason, tier); None if this cannot be told so far
 _CAS_OUTCOMES = {
     "equal": (OK, CAS),
     "different": (WRONG, CAS),
@@ -82,6 +82,7 @@ _CAS_OUTCOMES = {
     "timeout": (verdicts.TIMEOUT, CAS),
     "error": (verdicts.ERROR, CAS),
 }
+# {(normal text of an answer, reference): (reason, tier)}
 _judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
 
 
@@ -103,7 +104,10 @@ def is_ok(outcome: Outcome) -> bool:
 
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
+    """(reason, tier) of an extracted answer by the cheapest tier that can tell. Never raises.
+
+    None if only a computer algebra system can tell.
+    """
     if outcome := outcome_by_digits(answer, gold):
         return outcome
     if not lenient and not answer.isascii() and answer != gold.text:

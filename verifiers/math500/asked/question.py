@@ -135,6 +135,7 @@ _PLURAL = {
 """Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
 _NO_UNIT = frozenset("percents percent percentage in second".split())
 """Names of units that mostly mean something else in a problem: "in" is inch only in "5 in"."""
+# {character: the text in its place}: marks of mathematics are left out, and marks of a sentence become words.
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 

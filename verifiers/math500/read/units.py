@@ -115,7 +115,7 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
 }
 # {spelling: its unit}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-# {unit with a prefix, by its name in _SPELLINGS where it has one, "mg" for "milligram": its forms}
+# {name of a unit with a prefix: its forms}. A unit that _SPELLINGS has keeps its name: "mg", not "milligram".
 _METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 SYMBOLS |= {symbol: unit for unit, forms in _METRIC.items() for symbol in forms.symbols}
@@ -176,7 +176,7 @@ TEMPERATURES = frozenset({"degree", *(f"degree {scale}" for scale in ("c", "cels
 UNIT_LETTERS = frozenset("m s h g l L".split())
 """Letters that are units even without `\\text`: m in 5 m. N, V, A and the like are more often variables."""
 KNOWN_WORDS = (
-    # Signs and single letters are no words; min, cup and pa may be functions or products. Codes such as EUR: see lexer.
+    # Left out are signs and single letters, words that may be functions or products, and codes such as EUR (see lexer).
     (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa", "bar", "bit"} - (CODES - {"usd"}))
     | SAY_NOTHING
     | {*POWERS}
