@@ -4,6 +4,8 @@ These are finished: integers, fractions of two integers, decimals, a power of a 
 distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions in variables with
 nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves some, an answer may
 leave one more.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations

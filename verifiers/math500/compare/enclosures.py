@@ -4,7 +4,7 @@ For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. (Answers such
 
 Arb (python-flint) does the arithmetic. An `Enclosure` is a number with its error bound. If the enclosures of two values
 do not meet, it is proved that the values differ. `Undecided` is raised where no bound is known (a branch cut, a pole
-within the error).
+within the error). In a tree, ("num", n, d) is the number n/d and ("*", factors) a product (see tree.py).
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ factorial, pi, i, ... that has no rational value. The same function of equal arg
 trees then agree, they are the same rational function of the same unknowns, so agreement proves equality
 (Schwartz-Zippel: a wrong agreement has a chance below degree / 2^61). A difference proves that the values differ only
 if there are no unknowns, or none but pi, which is transcendental.
+
+In a tree, ("num", n, d) is the number n/d and ("*", factors) a product (see tree.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Gives all layouts of a formula one form: `-(a - b)` and `b - a` become equal, and so do `y x` and `x y`.
 
 `folded` drops brackets, factors 1 and exponents 1, and puts signs in front. `ordered` then sorts terms and factors.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations

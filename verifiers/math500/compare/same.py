@@ -1,6 +1,8 @@
 """Compares the meanings of an answer and a reference: values of any kind, such as numbers, lists, sets and intervals.
 
 A unit, a base, or the name before an equals sign may stand in only one of the two. If it stands in both, it must agree.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 r"""Names of values. A side of an equation is a name if it only says which value stands on the other side.
 
 `f(2)` is a name in `f(2) = 36`, and `\gcd(a, b)` in `\gcd(a, b) = 36`. `x + 1` is none in `x + 1 = 36`.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations

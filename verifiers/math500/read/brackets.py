@@ -1,6 +1,8 @@
 r"""Reads brackets and what stands in them: part of an expression, a tuple, a vector, an interval, a set, a matrix.
 
 For texts such as `(2, \infty)`, `\{x \mid x > 2\}` and `\begin{pmatrix} 1 \\ 2 \end{pmatrix}`.
+
+A token is (kind, value, True if white space stands before it); `peek` returns one without reading it.
 """
 
 from __future__ import annotations

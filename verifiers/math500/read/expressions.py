@@ -3,6 +3,8 @@ r"""Reads tokens of pure mathematics into an expression (see `tree`); nothing in
 The expression is read by recursive descent, as a sum of products of powers. The table `readers` of the text (see
 `Text` in cursor.py) has a function for each bracket, so that lists, relations and quantities may stand in an
 expression. All functions raise `Malformed` and `Unsupported`.
+
+A token is (kind, value, True if white space stands before it); `peek` returns one without reading it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 r"""Finds the words around a value among the tokens of an answer, before any of it is read as mathematics.
 
 There is one rule: words beside a value do not change it, unless there is a number, a negation, an "or", a comparison or
-another unit among them. Words before an equals sign, "is" or a colon name the value; words behind it may explain it.
+another unit among them. Words before an equals sign, "is" or a colon name the value; those behind the value explain it.
+
+A token is (kind, value, True if white space stands before it).
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 r"""Reads the unit behind an expression, and a remark in brackets behind that.
 
 For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
+
+A token is (kind, value, True if white space stands before it); `peek` returns one without reading it.
 """
 
 from __future__ import annotations

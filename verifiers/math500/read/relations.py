@@ -2,6 +2,8 @@
 
 A text is split at commas, then at relation signs, before anything is parsed. So each side is read by itself; a side
 that cannot be read is taken as a name of the side behind it.
+
+A token is (kind, value, True if white space stands before it).
 """
 
 from __future__ import annotations
