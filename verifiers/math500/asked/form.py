@@ -203,7 +203,8 @@ class Form:
             return True
         wanted = gold.unit if type(gold) is Quantity else ""
         power = 1 if in_units else units.power_of(unit)
-        if not wanted and power and self.dimension and power != self.dimension:
+        has_wrong_power = power and self.dimension and power != self.dimension  # cm for an area
+        if not wanted and has_wrong_power:
             return False
         both_known = units.is_known(unit) and units.is_known(wanted)
         is_same_unit = unit == wanted or (wanted and both_known and not units.conflict(unit, wanted))
@@ -236,7 +237,7 @@ class Form:
     def asks_for_rate(self, unit: str) -> bool:
         """True for "mile / hour" and "/ hour" if the problem asks for miles and its last sentence has "per hour"."""
         above, _, below = unit.partition(" / ")
-        question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
+        _, _, question = self.problem.rstrip(" .?\n").rpartition(". ")
         return bool(below) and above in {"", *self.units} and f"per {below}" in question
 
     def speaks_of(self, unit: str) -> bool:

@@ -1,7 +1,8 @@
 r"""Finds the words around a value among the tokens of an answer, before any of it is read as mathematics.
 
 There is one rule: words beside a value do not change it, unless there is a number, a negation, an "or", a comparison or
-another unit among them. Words before an equals sign, "is" or a colon name the value; those behind the value explain it.
+another unit among them. Words before an equals sign, "is" or a colon name the value. Words behind the value may give
+a reason for it or say where it holds.
 
 A token is (kind, value, True if white space stands before it).
 """

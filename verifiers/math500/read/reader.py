@@ -81,7 +81,7 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
     tokens = text.tokens
     while low < high and tokens[low][1] == "{" and text.match.get(low) == high - 1:
         low, high = low + 1, high - 1
-    verb = 0  # the place of the verb; 0 if the value is no part of such a sentence
+    verb = 0  # the place of the verb if the text is a sentence with one, else 0
     if text.may_be_sentence:
         high = prose.end_of_values(tokens, text.top_level(low, high), low, high, text.is_reference)
         verb = only_verb(text, low, high)
