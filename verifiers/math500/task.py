@@ -268,8 +268,8 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
-    answer_names_half = ":" in gold.text and text.names_half(text.token_text(answer))
-    may_be_time = gold.is_time or gold.clock or answer_names_half
+    answer_has_am_or_pm = ":" in gold.text and text.names_half(text.token_text(answer))
+    may_be_time = gold.is_time or gold.clock or answer_has_am_or_pm
     if may_be_time and not gold.is_time and problem and asks_for_ratio(form_of(problem).words):
         may_be_time = False
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):

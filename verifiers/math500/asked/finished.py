@@ -1,9 +1,9 @@
 r"""Is a value finished, or is there work left to do in it?
 
-These are finished: integers, fractions of two integers, decimals, a power of a number, a multiple of a surd, sums of
-distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions in variables with
-nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves some, an answer may
-leave one more.
+These are finished: integers, fractions of two integers, decimals, a power of a number, a multiple of a surd (a root of
+a number), sums of distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions
+in variables with nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves
+some, an answer may leave one more.
 
 An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
@@ -229,7 +229,9 @@ def surd_of(node: Node) -> tuple[int, int] | None:
         return None
     if degree[1] * max(map(int.bit_length, radicand[1:])) > BIT_LIMIT:
         return None
-    return abs(radicand[1]) * abs(radicand[2]) ** (degree[1] - 1), degree[1]
+    _, n, d = radicand
+    k = degree[1]
+    return abs(n) * abs(d) ** (k - 1), k  # the k-th root of n/d is that of n d^(k-1), over d
 
 
 def has_surd(node: Node) -> bool:
