@@ -73,7 +73,7 @@ def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) 
     digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
     for _ in range(2):  # the first evaluation shows how many `digits` the second one needs
         with precision(digits):
-            evaluation = Evaluation(values, NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
+            evaluation = Evaluation(values, nodes=NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
             try:
                 b = evaluation.evaluate(gold)
                 a = evaluation.evaluate(answer)
@@ -86,7 +86,7 @@ def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) 
             size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
             if abs(a - b) <= size * arb(10) ** -wanted:
                 return True
-        digits = min(wanted + scale + 40, DIGIT_LIMIT)
+        digits = min(wanted + scale + 40, DIGIT_LIMIT)  # 40 more, since the error takes some of them
     return None
 
 

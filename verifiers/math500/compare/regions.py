@@ -42,7 +42,7 @@ LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)  # ends of the real 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """An interval or a union of intervals, and the variable that lies in it, if it is named."""
+    """An interval or a union of intervals, and the variable that lies there; None if no variable is named."""
 
     where: Row | Union
     name: Node | None
