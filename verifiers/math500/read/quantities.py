@@ -60,7 +60,7 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
     ahead = 1 if cursor.value == "and" else 0
     (kind, _, _), (_, word, _) = cursor.peek(ahead), cursor.peek(ahead + 1)  # "15" and "minutes"
     smaller = units.UNITS.get(word.lower(), "")
-    ratio = units.conversion(unit, smaller) if smaller else None
+    ratio = units.conversion(unit, smaller) if smaller else None  # (n, d) where one unit is n/d of the other
     is_smaller = ratio is not None and ratio[0] > ratio[1]
     if is_smaller and kind == NUMBER:
         cursor.go(cursor.position + ahead)

@@ -193,10 +193,10 @@ ABBREVIATED = frozenset(
 def canonical_unit(words: Sequence[str]) -> str | None:
     """The one name of a unit that was read as words and exponents: "cm^2" for ["square", "centimeters"].
 
-    None if a power belongs to no unit, ["squared"] of "5 squared", or a negative one stands beside a slash.
+    None if a power belongs to no unit, ["squared"] of "5 squared", or if a negative power stands beside a slash.
     """
     names: list[str] = []
-    power = ""  # the power of a "square" whose unit has not come yet
+    power = ""  # ^2 once "square" was read, until its unit comes
     has_unit = False  # True once a unit was met
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
     for two_words in ("watt hour", "light year", "basis point", "euro cent"):
@@ -224,8 +224,10 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         names = [*above, "/", *below]  # m s^-1
     if names[:1] == ["/"]:
         names.insert(0, "")  # 5/hour, where nobody says what is counted
-    if len(names) > 4 and names[-4] == names[-2] == "/" and names[-3] == names[-1]:
-        names[-3:] = [names[-1] + "^2"]  # m/s/s
+    if len(names) > 4:
+        slash, below_first, second_slash, below_second = names[-4:]  # those of m/s/s, which is m/s^2
+        if slash == second_slash == "/" and below_first == below_second:
+            names[-3:] = [f"{below_second}^2"]
     unit = " ".join(name for name in names if name != "unit")
     is_power_of_nothing = bool(power)  # no unit has come that takes the power
     return None if is_power_of_nothing else unit.replace("degree degree", "degree")
