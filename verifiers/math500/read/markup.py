@@ -161,12 +161,13 @@ def leading_choice(answer: str) -> str:
         is_marked = not closing or closing in ".):," or text[1:4] in DASHES
     if not is_marked or not is_choice_letter(letter):
         return ""
-    if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q", "- ", "– ", "— ")):
+    begins_apart = rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q", "- ", "– ", "— "))
+    if rest and not begins_apart:
         return ""
-    words = "".join(c if c.isalnum() else " " for c in rest).split()
-    if words[:1] == ["A"]:
-        del words[0]  # an article: "B. A dog"
-    names_another = any(word in CHOICES or word.lower() in ("or", "not") for word in words)
+    words_behind = "".join(c if c.isalnum() else " " for c in rest).split()
+    if words_behind[:1] == ["A"]:
+        del words_behind[0]  # an article: "B. A dog"
+    names_another = any(word in CHOICES or word.lower() in ("or", "not") for word in words_behind)
     return "" if names_another else letter
 
 
@@ -194,7 +195,10 @@ def labelled_choice(answer: str) -> tuple[str, str]:
 
 
 def yes_or_no(answer: str) -> str:
-    """The first word of "Yes, it is." or "No, because 4 is even."; the whole answer if its rest may take that back."""
+    """The first word of "Yes, it is." or "No, because 4 is even.", unless its rest may take that back.
+
+    Any other answer is returned as it is.
+    """
     text = answer.removeprefix("\\text{").removesuffix("}") if answer.startswith("\\text{") else answer
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
     if len(words) < 2:
@@ -212,7 +216,7 @@ def yes_or_no(answer: str) -> str:
 def value_behind_choice(answer: str) -> str:
     r"""The value behind a letter that is marked as text and as a label; any other answer as it is.
 
-    `\textbf{(C)}\ 12` and `\text{C. }12` -> 12;  `\text{C}12`, whose letter is no label, stays.
+    `\textbf{(C)}\ 12` and `\text{C. }12` -> 12; `\text{C}12`, whose letter is no label, stays.
     """
     command, brace, behind = answer.partition("}")
     label = command
@@ -237,7 +241,8 @@ def without_approximation(answer: str) -> str:
 
 def in_one_line(answer: str) -> str:
     r"""The rows of an `aligned` environment with commas between them; any other answer as it is."""
-    inside = answer.partition("}")[2].rpartition("\\end{")[0]
+    _, _, behind_begin = answer.partition("}")
+    inside, _, _ = behind_begin.rpartition("\\end{")
     if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
         return answer
     lines = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
