@@ -99,9 +99,12 @@ def is_call_of_digits(call: str) -> bool:
 
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
-    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the reference `gold` cannot be read."""
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the reference `gold` cannot be read.
+
+    The reason is "" if both texts can be read.
+    """
     real = not any(map(should_treat_as_complex, (gold, answer)))
-    sides = [answer] if "=" in gold else sides_of(answer)  # of x = 3, if the reference is 3
+    sides = [answer] if "=" in gold else sides_of(answer)  # x and 3 of x = 3, if the reference is 3
     try:
         values = [read(side, real) for side in sides]
     except Unreadable as error:
@@ -112,7 +115,8 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
         return "unread", f"the gold answer cannot be read: {error}"
     if len(values) > 1 and is_name_of_value(values[0], expected):
         del values[0]
-    return "equal" if all(same(expected, side) for side in values) else "different", ""
+    are_equal = all(same(expected, side) for side in values)
+    return ("equal" if are_equal else "different"), ""
 
 
 def is_name_of_value(side: sympy.Basic, expected: sympy.Basic) -> bool:

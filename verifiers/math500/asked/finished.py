@@ -91,7 +91,8 @@ def is_pair(answer: Value) -> bool:
     (first, with_plus), (first_again, with_minus) = sums
     if first != first_again or not (begins_with(with_plus, ONE) and begins_with(with_minus, MINUS_ONE)):
         return False
-    numbers = (first, *with_plus[1][1:])  # 3, and the 7 of 1 * 7
+    _, *others = with_plus[1]  # the 7 of 1 * 7
+    numbers = (first, *others)
     return len(numbers) == 2 and all(node[0] == "num" or is_literal_fraction(node) for node in numbers)
 
 

@@ -238,7 +238,7 @@ class Comparison(Chains):
                 return NO  # 50% for 50, which only a problem that speaks of per cent may mean
         if not conflict(unit, gold_unit):
             return self.same(value, gold_value)
-        ratio = None if self.strict else conversion(unit, gold_unit)  # (n, d) where one unit is n/d of the other
+        ratio = None if self.strict else conversion(unit, gold_unit)  # (60, 1) for hours and minutes
         if not ratio or not is_expression(value):
             return NO
         return self.same(("*", (("num", *ratio), value)), gold_value)
