@@ -234,7 +234,8 @@ def judge_as_written(
         if problem is not None and gold.meaning is not None:
             # The answer leaves an integral or a sum, which the reference has worked out.
             return RULE_BROKEN, GRAMMAR
-        return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
+        may_ask_cas = lenient or gold.meaning is None
+        return None if may_ask_cas else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
     except Undefined:
@@ -279,12 +280,15 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     if gold.is_name and has_different_letters and is_name(gold, problem):
         if text.key(answer) == gold.key.lower():
             return OK, TEXT
-    base = ""  # of the reference, if it has digits with a base
-    if gold.digits:
-        base = gold.digits[1] or (form_of(problem).base if problem else "")
-    digits = text.digits_of(answer) if base and len(answer) < 40 else None
-    if digits:
-        return (OK if digits[0] == gold.digits[0] and digits[1] in ("", base) else WRONG), TYPED
+    # Those of a reference such as FE_{16}; two empty texts for any other.
+    digits_of_gold, base = gold.digits or ("", "")
+    if gold.digits and not base and problem:
+        base = form_of(problem).base
+    digits_and_base = text.digits_of(answer) if base and len(answer) < 40 else None
+    if digits_and_base:
+        digits, base_of_answer = digits_and_base
+        is_same = digits == digits_of_gold and base_of_answer in ("", base)
+        return (OK if is_same else WRONG), TYPED
     return (WRONG, TEXT) if gold.is_text else None
 
 
