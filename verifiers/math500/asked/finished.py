@@ -133,8 +133,10 @@ def functions_in(gold: Value) -> frozenset[str]:
 
 def kind_of_function(node: Node) -> str:
     """The kind of a function. Functions of numbers have other kinds: `\\tan 45^\\circ` is work, `\\tan x` is not."""
-    kind = _KINDS.get(node[1], node[1])
-    return kind if node[1] == "root" or any(map(symbols, node[2])) else f"{kind} of numbers"
+    _, name, arguments = node
+    kind = _KINDS.get(name, name)
+    has_letters = any(map(symbols, arguments))
+    return kind if has_letters or name == "root" else f"{kind} of numbers"
 
 
 def constants_in(node: Node) -> set[Node]:
@@ -157,12 +159,13 @@ def work(node: Node, allowed: frozenset[str]) -> int:
     if kind == "^":
         return work_in_power(node[1], node[2], allowed)
     if kind == "fn":
-        if node[1] == "root":
-            return work_in_root(*node[2], allowed)
-        steps = sum(work(argument, allowed) for argument in node[2])
-        function = kind_of_function(node)
+        _, name, arguments = node
+        if name == "root":
+            return work_in_root(*arguments, allowed)
+        steps = sum(work(argument, allowed) for argument in arguments)
+        function_kind = kind_of_function(node)
         # n! is no work. 8! is of the kind "factorial of numbers".
-        if function not in allowed and function != "factorial":
+        if function_kind not in allowed and function_kind != "factorial":
             steps += 1
         return steps
     inner, has_minus = without_sign(node)

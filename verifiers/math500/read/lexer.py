@@ -461,7 +461,7 @@ class Lexer:
         return is_before_four_letters and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
-        """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""
+        """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "my"."""
         if self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
             return True  # 5abc; a known unit, such as the cm of 5cm, never comes here
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
