@@ -82,7 +82,7 @@ class Chains:
         return self.same(answer, value) if may_lack_name else NO
 
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
-        """The value that `a = b = c` gives, where the reference is a value: its last side that is no name.
+        """The value that `a = b = c` gives, where the reference is a value: the last side that is no name.
 
         None if the sides that are no names differ, or if the equation still has to be solved.
         """
@@ -95,11 +95,12 @@ class Chains:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
-        names = self.names_among(sides, gold)
-        letters = symbols(gold) if is_expression(gold) else frozenset()
-        if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
+        are_names = self.names_among(sides, gold)
+        letters = [("sym", name) for name in symbols(gold)] if is_expression(gold) else []
+        if any(side in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
-        values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
+        values = [side for side, is_a_name in zip(sides, are_names, strict=True) if not is_a_name]
+        values = values or [sides[-1]]
         lenient_comparison = type(self)(self.length, strict=False, form=self.form)
         last = values[-1]
         for value in values[:-1]:

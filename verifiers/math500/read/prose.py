@@ -204,7 +204,7 @@ def is_condition(tokens: Tokens) -> bool:
 
 
 def is_remark(inside: Tokens) -> bool:
-    """True if brackets behind a value hold words that leave it alone: "(simplified)", "(where n is even)"."""
+    """True if brackets behind a value hold words that leave the value alone: "(simplified)", "(where n is even)"."""
     words = words_among(inside)
     if not EXPLAINING.isdisjoint(words[:1]):
         return not hedges(inside)
@@ -217,7 +217,8 @@ def is_remark(inside: Tokens) -> bool:
     has_words_alone = all(
         kind in (WORD, LETTERS) or (kind == SIGN and value in (",", "'", "-")) for kind, value, _ in inside
     )
-    return has_words_alone and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
+    has_long_word = any(len(word) > 1 for word in words)  # single letters may be a value
+    return has_words_alone and has_long_word and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
 
 def as_alternatives(tokens: list[Token]) -> list[Token]:

@@ -84,7 +84,8 @@ def with_part(whole: Quantity, ratio: tuple[int, int], part: Quantity) -> Quanti
     # Pounds may be a weight, but their pence are money.
     is_money = units.is_money(whole.unit) or units.is_money(part.unit)
     if is_money and is_expression(added) and added[0] == "num" and value[0] == "num":
-        number = Fraction(*value[1:]) + Fraction(*added[1:]) / Fraction(*ratio)
+        (_, n, d), (_, added_n, added_d) = value, added
+        number = Fraction(n, d) + Fraction(added_n, added_d) / Fraction(*ratio)
         return Quantity(("num", *number.as_integer_ratio()), whole.unit)
     terms = added[1] if is_expression(added) and added[0] == "+" else (added,)
     return Quantity(("+", (("*", (value, ("num", *ratio))), *terms)), part.unit)
