@@ -404,8 +404,9 @@ def formula_keys(problem: str, letters: frozenset[str]) -> frozenset:
     """The `formula_key` of each formula of a problem, and of each part of it that has one."""
     found: set = set()
     for formula in formulas_of(problem):
-        values = [meaning_of(formula, letters)]
-        if values[0] is None:
+        whole = meaning_of(formula, letters)
+        values = [whole]
+        if whole is None:
             pieces = [formula]
             for separator in _SEPARATORS:
                 pieces = [part for piece in pieces for part in piece.split(separator)]
@@ -449,17 +450,18 @@ def formula_key(value: Value) -> object:
         # "x in (2, 5)" and 2 < x < 5 are the same region, but two formulas.
         return (value, value.is_written) if type(value) is Region else None
     node = folded(without_needless_points(value))
-    number = without_sign(node)[0]
+    unsigned, _ = without_sign(node)
     # Of numbers, only mixed numbers and repeating decimals count: 1 1/2, 0.333...
-    is_more_than_digits = number[0] == "num" and not is_decimal_literal(number)
-    node = ordered(node)
-    return node if is_more_than_digits or is_long(node) else None
+    is_more_than_digits = unsigned[0] == "num" and not is_decimal_literal(unsigned)
+    key = ordered(node)
+    return key if is_more_than_digits or is_long(key) else None
 
 
 def without_needless_points(node: Node) -> Node:
     """An expression with its whole numbers written without a point: 2 for 2.0."""
     if node[0] == "num":
-        return ("num", node[1] // node[2], 1) if node[1] % node[2] == 0 else node
+        _, n, d = node
+        return ("num", n // d, 1) if n % d == 0 else node
     return rebuilt(node, map(without_needless_points, parts(node)))
 
 
