@@ -61,7 +61,7 @@ class Reference:
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
             if is_name_or_code(answer.strip()):
-                self.is_text, self.meaning = True, None
+                self.is_text = True
             else:
                 self.read(answer)
                 number, _, last = answer.rpartition(" ")

@@ -64,7 +64,8 @@ def is_primitive(node: Node) -> bool:
 
 def unsigned_factors(node: Node) -> list[Node]:
     """The factors of a product, or of the numerator of a quotient, without the sign in front."""
-    above, _ = factors_of(without_sign(node)[0])
+    unsigned, _ = without_sign(node)
+    above, _ = factors_of(unsigned)
     return above
 
 

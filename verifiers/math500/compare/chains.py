@@ -157,7 +157,8 @@ class Chains:
             return False
         if not (is_expression(exact) and is_expression(last) and last[0] == "num"):
             return True
-        return bool(symbols(exact)) or is_near(exact, last, parts=last[2])
+        _, _, denominator = last
+        return bool(symbols(exact)) or is_near(exact, last, parts=denominator)
 
     # ---- two equations ----
 

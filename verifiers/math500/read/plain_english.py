@@ -64,8 +64,8 @@ def without_cheers(answer: str, is_words: bool) -> str:
 def without_clause(answer: str) -> str:
     """96 for "96, which is even" and for "96 because 4*24 = 96".
 
-    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. But it may have an
-    equation whose last side is the value.
+    A clause with a number, mathematics, a unit or a word that may take the value back stays, unless its mathematics is
+    an equation whose last side is the value.
     """
     places = [place for mark in CLAUSES if mark in answer and (place := answer.find(mark)) > 0]
     if not places:
@@ -89,9 +89,10 @@ def with_sign(answer: str) -> str:
     """-3 for "negative 3", "minus 3" and "negative three"."""
     for word in _SIGNS:
         if answer[: len(word)].lower() == word:
-            value = answer[len(word) :].strip()
-            value = str(SPELLED_NUMBERS.get(value.lower(), value))
-            return f"-{value}" if value[:1].isdigit() or value[:1] in ("$", "\\", ".") else answer
+            behind = answer[len(word) :].strip()
+            value = str(SPELLED_NUMBERS.get(behind.lower(), behind))
+            may_be_number = value[:1].isdigit() or value.startswith(("$", "\\", "."))
+            return f"-{value}" if may_be_number else answer
     return answer
 
 
