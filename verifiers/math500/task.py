@@ -104,9 +104,9 @@ def is_ok(outcome: Outcome) -> bool:
 
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """(reason, tier) of an extracted answer by the cheapest tier that can tell. Never raises.
+    """(reason, tier) of an extracted answer by the cheapest tier that can tell; None if only algebra software can.
 
-    None if only a computer algebra system can tell.
+    Never raises.
     """
     if outcome := outcome_by_digits(answer, gold):
         return outcome

@@ -64,8 +64,8 @@ def without_cheers(answer: str, is_words: bool) -> str:
 def without_clause(answer: str) -> str:
     """96 for "96, which is even" and for "96 because 4*24 = 96".
 
-    A clause with a number, mathematics, a unit or a word that may take the value back stays, unless its mathematics is
-    an equation whose last side is the value.
+    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. An equation at its
+    end does not count if the last side is the value.
     """
     places = [place for mark in CLAUSES if mark in answer and (place := answer.find(mark)) > 0]
     if not places:
