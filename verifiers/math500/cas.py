@@ -99,9 +99,12 @@ def is_call_of_digits(call: str) -> bool:
 
 
 def judge(answer: str, gold: str) -> tuple[str, str]:
-    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the reference `gold` cannot be read."""
+    """("equal" | "different" | "unread", why) for two LaTeX texts; "unread" if the reference `gold` cannot be read.
+
+    The reason is "" if both texts can be read.
+    """
     real = not any(map(should_treat_as_complex, (gold, answer)))
-    sides = [answer] if "=" in gold else sides_of(answer)  # of x = 3, if the reference is 3
+    sides = [answer] if "=" in gold else sides_of(answer)  # x and 3 of x = 3, if the reference is 3
     try:
         values = [read(side, real) for side in sides]
     except Unreadable as error:
@@ -112,7 +115,8 @@ def judge(answer: str, gold: str) -> tuple[str, str]:
         return "unread", f"the gold answer cannot be read: {error}"
     if len(values) > 1 and is_name_of_value(values[0], expected):
         del values[0]
-    return "equal" if all(same(expected, side) for side in values) else "different", ""
+    are_equal = all(same(expected, side) for side in values)
+    return ("equal" if are_equal else "different"), ""
 
 
 def is_name_of_value(side: sympy.Basic, expected: sympy.Basic) -> bool:
@@ -192,8 +196,10 @@ def read(text: str, real: bool) -> object:
     except Unreadable:
         if "\\pm" not in text and "\\mp" not in text:
             raise
-        signs = (("+", "-"), ("-", "+"))  # math-verify's reader takes \pm at the top level only
-        return FiniteSet(*(_read(text.replace("\\pm", a).replace("\\mp", b), real) for a, b in signs))
+        # math-verify's reader takes \pm at the top level only.
+        signs_for_pm_and_mp = (("+", "-"), ("-", "+"))
+        texts = [text.replace("\\pm", pm).replace("\\mp", mp) for pm, mp in signs_for_pm_and_mp]
+        return FiniteSet(*(_read(side, real) for side in texts))
 
 
 @lru_cache(maxsize=1024)  # a gold answer is compared with many
@@ -225,11 +231,12 @@ def digits(expr: sympy.Basic) -> float:
         powers_in_exponent = expr.exp.atoms(sympy.Pow, sympy.exp)
         if any(power.exp.has(sympy.Pow, sympy.exp) for power in powers_in_exponent):
             raise Unreadable("a tower of powers")
-        exponent = parts[-1]
-        base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
-        # log10 |b^e| = e log10 |b|, where |e| is at most 10**exponent. The base of exp is Euler's: log10(2.718) < 0.5.
-        # 10.0**300 is far above the limit, and still a float.
-        largest = 10.0 ** min(exponent, 300.0) * max(base, 0.5) if exponent or base else 0.0
+        digits_of_exponent = parts[-1]
+        digits_of_base = parts[0] if isinstance(expr, sympy.Pow) else 0.0
+        # log10 |b^e| = e log10 |b|, where |e| is at most 10**digits_of_exponent. The base of exp is Euler's number, and
+        # log10(2.718) < 0.5. 10.0**300 is far above the limit, and still a float.
+        has_digits = bool(digits_of_exponent or digits_of_base)
+        largest = 10.0 ** min(digits_of_exponent, 300.0) * max(digits_of_base, 0.5) if has_digits else 0.0
     elif isinstance(expr, sympy.Add | sympy.Mul | sympy.MatMul | sympy.MatAdd):
         largest = sum(parts) + len(parts)
     elif isinstance(expr, sympy.factorial | sympy.gamma):
@@ -278,6 +285,7 @@ def same_elements(gold: sympy.FiniteSet, answer: sympy.FiniteSet) -> bool:
 
 def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
     """True if two expressions are equal wherever both are defined."""
+    # In both, a variable under an even root of the reference becomes a positive one, and i the imaginary unit.
     powers_of_symbols = [power for power in gold.atoms(sympy.Pow) if power.base.is_Symbol]
     under_even_roots = [power.base for power in powers_of_symbols if sympy.denom(power.exp) % 2 == 0]
     replaced = {symbol: sympy.Symbol(symbol.name, positive=True) for symbol in under_even_roots}
@@ -289,7 +297,7 @@ def same_value(gold: sympy.Expr, answer: sympy.Expr) -> bool:
         return not a.has(sympy.nan, sympy.zoo)
     symbols = sorted(a.free_symbols | b.free_symbols, key=str)
     points_agreeing = 0
-    points, points_needed = (4, 2) if symbols else (1, 1)
+    points, points_needed = (4, 2) if symbols else (1, 1)  # how many are tried, and how many must agree
     for k in range(points):
         same_number = _compare_numbers(a, b, dict(zip(symbols, _point(k, len(symbols)), strict=True)))
         if same_number is False:
@@ -339,7 +347,7 @@ def _number(expr: sympy.Expr, point: dict, precision: int) -> sympy.Expr | None:
 def _is_precise(value: sympy.Expr) -> bool:
     """False if cancellation has left no certain digit in a value."""
     bits = DIGITS * 3  # a digit takes a little more than three bits
-    return all(f._prec > bits for f in value.atoms(sympy.Float))
+    return all(number._prec > bits for number in value.atoms(sympy.Float))
 
 
 def _has_short_numbers(expr: sympy.Expr) -> bool:

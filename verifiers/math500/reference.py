@@ -61,7 +61,7 @@ class Reference:
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not self.is_integer:
             if is_name_or_code(answer.strip()):
-                self.is_text, self.meaning = True, None
+                self.is_text = True
             else:
                 self.read(answer)
                 number, _, last = answer.rpartition(" ")
@@ -72,11 +72,12 @@ class Reference:
     def read(self, answer: str) -> None:
         """Finds the meaning; sets `is_text` if no grammar reads the text."""
         try:
-            tokens = tokens_of(without_approximation(answer).strip(), None)
+            # Here, None for letters says that the text is the reference itself.
+            tokens = tokens_of(without_approximation(answer).strip(), variables=None)
             self.variables = frozenset(value for kind, value, _ in tokens if kind == LETTERS)
             if any(token[:2] == (COMMAND, "Omega") for token in tokens):
                 self.variables |= {OMEGA}
-            reading = read(tokens, None)
+            reading = read(tokens, letters=None)
             value = meaning(reading.value)
             self.mixed, self.worded = reading.mixed, reading.worded
             self.clock = reading.value if text.is_clock(answer) else None
@@ -148,8 +149,9 @@ def is_name_of_capitals(answer: str) -> bool:
     if not (answer.isascii() and answer.isalpha() and answer[0].isupper() and len(capitals) > 1):
         return False
     letters = sorted(set(answer))
-    ordered = letters == (capitals if len(capitals) == 2 else sorted(answer))
-    return not (ordered and ord(letters[-1]) - ord(letters[0]) <= POINTS_APART)
+    letters_of_points = capitals if len(capitals) == 2 else sorted(answer)  # two in the order of the text
+    are_close = ord(letters[-1]) - ord(letters[0]) <= POINTS_APART
+    return not (letters == letters_of_points and are_close)
 
 
 def is_slash_date(answer: str) -> bool:
@@ -169,7 +171,7 @@ def has_decimal_comma(answer: str) -> bool:
 
 def is_compared_as_text(answer: object) -> bool:
     """True for a reference that cannot be read as mathematics, so that only its own spelling is right."""
-    reference = reference_of(answer, None)
+    reference = reference_of(answer, index=None)
     return reference.is_text and not reference.is_time  # a time is compared by `is_same_time`
 
 
@@ -198,7 +200,10 @@ def _read(answer: str) -> Reference | None:
 
 
 def reference_of(answer: object, index: int | None) -> Reference:
-    """The reference that a value of the column `answer` holds; raises `InvalidReferenceError` if it holds none."""
+    """The reference that a value of the column `answer` holds; raises `InvalidReferenceError` if it holds none.
+
+    `index`: the row of the value, which the error names; None outside of a batch.
+    """
     exact = answer if type(answer) is str else batch.as_reference(answer)
     reference = None if exact is None else _read(exact)
     if reference is None:

@@ -74,7 +74,7 @@ MAX_WORKERS = 4
 CAS_SOFT_SECONDS = 1.0  # of processor time, after which a worker gives a pair up by itself
 CAS_HARD_SECONDS = 3.0  # within which the reply to a pair comes, because a worker that is late is killed
 
-Outcome = tuple[int, int] | None  # (reason, tier); None if only a computer algebra system can tell
+Outcome = tuple[int, int] | None  # (reason, tier); None if this cannot be told so far
 _CAS_OUTCOMES = {
     "equal": (OK, CAS),
     "different": (WRONG, CAS),
@@ -82,6 +82,7 @@ _CAS_OUTCOMES = {
     "timeout": (verdicts.TIMEOUT, CAS),
     "error": (verdicts.ERROR, CAS),
 }
+# {(normal text of an answer, reference): (reason, tier)}
 _judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
 
 
@@ -103,7 +104,10 @@ def is_ok(outcome: Outcome) -> bool:
 
 
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """(reason, tier) of an extracted answer by the cheapest tier that can tell, or None. Never raises."""
+    """(reason, tier) of an extracted answer by the cheapest tier that can tell; None if only algebra software can.
+
+    Never raises.
+    """
     if outcome := outcome_by_digits(answer, gold):
         return outcome
     if not lenient and not answer.isascii() and answer != gold.text:
@@ -111,13 +115,13 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if lenient and "\\\\" in answer:
         answer = markup.undoubled(answer)
     if gold.has_logarithm and problem and form_of(problem).has_natural_logs:
-        gold = reference_of(markup.with_natural_logs(gold.text), None)
+        gold = reference_of(markup.with_natural_logs(gold.text), index=None)
         answer = markup.with_natural_logs(answer)
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or is_ok(outcome) or len(answer) > TEXT_LIMIT:
         return outcome
     if gold.noun and has_noun_or_unit(gold, answer, problem):
-        return judge(answer, reference_of(gold.counted, None), problem, lenient)
+        return judge(answer, reference_of(gold.counted, index=None), problem, lenient)
     if gold.is_list and outcome[0] == WRONG:
         outcome = judge_as_list(answer, gold, problem, lenient)
     if outcome is None or is_ok(outcome) or not lenient:
@@ -176,7 +180,8 @@ def judge_as_list(answer: str, gold: Reference, problem: str | None, lenient: bo
     """`judge` for a list: `54,108` may be two numbers or 54108, so each reading of answer and reference is tried."""
     # "Ungrouped" commas divide numbers; other commas may group the digits of one number.
     answer_ungrouped, gold_text_ungrouped = markup.ungrouped(answer), markup.ungrouped(gold.text)
-    gold_ungrouped = reference_of(gold_text_ungrouped, None)
+    gold_ungrouped = reference_of(gold_text_ungrouped, index=None)
+    # {(answer, text of the reference): the reference}, so that each reading is judged once.
     readings = {
         (answer_ungrouped, gold.text): gold,
         (answer, gold_text_ungrouped): gold_ungrouped,
@@ -206,8 +211,8 @@ def judge_as_written(
     if "$" in answer:
         is_price = gold.is_money or (not gold.variables and has_magnitude(answer))
         answer = with_price_marked(answer) if is_price else answer
-    asked = form_of(problem).unit_letter if problem and not gold.variables else ""
-    if letter := gold.unit_letter or asked:
+    letter_asked_for = form_of(problem).unit_letter if problem and not gold.variables else ""
+    if letter := gold.unit_letter or letter_asked_for:
         answer = with_unit_marked(answer, letter)
     if lenient:
         if gold.is_yes_or_no:
@@ -229,7 +234,8 @@ def judge_as_written(
         if problem is not None and gold.meaning is not None:
             # The answer leaves an integral or a sum, which the reference has worked out.
             return RULE_BROKEN, GRAMMAR
-        return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
+        may_ask_cas = lenient or gold.meaning is None
+        return None if may_ask_cas else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
     except Undefined:
@@ -243,8 +249,9 @@ def judge_as_written(
 
 def has_magnitude(answer: str) -> bool:
     """True for a number with a letter that is a power of ten behind money: the 5M of $5M."""
-    number = answer.rstrip(" .").rstrip("kKmMbBtT")
-    return number != answer.rstrip(" .") and number[-1:].isdigit()
+    amount = answer.rstrip(" .")
+    number = amount.rstrip("kKmMbBtT")
+    return number != amount and number[-1:].isdigit()
 
 
 def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
@@ -262,8 +269,8 @@ def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
 
 def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
     """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
-    answer_names_half = ":" in gold.text and text.names_half(text.token_text(answer))
-    may_be_time = gold.is_time or gold.clock or answer_names_half
+    answer_has_am_or_pm = ":" in gold.text and text.names_half(text.token_text(answer))
+    may_be_time = gold.is_time or gold.clock or answer_has_am_or_pm
     if may_be_time and not gold.is_time and problem and asks_for_ratio(form_of(problem).words):
         may_be_time = False
     if (gold.meaning is None or may_be_time) and text.same_text(answer, gold.text):
@@ -273,12 +280,15 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     if gold.is_name and has_different_letters and is_name(gold, problem):
         if text.key(answer) == gold.key.lower():
             return OK, TEXT
-    base = ""  # of the reference, if it has digits with a base
-    if gold.digits:
-        base = gold.digits[1] or (form_of(problem).base if problem else "")
-    digits = text.digits_of(answer) if base and len(answer) < 40 else None
-    if digits:
-        return (OK if digits[0] == gold.digits[0] and digits[1] in ("", base) else WRONG), TYPED
+    # Those of a reference such as FE_{16}; two empty texts for any other.
+    digits_of_gold, base = gold.digits or ("", "")
+    if gold.digits and not base and problem:
+        base = form_of(problem).base
+    digits_and_base = text.digits_of(answer) if base and len(answer) < 40 else None
+    if digits_and_base:
+        digits, base_of_answer = digits_and_base
+        is_same = digits == digits_of_gold and base_of_answer in ("", base)
+        return (OK if is_same else WRONG), TYPED
     return (WRONG, TEXT) if gold.is_text else None
 
 
@@ -300,26 +310,27 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
-    # A bare small c is no choice if it is a formula of the problem, or if the reference is a value.
+    # A bare small c is no choice if it is a formula of the problem, or if the reference is an option's text.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = markup.with_large_letter(answer)
     chosen = markup.leading_choice(answer)
     if not chosen:
         may_be_option = has_letter and option
-        return (OK, TYPED) if may_be_option and is_right(answer, reference_of(option, None)) else None
+        return (OK, TYPED) if may_be_option and is_right(answer, reference_of(option, index=None)) else None
     text_behind_letter = markup.text_behind_letter(answer, chosen) if option else ""
     if chosen != letter:
         return (WRONG, TYPED) if text_behind_letter and not has_letter else None
-    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, None))
+    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, index=None))
     return (WRONG if contradicts else OK), TYPED
 
 
 @lru_cache(markup.PROBLEMS_REMEMBERED)
 def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
-    """(letter, value, whether the reference has the letter) of the choice that is right; "" for what is not known.
+    """(letter, option, True if the reference has the letter) of the right choice; "" for what is not known.
 
-    For `B` the problem's list of choices has the value. `(B) 7` has both, if the problem agrees. For `7` it is the
-    letter of the only choice with this value. `B) Paris` needs no problem.
+    The option is the text behind the letter. For `B`, the option is found in the problem's list of choices. `(B) 7` has
+    both, if the problem agrees. For `7`, the letter is that of the only choice with this value. `B) Paris` needs no
+    problem.
     """
     options = markup.options_of(problem)
     letter = gold.key if gold.is_choice else letter_of_choice(gold.text, problem, options)
@@ -329,7 +340,7 @@ def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
     labelled = markup.leading_choice(labelled_text) if options else ""
     if option := options.get(labelled, ""):
         value = markup.text_behind_letter(labelled_text, labelled)
-        if value and is_right(value, reference_of(option, None)):
+        if value and is_right(value, reference_of(option, index=None)):
             return labelled, option, True
     if not options:
         letter, value = markup.labelled_choice(labelled_text)
@@ -366,9 +377,9 @@ def literal(answer: str) -> Node | None:
     found = _LITERAL.fullmatch(answer)
     if found is None:
         return None
-    minus, integer, part, *fraction = found.groups()
+    minus, integer, decimals, *fraction = found.groups()
     if integer is not None:
-        return ("num", int(f"{minus}{integer}{part or ''}"), 10 ** len(part or ""))
+        return ("num", int(f"{minus}{integer}{decimals or ''}"), 10 ** len(decimals or ""))
     above, below = (int(digits) for digits in fraction if digits is not None)
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
@@ -425,8 +436,10 @@ def is_another_name(value: Value, gold: Reference, form: Form) -> bool:
 
 def is_name(gold: Reference, problem: str | None) -> bool:
     """True for a reference such as US, unless its letters stand in formulas of the problem or are points, CA of ABC."""
-    if not gold.is_name or not problem or not gold.variables:
-        return gold.is_name
+    if not gold.is_name:
+        return False
+    if not problem or not gold.variables:
+        return True
     words = (word.strip(".,;:?!()$") for word in problem.split())
     points = set("".join(word for word in words if word.isupper() and len(word) <= 3))
     return not all(letter in points or form_of(problem).has_letters({letter}) for letter in gold.variables)
@@ -454,9 +467,9 @@ def cas_workers() -> Workers:
 
 
 def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
-    """The status in strict mode: HEDGE if a box of another value comes first, OK if the block has one box alone.
+    """The status in strict mode: OK if the <answer> block has the one box of the answer alone.
 
-    MALFORMED for any other block.
+    HEDGE if a box of another value comes first in the block, MALFORMED for any other block.
     """
     opening = data.rfind(b"<answer>", 0, low)
     start = opening + len(b"<answer>")
@@ -527,12 +540,12 @@ def _judge_all(
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
-    golds = [reference_of(text, row) for row, text in enumerate(answers)]
+    golds = [reference_of(answer, row) for row, answer in enumerate(answers)]
     problem_texts = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
     statuses, boxed, spans = batch.locate_all(texts, lenient)
     judge_long = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
-    undecided: dict[tuple[str, str], list[int]] = {}
+    undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
     columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
     for row, (completion, gold, status, span, from_box) in enumerate(columns):
         reason, low, high = status, *span
@@ -549,6 +562,7 @@ def _judge_all(
     for row_numbers, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in row_numbers:
             outcomes[row] = outcome
+    # A reason and a tier for each completion, all in one row.
     codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = codes.reshape(-1, 2).T.copy()
     return reasons, tiers, (reasons == OK).astype(np.float64), spans

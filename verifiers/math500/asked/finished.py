@@ -1,9 +1,11 @@
 r"""Is a value finished, or is there work left to do in it?
 
-These are finished: integers, fractions of two integers, decimals, a power of a number, a multiple of a surd, sums of
-distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions in variables with
-nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves some, an answer may
-leave one more.
+These are finished: integers, fractions of two integers, decimals, a power of a number, a multiple of a surd (a root of
+a number), sums of distinct surds, multiples of pi, e and i, functions of a kind that the reference has, and expressions
+in variables with nothing left to collect or to cancel. `work` counts the steps that are left. If the reference leaves
+some, an answer may leave one more.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations
@@ -89,7 +91,8 @@ def is_pair(answer: Value) -> bool:
     (first, with_plus), (first_again, with_minus) = sums
     if first != first_again or not (begins_with(with_plus, ONE) and begins_with(with_minus, MINUS_ONE)):
         return False
-    numbers = (first, *with_plus[1][1:])  # 3, and the 7 of 1 * 7
+    _, *others = with_plus[1]  # the 7 of 1 * 7
+    numbers = (first, *others)
     return len(numbers) == 2 and all(node[0] == "num" or is_literal_fraction(node) for node in numbers)
 
 
@@ -110,8 +113,7 @@ def minus_signs(node: Node) -> int:
         return int(node[1] < 0)
     if kind not in SIGNED:
         return 0
-    inside = node[1] if kind == "*" else node[1:]
-    return sum(map(minus_signs, inside))
+    return sum(map(minus_signs, parts(node)))
 
 
 @lru_cache(4096)
@@ -131,8 +133,10 @@ def functions_in(gold: Value) -> frozenset[str]:
 
 def kind_of_function(node: Node) -> str:
     """The kind of a function. Functions of numbers have other kinds: `\\tan 45^\\circ` is work, `\\tan x` is not."""
-    kind = _KINDS.get(node[1], node[1])
-    return kind if node[1] == "root" or any(map(symbols, node[2])) else f"{kind} of numbers"
+    _, name, arguments = node
+    kind = _KINDS.get(name, name)
+    has_letters = any(map(symbols, arguments))
+    return kind if has_letters or name == "root" else f"{kind} of numbers"
 
 
 def constants_in(node: Node) -> set[Node]:
@@ -155,12 +159,13 @@ def work(node: Node, allowed: frozenset[str]) -> int:
     if kind == "^":
         return work_in_power(node[1], node[2], allowed)
     if kind == "fn":
-        if node[1] == "root":
-            return work_in_root(*node[2], allowed)
-        steps = sum(work(argument, allowed) for argument in node[2])
-        function = kind_of_function(node)
+        _, name, arguments = node
+        if name == "root":
+            return work_in_root(*arguments, allowed)
+        steps = sum(work(argument, allowed) for argument in arguments)
+        function_kind = kind_of_function(node)
         # n! is no work. 8! is of the kind "factorial of numbers".
-        if function not in allowed and function != "factorial":
+        if function_kind not in allowed and function_kind != "factorial":
             steps += 1
         return steps
     inner, has_minus = without_sign(node)
@@ -228,7 +233,9 @@ def surd_of(node: Node) -> tuple[int, int] | None:
         return None
     if degree[1] * max(map(int.bit_length, radicand[1:])) > BIT_LIMIT:
         return None
-    return abs(radicand[1]) * abs(radicand[2]) ** (degree[1] - 1), degree[1]
+    _, n, d = radicand
+    k = degree[1]
+    return abs(n) * abs(d) ** (k - 1), k  # the k-th root of n/d is that of n d^(k-1), over d
 
 
 def has_surd(node: Node) -> bool:

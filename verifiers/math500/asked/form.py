@@ -203,7 +203,8 @@ class Form:
             return True
         wanted = gold.unit if type(gold) is Quantity else ""
         power = 1 if in_units else units.power_of(unit)
-        if not wanted and power and self.dimension and power != self.dimension:
+        has_wrong_power = power and self.dimension and power != self.dimension  # cm for an area
+        if not wanted and has_wrong_power:
             return False
         both_known = units.is_known(unit) and units.is_known(wanted)
         is_same_unit = unit == wanted or (wanted and both_known and not units.conflict(unit, wanted))
@@ -236,7 +237,7 @@ class Form:
     def asks_for_rate(self, unit: str) -> bool:
         """True for "mile / hour" and "/ hour" if the problem asks for miles and its last sentence has "per hour"."""
         above, _, below = unit.partition(" / ")
-        question = self.problem.rstrip(" .?\n").rpartition(". ")[2]
+        _, _, question = self.problem.rstrip(" .?\n").rpartition(". ")
         return bool(below) and above in {"", *self.units} and f"per {below}" in question
 
     def speaks_of(self, unit: str) -> bool:
@@ -341,8 +342,13 @@ def layouts_of(value: Value) -> list[tuple[bool, ...]]:
 
 def asks_to_factor(text: str) -> bool:
     """True for "Factor $x^2-1$."; false if a thing has a factor, or grows by a factor."""
-    words_before = [text.partition(phrase)[0].split() for phrase in FACTOR if phrase in text]
-    return any(not words or words[-1][-1] in ".:;,?" or words[-1] in BEFORE_FACTOR for words in words_before)
+    for phrase in FACTOR:
+        before, found, _ = text.partition(phrase)
+        word_before = ["", *before.split()][-1]  # "" where the text begins
+        begins_clause = word_before[-1:] in ("", *".:;,?")
+        if found and (begins_clause or word_before in BEFORE_FACTOR):
+            return True
+    return False
 
 
 # ---- formulas of a problem ----
@@ -398,8 +404,9 @@ def formula_keys(problem: str, letters: frozenset[str]) -> frozenset:
     """The `formula_key` of each formula of a problem, and of each part of it that has one."""
     found: set = set()
     for formula in formulas_of(problem):
-        values = [meaning_of(formula, letters)]
-        if values[0] is None:
+        whole = meaning_of(formula, letters)
+        values = [whole]
+        if whole is None:
             pieces = [formula]
             for separator in _SEPARATORS:
                 pieces = [part for piece in pieces for part in piece.split(separator)]
@@ -443,17 +450,18 @@ def formula_key(value: Value) -> object:
         # "x in (2, 5)" and 2 < x < 5 are the same region, but two formulas.
         return (value, value.is_written) if type(value) is Region else None
     node = folded(without_needless_points(value))
-    number = without_sign(node)[0]
+    unsigned, _ = without_sign(node)
     # Of numbers, only mixed numbers and repeating decimals count: 1 1/2, 0.333...
-    is_more_than_digits = number[0] == "num" and not is_decimal_literal(number)
-    node = ordered(node)
-    return node if is_more_than_digits or is_long(node) else None
+    is_more_than_digits = unsigned[0] == "num" and not is_decimal_literal(unsigned)
+    key = ordered(node)
+    return key if is_more_than_digits or is_long(key) else None
 
 
 def without_needless_points(node: Node) -> Node:
     """An expression with its whole numbers written without a point: 2 for 2.0."""
     if node[0] == "num":
-        return ("num", node[1] // node[2], 1) if node[1] % node[2] == 0 else node
+        _, n, d = node
+        return ("num", n // d, 1) if n % d == 0 else node
     return rebuilt(node, map(without_needless_points, parts(node)))
 
 
@@ -500,6 +508,6 @@ def formulas_asked_for(problem: str) -> dict[str, Value]:
 def formula_or_name(formula: str) -> Value:
     """The formula as the reader gives it, or a `Name` of its text if no grammar reads it."""
     try:
-        return read_formula(tokens_of(formula, None))
+        return read_formula(tokens_of(formula, variables=None))  # any letter may be a variable
     except Malformed:
         return Name(formula)

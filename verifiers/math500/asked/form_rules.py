@@ -1,7 +1,9 @@
 """The forms that a problem may ask of an expression: expanded, factored, in lowest terms, a decimal, one power.
 
 A rule of `RULES` is given the folded expressions of an answer and those of the reference: "expanded" refuses (x+1)(x+2)
-for x^2+3x+2, "lowest" refuses 4/6 for 2/3.
+for x^2+3x+2, "lowest" refuses 4/6 for 2/3. Folded expressions have no brackets and no factors 1 (see normal_form.py).
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ def is_primitive(node: Node) -> bool:
 
 def unsigned_factors(node: Node) -> list[Node]:
     """The factors of a product, or of the numerator of a quotient, without the sign in front."""
-    above, _ = factors_of(without_sign(node)[0])
+    unsigned, _ = without_sign(node)
+    above, _ = factors_of(unsigned)
     return above
 
 

@@ -135,6 +135,7 @@ _PLURAL = {
 """Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
 _NO_UNIT = frozenset("percents percent percentage in second".split())
 """Names of units that mostly mean something else in a problem: "in" is inch only in "5 in"."""
+# {character: the text in its place}: marks of mathematics are left out, and marks of a sentence become words.
 _MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
@@ -188,7 +189,7 @@ def sentence_asks_for_order(words: Sequence[str]) -> bool:
     if begin < len(words) and words[begin] in ORDERING:
         return _NO_LISTS.isdisjoint(words[begin + 1 : begin + 4])
     asks = False
-    padded = ["", *words, "", ""]
+    padded = ["", *words, "", ""]  # so that each word has one before it and two behind it
     for before, word, following, next_but_one in zip(padded, words, padded[2:], padded[3:], strict=False):
         if word in _ASKING_WORDS or word in _LISTING:
             asks = True
@@ -215,16 +216,18 @@ def is_superlative(word: str) -> bool:
 
 
 def units_in(words: Sequence[str]) -> tuple[set[str], set[str]]:
-    """(the units that a problem asks for, "how many feet" or "in minutes"; all units that it mentions)."""
+    """(the units that a problem asks for, all units that it mentions). "How many feet" and "in feet" ask for feet."""
     asked_units, mentioned = set(), set()
     for k, word in enumerate(words):
         if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT:
-            mentioned.add(national_currency(units.UNITS[word], words[:k]).partition(" ")[0])
-        unit = None
+            full_name = national_currency(units.UNITS[word], words[:k])
+            name, _, _ = full_name.partition(" ")  # the mile of "mile / hour"
+            mentioned.add(name)
+        unit, words_behind = None, words[k + 1 : k + 6]
         if word == "many" and words[k - 1] == "how":
-            unit = unit_at(words[k + 1 : k + 6], skip=2)
+            unit = unit_at(words_behind, skip=2)
         elif word in ("in", "to"):
-            unit = unit_at(words[k + 1 : k + 6], skip=0)
+            unit = unit_at(words_behind, skip=0)
         if unit:
             asked_units.add(unit)
     return asked_units, mentioned
@@ -239,10 +242,13 @@ def has_number_with_unit(words: Sequence[str]) -> bool:
 
 
 def unit_at(words: Sequence[str], skip: int) -> str | None:
-    """The first unit among some words, with at most `skip` other words before it: "square feet"."""
-    if len(words) > 1 and words[0] in NATIONS and words[1] == "dollars":
-        skip += 1  # "Canadian" is part of the unit
-    for k in range(min(skip + 1, len(words))):
+    """The first unit among some words, with at most `skip` other words before it: "foot^2" for "square feet".
+
+    None if there is no such unit.
+    """
+    begins_with_nation = len(words) > 1 and words[0] in NATIONS and words[1] == "dollars"
+    words_before = skip + 1 if begins_with_nation else skip  # "Canadian" is part of the unit
+    for k in range(min(words_before + 1, len(words))):
         has_power = words[k] in units.POWERS and k + 1 < len(words)  # "square"
         at = k + 1 if has_power else k
         name = words[at]

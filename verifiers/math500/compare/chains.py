@@ -82,7 +82,7 @@ class Chains:
         return self.same(answer, value) if may_lack_name else NO
 
     def value_of_chain(self, answer: Relation, gold: Value) -> Value | None:
-        """The value that `a = b = c` gives, where the reference is a value: its last side that is no name.
+        """The value that `a = b = c` gives, where the reference is a value: the last side that is no name.
 
         None if the sides that are no names differ, or if the equation still has to be solved.
         """
@@ -95,17 +95,18 @@ class Chains:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
-        names = self.names_among(sides, gold)
-        letters = symbols(gold) if is_expression(gold) else frozenset()
-        if any(is_expression(side) and side[0] == "sym" and side[1] in letters for side in sides[:-1]):
+        are_names = self.names_among(sides, gold)
+        letters = [("sym", name) for name in symbols(gold)] if is_expression(gold) else []
+        if any(side in letters for side in sides[:-1]):
             return None  # x = (x - 1)/2 gives no value
-        values = [side for side, name in zip(sides, names, strict=True) if not name] or [sides[-1]]
-        lenient = type(self)(self.length, strict=False, form=self.form)
+        values = [side for side, is_a_name in zip(sides, are_names, strict=True) if not is_a_name]
+        values = values or [sides[-1]]
+        lenient_comparison = type(self)(self.length, strict=False, form=self.form)
         last = values[-1]
         for value in values[:-1]:
-            # Each is tried as the answer, and both in base ten: 345_6 = 137.
+            # Each of the two is tried as the answer, and then both in base ten: 345_6 = 137.
             pairs = (value, last), (last, value), (in_decimal(value), in_decimal(last))
-            if all(lenient.same(*pair) == NO for pair in pairs):
+            if all(lenient_comparison.same(*pair) == NO for pair in pairs):
                 return None
         self.sides += values
         return last
@@ -156,7 +157,8 @@ class Chains:
             return False
         if not (is_expression(exact) and is_expression(last) and last[0] == "num"):
             return True
-        return bool(symbols(exact)) or is_near(exact, last, parts=last[2])
+        _, _, denominator = last
+        return bool(symbols(exact)) or is_near(exact, last, parts=denominator)
 
     # ---- two equations ----
 

@@ -4,7 +4,7 @@ For `\sqrt{8}` and `2\sqrt{2}`, and for `\int_0^1 2x\,dx` and `1`. (Answers such
 
 Arb (python-flint) does the arithmetic. An `Enclosure` is a number with its error bound. If the enclosures of two values
 do not meet, it is proved that the values differ. `Undecided` is raised where no bound is known (a branch cut, a pole
-within the error).
+within the error). In a tree, ("num", n, d) is the number n/d and ("*", factors) a product (see tree.py).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) 
     digits = min(FIRST_DIGITS + 2 * length, FIRST_DIGITS_LIMIT)
     for _ in range(2):  # the first evaluation shows how many `digits` the second one needs
         with precision(digits):
-            evaluation = Evaluation(values, NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
+            evaluation = Evaluation(values, nodes=NODE_LIMIT_AT_A_POINT if values else NODE_LIMIT)
             try:
                 b = evaluation.evaluate(gold)
                 a = evaluation.evaluate(answer)
@@ -86,7 +86,7 @@ def values_agree(answer: Node, gold: Node, values: dict[str, int], length: int) 
             size = 1 if a.contains(0) and b.contains(0) else abs(a) + abs(b)
             if abs(a - b) <= size * arb(10) ** -wanted:
                 return True
-        digits = min(wanted + scale + 40, DIGIT_LIMIT)
+        digits = min(wanted + scale + 40, DIGIT_LIMIT)  # 40 more, since the error takes some of them
     return None
 
 

@@ -2,11 +2,13 @@
 
 For `0.5` and `\\frac{2}{4}`, and for `(x+1)^2` and `x^2+2x+1`.
 
-Variables get 61-bit integers derived from a salt. So does each unknown: a root, a logarithm, a factorial, pi, i, ...
-that has no rational value. The same function of equal arguments gets the same integer. If two trees then agree, they
-are the same rational function of the same unknowns, so agreement proves equality (Schwartz-Zippel: a wrong agreement
-has a chance below degree / 2^61). A difference proves that the values differ only if there are no unknowns, or none but
-pi, which is transcendental.
+Every variable gets a 61-bit integer derived from texts (see `Point`). So does each unknown: a root, a logarithm, a
+factorial, pi, i, ... that has no rational value. The same function of equal arguments gets the same integer. If two
+trees then agree, they are the same rational function of the same unknowns, so agreement proves equality
+(Schwartz-Zippel: a wrong agreement has a chance below degree / 2^61). A difference proves that the values differ only
+if there are no unknowns, or none but pi, which is transcendental.
+
+In a tree, ("num", n, d) is the number n/d and ("*", factors) a product (see tree.py).
 """
 
 from __future__ import annotations

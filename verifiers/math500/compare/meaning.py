@@ -59,7 +59,7 @@ def meaning_of_expression(node: Node) -> Value:
     if node[0] == "num":
         return node
     kinds = tree.kinds_of_atoms(node)
-    if kinds.isdisjoint(("held", "pm")):  # it holds no matrix or set (see `tree`), and no plus-minus sign
+    if kinds.isdisjoint(("held", "pm")):  # no matrix or set (see `tree`), no plus-minus sign
         return EMPTY_SET if node == ("sym", "\\emptyset") else node
     # A difference of sets, [0, 3) without {1}, is read as a sum of two terms, in which `as_value` finds the sets.
     if node[0] == "+" and len(node[1]) == 2 and is_interval(as_value(node[1][0])):

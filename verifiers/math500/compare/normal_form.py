@@ -1,6 +1,8 @@
 """Gives all layouts of a formula one form: `-(a - b)` and `b - a` become equal, and so do `y x` and `x y`.
 
 `folded` drops brackets, factors 1 and exponents 1, and puts signs in front. `ordered` then sorts terms and factors.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations
@@ -50,12 +52,12 @@ def folded_product(node: Node) -> Node:
     factors: list[Node] = []
     is_negative = False
     for part in map(folded, node[1]):
-        part, has_minus = without_sign(part)
+        inner, has_minus = without_sign(part)
         is_negative ^= has_minus  # two minus signs cancel each other
-        if part[0] == "*":
-            factors += part[1]
-        elif part != ONE:
-            factors.append(part)
+        if inner[0] == "*":
+            factors += inner[1]
+        elif inner != ONE:
+            factors.append(inner)
     if len(factors) > 1:
         result: Node = ("*", tuple(factors))
     else:
@@ -90,9 +92,12 @@ def terms_of(node: Node) -> tuple[Node, ...]:
 
 def without_sign(node: Node) -> tuple[Node, bool]:
     """(an expression without the minus before it, True if it had one)."""
-    if node[0] == "*" and node[1][0] == MINUS_ONE:
-        return (node[1][1] if len(node[1]) == 2 else ("*", node[1][1:])), True
-    return (ONE, True) if node == MINUS_ONE else (node, False)
+    if node == MINUS_ONE:
+        return ONE, True
+    if node[0] != "*" or node[1][0] != MINUS_ONE:
+        return node, False
+    others = node[1][1:]  # the factors behind the minus
+    return (others[0] if len(others) == 1 else ("*", others)), True
 
 
 def negative(node: Node) -> Node:

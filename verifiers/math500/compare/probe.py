@@ -47,7 +47,7 @@ def compare(answer: Node, gold: Node, length: int) -> tuple[int, bool]:
         a, b = (c, d) if answer == gold else point.evaluate(answer)
     except TooBig:  # only the answer has so large a number, so it is worth no more time
         return (YES if compare_numerically(answer, gold, length, point) == YES else NO), False
-    rational = not (point.unknowns or point.variables or point.values)
+    rational = not (point.unknowns or point.variables or point.values)  # `values` also has pi
     if a * d == c * b:
         if not point.unknowns and not rational and is_undefined_elsewhere(answer, gold):
             return NO, False
@@ -67,7 +67,7 @@ def is_negative(node: Node) -> bool:
         return False
     if point.variables:
         return False
-    is_exact = not (point.unknowns or point.values)
+    is_exact = not (point.unknowns or point.values)  # `values` also has pi
     return n < 0 if is_exact else is_below_zero(node)
 
 
@@ -120,12 +120,13 @@ def compare_numerically(answer: Node, gold: Node, length: int, point: Point) -> 
     positive = positive_names(gold) if names else ()
     points_agreeing = 0
     points, points_needed = (POINTS, 2) if names else (1, 1)
+    length_compared = length + (LENGTH_FOR_VARIABLES if names else 0)
     for k in range(points):
         values = {name: point.value_of((name, k)) for name in names}
         for place, name in enumerate(names):
             sign = 1 if name in positive else SIGNS[k][place % 2]
             values[name] *= sign * SCALES[k]
-        equal = values_agree(answer, gold, values, length + (LENGTH_FOR_VARIABLES if names else 0))
+        equal = values_agree(answer, gold, values, length_compared)
         if equal is False:
             return NO
         if equal:  # it is None if this cannot be told

@@ -42,7 +42,7 @@ LOWEST, HIGHEST = ("(", NEGATIVE_INFINITY), (")", INFINITY)  # ends of the real 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """An interval or a union of intervals, and the variable that lies in it, if it is named."""
+    """An interval or a union of intervals, and the variable that lies there; None if no variable is named."""
 
     where: Row | Union
     name: Node | None
@@ -67,23 +67,23 @@ def region_of(value: Value) -> Region | None:
         if value.operators == ("in",) and is_expression(name) and is_name(name) and name[0] != "*":
             return Region(where, name, is_written=True) if type(where) in (Row, Union) else None
     items: Sequence[Value] = (value,)
-    join = "or"
+    join = "or"  # for a single condition, the word makes no difference
     if type(value) is Several:
         items, join = value.items, value.join
     elif type(value) is Builder:
         items, join = value.conditions, value.join
     if len(items) > CONDITION_LIMIT or not all(type(item) is Relation for item in items):
         return None
-    found = [condition_of(item) for item in items]
-    if None in found or len({condition.name for condition in found}) != 1:
+    conditions = [condition_of(item) for item in items]
+    if None in conditions or len({condition.name for condition in conditions}) != 1:
         return None
     equations = [item.operators == ("=",) for item in items]
     if all(equations):
         return None  # x = 1 or x = 2 is a list
     if any(equations) and join != "or":
         return None  # x = 1 and x > 0 is no region, but x = 1 or x > 3 is one
-    where = joined(found, join)
-    return None if where is None else Region(where, found[0].name)
+    where = joined(conditions, join)
+    return None if where is None else Region(where, conditions[0].name)
 
 
 def forwards(relation: Relation) -> Relation:
@@ -95,7 +95,7 @@ def forwards(relation: Relation) -> Relation:
 
 
 def condition_of(relation: Relation) -> Condition | None:
-    """What a relation says of the variable that is one of its sides; None unless exactly one side is a variable."""
+    """What a relation says of the variable on one of its sides; None if it does not bound just one variable."""
     operators, sides = relation.operators, relation.sides
     first_is_letter = is_expression(sides[0]) and sides[0][0] == "sym"
     if operators == ("!=",) and first_is_letter and is_expression(sides[1]):

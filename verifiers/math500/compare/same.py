@@ -1,6 +1,8 @@
 """Compares the meanings of an answer and a reference: values of any kind, such as numbers, lists, sets and intervals.
 
 A unit, a base, or the name before an equals sign may stand in only one of the two. If it stands in both, it must agree.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations
@@ -213,7 +215,7 @@ class Comparison(Chains):
     # ---- words, quantities and numbers with a base ----
 
     def same_words(self, answer: Sequence[str], gold: Sequence[str]) -> int:
-        """YES for the same words. One side may also name the thing that they describe: "the series converges".
+        """YES for the same words. One side may also name the thing that its words describe: "the series converges".
 
         A noun of the problem is such a thing, too: "property" in "commutative property".
         """
@@ -236,10 +238,10 @@ class Comparison(Chains):
                 return NO  # 50% for 50, which only a problem that speaks of per cent may mean
         if not conflict(unit, gold_unit):
             return self.same(value, gold_value)
-        times = None if self.strict else conversion(unit, gold_unit)
-        if not times or not is_expression(value):
+        ratio = None if self.strict else conversion(unit, gold_unit)  # (60, 1) for hours and minutes
+        if not ratio or not is_expression(value):
             return NO
-        return self.same(("*", (("num", *times), value)), gold_value)
+        return self.same(("*", (("num", *ratio), value)), gold_value)
 
     def same_base(self, answer: Value, gold: Value) -> int:
         """Compares numbers, at least one of which has a base. The answer may leave the base out: 345 for 345_6."""

@@ -1,6 +1,8 @@
 r"""Names of values. A side of an equation is a name if it only says which value stands on the other side.
 
 `f(2)` is a name in `f(2) = 36`, and `\gcd(a, b)` in `\gcd(a, b) = 36`. `x + 1` is none in `x + 1 = 36`.
+
+An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", factors) for a product (see tree.py).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ def is_name(value: Value) -> bool:
     if not is_expression(value):
         return type(value) in (Words, Name)
     if value[0] == "fn":
-        return value[1] in tree.TRIGONOMETRIC | {"ln"} and is_name(value[2][0])
+        _, function, (argument, *_) = value
+        may_be_named = function == "ln" or function in tree.TRIGONOMETRIC  # sin A
+        return may_be_named and is_name(argument)
     if is_derivative(value):
         return True
     if value[0] != "*":
@@ -42,11 +46,12 @@ def is_derivative(node: Node) -> bool:
         node = ("/", above, ("*", (below, variable)))
     if node[0] != "/" or not all(part[0] == "*" and len(part[1]) == 2 for part in node[1:]):
         return False  # only a product of two, d and y, stands above the bar, and another below
-    (d_above, function), (d_below, variable) = node[1][1], node[2][1]
+    (_, (d_above, function)), (_, (d_below, variable)) = node[1:]  # the products dy and dx
     if function[0] != "sym" or d_below != DIFFERENTIAL:
         return False
-    if d_above[0] == variable[0] == "^":
-        return d_above[1] == DIFFERENTIAL and variable[1][0] == "sym" and d_above[2] == variable[2]
+    if d_above[0] == variable[0] == "^":  # d^2 and x^2
+        (_, d, order), (_, letter, order_below) = d_above, variable
+        return d == DIFFERENTIAL and letter[0] == "sym" and order == order_below
     return d_above == DIFFERENTIAL and variable[0] == "sym"
 
 

@@ -30,7 +30,8 @@ def read_number(cursor: Cursor) -> Value:
     digits = cursor.advance()
     if "." in digits and cursor.accept("overline", COMMAND):
         return repeating(digits, braced(cursor, read_digits))
-    if "." in digits and (cursor.kind, cursor.value) == (COMMAND, "dots") and (length := period(digits)):
+    has_dots_behind = "." in digits and (cursor.kind, cursor.value) == (COMMAND, "dots")
+    if has_dots_behind and (length := period(digits)):
         cursor.advance()
         return repeating(digits[:-length], digits[-length:])
     if cursor.value in BASE_SIGNS and (cursor.value == "_" or base_follows(cursor)):

@@ -1,6 +1,8 @@
 r"""Reads brackets and what stands in them: part of an expression, a tuple, a vector, an interval, a set, a matrix.
 
 For texts such as `(2, \infty)`, `\{x \mid x > 2\}` and `\begin{pmatrix} 1 \\ 2 \end{pmatrix}`.
+
+A token is (kind, value, True if white space stands before it); `peek` returns one without reading it.
 """
 
 from __future__ import annotations
@@ -78,7 +80,8 @@ def read_set(cursor: Cursor) -> Value:
     (kind, name, _), (mark_kind, mark, _) = cursor.peek(), cursor.peek(2)
     has_condition = mark in ("|", ":") or (mark_kind, mark) == (COMMAND, "in")
     if kind != LETTERS or not has_condition:
-        return Set(tuple(in_brackets(cursor)[1]))
+        _, elements, _ = in_brackets(cursor)
+        return Set(tuple(elements))
     bar = next((k for k in cursor.text.top_level(low, close) if tokens[k][1] in ("|", ":")), close)
     domain = read_relation(cursor.between(low, bar))
     conditions, join = read_items(cursor.between(bar + 1, close))

@@ -119,5 +119,6 @@ class Cursor:
 
     def in_last_brackets(self) -> list[Token]:
         """The tokens in (...) if these brackets begin here and end the text; else no tokens."""
-        last = self.value == "(" and self.text.match.get(self.position) == self.end - 1
-        return self.tokens[self.position + 1 : self.end - 1] if last else []
+        last_place = self.end - 1
+        are_last = self.value == "(" and self.text.match.get(self.position) == last_place
+        return self.tokens[self.position + 1 : last_place] if are_last else []

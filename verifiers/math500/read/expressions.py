@@ -3,6 +3,8 @@ r"""Reads tokens of pure mathematics into an expression (see `tree`); nothing in
 The expression is read by recursive descent, as a sum of products of powers. The table `readers` of the text (see
 `Text` in cursor.py) has a function for each bracket, so that lists, relations and quantities may stand in an
 expression. All functions raise `Malformed` and `Unsupported`.
+
+A token is (kind, value, True if white space stands before it); `peek` returns one without reading it.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ def read_expression(cursor: Cursor) -> Node:
     operator, other = cursor.advance(), read_sum(cursor)
     if operator == "over":
         return ("/", node, other)
-    return ("fn", "mod" if operator == "bmod" else "binom", (node, other))
+    function = "mod" if operator == "bmod" else "binom"
+    return ("fn", function, (node, other))
 
 
 def read_sum(cursor: Cursor) -> Node:
@@ -150,18 +153,20 @@ def add_factor(cursor: Cursor, factors: list[Node]) -> None:
 def join_mixed(cursor: Cursor, factors: list[Node]) -> None:
     r"""Replaces a whole number and a fraction at the end of the factors by one mixed number: `2\frac{1}{2}`.
 
-    Raises `Malformed` for `2\frac{3}{2}`, whose fraction is not below 1.
+    Any other factors stay. Raises `Malformed` for `2\frac{3}{2}`, whose fraction is not below 1, and for
+    `2.5\frac{1}{2}`.
     """
     whole, last = factors[-2:]
     sign = last[0] if last[0] in ("deg", "pct") else ""  # of degrees or per cent
     part = last[1] if sign else last
     if whole[0] != "num" or part[0] != "/" or not all(map(is_whole, part[1:])):
         return
-    above, below = part[1][1], part[2][1]
-    if whole[2] != 1 or not 0 < above < below:
+    (_, n, divisor), (_, above, _), (_, below, _) = whole, *part[1:]
+    if divisor != 1 or not 0 < above < below:
         raise Malformed("neither a mixed number nor clearly a product")
     cursor.marks.append(MIXED)
-    node: Node = ("num", whole[1] * below + (above if whole[1] >= 0 else -above), below)
+    signed_above = above if n >= 0 else -above
+    node: Node = ("num", n * below + signed_above, below)
     factors[-2:] = [(sign, node) if sign else node]
 
 
@@ -171,19 +176,20 @@ def add_number(cursor: Cursor, factors: list[Node]) -> None:
     The number may be a factor behind a bracket, or with a power or a factorial, as in x 2^3, but never right behind
     another number.
     """
-    before, top = cursor.peek(-1), cursor.value
+    top = cursor.value
+    kind_before, before, _ = cursor.peek(-1)
     _, following, _ = cursor.peek()
-    kind, bottom, _ = cursor.peek(2)
-    follows_whole = cursor.spaced and before[0] == NUMBER and factors[-1][0] == "num"
-    is_fraction = following == "/" and kind == NUMBER and top.isdigit() and bottom.isdigit()
+    kind_of_bottom, bottom, _ = cursor.peek(2)
+    follows_whole = cursor.spaced and kind_before == NUMBER and factors[-1][0] == "num"
+    is_fraction = following == "/" and kind_of_bottom == NUMBER and top.isdigit() and bottom.isdigit()
     if follows_whole and is_fraction:
         cursor.advance(3)
         node: Node = ("/", number(top), number(bottom))
         factors.append(("deg", node) if accept_degree(cursor) else node)
         join_mixed(cursor, factors)
         return
-    may_be_factor = before[1] in CLOSING or following in ("^", "!")
-    if before[0] == NUMBER or not may_be_factor:
+    may_be_factor = before in CLOSING or following in ("^", "!")
+    if kind_before == NUMBER or not may_be_factor:
         raise Malformed("two numbers side by side")
     factors.append(read_power(cursor))
 
@@ -408,7 +414,8 @@ def repeated(name: str, low: Node, high: Node, body: Node, index: Node) -> Node:
 def read_function(cursor: Cursor) -> Node:
     r"""Reads a function with its argument, with brackets or without: `\sin 2x`, `\log_2 8`, `\sin^{-1} x`."""
     name = cursor.advance()
-    base = read_argument(cursor) if name == "log" and cursor.accept("_") else ("num", 10, 1)
+    has_base = name == "log" and cursor.accept("_")
+    base = read_argument(cursor) if has_base else ("num", 10, 1)
     exponent = read_signed(cursor, read_argument) if cursor.accept("^") else ONE
     bracketed = cursor.value == "("
     factors = [read_power(cursor)]
@@ -421,8 +428,10 @@ def read_function(cursor: Cursor) -> Node:
         node = ("^", ("const", "e"), argument)
     elif name == "cis":
         node = ("^", ("const", "e"), ("*", (("const", "i"), argument)))
+    elif name == "log":
+        node = ("fn", name, (argument, base))
     else:
-        node = ("fn", name, (argument, base) if name == "log" else (argument,))
+        node = ("fn", name, (argument,))
     return node if exponent == ONE else ("^", node, exponent)
 
 

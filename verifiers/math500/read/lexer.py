@@ -92,8 +92,8 @@ LETTERS_OF_TWO_KINDS = frozenset(["min", "cup", "a", "A"])
 """Runs of letters that are a word only by what stands behind them: the cup of "3/4 cup", the a of "a dog"."""
 FORGOTTEN_BACKSLASH = {"boxed": "{", "left": tuple("([|)]"), "right": tuple("([|)]")}
 """{letters: the signs behind them by which they are a command without its backslash}: "boxed{5}" is 5."""
-UPRIGHT = BARE_COMMANDS - {"min", "max", "deg"} | {"e", "i"}
-"""What `\\mathrm{...}` may hold as a function or a constant: `\\mathrm{e}`, `\\mathrm{gcd}`."""
+UPRIGHT = (BARE_COMMANDS - {"min", "max", "deg"}) | {"e", "i"}
+"""What `\\mathrm{...}` may hold as a function or a constant: `\\mathrm{gcd}`. Its min, max and deg are words."""
 PRIMES = (  # LaTeX for one or two primes
     r"^{\prime\prime}",
     r"^{\prime \prime}",
@@ -125,15 +125,16 @@ class Unsupported(Malformed):
 
 def is_plain(tokens: Sequence[Token]) -> bool:
     """True if no letter, sum or difference stands behind the last equals sign: for R = 5 and -5, not for x-5."""
-    before = ""
+    value_before = ""
     plain = True
     for kind, value, _ in tokens:
-        is_difference = value == "-" and before not in ("", "=", "{", "(")  # behind these, a minus is a sign
+        # At the start and behind one of these signs, a minus only makes a number negative.
+        is_difference = value == "-" and value_before not in ("", "=", "{", "(")
         if value == "=":
             plain = True
         elif kind == LETTERS or value == "+" or is_difference:
             plain = False
-        before = value
+        value_before = value
     return plain
 
 
@@ -271,10 +272,10 @@ class Lexer:
 
     def skip_digits(self, start: int) -> int:
         """The place behind the digits that begin at `start`."""
-        text, end = self.text, len(self.text)
-        while start < end and text[start] in ASCII_DIGITS:
-            start += 1
-        return start
+        text, end, size = self.text, start, len(self.text)
+        while end < size and text[end] in ASCII_DIGITS:
+            end += 1
+        return end
 
     def number(self, c: str) -> None:
         """A number: its digits, thousands groups, decimal part, and an exponent as in 1.5e3."""
@@ -351,7 +352,8 @@ class Lexer:
             if self.tokens and self.tokens[-1][0] == NUMBER and not self.is_factor(run):
                 return self.add(WORD, run)  # 5 EUR
         if run in SYMBOLS and len(run) > 1 and self.tokens and self.is_behind_number():
-            if not self.is_factor(run) and not all(letter in (self.variables or ()) for letter in run):
+            are_variables = all(letter in (self.variables or ()) for letter in run)
+            if not self.is_factor(run) and not are_variables:
                 return self.add(WORD, run)  # 5 kW
         behind = text[end:].lstrip()[:4] if run in LETTERS_OF_TWO_KINDS else ""
         is_in_text = True in self.braces
@@ -393,7 +395,7 @@ class Lexer:
     def may_be_in_ohms(self, prefix: str = "") -> bool:
         r"""True at the \Omega of 5 \Omega; not behind a letter or a sum, nor if the reference has \Omega as a letter.
 
-        In a reference, \Omega is a letter unless a space stands before it: 5\Omega. `prefix`: the k of 5 k\Omega.
+        The \Omega of a reference is a letter if no space stands before it: 5\Omega. `prefix`: the k of 5 k\Omega.
         """
         if not self.tokens or not self.is_behind_number():
             return False
@@ -411,7 +413,7 @@ class Lexer:
         is_variable = "x" in (self.variables or ())
         if not follows_number or is_variable:
             return False
-        power = self.text[end:].lstrip(" ")[:6]
+        power = self.text[end:].lstrip(" ")[:6]  # up to the first digit of 10^{-8}
         return power.startswith("10^") and power[3:].lstrip("{+-")[:1] in ASCII_DIGITS
 
     def word(self, run: str) -> None:
@@ -428,8 +430,9 @@ class Lexer:
     def is_word(self, run: str, behind: str) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}.
 
-        An `a` is a word in two cases. Three small letters follow, as in "a dog", then nothing but words, and the
-        reference has no variables at all. Or four follow, as in "a circle", and the reference has no variable a.
+        An `a` is a word in two cases. In the first, the reference has no variables at all, and nothing but words
+        follows, which begins with three small letters: "a dog". In the second, the reference has no variable a, and
+        four small letters follow: "a circle".
         `behind`: the next four characters for `LETTERS_OF_TWO_KINDS`, else "".
         """
         if run == "min":
@@ -458,7 +461,7 @@ class Lexer:
         return is_before_four_letters and run not in self.letters_of_reference
 
     def is_product(self, run: str) -> bool:
-        """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "of"."""
+        """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "my"."""
         if self.tokens and self.tokens[-1][0] == NUMBER and not self.spaced:
             return True  # 5abc; a known unit, such as the cm of 5cm, never comes here
         if run.lower() in SHORT_WORDS and not all(letter in self.letters_of_reference for letter in run):
@@ -544,7 +547,7 @@ class Lexer:
     def accept_upright(self, name: str) -> bool:
         r"""Reads the argument of \operatorname, \mathrm or \text if it is a function or a constant; True if it is.
 
-        In \text it is a word unless an argument in brackets follows: \text{lcm}(4, 6).
+        In \text, a function is a word unless its argument follows in brackets: \text{lcm}(4, 6).
         """
         close = self.text.find("}", self.position, self.position + 12)
         inside = self.text[self.position : close].strip("{ ")
@@ -584,8 +587,8 @@ class Lexer:
         close = self.text.find("}", self.position, self.position + limit)
         if not self.text.startswith("{", self.position) or close < 0:
             raise Malformed("environment")
-        name, self.position = self.text[self.position + 1 : close].strip(), close + 1
-        return name
+        inside, self.position = self.text[self.position + 1 : close].strip(), close + 1
+        return inside
 
 
 # {character: the method that reads what begins with it}

@@ -19,7 +19,10 @@ YES_OR_NO = {
     **dict.fromkeys(("yes", "true"), frozenset("no not false never isn doesn don aren cannot t".split())),
     **dict.fromkeys(("no", "false"), frozenset("yes true".split())),
 }
-"""{word that is an answer by itself: words behind it that may take it back}: "yes, but never for x = 0"."""
+"""{word that is an answer by itself: words behind it that may take it back}: "yes, but never for x = 0".
+
+Apostrophes divide words here, so that "isn't" is "isn" and "t".
+"""
 HEDGES = frozenset(
     "or but maybe perhaps however if unless only when except sometimes unsure although "
     "probably possibly likely assuming wait wrong incorrect".split()
@@ -40,8 +43,8 @@ _TAGS = ("b", "strong", "i", "em", "u", "p")  # tags of HTML that are taken away
 _LABELS = ("\\textbf{", "\\text{", "\\mathrm{", "\\mathbf{", "$\\bullet$", " ", "(")
 # Spaces of LaTeX, dollars and points around the text of a choice.
 _GAPS = ("\\qquad", "\\quad", "\\ ", "\\,", "\\;", "\\:", *"\n ~$.,;:")
-_WRAPPING = frozenset("*`<\"“'")  # a text with none of these and no __ needs no `unwrapped`
-_QUOTES = {'"': '"', "“": "”", "'": "'"}
+_WRAPPING = frozenset("*`<\"“'")  # only a text with one of these or with __ needs `unwrapped`
+_QUOTES = {'"': '"', "“": "”", "'": "'"}  # {opening quotation mark: the closing one}
 
 
 def unwrapped(text: str) -> str:
@@ -61,7 +64,7 @@ def unwrapped(text: str) -> str:
 
 
 def without_emphasis(text: str, mark: str) -> str:
-    """36 for `**36**`; the text as it is if one of its marks `**` or `__` is no emphasis: 2**3**2."""
+    """36 for `**36**`; the text as it is if `mark`, which is `**` or `__`, is not always emphasis: 2**3**2."""
     parts = text.split(mark)  # before a pair, inside it, behind it, inside the next pair, ...
     if len(parts) % 2 == 0:
         return text  # a mark without its partner
@@ -142,7 +145,7 @@ def is_choice_letter(text: str) -> bool:
 def leading_choice(answer: str) -> str:
     r"""The letter of the choice that an answer begins with; "" if there is none, or if the answer names another, too.
 
-    `\textbf{(C)}\ 12`, `C. 12` and `\text{Option C}` -> C;  `C or D` and `Cats` -> "".
+    `\textbf{(C)}\ 12`, `C. 12` and `\text{Option C}` -> C; `C or D` and `Cats` -> "".
     """
     for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
         answer = answer.replace(mark, "")
@@ -152,18 +155,19 @@ def leading_choice(answer: str) -> str:
     text = " ".join(words)
     if text.startswith("("):
         letter, closing, rest = text[1:2], text[2:3], text[3:]
-        is_label = closing == ")"
+        is_marked = closing == ")"
     else:
         letter, closing, rest = text[:1], text[1:2], text[2:]
-        is_label = not closing or closing in ".):," or text[1:4] in DASHES
-    if not is_label or not is_choice_letter(letter):
+        is_marked = not closing or closing in ".):," or text[1:4] in DASHES
+    if not is_marked or not is_choice_letter(letter):
         return ""
-    if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q", "- ", "– ", "— ")):
+    begins_apart = rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q", "- ", "– ", "— "))
+    if rest and not begins_apart:
         return ""
-    words = "".join(c if c.isalnum() else " " for c in rest).split()
-    if words[:1] == ["A"]:
-        del words[0]  # an article: "B. A dog"
-    names_another = any(word in CHOICES or word.lower() in ("or", "not") for word in words)
+    words_behind = "".join(c if c.isalnum() else " " for c in rest).split()
+    if words_behind[:1] == ["A"]:
+        del words_behind[0]  # an article: "B. A dog"
+    names_another = any(word in CHOICES or word.lower() in ("or", "not") for word in words_behind)
     return "" if names_another else letter
 
 
@@ -177,9 +181,11 @@ def with_large_letter(answer: str) -> str:
     if not letter.islower() or letter.upper() not in CHOICES:
         return answer
     words = "".join(c if c.isalnum() else " " for c in behind).split()
-    names_another = any(word in SMALL_CHOICES[1:] for word in words)  # an "a" may be the article
-    is_label = behind[:1] == ")" and ")" not in behind[1:] and not names_another
-    return f"{opening}{letter.upper()}{behind}" if is_label or not words else answer
+    choices_but_a = SMALL_CHOICES[1:]  # an "a" may be the article
+    names_another = any(word in choices_but_a for word in words)
+    has_one_bracket = behind.startswith(")") and ")" not in behind[1:]
+    is_choice = not words or (has_one_bracket and not names_another)
+    return f"{opening}{letter.upper()}{behind}" if is_choice else answer
 
 
 def labelled_choice(answer: str) -> tuple[str, str]:
@@ -189,7 +195,10 @@ def labelled_choice(answer: str) -> tuple[str, str]:
 
 
 def yes_or_no(answer: str) -> str:
-    """The first word of "Yes, it is." or "No, because 4 is even."; the whole answer if its rest may take that back."""
+    """The first word of "Yes, it is." or "No, because 4 is even.", unless its rest may take that back.
+
+    Any other answer is returned as it is.
+    """
     text = answer.removeprefix("\\text{").removesuffix("}") if answer.startswith("\\text{") else answer
     words = "".join(c if c.isalpha() else " " for c in text.lower()).split()
     if len(words) < 2:
@@ -207,16 +216,17 @@ def yes_or_no(answer: str) -> str:
 def value_behind_choice(answer: str) -> str:
     r"""The value behind a letter that is marked as text and as a label; any other answer as it is.
 
-    `\textbf{(C)}\ 12` and `\text{C. }12` -> 12;  `\text{C}12`, whose letter is no label, stays.
+    `\textbf{(C)}\ 12` and `\text{C. }12` -> 12; `\text{C}12`, whose letter is no label, stays.
     """
     command, brace, behind = answer.partition("}")
     label = command
     for prefix in ("\\text", "bf", "\\mathrm", "{"):
         label = label.removeprefix(prefix)
     letter = label.strip(" ().:")
-    is_label = label != command and is_choice_letter(letter) and label.strip() != letter
+    is_marked_as_text, is_marked_as_label = label != command, label.strip() != letter
+    has_choice = is_marked_as_text and is_marked_as_label and is_choice_letter(letter)
     value = behind.removeprefix("\\").lstrip(" ,;:~.")
-    return value if brace and is_label and value else answer
+    return value if brace and has_choice and value else answer
 
 
 def without_approximation(answer: str) -> str:
@@ -224,13 +234,15 @@ def without_approximation(answer: str) -> str:
     answer = answer.removeprefix("\\approx").removeprefix("≈")
     text = answer.removeprefix("\\text{")
     is_in_command = text != answer  # \text{about} 5
-    word, _, rest = text.partition("}" if is_in_command else " ")
+    end_of_word = "}" if is_in_command else " "
+    word, _, rest = text.partition(end_of_word)
     return rest if word.strip().lower() in APPROXIMATING else answer
 
 
 def in_one_line(answer: str) -> str:
     r"""The rows of an `aligned` environment with commas between them; any other answer as it is."""
-    inside = answer.partition("}")[2].rpartition("\\end{")[0]
+    _, _, behind_begin = answer.partition("}")
+    inside, _, _ = behind_begin.rpartition("\\end{")
     if not (answer.startswith(ALIGNED) and inside and "\\begin" not in inside):
         return answer
     lines = [row.strip() for row in inside.replace("&", " ").split("\\\\") if row.strip()]
@@ -242,8 +254,10 @@ def text_behind_letter(answer: str, letter: str) -> str:
     places = (place for place, c in enumerate(answer) if c == letter and is_label(answer, place))
     place = next(places, len(answer))
     behind = answer[place + 1 :]
-    rest = trimmed(behind[3:] if behind.startswith(DASHES) else behind.lstrip(" ).:,}"))
-    return rest[:-1] if rest.count("}") > rest.count("{") else rest
+    has_dash = behind.startswith(DASHES)
+    rest = trimmed(behind[len(DASHES[0]) :] if has_dash else behind.lstrip(" ).:,}"))
+    ends_command = rest.count("}") > rest.count("{")  # the last } of \text{C. 12}
+    return rest[:-1] if ends_command else rest
 
 
 def bare_label(text: str) -> str:
@@ -288,18 +302,18 @@ def options_of(problem: str) -> dict[str, str]:
         (CHOICES, is_label_in_line, 3),
         (SMALL_CHOICES, is_small_label, 3),  # (a) and (b) alone are often parts of a problem
     ):
-        marks, place = [], -1
+        starts, place = [], -1  # where the letters of the choices stand, and where the last one does
         for letter in letters:
             places = (k for k in range(place + 1, len(problem)) if problem[k] == letter)
             place = next((k for k in places if is_mark(problem, k)), -1)
             if place < 0:
                 break
-            marks.append(place)
-        if len(marks) >= least:
-            ends = [*marks[1:], len(problem)]
+            starts.append(place)
+        if len(starts) >= least:
+            ends = [*starts[1:], len(problem)]
             return {
-                problem[k].upper(): option_between(problem, k, end)
-                for k, end in zip(marks, ends, strict=True)
+                problem[start].upper(): option_between(problem, start, end)
+                for start, end in zip(starts, ends, strict=True)
             }
     return {}
 

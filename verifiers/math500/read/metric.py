@@ -19,7 +19,7 @@ class Base(NamedTuple):
     letters: str
 
 
-BASES = {
+BASES = {  # {name of a unit: its words, its symbols, the letters of its prefixes}
     "m": Base("meter metre", "m", "nµmcdk"),
     "g": Base("gram gramme", "g", "nµmk"),
     "l": Base("liter litre", "l L", "µmcdh"),

@@ -35,7 +35,8 @@ def without_reason(answer: str) -> str:
         value, _, reason = answer.partition(mark)
         words = "".join(c if c.isalpha() else " " for c in reason.lower()).split()
         value = value.rstrip(" ,.;:-–—")
-        is_one_sentence = not any(part.strip() for part in reason.split(". ")[1:])
+        _, *later_sentences = reason.split(". ")
+        is_one_sentence = not any(map(str.strip, later_sentences))
         if words and value and is_one_sentence and (_TAKING_BACK | _TURNING).isdisjoint(words):
             open_braces = value.count("{") - value.count("}")  # one in \text{Paris, because it is ...}
             return value + "}" * max(open_braces, 0)
@@ -63,13 +64,14 @@ def without_cheers(answer: str, is_words: bool) -> str:
 def without_clause(answer: str) -> str:
     """96 for "96, which is even" and for "96 because 4*24 = 96".
 
-    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. But it may have an
-    equation whose last side is the value.
+    A clause stays if it has a number, mathematics, a unit or a word that may take the value back. An equation at its
+    end does not count if the last side is the value.
     """
     places = [place for mark in CLAUSES if mark in answer and (place := answer.find(mark)) > 0]
     if not places:
         return answer
-    value, clause = answer[: min(places)].rstrip(" ,"), answer[min(places) :].lower()
+    start = min(places)  # of the clause
+    value, clause = answer[:start].rstrip(" ,"), answer[start:].lower()
     if value.count("{") != value.count("}") or not any(c.isdigit() or c == "\\" for c in value):
         return answer
     before, equals, last_side = clause.rpartition("=")
@@ -87,9 +89,10 @@ def with_sign(answer: str) -> str:
     """-3 for "negative 3", "minus 3" and "negative three"."""
     for word in _SIGNS:
         if answer[: len(word)].lower() == word:
-            value = answer[len(word) :].strip()
-            value = str(SPELLED_NUMBERS.get(value.lower(), value))
-            return f"-{value}" if value[:1].isdigit() or value[:1] in ("$", "\\", ".") else answer
+            behind = answer[len(word) :].strip()
+            value = str(SPELLED_NUMBERS.get(behind.lower(), behind))
+            may_be_number = value[:1].isdigit() or value.startswith(("$", "\\", "."))
+            return f"-{value}" if may_be_number else answer
     return answer
 
 

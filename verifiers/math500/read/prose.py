@@ -1,7 +1,10 @@
 r"""Finds the words around a value among the tokens of an answer, before any of it is read as mathematics.
 
 There is one rule: words beside a value do not change it, unless there is a number, a negation, an "or", a comparison or
-another unit among them. Words before an equals sign, "is" or a colon name the value; words behind it may explain it.
+another unit among them. Words before an equals sign, "is" or a colon name the value. Words behind the value may give
+a reason for it or say where it holds.
+
+A token is (kind, value, True if white space stands before it).
 """
 
 from __future__ import annotations
@@ -125,7 +128,7 @@ def start_of_answer(tokens: Tokens, low: int, high: int) -> int:
 
 
 def start_of_last_claim(tokens: Tokens, places: Sequence[int], low: int, high: int) -> int:
-    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if it has none.
+    """The place behind the last arrow or word such as "so", where an answer says its result; `low` if there is none.
 
     `places`: those of the tokens outside of brackets. `high`: the place behind the last token.
     """
@@ -175,7 +178,7 @@ def qualifies(tokens: Tokens, low: int, high: int, is_reference: bool) -> bool:
     if has_comma and high - start == 3 and tokens[start + 2][0] == LETTERS:
         if tokens[start][1].lower() in QUANTIFIERS:
             return True  # ", any integer n"
-    first, second, third = (*values, "", "")[:3]
+    first, second, third = (*values, "", "")[:3]  # "" where there is no such token
     is_for_all = first == "forall" or second in QUANTIFIERS or (not is_reference and third in BOUNDS)
     return first in QUALIFIERS and is_for_all
 
@@ -186,7 +189,7 @@ def is_condition(tokens: Tokens) -> bool:
     Not for x = 2, which may be another answer.
     """
     values = [value for _, value, _ in tokens]
-    if negates(tokens) or "or" in values or (values[0] == "at" and values[1:2] in (["least"], ["most"])):
+    if negates(tokens) or "or" in values or values[:2] in (["at", "least"], ["at", "most"]):
         return False
     if is_word(tokens[0], OCCASIONS):
         is_range = is_word(tokens[0], ATTAINED) and not BOUNDS.isdisjoint(values) and "," not in values
@@ -201,7 +204,7 @@ def is_condition(tokens: Tokens) -> bool:
 
 
 def is_remark(inside: Tokens) -> bool:
-    """True if brackets behind a value hold words that leave it alone: "(simplified)", "(where n is even)"."""
+    """True if brackets behind a value hold words that leave the value alone: "(simplified)", "(where n is even)"."""
     words = words_among(inside)
     if not EXPLAINING.isdisjoint(words[:1]):
         return not hedges(inside)
@@ -214,7 +217,8 @@ def is_remark(inside: Tokens) -> bool:
     has_words_alone = all(
         kind in (WORD, LETTERS) or (kind == SIGN and value in (",", "'", "-")) for kind, value, _ in inside
     )
-    return has_words_alone and any(len(word) > 1 for word in words) and FORBIDDEN_IN_REMARK.isdisjoint(words)
+    has_long_word = any(len(word) > 1 for word in words)  # single letters may be a value
+    return has_words_alone and has_long_word and FORBIDDEN_IN_REMARK.isdisjoint(words)
 
 
 def as_alternatives(tokens: list[Token]) -> list[Token]:
@@ -224,8 +228,8 @@ def as_alternatives(tokens: list[Token]) -> list[Token]:
     The tokens of any other answer are returned as they are.
     """
     values = [value.lower() for _, value, _ in tokens]
-    # start: where the bracket, "which is" or "about" stands, which parts the value from its repetition; 0 for none.
-    # end: where the repetition ends.
+    # start: the place of what parts the value from its repetition (a bracket, "which is" or "about"); 0 if there is
+    # none. end: where the repetition ends.
     if values[-1:] == [")"]:
         end = len(tokens) - 1
         start = next((opening for opening, closing in matched(tokens).items() if closing == end), 0)

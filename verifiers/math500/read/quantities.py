@@ -1,6 +1,8 @@
 r"""Reads the unit behind an expression, and a remark in brackets behind that.
 
 For texts such as `15\mbox{ cm}^2` and `36 \text{ (by Vieta's formulas)}`.
+
+A token is (kind, value, True if white space stands before it); `peek` returns one without reading it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ UNIT_SIGNS = frozenset("/ ^ { } 1 2 3".split())  # what may stand between the le
 
 
 def with_unit(cursor: Cursor, value: Value) -> Value:
-    """The value with its unit, a sign (%, degrees, money) or words; reads what stands behind the value of this unit."""
+    """Reads the unit behind a value, signs (%, degrees, money) or words, and returns the value with this unit."""
     value, unit = without_sign(value) if cursor.has_sign else (value, "")
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
@@ -58,7 +60,7 @@ def with_smaller_unit(cursor: Cursor, value: Value, unit: str, words: Sequence[s
     ahead = 1 if cursor.value == "and" else 0
     (kind, _, _), (_, word, _) = cursor.peek(ahead), cursor.peek(ahead + 1)  # "15" and "minutes"
     smaller = units.UNITS.get(word.lower(), "")
-    ratio = units.conversion(unit, smaller) if smaller else None
+    ratio = units.conversion(unit, smaller) if smaller else None  # (n, d) where one unit is n/d of the other
     is_smaller = ratio is not None and ratio[0] > ratio[1]
     if is_smaller and kind == NUMBER:
         cursor.go(cursor.position + ahead)
@@ -82,7 +84,8 @@ def with_part(whole: Quantity, ratio: tuple[int, int], part: Quantity) -> Quanti
     # Pounds may be a weight, but their pence are money.
     is_money = units.is_money(whole.unit) or units.is_money(part.unit)
     if is_money and is_expression(added) and added[0] == "num" and value[0] == "num":
-        number = Fraction(*value[1:]) + Fraction(*added[1:]) / Fraction(*ratio)
+        (_, n, d), (_, added_n, added_d) = value, added
+        number = Fraction(n, d) + Fraction(added_n, added_d) / Fraction(*ratio)
         return Quantity(("num", *number.as_integer_ratio()), whole.unit)
     terms = added[1] if is_expression(added) and added[0] == "+" else (added,)
     return Quantity(("+", (("*", (value, ("num", *ratio))), *terms)), part.unit)
@@ -326,7 +329,7 @@ def unit_words(label: str) -> list[str]:
 def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
     """True if the letter here is a unit: the m of 5 m, the s of m/s; never a letter of the reference.
 
-    Right behind a number, as in 5m, it is a unit only if the answer has no brackets and the reference no letters.
+    Right behind a number, as in 5m, a letter is a unit only if the answer has no brackets and the reference no letters.
     `before`: the words of the unit so far.
     """
     text = cursor.text

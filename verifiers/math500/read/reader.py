@@ -21,7 +21,7 @@ from verifiers.math500.read.values import REALS, Relation, Several, Value, Words
 from verifiers.math500.read.words import IS, NEGATING
 
 READERS = COMMANDS | BRACKETS
-# Sets of whole numbers, as in k \in \mathbb{Z}, and letters of such numbers.
+# Sets of whole numbers, as in k \in \mathbb{Z}, and letters for such numbers or for constants, which may lie in them.
 INTEGERS = tuple(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N"))
 LETTERS_OF_INTEGERS = tuple(("sym", name) for name in "nmkcC")
 
@@ -81,7 +81,7 @@ def read_whole(text: Text, low: int, high: int, marks: list[Mark]) -> Value:
     tokens = text.tokens
     while low < high and tokens[low][1] == "{" and text.match.get(low) == high - 1:
         low, high = low + 1, high - 1
-    verb = 0
+    verb = 0  # the place of the verb if the text is a sentence with one, else 0
     if text.may_be_sentence:
         high = prose.end_of_values(tokens, text.top_level(low, high), low, high, text.is_reference)
         verb = only_verb(text, low, high)

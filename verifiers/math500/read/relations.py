@@ -2,6 +2,8 @@
 
 A text is split at commas, then at relation signs, before anything is parsed. So each side is read by itself; a side
 that cannot be read is taken as a name of the side behind it.
+
+A token is (kind, value, True if white space stands before it).
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ SIDE_LIMIT = 40  # sides of one chain of equations
 def read_items(cursor: Cursor) -> tuple[list[Value], str]:
     """Reads a list, and returns (its items, what stands between them).
 
-    The second is ",", "and" or "or"; "" if there is one item, and "," if the items have different signs between them.
+    The second is ",", ";", "and" or "or"; "" if there is one item. Signs that differ give ",", but a comma gives way to
+    a sign between later items: "and" for "1, 2 and 3".
     """
     items: list[Value] = []
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
@@ -61,18 +64,18 @@ def read_items(cursor: Cursor) -> tuple[list[Value], str]:
     places = cursor.text.top_level(low, high)
     for place in places:
         kind, value, _ = tokens[place]
-        joining = kind == WORD and value.lower() in JOINING
-        if not joining and (kind != SIGN or value not in (",", ";")):
+        is_joining = kind == WORD and value.lower() in JOINING
+        if not is_joining and (kind != SIGN or value not in (",", ";")):
             continue
-        value = value.lower()
-        is_behind_comma = start == place and joining and last_sign in (",", ";")  # the "and" of "1, 2, and 3"
+        sign = value.lower()
+        # True at the "and" of "1, 2, and 3".
+        is_behind_comma = start == place and is_joining and last_sign in (",", ";")
         if not is_behind_comma:
             items.append(read_relation(cursor.between(start, place)))
-            # "and" for "1, 2 and 3", "," for "1 and 2 or 3".
-            join = value if join in ("", ",", value) else ","
+            join = sign if join in ("", ",", sign) else ","
         elif len(items) == 1:
-            join = value  # "1, or 2"
-        start, last_sign = place + 1, value
+            join = sign  # "1, or 2"
+        start, last_sign = place + 1, sign
     if start == low:
         return [read_relation(cursor, places)], join
     return [*items, read_relation(cursor.between(start, high))], join

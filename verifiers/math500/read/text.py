@@ -14,10 +14,12 @@ from unicodedata import normalize
 
 from verifiers.math500.read.lexer import WORD, Malformed, tokens_of
 
-Time = tuple[tuple[int, ...], str]  # ((hours, minutes, ...), "day" or ""): see `time_of`
+# ((hours, minutes, ...), "day" if the hours are those of a whole day, else ""): see `time_of`.
+Time = tuple[tuple[int, ...], str]
 LETTERS_IN_BRACKETS = frozenset(f"({letter})" for letter in ascii_uppercase)
 
-_REPLACED = (  # (a command, the text for it)
+# (a command, the text for it). The sign of a price becomes a command, because `key` takes all dollars away.
+_REPLACED = (
     ("\\$", "\\dollar "), ("\\left", ""), ("\\right", ""), ("\\!", ""), ("\\;", " "), ("\\:", " "), ("\\ ", " "),
     ("\\quad", " "), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"), ("\\displaystyle", ""),
     ("\\textbf", "\\text"), ("\\mbox", "\\text"), ("\\textrm", "\\text"), ("\\mathrm", "\\text"),
@@ -34,8 +36,9 @@ def key(text: str) -> str:
     """The normal form of an answer, in time linear in its length."""
     text = without_thin_spaces(text if text.isascii() else normalize("NFC", text))
     if "\\" in text:
-        for start in dict.fromkeys(command[:1] for command in text.split("\\")[1:]):
-            for old, new in _BY_START.get(start, ()):
+        _, *commands = text.split("\\")
+        for first_character in dict.fromkeys(command[:1] for command in commands):
+            for old, new in _BY_START.get(first_character, ()):
                 text = text.replace(old, new)
     text = text.replace("~", " ").replace("$", " ")
     return joined(without_text_command(text.strip().removesuffix(".")))
@@ -52,14 +55,18 @@ def without_thin_spaces(text: str) -> str:
     result = parts[0]
     for before, part in pairwise(parts):
         has_three_digits = len(part) > 2 and part[:3].isdigit() and not part[3:4].isdigit()
-        last_four = before[-4:]
+        last_four = before[-4:]  # a fourth digit would be one too many
         digits_before = len(last_four) - len(last_four.rstrip("0123456789"))
-        result += part if has_three_digits and 1 <= digits_before <= 3 else " " + part
+        groups_digits = has_three_digits and 1 <= digits_before <= 3
+        result += part if groups_digits else " " + part
     return result
 
 
 def without_text_command(text: str) -> str:
-    r"""The text out of `\text{...}` or brackets, words in lower case: east for `\text{East}`, E for `(E)`."""
+    r"""The text without `\text{...}` or the brackets of a choice around it: east for `\text{East}`, E for `(E)`.
+
+    Words are returned in lower case.
+    """
     if text.startswith("\\text{") and text[-1:] == "}" and text.count("{") == 1:
         text = text[len("\\text{") : -1].strip()
     text = text[1] if text in LETTERS_IN_BRACKETS else text
@@ -71,23 +78,23 @@ def without_text_command(text: str) -> str:
 def joined(text: str) -> str:
     """The text without white space, except one space between two letters, digits or points: 1 2 does not become 12.
 
-    A space beside a comma stays, too, so that 10, 080 does not become 10,080. But in a text with brackets it goes,
-    because the comma divides values there: (3, 4) becomes (3,4).
+    A space beside a comma stays, too, so that 10, 080 does not become 10,080. In a text with brackets, that space is
+    left out, because the comma divides values there: (3, 4) becomes (3,4).
     """
     words = text.split()
     marks = "." if "(" in text or "[" in text else ".,"
     result = words[:1]
     for before, word in pairwise(words):
         last, first = before[-1], word[0]
-        needs_space_behind = last.isalnum() or last in marks
-        needs_space_before = first.isalnum() or first in marks
-        result.append(" " + word if needs_space_behind and needs_space_before else word)
+        last_may_join = last.isalnum() or last in marks
+        first_may_join = first.isalnum() or first in marks
+        result.append(" " + word if last_may_join and first_may_join else word)
     return "".join(result)
 
 
 # For numbers that have letters among their digits.
 _DIGITS = "0123456789ABCDEF"
-_BASES = ("", *map(str, range(11, 17)))
+_BASES = ("", *map(str, range(11, 17)))  # all that have such digits; "" if none is told
 _LAYOUT = str.maketrans("", "", "{}()$ ")  # what is dropped around the digits and the base
 
 
@@ -112,8 +119,8 @@ def same_text(answer: str, gold: str) -> bool:
 def is_same_time(answer: str, gold: str) -> bool:
     """True if an answer is the time of a reference. Both 2:30 a.m. and 2:30 p.m. are right for 2:30.
 
-    In the names here, `half` is a half of the day: a.m. or p.m.
-    2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours. 2:3 p.m. is wrong for 2:3, which is a ratio.
+    2:30 p.m. is wrong for 02:30, which is on a clock of 24 hours. 2:3 p.m. is wrong for 2:3, which is a ratio. A name
+    with `half` in it is about the half of the day, a.m. or p.m.
     """
     time, wanted = time_of(answer), time_of(gold)
     if time is None or wanted is None:
@@ -137,9 +144,9 @@ def names_half(text: str) -> bool:
 
 @lru_cache(8192)
 def token_text(text: str) -> str:
-    """The values of the tokens of a text, joined by spaces; its `key` if the lexer refuses it."""
+    """The values of a text's tokens with spaces between them, or the `key` of a text that the lexer refuses."""
     try:
-        # Answers are also read as a reference is, so that equal texts have equal tokens.
+        # None stands for a reference. Answers are read as references, too, so that equal texts have equal tokens.
         tokens = tokens_of(text, variables=None)
     except Malformed:
         return key(text)
@@ -164,7 +171,8 @@ def is_clock(text: str) -> bool:
 
 def has_minutes(text: str) -> bool:
     """True if two digits stand behind a colon: 5:10, which may be a time; not in 1:2, which is a ratio."""
-    return any(part[:2].isdigit() and len(part[:2]) == 2 for part in text.split(":")[1:])
+    _, *parts_behind_colons = text.split(":")
+    return any(len(part) > 1 and part[:2].isdigit() for part in parts_behind_colons)
 
 
 def time_of(text: str) -> Time | None:

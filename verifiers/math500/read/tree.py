@@ -139,10 +139,12 @@ def is_literal(node: Node) -> bool:
 
 def has_product_of_sums(node: Node) -> bool:
     """True if a sum with variables is multiplied or raised to a power: 2(x + 1), (x + 1)^2."""
+    factors: Parts = ()
     if node[0] == "*":
         factors = node[1]
-    else:
-        factors = node[1:2] if node[0] == "^" else ()
+    elif node[0] == "^":
+        base = node[1]
+        factors = (base,)
     if any(factor[0] == "+" and symbols(factor) for factor in factors):
         return True
     return any(map(has_product_of_sums, parts(node)))
@@ -171,11 +173,11 @@ def period(digits: str) -> int:
 
     Of several lengths, it is the one under which the most digits at the end repeat.
     """
-    part = digits.partition(".")[2]
+    _, _, decimals = digits.partition(".")
     best, longest_end = 0, 0
-    for length in range(1, min(len(part) // 2, PERIOD_LIMIT) + 1):
+    for length in range(1, min(len(decimals) // 2, PERIOD_LIMIT) + 1):
         equal = 0  # how many digits from the end are equal to those `length` places before them
-        while equal < len(part) - length and part[-1 - equal] == part[-1 - equal - length]:
+        while equal < len(decimals) - length and decimals[-1 - equal] == decimals[-1 - equal - length]:
             equal += 1
         if equal >= length and equal + length > longest_end:
             best, longest_end = length, equal + length

@@ -115,7 +115,7 @@ _SYMBOLS = {  # {name of a unit: its symbols, in which capitals count}
 }
 # {spelling: its unit}
 _SPELLED = {spelling: unit for unit, spellings in _SPELLINGS.items() for spelling in spellings.split()}
-# {unit with a prefix, by its name in _SPELLINGS where it has one, "mg" for "milligram": its forms}
+# {name of a unit with a prefix: its forms}. A unit that _SPELLINGS has keeps its name: "mg", not "milligram".
 _METRIC = {_SPELLED.get(name, name): forms for base in BASES for name, forms in prefixed(base).items()}
 SYMBOLS = {symbol: unit for unit, symbols in _SYMBOLS.items() for symbol in symbols.split()}
 SYMBOLS |= {symbol: unit for unit, forms in _METRIC.items() for symbol in forms.symbols}
@@ -176,7 +176,7 @@ TEMPERATURES = frozenset({"degree", *(f"degree {scale}" for scale in ("c", "cels
 UNIT_LETTERS = frozenset("m s h g l L".split())
 """Letters that are units even without `\\text`: m in 5 m. N, V, A and the like are more often variables."""
 KNOWN_WORDS = (
-    # Signs and single letters are no words; min, cup and pa may be functions or products. Codes such as EUR: see lexer.
+    # Left out are signs and single letters, words that may be functions or products, and codes such as EUR (see lexer).
     (frozenset(UNITS) - frozenset("%$msghl") - {"min", "cup", "pa", "bar", "bit"} - (CODES - {"usd"}))
     | SAY_NOTHING
     | {*POWERS}
@@ -193,10 +193,10 @@ ABBREVIATED = frozenset(
 def canonical_unit(words: Sequence[str]) -> str | None:
     """The one name of a unit that was read as words and exponents: "cm^2" for ["square", "centimeters"].
 
-    None if a power belongs to no unit, ["squared"] of "5 squared", or a negative one stands beside a slash.
+    None if a power belongs to no unit, ["squared"] of "5 squared", or if a negative power stands beside a slash.
     """
     names: list[str] = []
-    power = ""  # the power of a "square" whose unit has not come yet
+    power = ""  # ^2 once "square" was read, until its unit comes
     has_unit = False  # True once a unit was met
     text = " ".join(SYMBOLS.get(word, word) for word in words).lower()
     for two_words in ("watt hour", "light year", "basis point", "euro cent"):
@@ -224,8 +224,10 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         names = [*above, "/", *below]  # m s^-1
     if names[:1] == ["/"]:
         names.insert(0, "")  # 5/hour, where nobody says what is counted
-    if len(names) > 4 and names[-4] == names[-2] == "/" and names[-3] == names[-1]:
-        names[-3:] = [names[-1] + "^2"]  # m/s/s
+    if len(names) > 4:
+        slash, below_first, second_slash, below_second = names[-4:]  # those of m/s/s, which is m/s^2
+        if slash == second_slash == "/" and below_first == below_second:
+            names[-3:] = [f"{below_second}^2"]
     unit = " ".join(name for name in names if name != "unit")
     is_power_of_nothing = bool(power)  # no unit has come that takes the power
     return None if is_power_of_nothing else unit.replace("degree degree", "degree")
@@ -266,14 +268,18 @@ def conversion(unit: str, other: str) -> tuple[int, int] | None:
     other_above, other_per, other_below = other.partition(" / ")
     if per and other_per:  # 10 m / second as 36 km / hour
         of_above, of_below = conversion(above, other_above), conversion(below, other_below)
-        return (of_above[0] * of_below[1], of_above[1] * of_below[0]) if of_above and of_below else None
+        if not (of_above and of_below):
+            return None
+        (n_above, d_above), (n_below, d_below) = of_above, of_below
+        return n_above * d_below, d_above * n_below
     unit, _, power = unit.partition("^")
     other, _, other_power = other.partition("^")
     if power != other_power or power not in ("", "2", "3"):
         return None
     for scale in _SCALES:
         if unit in scale and other in scale:
-            return scale[unit] ** int(power or 1), scale[other] ** int(power or 1)
+            exponent = int(power or 1)
+            return scale[unit] ** exponent, scale[other] ** exponent
     return None
 
 

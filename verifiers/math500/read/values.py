@@ -36,7 +36,7 @@ class Quantity:
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """A list of values without brackets; `join` is what stands between them: a comma, "and" or "or"."""
+    """A list of values without brackets; `join` is what stands between them: ",", ";", "and" or "or"."""
 
     items: tuple[Value, ...]
     join: str = ","
@@ -44,7 +44,7 @@ class Several:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Two values or more in brackets, which are kept: a tuple, a vector or an interval."""
+    """Two values or more, with the brackets around them: a tuple, a vector or an interval."""
 
     opening: str
     closing: str

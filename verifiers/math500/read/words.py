@@ -18,7 +18,7 @@ NEGATING = frozenset(
     "approximate approx roughly near nearly almost estimated twice half double triple thrice negative opposite minus "
     "undefined infinite infinity imaginary isn't aren't wasn't doesn't don't can't won't".split()
 )
-"""Words that deny a value, doubt it or replace it by another: "not 5", "perhaps 5", "twice 5".
+"""Words that deny a value ("not 5"), doubt it ("perhaps 5", "roughly 5") or replace it by another ("twice 5").
 
 They do so before the value, behind it, and in the subject of its sentence: "twice the number is 5".
 """
@@ -54,9 +54,9 @@ KINDS_OF_NUMBER = frozenset(
 APPROXIMATING = frozenset("approximately approximate approx about roughly around nearly".split())
 """Words that say that the value behind them is rounded: "about 5"."""
 SHORT_WORDS = frozenset("we so to be of on an as at by he it if my do us up am go".split())
-"""Words of two letters, such as the "of" of "of 5". They are a product only if the reference has both letters."""
+"""Words of two letters. "my" is the product of m and y only right behind a number, or if the reference has both."""
 SHORT_NOUNS = frozenset("pts pcs ppl".split())
-"""Abbreviated nouns without a vowel: a count of points, pieces or people, as the 12 of "12 pts"."""
+"""Abbreviations of "points", "pieces" and "people", which have no vowel: the pts of "12 pts"."""
 
 # ---- numbers in words ----
 
@@ -71,19 +71,20 @@ _UP_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 ).split()
+_ONE_TO_NINE = _UP_TO_NINETEEN[1:10]
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 NUMBER_WORDS = {word: number for number, word in enumerate(_UP_TO_NINETEEN)}
 NUMBER_WORDS |= {word: 10 * number for number, word in enumerate(_TENS, 2)}
 """{word: its number}: "twelve" is 12, "forty" is 40."""
 COMPOUND_NUMBERS = {
-    f"{ten}-{one}": NUMBER_WORDS[ten] + NUMBER_WORDS[one] for ten in _TENS for one in _UP_TO_NINETEEN[1:10]
+    f"{ten}-{one}": NUMBER_WORDS[ten] + NUMBER_WORDS[one] for ten in _TENS for one in _ONE_TO_NINE
 }
 """{word with a hyphen: its number}: "twenty-one" is 21."""
 SPELLED_NUMBERS = NUMBER_WORDS | COMPOUND_NUMBERS | SCALE_WORDS
 """{word: its number}, for all words that may be the whole answer: "twelve", "twenty-one", "a dozen"."""
 CHANGING_BEHIND = (
     CHANGING_ON_EITHER_SIDE
-    | (SHORT_WORDS - {"of", "on", "at"})
+    | (SHORT_WORDS - {"of", "on", "at"})  # these three may begin harmless words: "94 on the test"
     | _NUMERAL_PARTS
     | frozenset(NUMBER_WORDS)
     | frozenset(COMPOUND_NUMBERS)
@@ -127,7 +128,7 @@ DESCRIBING = frozenset(
 HARMLESS_BEHIND_THE = frozenset(NUMBER_WORDS) | {"least", "most", "third"}
 """Words that change a value, but not behind "the": "5 (the least of the three)" is 5, "5 (least)" may not be."""
 FORBIDDEN_IN_REMARK = (CHANGING_BEFORE | CHANGING_BEHIND | JOINING) - DESCRIBING - SHORT_WORDS
-"""Words that brackets with a mere remark on a value do not have: "5 (simplified)" is 5, "5 (twice)" is not."""
+"""Words that may not stand in a mere remark in brackets: "5 (simplified)" is 5, "5 (twice)" is not."""
 REAL_WORDS = frozenset("all the set of every any real reals numbers number".split())
 """The words of texts for the set of all real numbers: "the set of all reals"."""
 SUBJECT_WORDS = frozenset(
@@ -137,7 +138,7 @@ SUBJECT_WORDS = frozenset(
 QUALIFIERS = frozenset("for forall where".split())
 """Words that begin a clause on where a value holds: "n^2 for all n > 2" is n^2."""
 QUANTIFIERS = frozenset("all any every each forall some integer integers".split())
-"""Words behind one of `QUALIFIERS` by which the value holds for all letters: "2n for any integer n" is 2n."""
+"""Words behind one of `QUALIFIERS` that leave the value as it is: "2n for any integer n" is 2n."""
 FORBIDDEN_IN_QUALIFIER = (
     NEGATING | JOINING | frozenset("otherwise divisible multiple multiples odd even prime".split())
 )
@@ -182,7 +183,7 @@ def names_part(words: Sequence[str]) -> bool:
 def changes(words: list[str]) -> bool:
     """True if words right before a value say that another value is meant: "twice", "the square of", "a fifth of".
 
-    "the prime" and "the prime number" do not: they only say what kind of number follows.
+    "the prime" and "the prime number" change nothing, because they only say what kind of number follows.
     """
     if "of" in words and names_part(words):
         return True
