@@ -14,6 +14,7 @@ from verifiers.command.flags import Parser
 if TYPE_CHECKING:
     from verifiers.serve.front import Front, Limits
 
+# The packages without which nothing is served; uvloop and orjson only make serving faster.
 PACKAGES = ("uvicorn", "httptools", "websockets", "prometheus_client")
 _EPILOG = """\
 addresses:
@@ -83,7 +84,11 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
 def run_command(
     options: argparse.Namespace, front_of: Callable[[argparse.Namespace, Limits, str], Front], what: str
 ) -> int:
-    """Serves as the options say; returns the exit status. front_of: makes the application; may raise `CannotServe`."""
+    """Serves as the options say; returns the exit status.
+
+    front_of: makes the application from the options, the limits and the token; may raise `CannotServe`. what: what the
+    server answers with, as messages name it, e.g. "verdicts".
+    """
     missing = [package.replace("_", "-") for package in PACKAGES if find_spec(package) is None]
     if missing:
         sys.stderr.write(
@@ -96,8 +101,9 @@ def run_command(
 
     token = os.environ.get(TOKEN_VARIABLE, "") if options.token is None else options.token
     try:
+        is_given_empty = options.token == ""  # by mistake: without --token, it may be empty
         fits_an_address = token.isascii() and not any(letter <= " " or letter == "@" for letter in token)
-        if options.token == "" or not fits_an_address:
+        if is_given_empty or not fits_an_address:
             raise CannotServe(
                 "--token must be letters, digits and signs that an address may have, without a space or @"
             )
@@ -112,8 +118,8 @@ def run_command(
             who = "who knows the token" if token else "without a token (see --token)"
             text = f"--host {options.host}: every machine that reaches this one can ask for {what}, {who}, unencrypted"
             sys.stderr.write(f"warning: {text}.\n")
-        limits = Limits(options.max_body << 20, float(options.timeout))
-        host = f"[{options.host}]" if ":" in options.host else options.host
+        limits = Limits(body=options.max_body << 20, seconds=float(options.timeout))
+        host = f"[{options.host}]" if ":" in options.host else options.host  # IPv6 stands in brackets
         address = f"http://{host}:{listening.getsockname()[1]}"
         serve(front_of(options, limits, token), listening, f"Serving {what} at {address} (Ctrl-C ends it).\n")
     except (CannotServe, Unavailable) as error:
