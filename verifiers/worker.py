@@ -156,7 +156,7 @@ class Workers:
             self._free.put(None)
 
     def ask(self, job: dict[str, Any], until: float = math.inf) -> dict[str, Any]:
-        """The reply to `job`, with `outcome` and `detail`; if none came, the outcome is "timeout" or "error".
+        """The reply to `job`; if none came, {"outcome": "timeout" or "error", "detail": why}.
 
         Neither the start of a worker nor a busy machine uses up a deadline; a worker that waits for something is killed
         by the clock. `until` (`time.monotonic`) is the caller's own limit. The job of a worker that dies is asked once

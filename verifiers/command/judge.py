@@ -72,7 +72,7 @@ class Job(NamedTuple):
     mode: Mode
     fields: Fields
     rules: str | None = None
-    """Other rules, whose verdicts are written beside ours."""
+    """Other rules, such as "d1", whose verdicts are written beside ours; None for none."""
     keep: tuple[str, ...] = ()
     """Columns that are written beside the verdict, if a line has them."""
     by: str = ""

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     add_serving_flags(parser)
     add = parser.add_argument
     text = "the completions that a request may have (4096)"
-    add("--max-completions", metavar="N", type=_number(1, 10**6), default=4096, help=text)
-    return run_command(parser.parse_args(arguments), _front, "verdicts")
+    add("--max-completions", metavar="N", type=_number_between(1, 10**6), default=4096, help=text)
+    return run_command(parser.parse_args(arguments), _make_front, "verdicts")
 
 
 def add_serving_flags(parser: argparse.ArgumentParser) -> None:
@@ -62,11 +62,11 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="the address to listen at (127.0.0.1, which only this machine reaches)",
     )
-    add("--port", type=_number(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
+    add("--port", type=_number_between(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
     add(
         "--workers",
         metavar="N",
-        type=_number(1, 1024),
+        type=_number_between(1, 1024),
         default=1,
         help="the number of processes that judge (1)",
     )
@@ -76,9 +76,9 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--token", help=text)
     text = "the megabytes that a request may have (16)"
-    add("--max-body", metavar="MB", type=_number(1, 1024), default=16, help=text)
+    add("--max-body", metavar="MB", type=_number_between(1, 1024), default=16, help=text)
     text = "the seconds that a request may take (60); then it is answered with 503"
-    add("--timeout", metavar="S", type=_number(1, 86400), default=60, help=text)
+    add("--timeout", metavar="S", type=_number_between(1, 86400), default=60, help=text)
 
 
 def run_command(
@@ -128,7 +128,7 @@ def run_command(
     return 0
 
 
-def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
+def _make_front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
     """The application that answers requests for verdicts."""
     from verifiers.serve.verdicts_front import VerdictsFront
     from verifiers.serve.workers import Workers
@@ -138,7 +138,7 @@ def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
     return VerdictsFront(workers, limits, token)
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
+def _number_between(least: int, most: int) -> Callable[[str], int]:
     """A function that reads an argument: a whole number from `least` to `most`."""
 
     def read(text: str) -> int:
