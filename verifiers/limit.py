@@ -20,12 +20,11 @@ _until: ContextVar[float] = ContextVar("verifiers_until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """In the `with` block, a verdict is a `timeout` if its program or computer algebra is not done in time.
+    """Inside, a verdict is a `timeout` if its program or computer algebra is not done `seconds` after the block began.
 
-    The time is `seconds` from the beginning of the block. Everything else takes microseconds and is not cut short.
-    Without this limit, each program and each question to the computer algebra system has only a limit of its own, so a
-    batch takes as long as all of them. Of nested limits, the earliest holds. A limit holds for this thread alone (in
-    asyncio, for this task).
+    Everything else takes microseconds and is not cut short. Without this limit, each program and each question to the
+    computer algebra system has only a limit of its own, so a batch takes as long as all of them. Of nested limits, the
+    earliest holds. A limit holds for this thread alone (in asyncio, for this task).
 
     Raises VerifierError unless `seconds` is a number of 0 or more.
     """

@@ -30,7 +30,7 @@ class Reason(StrEnum):
 
 
 class Tier(StrEnum):
-    """Which tier of a verifier (a way to compare answers) decided, cheapest first; a member equals its text."""
+    """Which tier of a verifier decided, cheapest first; a member equals its text."""
 
     TEXT = "text"
     GRAMMAR = "grammar"

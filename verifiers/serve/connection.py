@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.parser = httptools.HttpRequestParser(self)
         self.transport: Any = None  # asyncio's transport; None when the client is gone
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None  # for a request or, if none has begun, for the next one
         self.times_request = False  # whether the timer is for a request that has begun
         # Whether a request has begun and not ended. A connection is opened for a request, so this is true at first.
         self.has_begun = True
