@@ -91,9 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return serve(words[1:])
     args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
-    args.rules = next(
-        (rules for rules in args.rules if rules != "ours"), None
-    )  # those that judge beside ours
+    # Our rules always judge; from here on, `rules` names those that judge beside ours, if there are any.
+    args.rules = next((rules for rules in args.rules if rules != "ours"), None)
     try:
         return _run(args)
     except VerifierError as error:
@@ -187,7 +186,7 @@ def _parser() -> Parser:
 def _each_rule_named(words: Sequence[str]) -> list[str]:
     """The words with `--rules` before every rule: `--rules ours d1` -> `--rules ours --rules d1`.
 
-    A flag that takes a list would also take the FILE behind it.
+    If --rules itself took a list of words, it would also take the FILE behind the rules.
     """
     result: list[str] = []
     parts = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
@@ -228,7 +227,7 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"--by {' --by '.join(args.by)}: the summary counts by one column. Give one of them."
         )
-    args.by = args.by[0] if args.by else ""
+    args.by = args.by[0] if args.by else ""  # from here on, one column, or "" for none
     names.update(args.keep)
     if args.by:
         names.add(args.by)
@@ -246,10 +245,11 @@ def _run(args: argparse.Namespace) -> int:
     else:
         job, blocks = _plan(args, known, blocks, tally)
     verdicts_on_terminal = args.output is None and sys.stdout.isatty()
-    progress = sys.stderr.isatty() and not verdicts_on_terminal
-    unanswered, readable, texts = _judge(args, job, blocks, start, progress, tally)
+    has_live_line = sys.stderr.isatty() and not verdicts_on_terminal
+    unanswered, unmarked, texts = _judge(args, job, blocks, start, has_live_line, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
-    facts = summary(job, tally, time.monotonic() - start, tally["compiling"] / args.workers, readable, texts)
+    compiling = tally["compiling"] / args.workers  # the mean seconds of a process
+    facts = summary(job, tally, time.monotonic() - start, compiling, unmarked, texts)
     _hint(args, job, facts["reasons"], unanswered)
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
@@ -258,12 +258,14 @@ def _run(args: argparse.Namespace) -> int:
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:
-        sys.stderr.write(f"\n{summary_text(facts)}" if progress else summary_text(facts))
+        line_end = "\n" if has_live_line else ""
+        sys.stderr.write(line_end + summary_text(facts))
     for source in sources:
         problem = source.failure or ("it holds no rows." if source.empty else "")
         if problem:
             sys.stderr.write(f"{source.path}: {problem}\n")
-    return 1 if tally["broken"] or not tally["judged"] else 0
+    has_failed = tally["broken"] or not tally["judged"]
+    return 1 if has_failed else 0
 
 
 def _joined(
@@ -276,8 +278,9 @@ def _joined(
     completion_key, reference_key = split_key(args.on)
     own_fields = next(iter(known.values()))  # of the task or, if a flag names a preset, of the preset
     kept = [*args.keep, args.by] if args.by else args.keep
-    kept_columns = [name for name in kept if name != "id"]
-    table = read_references(args.references, reference_key, own_fields.references, kept_columns)
+    # The id beside a verdict is the completion's.
+    kept_of_references = [name for name in kept if name != "id"]
+    table = read_references(args.references, reference_key, own_fields.references, kept_of_references)
     completion = completion_of(known, first)
     blocks = join(chain(first, blocks), completion, completion_key, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in own_fields.references})
@@ -287,9 +290,10 @@ def _joined(
 def _plan(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], tally: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
-    """The job and its lines, if the references are beside the completions. The first lines show the columns' names.
+    """The job and its lines, if the references are beside the completions.
 
-    tally: counts the lines that are left out because they are repeated.
+    The first lines of the file show by which names its columns go. tally: counts the lines that are left out because
+    they are repeated.
     """
     first = list(islice(blocks, 1))
     preset = recognise(known, chain.from_iterable(block.lines for block in first))
@@ -312,23 +316,24 @@ def _judge(
     job: Job,
     blocks: Iterable[Block],
     start: float,
-    progress: bool,
+    has_live_line: bool,
     tally: Counter[str],
 ) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Writes all verdicts and adds to the counts.
 
-    Returns three tuples of examples: the ends of completions without an answer, the ends of those among them in which
-    mode `flexible` finds an answer, and references that are compared as text.
+    has_live_line: whether one line on the terminal always shows how many are judged. Returns three tuples of
+    examples: the ends of completions without an answer, the ends of those among them in which mode `flexible` finds an
+    answer, and references that are compared as text.
     """
     reported: dict[tuple[str, str], Fault] = {}
     unanswered: tuple[str, ...] = ()
-    readable: tuple[str, ...] = ()
+    unmarked: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
     batch.compiling = batch.Compiling(
         ROWS_BEFORE_COMPILING,
         COMPILING_SECONDS,
-        begins=lambda verifier: _say(f"\r{notice:<{LIVE_LINE_WIDTH}}" if progress else f"{notice}\n"),
+        begins=lambda verifier: _say(f"\r{notice:<{LIVE_LINE_WIDTH}}" if has_live_line else f"{notice}\n"),
     )
     judged_blocks = judge_blocks(job, blocks, args.workers)
     # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
@@ -342,7 +347,7 @@ def _judge(
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
-            readable = (*readable, *judged.readable)[:EXAMPLES]
+            unmarked = (*unmarked, *judged.readable)[:EXAMPLES]
             texts = tuple(dict.fromkeys((*texts, *judged.texts)))[:EXAMPLES]
             _report_problems(judged, reported, silently=waiting is not None)
             verdicts = judged.output.encode()
@@ -350,6 +355,7 @@ def _judge(
                 waiting.append(zlib.compress(verdicts, 1))
                 if sum(map(len, waiting)) < MAX_HELD_BYTES:
                     continue
+                # Too much waits, and is written now, the verdicts of this block included.
                 verdicts = b""
             if waiting is not None:
                 for part in waiting:
@@ -358,14 +364,14 @@ def _judge(
                     _tell(label, fault.lines[0], fault.text)
                 waiting = None
             output.write(verdicts)
-            if progress:
+            if has_live_line:
                 seconds = time.monotonic() - start - tally["compiling"] / args.workers
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE_LINE_WIDTH}}")
-    if waiting:
+    if waiting:  # no line could be judged
         _tell_none(job, reported, tally["invalid"])
-        if len(reported) == 1:
-            return unanswered, readable, texts
+        if len(reported) == 1:  # the text of `_tell_none` is about all lines
+            return unanswered, unmarked, texts
     for (label, _), fault in reported.items():
         if fault.count > 1:
             first, *others = map(str, fault.lines)
@@ -375,24 +381,24 @@ def _judge(
             sys.stderr.write(f"{label}{plural(fault.count - 1, 'more line')} as line {first}: {more}\n")
     if untold := tally["problems"] - sum(fault.count for fault in reported.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with another problem\n")
-    return unanswered, readable, texts
+    return unanswered, unmarked, texts
 
 
 def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:
     """Says what may be wrong if no answer could be read."""
-    field = " or ".join(job.fields.completion)
+    column = " or ".join(job.fields.completion)
     if list(reasons) == ["malformed"]:
-        sys.stderr.write(f'All answers are malformed: is "{field}" the field of the completion?\n')
+        sys.stderr.write(f'All answers are malformed: is "{column}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
         places = "<answer></answer>"
         if args.mode == "lenient":
             places += LENIENT_PLACES
-        text = f'The first "{field}" without one ends in {unanswered[0]}.'
+        text = f'The first "{column}" without one ends in {unanswered[0]}.'
         sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
 
 
 def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
-    """Says which columns named by a flag are in no line."""
+    """Says which columns named by a flag are in no line. columns: {column: how many blocks have it}."""
     for flag, names in (("--keep", args.keep), ("--by", [args.by] if args.by else [])):
         for name in names:
             if columns and name != "id" and name not in columns:
@@ -402,7 +408,10 @@ def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
 
 @contextlib.contextmanager
 def _telling_if_stopped(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
-    """If something stops the command, says how many completions it has judged."""
+    """If Ctrl-C or an error of the system stops the command, says how many completions were judged before.
+
+    If the verdicts cannot be written, `main` says so, and nothing is said here.
+    """
     try:
         yield
     except CannotWrite:
@@ -418,17 +427,17 @@ class Fault:
     """What is wrong with several lines of a file."""
 
     text: str
-    """What is wrong with the first of them."""
+    """What is wrong with the first of these lines."""
     count: int = 0
-    """How many lines have it."""
+    """How many lines have this fault."""
     lines: list[int] = field(default_factory=list)
-    """The numbers of the first `MAX_LINES_NAMED` of them."""
+    """The numbers of the first `MAX_LINES_NAMED` lines with this fault."""
 
 
 def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], silently: bool) -> None:
-    """Says what is wrong with lines, each problem once.
+    """Says what is wrong with lines, each problem once, or only notes it if `silently`.
 
-    reported: {(file, what is wrong, without values of a line): the lines}; this adds to it.
+    reported: {(file, what is wrong, without values of a line): its `Fault`}; the lines are added to it.
     """
     label = f"{judged.label}, " if judged.label else ""
     for text, numbers in judged.problems.items():
@@ -448,24 +457,27 @@ def _tell(label: str, line: int, text: str) -> None:
     sys.stderr.write(f"{label}line {line} {text}\n")
 
 
-def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], lines: int) -> None:
+def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], num_lines: int) -> None:
     """Says that no line can be judged, what is wrong with most lines, and which flags would name their columns.
 
-    Then it says what is wrong with the other lines.
+    What is wrong with other lines follows.
     """
     most_frequent = max(reported, key=lambda problem: reported[problem].count)
     label, text = most_frequent[0], reported[most_frequent].text
     flags = likely_flags(find(job.task), text)
     example = f" For example: {' '.join(flags)}." if flags else ""
-    every = f"None of the {lines:,} lines can be judged" if lines > 1 else "The only line cannot be judged"
+    failure = "The only line cannot be judged"
+    if num_lines > 1:
+        failure = f"None of the {num_lines:,} lines can be judged"
     first = reported[most_frequent].lines[0]
-    _say(f"{every}, so no verdicts are written: {label}line {first} {text}{example}\n")
-    for problem, fault in reported.items():
-        if problem != most_frequent:
-            _tell(problem[0], fault.lines[0], fault.text)
+    _say(f"{failure}, so no verdicts are written: {label}line {first} {text}{example}\n")
+    for (other_label, kind), fault in reported.items():
+        if (other_label, kind) != most_frequent:
+            _tell(other_label, fault.lines[0], fault.text)
 
 
 def _say(text: str) -> None:
+    """Writes a text to standard error at once."""
     sys.stderr.write(text)
     sys.stderr.flush()
 
@@ -502,16 +514,16 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     paths_to_read = [path for path in args.files if path != "-"]
     if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in paths_to_read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
-    # A device or a pipe is written to as it is.
-    special = os.path.exists(args.output) and not os.path.isfile(args.output)
-    partial = args.output if special else args.output + PARTIAL
+    # A device or a pipe is written to directly.
+    is_special = os.path.exists(args.output) and not os.path.isfile(args.output)
+    partial = args.output if is_special else args.output + PARTIAL
     try:
         stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")
     except OSError as error:
         raise CommandError(f"--output {args.output} cannot be written: {error.strerror}.") from error
     with _writing(partial), stream:
         yield stream  # type: ignore[misc]
-    if not special:
+    if not is_special:
         os.replace(partial, args.output)  # so that only a complete file has the name of --output
 
 

@@ -47,8 +47,8 @@ NAMES = {spelling: name for name, (spellings, _) in _UNITS.items() for spelling 
 """{a spelling: its unit of money, a key of `_UNITS`}."""
 SIGNS = {spelling: name for spelling, name in NAMES.items() if not spelling.isalpha()}
 """The part of `NAMES` whose spellings are signs."""
-CODES = frozenset([*_CODES, "rmb", "rs"]) & frozenset(NAMES) - {"cent", "pence"}
-"""Spellings that are codes, which are written in capitals right before or behind a number: `USD 5`, `5 EUR`."""
+CODES = frozenset([*_CODES, "rmb", "rs"]) & (frozenset(NAMES) - {"cent", "pence"})
+"""Spellings that are codes, of ISO 4217 or others, which are written in capitals beside a number: `USD 5`, `5 EUR`."""
 
 
 # {word behind a number: the power of ten that it stands for}

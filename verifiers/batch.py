@@ -51,6 +51,7 @@ MIN_COMPILED_CHARACTERS = 1 << 20
 TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
 COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # numba's types of `Columns`
 INTEGER_BITS = 2000  # a longer integer is no reference; Python prints none of more than 4,300 digits
+MAX_EXACT_CHARACTERS = 400  # a Decimal or Fraction whose text is longer is no reference
 _registered: set[Any] = set()  # the functions that compiled code can call
 _lock = Lock()
 COMPILING_SECONDS = 15.0
@@ -62,7 +63,7 @@ class Compiling:
     """When compiled code is used, and how long compiling has taken.
 
     Attributes:
-        rows_left: how many more rows of large batches are judged without compiled code (small ones always are).
+        rows_left: how many more rows of large batches are judged without compiled code (small batches always are).
         seconds: how many more seconds are spent on judging without compiled code before a loop is compiled. A loop that
             is in numba's disk cache is used at once.
         begins: called with the name of the verifier before a loop is compiled; logs a line.
@@ -98,27 +99,28 @@ def as_reference(value: object) -> str | None:
         if kind in ("float32", "float16") and isfinite(value) and not value.is_integer():
             import numpy as np
 
-            value = float(str(np.dtype(kind).type(value)))  # 0.1, not 0.10000000149, which is its float32
+            value = float(str(np.dtype(kind).type(value)))  # 0.1, not 0.10000000149, its value as a float32
     if type(value) is float and isfinite(value):
         value = int(value) if value.is_integer() else repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < INTEGER_BITS:
         return str(int(value))
     if type(value).__module__ in ("decimal", "_decimal", "fractions"):
-        text = str(value)  # "NaN" of a Decimal, "1E+9" of a large one
+        text = str(value)
+        # Not "NaN", nor "1E+9" of a large Decimal.
         is_plain = text.removeprefix("-")[:1].isdigit() and "E" not in text
-        return text if is_plain and len(text) <= 400 else None
-    return as_text(value)
+        return text if is_plain and len(text) <= MAX_EXACT_CHARACTERS else None
+    return as_text(value)  # a float as text, a subclass of `str`, or no reference
 
 
 @dataclass(frozen=True)
 class RowLoop:
     """A function that judges one completion, and what is needed to compile a loop that calls it for each of many.
 
-    `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end] by the reference in that row. It
-    is plain Python that numba compiles too. A row for which it returns a negative reason must be judged outside
-    compiled code. `references` is numba's type of the argument of that name, a tuple. `scratch` is the class of the
-    object that the function may write to: a dataclass whose fields are integers, lists of integers, and such
-    dataclasses. `modules` are the modules whose functions it calls.
+    `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end], the completion of a row of the
+    batch, by the reference of this row. The function is plain Python that numba compiles too. If it returns a negative
+    reason, the row must be judged outside compiled code. `references` is numba's type of the argument of that name, a
+    tuple. `scratch` is the class of the object that the function may write to: a dataclass whose fields are integers,
+    lists of integers, and such dataclasses. `modules` are the modules whose functions `judge` calls.
     """
 
     judge: Callable[..., Judged]
@@ -136,7 +138,7 @@ def struct_of(loop: RowLoop) -> np.dtype:
 
 
 def layout(value: Any) -> Any:
-    """numpy's type of an object of integers, lists of integers, and such objects."""
+    """numpy's type of an integer, a list of integers, or a dataclass of these and of such dataclasses."""
     if is_dataclass(value):
         return [(field.name, layout(getattr(value, field.name))) for field in dataclass_fields(value)]
     return ("int64", len(value)) if isinstance(value, list) else "int64"
@@ -144,16 +146,17 @@ def layout(value: Any) -> Any:
 
 @cache
 def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., None] | None:
-    """The loop as machine code, or None if there is none; see `compile_loop`."""
+    """The loop as machine code; None in the cases that `compile_loop` names."""
 
     def signature() -> Any:
         from numba import from_dtype
         from numba.core.sigutils import normalize_signature
 
-        known, result = normalize_signature(
+        argument_types, returned = normalize_signature(
             f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64)"
         )
-        return result(*known, from_dtype(struct_of(loop))[::1])
+        memory = from_dtype(struct_of(loop))[::1]
+        return returned(*argument_types, memory)
 
     return compile_loop(partial(_make_rows, loop), signature, *loop.modules, only_cached=only_cached)
 
@@ -182,7 +185,7 @@ def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
             reason[i], tier[i], score[i], low, high = judge(
                 data, start, end, lenient, references, row, scratch
             )
-            # Spans count from the beginning of their completion; -1, -1 says that no text was judged.
+            # Spans count from the beginning of their completion; -1, -1 says that no text was judged, and stays.
             shift = start if low >= 0 else 0
             spans[i, 0], spans[i, 1] = low - shift, high - shift
 
@@ -199,14 +202,14 @@ def judge_texts(
     """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or one by one by `judge_row`.
 
     judge_row(data, row): judges one text without compiled code. references: makes the argument `references` of the
-    compiled loop; it is only called if that loop is used.
+    compiled loop; only called if that loop is used.
     """
     import numpy as np
 
     n = len(texts)
     reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
     spans = np.empty((n, 2), np.int64)
-    undecided: Iterable[int] = range(n)
+    undecided: Iterable[int] = range(n)  # the rows for `judge_row`
     kernel = None
     if is_large(texts):
         compiling.rows_left -= n
@@ -219,22 +222,23 @@ def judge_texts(
         slices = slices_of(starts)
         memories = np.empty(len(slices), struct_of(loop))
 
-        def arguments(place: int) -> tuple:
-            """The arguments of the loop for one of the slices."""
-            part_rows = slices[place]
+        def arguments(number: int) -> tuple:
+            """The arguments of the loop for the slice of that number."""
+            part_rows = slices[number]
             part_starts = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
             columns = (column[part_rows] for column in (reason, tier, score, spans))
-            memory = memories[place : place + 1]
+            memory = memories[number : number + 1]
             data = joined_bytes(latin1_texts[part_rows])
             return data, part_starts, lenient, packed, *columns, part_rows.start, memory
 
         threads = min(len(slices), MAX_THREADS, cpus())
         if threads < 2:
-            for place in range(len(slices)):
-                kernel(*arguments(place))
+            for number in range(len(slices)):
+                kernel(*arguments(number))
         else:
             with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
-                for future in [pool.submit(kernel, *arguments(place)) for place in range(len(slices))]:
+                futures = [pool.submit(kernel, *arguments(number)) for number in range(len(slices))]
+                for future in futures:
                     future.result()
         undecided = np.flatnonzero(reason < 0).tolist()
     for row in undecided:
@@ -286,7 +290,12 @@ def text_task(
         if text is None:
             why = partial(verdicts.no_text, type(completion).__name__)
             return Verdict(
-                False, 0.0, extracted=None, reason=Reason.MALFORMED, decided_by=Tier.TEXT, explain=why
+                correct=False,
+                score=0.0,
+                extracted=None,
+                reason=Reason.MALFORMED,
+                decided_by=Tier.TEXT,
+                explain=why,
             )
         extracted = verdicts.cut(text, start, end)
         why = None
@@ -297,21 +306,21 @@ def text_task(
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
         import numpy as np
 
-        texts, not_text = completions, []
-        are_plain = set(map(type, completions)) <= {str}
-        if not are_plain:
+        texts, not_text = completions, []  # the second: the rows of completions that are not text
+        are_all_text = set(map(type, completions)) <= {str}
+        if not are_all_text:
             texts_or_none = [as_text(completion) for completion in completions]
             texts = [text or "" for text in texts_or_none]
             not_text = [row for row, text in enumerate(texts_or_none) if text is None]
         columns = [references.get(field) for field in all_fields]
-        reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
+        lenient = mode != "strict"
+        reason, tier, score, spans = judge_all(texts, lenient, *columns)
         to_reread = np.flatnonzero(reason != OK).tolist() if mode == "flexible" else []
         for row in to_reread:
             judged = int(reason[row]), int(tier[row]), float(score[row]), *spans[row].tolist()
             values = [None if column is None else column[row] for column in columns]
-            judged_again = reread(verdicts.encoded(texts[row]), judged, *values)
-            reason[row], tier[row], score[row] = judged_again[:3]
-            spans[row] = judged_again[3:]
+            reason[row], tier[row], score[row], *span = reread(verdicts.encoded(texts[row]), judged, *values)
+            spans[row] = span
         reason[not_text], tier[not_text] = MALFORMED, TEXT
         kinds = {row: type(completions[row]).__name__ for row in not_text}
         return Verdicts(reason == OK, score, reason, tier, spans, texts).with_kinds(kinds)
@@ -356,9 +365,9 @@ def compiled_task(
 def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:
     """`pack` for a column of references: if one of them is no `str`, `text_of(reference, row)` makes each a text."""
 
-    def pack_column(texts: list[object]) -> Packed:
-        if set(map(type, texts)) != {str}:
-            texts = [text_of(text, row) for row, text in enumerate(texts)]
+    def pack_column(references: list[object]) -> Packed:
+        are_all_text = set(map(type, references)) == {str}
+        texts = references if are_all_text else [text_of(value, row) for row, value in enumerate(references)]
         return pack(texts)  # type: ignore[arg-type]
 
     return pack_column
@@ -382,7 +391,8 @@ def joined_bytes(latin1_texts: Sequence[str]) -> npt.NDArray[np.uint8]:
     """The bytes of all texts, each in the form of `one_character_a_byte`, in one read-only buffer (uint8)."""
     import numpy as np
 
-    return np.frombuffer("".join(latin1_texts).encode("latin-1") or b"\0", np.uint8)
+    joined = "".join(latin1_texts).encode("latin-1")
+    return np.frombuffer(joined or b"\0", np.uint8)  # never an empty buffer
 
 
 def starts_of(parts: Sequence) -> npt.NDArray[np.int64]:
@@ -419,7 +429,7 @@ class _NotCached(Exception):
 
 
 def _make_callable(*modules: ModuleType) -> None:
-    """Makes the functions of modules callable from compiled code; six of them have another form there."""
+    """Makes the functions of modules callable from compiled code, some of them in another form."""
     from numba.extending import overload, register_jitable
 
     if not _registered:
@@ -451,15 +461,16 @@ def compile_loop(
 ) -> Callable | None:
     """Compiles `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
 
-    Returns None if numba cannot be imported or, with `only_cached`, if the compiled function is not on disk. The
-    compiled function releases the GIL. It must not make an array, because it is compiled without numba's counting of
-    references, which makes it a fifth faster. If no cache folder can be written, it is compiled for this process only.
-    Processes that would compile at the same time take turns, so that the second loads what the first has compiled.
+    Returns None if numba cannot be imported or, with `only_cached`, if the compiled function is not on disk or another
+    process is compiling. The compiled function releases the GIL. It must not make an array, because it is compiled
+    without numba's counting of references, and is a fifth faster for that. If no cache folder can be written, the
+    function is compiled for this process only. Processes that would compile at the same time take turns, so that the
+    second loads what the first has compiled.
 
     Args:
-        make: makes the function, which must close over `checksum`, the checksum of all sources that it calls into.
+        make: makes the function, which must close over `checksum`, the checksum of the modules that it calls into.
             numba's disk cache notices a change of the file that holds the function, but not of those other files;
-            and it keeps apart functions that close over different values.
+            and the cache keeps apart functions that close over different values.
         signature: a text that numba understands, or a function that returns one and may import numba.
         only_cached: whether the function is only loaded from disk, and never compiled.
     """
@@ -470,7 +481,7 @@ def compile_loop(
         return None
 
     class Watch(event.Listener):
-        """Is told by numba of each compilation whose result the disk cache lacks."""
+        """What numba tells of each compilation whose result the disk cache lacks."""
 
         def on_start(self, started: Any) -> None:
             if started.data["dispatcher"].py_func is function:  # not a function that it calls
@@ -528,5 +539,6 @@ def locate_all(
     def locate_one(data: bytes, row: int) -> Judged:
         return sentence.find_row(data, 0, len(data), lenient, references=(), row=row, scratch=())
 
-    status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, tuple)
+    no_references = tuple
+    status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, no_references)
     return status, boxed, spans

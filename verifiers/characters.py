@@ -39,7 +39,7 @@ IDEOGRAPHIC_STOP = 0x3002
 
 def decode(data: Bytes, i: int) -> tuple[int, int]:
     """(code point, position after it) of the well-formed UTF-8 character that begins at i."""
-    byte = data[i] + 0  # `verifiers.extract` says why a zero is added
+    byte = data[i] + 0  # in compiled code an int64, since the item itself is a uint8
     if byte < 0x80:
         return byte, i + 1
     if byte < 0xE0:

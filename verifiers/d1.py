@@ -26,10 +26,11 @@ _MAX_EXPRESSION = 2_000  # characters; a longer one is wrong
 _MAX_BITS = 4_096  # how many bits a power of integers may have; no target has more
 _TOLERANCE = 1e-5  # how far a value may be from a Countdown target
 
-# Each of these patterns goes over a text once. Functions below stand for patterns that would go over it repeatedly.
-_NUMBER = re.compile(r"-?\d+\.?\d*")
-_GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")
 _ARITHMETIC_SIGNS = "0123456789+-*/() "
+
+# Each of these patterns goes over a text once. Functions below stand for patterns that would go over a text repeatedly.
+_NUMBER = re.compile(r"-?\d+\.?\d*")
+_GOLD = re.compile(r"\$?([\d,]*\d[\d,]*(?:\.\d+)?)")  # the number of a reference of GSM8K
 _EQUALS = re.compile(r"=(?=[0-9. ])")
 _ARITHMETIC = re.compile(r"[\d+\-*/().\s]+")
 _QUOTIENT = re.compile(r"(0|-?[1-9][0-9]*)/(0|-?[1-9][0-9]*)")
@@ -42,9 +43,9 @@ class Finding(NamedTuple):
     of: int
     """How many things could be right: the empty cells of a Sudoku, else 1."""
     extracted: str | None
-    """What was judged."""
+    """The text that was judged; None if none was found."""
     how: str
-    """How it was found in the completion."""
+    """How this text was found in the completion."""
 
     def verdict(self) -> Verdict:
         """The finding as a `Verdict`: correct if everything is right; the score is the part that is right."""
@@ -55,7 +56,7 @@ class Finding(NamedTuple):
 
 
 def _first_block(completion: str) -> str | None:
-    """The text between the first `<answer>` and the next `</answer>`, without white space around it."""
+    """The text between the first `<answer>` and the next `</answer>`, stripped; None if one of the tags is missing."""
     _, opened, rest = completion.partition("<answer>")
     block, closed, _ = rest.partition("</answer>")
     return block.strip() if opened and closed else None
@@ -70,11 +71,11 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
     if gold is None and answer is not None:
         raise invalid_reference("answer", answer, "is not one number, such as '18' or '1,250'", index=None)
     value, extracted, how = _gsm8k_number(completion)
-    text = gold or ""
-    number = _GOLD.match((text.partition("####")[2] or text).strip())
-    if (
-        number is None
-    ):  # e.g. a negative number, which the published code does not find: no answer is then right
+    text = gold or ""  # if the reference is None, no answer is right
+    final_answer = text.partition("####")[2] or text  # what follows #### in a worked solution of GSM8K
+    number = _GOLD.match(final_answer.strip())
+    if number is None:
+        # E.g. a negative number, which the published code does not find: no answer is then right.
         return Finding(right=0, of=1, extracted=extracted, how="a reference that is no number without a sign")
     is_right = value == float(number[1].replace(",", ""))
     return Finding(int(is_right), of=1, extracted=extracted, how=how)
@@ -82,16 +83,17 @@ def judge_gsm8k(completion: str, answer: object) -> Finding:
 
 def _gsm8k_number(completion: str) -> tuple[float | None, str | None, str]:
     """(the number that is judged, the text that it was read from, how it was found); None for what was not found."""
-    boxes = [box for box in _boxes(completion) if box.strip(".")]  # not `\boxed{...}`, as prompts have it
+    # Neither an empty box counts nor `\boxed{...}`, as prompts have it.
+    boxes = [box for box in _boxes(completion) if box.strip(".")]
     which_box = "the first of several boxes" if len(set(boxes)) > 1 else "the box"
     for content in boxes:
-        value, is_whole_text = _number_in(content, place=0)
+        value, is_whole_text = _number_in(content, index=0)
         if value is not None:
             return value, content, which_box if is_whole_text else f"{which_box}, the first number in it"
     text = _first_block(completion)
     if text is None:
         return None, None, "neither a box with a number nor a block"
-    value, is_whole_text = _number_in(text, place=-1)
+    value, is_whole_text = _number_in(text, index=-1)
     return value, text, "the answer block" if is_whole_text else "the answer block, the last number in it"
 
 
@@ -104,16 +106,16 @@ def _boxes(completion: str) -> Iterator[str]:
             start = line.find(_BOX, end)
 
 
-def _number_in(text: str, place: int) -> tuple[float | None, bool]:
-    """(a number, whether it is the whole text): the text as a float if it is one, else a number in the text.
+def _number_in(text: str, index: int) -> tuple[float | None, bool]:
+    """(a number, whether it is the whole text): the text as a float if the text is one, else a number in the text.
 
-    place: which number in the text, 0 = the first, -1 = the last. (None, False) if there is none.
+    index: which number in the text, 0 = the first, -1 = the last. (None, False) if there is no number.
     """
     try:
         return float(text), True
     except ValueError:
         numbers = _NUMBER.findall(text)
-        return (float(numbers[place]) if numbers else None), False
+        return (float(numbers[index]) if numbers else None), False
 
 
 # MATH: a text, compared after the normalisation of the MATH data set's own code (arXiv 2103.03874).
@@ -139,20 +141,23 @@ def judge_math500(completion: str, answer: object) -> Finding:
 def _answer_of(completion: str) -> tuple[str | None, str]:
     r"""(the content of the last `\boxed{}`, how it was found).
 
-    Without a box it is the whole completion; None if the braces of the box do not close.
+    Without a box, the whole completion stands in place of the content. If the box does not close, None does.
     """
     box = last_box(completion)
     if box is None:
         return None, "a box that is not closed"
     if not box:
         return completion, "the whole text, for want of a box"
-    return (box[len(_BOX) : -1] if box.startswith(_BOX) else box), "the last box"
+    # A box that is written otherwise, such as `\fbox{...}`, is compared as it is.
+    content = box[len(_BOX) : -1] if box.startswith(_BOX) else box
+    return content, "the last box"
 
 
 def last_box(text: str) -> str | None:
-    r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`; "" without a box, None if it is not closed.
+    r"""The last `\boxed{...}` as written, or else the last `\fbox{...}`.
 
-    If a text has "\boxed " (with a space), the box holds what follows the last "\boxed ", up to a $, as in d1's code.
+    "" stands for no box, None for a box that is not closed. If a text has "\boxed " (with a space), the box holds what
+    follows the last "\boxed ", up to a $, as in d1's code.
     """
     if "\\boxed " in text:
         return _BOX + text.rpartition("\\boxed ")[2].partition("$")[0] + "}"
@@ -181,16 +186,18 @@ def _normalized(answer: str) -> str:
     text = text.replace("tfrac", "frac").replace("dfrac", "frac")
     for word in ("\\left", "\\right", "^{\\circ}", "^\\circ", "\\$"):
         text = text.replace(word, "")
+    # `\text{ ` with a space begins a unit; the unit and what follows are left out.
     if text.count("\\text{ ") > 1:
         raise ValueError("more than one unit")
     text = text.partition("\\text{ ")[0].replace("\\%", "")
     text = text.replace(" .", " 0.").replace("{.", "{0.")
     if text.startswith("."):
         text = "0" + text
+    # x=5 -> 5, if the only equals sign stands behind a name of at most two characters.
     left, equals, right = text.partition("=")
     if equals and "=" not in right and len(left) <= 2:
         text = right
-    text = _arguments(_braced_roots(text).replace(" ", ""))
+    text = _braced_fractions(_braced_roots(text).replace(" ", ""))
     return _quotient("\\frac{1}{2}" if text == "0.5" else text)
 
 
@@ -203,19 +210,20 @@ def _braced_roots(text: str) -> str:
     return "\\sqrt".join([first, *braced])
 
 
-def _arguments(text: str) -> str:
+def _braced_fractions(text: str) -> str:
     r"""\frac12, \frac1{2} -> \frac{1}{2}; the text as it is if a \frac has no two arguments."""
     first, *others = text.split("\\frac")
     if not all(others):
         raise ValueError("a fraction of nothing")
     written = [first]
     for part in others:
+        braced = part
         if not part.startswith("{"):
             if len(part) < 2:
                 return text
-            below = part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}"
-            part = f"{{{part[0]}}}{below}"
-        written.append("\\frac" + part)
+            denominator_and_rest = part[1:] if part[1] == "{" else f"{{{part[1]}}}{part[2:]}"
+            braced = f"{{{part[0]}}}{denominator_and_rest}"
+        written.append("\\frac" + braced)
     return "".join(written)
 
 
@@ -233,7 +241,10 @@ def _quotient(text: str) -> str:
 
 
 def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> Finding:
-    """Judges the last box, else the whole text: its numbers must be those given, and its value the target (+-1e-5)."""
+    """Judges the last box, else the whole text: its numbers must be those given, and its value the target (+-1e-5).
+
+    If the box does not close, the first `<answer>` block is judged or, without a block, the whole text.
+    """
     try:
         available, goal = sorted(map(operator.index, numbers)), Fraction(str(target))
     except (TypeError, ValueError, ZeroDivisionError) as error:
@@ -263,10 +274,13 @@ def judge_countdown(completion: str, numbers: Sequence[int], target: object) -> 
 
 
 def _left_side(text: str) -> str | None:
-    """The text before the first equals sign that stands between arithmetic and a digit, a point or a space."""
+    """The arithmetic that ends right before an equals sign; None if no equals sign has arithmetic before it.
+
+    Only equals signs before a digit, a point or a space count; of several such signs, the first counts.
+    """
     for equals in _EQUALS.finditer(text):
         before = text[: equals.start()]
-        if before[-1:] and before[-1] in _ARITHMETIC_SIGNS:
+        if before and before[-1] in _ARITHMETIC_SIGNS:
             return before[len(before.rstrip(_ARITHMETIC_SIGNS)) :].strip()
     return None
 
@@ -282,7 +296,7 @@ _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 
 
 def _value(text: str) -> Any:
-    """The value of arithmetic in Python, `//` and `**` included; None if it has none, or an enormous one."""
+    """The value of arithmetic in Python, `//` and `**` included; None if there is no value, or an enormous one."""
     if len(text) > _MAX_EXPRESSION or not _ARITHMETIC.fullmatch(text):
         return None
     try:
@@ -313,18 +327,19 @@ def _evaluate(node: ast.expr) -> Any:
 _DIGITS_AND_SPACES = re.compile(r"[\d\s]*")
 _BEFORE_CLOSE = re.compile(r"(\d{16})\s*</answer>")
 _ANYWHERE = re.compile(r"\b(\d{16})\b")
-_ENDS = ("<|eot_id|>", "<|endoftext|>")
+_END_TOKENS = ("<|eot_id|>", "<|endoftext|>")
+_FENCE = "```"
 
 
 def _grids(completion: str) -> Iterator[tuple[str | None, str]]:
-    """(text that may be a grid, how it was found), in the order in which they are tried."""
+    """(text that may be a grid, or None; how the text was found), in the order in which these texts are tried."""
     _, opened, inside = completion.partition("<answer>")
     yield (_fenced(inside) if opened else None), "a fenced grid behind <answer>"
-    places = [inside.find(end) for end in (*_ENDS, "</answer>")]
+    places = [inside.find(end) for end in (*_END_TOKENS, "</answer>")]
     ends = [place for place in places if place >= 0]
     yield (inside[: min(ends)] if ends else None), "the answer block"
     _, closed, behind = completion.partition("</answer>")
-    for end in _ENDS:
+    for end in _END_TOKENS:
         behind = behind.partition(end)[0]
     yield (behind if closed else None), "what follows </answer>"
     for pattern, how in ((_BEFORE_CLOSE, "16 digits before </answer>"), (_ANYWHERE, "16 digits anywhere")):
@@ -333,13 +348,13 @@ def _grids(completion: str) -> Iterator[tuple[str | None, str]]:
 
 
 def _fenced(text: str) -> str | None:
-    """The first run of digits and spaces that has a fence of three backticks on either side."""
-    fence = text.find("```")
+    """The first run of digits and spaces that has a fence of three backticks on either side; None if there is none."""
+    fence = text.find(_FENCE)
     while fence >= 0:
-        run = _DIGITS_AND_SPACES.match(text, fence + 3)
-        if run and run[0] and text.startswith("```", run.end()):
+        run = _DIGITS_AND_SPACES.match(text, fence + len(_FENCE))
+        if run and run[0] and text.startswith(_FENCE, run.end()):
             return run[0]
-        fence = text.find("```", fence + 1)
+        fence = text.find(_FENCE, fence + 1)
     return None
 
 
@@ -352,6 +367,7 @@ def judge_sudoku(completion: str, puzzle: str, solution: str) -> Finding:
     for text, how in _grids(completion):
         if text and text.strip():
             grid = "".join(text.split())
+            # A slice, because the grid may be too short; a cell that it lacks is wrong.
             right = sum(grid[cell : cell + 1] == solution[cell] for cell in blanks)
             if len(grid) != _CELLS:
                 how += ", cut" if len(grid) > _CELLS else ", filled up"
@@ -375,13 +391,15 @@ def fields(task: str) -> tuple[str, ...]:
     if task not in _JUDGES:
         message = f'The rules of d1 have no task "{task}"; they have {", ".join(_JUDGES)}. Leave them out.'
         raise ArgumentError(message, argument="rules", value="d1")
-    return _JUDGES[task][1]
+    _, reference_fields = _JUDGES[task]
+    return reference_fields
 
 
 def judge(task: str, completion: object, reference: Mapping[str, Any]) -> Finding:
     """The finding on one completion; raises VerifierError for an unknown task and for an invalid reference."""
     values = [reference[name] for name in fields(task)]
-    return _JUDGES[task][0](as_text(completion) or "", *values)
+    judge_of_task, _ = _JUDGES[task]
+    return judge_of_task(as_text(completion) or "", *values)  # what is no text is judged as ""
 
 
 def task_of(name: str) -> Task:

@@ -6,10 +6,10 @@ from typing import Any
 
 
 class VerifierError(Exception):
-    """The base of all errors raised by `verifiers`; its text says what is wrong and what would be right.
+    """The base of all errors raised by `verifiers`; the text of each says what is wrong and what would be right.
 
-    `argument` is the name of the argument, `index` the position in the batch (None outside one), `value` the wrong
-    value.
+    `argument` is the name of the wrong argument, "" if there is none; `index` the position in the batch, None outside a
+    batch; `value` the wrong value.
     """
 
     def __init__(
@@ -38,10 +38,10 @@ class CommandError(VerifierError):
 
 
 class LineError(VerifierError):
-    """A line that holds no sample; its text completes the sentence "line 7 ...".
+    """A line that holds no sample; the text of the error completes the sentence "line 7 ...".
 
-    `columns` are the line's columns that are to be written beside its error, if they are known. `kind` is what lines
-    with the same problem share if the text names a value of the line; "" = the text.
+    `columns` are the line's columns that are to be written beside its error, if they are known. `kind` is the text
+    without the line's own values, which is the same for all lines with this problem; "" = the text has no such values.
     """
 
     columns: Mapping[str, Any] = MappingProxyType({})
@@ -60,7 +60,7 @@ def shown(value: object, limit: int = 60) -> str:
 
 
 def invalid_reference(argument: str, value: object, problem: str, index: int | None) -> InvalidReferenceError:
-    """The error "answer[3]='x' PROBLEM."; `index` is the row of a batch, None outside one."""
+    """The error "answer[3]='x' PROBLEM."; `index` is the row of a batch, None outside a batch."""
     where = argument if index is None else f"{argument}[{index}]"
     message = f"{where}={shown(value)} {problem}."
     return InvalidReferenceError(message, argument=argument, index=index, value=value)
@@ -78,7 +78,8 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
     """
     from difflib import get_close_matches
 
-    word, spelled = str(name).lower(), {other.lower(): other for other in known}
+    word = str(name).lower()
+    spelled = {other.lower(): other for other in known}  # {name in small letters: the name as it is written}
     if word.lstrip("+-").replace(".", "", 1).isdecimal():
         spelled = {other: spelling for other, spelling in spelled.items() if len(other) == len(word)}
     # Words whose letters have changed places may be too different for `get_close_matches`: "tyni" and "tiny".
@@ -88,6 +89,6 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: object, known: Iterable[str], shown_as: str = '"{}"') -> str:
-    """'Did you mean "sudoku"? ' for the nearest known name, or "" if none is close."""
+    """'Did you mean "sudoku"? ' for the nearest known name, or "" if none is close. shown_as: "{}" is the name."""
     near = nearest(name, known)
     return "" if near is None else f"Did you mean {shown_as.format(near)}? "

@@ -29,7 +29,7 @@ _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
 _AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the last "." is no full stop, but jq's program
-# The errors that are raised if a file breaks off.
+# The errors that are raised if a file breaks off or cannot be read.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
 Piece = list[bytes] | list[tuple[int, bytes | LineError]]
 """Lines, or (number, line) of each line if the numbers do not go up one by one."""
@@ -50,8 +50,9 @@ class Block(NamedTuple):
 class Source:
     """One file, "-" for standard input. columns: those that are read of a parquet file; None = all.
 
-    `cause` says why the file could not be read to its end; `failure` also says what was therefore not judged. Both are
-    "" if it was read to its end. `empty` says whether it holds no rows. Raises CommandError if there is no file.
+    The other attributes hold once all `blocks` are read. `cause` says why the file could not be read to its end;
+    `failure` also says what was therefore not judged; both are "" for a file that was read to its end. `empty` says
+    whether the file holds no rows. Raises CommandError if there is no file.
     """
 
     def __init__(self, path: str, columns: set[str] | None, label: str = "") -> None:
@@ -87,11 +88,11 @@ class Source:
                 where, unread = f" past line {last_number}", "what follows was not judged"
             self.cause = f"cannot be read{where} ({what_is_wrong(error, self.path)})"
             self.failure = f"{self.cause}; {unread}."
-        self.empty = self.empty and not self.failure
+        self.empty = self.empty and not self.failure  # what a broken file holds is not known
 
     def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
         """The lines of a file, piece by piece. The first bytes of the file or its name show its format."""
-        magic = stream.peek(len(LFS))
+        magic = stream.peek(len(LFS))  # the file's own first bytes, packed or not
         if magic.startswith(LFS):
             raise CommandError(
                 f"{self.path} is a pointer of Git LFS, not the file. Fetch it by `git lfs pull` in its repository."
@@ -116,9 +117,10 @@ class Source:
             reader = csv.DictReader(text, delimiter=delimiter, strict=True)
             _refuse_repeated_names(self.path, reader.fieldnames or ())
             return _table(reader)
-        if stream.peek(64)[:64].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        beginning = stream.peek(64)[:64]  # of the text, unpacked
+        if beginning.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
             return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
-        if _OBJECT.match(stream.peek(64)[:64]):
+        if _OBJECT.match(beginning):
             return _rows(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
         return _lines(stream)
 
@@ -129,8 +131,7 @@ def numbered_rows(
     """(number, line of JSON) of each row of a file, as `Block` has them; `read_line` takes such lines.
 
     columns: as for `Source`. fields: what each row should have, which the error for a file without rows names. Raises
-    CommandError if there is no file. For a file that breaks off or holds no rows, it raises CommandError after the rows
-    that could be read.
+    CommandError if there is no file, and, after the rows that could be read, if the file breaks off or holds no rows.
     """
     source = Source(path, columns)
     for block in source.blocks():
@@ -156,7 +157,7 @@ def _without_blank(block: Block) -> Block | None:
 
 
 def nearest_file(path: Path) -> Path | None:
-    """The file in the same folder whose name is nearest to the name of `path`; None if no name is near.
+    """The file in the folder of `path` whose name is nearest to that of `path`; None if no name is near.
 
     Endings do not count: `s.jsonl` is not near to `notes.jsonl`.
     """
@@ -196,7 +197,7 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
     try:
         document = json.load(stream)
     except json.JSONDecodeError as error:
-        if error.msg != "Extra data":
+        if error.msg != "Extra data":  # else there are several objects, one behind the other
             raise
         raise ValueError(f"its objects go over several lines. {_AS_LINES}") from error
     for name in ("generations", "data"):
@@ -235,7 +236,7 @@ def _lines(stream: Any) -> Iterator[list[bytes]]:
 
 
 def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    """Objects as lines of JSON, in blocks; a table that breaks off raises after the objects before that place."""
+    """Objects as lines of JSON, in lists of _ROWS; an error that ends them is raised after the objects before it."""
     yield from _in_blocks(_as_line(row) for row in rows)
 
 
@@ -249,11 +250,12 @@ def _refuse_repeated_names(path: str, names: Sequence[str]) -> None:
 
 
 def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError]]]:
-    """(line on which it begins, row) of each row of a table below its header; a cell may have line ends in it.
+    """(number of the line on which a row begins, the row as a line of JSON) for each row below a table's header.
 
-    A row with more cells than the header is replaced by an error. Empty cells at its end do not count.
+    Cells may have line ends in them. A row with more cells than the header is replaced by an error, unless the cells
+    beyond the header are all empty.
     """
-    breaks = re.compile("\r\n|\r|\n")
+    line_end = re.compile("\r\n|\r|\n")
 
     def rows() -> Iterator[dict[str, Any]]:
         # The reader is strict: a lenient one would lose quotation marks, or all rows up to the next such mark.
@@ -267,12 +269,12 @@ def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError
 
     def numbered() -> Iterator[tuple[int, bytes | LineError]]:
         for row in rows():
-            beyond: list[str] = row.pop(None, [])
+            beyond: list[str] = row.pop(None, [])  # the key None holds the cells beyond the header
             # `line_num` is the line on which the row ends.
-            line_ends_in_cells = sum(len(breaks.findall(cell)) for cell in (*row.values(), *beyond) if cell)
-            yield reader.line_num - line_ends_in_cells, too_many(row, beyond) or _as_line(row)
+            line_ends_in_cells = sum(len(line_end.findall(cell)) for cell in (*row.values(), *beyond) if cell)
+            yield reader.line_num - line_ends_in_cells, excess_error(row, beyond) or _as_line(row)
 
-    def too_many(row: dict[str, Any], beyond: Sequence[str]) -> LineError | None:
+    def excess_error(row: dict[str, Any], beyond: Sequence[str]) -> LineError | None:
         """The error for a row with cells `beyond` the header; None if they are all empty."""
         if not any(map(str.strip, beyond)):
             return None
@@ -304,7 +306,7 @@ def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
-    """The rows of a parquet file as lines of JSON, in blocks."""
+    """The rows of a parquet file as lines of JSON, in lists. wanted: the columns to read; None = all."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -313,13 +315,14 @@ def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
         names = file.schema_arrow.names
         columns = [name for name in names if wanted is None or name in wanted]
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
+            # Each row is a sample, also if no column of it is wanted.
             samples = batch.to_pylist() if columns else [{}] * batch.num_rows
             # Columns that were not read are None, so that each row has all columns of the file.
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
 
 
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:
-    """The JSON object on a line; raises LineError if it holds none, or the LineError that stands in for the line.
+    """The JSON object on a line; raises LineError if the line holds none, or the LineError that stands in its place.
 
     fields: the fields that the object should have; an error names them, but they are not checked.
     """
@@ -332,9 +335,11 @@ def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) 
     except UnicodeDecodeError as error:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
     except (ValueError, RecursionError) as error:
-        what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-        raise LineError(f"is not valid JSON ({what}).") from error
+        reason = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            reason = f"{error.msg}, column {error.colno}"
+        raise LineError(f"is not valid JSON ({reason}).") from error
     if not isinstance(row, dict):
-        wanted = ", ".join(f'"{field}": ...' for field in fields)
-        raise LineError(f"is no JSON object such as {{{wanted or '...'}}}.")
+        example = ", ".join(f'"{field}": ...' for field in fields) or "..."
+        raise LineError(f"is no JSON object such as {{{example}}}.")
     return row

@@ -23,8 +23,8 @@ def time_limit(seconds: float) -> Iterator[None]:
     """Inside, a verdict is a `timeout` if its program or computer algebra is not done `seconds` after the block began.
 
     Everything else takes microseconds and is not cut short. Without this limit, each program and each question to the
-    computer algebra system has only a limit of its own, so a batch takes as long as all of them. Limits nest, and hold
-    for this thread alone (in asyncio, for this task).
+    computer algebra system has only a limit of its own, so a batch takes as long as all of them. Of nested limits, the
+    earliest holds. A limit holds for this thread alone (in asyncio, for this task).
 
     Raises VerifierError unless `seconds` is a number of 0 or more.
     """

@@ -52,9 +52,9 @@ def _warn(problem: str, folder: str, error: Exception) -> None:
 def turn(folder: str | None, only_to_load: bool) -> Iterator[bool]:
     """Waits until no other process compiles into a cache folder, and keeps others from compiling there.
 
-    Yields whether this process has its turn. only_to_load: does not wait, yields False if another process is compiling,
-    and lets others load too. Nobody waits if there is no folder, if the folder cannot be written, or if it has no
-    locks, as on some network file systems.
+    Yields whether this process has its turn. With `only_to_load`, the process does not wait but yields False if another
+    one is compiling, and others may load too. Nobody waits if there is no folder, or if the folder cannot be written or
+    has no locks, as on some network file systems.
     """
     with ExitStack() as stack:
         has_turn = True
@@ -62,7 +62,8 @@ def turn(folder: str | None, only_to_load: bool) -> Iterator[bool]:
             if folder is not None:
                 lock = stack.enter_context(open(os.path.join(folder, LOCK), "a"))
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB if only_to_load else fcntl.LOCK_EX)
+                    shared_or_none = fcntl.LOCK_SH | fcntl.LOCK_NB
+                    fcntl.flock(lock, shared_or_none if only_to_load else fcntl.LOCK_EX)
                 except BlockingIOError:
                     has_turn = False
         yield has_turn

@@ -14,7 +14,7 @@ def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
     """What one completion adds to the counts; nothing if the other rules have no finding.
 
     The counts are `rules.n`, `rules.right` and `rules.of`, and `differ.HOW.ours` or `differ.HOW.theirs` if only our
-    verdict or only theirs is "right". correct: our verdict, None if there is none.
+    verdict or only theirs is "right"; HOW is the `how` of the finding. correct: our verdict, None if there is none.
     """
     if finding is None:
         return {}
@@ -25,7 +25,11 @@ def compared(correct: bool | None, finding: Finding | None) -> dict[str, int]:
 
 
 def comparison_facts(rules: str, task: str, tally: Mapping[str, int]) -> dict[str, Any]:
-    """How other rules judge the same completions, and how they read those that they judge differently from ours."""
+    """How other rules judge the same completions, and how they read those that they judge differently from ours.
+
+    "right" and "of" sum up the findings: how many things are right, and how many could be. "differ" is {how completions
+    were read: {"ours": how many only our rules judge right, "theirs": how many only the other rules do}}.
+    """
     right, total = tally.get("rules.right", 0), tally.get("rules.of", 0)
     differ: dict[str, dict[str, int]] = {}
     for name, count in Counter(tally).most_common():
@@ -46,9 +50,10 @@ def comparison_facts(rules: str, task: str, tally: Mapping[str, int]) -> dict[st
 
 def comparison_text(facts: Mapping[str, Any]) -> list[str]:
     """The rate of other rules, and a table of how they read the completions that they judge differently."""
-    rules, rate = facts["rules"], f"{facts['rate']:.2%}" if facts["of"] else "no rate"
+    rules = facts["rules"]
+    rate = f"{facts['rate']:.2%}" if facts["of"] else "no rate"
     lines = [f"  rules of {rules}: {facts['right']:,} of {facts['of']:,} {facts['unit']} right, {rate}"]
-    rows = [(how, who["ours"], who["theirs"]) for how, who in facts["differ"].items()]
+    rows = [(how, counts["ours"], counts["theirs"]) for how, counts in facts["differ"].items()]
     if not rows:
         return lines
     rows.append(("all", sum(ours for _, ours, _ in rows), sum(theirs for _, _, theirs in rows)))

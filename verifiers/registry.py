@@ -54,7 +54,8 @@ _BUILT_IN = {
     "sudoku": "verifiers.sudoku:TASK",
 }
 _PUBLISHED = {"d1": "verifiers.d1:task_of"}
-"""{rules that are not ours: the path of a function that takes the name of a task, and returns it by these rules}."""
+"""{rules that are not ours: the path of a function from the name of a task to the `Task` with these rules}."""
+# {name: task} of the tasks that are registered, and of others that were used already.
 _tasks: dict[str, Task] = {}
 
 
@@ -84,14 +85,16 @@ def _is_newer(function: Callable[..., Verdict], known: Callable[..., Verdict]) -
     """Whether a function takes the place of a known one: from a later notebook cell, or from a file that was edited."""
     if function is known:
         return False
-    module, known_module = (getattr(one, "__module__", "") for one in (function, known))
+    module, known_module = getattr(function, "__module__", ""), getattr(known, "__module__", "")
     if module == "__main__" and known_module == "__main__":
         return True
     file, known_file = (getattr(sys.modules.get(name), "__file__", None) for name in (module, known_module))
     if file is None or file != known_file:
         return False
+    # The defaults differ, so that two functions without names have not the same name.
     has_same_name = getattr(function, "__qualname__", "") == getattr(known, "__qualname__", None)
-    return module != known_module or has_same_name  # a file that is loaded anew has another module name
+    is_loaded_anew = module != known_module  # a file that is loaded anew has another module name
+    return is_loaded_anew or has_same_name
 
 
 def tasks() -> tuple[str, ...]:
@@ -100,7 +103,7 @@ def tasks() -> tuple[str, ...]:
 
 
 def find(task: str, rules: Rules = "ours") -> Task:
-    """The `Task` named `task`; raises `UnknownTaskError` with the nearest known name.
+    """The `Task` named `task`; raises `UnknownTaskError`, with the nearest known name, if there is none.
 
     Raises `ArgumentError` for rules that do not exist or do not have the task.
     """
@@ -215,19 +218,21 @@ def check_mode(mode: object, task: Task) -> None:
 def _check(task: Task, mode: object, reference: Mapping[str, object]) -> None:
     """Raises `ArgumentError` for a mode or for reference fields that the task does not take."""
     check_mode(mode, task)
-    if tuple(reference) in (task.fields, task.fields + task.optional):  # as nearly always
+    has_usual_fields = tuple(reference) in (task.fields, task.fields + task.optional)
+    if has_usual_fields:  # which saves time in nearly every call
         return
     missing = [name for name in task.fields if name not in reference]
     extra = [name for name in reference if name not in (*task.fields, *task.optional)]
     if missing or extra:
         needs = [f"needs {' and '.join(f'{name}=' for name in missing)}"] if missing else []
         takes_not = [f"does not take {' and '.join(f'{name}=' for name in extra)}"] if extra else []
-        near = did_you_mean(extra[0], (*task.fields, *task.optional), "{}=") if extra else ""
+        near = did_you_mean(extra[0], (*task.fields, *task.optional), shown_as="{}=") if extra else ""
         wrong = f"{' and '.join(takes_not + needs)}. {near}".rstrip()
         call = ", ".join(f"{name}=..." for name in task.fields)
         may = "".join(f" and, if you like, {name}=..." for name in task.optional)
         message = f'Task "{task.name}" {wrong} Call it with {call}{may}.'
-        raise ArgumentError(message, argument=(missing or extra)[0], value=sorted(reference))
+        first_wrong = (missing or extra)[0]
+        raise ArgumentError(message, argument=first_wrong, value=sorted(reference))
 
 
 def _loaded(path: str) -> Any:
@@ -237,16 +242,18 @@ def _loaded(path: str) -> Any:
 
 
 def _as_list(name: str, values: object) -> list[Any]:
-    """A sequence as a list; raises `ArgumentError` for a single string, and for what has no length or no order."""
+    """A sequence as a list; raises `ArgumentError` for a single string, and for what has no length or no order.
+
+    name: the argument, for the message.
+    """
     if isinstance(values, str):
         message = (
             f"{name}={shown(values)} is one string where a sequence of strings belongs; write {name}=[...]."
         )
         raise ArgumentError(message, argument=name, value=values)
-    # An array without axes has these methods, too, but they raise.
-    is_sized = (
-        hasattr(values, "__len__") and hasattr(values, "__iter__") and getattr(values, "shape", None) != ()
-    )
+    has_methods = hasattr(values, "__len__") and hasattr(values, "__iter__")
+    # The methods of an array without axes raise.
+    is_sized = has_methods and getattr(values, "shape", None) != ()
     if not is_sized or isinstance(values, bytes | bytearray | Mapping | Set):
         message = (
             f"{name}={shown(values)} is a {type(values).__name__}; "
@@ -257,7 +264,7 @@ def _as_list(name: str, values: object) -> list[Any]:
 
 
 def _installed() -> dict[str, Any]:
-    """{task: its entry point} of installed packages."""
+    """{name of a task: its entry point} for the tasks of installed packages."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}

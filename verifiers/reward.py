@@ -52,6 +52,7 @@ class _Reward:
 
     def __call__(self, completions: Any, **columns: Any) -> list[float | None]:
         task, mode, entry = self.task, self.mode, find(self.task)
+        # {reference field: the keyword under which it comes}.
         names = {field: self.columns.get(field, field) for field in (*entry.fields, *self.columns)}
         for field, name in names.items():
             if name not in columns:
@@ -61,9 +62,13 @@ class _Reward:
                 )
                 raise ArgumentError(message, argument=name, value=sorted(columns))
         references = {field: columns[name] for field, name in names.items()}
-        texts = [unwrap(c) for c in completions] if isinstance(completions, list | tuple) else completions
+        texts = completions
+        if isinstance(completions, list | tuple):  # `verify_batch` takes or refuses anything else as it is
+            texts = [unwrap(completion) for completion in completions]
         if "problem" in entry.optional:  # an empty problem asks for a finished value, but for no form
-            problems = references.get("problem", columns.get("problem", [""] * len(texts)))
+            # First a column that `columns` of `reward_function` names, then a column `problem`.
+            no_problems = [""] * len(texts)
+            problems = references.get("problem", columns.get("problem", no_problems))
             unwrapped = [unwrap(problem, role="user") for problem in problems]
             references["problem"] = [text if isinstance(text, str) else "" for text in unwrapped]
         try:
@@ -72,6 +77,7 @@ class _Reward:
         except InvalidReferenceError:
             errors = [_error_of(entry, mode, references, row) for row in range(len(texts))]
             usable = [row for row, error in enumerate(errors) if error is None]
+            # A reference None is no error: the row may be of another task.
             with_value = [error for error in errors if error is not None and error.value is not None]
             if with_value and not self.reported:
                 logging.getLogger("verifiers").warning("Reward None, here and later: %s", with_value[0])

@@ -19,18 +19,17 @@ DATA_SOURCES = {
 
 def task_of(data_source: object) -> str:
     """The name of the task that judges a data source; raises `UnknownTaskError`."""
-    task = data_source
-    if isinstance(data_source, str):  # `find` refuses all else
-        # A name that is not in the table is the name of a task.
-        task = DATA_SOURCES.get(data_source, data_source)
+    task = data_source  # a name that is not in the table is the name of a task; `find` refuses all else
+    if isinstance(data_source, str) and data_source in DATA_SOURCES:
+        task = DATA_SOURCES[data_source]
     return find(task).name  # type: ignore[arg-type]
 
 
 def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
     """{reference field of a task: its value}, from verl's `ground_truth` and `extra_info`.
 
-    The ground truth is the reference itself, or {field: value} for a task with several fields. A task that takes the
-    problem gets the `problem` of `extra_info`, or "". Raises `ArgumentError`.
+    The ground truth is {field: value} or, for a task with one field, its value; `ArgumentError` is raised for any other
+    one. A task that takes the problem gets the `problem` of `extra_info`, or "", unless the ground truth has it.
     """
     entry = find(task)
     if isinstance(ground_truth, Mapping):

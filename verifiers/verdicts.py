@@ -60,7 +60,7 @@ DETAILS: dict[str, str] = {
 """What each reason means, in one or two sentences."""
 REASONS = tuple(Reason)
 TIERS = tuple(Tier)
-# The same as integer codes, for compiled code.
+# The same as integer codes, for compiled code: OK is the place of `Reason.OK` in `REASONS`, and so on.
 OK, WRONG, NO_ANSWER, MALFORMED, RULE_BROKEN, HEDGE, TIMEOUT, ERROR = range(len(REASONS))
 TEXT, GRAMMAR, RATIONAL, TYPED, PROBE, CAS = range(len(TIERS))
 
@@ -83,7 +83,7 @@ class Verdict:
     reason: Reason
     decided_by: Tier
     explain: Callable[[], str] | None = field(default=None, compare=False, repr=False)
-    """Says what is wrong with this answer, if its task can say more than the reason; `detail` calls it."""
+    """Says what is wrong with this answer, if the task can say more than the reason; `detail` calls this function."""
 
     @property
     def detail(self) -> str:
@@ -99,7 +99,8 @@ class Verdicts(Sequence[Verdict]):
         score: (N,) float64 in [0, 1].
         reason: (N,) int8, positions in `reason_names`.
         decided_by: (N,) int8, positions in `tier_names`.
-        spans: (N, 2) int64, where the judged text lies in the UTF-8 bytes of its completion; -1 if none.
+        spans: (N, 2) int64, where the judged text begins and ends in the UTF-8 bytes of its completion; -1, -1 if no
+            text was judged.
     """
 
     reason_names = tuple(reason.value for reason in REASONS)
@@ -123,7 +124,7 @@ class Verdicts(Sequence[Verdict]):
 
     @classmethod
     def of(cls, verdicts: Sequence[Verdict]) -> Verdicts:
-        """The arrays of single verdicts."""
+        """The arrays of single verdicts, each with its extracted text in place of the completion."""
         import numpy as np
 
         texts = [verdict.extracted or "" for verdict in verdicts]
@@ -149,7 +150,7 @@ class Verdicts(Sequence[Verdict]):
         ]
 
     def explained_by(self, explain: Callable[..., str], references: Mapping[str, Sequence[Any]]) -> Verdicts:
-        """Sets that `details` come from the `explain` of a `Task`; returns these verdicts themselves.
+        """Makes the `explain` of a `Task` write the details; returns these verdicts themselves.
 
         references: {field: a value for each verdict}.
         """
@@ -157,7 +158,7 @@ class Verdicts(Sequence[Verdict]):
         return self
 
     def with_kinds(self, kinds: Mapping[int, str]) -> Verdicts:
-        """Sets that `details` say of a completion that is no text what it is; returns these verdicts themselves.
+        """Makes the details name the type of each completion that is not text; returns these verdicts themselves.
 
         kinds: {row of such a completion: the name of its type}.
         """
@@ -167,7 +168,7 @@ class Verdicts(Sequence[Verdict]):
     @cached_property
     def details(self) -> list[str]:
         """What is wrong with each completion, in a sentence, written when first asked for; "" for a right one."""
-        if self._kinds:  # then each verdict says it for itself, which takes longer
+        if self._kinds:  # each verdict then writes its own sentence, which takes longer
             return [self[row].detail for row in range(len(self))]
         details = [DETAILS.get(reason, "") for reason in self.reasons]
         if self._explain is not None:
@@ -206,10 +207,12 @@ class Verdicts(Sequence[Verdict]):
             if self._explain is not None:
                 references = {name: column[index] for name, column in self._references.items()}
                 part.explained_by(self._explain, references)
-            rows = enumerate(range(len(self))[index])
-            return part.with_kinds({place: self._kinds[row] for place, row in rows if row in self._kinds})
-        row = range(len(self))[index]
-        explain, extracted = None, cut(self._texts[row], *self.spans[row].tolist())
+            rows = enumerate(range(len(self))[index])  # (row in the part, row in these verdicts)
+            kinds = {part_row: self._kinds[row] for part_row, row in rows if row in self._kinds}
+            return part.with_kinds(kinds)
+        row = range(len(self))[index]  # counts a negative index from the end
+        explain = None
+        extracted = cut(self._texts[row], *self.spans[row].tolist())
         if self._explain is not None and not self.correct[row]:
             reference = {name: column[row] for name, column in self._references.items()}
             explain = partial(self._explain, extracted, REASONS[self.reason[row]], **reference)

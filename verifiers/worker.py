@@ -90,16 +90,19 @@ class _Worker:
                 left = seconds - (self.used() - used_before)
                 if time.monotonic() >= until or left <= 0 or not self.computes():
                     raise
-                deadline = min(time.monotonic() + max(left, 0.02), until)
+                shortest_wait = 0.02  # so that little time is spent on looking
+                deadline = min(time.monotonic() + max(left, shortest_wait), until)
 
     def used(self) -> float:
         """How many seconds of processor time the worker has used; 0 without /proc."""
-        fields = _fields(f"/proc/{self.process.pid}")  # fields 11 and 12 are utime and stime
-        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+        fields = _fields(f"/proc/{self.process.pid}")
+        ticks = fields[11:13]  # utime and stime
+        return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
     def computes(self) -> bool:
-        """True if a thread of the worker runs or waits for a processor; False without /proc."""
+        """True if a thread of the worker runs, or waits for a processor or a disk; False without /proc."""
         threads = Path(f"/proc/{self.process.pid}/task").glob("*")
+        # The state R stands for running or waiting for a processor, D for waiting for a disk.
         return any(fields[0] in "RD" for fields in map(_fields, threads) if fields)
 
 
@@ -115,7 +118,7 @@ class Workers:
     """Up to `size` worker processes, shared by the threads of this process.
 
     A worker answers with the function that `prepare()` of the module returns. The module's `MEMORY` says how many bytes
-    it may use; None = no limit.
+    a worker may use; None = no limit.
 
     soft, hard: a job's seconds of processor time; None = no limit. At `soft` the worker itself gives up. Shortly before
     `hard` a worker that has not replied is killed, so that a reply or an error comes within `hard`. A job may have a
@@ -146,14 +149,14 @@ class Workers:
             worker.pipe.close()
         self._alive = set()
         self._unavailable = ""
-        # A place for each worker that may run: None before its first job, then the worker, which `ask` replaces if it
-        # has ended. The one that was used last is taken first, so that no more of them start than are needed.
+        # An entry for each worker that may run: None before its first job, then the worker; `ask` replaces one that has
+        # ended. The entry that was used last is taken first, so that no more workers start than are needed.
         self._free: LifoQueue[_Worker | None] = LifoQueue()
         for _ in range(self.size):
             self._free.put(None)
 
     def ask(self, job: dict[str, Any], until: float = math.inf) -> dict[str, Any]:
-        """The reply to `job`, with `outcome` and `detail`; if none came, the outcome is "timeout" or "error".
+        """The reply to `job`; if none came, {"outcome": "timeout" or "error", "detail": why}.
 
         Neither the start of a worker nor a busy machine uses up a deadline; a worker that waits for something is killed
         by the clock. `until` (`time.monotonic`) is the caller's own limit. The job of a worker that dies is asked once
@@ -173,20 +176,20 @@ class Workers:
                     worker = _Worker(self.module, self.command)
                     self._alive.add(worker)
                 try:
-                    if not self._is_ready(worker, until):
+                    if not self._wait_until_ready(worker, until):
                         return {"outcome": "timeout", "detail": "no worker was ready in time"}
                     worker.pipe.send({**job, "soft": self.soft, "hard": hard})
                     reply = worker.reply(seconds, until)
                 except TimeoutError:
                     self._end(worker)
-                    at = "at the caller's limit" if time.monotonic() >= until else f"after {hard:g} s"
-                    return {"outcome": "timeout", "detail": f"killed {at}"}
+                    when = "at the caller's limit" if time.monotonic() >= until else f"after {hard:g} s"
+                    return {"outcome": "timeout", "detail": f"killed {when}"}
                 except (EOFError, OSError):
                     with suppress(subprocess.TimeoutExpired):
                         worker.process.wait(1)
                     self._end(worker)
                     continue
-                if reply.get("retire"):
+                if reply.get("retire"):  # the worker should not be asked again
                     self._end(worker)
                 return reply
             return {"outcome": "error", "detail": f"the worker died twice ({worker.process.returncode})"}
@@ -199,8 +202,8 @@ class Workers:
         finally:
             self._free.put(worker)
 
-    def _is_ready(self, worker: _Worker, until: float) -> bool:
-        """Waits for a worker's first message, at most `until`; kills a worker that takes more than START_SECONDS."""
+    def _wait_until_ready(self, worker: _Worker, until: float) -> bool:
+        """Whether a worker has sent its first message by `until`; kills a worker that takes more than START_SECONDS."""
         if not worker.ready:
             try:
                 worker.ready = worker.receive(min(until, worker.start_deadline))
@@ -230,6 +233,7 @@ class Workers:
 
 
 def _after_fork_in_child() -> None:
+    """Frees the lock that was taken before the fork, and leaves the workers to the parent."""
     _starting.release()
     for pool in list(_pools):
         pool.reset()
@@ -248,7 +252,7 @@ class SoftDeadline(BaseException):
 
 
 def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
-    """Answers jobs; when the pipe closes, `_read_jobs` ends the process."""
+    """Answers jobs; when the pipe closes, `_read_jobs` ends the process. memory: bytes; None = no limit."""
     pipe = Connection(int(sys.argv[2]))
     jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
@@ -266,7 +270,7 @@ def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) ->
 
 
 def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
-    """Queues every job; ends the process when there are no more."""
+    """Queues every job; ends the process when the pipe closes."""
     try:
         while True:
             jobs.put(pipe.recv())
@@ -275,6 +279,7 @@ def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
 
 
 def _give_up(*_: object) -> None:
+    """Ends the present job: the system calls this when its processor time is used up."""
     raise SoftDeadline
 
 
@@ -295,14 +300,14 @@ def _reply(answer: Callable[[dict], dict], job: dict) -> dict:
 
 
 if __name__ == "__main__":
-    missing: dict[str, str] = {}
+    refusal: dict[str, str] = {}  # in place of the message that the worker is ready
     try:
         answering = importlib.import_module(sys.argv[1])
         _serve(answering.prepare, answering.MEMORY)
     except ImportError as error:
         package = (error.name or "").partition(".")[0].replace("_", "-")
-        missing = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
+        refusal = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
     except Exception as error:  # an error of `prepare`; an error of a job is an answer
-        missing = {"unavailable": f"{type(error).__name__}: {str(error)[:300]}"}
-    if missing:
-        Connection(int(sys.argv[2])).send_bytes(json.dumps(missing).encode())
+        refusal = {"unavailable": f"{type(error).__name__}: {str(error)[:300]}"}
+    if refusal:
+        Connection(int(sys.argv[2])).send_bytes(json.dumps(refusal).encode())

@@ -38,10 +38,10 @@ _D1: dict[str, Names] = {
     "solution": ("ground_truth",),
     "answer": ("ground_truth",),
 }
-# {(tool, task): (column, fields)}: the tool writes the published set's row into the column; the row has all fields.
+# {(tool, task): (column, fields)}: the tool's column holds a row of the published problems, which has all these fields.
 _ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 OF_AN_ANSWER = ("answer", "solution", "target")
-"""Columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
+"""Names of columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
 # The task's own names, in the form of PRESETS.
 _OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 
@@ -66,9 +66,10 @@ class Fields(NamedTuple):
                 flags.append("--problem-field NAME, or --problem-field '' to leave problems out")
             else:
                 flags.append(f"--answer-field {field}=NAME" if len(answers) > 1 else "--answer-field")
-        flag_names = " and ".join(flags[place] for place in lacks)
+        flag_names = " and ".join(flags[number] for number in lacks)
         needed = ""
-        if len(answers) > 1 and lacks[-1] > 0:  # a reference is missing; 0 is the completion
+        lacks_reference = lacks[-1] > 0  # 0 is the completion
+        if len(answers) > 1 and lacks_reference:
             needed = f"; the references are {', '.join(answers[:-1])} and {answers[-1]}"
         return f"Give {flag_names}{needed}."
 
@@ -80,9 +81,12 @@ class Fields(NamedTuple):
 
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
-    """{preset: its names of the columns}, with "" for the task's own names; only one preset if a flag names it."""
-    is_named = flags.preset is not None or flags.completion_field is not None or flags.answer_field
-    presets = (flags.preset or "",) if is_named else ("", *PRESETS)
+    """{preset: its names of the columns}, first "" for the task's own names, then a preset for each known tool.
+
+    If a flag names a preset or a column, there is only that preset, or "" if no flag names a preset.
+    """
+    is_decided = flags.preset is not None or flags.completion_field is not None or flags.answer_field
+    presets = (flags.preset or "",) if is_decided else ("", *PRESETS)
     return {preset: _fields(task, flags, preset) for preset in presets}
 
 
@@ -95,6 +99,7 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
     only_reference_names = only_reference_names if len(task.fields) == 1 else ()
     if tuple(task.fields) != ("answer",):
         only_reference_names = tuple(name for name in only_reference_names if name not in OF_AN_ANSWER)
+    # Other rules, such as d1's, may need references that ours do not need.
     fields_of_rules = rules_fields(task.name) if flags.rules else ()
     wanted = list(dict.fromkeys((*task.fields, *fields_of_rules)))
     names: dict[str, Names] = {}
@@ -107,17 +112,19 @@ def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
         column, fields = _ROWS[preset, task.name]
         names = dict.fromkeys(fields, (column,))
     for text in flags.answer_field:
+        # FIELD=NAME, or NAME alone if there is only one field.
         field, equals, name = text.partition("=")
+        known_fields = (*names, *task.optional)
         usage = " ".join(f"--answer-field {known}=NAME" for known in names)
-        if equals and field in (*names, *task.optional) and name:
+        if equals and field in known_fields and name:
             names[field] = (name,)
         elif equals and field:
-            near = did_you_mean(field, (*names, *task.optional))
+            near = did_you_mean(field, known_fields)
             raise CommandError(
                 f'--answer-field {text}: "{task.name}" has no reference "{field}". {near}Use {usage}.'
             )
         elif len(names) == 1:
-            names = {field: (text,) for field in names}
+            names = dict.fromkeys(names, (text,))
         else:
             raise CommandError(f'--answer-field {text}: "{task.name}" has {len(names)} fields; use {usage}.')
     if flags.problem_field:
@@ -133,13 +140,14 @@ def likely_flags(task: Task, text: str) -> list[str]:
     text: the message of `read_sample` on the line. A column is likely if some tool writes it; for a completion inside a
     column, as in `response.body`, the flag is the tool's preset. [] if there is no likely column for one of the flags.
     """
-    names = text.partition("; it has ")[2].partition(". ")[0].split(", ")
-    completions = [name for columns, _, _ in PRESETS.values() for name in columns if name in names]
-    references = [name for _, _, columns in PRESETS.values() for name in columns if name in names]
+    # The message lists the columns of the line: 'lacks "answer"; it has id, gold. ...'.
+    columns = text.partition("; it has ")[2].partition(". ")[0].split(", ")
+    completions = [name for names, _, _ in PRESETS.values() for name in names if name in columns]
+    references = [name for _, _, names in PRESETS.values() for name in names if name in columns]
     likely_of_flag = []
     if "--completion-field" in text:
-        inside = tuple(f"{name}." for name in names)
-        presets = [preset for preset, (columns, _, _) in PRESETS.items() if columns[0].startswith(inside)]
+        beginnings = tuple(f"{column}." for column in columns)
+        presets = [preset for preset, (names, _, _) in PRESETS.items() if names[0].startswith(beginnings)]
         is_inside = bool(presets and not completions)
         likely_of_flag.append(("--preset", presets) if is_inside else ("--completion-field", completions))
     if "--answer-field" in text:
@@ -151,7 +159,10 @@ def likely_flags(task: Task, text: str) -> list[str]:
 
 
 def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
-    """The fields, with the problem's added if the task takes one, no flag names it, and a line of `first` has it."""
+    """The fields, with a column "problem" added if a line of `first` has it.
+
+    It is not added if a flag says which column holds the problem, or if the task takes no problem.
+    """
     if flags.problem_field is not None or "problem" not in task.optional:
         return fields
     for line in chain.from_iterable(block.lines for block in first):
@@ -162,7 +173,7 @@ def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[B
 
 
 def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
-    """Blocks of samples of lm-evaluation-harness, without samples that it logs again for another filter.
+    """Blocks of samples of lm-evaluation-harness, without the samples that the harness logs again for another filter.
 
     A filter reads another answer from the same completion, but here the completion itself is judged. Some releases do
     not write the filter's name. repeated: is called for each line that is left out.
@@ -186,10 +197,10 @@ def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> I
 
 
 def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> str:
-    """The preset of `known` that fits a file, by its first line that fits any preset; "" = the task's own names.
+    """The preset of `known` that fits a file, by the first line that fits any preset; "" = the task's own names.
 
-    If no line fits, it is the first preset of `known`, which is "" unless there is only one. Raises CommandError if
-    several tools write lines of that form.
+    known: as `candidates` returns it. If no line fits, or if there is only one preset, the first preset of `known` is
+    returned. Raises CommandError if several tools write lines of that form.
     """
     default, *others = known
     if not others:

@@ -18,15 +18,16 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors leave out the usage, which would fill the screen."""
 
     def error(self, message: str) -> NoReturn:
-        word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]
+        word = message.removeprefix(UNKNOWN).split()[0].partition("=")[0]  # a flag without its value
         if message.startswith(UNKNOWN) and word.startswith("--"):
             known = [flag for flag in flags_of(self) if flag.startswith("--")]
-            hint = did_you_mean(word, known, shown_as="{}")  # without quotes, as flags are typed
-            message = f"there is no flag {word}. {hint}".rstrip()
             if word in known:
                 message = f"{word} is a flag of another command"
-        mark = "?" if message.endswith("?") else "."
-        self.exit(2, f"error: {message.rstrip('.?')}{mark} See {self.prog} --help.\n")
+            else:
+                hint = did_you_mean(word, known, shown_as="{}")  # without quotes, as flags are typed
+                message = f"there is no flag {word}. {hint}".rstrip()
+        end_mark = "?" if message.endswith("?") else "."
+        self.exit(2, f"error: {message.rstrip('.?')}{end_mark} See {self.prog} --help.\n")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Refuses a word that is no choice of an argument, e.g. an unknown command, and names the nearest choice."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
+    MAX_COLUMNS_NAMED,
     LacksField,
     Names,
     as_text,
@@ -35,7 +36,7 @@ def split_key(on: str) -> tuple[str, str]:
 
 
 class Reference(NamedTuple):
-    """A row of the file of references: {field: reference}, and {name: value} of the columns that are kept."""
+    """A row of the file of references: {field: reference}, and {column: value} of the columns beside the verdict."""
 
     fields: dict[str, Any]
     kept: dict[str, Any]
@@ -44,10 +45,11 @@ class Reference(NamedTuple):
 def read_references(
     path: str, key: str, names: dict[str, Names], kept: Sequence[str] = ()
 ) -> dict[str, Reference]:
-    """{key as text: the row} of all rows of a file. kept: columns that are read besides.
+    """{key as text: the row} of all rows of a file.
 
-    Raises CommandError for a row that lacks the key or a reference, and for a key that occurs twice with different
-    references or kept columns.
+    key: the column with the key. names: the possible names of each reference's column. kept: columns that are read
+    besides, to be written beside the verdict. Raises CommandError for a row that lacks the key or a reference, and
+    for a key that occurs twice with different references or kept columns.
     """
     wanted = [(key,), *names.values()]
     columns = {name.partition(".")[0] for name in chain(*wanted, kept)} | set(kept)
@@ -56,21 +58,21 @@ def read_references(
         for number, line in zip(block.numbers, block.lines, strict=True):
             try:
                 sample = read_line(line)
-                value, *references = read_sample(sample, wanted)
+                key_value, *references = read_sample(sample, wanted)
             except LacksField as error:
                 advice = Fields(completion=(), references=names).advice(error.places)
-                if 0 in error.places:
+                if 0 in error.places:  # the key is missing
                     advice = "Give --on COMPLETIONS_FIELD=REFERENCES_FIELD."
                 raise CommandError(f"{path}, line {number} {error} {advice}") from error
             except LineError as error:
                 raise CommandError(f"{path}, line {number} {error}") from error
             row = Reference(dict(zip(names, references, strict=True)), columns_of(sample, kept))
-            before = table.setdefault(as_text(value), row)
-            if before != row:
-                changed = (name for name in kept if before.kept.get(name) != row.kept.get(name))
-                what = "reference" if before.fields != row.fields else next(changed)
+            earlier = table.setdefault(as_text(key_value), row)
+            if earlier != row:
+                changed = (name for name in kept if earlier.kept.get(name) != row.kept.get(name))
+                what = "reference" if earlier.fields != row.fields else next(changed)
                 raise CommandError(
-                    f"{path}, line {number}: {key} {value!r} has another {what} before. Leave one."
+                    f"{path}, line {number}: {key} {key_value!r} has another {what} before. Leave one."
                 )
     if source.failure:
         raise CommandError(f"{path} {source.failure}")
@@ -85,10 +87,11 @@ def join(
     path: str,
     kept: Sequence[str] = (),
 ) -> Iterator[Block]:
-    """The blocks of a file of completions, with its references added to every line.
+    """The blocks of a file of completions, with the references of its key added to every line.
 
-    path: the file of references, for messages. kept: other columns that stay; if both files have one, its value beside
-    the completion stays.
+    completion, key: the columns of the completion and of the key in this file. table: what `read_references` returns.
+    path: the file of references, for messages. kept: other columns that stay; if both files have such a column, the
+    value beside the completion stays.
     """
     for block in blocks:
         yield block._replace(
@@ -110,24 +113,30 @@ def _joined(
         row = read_line(line)
         columns = columns_of(row, kept)
         if not has(row, (key,)):
-            raise LineError(f'lacks "{key}", the field of --on; it has {", ".join(list(row)[:24])}.')
+            columns_there = ", ".join(list(row)[:MAX_COLUMNS_NAMED])
+            raise LineError(f'lacks "{key}", the field of --on; it has {columns_there}.')
         try:
-            value, text = read_sample(row, [(key,), completion])
+            key_value, completion_value = read_sample(row, [(key,), completion])
         except LacksField as error:
             raise LineError(f"{error} {Fields(completion, references={}).advice(lacks=[0])}") from error
-        if as_text(value) not in table:
-            unknown = LineError(f"has {key} {value!r:.80}, which {path} lacks.")
+        if as_text(key_value) not in table:
+            unknown = LineError(f"has {key} {key_value!r:.80}, which {path} lacks.")
             unknown.kind = f"has another {key} than {path}"
             raise unknown
     except LineError as error:
         error.columns = columns
         return error
-    reference = table[as_text(value)]
-    return json.dumps({**reference.kept, **columns, "completion": text, **reference.fields}).encode()
+    reference = table[as_text(key_value)]
+    joined = {**reference.kept, **columns, "completion": completion_value, **reference.fields}
+    return json.dumps(joined).encode()
 
 
 def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:
-    """The names of the completion's column by the first candidate that fits a file, or else by the task itself."""
+    """The names of the completion's column by the first candidate that fits the file's first readable line.
+
+    known: as `candidates` returns it. first: the first block of the file, or none. If no candidate fits, the names are
+    those of the first candidate.
+    """
     for block in first:
         for line in block.lines:
             try:

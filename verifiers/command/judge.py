@@ -33,8 +33,8 @@ from verifiers.verdicts import DETAILS, Reason, cut, encoded
 
 ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
 SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
-EXAMPLES = 3  # how many such completions are shown
-MAX_TRIED = 64  # in how many such completions of a block mode `flexible` looks for an answer
+EXAMPLES = 3  # how many completions without an answer, or references compared as text, are shown
+MAX_TRIED = 64  # in how many completions of a block without an answer mode `flexible` looks for one
 MEMORY = None  # the address space of a worker has no limit
 UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
@@ -45,7 +45,7 @@ _AHEAD = 2  # blocks under way for each worker
 
 
 def _field_of_row(field: str, value: Any) -> Any:
-    """A reference of the task `code`; if it is a row of a published set, the row's `field`."""
+    """The reference `field` of the task `code`: `value` or, if this is a row of a published set, the row's `field`."""
     if not isinstance(value, dict):
         return value
     from verifiers.code.published import reference_of
@@ -72,7 +72,7 @@ class Job(NamedTuple):
     mode: Mode
     fields: Fields
     rules: str | None = None
-    """Other rules, whose verdicts are written beside ours."""
+    """Other rules, such as "d1", whose verdicts are written beside ours; None for none."""
     keep: tuple[str, ...] = ()
     """Columns that are written beside the verdict, if a line has them."""
     by: str = ""
@@ -83,10 +83,12 @@ class Judged(NamedTuple):
     """The result of judging a block.
 
     Attributes:
-        output: a line of JSON for each completion.
+        label: the file, as in `Block`.
+        output: a line of JSON for each completion, and for each line that has no verdict.
         tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
             `tiers.text`, ...;
             `lists.3/4` is the number of lines that have a list of 4 completions, 3 of them right;
+            `by.level.2` and `right_by.level.2` are completions, and right ones, of lines whose column `level` is 2;
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
         problems: {fault of lines: the numbers of these lines}.
         kinds: {fault that names a value of its line: the fault without the value, which is the same for other lines}.
@@ -144,31 +146,36 @@ def judge_block(job: Job, block: Block) -> Judged:
             without_completion.append(number)
         if _has_unread_prompt(job, sample):
             with_unread_prompt.add(number)
-        several = [value] if type(value) is str else completions_in(value)
-        for place, completion in enumerate(several, 1):
-            places.append((number, place if len(several) > 1 else 0))
+        completions_of_line = [value] if type(value) is str else completions_in(value)
+        for place, completion in enumerate(completions_of_line, 1):
+            places.append((number, place if len(completions_of_line) > 1 else 0))
             outcome_numbers.append(len(outcomes))
-            outcomes.append("")
+            outcomes.append("")  # until the completion is judged below
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
-    unanswered: list[int] = []  # the completions in which no answer was found
+    unanswered: list[int] = []  # the numbers of the completions in which no answer was found
     compiling_before = batch.compiling.taken
+    # First the other rules, because `_findings` removes the references that only these rules need.
     findings = _findings(job, completions, references)
     outcomes_of_completions = _judge(job, completions, references)
-    for i, (outcome_number, outcome) in enumerate(zip(outcome_numbers, outcomes_of_completions, strict=True)):
+    numbered_outcomes = zip(outcome_numbers, outcomes_of_completions, strict=True)
+    for index, (outcome_number, outcome) in enumerate(numbered_outcomes):
         outcomes[outcome_number] = outcome
         if _reason_of(outcome) == Reason.NO_ANSWER:
-            unanswered.append(i)
+            unanswered.append(index)
     # Without other rules, `findings` is empty.
     finding_of_outcome = dict(zip(outcome_numbers, findings, strict=False))
     judged = _lines_and_counts(job, block.label, places, outcomes, finding_of_outcome, kept)
     if without_completion:
         problem = "has no completion (null, or an empty list); it counts as malformed."
         judged.problems[problem] = without_completion
-    malformed = [k for k in outcome_numbers if _reason_of(outcomes[k]) == Reason.MALFORMED]
-    lines_of_malformed = [line for line, _ in (places[k] for k in malformed)]
-    if lines_to_report := [line for line in lines_of_malformed if line in with_unread_prompt]:
+    malformed_places = [
+        places[outcome_number]
+        for outcome_number in outcome_numbers
+        if _reason_of(outcomes[outcome_number]) == Reason.MALFORMED
+    ]
+    if lines_to_report := [number for number, _ in malformed_places if number in with_unread_prompt]:
         judged.problems[UNREAD_PROMPT] = lines_to_report
     judged.tally["compiling"] = batch.compiling.taken - compiling_before
     judged.tally.update(f"columns.{name}" for name in columns_seen)
@@ -177,7 +184,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     return judged._replace(
         kinds=kinds,
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
-        unanswered=tuple(_end_of(completions[i]) for i in unanswered[:EXAMPLES]),
+        unanswered=tuple(_end_of(completions[index]) for index in unanswered[:EXAMPLES]),
         readable=tuple(_readable(job, completions, references, unanswered[:MAX_TRIED])),
     )
 
@@ -190,7 +197,10 @@ def _reason_of(outcome: Outcome) -> str | None:
 def _compared_as_text(
     job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]
 ) -> Iterator[str]:
-    """The references of MATH that cannot be read as mathematics, of completions that have a verdict."""
+    """The references of MATH that are compared as text, since they are not read as mathematics; none for other tasks.
+
+    References of completions without a verdict are left out.
+    """
     if find(job.task).name != "math500":
         return
     from verifiers.math500.reference import is_compared_as_text
@@ -205,7 +215,7 @@ def _readable(
 ) -> Iterator[str]:
     """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most.
 
-    indices: of the completions without an answer.
+    indices: the numbers of completions without an answer.
     """
     if job.mode != "lenient" or "flexible" not in find(job.task).modes:
         return
@@ -220,12 +230,13 @@ def _readable(
 
 
 def _end_of(completion: object) -> str:
-    """How a completion ends, as it is shown; what follows its first end token is not read."""
+    """How a completion ends before its first end token, as it is shown."""
+    read_part: object = completion
     if isinstance(completion, str):
         data = encoded(completion)
         end_of_text, *_ = read_tags(data, 0, len(data))
-        completion = cut(completion, 0, end_of_text)
-    return repr(completion)[-SHOWN_CHARACTERS:]
+        read_part = cut(completion, 0, end_of_text)
+    return repr(read_part)[-SHOWN_CHARACTERS:]
 
 
 def _has_unread_prompt(job: Job, sample: dict[str, Any]) -> bool:
@@ -240,7 +251,7 @@ def _findings(
 ) -> list[d1.Finding | None]:
     """The other rules' finding on each completion (None if the reference is invalid); [] without other rules.
 
-    Removes the fields from `references` that only these rules need.
+    Removes from `references` the fields that only these rules need.
     """
     if job.rules is None:
         return []
@@ -268,8 +279,9 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
         first = {name: column[:middle] for name, column in references.items()}
         second = {name: column[middle:] for name, column in references.items()}
         return _judge(job, completions[:middle], first) + _judge(job, completions[middle:], second)
-    columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    return list(zip(*columns, verdicts.reasons, verdicts.tiers, verdicts.details, strict=True))
+    numbers_and_texts = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
+    words = (verdicts.reasons, verdicts.tiers, verdicts.details)
+    return list(zip(*numbers_and_texts, *words, strict=True))
 
 
 def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outcome:
@@ -300,15 +312,15 @@ def _lines_and_counts(
     tally: Counter[str] = Counter()
     lines: list[str] = []
     problems: dict[str, list[int]] = {}
-    before = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
+    beginning = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     lists: dict[int, list[bool]] = {}  # {line: which completions of its list are right}
-    for i, ((number, place), outcome) in enumerate(zip(places, outcomes, strict=True)):
+    for index, ((number, place), outcome) in enumerate(zip(places, outcomes, strict=True)):
         d1_field = ""
-        if i in findings:
-            correct = None if isinstance(outcome, str) else outcome[0]
-            tally.update(compared(correct, findings[i]))
-            d1_field = f', "d1": {json.dumps(_facts(findings[i]))}'
-        head = f'{before}{number}, "sample": {place}' if place else f"{before}{number}"
+        if index in findings:
+            our_verdict = None if isinstance(outcome, str) else outcome[0]
+            tally.update(compared(our_verdict, findings[index]))
+            d1_field = f', "d1": {json.dumps(_facts(findings[index]))}'
+        head = f'{beginning}{number}, "sample": {place}' if place else f"{beginning}{number}"
         columns = kept.get(number, {})
         head += "".join(
             f", {_quoted(name)}: {json.dumps(columns[name])}" for name in job.keep if name in columns
@@ -322,7 +334,7 @@ def _lines_and_counts(
             lines.append(f'{head}, {null_fields}, "error": {_quoted(outcome)}{d1_field}}}\n')
         else:
             correct, score, extracted, reason, tier, detail = outcome
-            if detail == DETAILS[Reason.NO_ANSWER]:  # the summary says it once
+            if detail == DETAILS[Reason.NO_ANSWER]:  # which is long; the summary has it once
                 detail = NOT_FOUND
             detail_field = "" if correct else f', "detail": {_quoted(detail)}'
             tally["judged"] += 1
@@ -341,12 +353,12 @@ def _lines_and_counts(
             )
             if place:
                 lists.setdefault(number, []).append(correct)
-    tally.update(f"lists.{sum(several)}/{len(several)}" for several in lists.values())
+    tally.update(f"lists.{sum(rights)}/{len(rights)}" for rights in lists.values())
     return Judged(label, "".join(lines), tally, problems)
 
 
 def _facts(finding: d1.Finding | None) -> dict[str, Any] | None:
-    """A finding in the form that is written beside our verdict."""
+    """A finding in the form that is written beside our verdict; None if there is no finding."""
     if finding is None:
         return None
     return {"correct": finding.right == finding.of, **finding._asdict()}
@@ -355,7 +367,7 @@ def _facts(finding: d1.Finding | None) -> dict[str, Any] | None:
 def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[Judged]:
     """Yields the result of each block, in the order of the blocks; reads at most a few blocks ahead.
 
-    processes: 1 = only this one. Close the iterator to end the other processes.
+    processes: how many processes judge; 1 = this process alone, else other ones. Close the iterator to end these.
     """
     if processes == 1:
         for block in blocks:
@@ -392,7 +404,10 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
 
 
 def prepare() -> Callable[[dict], dict]:
-    """Is called once in each worker process; returns its function from a job and a block to the fields of `Judged`."""
+    """Returns the function that a worker process answers with: from a job and a block to the fields of `Judged`.
+
+    `verifiers.worker` calls this once in each worker process.
+    """
     batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS, begins=lambda verifier: None)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
-    return lambda job: judge_block(job["job"], job["block"])._asdict()
+    return lambda request: judge_block(request["job"], request["block"])._asdict()

@@ -11,12 +11,13 @@ from verifiers.errors import LineError
 from verifiers.reward import unwrap
 
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
-_ABSENT = object()
+_ABSENT = object()  # stands for the value of a column that a row does not have
+MAX_COLUMNS_NAMED = 24  # how many columns of a line an error names
 Names = tuple[str, ...]  # possible names of a field; the first that a line has counts
 
 
 class LacksField(LineError):
-    """A line lacks some of the wanted fields; the text says which, and which others it has.
+    """A line lacks some of the wanted fields; the text says which ones, and which columns the line has.
 
     `places` are the numbers of the missing fields among the wanted ones.
     """
@@ -27,7 +28,7 @@ class LacksField(LineError):
 
 
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
-    """The value of each wanted field of a row, in the order of `wanted`: first the completion, then its references.
+    """The value of each wanted field of a row, in the order of `wanted`.
 
     wanted: the possible names of each field. Raises LacksField, which names every missing field, and LineError for a
     request of a batch that failed.
@@ -39,8 +40,8 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     if missing:
         possible_names = [" or ".join(f'"{name}"' for name in wanted[place]) for place in missing]
         lacking = " and ".join(possible_names)
-        there = ", ".join(_column_names(row)[:24])
-        # Place 0 is the completion, the later places are references.
+        columns_there = ", ".join(_column_names(row)[:MAX_COLUMNS_NAMED])
+        # Of the fields of a sample, 0 is the completion, and the others are references.
         lacks_reference = missing[-1] > 0
         # Only the default is ("completion",). A batch has its completions in a column that a preset or a flag names.
         completion_is_no_problem = 0 not in missing or wanted[0] == ("completion",)
@@ -48,19 +49,21 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
             raise LineError(
                 f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
             )
+        # Columns whose names differ from the missing ones only by capitals or by spaces around them.
         columns = {name.casefold().strip(): name for name in row}
         near = [columns.get(name.casefold().strip()) for place in missing for name in wanted[place]]
         meant = " and ".join(f'"{name}"' for name in near if name)
         hint = f" Is {meant} meant?" if meant else ""
-        raise LacksField(f"lacks {lacking}; it has {there or 'nothing'}.{hint}", missing)
+        raise LacksField(f"lacks {lacking}; it has {columns_there or 'nothing'}.{hint}", missing)
     return values
 
 
 def _column_names(row: dict[str, Any]) -> list[str]:
-    """The columns of a row as an error lists them; a column that holds an object as column.key for each key."""
+    """The columns of a row as an error lists them: for a column that holds an object, column.key for each key."""
     names: list[str] = []
     for column, value in row.items():
-        keys = list(value) if isinstance(value, dict) and value else [""]
+        no_key = ""
+        keys = list(value) if isinstance(value, dict) and value else [no_key]
         names += [_shown(f"{column}.{key}" if key else column) for key in keys]
     return names
 
@@ -76,7 +79,7 @@ def is_batch_output(row: dict[str, Any]) -> bool:
 
 
 def succeeded(response: Any) -> bool:
-    """True if the response to a request of a batch is an answer and no error."""
+    """True if the response to a request of a batch is an answer and no error; a status may be left out."""
     return isinstance(response, dict) and response.get("status_code") in (None, 200)
 
 
@@ -91,7 +94,7 @@ def has_completion(row: dict[str, Any], names: Names) -> bool:
 
 
 def columns_of(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """{name: its value} of those columns that a row has."""
+    """{name: its value} for those of the `names` that a row has."""
     found = {name: _find(row, (name,)) for name in names}
     return {name: value for name, value in found.items() if value is not _ABSENT}
 
@@ -102,7 +105,10 @@ def as_text(value: Any) -> str:
 
 
 def _find(row: dict[str, Any], names: Names) -> Any:
-    """The value of the first of `names` that the row has, else _ABSENT; a key with a dot in it takes precedence."""
+    """The value of the first of `names` that the row has, else _ABSENT.
+
+    A name with a dot, such as a.b, is the column of that name or, if there is none, field b inside column a.
+    """
     for name in names:
         value = row.get(name, _ABSENT)
         if value is _ABSENT and "." in name:
@@ -114,16 +120,17 @@ def _find(row: dict[str, Any], names: Names) -> Any:
 
 def _follow(value: Any, parts: Sequence[str]) -> Any:
     """The value at nested names such as choices.0.text, else _ABSENT; a number is a place in a list, `*` every item."""
-    for place, part in enumerate(parts):
-        value = _parsed(value)
-        if isinstance(value, list) and part == "*":
-            items = [_follow(item, parts[place + 1 :]) for item in value]
+    inner = value
+    for depth, part in enumerate(parts, 1):
+        outer = _parsed(inner)
+        if isinstance(outer, list) and part == "*":
+            items = [_follow(item, parts[depth:]) for item in outer]
             return _ABSENT if _ABSENT in items else items
-        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
+        if isinstance(outer, list) and part.isdecimal() and int(part) < len(outer):
+            inner = outer[int(part)]
         else:
-            value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
-    return value
+            inner = outer.get(part, _ABSENT) if isinstance(outer, dict) else _ABSENT
+    return inner
 
 
 def _parsed(value: Any) -> Any:
@@ -140,6 +147,7 @@ def completions_in(value: object, levels: int = 2) -> list[object]:
     The items of such a list are texts, chats (lists of messages), lists of these, or None for a completion that is
     missing. levels: how deep such lists may be nested.
     """
+    # A chat is a list of objects, and so has no such items.
     has_items = isinstance(value, list) and all(isinstance(item, list | str | None) for item in value)
     if not has_items or not value or not levels:
         return [unwrap(value)]
@@ -151,7 +159,8 @@ def integers_in(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return [int(part) for part in value.strip("[] ").replace(",", " ").split()] or value
+        integers = [int(part) for part in value.strip("[] ").replace(",", " ").split()]
+        return integers or value  # a text without integers stays as it is
     except ValueError:
         return value
 

@@ -22,17 +22,19 @@ def summary(
     tally: Counter[str],
     seconds: float,
     compiling: float,
-    readable: Sequence[str] = (),
+    unmarked: Sequence[str] = (),
     texts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    compiling: how many of the seconds went into compiling. readable: the ends of completions in which lenient mode
-    finds no answer, but mode `flexible` does; they are the fact "unmarked". texts: references that are compared as
-    text.
+    tally: the sum of the tallies of all `verifiers.command.judge.Judged`. compiling: how many of the seconds went into
+    compiling. unmarked: the ends of completions in which lenient mode finds no answer, but mode `flexible` does.
+    texts: references that are compared as text.
     """
-    n, lines = tally["judged"], tally["judged"] + tally["invalid"]
-    lists = counts(tally, "lists")
+    n = tally["judged"]
+    lines = n + tally["invalid"]
+    # {"RIGHT/COMPLETIONS": how many lines have a list of so many completions, and so many right ones among them}.
+    lines_with_lists = counts(tally, "lists")
     return {
         "task": job.task,
         "mode": job.mode,
@@ -43,11 +45,11 @@ def summary(
         **({"rules": comparison_facts(job.rules, job.task, tally)} if job.rules else {}),
         # If no line has the column, there are no groups to report: all lines would be in one without a value.
         **({"by": facts_by(job.by, tally)} if job.by and tally[f"columns.{job.by}"] else {}),
-        **(pass_at(lists) if lists else {}),
+        **(pass_at(lines_with_lists) if lines_with_lists else {}),
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
-        **({"unmarked": list(readable)} if readable else {}),
+        **({"unmarked": list(unmarked)} if unmarked else {}),
         **({"compared_as_text": {"n": tally["as_text"], "references": list(texts)}} if texts else {}),
         "invalid_lines": tally["invalid"],
         **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
@@ -65,7 +67,10 @@ def counts(tally: Counter[str], kind: str) -> dict[str, int]:
 
 
 def facts_by(column: str, tally: Counter[str]) -> dict[str, Any]:
-    """{"column": its name, "groups": {value of the column: how many were judged and right, the rate, its interval}}."""
+    """{"column": its name, "groups": {value of the column: how many were judged and right, the rate, its interval}}.
+
+    A group is the completions whose lines have the same value.
+    """
     right = counts(tally, f"right_by.{column}")
     groups = {
         value: {
@@ -80,7 +85,7 @@ def facts_by(column: str, tally: Counter[str]) -> dict[str, Any]:
 
 
 def by_text(facts: dict[str, Any]) -> list[str]:
-    """A line for each of the largest groups; --json has all of them."""
+    """A heading, and a line for each of the largest groups of `facts_by`; --json has all groups."""
     shown = list(facts["groups"].items())[:SHOWN_GROUPS]
     width = max((len(value) for value, _ in shown), default=0)
     lines = [f"  by {facts['column']}:"]
@@ -93,22 +98,25 @@ def by_text(facts: dict[str, Any]) -> list[str]:
 
 
 def where_answers_are(task: str, mode: str) -> str:
-    """Where a task looks for an answer, said of completions that have none. Only some tasks read sentences."""
+    """A sentence on where a task looks for an answer, for completions that have none."""
     if mode == "strict":
         return "No closed <answer> block with an answer was found."
-    return DETAILS[Reason.NO_ANSWER] if find(task).name in ("gsm8k", "math500") else f"{NO_MARK}."
+    reads_sentences = find(task).name in ("gsm8k", "math500")
+    return DETAILS[Reason.NO_ANSWER] if reads_sentences else f"{NO_MARK}."
 
 
 def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
-    """{"pass_at": {k: pass@k}, "pass_at_of": ...}; pass@k is the chance that one of k completions of a line is right.
+    """{"pass_at": {k: pass@k}, "pass_at_of": {"lines": how many have a list, "completions": how many these hold}}.
 
-    For k = 1, 2, 4, ... and the length of the shortest list, pass@k is the mean over the lines with a list of
-    completions. A list of n with c right ones counts 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, equation
-    1). Completions without a verdict are left out. "pass_at_of": the numbers of these lines and of their completions.
+    pass@k is the chance that at least one of k completions of a line is right, as the mean over the lines with a list
+    of completions. k is 1, 2, 4, ... up to the length of the shortest list, and this length. A list of n completions
+    with c right ones counts 1 - C(n-c, k) / C(n, k) (Chen et al., arXiv 2107.03374, equation 1). Completions without a
+    verdict are left out. lists: {"3/4": how many lines have a list of 4 completions, 3 of them right}.
     """
-    # (right, n, how many lines), from names such as "3/4".
+    # (right completions of a list, its length, how many lines have such a list).
     groups = [(*map(int, name.split("/")), lines) for name, lines in lists.items()]
-    shortest, num_lines = min(n for _, n, _ in groups), sum(lists.values())
+    shortest = min(n for _, n, _ in groups)
+    num_lines = sum(lists.values())
     sizes = sorted({shortest, *(2**power for power in range(shortest.bit_length()))})
 
     def chance(k: int) -> float:
@@ -122,8 +130,11 @@ def pass_at(lists: dict[str, int]) -> dict[str, dict[str, Any]]:
 
 def summary_text(facts: dict[str, Any]) -> str:
     """The summary as lines for a terminal. facts: what `summary` returns."""
-    n, right, (low, high) = facts["n"], facts["correct"], facts["interval"] or (0.0, 1.0)
-    rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]" if n else "none judged"
+    n, right = facts["n"], facts["correct"]
+    rate = "none judged"
+    if n:
+        low, high = facts["interval"]
+        rate = f"{right:,} right, {right / n:.2%} [{low:.2%}, {high:.2%}]"
     lines = [f"{facts['task']}, {facts['mode']}: {n:,} judged, {rate}"]
     if "rules" in facts:
         lines += comparison_text(facts["rules"])
@@ -136,24 +147,25 @@ def summary_text(facts: dict[str, Any]) -> str:
         lines += by_text(facts["by"])
     if "pass_at" in facts:
         chances = ", ".join(f"pass@{k} {chance:.2%}" for k, chance in facts["pass_at"].items())
-        num_lines, samples = facts["pass_at_of"].values()
+        num_lines, completions = facts["pass_at_of"]["lines"], facts["pass_at_of"]["completions"]
         lines.append(
-            f"  {chances}, of the {plural(num_lines, 'line')} with several completions, {samples:,} in all"
+            f"  {chances}, of the {plural(num_lines, 'line')} with several completions, {completions:,} in all"
         )
         lines.append(f"  {right / n:.2%} right, of all {n:,} completions")
     if n and abs(facts["mean_score"] - facts["accuracy"]) > 1e-12:
         lines.append(f"  mean score {facts['mean_score']:.4f}")
     if "unmarked" in facts:
-        unmarked = plural(facts["reasons"]["no_answer"], "completion")
-        names = "names" if facts["reasons"]["no_answer"] == 1 else "name"
+        num_unanswered = facts["reasons"]["no_answer"]
+        verb = "names" if num_unanswered == 1 else "name"
         lines.append(
-            f"  {unmarked} {names} no marked answer. --mode flexible reads a value in some, which end in:"
+            f"  {plural(num_unanswered, 'completion')} {verb} no marked answer. "
+            "--mode flexible reads a value in some, which end in:"
         )
         lines += [f"    {end}" for end in facts["unmarked"]]
     if "compared_as_text" in facts:
         from verifiers.math500.reference import compared_as_text
 
-        count, texts = facts["compared_as_text"].values()
+        count, texts = facts["compared_as_text"]["n"], facts["compared_as_text"]["references"]
         lines.append(f"  {compared_as_text(count, f'{n:,} references', texts)}")
     if facts["invalid_lines"]:
         lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")

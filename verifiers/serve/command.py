@@ -14,6 +14,7 @@ from verifiers.command.flags import Parser
 if TYPE_CHECKING:
     from verifiers.serve.front import Front, Limits
 
+# The packages without which nothing is served; uvloop and orjson only make serving faster.
 PACKAGES = ("uvicorn", "httptools", "websockets", "prometheus_client")
 _EPILOG = """\
 addresses:
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     add_serving_flags(parser)
     add = parser.add_argument
     text = "the completions that a request may have (4096)"
-    add("--max-completions", metavar="N", type=_number(1, 10**6), default=4096, help=text)
-    return run_command(parser.parse_args(arguments), _front, "verdicts")
+    add("--max-completions", metavar="N", type=_number_between(1, 10**6), default=4096, help=text)
+    return run_command(parser.parse_args(arguments), _make_front, "verdicts")
 
 
 def add_serving_flags(parser: argparse.ArgumentParser) -> None:
@@ -61,11 +62,11 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="the address to listen at (127.0.0.1, which only this machine reaches)",
     )
-    add("--port", type=_number(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
+    add("--port", type=_number_between(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
     add(
         "--workers",
         metavar="N",
-        type=_number(1, 1024),
+        type=_number_between(1, 1024),
         default=1,
         help="the number of processes that judge (1)",
     )
@@ -75,15 +76,19 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--token", help=text)
     text = "the megabytes that a request may have (16)"
-    add("--max-body", metavar="MB", type=_number(1, 1024), default=16, help=text)
+    add("--max-body", metavar="MB", type=_number_between(1, 1024), default=16, help=text)
     text = "the seconds that a request may take (60); then it is answered with 503"
-    add("--timeout", metavar="S", type=_number(1, 86400), default=60, help=text)
+    add("--timeout", metavar="S", type=_number_between(1, 86400), default=60, help=text)
 
 
 def run_command(
     options: argparse.Namespace, front_of: Callable[[argparse.Namespace, Limits, str], Front], what: str
 ) -> int:
-    """Serves as the options say; returns the exit status. front_of: makes the application; may raise `CannotServe`."""
+    """Serves as the options say; returns the exit status.
+
+    front_of: makes the application from the options, the limits and the token; may raise `CannotServe`. what: what the
+    server answers with, as messages name it, e.g. "verdicts".
+    """
     missing = [package.replace("_", "-") for package in PACKAGES if find_spec(package) is None]
     if missing:
         sys.stderr.write(
@@ -96,8 +101,9 @@ def run_command(
 
     token = os.environ.get(TOKEN_VARIABLE, "") if options.token is None else options.token
     try:
+        is_given_empty = options.token == ""  # by mistake: without --token, it may be empty
         fits_an_address = token.isascii() and not any(letter <= " " or letter == "@" for letter in token)
-        if options.token == "" or not fits_an_address:
+        if is_given_empty or not fits_an_address:
             raise CannotServe(
                 "--token must be letters, digits and signs that an address may have, without a space or @"
             )
@@ -112,8 +118,8 @@ def run_command(
             who = "who knows the token" if token else "without a token (see --token)"
             text = f"--host {options.host}: every machine that reaches this one can ask for {what}, {who}, unencrypted"
             sys.stderr.write(f"warning: {text}.\n")
-        limits = Limits(options.max_body << 20, float(options.timeout))
-        host = f"[{options.host}]" if ":" in options.host else options.host
+        limits = Limits(body=options.max_body << 20, seconds=float(options.timeout))
+        host = f"[{options.host}]" if ":" in options.host else options.host  # IPv6 stands in brackets
         address = f"http://{host}:{listening.getsockname()[1]}"
         serve(front_of(options, limits, token), listening, f"Serving {what} at {address} (Ctrl-C ends it).\n")
     except (CannotServe, Unavailable) as error:
@@ -122,7 +128,7 @@ def run_command(
     return 0
 
 
-def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
+def _make_front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
     """The application that answers requests for verdicts."""
     from verifiers.serve.verdicts_front import VerdictsFront
     from verifiers.serve.workers import Workers
@@ -132,7 +138,7 @@ def _front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
     return VerdictsFront(workers, limits, token)
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
+def _number_between(least: int, most: int) -> Callable[[str], int]:
     """A function that reads an argument: a whole number from `least` to `most`."""
 
     def read(text: str) -> int:

@@ -44,7 +44,7 @@ class Request:
         self.is_head = is_head
         self.keeps = keeps  # whether the connection stays open for further requests
         self.parts: list[bytes] = []
-        self.size = 0
+        self.size = 0  # how many bytes of the body have arrived, also if they were thrown away
         self.began = time.perf_counter()
 
 
@@ -57,20 +57,21 @@ class Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self.parser = httptools.HttpRequestParser(self)
         self.transport: Any = None  # asyncio's transport; None when the client is gone
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None  # for a request or, if none has begun, for the next one
         self.times_request = False  # whether the timer is for a request that has begun
         # Whether a request has begun and not ended. A connection is opened for a request, so this is true at first.
         self.has_begun = True
-        # How many bytes of an unfinished head have arrived; None if the data being parsed also has other bytes.
+        # How many bytes have arrived of a head that has not ended; None while data is parsed that also has other bytes.
         self.head_bytes: int | None = 0
         self.request: Request | None = None  # the request whose body is arriving
-        self.arrived: deque[Request] = deque()  # requests that wait for the one before to be answered
+        # Requests that can be answered, but not before earlier ones are, or before the client reads.
+        self.arrived: deque[Request] = deque()
         self.answering = False
         self.is_full = False  # whether the client is not reading what was written
         self.unread_timer: asyncio.TimerHandle | None = None  # set while the client does not read
         # Whether to close behind the next answer, because the server ends, or a request is late.
         self.is_ending = False
-        self.upgrades = False
+        self.upgrades = False  # whether the connection becomes a WebSocket
 
     # ---- what the event loop calls ----
 
@@ -116,7 +117,8 @@ class Connection(asyncio.Protocol):
     def shutdown(self) -> None:
         """Ends after the request that is being read or answered, if there is one. uvicorn calls this."""
         self.is_ending = True
-        if not (self.answering or self.arrived or self.request) and self.transport is not None:
+        has_request = self.answering or self.arrived or self.request
+        if not has_request and self.transport is not None:
             self.transport.close()
 
     # ---- what the parser calls ----
@@ -142,24 +144,26 @@ class Connection(asyncio.Protocol):
             if not self.upgrades:
                 text = "A WebSocket must not be asked for before earlier requests on the same connection are answered."
                 refusal = error(400, text, CLOSE)
-                self._has_arrived(Request(path="", label="other", found=refusal, is_head=False, keeps=False))
+                self._enqueue(Request(path="", label="other", found=refusal, is_head=False, keeps=False))
             return
         address = httptools.parse_url(self.url)
         path = address.path.decode("ascii")
         path = unquote(path) if "%" in path else path
+        # By HTTP/1.0, a connection stays open only if the answer says so, which no answer here does.
         keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         query = (address.query or b"").decode("latin-1")
         label, found = self.front.admitted(method, path, query, headers)
-        self.request = Request(path, label, found, method == "HEAD", keeps)
+        self.request = Request(path, label, found, is_head=method == "HEAD", keeps=keeps)
+        is_asked_to_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         if isinstance(found, Reply):  # without waiting for the body
-            self._has_arrived(self.request)
-        elif b"expect" in headers and headers[b"expect"].lower() == b"100-continue" and not self.answering:
+            self._enqueue(self.request)
+        elif is_asked_to_continue and not self.answering:  # else this would stand before an earlier answer
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, part: bytes) -> None:
         self.head_bytes = None
         request = self.request
-        if request is None:
+        if request is None:  # it is refused already
             return
         request.size += len(part)
         if request.size <= self.front.limits.body:
@@ -169,29 +173,29 @@ class Connection(asyncio.Protocol):
         # send all of its body would see a broken connection in place of the answer.
         request.parts.clear()
         if request.size > 2 * self.front.limits.body:
-            self._too_large(request)
+            self._refuse_body(request)
 
     def on_message_complete(self) -> None:
         self.has_begun, self.head_bytes = False, None
         if (request := self.request) is None:
             return
         if request.size > self.front.limits.body:
-            self._too_large(request)
+            self._refuse_body(request)
         else:
-            self._has_arrived(request)
+            self._enqueue(request)
 
     # ---- requests and answers ----
 
-    def _too_large(self, request: Request) -> None:
+    def _refuse_body(self, request: Request) -> None:
         """Refuses a request whose body is too large."""
-        most = f"The body is larger than {self.front.limits.body >> 20} MB"
+        problem = f"The body is larger than {self.front.limits.body >> 20} MB"
         request.found = error(
-            413, f"{most}; send several requests, or start the server with a larger --max-body.", CLOSE
+            413, f"{problem}; send several requests, or start the server with a larger --max-body.", CLOSE
         )
-        self._has_arrived(request)
+        self._enqueue(request)
 
-    def _has_arrived(self, request: Request) -> None:
-        """Puts a request that can be answered behind those that wait."""
+    def _enqueue(self, request: Request) -> None:
+        """Puts a request that can be answered behind those that wait, and answers what can be answered now."""
         self.request = None
         self.arrived.append(request)
         self._answer_next()
@@ -239,7 +243,7 @@ class Connection(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             self.has_begun, self.head_bytes = False, None
             reply = Reply(400, text.encode(), "text/plain; charset=utf-8", (CLOSE,))
-            self._has_arrived(Request(path="", label="other", found=reply, is_head=False, keeps=False))
+            self._enqueue(Request(path="", label="other", found=reply, is_head=False, keeps=False))
 
     def _hand_over(self) -> None:
         """Leaves the connection to uvicorn's WebSocket, which reads the request again."""
@@ -257,7 +261,7 @@ class Connection(asyncio.Protocol):
 
     def _set_timer(self) -> None:
         """Sets the time in which a request that has begun must arrive or, if none has, the next one must begin."""
-        if self.arrived:  # nothing is read until these are answered
+        if self.arrived:  # nothing is read until these requests are answered
             self._stop_timer()
             self.times_request = False
             return
@@ -267,15 +271,18 @@ class Connection(asyncio.Protocol):
         self.times_request = self.has_begun
         if self.answering and not self.has_begun:
             return  # the client waits for the server
-        self.timer = self.loop.call_later(READ_SECONDS if self.has_begun else IDLE_SECONDS, self._is_late)
+        self.timer = self.loop.call_later(READ_SECONDS if self.has_begun else IDLE_SECONDS, self._end_late)
 
     def _stop_timer(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
 
-    def _is_late(self) -> None:
-        """Refuses the request that did not arrive in time; without one, closes the connection."""
+    def _end_late(self) -> None:
+        """Refuses the request whose body is late. If no body is awaited, closes the connection behind the next answer.
+
+        If there is no request to answer either, the connection is closed at once.
+        """
         self.timer = None
         if self.request is None:
             if self.answering or self.arrived:
@@ -284,21 +291,22 @@ class Connection(asyncio.Protocol):
                 self.transport.close()
             return
         self.request.found = error(408, f"The body did not arrive within {READ_SECONDS:g} s.", CLOSE)
-        self._has_arrived(self.request)
+        self._enqueue(self.request)
 
     def _set_unread_timer(self) -> None:
         """Sets the time in which a client must read some of what was written."""
         self._stop_unread_timer()
-        left = self.transport.get_write_buffer_size()
-        self.unread_timer = self.loop.call_later(IDLE_SECONDS, self._is_unread, left)
+        unread_bytes = self.transport.get_write_buffer_size()
+        self.unread_timer = self.loop.call_later(IDLE_SECONDS, self._end_unread, unread_bytes)
 
     def _stop_unread_timer(self) -> None:
         if self.unread_timer is not None:
             self.unread_timer.cancel()
             self.unread_timer = None
 
-    def _is_unread(self, left: int) -> None:
-        if self.transport.get_write_buffer_size() < left:  # the client reads slowly
+    def _end_unread(self, unread_bytes: int) -> None:
+        """Ends a connection whose client has read nothing since `unread_bytes` were left to read."""
+        if self.transport.get_write_buffer_size() < unread_bytes:  # the client reads slowly
             self._set_unread_timer()
         else:
             self.transport.abort()  # `close` would wait for the client

@@ -4,8 +4,9 @@
 
 - 401: the token is missing or wrong
 - 404, 405: there is no such address, or it takes another method
-- 408, 413: the body is too slow, or too large
+- 408, 413, 415: the body is too slow, too large, or compressed
 - 422: the body cannot be used
+- 500: the server failed on the request
 - 503: the server is too busy, the time is up, or a worker died
 """
 
@@ -25,7 +26,7 @@ from typing import Any, NamedTuple
 from verifiers.serve.workers import Answer, Question, Workers
 
 WAITING_BYTES = 1 << 28  # the most bytes of all requests that are being answered
-WAITING_REQUESTS = 10_000
+WAITING_REQUESTS = 10_000  # the most requests that no worker has yet
 TOKEN_VARIABLE = "SPG_SERVE_TOKEN"
 LOOPBACK = ("localhost", "::1")
 
@@ -65,6 +66,7 @@ def error(status: int, text: str, *headers: tuple[bytes, bytes]) -> Reply:
 
 
 CLOSE = (b"connection", b"close")
+# Asks for a user name and a password, which is the token.
 BASIC = (b"www-authenticate", b'Basic realm="spg-trainer", charset="UTF-8"')
 
 
@@ -75,21 +77,23 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry = CollectorRegistry()
-        made = {"registry": self.registry}
-        self.requests = Counter("spg_requests", "Requests answered.", ["address", "status"], **made)
-        self.verdicts = Counter("spg_verdicts", "Completions judged.", ["task", "reason"], **made)
-        self.seconds = Histogram("spg_request_seconds", "From a request to its answer.", ["address"], **made)
-        # These are cached, since finding a label is most of the cost of counting.
+        shared = {"registry": self.registry}
+        self.requests = Counter("spg_requests", "Requests answered.", ["address", "status"], **shared)
+        self.verdicts = Counter("spg_verdicts", "Completions judged.", ["task", "reason"], **shared)
+        self.seconds = Histogram(
+            "spg_request_seconds", "From a request to its answer.", ["address"], **shared
+        )
+        # Functions from labels to what counts under them, cached since finding a label is most of the cost of counting.
         self.judged = cache(self.verdicts.labels)
         self.answered = cache(self.requests.labels)
         self.taken = cache(self.seconds.labels)
-        lost = Gauge("spg_workers_lost_total", "Worker processes that died and were replaced.", **made)
+        lost = Gauge("spg_workers_lost_total", "Worker processes that died and were replaced.", **shared)
         lost.set_function(lambda: workers.lost)
-        waiting = Gauge("spg_waiting_requests", "Requests that no worker has yet.", **made)
+        waiting = Gauge("spg_waiting_requests", "Requests that no worker has yet.", **shared)
         waiting.set_function(lambda: workers.waiting)
 
     def count(self, verdicts: Mapping[str, Mapping[str, int]]) -> None:
-        """Counts a worker's verdicts."""
+        """Counts a worker's verdicts, {task: {reason: how many}}."""
         for task, reasons in verdicts.items():
             for reason, number in reasons.items():
                 self.judged(task, reason).inc(number)
@@ -152,7 +156,7 @@ class Front(ABC):
         return Reply(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """A WebSocket connection, as an ASGI application gets it."""
+        """Answers a WebSocket connection that has the token; uvicorn calls this, as an ASGI application."""
         await receive()  # websocket.connect
         if not self._is_allowed(dict(scope["headers"])):
             await send({"type": "websocket.close", "code": 1008, "reason": "The token is missing or wrong."})
@@ -162,13 +166,13 @@ class Front(ABC):
     def admitted(
         self, method: str, path: str, query: str, headers: Mapping[bytes, bytes]
     ) -> tuple[str, Handler | Reply]:
-        """(the name of an address in metrics, the handler of a request to it or a refusal).
+        """(label, answer): the name of a request's address in metrics, and the request's handler or a refusal.
 
         A refusal closes the connection, so that the rest of the body need not be read.
         """
         found = self.common(method, path) or self.handler(method, path, query)
         if isinstance(found, Reply):
-            label, is_open = "other", False
+            label, is_open = "other", False  # without the token, no client learns which addresses there are
             found = found._replace(headers=(*found.headers, CLOSE))
         else:
             label, is_open = found.label, found.is_open
@@ -198,7 +202,7 @@ class Front(ABC):
             return True
         scheme, _, value = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"basic":
-            with suppress(ValueError):
+            with suppress(ValueError):  # what is no base64 is compared as it stands
                 value = b64decode(value).partition(b":")[2]
         return hmac.compare_digest(value, self.token.encode())  # takes as long for any value of this length
 

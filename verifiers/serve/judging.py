@@ -33,11 +33,11 @@ def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]
     """
     batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
     batch.MIN_COMPILED_ROWS = COMPILED_ROWS
-    many = COMPILED_ROWS + 1
-    # This imports numba, and compiles loops or reads them from the disk.
+    # Judging batches that are large enough imports numba, and compiles loops or reads them from the disk.
+    num_rows = COMPILED_ROWS + 1
     for task, reference in _WARMING.items():
-        columns = {name: [value] * many for name, value in reference.items()}
-        verify_batch(task, ["<answer>18</answer>"] * many, **columns)
+        columns = {field: [value] * num_rows for field, value in reference.items()}
+        verify_batch(task, ["<answer>18</answer>"] * num_rows, **columns)
     seconds, max_completions = settings["seconds"], settings["completions"]
     return lambda questions: answers(questions, seconds, max_completions)
 
@@ -62,7 +62,7 @@ def answers(questions: Sequence[Question], seconds: float, max_completions: int)
         answers_of_group = _judged([asked for _, asked in group], seconds)
         for (place, _), answer in zip(group, answers_of_group, strict=True):
             result[place] = answer
-    return [answer for answer in result if answer is not None]
+    return [answer for answer in result if answer is not None]  # none is None by now
 
 
 def refused(refusal: Refused) -> Answer:
@@ -85,18 +85,20 @@ def read_object(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _no_number(text: str) -> float:
+def _refuse_constant(text: str) -> float:
+    """Refuses NaN and Infinity, which are not JSON, though Python's decoder would read them."""
     raise ValueError(f"{text} is no number there")
 
 
 _EXACT = frozenset({str, int, bool, type(None)})  # a value of one of these types has not been rounded
-_DECODER = json.JSONDecoder(parse_constant=_no_number)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON value of a body, read by orjson in a tenth of the time, or by `json` if orjson might read it otherwise.
+    """The JSON value of a body. orjson reads most bodies, in a tenth of the time; Python's decoder reads the others.
 
-    orjson rounds integers of more than 64 bits, and refuses lone surrogates and deep nesting.
+    These are bodies with integers of more than 64 bits, which orjson rounds, and bodies that orjson refuses, such as
+    those with lone surrogates or deep nesting. Raises ValueError or RecursionError if Python's decoder does.
     """
     try:
         import orjson
@@ -104,13 +106,13 @@ def _parsed(body: bytes) -> Any:
         value = orjson.loads(body)
         if not _may_be_rounded(value):
             return value
-    except (ImportError, ValueError):
+    except (ImportError, ValueError):  # orjson is not installed, or refuses the body
         pass
     return _DECODER.decode(body.decode())
 
 
 def _may_be_rounded(value: Any) -> bool:
-    """Whether a value may hold a rounded integer: orjson makes a large float of an integer of more than 64 bits."""
+    """Whether a value of orjson may hold a rounded integer: a large float, which may have been a long integer."""
     if type(value) is float:
         return abs(value) >= 2**63
     if type(value) is list:
@@ -119,7 +121,7 @@ def _may_be_rounded(value: Any) -> bool:
         items = value.values()
     else:
         return False
-    # Most lists have only texts, which is seen from their types at once.
+    # Most lists have only texts, so that the types of the items decide.
     return not _EXACT.issuperset(map(type, items)) and any(map(_may_be_rounded, items))
 
 
@@ -136,9 +138,9 @@ def _read(question: Question, max_completions: int) -> Asked | dict[str, Any]:
     except VerifierError as error:
         raise Refused(422, str(error)) from error
     if len(asked.completions) > max_completions:
-        many = f"{len(asked.completions):,} completions are more than the {max_completions:,} of a request"
+        number = f"{len(asked.completions):,} completions are more than the {max_completions:,} of a request"
         raise Refused(
-            413, f"{many}; send several requests, or start the server with a larger --max-completions."
+            413, f"{number}; send several requests, or start the server with a larger --max-completions."
         )
     return asked
 
@@ -151,8 +153,8 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     """
     first = group[0]
     columns = {
-        name: list(chain.from_iterable(asked.references[name] for asked in group))
-        for name in first.references
+        field: list(chain.from_iterable(asked.references[field] for asked in group))
+        for field in first.references
     }
     completions = list(chain.from_iterable(asked.completions for asked in group))
     lengths_agree = all(
@@ -160,7 +162,7 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     )
     try:
         if not lengths_agree and len(group) > 1:
-            # Caught below, where each request is then judged alone.
+            # Caught below, where each request is then judged alone; the error of the one at fault names the list.
             raise VerifierError("some lists are of different lengths")
         with time_limit(seconds):
             verdicts = verify_batch(first.task, completions, mode=first.mode, **columns)
@@ -174,9 +176,10 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
         return [refused(Refused(500, text))]
     result, start = [], 0
     for asked in group:
-        part: Verdicts = verdicts[start : start + len(asked.completions)]
-        start += len(asked.completions)
+        end = start + len(asked.completions)
+        part: Verdicts = verdicts[start:end]
         result.append(Answer(200, asked.write(part).encode() + b"\n", {asked.task: part.counts()}))
+        start = end
     return result
 
 

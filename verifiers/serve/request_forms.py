@@ -1,6 +1,7 @@
 """The forms of requests for verdicts, and of their answers: ours, verl's, OpenRLHF's and NeMo-Gym's.
 
-A form turns an address and a JSON object into an `Asked`, and writes the object that answers it. For all forms,
+A form is a function of the name in an address and the JSON object of a body. It returns an `Asked`, which also writes
+the answer. A name is that of a task or of a data source (verl's word for a set of problems);
 `verifiers.score.DATA_SOURCES` says which task judges a data source.
 """
 
@@ -43,20 +44,22 @@ class Asked:
 def ours(name: str, body: dict[str, Any]) -> Asked:
     """`POST /verify/TASK`, with the arguments of `verify` (`completion`) or of `verify_batch` (`completions`)."""
     task = task_name(name)
-    references = dict(body)
-    mode = references.pop("mode", "lenient")
+    arguments = dict(body)
+    mode = arguments.pop("mode", "lenient")
     try:
         check_mode(mode, find(task))
     except ArgumentError as error:
         raise Refused(422, str(error)) from error
-    if ("completion" in body) == ("completions" in body):
+    has_both_or_neither = ("completion" in body) == ("completions" in body)
+    if has_both_or_neither:
         needs = ", ".join(f'"{field}"' for field in find(task).fields)
         raise Refused(422, f'Give either "completion" or a list "completions", and the reference: {needs}.')
-    if "completion" in references:
-        completions = [references.pop("completion")]
-        columns = {field: [value] for field, value in references.items()}
+    if "completion" in arguments:
+        completions = [arguments.pop("completion")]
+        columns = {field: [value] for field, value in arguments.items()}  # only references are left
         return Asked(task, completions, columns, lambda verdicts: _json_texts(verdicts)[0], mode)
-    completions = references.pop("completions")
+    completions = arguments.pop("completions")
+    references = arguments  # nothing else is left
     if not isinstance(completions, list):
         raise Refused(422, f'"completions" is {shown(completions)}, not a list; one goes into "completion".')
     for field, values in references.items():
@@ -67,7 +70,7 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     return Asked(task, completions, references, _json_of_all, mode)
 
 
-def verl(name: str, body: dict[str, Any]) -> Asked:
+def verl(_: str, body: dict[str, Any]) -> Asked:
     """`POST /verl`, with the arguments that verl passes to `compute_score`; answers with a dict that verl accepts."""
     needed = ("data_source", "solution_str", "ground_truth")
     given = {field: body.get(field) for field in (*needed, "extra_info")}
@@ -80,8 +83,14 @@ def verl(name: str, body: dict[str, Any]) -> Asked:
 
     def write(verdicts: Verdicts) -> str:
         verdict = verdicts[0]
-        values = {"acc": verdict.correct, "partial": verdict.score, "reason": verdict.reason}
-        return json.dumps({"score": float(verdict.correct), **values, "extracted": verdict.extracted or ""})
+        answer = {
+            "score": float(verdict.correct),
+            "acc": verdict.correct,
+            "partial": verdict.score,
+            "reason": verdict.reason,
+            "extracted": verdict.extracted or "",
+        }
+        return json.dumps(answer)
 
     columns = {field: [value] for field, value in reference.items()}
     return Asked(task, [given["solution_str"]], columns, write)
@@ -94,22 +103,23 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
     are_lists = all(isinstance(column, list) for column in columns)
     if not are_lists or len(set(map(len, columns))) != 1:
         raise Refused(422, '"query", "prompts" and "labels" must be three lists of one length.')
-    completions, rows = [], []
-    for row, (query, prompt, label) in enumerate(zip(*columns, strict=True)):
+    completions, references = [], []
+    for index, (query, prompt, label) in enumerate(zip(*columns, strict=True)):
         if not isinstance(query, str) or not isinstance(prompt, str):
-            raise Refused(422, f"query[{row}] and prompts[{row}] must be texts.")
+            raise Refused(422, f"query[{index}] and prompts[{index}] must be texts.")
         completion = query
         if prompt:
             _, prompt_found, completion = query.partition(prompt)
             if not prompt_found:
                 why = "as OpenRLHF cuts a prompt that is too long; give shorter prompts or a larger --data.max_len"
-                raise Refused(422, f"query[{row}] does not contain prompts[{row}], {why}.")
+                raise Refused(422, f"query[{index}] does not contain prompts[{index}], {why}.")
         completions.append(completion)
-        if len(find(task).fields) > 1 and isinstance(label, str):  # several references, as JSON text
-            label = _object_in(label, f"labels[{row}]")
-        rows.append(references_of(task, label, extra_info=None))
-    fields = dict.fromkeys(field for row in rows for field in row)
-    if any(row.keys() != fields.keys() for row in rows):
+        ground_truth = label
+        if len(find(task).fields) > 1 and isinstance(label, str):  # the label has all fields, as JSON text
+            ground_truth = _value_in(label, f"labels[{index}]")
+        references.append(references_of(task, ground_truth, extra_info=None))
+    fields = dict.fromkeys(field for reference in references for field in reference)
+    if any(reference.keys() != fields.keys() for reference in references):
         raise Refused(422, "All labels must have the same fields.")
 
     def write(verdicts: Verdicts) -> str:
@@ -117,14 +127,16 @@ def openrlhf(name: str, body: dict[str, Any]) -> Asked:
         logged = {"partial": verdicts.score.tolist()}
         return json.dumps({"rewards": rewards, "scores": rewards, "extra_logs": logged})
 
-    return Asked(task, completions, {field: [row[field] for row in rows] for field in fields}, write)
+    values = {field: [reference[field] for reference in references] for field in fields}
+    return Asked(task, completions, values, write)
 
 
-def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
+def nemo_gym(_: str, body: dict[str, Any]) -> Asked:
     """`POST /verify`, with NeMo-Gym's request: a row of its data, and a `response` of the Responses API.
 
-    The row names its task as `data_source`. Its reference has the names of the task's fields, or is `expected_answer`.
-    The answer is the request again, with `reward` added, as NeMo-Gym's own servers answer.
+    The row names its task as `data_source`. The reference stands under the names of the task's fields or, if one of
+    these is missing, under `expected_answer`. The answer is the request again, as from NeMo-Gym's own servers, with the
+    reward and the verdict added.
     """
     if "data_source" not in body:
         known = ", ".join([*tasks(), *DATA_SOURCES])
@@ -132,24 +144,30 @@ def nemo_gym(name: str, body: dict[str, Any]) -> Asked:
     task = task_name(body["data_source"])
     entry = find(task)
     given = {field: body[field] for field in (*entry.fields, *entry.optional) if field in body}
-    truth = given if set(entry.fields) <= set(given) else body.get("expected_answer", given)
-    problem = body.get("problem", body.get("question"))
-    extra = {"problem": problem} if isinstance(problem, str) else None
-    reference = references_of(task, truth, extra)
+    ground_truth: Any = given
+    if not set(entry.fields) <= set(given) and "expected_answer" in body:
+        ground_truth = body["expected_answer"]
+    # If there is neither, the error of the verifier names the missing fields.
+    problem = body["problem"] if "problem" in body else body.get("question")
+    extra_info = {"problem": problem} if isinstance(problem, str) else None
+    reference = references_of(task, ground_truth, extra_info)
 
     def write(verdicts: Verdicts) -> str:
         verdict = verdicts[0]
         verdict_fields = {"correct": verdict.correct, "score": verdict.score, "reason": verdict.reason}
         reward_fields = {"reward": float(verdict.correct), "extracted_answer": verdict.extracted}
-        return json.dumps(body | verdict_fields | reward_fields)
+        return json.dumps(body | verdict_fields | reward_fields)  # ours replace fields of the same names
 
     completion = _output_text(_object(body.get("response"), "response"))
     return Asked(task, [completion], {field: [value] for field, value in reference.items()}, write)
 
 
 def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:
-    """The answer to NeMo-Gym's `POST /aggregate_metrics`: the mean reward over all responses, and for each task."""
-    by_task: dict[int, list[float]] = {}
+    """The answer to NeMo-Gym's `POST /aggregate_metrics`: the mean reward over all responses, and over each group.
+
+    A group is the responses with the same `_ng_task_index`, which is 0 if it is missing.
+    """
+    rewards_by_index: dict[int, list[float]] = {}
     responses = body.get("verify_responses")
     if not isinstance(responses, list):
         raise Refused(422, '"verify_responses" must be a list of the answers of /verify.')
@@ -158,15 +176,18 @@ def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:
         reward, index = fields.get("reward"), fields.get("_ng_task_index", 0)
         if type(reward) not in (int, float) or type(index) is not int:
             raise Refused(422, 'Each of "verify_responses" must have a number as its "reward".')
-        by_task.setdefault(index, []).append(float(reward))
-    rewards = [reward for values in by_task.values() for reward in values]
-    overall = {"mean/reward": fmean(rewards)} if rewards else {}
-    groups = [{"_ng_task_index": i, "mean/reward": fmean(v)} for i, v in sorted(by_task.items())]
+        rewards_by_index.setdefault(index, []).append(float(reward))
+    all_rewards = [reward for rewards in rewards_by_index.values() for reward in rewards]
+    overall = {"mean/reward": fmean(all_rewards)} if all_rewards else {}
+    groups = [
+        {"_ng_task_index": index, "mean/reward": fmean(rewards)}
+        for index, rewards in sorted(rewards_by_index.items())
+    ]
     return {"group_level_metrics": groups, "agent_metrics": overall, "key_metrics": overall}
 
 
 def task_name(source: object) -> str:
-    """The task that judges a data source; raises `Refused`."""
+    """The name of the task that judges `source`, a data source or itself a task; raises `Refused` for anything else."""
     try:
         return task_of(source)
     except VerifierError as error:
@@ -176,7 +197,7 @@ def task_name(source: object) -> str:
 
 
 def _object(value: object, name: str) -> dict[str, Any]:
-    """A JSON object; null is an empty one."""
+    """`value` if it is a JSON object; an empty one for null; raises `Refused` for anything else."""
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -184,8 +205,8 @@ def _object(value: object, name: str) -> dict[str, Any]:
     return value
 
 
-def _object_in(text: str, name: str) -> Any:
-    """The JSON value in a text; raises `Refused` if there is none."""
+def _value_in(text: str, name: str) -> Any:
+    """The JSON value in a text; raises `Refused` if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -195,7 +216,7 @@ def _object_in(text: str, name: str) -> Any:
 
 
 def _output_text(response: Mapping[str, Any]) -> str:
-    """The texts of a response's messages, in order and joined, as NeMo-Gym's own servers read it."""
+    """The texts of a response's messages, in order and joined, as NeMo-Gym's own servers read a response."""
     output = response.get("output")
     if not isinstance(output, list):
         raise Refused(422, '"response" must have a list "output", as in the Responses API.')
@@ -204,41 +225,44 @@ def _output_text(response: Mapping[str, Any]) -> str:
         if not isinstance(item, dict) or item.get("type") != "message":
             continue
         content = item.get("content")
+        # A content that is no list of parts is taken as the text of a single part.
         parts = content if isinstance(content, list) else [{"type": "output_text", "text": content}]
-        said = [part for part in parts if isinstance(part, dict) and part.get("type") == "output_text"]
-        texts += [part["text"] for part in said if isinstance(part.get("text"), str)]
+        text_parts = [part for part in parts if isinstance(part, dict) and part.get("type") == "output_text"]
+        texts += [part["text"] for part in text_parts if isinstance(part.get("text"), str)]
     return "".join(texts)
 
 
-# _ENDS[code of a reason][code of a tier]: the part of a verdict's JSON that says both.
-_ENDS = [
+# _JSON_REASON_AND_TIER[code of a reason][code of a tier]: the part of a verdict's JSON that names both.
+_JSON_REASON_AND_TIER = [
     [f', "reason": "{reason}", "decided_by": "{tier}"' for tier in Verdicts.tier_names]
     for reason in Verdicts.reason_names
 ]
 
 
 @lru_cache(256)
-def _start(correct: bool, score: float) -> str:
+def _json_start(correct: bool, score: float) -> str:
+    """A verdict's JSON up to the extracted text."""
     return f'{{"correct": {"true" if correct else "false"}, "score": {score!r}, "extracted": '
 
 
 @lru_cache(256)
-def _detail(text: str) -> str:
+def _json_detail(text: str) -> str:
+    """The end of a verdict's JSON, with the detail."""
     return f', "detail": {_quoted(text)}}}'
 
 
 def _json_texts(verdicts: Verdicts) -> list[str]:
-    """Verdicts as JSON, as the command writes them: with `detail` only if a completion is not right.
+    """Each verdict as JSON, in the form that the command writes: with `detail` only if the completion is not right.
 
-    The JSON is put together by hand, since writing it is most of the cost of a verdict here.
+    The JSON is put together by hand, since writing JSON is most of the cost of a verdict here.
     """
     columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     codes = (verdicts.reason.tolist(), verdicts.decided_by.tolist())
     return [
-        _start(correct, score)
+        _json_start(correct, score)
         + ("null" if extracted is None else _quoted(extracted))
-        + _ENDS[reason][tier]
-        + ("}" if correct else _detail(detail))
+        + _JSON_REASON_AND_TIER[reason][tier]
+        + ("}" if correct else _json_detail(detail))
         for correct, score, extracted, reason, tier, detail in zip(
             *columns, *codes, verdicts.details, strict=True
         )
@@ -258,11 +282,13 @@ FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {
 
 
 def form_of(path: str) -> tuple[str, str] | None:
-    """(form, task or data source) of the path of a POST; None if the address judges nothing.
+    """(form, task or data source) for the path of a POST; None if no form has this path.
 
-    "/verify/gsm8k" -> ("verify", "gsm8k"), "/verl" -> ("verl", ""), "/verify" -> ("nemo_gym", "").
+    "/verify/gsm8k" -> ("verify", "gsm8k"). With "" in place of the name, the body says which task is meant: "/verl" ->
+    ("verl", ""), "/verify" -> ("nemo_gym", "").
     """
-    head, _, name = path.strip("/").partition("/")
+    address = path.strip("/")
+    head, _, name = address.partition("/")
     if head in ("verify", "openrlhf") and name:
         return head, name
-    return {"verify": ("nemo_gym", ""), "verl": ("verl", "")}.get(path.strip("/"))
+    return {"verify": ("nemo_gym", ""), "verl": ("verl", "")}.get(address)

@@ -36,14 +36,14 @@ async def run(front: Front, listening: socket.socket, ready: Callable[[], None])
 
     ready: is called once requests are answered.
     """
-    server = _server(front)
+    server = _make_server(front)
     loop = asyncio.get_running_loop()
     stopping = asyncio.create_task(_stop_at_signal(front, server, loop))
     starting = asyncio.create_task(front.workers.start())
     try:
         await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
-            starting.result()
+            starting.result()  # raises if a worker cannot start
             serving = asyncio.create_task(server.serve(sockets=[listening]))
             while not server.started and not serving.done():
                 await asyncio.sleep(0.01)
@@ -56,7 +56,10 @@ async def run(front: Front, listening: socket.socket, ready: Callable[[], None])
 
 
 async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.AbstractEventLoop) -> None:
-    """Waits for a signal, then for answers to WebSockets, and lets the server end; a second signal ends it at once."""
+    """Waits for a signal, then for the answers to WebSockets, and lets the server end.
+
+    A second signal ends the server at once.
+    """
     stop, stop_at_once = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -76,7 +79,8 @@ async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.Ab
     server.should_exit = True
 
 
-def _server(front: Front) -> uvicorn.Server:
+def _make_server(front: Front) -> uvicorn.Server:
+    """uvicorn's server, with our HTTP, and without its own handling of signals."""
     import uvicorn
 
     class Server(uvicorn.Server):

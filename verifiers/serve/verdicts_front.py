@@ -33,10 +33,10 @@ class VerdictsFront(Front):
             return error(405, "This address takes POST.", (b"allow", b"POST"))
         return Handler(reply_to, label)
 
-    async def _worker_reply(self, path: str, body: bytes) -> Reply:
-        answer = await self.ask(path, body)
+    async def _worker_reply(self, address: str, body: bytes) -> Reply:
+        answer = await self.ask(address, body)
         return Reply(answer.status, answer.body)
 
     async def _seed_session(self, _: bytes) -> Reply:
-        """NeMo-Gym opens a session before each rollout; a verdict needs none."""
+        """Answers NeMo-Gym, which opens a session before it samples completions; a verdict needs no session."""
         return Reply(200, b"{}\n")

@@ -86,20 +86,19 @@ class _Worker:
     ) -> None:
         self.process, self.reader, self.writer = process, reader, writer
         self.under_way: deque[_Batch] = deque()
-        self.overdue: asyncio.TimerHandle | None = None
+        self.kill_timer: asyncio.TimerHandle | None = None
         self.answered = 0.0  # when it last answered, by `time.monotonic`
 
     def watch(self, seconds: float) -> None:
-        """Kills the child unless its present batch is answered within `seconds` from now."""
-        self.forget()
+        """Kills the child unless it answers its first batch under way, if there is one, within `seconds` from now."""
+        self.stop_watching()
         if self.under_way:
-            self.overdue = asyncio.get_running_loop().call_later(seconds, self.kill)
+            self.kill_timer = asyncio.get_running_loop().call_later(seconds, self.kill)
 
-    def forget(self) -> None:
-        """Cancels `watch`."""
-        if self.overdue is not None:
-            self.overdue.cancel()
-            self.overdue = None
+    def stop_watching(self) -> None:
+        if self.kill_timer is not None:
+            self.kill_timer.cancel()
+            self.kill_timer = None
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -115,10 +114,10 @@ class Workers:
     def __init__(self, module: str, settings: dict[str, Any], size: int, seconds: float) -> None:
         self.module, self.settings, self.size, self.seconds = module, settings, size, seconds
         self.lost = 0  # how many workers died, also while they were starting to replace another
-        self.waiting_bytes = 0
+        self.waiting_bytes = 0  # of all questions without an answer, also of those that workers have
         # {address: its questions that no worker has yet}; each address is answered in batches of its own.
         self._waiting: dict[str, deque[_Job]] = {}
-        self._rates: dict[str, float] = {}  # {address: bytes a second that a worker has answered lately}
+        self._rates: dict[str, float] = {}  # {address: bytes of questions that a worker answers in a second}
         self._ready: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._asked = 0
@@ -151,7 +150,7 @@ class Workers:
         return sum(map(len, self._waiting.values()))
 
     async def ask(self, question: Question, seconds: float | None = None) -> Answer:
-        """The answer to a question; status 503 if its worker dies. Raises TimeoutError after `seconds`, if given."""
+        """The answer to a question, or status 503 if its worker dies; raises TimeoutError after `seconds`, if given."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._asked += 1
@@ -176,10 +175,14 @@ class Workers:
             address = min(self._waiting, key=lambda name: self._waiting[name][0].order)
             jobs = self._take_batch(address)
             if jobs:
-                self._send(min(free, key=lambda worker: len(worker.under_way)), address, jobs)
+                least_busy = min(free, key=lambda worker: len(worker.under_way))
+                self._send(least_busy, address, jobs)
 
     def _take_batch(self, address: str) -> list[_Job]:
-        """The next batch of an address: one question, and more until a worker has enough for BATCH_SECONDS."""
+        """The next batch of an address: one question, and more until a worker has enough for BATCH_SECONDS.
+
+        Questions whose askers have given up are left out, so that the batch may be empty.
+        """
         waiting, jobs = self._waiting[address], []
         bytes_left = self._rates.get(address, FIRST_RATE) * BATCH_SECONDS
         while waiting and len(jobs) < MAX_BATCH and (not jobs or bytes_left >= len(waiting[0].question.body)):
@@ -196,7 +199,7 @@ class Workers:
         bodies = [job.question.body for job in jobs]
         worker.under_way.append(_Batch(jobs, address, sum(map(len, bodies)), time.monotonic()))
         worker.writer.write(packed([address] * len(jobs), bodies))
-        if len(worker.under_way) == 1:
+        if len(worker.under_way) == 1:  # else `_receive` watches this batch once the one before is answered
             worker.watch(self.seconds + KILL_AFTER)
 
     async def _start_worker(self) -> _Worker:
@@ -241,7 +244,7 @@ class Workers:
             with suppress(EOFError, OSError):
                 await self._receive(worker)
             self._ready.remove(worker)
-            worker.forget()
+            worker.stop_watching()
             worker.kill()
             worker.writer.close()
             self.lost += 1
@@ -255,7 +258,7 @@ class Workers:
                     worker = await self._start_worker()
                     break
                 except (Unavailable, OSError) as error:
-                    if isinstance(error, Unavailable):  # it died before it was ready
+                    if isinstance(error, Unavailable):  # the new worker died before it was ready
                         self.lost += 1
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 5.0)
@@ -266,6 +269,7 @@ class Workers:
             heads, bodies = await _next_message(worker.reader)
             batch = worker.under_way.popleft()
             worker.watch(self.seconds + KILL_AFTER)
+            # A worker begins a batch when it has the batch and has answered the one before.
             began = max(batch.sent, worker.answered)
             worker.answered = time.monotonic()
             rate = batch.size / max(worker.answered - began, 1e-4)
@@ -292,16 +296,21 @@ def _settle(batch: _Batch, answers: Sequence[Answer]) -> None:
 
 
 def packed(heads: Sequence[Any], bodies: Sequence[bytes]) -> bytes:
-    """A message: its size, the size of its head, the head (JSON: heads and the sizes of the bodies), the bodies."""
+    """A message: its size, the size of its head, the head (JSON: heads and the sizes of the bodies), the bodies.
+
+    heads: for each question its address, or for each answer its status and counts of verdicts. The size of a message
+    does not count the bytes of the size itself.
+    """
     head = json.dumps([heads, [len(body) for body in bodies]]).encode()
-    size = 8 + len(head) + sum(map(len, bodies))
+    size = _SIZE.size + len(head) + sum(map(len, bodies))
     return b"".join([_SIZE.pack(size), _SIZE.pack(len(head)), head, *bodies])
 
 
 def unpacked(message: bytes) -> tuple[list[Any], list[bytes]]:
     """(heads, bodies) of a message behind its size."""
-    start = 8 + _SIZE.unpack_from(message)[0]
-    heads, sizes = json.loads(message[8:start])
+    (head_size,) = _SIZE.unpack_from(message)
+    start = _SIZE.size + head_size
+    heads, sizes = json.loads(message[_SIZE.size : start])
     bodies = []
     for size in sizes:
         bodies.append(message[start : start + size])
@@ -323,11 +332,12 @@ def main(module: str, descriptor: str, settings: str) -> None:
     connection = socket.socket(fileno=int(descriptor))
     batches: SimpleQueue[bytearray] = SimpleQueue()
     threading.Thread(target=_read, args=(connection, batches), daemon=True).start()
-    answer: Callable[[list[Question]], list[Answer]]
+    answer_all: Callable[[list[Question]], list[Answer]]
     try:
-        answer = importlib.import_module(module).prepare(json.loads(settings))
+        answer_all = importlib.import_module(module).prepare(json.loads(settings))
     except Exception as error:  # whatever it is, the server says it and ends
-        connection.sendall(packed([f"{error}" or type(error).__name__], [b""]))
+        reason = str(error) or type(error).__name__
+        connection.sendall(packed([reason], [b""]))
         return
     # Objects of a request are hardly ever in cycles; at Python's default pace, looking for cycles takes a tenth of the
     # time.
@@ -340,10 +350,10 @@ def main(module: str, descriptor: str, settings: str) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     while True:
         addresses, bodies = unpacked(batches.get())
-        questions = [Question(*pair) for pair in zip(addresses, bodies, strict=True)]
-        answers = answer(questions)
-        heads = [(one.status, one.verdicts) for one in answers]
-        connection.sendall(packed(heads, [one.body for one in answers]))
+        questions = [Question(address, body) for address, body in zip(addresses, bodies, strict=True)]
+        answers = answer_all(questions)
+        heads = [(answer.status, answer.verdicts) for answer in answers]
+        connection.sendall(packed(heads, [answer.body for answer in answers]))
 
 
 def _read(connection: socket.socket, batches: SimpleQueue[bytearray]) -> None:
@@ -360,11 +370,11 @@ def _read_bytes(connection: socket.socket, size: int) -> bytearray:
     """Reads `size` bytes; raises EOFError if the socket is closed before."""
     message = bytearray(size)
     left = memoryview(message)
-    while left:  # in one call, unless a signal comes: each one has to wait for its turn among threads
-        read = connection.recv_into(left, 0, socket.MSG_WAITALL)
-        if not read:
+    while left:  # in one call, unless a signal comes: each call has to wait for its turn among threads
+        num_read = connection.recv_into(left, 0, socket.MSG_WAITALL)
+        if not num_read:
             raise EOFError
-        left = left[read:]
+        left = left[num_read:]
     return message
 
 
