@@ -105,7 +105,10 @@ def behind_lead_in(data: Bytes, start: int, end: int) -> int:
 
 
 def before_other(data: Bytes, start: int, end: int) -> int:
-    """Where the value data[start:end] ends: at `end`, or before the denial of a last value, "B, not C", "B (not 3)"."""
+    """Where the value data[start:end] ends: at `end`, or before another value that is denied behind it.
+
+    That is before `, not C` of "B, not C", `(not 3)` of "B (not 3)", and `rather than C` of "B rather than C".
+    """
     last, begin = 0, start  # the key of the last word, and where it begins
     i = start
     while i < end:
@@ -123,7 +126,10 @@ def before_other(data: Bytes, start: int, end: int) -> int:
 
 
 def is_last_value(data: Bytes, i: int, end: int) -> bool:
-    """True if a number, a formula or the letter of a choice stands at i, behind spaces, and only its unit behind it."""
+    """True if a number, a formula or the letter of a choice stands at i, behind spaces, and ends the text.
+
+    Words of the same clause may stand behind it, such as its unit; another clause or sentence may not.
+    """
     i = behind_spaces(data, i, end)
     for k in range(i + 1, end):
         is_clause = is_one_of(data[k] + 0, _GOING_ON)
@@ -285,7 +291,7 @@ def end_of_list(data: Bytes, first: int, i: int, end: int) -> int:
     with a mark of the same kind as the first line, "- " or "(b) ", or with "or" or "and". With marks, either all lines
     begin with a word or none does: "- 6" and "- Check: 2*3 = 6" are no list.
     """
-    # Where the first line goes on behind its mark; `item` is this place of a further line.
+    # The text of the first line begins here, behind its mark if it has one; that of a further line begins at `item`.
     begin = behind_mark(data, first, end) if first >= 0 else first
     while i < end and data[i] == ch.NEWLINE:
         low, _ = strip(data, i, end)
@@ -366,7 +372,10 @@ def is_letter_or_digit(byte: int) -> bool:
 
 
 def being_behind(data: Bytes, start: int, end: int) -> int:
-    """The size of the one of `answer_words.ENDINGS` that ends data[start:end], "です" in "18です"; 0 for none."""
+    """Of the ending of data[start:end] that means "is", "です" in "18です", the number of bytes; 0 for none.
+
+    The endings are `answer_words.ENDINGS`.
+    """
     begin = 0
     for k in range(len(ENDING_SIZES)):
         size = ENDING_SIZES[k] + 0

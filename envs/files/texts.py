@@ -127,7 +127,10 @@ def _read(file: str, skips_bad: bool = False) -> _Content:
 
 
 def _skipped(file: str, wrong: Sequence[str], rows: Sequence[tuple[Prompt, str]], skips_bad: bool) -> str:
-    """A note on the rows that cannot be used, "" if there are none; EnvError if there are any and not `skips_bad`."""
+    """A note on the rows that cannot be used, "" if there are none.
+
+    Raises EnvError if such rows may not be skipped, or if there are no others.
+    """
     if not wrong:
         return ""
     count = len(wrong) + len(rows)
@@ -164,8 +167,8 @@ def _add_row(
 ) -> bool:
     """Appends (prompt, completion) of a row to `rows`, or, if it cannot be used, a sentence that says why to `wrong`.
 
-    Returns whether the row can be used. row: a line of a file as `numbered_rows` has it, or a row of a data set on the
-    hub.
+    Returns whether the row can be used. row: a line of a file, or a row of a data set on the hub. For a line that
+    cannot be read, `numbered_rows` yields the LineError, which `read_line` then raises.
     """
     try:
         if isinstance(row, bytes | LineError):
@@ -195,7 +198,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
             values["prompt"] = ""
         elif len(before) == 1 and before[0]["role"] == "user":  # a chat of one user message is its text
             values["prompt"] = before[0]["content"]
-    # `common_form` makes no prompt of an instruction whose input is no text.
+    # `common_form` makes a prompt of an instruction and its input, but only if the input is text.
     if "prompt" not in values and "instruction" in values and not isinstance(values.get("input", ""), str):
         raise EnvError(f"{where} has the input {values['input']!r:.60}. Write it as a text, or leave it out.")
     if not values.keys() >= {"prompt", "completion"}:

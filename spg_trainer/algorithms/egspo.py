@@ -113,14 +113,14 @@ class EGSPOSA(EGSPO):
 
         A step that `probe_steps` did not choose has the advantage 0. `advantages` has, for each completion, the step
         advantage that is furthest from 0: it is 0 only if the completion has nothing to teach. A turn is compared with
-        the same turn of the other episodes of the group; an episode that has ended before counts with its reward.
+        the same turn of the other episodes of the group, also of those that have ended before.
         """
         rewards = rows.cut_into_groups(rows.rewards)  # (P, G)
         steps = rows.probe_steps.cpu()  # (B, K), the K chosen steps of each completion; -1 = it has fewer
         is_step = steps >= 0
         probed = rows.probe_rewards.cpu().to(rewards)
-        # From here on, a row is one of the E episodes, and the columns are the chosen steps of all turns. In a turn
-        # that an episode lacks, `absent` makes the return the reward of the episode, which is compared, too.
+        # From here on, a row is one of the E episodes, and the columns are the chosen steps of all turns. An episode
+        # that has ended is compared in the turns that it lacks: whatever completes it earns the episode's own reward.
         reward = rewards.flatten()  # (E,)
         probed = rows.rows_to_episodes(probed, absent=reward)
         is_compared = rows.rows_to_episodes(is_step, absent=torch.ones_like(reward, dtype=torch.bool))

@@ -250,7 +250,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
     x: (B, H, S, head_dim) in any dtype. cos, sin: (B, S, head_dim) float32.
     """
-    # The products are float32 at least, since the angles are, without a float32 copy of x.
+    # cos and sin are float32, so the products are, too; x itself is not copied to float32.
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
 
 
@@ -304,7 +304,7 @@ class Body:
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As in transformers; in addition keep (B, n) int64, the columns whose states are asked for; None = all.
+        """As in transformers, and with keep (B, n) int64 in `kwargs`: the columns whose states are wanted; None = all.
 
         attention_mask: (B, 1, Q, K) bool, which column sees which; or (B, K), false on padding, from which the family's
         own mask and positions are made. None = no padding; with a cache of ours (`rollout.cache.Access`), all that it

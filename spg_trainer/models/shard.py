@@ -180,7 +180,8 @@ def unsharded(model: nn.Module) -> Iterator[None]:
 def resharded(model: nn.Module) -> Iterator[None]:
     """Divides the weights again for a while inside `unsharded`, and then gathers them, unless an error was raised.
 
-    A working copy is dropped for that while, and made anew afterwards.
+    A working copy that is in use (`copy.trained` holds the weights that it stands for) is dropped for that while, and
+    made anew afterwards.
     """
     base = base_model(model)
     if (copy := working_copy(base)) is not None and copy.trained:
@@ -215,7 +216,8 @@ def reduce_gradients(model: nn.Module) -> None:
             if p.requires_grad and p.grad is None:
                 p.grad = torch.zeros_like(p)
     elif trains_parts(base):
-        # FSDP sums gradients in a backward pass; this pass gives each tensor a gradient of zero, to be added.
+        # FSDP sums gradients over the processes at the end of a backward pass. The gradients are there already, so this
+        # pass adds zeros to them and only brings about the sum.
         _sum_in_backward(base, sums=True)
         (_pass_over_one_token(base) * 0).backward()
         _sum_in_backward(base, sums=False)

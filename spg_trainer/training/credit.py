@@ -28,8 +28,8 @@ Losses and metrics are divided by how many there are of a kind."""
 def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
     """The advantages (B,) of this process's completions, and the rows that the updates of the step go through.
 
-    scored: the completions of this process that are learned from (`Rows.learned`), so that groups and episodes are
-    numbered without gaps.
+    scored: the completions of this process that are scored by the reward and learned from (`Rows.learned`); their
+    groups and episodes are numbered without gaps.
     """
     if run.algorithm.score_tail:
         # The places behind the end are learned from, too, with padding in them.
@@ -76,9 +76,11 @@ def step_of_process(
     )
     # The row indices of this process's completions among those of all processes.
     indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
+    # `prepared_here` has what was gathered from all processes, `rows_here` all columns of the same rows.
     prepared_here = all_rows.select(indices_here)
     num_episodes = int(episode[-1]) + 1  # episodes are numbered from 0, in ascending order
     rows_here = scored.tensors().with_columns(
+        # The place of the episode in the step: some maskings spread the numbers of masks evenly over the episodes.
         quantile=prepared_here.episode.double() / num_episodes,
         **{name: prepared_here.get(name) for name in names},
     )

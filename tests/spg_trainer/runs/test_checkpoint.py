@@ -412,3 +412,9 @@ def test_resume_takes_a_run_or_a_checkpoint(tmp_path, fake_model):
         checkpoint.find_checkpoint(old)
     with pytest.raises(CheckpointError, match=r"absent: .*auto"):
         checkpoint.find_checkpoint(tmp_path / "absent")
+
+
+def test_the_readme_of_a_model_says_how_to_open_it_and_peft_only_for_an_adapter():
+    whole, adapter = checkpoint.how_to_open(), checkpoint.how_to_open(base="GSAI-ML/LLaDA-8B-Instruct")
+    assert whole.startswith("A masked diffusion language model") and "PeftModel" not in whole
+    assert "`GSAI-ML/LLaDA-8B-Instruct`" in adapter and "from peft import PeftModel" in adapter

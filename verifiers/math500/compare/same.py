@@ -79,7 +79,8 @@ class Comparison(Chains):
         first, *others = map(without_percent, answer.items)  # 5 or 5% are two values
         if any(self.same(first, other) != YES for other in others):
             return NO
-        self.sides += answer.items  # like the sides of 3/4 = 0.75
+        # As with the sides of 3/4 = 0.75, it is enough that one of the values has the form that the problem asks for.
+        self.sides += answer.items
         verdicts = [self.same(item, gold) for item in answer.items]
         return NO if NO in verdicts else max(verdicts)  # UNSURE is above YES (see probe.py)
 
@@ -185,7 +186,7 @@ class Comparison(Chains):
         gold = unnamed(gold)
         if len(answer) != len(gold):
             return NO
-        by_unit = has_units_apart(gold)
+        by_unit = has_units_apart(gold)  # an answer without units is then compared in order
         if by_unit and has_units_apart(answer):
             answer, gold = sorted(answer, key=unit_of), sorted(gold, key=unit_of)
             if list(map(unit_of, answer)) != list(map(unit_of, gold)):

@@ -49,14 +49,17 @@ def read_bracket(cursor: Cursor) -> Value:
         raise Malformed("brackets")
     (value,) = items
     if type(value) is Quantity and value.unit == "degree":
-        cursor.has_sign = True
+        cursor.has_sign = True  # as if the degree were written as a sign: 30°
         return ("deg", value.value)  # sin(30 degrees)
     is_number = is_expression(value) and value[0] == "num"
     return ("paren", value) if opening == "[" and is_number else value
 
 
 def read_group(cursor: Cursor) -> Value:
-    """Reads a group in braces. Several values in it are a set whose backslashes were forgotten: {1, 2}."""
+    """Reads a group in braces, with a subscript behind it if it is a name: `{v}_1`.
+
+    Several values in it are a set whose backslashes were forgotten: {1, 2}.
+    """
     _, items, _ = in_brackets(cursor)
     if cursor.value == "_" and is_expression(items[0]) and items[0][0] == "sym":
         return ("sym", subscripted(cursor, items[0][1]))  # \mathbf{v}_1
