@@ -37,6 +37,8 @@ def given_integers(numbers: Iterable[Any]) -> list[int]:
 
 
 def _integer(value: Any) -> int:
+    if type(value) is int:  # the usual case
+        return value
     if isinstance(value, bool):
         raise TypeError("a truth value is no number")
     return int(value) if hasattr(value, "is_integer") and value.is_integer() else index(value)

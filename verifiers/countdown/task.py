@@ -58,6 +58,8 @@ def _read_numbers(numbers: Any, row: int | None) -> list[int]:
 
 def _read_target(target: Any, row: int | None) -> tuple[int, int]:
     """(numerator, denominator) of the target; raises for anything but a rational number."""
+    if type(target) is int and abs(target) < _TOO_LONG:  # the usual case
+        return target, 1
     from decimal import Decimal  # only now: slow to import, and most targets are small integers
     from fractions import Fraction
 
