@@ -321,9 +321,8 @@ def text_task(
             values = [None if column is None else column[row] for column in columns]
             reason[row], tier[row], score[row], *span = reread(verdicts.encoded(texts[row]), judged, *values)
             spans[row] = span
-        if not not_text:
-            return Verdicts(reason == OK, score, reason, tier, spans, texts)
-        reason[not_text], tier[not_text] = MALFORMED, TEXT
+        if not_text:  # indexing takes time even with an empty list
+            reason[not_text], tier[not_text] = MALFORMED, TEXT
         kinds = {row: type(completions[row]).__name__ for row in not_text}
         return Verdicts(reason == OK, score, reason, tier, spans, texts).with_kinds(kinds)
 

@@ -29,7 +29,7 @@ def last_list(text: str, items: list[Item]) -> Item | None:
     if first == last:
         return None
     variables = {variable_of(text, item.low, item.high) for item in items[first:]}
-    low = name_start(text, items[first].low, items[first].high)
+    low = name_start(text, items[first].low)
     words_before = list(words_of(text[max(low - LEAD_LIMIT, 0) : low].rstrip(" ,:-*\n")))
     has_one_variable = len(variables) == 1 and "" not in variables
     leading_words: Collection[str] = BEING

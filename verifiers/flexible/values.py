@@ -130,12 +130,12 @@ def variable_of(text: str, low: int, high: int) -> str:
         left, equals, _ = text[low:high].strip("$\\[]() ").partition("=")
         letter = left.strip().partition("_")[0]
         return letter if equals and len(letter) == 1 and letter.isalpha() else ""
-    start = name_start(text, low, high)
+    start = name_start(text, low)
     return text[start] if start < low else ""
 
 
-def name_start(text: str, low: int, high: int) -> int:
-    """Where the variable before the number text[low:high] begins: at the x of `x = 2`; `low` if none stands there."""
+def name_start(text: str, low: int) -> int:
+    """Where the variable before the number at `low` begins: at the x of `x = 2`; `low` if none stands there."""
     left, equals, between = text[max(low - LEAD_LIMIT, 0) : low].rpartition("=")
     name = left.rstrip().rpartition(" ")[2] if equals and not between.strip() else ""
     if len(name.partition("_")[0]) != 1 or not name[0].isalpha():

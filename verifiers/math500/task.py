@@ -217,7 +217,7 @@ def judge_as_written(
     if lenient:
         if gold.is_yes_or_no:
             answer = markup.yes_or_no(answer)
-        answer = without_words(answer, gold, problem)
+        answer = without_words(answer, gold)
     try:
         number = literal(answer)
         tokens = [] if number else tokens_of(answer, gold.variables)
@@ -365,7 +365,7 @@ def is_right(answer: str, gold: Reference) -> bool:
     return is_ok(judge_as_written(answer, gold, problem=None, lenient=True))
 
 
-def without_words(answer: str, gold: Reference, problem: str | None) -> str:
+def without_words(answer: str, gold: Reference) -> str:
     """The answer without the letter of a choice before its value, and without "about" for a rounded reference."""
     if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
         answer = markup.in_one_line(markup.value_behind_choice(answer))
