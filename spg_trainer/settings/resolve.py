@@ -252,9 +252,7 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                     f"{fields(group)[0].name}=... "
                 )
             else:
-                nearest = place_of(name, value, flags, known) or did_you_mean(
-                    name, [*known, *flags_of(cls)]
-                )
+                nearest = place_of(name, value, flags, known) or did_you_mean(name, [*known, *flags_of(cls)])
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
