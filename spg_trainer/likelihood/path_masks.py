@@ -3,6 +3,7 @@
 Axes: M masks (copies); T places of a completion, of which the first n are its tokens; S segments of the path.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -224,6 +225,43 @@ class AutoregressiveMasking(Masking):
         place = np.arange(row.size)
         weight = num_copies * row.length / len(tokens)
         return Copies(masked=place >= token, scored=place == token, weight=weight)
+
+
+@dataclass(frozen=True)
+class BlockStepsMasking(StepMergeMasking):
+    """Shows, for each block, the state before one step that is drawn among those that wrote in it, and scores that step.
+
+    There is a copy for each block, whatever num_masks says; a block's step weighs the number of its steps. Under
+    block-causal attention all copies of a completion are one sequence (`block_replay`). A completion that is given has
+    no steps: then each block is written in a random order, one token a step, after the earlier blocks. Mean over all
+    masks: the log-probability of the sampler's path, or of a given completion the block ELBO. block_length: tokens.
+
+    Source: dTRPO (arXiv 2603.18806), whose code could not be read.
+    """
+
+    segment_draw: str = "uniform"
+    block_length: int = 32
+
+    def count(self, size: int) -> int:
+        return math.ceil(size / self.block_length)
+
+    def copies(self, row: Completion) -> Copies:
+        stream, step = row.streams.of_row(), row.unmask_step.copy()
+        starts, stops = row.blocks(self.block_length)
+        if (step[: row.length] == 0).all():  # given, or written in a single step
+            step[row.length :] = NEVER
+            for start, stop in zip(starts, stops, strict=True):
+                step[start:stop] = start + stream.permutation(stop - start)
+        place, num_copies = np.arange(row.size), self.count(row.size)
+        masked = np.ones((num_copies, row.size), bool)
+        scored, weight = np.zeros_like(masked), np.zeros((num_copies, 1))
+        for copy, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            steps = np.unique(step[start:stop])
+            drawn = steps[stream.integers(len(steps))]
+            masked[copy] = (step < 0) | (step >= drawn)
+            scored[copy] = (step == drawn) & (place >= start) & (place < stop)
+            weight[copy] = num_copies * len(steps)
+        return Copies(masked, scored, weight)
 
 
 @dataclass(frozen=True)

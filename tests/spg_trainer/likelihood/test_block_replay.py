@@ -12,7 +12,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import accumulate, token_logps
 from spg_trainer.likelihood import logps as likelihood_logps
 from spg_trainer.likelihood.block_replay import CopyIndex, index_copies
-from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
+from spg_trainer.likelihood.path_masks import AutoregressiveMasking, BlockStepsMasking, StepMergeMasking
 from spg_trainer.tensors import Masks
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.setup import start
@@ -169,6 +169,12 @@ def test_everybody_sees_all_in_a_full_pattern_so_that_each_copy_goes_alone():
     copies = index_copies(Pattern(), rollouts, masks)
     assert torch.equal(copies.sequence, torch.arange(16))
     assert copies.mask.tolist() == [mask for mask in range(8) for _ in range(2)]
+
+
+def test_a_step_of_each_block_is_one_sequence():
+    rollouts = block_by_block(make_rollouts([8, 5], 8, [4, 4]))
+    masks = BlockStepsMasking(block_length=4).draw(rollouts, seeded())
+    assert index_copies(Pattern(4, "completion"), rollouts, masks).sequence.tolist() == [0, 0, 1, 1]
 
 
 def test_places_that_are_measured_take_their_blocks(monkeypatch):
