@@ -28,7 +28,7 @@ from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.flags import RATE, kinds_of_flags, read_keywords, read_words
+from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
 from spg_trainer.settings.misplaced import place_of
 from spg_trainer.settings.published import decoding_layer
 from spg_trainer.settings.ranges import check_ranges
@@ -248,9 +248,7 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                     f"{fields(group)[0].name}=... "
                 )
             else:
-                nearest = place_of(name, value, flags, known) or did_you_mean(
-                    name, known | kinds_of_flags(cls)
-                )
+                nearest = place_of(name, value, flags, known) or did_you_mean(name, [*known, *flags_of(cls)])
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
