@@ -69,7 +69,7 @@ class MAPG(Algorithm):
         advantages = batch.first(batch.advantages).to(logps)
 
         def objective(difference: Tensor, name: str) -> tuple[Tensor, dict[str, Metric]]:
-            log_ratio = batch.total(difference.sum((1, 2))) / count
+            log_ratio = batch.total((difference * masks.scored).sum((1, 2))) / count
             surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon, self.epsilon_high)
             ratio = batch.spread(log_ratio.detach().exp()).sum()
             clipped_turns = batch.spread(clipped.to(logps)).sum()

@@ -229,7 +229,7 @@ class AutoregressiveMasking(Masking):
 
 @dataclass(frozen=True)
 class BlockStepsMasking(StepMergeMasking):
-    """Shows, for each block, the state before one step that is drawn among those that wrote in it, and scores that step.
+    """Shows the state before one step of each block, drawn among those that wrote there, and scores what it wrote.
 
     There is a copy for each block, whatever num_masks says; a block's step weighs the number of its steps. Under
     block-causal attention all copies of a completion are one sequence (`block_replay`). A completion that is given has

@@ -634,7 +634,10 @@ CASES = {
     "vrpo": Case(
         vrpo,
         [
-            *({"masking": m, "num_masks": 4, "beta": 0.7, "sft_weight": 0.3} for m in ("bernoulli", "coupled")),
+            *(
+                {"masking": m, "num_masks": 4, "beta": 0.7, "sft_weight": 0.3}
+                for m in ("bernoulli", "coupled")
+            ),
             {"masking": "block_steps", "block_length": 3, "beta": 0.7, "sft_weight": 0.3},
         ],
         advantages=(1.0, -1.0, -1.0, 1.0, 1.0, -1.0),

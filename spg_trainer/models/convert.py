@@ -1,0 +1,114 @@
+"""`python -m spg_trainer convert`: a masked diffusion model of a published family from an autoregressive one.
+
+Both are the same stock class of transformers, so the weights are taken over by name. What is new is the mask token, and
+what config.json says of attention. How the logits are shifted is the family's own.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from spg_trainer.errors import ConfigError, ModelError, did_you_mean, first_line
+from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.load import no_progress_bars
+from spg_trainer.runs.files import write_folder
+from spg_trainer.settings.fields import ConvertCommand
+
+ARCHITECTURES = {
+    "dream": "DreamModel",
+    "fastdllm_v2": "Fast_dLLM_QwenForCausalLM",
+    "illada": "ILLaDAForCausalLM",
+    "llada": "LLaDAModelLM",
+    "qwen3_diffusion": "A2DQwen3LMHeadModel",
+    "sdar": "SDARForCausalLM",
+    "sdar_moe": "SDARMoeForCausalLM",
+}
+"""{value of --family: the architecture in `families.py`}, of families whose stock class is that of a language model."""
+MASK = "<|MASK|>"
+"""The mask token that a tokenizer gets if it has none."""
+
+
+def convert(command: ConvertCommand) -> None:
+    """Writes a folder with a model of the family, its tokenizer and its chat template, for `sft` to train.
+
+    Raises ConfigError for a source or family that do not fit each other, and for a folder that is taken.
+    """
+    if command.family not in ARCHITECTURES:
+        hint = did_you_mean(command.family, ARCHITECTURES)
+        raise ConfigError(
+            f"--family {command.family}: expected one of {', '.join(ARCHITECTURES)}. {hint}".rstrip()
+        )
+    if not command.source:
+        raise ConfigError("Nothing to convert. Give the folder or the Hub id of a language model.")
+    target = Path(command.output or f"{Path(command.source).name}-{command.family}")
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
+    kind = BY_ARCHITECTURE[ARCHITECTURES[command.family]]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(command.source)
+        is_fitting = type(AutoConfig.from_pretrained(command.source)) is kind.family.stock.config_class
+        source = AutoModelForCausalLM.from_pretrained(command.source, dtype="auto") if is_fitting else None
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{command.source} cannot be opened as a language model: {first_line(error)}"
+        ) from error
+    if source is None:
+        model_type = AutoConfig.from_pretrained(command.source).model_type
+        stock = kind.family.stock.config_class.model_type
+        suited = [
+            name
+            for name, architecture in ARCHITECTURES.items()
+            if BY_ARCHITECTURE[architecture].family.stock.config_class.model_type == model_type
+        ]
+        raise ConfigError(
+            f"--family {command.family} is made from a model of the type {stock}, and {command.source} is {model_type}. "
+            f"{'Use --family ' + ' or '.join(suited) if suited else 'No family is made from that'}."
+        )
+    model = converted(source, tokenizer, kind, command.block_length)
+
+    def write(folder: Path) -> None:
+        with no_progress_bars():
+            model.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+
+    write_folder(target, write)
+    sys.stdout.write(f"{target}\n")
+
+
+def converted(source: Any, tokenizer: Any, kind: Any, block_length: int | None) -> Any:
+    """A model of a family with the weights of `source`, a stock model; the tokenizer gets a mask token if it has none.
+
+    kind: the family's configuration class, from `BY_ARCHITECTURE`. block_length: tokens of an attention block, 0 = all
+    tokens see all; None = the family's own. The row of a new mask token is the mean of the others.
+
+    Raises ConfigError for a family without blocks of its own, and ModelError for settings that the family lacks.
+    """
+    if block_length is None:
+        block_length = kind.family.block_size
+    if block_length is None:
+        raise ConfigError(
+            "--block-length: the family has no block length of its own. Give one, e.g. --block-length 32."
+        )
+    vocabulary = tokenizer.get_vocab()
+    if tokenizer.mask_token_id is None:
+        word = next((word for word in kind.mask_words if word in vocabulary), MASK)
+        tokenizer.add_special_tokens({"mask_token": word})
+    if len(tokenizer) > source.config.vocab_size:
+        source.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    if tokenizer.mask_token not in vocabulary:
+        for layer in {source.get_input_embeddings(), source.get_output_embeddings()}:
+            rows = layer.weight.data
+            rows[tokenizer.mask_token_id] = rows[: tokenizer.mask_token_id].float().mean(0).to(rows.dtype)
+    settings = source.config.to_dict()
+    own = {field.name: settings[field.name] for field in dataclasses.fields(kind) if field.name in settings}
+    config = kind(**{**own, "mask_token_id": tokenizer.mask_token_id, "block_size": block_length})
+    config.check()
+    with torch.device("meta"):  # whose weights are then those of the source, without a second copy
+        model = kind.model_class(config)
+    model.load_state_dict(source.state_dict(), assign=True)
+    model.tie_weights()
+    return model
