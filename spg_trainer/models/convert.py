@@ -6,6 +6,8 @@ what config.json says of attention. How the logits are shifted is the family's o
 
 import dataclasses
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,27 +49,19 @@ def convert(command: ConvertCommand) -> None:
     target = Path(command.output or f"{Path(command.source).name}-{command.family}")
     if target.exists() and (target.is_file() or any(target.iterdir())):
         raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
-    kind = BY_ARCHITECTURE[ARCHITECTURES[command.family]]
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(command.source)
-        is_fitting = type(AutoConfig.from_pretrained(command.source)) is kind.family.stock.config_class
-        source = AutoModelForCausalLM.from_pretrained(command.source, dtype="auto") if is_fitting else None
-    except (OSError, ValueError) as error:
-        raise ModelError(
-            f"{command.source} cannot be opened as a language model: {first_line(error)}"
-        ) from error
-    if source is None:
-        model_type = AutoConfig.from_pretrained(command.source).model_type
-        stock = kind.family.stock.config_class.model_type
-        suited = [
-            name
-            for name, architecture in ARCHITECTURES.items()
-            if BY_ARCHITECTURE[architecture].family.stock.config_class.model_type == model_type
-        ]
+    with opening(command.source):
+        config = AutoConfig.from_pretrained(command.source)
+    fitting = [name for name in ARCHITECTURES if stock_config(name) is type(config)]
+    if command.family not in fitting:
+        what_fits = f"Use --family {' or '.join(fitting)}" if fitting else "No family is made from that"
         raise ConfigError(
-            f"--family {command.family} is made from a model of the type {stock}, and {command.source} is {model_type}. "
-            f"{'Use --family ' + ' or '.join(suited) if suited else 'No family is made from that'}."
+            f"--family {command.family} is made from {stock_config(command.family).model_type}, and "
+            f"{command.source} is {config.model_type}. {what_fits}."
         )
+    with opening(command.source), no_progress_bars():
+        tokenizer = AutoTokenizer.from_pretrained(command.source)
+        source = AutoModelForCausalLM.from_pretrained(command.source, dtype="auto")
+    kind = BY_ARCHITECTURE[ARCHITECTURES[command.family]]
     model = converted(source, tokenizer, kind, command.block_length)
 
     def write(folder: Path) -> None:
@@ -77,6 +71,20 @@ def convert(command: ConvertCommand) -> None:
 
     write_folder(target, write)
     sys.stdout.write(f"{target}\n")
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Inside, what transformers raises about a model's files becomes a ModelError that names the model."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name} cannot be opened as a language model: {first_line(error)}") from error
+
+
+def stock_config(name: str) -> Any:
+    """The configuration class of the language models from which a family of `ARCHITECTURES` is made."""
+    return BY_ARCHITECTURE[ARCHITECTURES[name]].family.stock.config_class
 
 
 def converted(source: Any, tokenizer: Any, kind: Any, block_length: int | None) -> Any:

@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
     source = str(tmp_path / "source")
     for words, said in (
         ((source, "--family", "sdra"), "expected one of dream, .* Did you mean 'sdar'"),
-        ((source, "--family", "llada"), "is made from a model of the type llama, .* dream or fastdllm_v2"),
+        ((source, "--family", "llada"), "is made from llama, .* is qwen2. Use --family dream or fastdllm_v2"),
         ((source, "--family", "fastdllm_v2"), "--block-length: the family has no block length"),
         ((source, "--family", "dream", "--output", source), "is taken"),
         ((str(tmp_path / "none"), "--family", "dream"), "cannot be opened as a language model"),
