@@ -31,7 +31,7 @@ COMMANDS = {
     "compare": (fields.CompareCommand, "reporting.compare", "compare"),
     "report": (fields.ReportCommand, "reporting.page", "write"),
     "merge": (fields.MergeCommand, "export", "merge"),
-    "convert": (fields.ConvertCommand, "models.convert", "convert"),
+    "convert": (fields.ConvertCommand, "export", "convert"),
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: (its settings, the module and name of the function that it runs)}; without a word: `Config` and `train`."""

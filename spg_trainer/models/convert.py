@@ -1,14 +1,12 @@
-"""`python -m spg_trainer convert`: a masked diffusion model of a published family from an autoregressive one.
+"""Makes a masked diffusion model of a published family from an autoregressive one.
 
 Both are the same stock class of transformers, so the weights are taken over by name. What is new is the mask token, and
 what config.json says of attention. How the logits are shifted is the family's own.
 """
 
 import dataclasses
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +15,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean, first_line
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.load import no_progress_bars
-from spg_trainer.runs.files import write_folder
-from spg_trainer.settings.fields import ConvertCommand
 
 ARCHITECTURES = {
     "dream": "DreamModel",
@@ -34,43 +30,28 @@ MASK = "<|MASK|>"
 """The mask token that a tokenizer gets if it has none."""
 
 
-def convert(command: ConvertCommand) -> None:
-    """Writes a folder with a model of the family, its tokenizer and its chat template, for `sft` to train.
+def convert(name: str, family: str, block_length: int | None = None) -> tuple[Any, Any]:
+    """(model, tokenizer) of a family, made from a language model; its chat template is kept.
 
-    Raises ConfigError for a source or family that do not fit each other, and for a folder that is taken.
+    name: a folder or a Hub id. family: a name of `ARCHITECTURES`. block_length: as for `converted`. Raises ConfigError
+    for a family that is not known or not made from such a model, and ModelError for files that cannot be opened.
     """
-    if command.family not in ARCHITECTURES:
-        hint = did_you_mean(command.family, ARCHITECTURES)
-        raise ConfigError(
-            f"--family {command.family}: expected one of {', '.join(ARCHITECTURES)}. {hint}".rstrip()
-        )
-    if not command.source:
-        raise ConfigError("Nothing to convert. Give the folder or the Hub id of a language model.")
-    target = Path(command.output or f"{Path(command.source).name}-{command.family}")
-    if target.exists() and (target.is_file() or any(target.iterdir())):
-        raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
-    with opening(command.source):
-        config = AutoConfig.from_pretrained(command.source)
-    fitting = [name for name in ARCHITECTURES if stock_config(name) is type(config)]
-    if command.family not in fitting:
+    if family not in ARCHITECTURES:
+        hint = did_you_mean(family, ARCHITECTURES)
+        raise ConfigError(f"--family {family}: expected one of {', '.join(ARCHITECTURES)}. {hint}".rstrip())
+    with opening(name):
+        config = AutoConfig.from_pretrained(name)
+    fitting = [other for other in ARCHITECTURES if stock_config(other) is type(config)]
+    if family not in fitting:
         what_fits = f"Use --family {' or '.join(fitting)}" if fitting else "No family is made from that"
         raise ConfigError(
-            f"--family {command.family} is made from {stock_config(command.family).model_type}, and "
-            f"{command.source} is {config.model_type}. {what_fits}."
+            f"--family {family} is made from {stock_config(family).model_type}, and {name} is {config.model_type}. "
+            f"{what_fits}."
         )
-    with opening(command.source), no_progress_bars():
-        tokenizer = AutoTokenizer.from_pretrained(command.source)
-        source = AutoModelForCausalLM.from_pretrained(command.source, dtype="auto")
-    kind = BY_ARCHITECTURE[ARCHITECTURES[command.family]]
-    model = converted(source, tokenizer, kind, command.block_length)
-
-    def write(folder: Path) -> None:
-        with no_progress_bars():
-            model.save_pretrained(str(folder))
-        tokenizer.save_pretrained(str(folder))
-
-    write_folder(target, write)
-    sys.stdout.write(f"{target}\n")
+    with opening(name), no_progress_bars():
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        source = AutoModelForCausalLM.from_pretrained(name, dtype="auto")
+    return converted(source, tokenizer, BY_ARCHITECTURE[ARCHITECTURES[family]], block_length), tokenizer
 
 
 @contextmanager
