@@ -478,14 +478,24 @@ def turns(sentence: str) -> bool:
     if _TURN.match(sentence):
         return True
     said = _words_in(sentence)
-    if words.POINTING.isdisjoint(said):
-        return False
-    if "should" in said and "be" in said:
-        return True
-    is_denied = not words.DENIALS.isdisjoint(said) or any(word.endswith("'t") for word in said)
-    return not (words.RIGHT if is_denied else words.WRONG).isdisjoint(said)
+    for place, pointing in enumerate(said):
+        if pointing not in words.POINTING:
+            continue
+        is_being = is_denied = False
+        for word in said[place + 1 : place + _REACH]:
+            is_negated = word in words.DENIALS or word.endswith("'t")
+            if is_being and word in (words.RIGHT if is_denied else words.WRONG):
+                return True
+            if word in words.MISTAKES and pointing in ("i", "we", "there"):
+                return True
+            is_being |= word in words.FORMS_OF_BEING or is_negated
+            is_denied |= is_negated
+        if said[place + 1 : place + 3] in (["should", "be"], ["should", "have"]):
+            return True
+    return False
 
 
+_REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
     r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b|=|:)[\s*:]*+(?=[$\\(-]{0,3}+\d)"
 )
