@@ -1,4 +1,4 @@
-r"""The one closed `<answer>` block, maybe a box that is all it holds, and in it one plain number: equal, wrong, or READ.
+r"""The one closed `<answer>` block, maybe a box that is all of it, and in it one plain number: equal, wrong, or READ.
 
 `answer_in` is shared by all kernels. It decides only where the text leaves no doubt: one block with closed reasoning
 before it, and nothing but end tokens behind it.

@@ -33,7 +33,7 @@ def mark(cells, size, masks):
 
 @numba.njit(nogil=True)
 def read(data, low, high, lenient, cells):
-    """How many cells data[low:high] has; the first of them fill `cells`. -1: it has more than plain separators between."""
+    """How many cells data[low:high] has, the first of which fill `cells`; -1 if it has more than plain separators."""
     count = 0
     for i in range(low, high):
         byte = data[i] + 0

@@ -115,10 +115,14 @@ _BEFORE = re.compile(
 _BEHIND = re.compile(
     r"[\s*$`\"')\\\]|]*+(?:\Z|[.,;?](?:[\s*$`\"')]|\Z)|(?<=[\s*$`\"')])[(–—-]?\s?[A-Za-z]{2}|[\u2192\u21d2\u2705\u2713\u2714\u3000-\u9fff])"
 )
-_CALCULATING_BEFORE = re.compile(r"\b(?:times|plus|minus|over|mod|modulo|by|of|root|log|sqrt)\W*+\Z", re.I)
+_CALCULATING_BEFORE = re.compile(
+    r"(?:\b(?:times|plus|minus|over|mod|modulo|by|of|root|log|sqrt)\W*+|[+\xd7\xf7/]\s*+)\Z", re.I
+)
 _CALCULATING_BEHIND = re.compile(
     r"\W*+(?:times|plus|minus|over|mod|modulo|divided|multiplied|squared|or)\b", re.I
 )
+
+_NEAR = 40  # characters before an expression in which a word or sign that calculates is looked for
 
 
 def last_expression(text: str, start: int, end: int) -> tuple[int, int]:
@@ -141,7 +145,7 @@ def last_expression(text: str, start: int, end: int) -> tuple[int, int]:
     is_apart = is_apart and _BEFORE.search(before) and _BEHIND.match(behind)
     if (
         not is_apart
-        or _CALCULATING_BEFORE.search(before)
+        or _CALCULATING_BEFORE.search(text[max(start, low - _NEAR) : low])
         or _CALCULATING_BEHIND.match(behind)
         or denies(before)
     ):

@@ -23,7 +23,8 @@ _TEX = re.compile(
     r"|[\\,;:! ()\[\]\n])"
 )
 _PIECE = re.compile(
-    rf"(?P<cells>\d++)|(?P<separator>[{_SEPARATORS}]++)|\b(?:row|r) *+(?P<row>\d{{1,2}})[ *]*+[:|]|\bc(?P<column>\d{{1,2}})\b"
+    rf"(?P<cells>\d++)|(?P<separator>[{_SEPARATORS}]++)|\b(?:row|r) *+(?P<row>\d{{1,2}})[ *]*+[:|]"
+    r"|\bc(?P<column>\d{1,2})\b"
     r"|(?P<word>[A-Za-z]++)|(?P<slash>/)|(?P<end>[.\u3002\uff0e](?=[\s*`\"']*+\Z|\n))"
     r"|(?P<stars>(?<![^ \t\n\r|>])\*++(?![ \t\n\r|:.,<])(?!\Z)|(?<=[^ \t\n\r|>])\*++(?=[ \t\n\r|:.,<]|\Z))",
     re.IGNORECASE,
@@ -61,7 +62,7 @@ def cells_in(answer: str, size: int, lenient: bool = True) -> list[int] | None:
 
 
 def _cells_among_words(answer: str, size: int) -> list[int] | None:
-    """`cells_in` with a title, headings of rows and columns, stars, points and slashes behind rows, a reason behind the grid."""
+    """`cells_in` with a title, headings, stars, points and slashes behind rows, and a reason behind the grid."""
     answer = _TEX.sub(" ", answer) if "\\" in answer else answer
     wanted, cells, columns, at = size * size, list[int](), 0, 0
     for piece in _PIECE.finditer(answer):
@@ -97,7 +98,9 @@ def _cells_among_words(answer: str, size: int) -> list[int] | None:
     return cells if is_whole else None
 
 
-_RUN = re.compile(r"(?<![\w.])\d[\d \t\n\r|,+\[\]()*`_=/-]*+")
+_RUN = re.compile(r"(?<![A-Za-z0-9_.])\d[\d \t\n\r|,+\[\]()*`_=/-]*+")
+_OTHER = frozenset(("or", "column", "columns", "columns:"))
+"""Words of its line by which a grid is left open, or is not written in rows."""
 _LABEL = re.compile(r"\b(?:row|r) ?\d{1,2}[ *]*+[:|]", re.IGNORECASE)
 
 
@@ -118,6 +121,6 @@ def last_grid(text: str, start: int, end: int, size: int) -> tuple[int, int]:
     start = found.start()
     end = start + len(found[0].rstrip(" \t\n\r|,+[(*`_=/-"))
     before = text[text.rfind("\n", 0, start) + 1 : start]
-    if denies(before) or "column" in before.lower() or text[end : end + 1] == "?":
+    if denies(before) or not _OTHER.isdisjoint(before.lower().split()) or text[end : end + 1] == "?":
         return -1, -1
     return start, end
