@@ -184,7 +184,8 @@ def test_code_of_other_sources_is_kept_under_another_name(monkeypatch, tmp_path)
     from verifiers.kernels import disk_cache
 
     fresh_kernel(monkeypatch, tmp_path)[0].load()
-    monkeypatch.setattr(disk_cache, "_SOURCES", disk_cache._SOURCES[1:])
+    sources_of = disk_cache.sources_of
+    monkeypatch.setattr(disk_cache, "sources_of", lambda function: sources_of(function)[1:])
     kernel = dataclasses.replace(KERNEL)
     kernel.load(only_cached=True)
     assert kernel.function is None

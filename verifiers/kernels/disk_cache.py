@@ -18,11 +18,14 @@ from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.registry import cpu_target
 from numba.core.sigutils import normalize_signature
 
-_SOURCES = sorted(Path(__file__).parent.glob("*.py"))
-
 
 class _NotCached(Exception):
     """A function is not on disk, and is not to be compiled."""
+
+
+def sources_of(function: Callable[..., Any]) -> list[Path]:
+    """The files that a function may be compiled from: all of its folder."""
+    return sorted(Path(function.__code__.co_filename).parent.glob("*.py"))
 
 
 class KernelCache(FunctionCache):
@@ -32,7 +35,7 @@ class KernelCache(FunctionCache):
 
     def __init__(self, function: Callable[..., None]) -> None:
         super().__init__(function)
-        sources = b"".join(path.read_bytes() for path in _SOURCES)
+        sources = b"".join(path.read_bytes() for path in sources_of(function))
         processor = repr(cpu_target.target_context.codegen().magic_tuple()).encode()
         name = f"{self._impl.filename_base}-{zlib.crc32(processor, zlib.crc32(sources)):08x}"
         stamp = self._impl.locator.get_source_stamp()
