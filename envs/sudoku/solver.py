@@ -187,7 +187,7 @@ def _kernels() -> dict[str, Callable[..., int]]:
 
     from verifiers.kernels.disk_cache import compiled
 
-    for helper in (set_givens, choose_blank, next_digit):
+    for helper in (set_givens, choose_blank, next_digit, fill):
         register_jitable(helper)
     signatures = {  # the types of the arguments, in their order
         fill: f"int64({_INTS}, {_INTS}, int64, {_INTS}, {_INTS})",
