@@ -195,7 +195,8 @@ class Rows(TextEnv):
     def problem(self, index: int) -> Problem:
         entry = self._entries[check_index(self, index)]
         metadata = {"demonstration": entry.demonstration, "where": entry.where, "columns": entry.columns}
-        return Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
+        problem = Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
+        return problem.copy()  # each access has lists and chats of its own, as in TRL
 
     def keep_demonstrated(self) -> None:
         """Leaves out the rows without a demonstration, which imitation cannot use, and says so in `notice`.
