@@ -14,7 +14,7 @@ from verifiers.errors import invalid_reference
 from verifiers.reading.locate import find_answer, last_hashes
 from verifiers.reading.numbers import Amount, amount, is_plain
 from verifiers.reading.unmarked import last_value
-from verifiers.verdicts import encoded, GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG
 
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
@@ -57,10 +57,8 @@ def _compared(answer: str, gold: Amount) -> tuple[int, int]:
 
 def _is_as_in_prompt(text: str, start: int, end: int) -> bool:
     r"""True if the box around text[start:end] is written `\boxed{`, with nothing but blanks beside its content."""
-    begin = text.rfind("\\boxed{", 0, start)
-    return not text[begin + len("\\boxed{") : start].strip(" ") and text.find("}", end) == end + len(
-        text[end : text.find("}", end)]
-    ) - len(text[end : text.find("}", end)].strip(" "))
+    before, behind = text[max(start - 40, 0) : start].rstrip(" "), text[end : end + 40].lstrip(" ")
+    return before.endswith("\\boxed{") and behind.startswith("}")
 
 
 def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Judged:
@@ -70,14 +68,16 @@ def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Ju
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
     inside = text[found.start : found.end]
-    if not lenient and not (found.alone and is_plain(inside) and _is_as_in_prompt(text, found.start, found.end)):
+    if not lenient and not (
+        found.alone and is_plain(inside) and _is_as_in_prompt(text, found.start, found.end)
+    ):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
     reason, tier = _compared(inside, gold)
     return reason, tier, float(reason == OK), found.start, found.end
 
 
 def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Judged:
-    """The verdict in mode flexible on a completion that is not right in lenient mode, of which `judged` is the verdict."""
+    """The verdict in mode flexible on a completion that `judged`, the verdict of lenient mode, does not call right."""
     span = last_value(text, formulas=False)
     if span is None:
         return judged
@@ -85,33 +85,4 @@ def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Jud
     return judged if reason == MALFORMED else (reason, tier, float(reason == OK), *span)
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, answer: object) -> batch.Judged:
-    """`judge` of a completion in UTF-8."""
-    text = data.decode("utf-8", "surrogatepass")
-    reason, tier, score, start, end = judge(text, lenient, row, answer)
-    if start < 0 or text.isascii():
-        return reason, tier, score, start, end
-    return reason, tier, score, len(encoded(text[:start])), len(encoded(text[:end]))
-
-
-def _unmarked(data: bytes, reason: int, low: int, high: int) -> tuple[int, int]:
-    text = data.decode("utf-8", "surrogatepass")
-    span = last_value(text, formulas=False)
-    if span is None:
-        return -1, -1
-    return len(encoded(text[: span[0]])), len(encoded(text[: span[1]]))
-
-
-def _judge_all(texts: list[str], lenient: bool, answers: list[object]) -> batch.Columns:
-    import numpy as np
-
-    n = len(texts)
-    reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
-    spans = np.empty((n, 2), np.int64)
-    for row, text in enumerate(texts):
-        judged = _judge(encoded(text), lenient, row, answers[row])
-        reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
-    return reason, tier, score, spans
-
-
-TASK = batch.text_task("gsm8k", ("answer",), _judge, _judge_all, flexible=_unmarked)
+TASK = batch.text_task("gsm8k", ("answer",), judge, flexible=judge_unmarked, kernel=batch.PLAIN_NUMBER)

@@ -205,7 +205,7 @@ class Side:
             if power:
                 self.value = None if self.value is None else self.value * 10**power
                 return i + 1
-            if not spaced and set(word) <= set("xyzn") or (len(word) == 1 and word in "xyzn"):
+            if (not spaced and set(word) <= set("xyzn")) or (len(word) == 1 and word in "xyzn"):
                 self.fault = MALFORMED  # 18x
             self.is_opaque |= (word == "k" and spaced) or (
                 text in ("M", "B", "T") and not spaced
@@ -312,7 +312,9 @@ class Side:
         is_unit = (
             self.last == "number" and text == "-" and following[0] == WORD and len(following[1]) > 1
         )  # 5-mile
-        if self.sign or not (is_hyphen or is_unit) and (self.numbers or (self.last == "word" and not spaced)):
+        if self.sign or (
+            not (is_hyphen or is_unit) and (self.numbers or (self.last == "word" and not spaced))
+        ):
             is_dash = text == "-" and following[0] == WORD and (spaced or self.last == "mark")
             self.is_opaque |= not is_dash  # 72 clips - so she has some
         elif not (is_hyphen or is_unit):
@@ -442,7 +444,7 @@ def adds_fraction(behind: list[str], value: Fraction) -> bool:
             following = behind[place + 1 : place + 2]
             is_coin = word in ("quarter", "quarters")
             is_first = place == 0 and (
-                following == ["of"] and (value < 4 or not is_coin) or (not following and not is_coin)
+                (following == ["of"] and (value < 4 or not is_coin)) or (not following and not is_coin)
             )
             is_joined = (
                 joined[-1:] == ["and"] and joined[-2:-1] != [","] and (counted[0] != "and" or place == 1)

@@ -19,9 +19,11 @@ _BEHIND = sorted(
     word for word in {*MAGNITUDES, *NAMES} if word.isalpha() and word not in ("pound", "pounds", "real")
 )
 _PIECE = re.compile(
-    r"""(?P<formula>\$\$.{1,1000}?\$\$|\\\[.{1,1000}?\\\]|\\\(.{1,400}?\\\)|(?<![\\$\w])\$(?=[^\s$])[^$\n]{1,400}+\$(?!\d))
+    r"""(?P<formula>\$\$.{1,1000}?\$\$|\\\[.{1,1000}?\\\]|\\\(.{1,400}?\\\)
+      |(?<![\\$\w])\$(?=[^\s$])[^$\n]{1,400}+\$(?!\d))
     |(?P<number>(?<![A-Za-z\d.])(?<!\d:)(?:(?<![\w)\]}.])[-−]|\b(?:minus|negative)\ )?+(?:\\?[$€£¥₹])?+
-      (?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3}(?!\d))++|\d++)(?!:(?!00)\d)(?:\.\d++)?+(?:e[+-]?\d++)?+(?:\ \d++/\d++|/\d++)?+(?:\\?%)?+
+      (?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3}(?!\d))++|\d++)(?!:(?!00)\d)
+      (?:\.\d++)?+(?:e[+-]?\d++)?+(?:\ \d++/\d++|/\d++)?+(?:\\?%)?+
       (?:\ ?(?:"""
     + "|".join(_BEHIND)
     + r""")\b|[kmb]\b|\ ?€)*+(?:\ (?:degrees?\ )?(?:celsius\ |fahrenheit\ |[cf]\ )?below\ zero)?+)
@@ -29,12 +31,15 @@ _PIECE = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _EXPRESSION = re.compile(  # of MATH, outside of dollars: \frac{3}{4}, (3, -2), 6 - 5i
-    r"""(?<![\w\\])(?=[^\n]{0,80}?[\d√π∞]|\\)[-−√]?+(?:\\(?:left|right|[dt]?frac|sqrt|pi|infty|cdot|times|cup|circ|begin\{\w{1,20}+\}|end\{\w{1,20}+\}|[,;!\ {}\\])
-    |[\d{}()\[\]^_√π∞|!%]|[A-Za-z](?![A-Za-z'’])|[.,](?=\d)|,\ ?(?=[-−(\d\\])|\ ?[-−+*/=&]\ ?(?=[\w\\(√-])|(?:sqrt|pi|sin|cos|tan|log|ln)(?![a-z]))++""",
+    r"""(?<![\w\\])(?=[^\n]{0,80}?[\d√π∞]|\\)[-−√]?+
+    (?:\\(?:left|right|[dt]?frac|sqrt|pi|infty|cdot|times|cup|circ|begin\{\w{1,20}+\}|end\{\w{1,20}+\}|[,;!\ {}\\])
+      |[\d{}()\[\]^_√π∞|!%]|[A-Za-z](?![A-Za-z'’])|[.,](?=\d)|,\ ?(?=[-−(\d\\])|\ ?[-−+*/=&]\ ?(?=[\w\\(√-])
+      |(?:sqrt|pi|sin|cos|tan|log|ln)(?![a-z]))++""",
     re.VERBOSE,
 )
 _LETTER = re.compile(
-    r"[\s*]*+\(?(?P<alone>[A-J])\)?+[\s*.]*+\Z|[^\n]{0,200}?\b(?:correct|right)\s\w{1,20}+\sis\s[*(]*+(?P<said>[A-J])[)*.\s]*+\Z"
+    r"[\s*]*+\(?(?P<alone>[A-J])\)?+[\s*.]*+\Z"
+    r"|[^\n]{0,200}?\b(?:correct|right)\s\w{1,20}+\sis\s[*(]*+(?P<said>[A-J])[)*.\s]*+\Z"
 )
 _NAME = re.compile(r"[$\\(\[\s]*+[A-Za-z]++[$\\)\].\s]*+\Z")
 _CONSTANTS = ("\\pi", "\\infty")
@@ -42,8 +47,8 @@ _MONEY = re.compile(r"[$€£]|dollar|euro|cent", re.IGNORECASE)
 _CHECK = re.compile(r"[\s*#]*+(?:let(?:'s|’s| us)\s)?+(?:check|verif)", re.IGNORECASE)
 _COMPARING = re.compile(r"[^.,;\n]{0,40}?\b(?:than|as)\b")
 _FIRST_CLAUSE = re.compile(  # of a named answer: the 72 of "72 clips (48 in April)", the 18 of "18. She sold 9."
-    r"(?=[\s*$\\(]*+(?:about|exactly|roughly|approximately|around)?+\s?[-$\\€£(]*\d)(?!1[.)]\s)(?P<value>[^\n]{1,200}?)"
-    r"(?P<stop>[.!](?=\s|\*|\Z)|\**\s?\((?!or\b)[^()\n]{0,200}+\)[\s*.]*+\Z|\**,?\s(?:because|since|which)\b|\**\s[—–]\s|\Z)"
+    r"(?=[\s*$\\(]*+(?:about|exactly|roughly|approximately|around)?+\s?[-$\\€£(]*+\d)(?!1[.)]\s)(?P<value>[^\n]{1,200}?)"
+    r"(?P<stop>[.!](?=\s|\*|\Z)|\**+\s?\((?!or\b)[^()\n]{0,200}+\)[\s*.]*+\Z|\**+,?\s(?:because|since|which)\b|\**+\s[—–]\s|\Z)"
 )
 _GOES_ON = re.compile(r"=|\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _STOPS = re.compile(r"[.!?](?=\s|\Z)|\n")
@@ -52,8 +57,12 @@ _BEING = frozenset("= ≈ is are was were be equals became becomes".split())
 _BOUNDING = frozenset("than least most almost nearly between".split())
 _ASIDE = frozenset("in within during after over per every each all both these those".split())
 _JOINING = frozenset("or ± + * · × ÷ / ^ x times to – -".split())
-_PHRASES = frozenset("over during before until for with from by at on after to if such satisfying of out".split())
-_GOING_ON = frozenset("so thus therefore hence , ; : ( ) and then which but or = find get left total end ends".split())
+_PHRASES = frozenset(
+    "over during before until for with from by at on after to if such satisfying of out".split()
+)
+_GOING_ON = frozenset(
+    "so thus therefore hence , ; : ( ) and then which but or = find get left total end ends".split()
+)
 _SPANNING = frozenset("from after before over during".split())
 _REASONS = frozenset("because since which".split())
 _AUXILIARIES = frozenset(
@@ -90,7 +99,11 @@ def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
         if clause:
             return clause
         sentences = _sentences(text, found.start, found.end, formulas)
-        if len(sentences) == 1 and _FIRST_CLAUSE.match(text, found.start, found.end) and "=" not in text[found.start : found.end]:
+        if (
+            len(sentences) == 1
+            and _FIRST_CLAUSE.match(text, found.start, found.end)
+            and "=" not in text[found.start : found.end]
+        ):
             return None  # 18 out of 24
     elif found.reason == NO_ANSWER and not found.named and where.unended < 0:
         sentences = _sentences(text, where.begin, where.cut, formulas)
@@ -102,7 +115,11 @@ def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
         return None
     begin, values = sentences[-1]
     value = max(reversed(values), key=lambda value: value.rank)
-    if not value.is_clear or _is_denied(text[begin : value.low]) or _is_taken_back(text, value.high, where.cut):
+    if (
+        not value.is_clear
+        or _is_denied(text[begin : value.low])
+        or _is_taken_back(text, value.high, where.cut)
+    ):
         return None
     return value.low, value.high
 
@@ -117,7 +134,11 @@ def _last_letter(text: str, end: int) -> tuple[int, int] | None:
 def _first_clause(text: str, found: Found) -> tuple[int, int] | None:
     """The first clause of a named answer that begins with its value, unless the answer goes on to another one."""
     clause = _FIRST_CLAUSE.match(text, found.start, found.end)
-    if not clause or clause.end() == found.end and not clause["stop"] or _GOES_ON.search(text, clause.end(), found.end):
+    if (
+        not clause
+        or (clause.end() == found.end and not clause["stop"])
+        or _GOES_ON.search(text, clause.end(), found.end)
+    ):
         return None
     return clause.span("value")
 
@@ -160,8 +181,15 @@ def _sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[in
         else:
             if said == "(":
                 opened = len(values)
-            elif said == ")" and opened and len(values) > opened + 1 and max(value.rank for value in values[opened:]) < 2:
-                values[opened:] = [value._replace(rank=0) for value in values[opened:]]  # 30 boxes (20 new, 10 old)
+            elif (
+                said == ")"
+                and opened
+                and len(values) > opened + 1
+                and max(value.rank for value in values[opened:]) < 2
+            ):
+                values[opened:] = [
+                    value._replace(rank=0) for value in values[opened:]
+                ]  # 30 boxes (20 new, 10 old)
             between.append(said.lower())
     if values:
         found.append((begin, values))
@@ -179,7 +207,9 @@ def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[s
         if formulas and kind != "formula" and (found := _EXPRESSION.match(text, low, end)):
             stop = low + len(found[0].rstrip(",.;:=+ "))
             inside = text[low:stop]
-            is_closed = all(inside.count(a) == inside.count(b) for a, b in ("()", "[]", "{}")) or "\\left" in inside
+            is_closed = (
+                all(inside.count(a) == inside.count(b) for a, b in ("()", "[]", "{}")) or "\\left" in inside
+            )
             if stop > high and is_closed and not (kind == "word" and "=" in inside):
                 kind, high = "formula", stop
         yield kind, low, high
@@ -191,7 +221,11 @@ def _joined(text: str, before: _Value, value: _Value, between: list[str]) -> _Va
     first, second = text[before.low : before.high], text[value.low : value.high]
     is_same = "=" in first and first.partition("=")[0] == second.partition("=")[0]
     both = first[0] in "$\\" and second[0] in "$\\" and "=" not in first + second
-    if between in ([","], ["and"], [",", "and"]) and before.rank == 2 and (is_same or both or text[max(before.low - 5, 0) : before.low] == " are "):
+    if (
+        between in ([","], ["and"], [",", "and"])
+        and before.rank == 2
+        and (is_same or both or text[max(before.low - 5, 0) : before.low] == " are ")
+    ):
         return _Value(before.low, value.high, 2, is_clear=before.is_clear)
     if between in (["or"], [",", "or"]) and is_same:
         return _Value(before.low, value.high, 2, is_clear=before.is_clear)
@@ -216,7 +250,11 @@ def _value(text: str, values: list[_Value], low: int, high: int, between: list[s
     is_again = between[-2:] == [",", "or"] or is_dash  # $5 a day, or $35 in 7 days
     if last == "not" or last in _BOUNDING or last == "±":
         return _Value(low, high, 1, is_clear=False)
-    if values and not is_again and (not between or last in _JOINING or (last == "and" and not values[-1].is_clear)):
+    if (
+        values
+        and not is_again
+        and (not between or last in _JOINING or (last == "and" and not values[-1].is_clear))
+    ):
         return _Value(low, high, 1, is_clear=False)
     if last in _BEING:
         is_compared = "which" in between and _COMPARING.match(text, high) is not None
@@ -247,12 +285,18 @@ def _is_denied(before: str) -> bool:
             apart = bool(clause)
         elif is_verb or (word == "not" and last in _AUXILIARIES):
             subject = clause[: None if is_verb else -1]
-            denied |= not apart and not (subject[-1:] == ["that"] and len(subject) > 1)  # the eggs that were not sold
+            denied |= not apart and not (
+                subject[-1:] == ["that"] and len(subject) > 1
+            )  # the eggs that were not sold
         elif word == "only" and last == "not":
             denied = False
         elif word in words.WRONG and last in _AUXILIARIES:
             denied |= not apart
-        elif word in ("answer", "result", "value") and last in {*words.WRONG, "false"} and clause[:-1] in (["the"], ["a"], ["an"]):
+        elif (
+            word in ("answer", "result", "value")
+            and last in {*words.WRONG, "false"}
+            and clause[:-1] in (["the"], ["a"], ["an"])
+        ):
             denied = True
         clause.append(word)
     return denied
