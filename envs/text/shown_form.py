@@ -21,28 +21,33 @@ def unpaid_form(task: Task) -> str:
     task has no demonstrations. For several tasks, the first warning.
     """
     if task.parts:
-        return next(filter(None, map(unpaid_form, task.parts)), "")
+        return next(filter(None, map(unpaid_form, task.parts.values())), "")
     problems = [task.problem(index) for index in range(min(TRIED, len(task)))]
-    forms = shown_forms(problems[0]) if problems else []  # of all problems, as a prompt differs in its values alone
+    forms = (
+        shown_forms(problems[0]) if problems else []
+    )  # of all problems, as a prompt differs in its values alone
     if not forms:
         return ""
     try:
         demonstrations = [task.demonstration(problem) for problem in problems]
     except EnvError:  # NoDemonstration, or one that fails, which `envs check` reports
         return ""
-    answers = _scored(task, problems, [text if isinstance(text, str) else "" for text in demonstrations]).extracted
+    answers = _scored(
+        task, problems, [text if isinstance(text, str) else "" for text in demonstrations]
+    ).extracted
     others = answers[1:] + answers[:1]
     if None in answers or answers == others:
         return ""
     for form in forms:
         right, wrong = (
-            _scored(task, problems, [filled(form, answer) for answer in column]) for column in (answers, others)
+            _scored(task, problems, [filled(form, answer) for answer in column])
+            for column in (answers, others)
         )
         if any(right.total > wrong.total) or any(right.traceback) or any(wrong.traceback):
             return ""
     return (
-        f"the prompt shows the form {' '.join(forms[0].split())!r:.80}, in which a right answer earns "
-        f"{right.total[0]:g}, no more than a wrong one. Take a prompt that shows what the reward pays, or another reward"
+        f"{task.spec_name}: a right answer in the form that the prompt shows, {' '.join(forms[0].split()):.80}, earns "
+        f"{right.total[0]:g}, no more than a wrong one. Show what the reward pays, or choose another reward."
     )
 
 

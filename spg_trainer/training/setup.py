@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, get_origin
 
 import torch
 
+from envs.text.shown_form import unpaid_form
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
@@ -226,11 +227,21 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             model_note = model_note.removesuffix(untaught_note)
         else:
             model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
-    length_note = ""
+    form_note = length_note = ""
+    if env is not None and config.samples and not run.state.step:
+        form_note = unpaid_form(env)
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
-    for note in (settings_note, model_note, run.source.notice, skipped_note, cores_note, length_note):
+    for note in (
+        settings_note,
+        model_note,
+        run.source.notice,
+        skipped_note,
+        cores_note,
+        length_note,
+        form_note,
+    ):
         if note:
             console.warn(note)
     if run.state.step:
