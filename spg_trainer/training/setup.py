@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from envs.text.shown_form import unpaid_form
 from spg_trainer.architecture.shape import pattern_of
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
@@ -37,6 +36,7 @@ from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,
     other_lengths,
@@ -206,7 +206,7 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
     form_note = length_note = ""
     if env is not None and config.samples and not run.state.step:
-        form_note = unpaid_form(env)
+        form_note = envs.unpaid_form(env)
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
