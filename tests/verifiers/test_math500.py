@@ -17,8 +17,8 @@ from verifiers import Tier, verify, verify_batch
 from verifiers.math500 import task
 from verifiers.math500.asked.finished import surd_of
 from verifiers.math500.compare.meaning import meaning
-from verifiers.math500.read.lexer import Malformed, tokens_of
-from verifiers.math500.read.reader import Reading, read
+from verifiers.math500.parser import Reading, read
+from verifiers.reading.tokens import Malformed, tokens_of
 from verifiers.verdicts import CAS, ERROR
 
 

@@ -141,7 +141,7 @@ def read(text: str, real: bool) -> object:
 
 
 def digits(expr: sympy.Basic) -> float:
-    """A bound of the absolute decimal logarithm of a value, with 1 for letters; raises `Unreadable` above SIZE_LIMIT."""
+    """A bound of |log10| of a value, with 1 for letters; raises `Unreadable` if it is too large."""
     if isinstance(expr, sympy.Rational):
         return math.log10(max(abs(expr.p), expr.q, 1))
     parts = [digits(part) for part in expr.args if isinstance(part, sympy.Basic)]

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.math500 import tree
 from verifiers.math500.compare.chains import Chains
 from verifiers.math500.compare.meaning import is_vector
 from verifiers.math500.compare.probe import NO, UNSURE, YES
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.compare.value_names import base_of
-from verifiers.math500.read import tree
-from verifiers.math500.read.tree import Node, symbols
-from verifiers.math500.read.units import conflict, conversion, is_known
-from verifiers.math500.read.values import (
+from verifiers.math500.tree import Node, symbols
+from verifiers.math500.values import (
     Based,
     Matrix,
     Quantity,
@@ -31,7 +30,8 @@ from verifiers.math500.read.values import (
     Words,
     is_expression,
 )
-from verifiers.math500.read.words import ARTICLES, MONTHS, SUBJECT_WORDS
+from verifiers.math500.words import ARTICLES, SUBJECT_WORDS
+from verifiers.reading.units import conflict, conversion, is_known
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
@@ -220,7 +220,7 @@ class Comparison(Chains):
 
         A noun of the problem is such a thing, too: "property" in "commutative property".
         """
-        answer, gold = normal_words(answer), normal_words(gold)
+        answer, gold = [word.lower() for word in answer], [word.lower() for word in gold]
         subjects = SUBJECT_WORDS | self.form.nouns
         plain_answer, plain_gold = without_subject(answer, subjects), without_subject(gold, subjects)
         if not plain_gold or plain_answer != plain_gold:
@@ -255,12 +255,7 @@ class Comparison(Chains):
         return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
 
 
-def normal_words(words: Sequence[str]) -> list[str | int]:
-    """The words in lower case, with the number of a month in place of its name: 0 for January and for Jan."""
-    return [MONTHS.get(word.lower(), word.lower()) for word in words]
-
-
-def without_subject(words: list[str | int], subjects: frozenset[str]) -> list[str | int]:
+def without_subject(words: list[str], subjects: frozenset[str]) -> list[str]:
     """The words without articles and `subjects`: ["converges"] for the words of "the series converges".
 
     The last word is never taken as an article: the "a" of "vitamin a".
