@@ -20,8 +20,7 @@ from spg_trainer.distributed import is_raised_by_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean, in_flags, written
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.check import check
-from spg_trainer.settings.flags import HELP, PROG
-from spg_trainer.settings.help import show_help
+from spg_trainer.settings.flags import HELP, PROG, make_parser
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved, resolve
 
@@ -134,7 +133,7 @@ def help_and_exit(cls: Any, shown: Any, word: str) -> None:
     if isinstance(shown, fields.TaskSettings):
         note += f"The defaults below are those of --env {shown.env}. For another task or model, write it before --help."
     try:
-        show_help(cls, shown, note, word)
+        make_parser(cls, shown, note, word).parse_args(["--help"])
     finally:
         sys.stdout.flush()  # here `main` still handles a reader of the output that has ended
 

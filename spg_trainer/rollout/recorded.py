@@ -53,7 +53,7 @@ def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
         REMASKING.get(sampling.remasking) in (surest_first, leftmost_first)
-        and UNMASKING[sampling.unmasking] is scheduled_counts
+        and UNMASKING.get(sampling.unmasking) is scheduled_counts
         and sampling.editing_threshold is None
         and not {"fallback", "confidence_change"} & sampler.canvas.records.keys()
     )

@@ -31,14 +31,13 @@ from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
-from spg_trainer.rollout.own_order import own_order
+from spg_trainer.rollout.own_rules import own_order, unmasking_rule
 from spg_trainer.rollout.recorded import recorded_steps
 from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.unmasking import (
     DRAWS_POSITIONS,
     MEASURES,
     REMASKING,
-    UNMASKING,
     Pass,
     certainty,
     confidence,
@@ -193,7 +192,8 @@ class Sampler:
         self.recorded = recorded_steps(self)
         """Makes recorded passes inside a block; None if the settings, the model or the device do not allow them."""
         remasking = sampling.remasking
-        # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
+        # Loaded once, so that all passes use the same rules even if their file is edited meanwhile.
+        self.count_tokens = unmasking_rule(sampling)
         self.own_order = own_order(remasking) if ":" in remasking else None
 
     def run(self) -> None:
@@ -401,7 +401,7 @@ class Sampler:
 
         step_numbers = [step_of_block(row) for row in rows]
         masked = [row.masked for row in rows]
-        wanted = UNMASKING[sampling.unmasking](Pass(logps, masked=masked, number=step_numbers), sampling)
+        wanted = self.count_tokens(Pass(logps, masked=masked, number=step_numbers), sampling)
 
         def limit_of(row: Row) -> int:
             if row.writes_first_only:

@@ -426,7 +426,9 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
     by_threshold = rollout.unmasking in ("threshold", "dynamic")
     by_small_budget = rollout.unmasking == "budget" and rollout.factor <= 1
     is_limited = rollout.threshold >= 0.95 and rollout.max_tokens_per_step > 0
-    is_safe = rollout.unmasking == "schedule" or ((by_threshold or by_small_budget) and is_limited)
+    is_own_and_limited = ":" in rollout.unmasking and rollout.max_tokens_per_step > 0
+    is_by_schedule = rollout.unmasking == "schedule"
+    is_safe = is_by_schedule or is_own_and_limited or ((by_threshold or by_small_budget) and is_limited)
     refuse(
         not (is_safe or force or scores_fallbacks),
         f"{', '.join(rollout.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with "

@@ -20,7 +20,7 @@ from spg_trainer.settings.ranges import (
     Temperature,
     check_ranges,
 )
-from spg_trainer.settings.values import scalar
+from spg_trainer.settings.values import scalar, without_folders
 
 Steps = int | str
 """Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
@@ -77,7 +77,8 @@ class Decoding:
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
     threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
-    add up to --factor times (1 - --threshold) (SLIM-RL). All but schedule decode faster and are approximations."""
+    add up to --factor times (1 - --threshold) (SLIM-RL). ./mine.py:count names a function of your own. All but schedule
+    decode faster and are approximations."""
     fallback: str = "surest"
     """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
     token (Fast-dLLM), leftmost the token of the first masked position. leftmost compares the highest probability at
@@ -134,7 +135,8 @@ class Decoding:
         # A subclass also has lengths, steps and a temperature, which are not listed here.
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
-        texts = [f"{name} {getattr(self, name)}" for name in changed if name not in without]
+        # Names of evaluations have these texts, so a rule of one's own is shown without its folders.
+        texts = [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
         return [text for text in texts if text != "cache blocks"]
 
 
@@ -260,12 +262,14 @@ class Sampling(Decoding):
 
     def _check_choices(self) -> None:
         """Raises ConfigError for a setting that cannot work, or has no effect, with the value of another one."""
-        if not isinstance(self.remasking, str):
-            raise ConfigError(
-                "$remasking: should be a name, or that of a function in a file, ./FILE.py:order. The function itself "
-                "is taken by defaults(Sampling, remasking=order, ...)."
-            )
-        if self.unmasking != "schedule" and (self.remasking in _UNSURE or ":" in self.remasking):
+        for name in ("remasking", "unmasking"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(
+                    f"${name}: should be a name, or that of a function in a file, ./FILE.py:rule. The function itself "
+                    f"is taken by defaults(Sampling, {name}=rule, ...)."
+                )
+        counts_sure_tokens = self.unmasking != "schedule" and ":" not in self.unmasking
+        if counts_sure_tokens and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(
                 f"$remasking={self.remasking} with $unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use $remasking=low_confidence or $unmasking=schedule."

@@ -78,7 +78,8 @@ def test_a_recipe_is_in_the_table_as_it_is(name: str) -> None:
     assert (float(rate.split(",")[0]), schedule) == (o.learning_rate, o.lr_schedule)
     assert (f"to {o.lr_floor:g}" in rate) == (o.lr_floor > 0)
     assert [float(cell) for cell in decay.split(",")] == [o.weight_decay, o.adam_beta2, o.max_grad_norm]
-    weights = f"LoRA {m.lora_r}/{m.lora_alpha or m.lora_r // 2}" if m.lora_r else "all"
+    layers = ", ".join(m.lora_targets).replace("_proj", "")
+    weights = f"LoRA {m.lora_r}/{m.lora_alpha or m.lora_r // 2} on {layers}" if m.lora_r else "all"
     assert trained == weights + ", `--ref-copy`" * m.ref_copy
     law = ["top-p", f"{r.top_p:g}"] * (r.top_p < 1) + ["top-k", str(r.top_k)] * (r.top_k > 0)
     law += [r.remasking] * (r.remasking != "low_confidence")
@@ -152,7 +153,7 @@ def test_every_setting_of_which_a_source_has_another_value_is_shown() -> None:
         ("egspo", "`lora_dropout` 0.05; `load_4bit` true"),
         ("mdpo", "`learning_rate` 1e-05; `temperature` 0.1; `num_generations` 4"),
         ("unigrpo", "`lora_r` 0; `learning_rate` 5e-05"),
-        ("agrpo", ""),
+        ("agrpo", "Differs: the head has an adapter, too."),
         ("justgrpo", ""),
     ],
 )

@@ -127,7 +127,13 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
         "Sudoku's for raft"
     )
     llada = defaults(Config, model=LLADA)
-    assert llada.model == ModelConfig(model=LLADA, lora_r=128)
+    assert llada.model == ModelConfig(
+        model=LLADA, lora_r=128, lora_targets=("q_proj", "k_proj", "v_proj", "up_proj")
+    )
+    dream = defaults(Config, model="Dream-org/Dream-v0-Instruct-7B")
+    taught = defaults(Config, model=LLADA, source="demonstrations")
+    agrpo = defaults(Config, model=LLADA, algorithm="agrpo")
+    assert {made.model.lora_targets for made in (dream, taught, agrpo)} == {("all",)}
     assert (llada.env_args, llada.rollout.temperature) == ({"prompt_style": "instruct"}, 0.3)
     assert defaults(Config, algorithm="./mine.py:Mine").algorithm_args == {}
 
