@@ -3,8 +3,8 @@ r"""Reads the value that an answer says last from its tokens, without the words 
 A text is split at commas, then at relation signs, before anything is parsed, so that each side is read by itself:
 words, an expression by recursive descent (a sum of products of powers, see tree.py), a unit, a remark. A side that
 cannot be read is taken as a name of the side behind it. Words beside a value do not change it, unless there is a
-number, a negation, an "or" or a comparison among them. Nothing is ever executed; all functions raise `Malformed` for what no
-notation has, and `Unsupported` for mathematics that is not judged.
+number, a negation, an "or" or a comparison among them. Nothing is ever executed; all functions raise `Malformed` for
+what no notation has, and `Unsupported` for mathematics that is not judged.
 
 A token is (kind, value, True if white space stands before it).
 """
@@ -350,8 +350,8 @@ _FUNCTION_NAMES = frozenset(
 )
 _NAME_SIGNS = _FUNCTION_NAMES | {  # signs and commands that may stand in a name, as in P(A|B) and \angle ABC
     *"( ) [ ] { } | ' + - * / : _ ^ , # overline widehat cap cup perp deg dim ker arg Pr Re Im frac partial".split(),
-    *"nabla circ triangle angle alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi omega".split(),
-    *"Delta ell".split(), "mathbb P", "mathbb E",
+    *"nabla circ triangle angle alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi chi psi".split(),
+    *"omega Delta ell".split(), "mathbb P", "mathbb E",
 }  # fmt: skip
 _OPERATORS = frozenset(  # signs for an operation that a problem defines: 3 \star 5
     "odot star oplus otimes ominus diamond Diamond clubsuit spadesuit heartsuit diamondsuit bigstar Box @".split()
@@ -849,6 +849,8 @@ def at_unit_letter(cursor: Cursor, before: Sequence[str] = ()) -> bool:
         return False
     if text.is_reference:  # here a letter is a unit only if it can be no factor: km/h, 50 sq m, 5 m
         is_below = before[-1:] == ["/"] and len(before) > 1
+        if cursor.peek(-1)[0] == NUMBER == cursor.peek()[0] and cursor.peek(2)[0] == WORD:
+            return True  # 2 h 30 min
         return is_below or (bool(before) and before[-1].lower() in units.POWERS) or at_only_unit(cursor)
     may_touch_number = cursor.peek(-1)[0] == NUMBER and not (text.match or text.letters)
     return (cursor.spaced or before[-1:] == ["/"] or may_touch_number) and cursor.value not in text.letters

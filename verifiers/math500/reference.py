@@ -8,7 +8,6 @@ from functools import lru_cache
 from verifiers import batch
 from verifiers.amounts import currencies_of
 from verifiers.errors import invalid_reference
-from verifiers.extract import BOX, last_box, last_line
 from verifiers.math500.asked.form import NO_FORM
 from verifiers.math500.choices import CHOICES
 from verifiers.math500.compare.meaning import meaning
@@ -17,8 +16,8 @@ from verifiers.math500.parser import read
 from verifiers.math500.tree import symbols
 from verifiers.math500.values import Quantity, Value, expressions, is_expression
 from verifiers.reading import markup
+from verifiers.reading.locate import last_box, last_hashes
 from verifiers.reading.tokens import LETTERS, Malformed, Unsupported, tokens_of
-from verifiers.verdicts import encoded
 
 
 class Reference:
@@ -108,11 +107,9 @@ def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
 @lru_cache(maxsize=8192)
 def _read(answer: str) -> Reference | None:
     """The reference in a text, which may stand in a box or behind ####; None if nothing but layout is in it."""
-    data = encoded(answer)
-    _, start, end = last_box(data, 0, len(data), BOX)  # "The answer is \\boxed{5}."
-    if start < 0:
-        start, end = last_line(data, 0, len(data))  # GSM8K's column
-    inside = (data[start:end].decode("utf-8", "surrogatepass") if start >= 0 else answer).strip()
+    box = last_box(answer, 0, len(answer))  # "The answer is \\boxed{5}."
+    marked = box[1:] if box else last_hashes(answer, 0, len(answer))  # GSM8K's column
+    inside = (answer[slice(*marked)] if marked else answer).strip()
     return None if is_empty(inside) else Reference(inside)
 
 

@@ -6,12 +6,11 @@ import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache, partial
-from itertools import chain, count
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
-from verifiers.extract import BOX, is_alone, last_box, strip
 from verifiers.flexible.answer import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500 import choices
@@ -26,8 +25,8 @@ from verifiers.math500.reference import Reference, is_short_integer, reference_o
 from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Quantity, Relation, Several, Value
 from verifiers.reading import markup
+from verifiers.reading.locate import Found, find_answer, last_box
 from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
-from verifiers.sentence import find_answer
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -39,7 +38,6 @@ from verifiers.verdicts import (
     TEXT,
     TYPED,
     WRONG,
-    cut,
     encoded,
 )
 
@@ -307,22 +305,6 @@ def cas_workers() -> Workers:
     return Workers("verifiers.math500.cas", size=size, soft=CAS_SOFT_SECONDS, hard=CAS_HARD_SECONDS)
 
 
-def format_of(data: bytes, low: int, high: int, boxed: bool) -> int:
-    """The status in strict mode: OK if the <answer> block has the one box of the answer alone.
-
-    HEDGE if a box of another value comes first in the block, MALFORMED for any other block.
-    """
-    opening = data.rfind(b"<answer>", 0, low)
-    start = opening + len(b"<answer>")
-    _, box_before, end_of_box_before = last_box(data, start, data.rfind(bytes(BOX), start, low), BOX)
-    begin, end = strip(data, box_before, end_of_box_before)
-    hedged = box_before >= 0 and data[begin:end] != data[low:high]
-    alone = boxed and is_alone(data, opening, len(data), low, high, as_in_prompt=False)
-    if hedged:
-        return verdicts.HEDGE
-    return OK if alone else MALFORMED
-
-
 def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """(reason, tier) by the computer algebra system for each (answer, reference); logs what keeps it from answering.
 
@@ -352,27 +334,37 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     return [judged[key] for key in keys]
 
 
-def with_format_checked(
-    data: bytes, lenient: bool, reason: int, low: int, high: int, boxed: bool
-) -> tuple[int, int, int]:
-    """(reason, start, end) of the answer that `find_answer` found; in strict mode OK only if it stands alone."""
-    if not lenient and reason == OK:
-        reason = format_of(data, low, high, boxed)
-    return reason, low, high
+def judge_text(
+    text: str, lenient: bool, row: int | None, answer: object, problem: object
+) -> tuple[Outcome, Found]:
+    """(what `judge` says of a completion's answer, where this answer stands); raises for an invalid reference."""
+    gold, problem_text = reference_of(answer, row), problem_of(problem, row)
+    found = find_answer(text, lenient)
+    if found.reason == OK and not lenient and not (found.boxed and found.alone):
+        # In strict mode, the block has the one box of the answer alone.
+        before = last_box(text, text.rfind("<answer>", 0, found.start), text.rfind("\\boxed", 0, found.start))
+        is_hedge = before is not None and text[slice(*before[1:])].strip() != text[found.start : found.end]
+        return (verdicts.HEDGE if found.boxed and is_hedge else MALFORMED, TEXT), found
+    if found.reason != OK:
+        return (found.reason, TEXT), found
+    extracted = text[found.start : found.end]
+    return (_judge_short if len(extracted) <= SHORT else judge)(extracted, gold, problem_text, lenient), found
 
 
 def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
     """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
-    gold, problem_text = reference_of(answer, row), problem_of(problem, row)
-    reason, low, high = with_format_checked(data, lenient, *find_answer(data, 0, len(data), lenient))
-    tier = TEXT
-    if reason == OK:
-        extracted = data[low:high].decode("utf-8", "surrogatepass")
-        judge_once = _judge_short if len(extracted) <= SHORT else judge
-        reason, tier = (
-            judge_once(extracted, gold, problem_text, lenient) or ask_cas([(extracted, gold.text)])[0]
-        )
-    return reason, tier, float(reason == OK), low, high
+    text = data.decode("utf-8", "surrogatepass")
+    outcome, found = judge_text(text, lenient, row, answer, problem)
+    if outcome is None:
+        outcome = ask_cas([(text[found.start : found.end], reference_of(answer, row).text)])[0]
+    return *outcome, float(outcome[0] == OK), *bytes_of(text, found)
+
+
+def bytes_of(text: str, found: Found) -> tuple[int, int]:
+    """(start, end) of an answer in UTF-8; -1, -1 if there is none."""
+    if found.start < 0 or text.isascii():
+        return found.start, found.end
+    return len(encoded(text[: found.start])), len(encoded(text[: found.end]))
 
 
 def _judge_all(
@@ -381,32 +373,23 @@ def _judge_all(
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
-    golds = [reference_of(answer, row) for row, answer in enumerate(answers)]
-    problem_texts = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
-    statuses, boxed, spans = batch.locate_all(texts, lenient)
-    judge_long = lru_cache(CACHE_LIMIT)(judge)
-    outcomes: list[Outcome] = []
+    columns = zip(texts, answers, problems or repeat(None), strict=False)
+    judged = [judge_text(text, lenient, row, *given) for row, (text, *given) in enumerate(columns)]
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    columns = zip(texts, golds, statuses.tolist(), spans.tolist(), boxed.tolist(), strict=True)
-    for row, (completion, gold, status, span, from_box) in enumerate(columns):
-        reason, low, high = status, *span
-        if not lenient:
-            reason, low, high = with_format_checked(encoded(completion), lenient, status, low, high, from_box)
-        if reason != OK:
-            outcomes.append((reason, TEXT))
-            continue
-        extracted = cut(completion, low, high)
-        judge_once = _judge_short if len(extracted) <= SHORT else judge_long
-        outcomes.append(judge_once(extracted, gold, problem_texts[row], lenient))
-        if outcomes[-1] is None:
-            undecided.setdefault((extracted, gold.text), []).append(row)
-    for row_numbers, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
-        for row in row_numbers:
+    for row, (outcome, found) in enumerate(judged):
+        if outcome is None:
+            pair = texts[row][found.start : found.end], reference_of(answers[row], row).text
+            undecided.setdefault(pair, []).append(row)
+    outcomes = [outcome for outcome, _ in judged]
+    for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
+        for row in rows:
             outcomes[row] = outcome
-    # A reason and a tier for each completion, all in one row.
     codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = codes.reshape(-1, 2).T.copy()
-    return reasons, tiers, (reasons == OK).astype(np.float64), spans
+    spans = np.array(
+        [bytes_of(text, found) for text, (_, found) in zip(texts, judged, strict=True)], np.int64
+    )
+    return reasons, tiers, (reasons == OK).astype(np.float64), spans.reshape(-1, 2)
 
 
 TASK = batch.text_task(

@@ -38,11 +38,11 @@ _CHANGING = (
         "up down through either but within until after before difference".split()
     )
 )
-_MONTHS = "january february march april may june july august september october november december"
 CHANGING_BEFORE = _CHANGING | frozenset(
-    f"{_MONTHS} times multiple multiples square squares squared cube cubes cubed root roots factor factors power "
-    "powers divisor divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
-    "subtracted modulo percent percentage fraction digit digits prime some without one any".split()
+    "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
+    "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
+    "subtracted modulo percent percentage fraction digit digits prime some without one any "
+    "january february march april may june july august september october november december".split()
 )
 """Words before a number that say that another value is meant: "the square of 5", "May 5". See `changes`, too."""
 KINDS_OF_NUMBER = frozenset(

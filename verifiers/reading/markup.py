@@ -130,7 +130,7 @@ def in_one_line(answer: str) -> str:
     )  # a row that begins with = goes on the row before
 
 
-_BASE = re.compile(r"([0-9A-F]{0,36}[A-F][0-9A-F]{0,36})(?:_(1[1-6]))?", re.I)
+_BASE = re.compile(r"([0-9A-F]++)(?:_(1[1-6]))?+", re.IGNORECASE)
 
 
 def digits_of(text: str) -> tuple[str, str] | None:
@@ -138,12 +138,12 @@ def digits_of(text: str) -> tuple[str, str] | None:
     for mark in ("\\text", "\\mathrm", *"{}()$ "):
         text = text.replace(mark, "")
     found = _BASE.fullmatch(text)
-    return (found[1].upper().lstrip("0"), found[2] or "") if found else None
+    return (found[1].upper().lstrip("0"), found[2] or "") if found and not found[1].isdigit() else None
 
 
 # The groups: minus; whole number and decimals of 12 and 1.5; both parts of \frac{3}{4}; both parts of 3/4.
 _LITERAL = re.compile(
-    r"(-?)(?:(\d{1,18})(?:\.(\d{1,18}))?|\\[dt]?frac *+\{(\d{1,18})\} *+\{(\d{1,18})\}|(\d{1,18})/(\d{1,18}))",
+    r"(-?)(?:(\d{1,18}+)(?:\.(\d{1,18}+))?|\\[dt]?frac *+\{(\d{1,18}+)\} *+\{(\d{1,18}+)\}|(\d{1,18}+)/(\d{1,18}+))",
     re.A,
 )
 

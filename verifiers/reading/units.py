@@ -23,6 +23,7 @@ _SPELLINGS = {  # {unit: its spellings in any case}; an s may follow those of th
     "ml": "ml milliliter millilitre", "l": "l liter litre", "teaspoon": "teaspoon tsp",
     "tablespoon": "tablespoon tbsp", "cup": "cup", "pint": "pint", "quart": "qt quart", "gallon": "gal gallon",
     "kilobyte": "kb kilobyte", "megabyte": "mb megabyte", "gigabyte": "gb gigabyte", "terabyte": "tb terabyte",
+    **{name: name for name in "watt volt ampere ohm joule newton pascal calorie mole hertz".split()},
     "m^2": "sqm", "foot^2": "sqft", "/": "/ per",
     "unit": "unit total each",  # left out, unless with a power: square units
 }  # fmt: skip
@@ -105,6 +106,8 @@ def conflict(answer: str, gold: str) -> bool:
         return conflict(above, gold_above) or conflict(below, gold_below)
     if not answer or not gold or answer == gold or not (is_known(answer) and is_known(gold)):
         return False
+    if (per or gold_per) and (is_money(above) or is_money(gold_above)):
+        return conflict(above, gold_above)  # a rate of money may lack what is paid for: $5 for $5/hour
     may_be_one_scale = "degree" in (answer, gold) and {answer, gold} <= TEMPERATURES
     return not (may_be_one_scale or currencies_of(answer) & currencies_of(gold))
 
