@@ -1,5 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | algorithms |
-machine | lm-eval] ...`; without a word: training.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | convert | push |
+algorithms | machine | lm-eval] ...`; without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -31,6 +31,7 @@ COMMANDS = {
     "compare": (fields.CompareCommand, "reporting.compare", "compare"),
     "report": (fields.ReportCommand, "reporting.page", "write"),
     "merge": (fields.MergeCommand, "export", "merge"),
+    "convert": (fields.ConvertCommand, "export", "convert"),
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: (its settings, the module and name of the function that it runs)}; without a word: `Config` and `train`."""
@@ -101,19 +102,20 @@ def run_command(word: str, args: Sequence[str]) -> int:
     needs_task = has_task and not getattr(config, "perplexity", None)
     if needs_task and "env" not in resolved.origins:  # neither the user nor a layer of settings names a task
         refuse_model_of_texts(config.model.model)
-    check(config)  # before anything is imported that takes seconds
-    resolved = replace(resolved, checked=True)
-    if cls is fields.Config:
-        run_train(resolved)
+    with packages.verifiers.user_code.exit_is_error():  # from here on, only a user's own code may exit
+        check(config)  # before anything is imported that takes seconds
+        resolved = replace(resolved, checked=True)
+        if cls is fields.Config:
+            run_train(resolved)
+            return 0
+        if has_task or word in ("merge", "convert"):
+            quiet_libraries()
+        command = getattr(import_module(f"spg_trainer.{module}"), name)
+        if word == "compare":
+            return command(config, args_of_runs)
+        command(resolved if has_task else config)
+        leave_processes()
         return 0
-    if has_task or word == "merge":
-        quiet_libraries()
-    command = getattr(import_module(f"spg_trainer.{module}"), name)
-    if word == "compare":
-        return command(config, args_of_runs)
-    command(resolved if has_task else config)
-    leave_processes()
-    return 0
 
 
 def refuse_model_of_texts(model: str) -> None:

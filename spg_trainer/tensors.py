@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NEVER, GIVEN = -1, -2
 """Values of `unmask_step`: NEVER for a place that stayed masked, GIVEN for a place whose token a template gave."""
 
-Record = Literal["entropy", "order", "confidence_change", "fallback"]
+Record = Literal["entropy", "confidence_change", "fallback"]
 """Columns of `Rows`, (B, T) each, that the sampler records only on request."""
 
 
@@ -53,9 +53,6 @@ class Rows:
     entropy: Tensor
     """(B, T), type as `unmask_logps`, entropy in nats of the model's distribution at that step, at temperature 1; only
     if the algorithm or its masking needs it."""
-    order: Tensor
-    """(B, T) int64, the rank of the token within its step, in the order in which positions were drawn; 0 where never
-    unmasked; only with --remasking plackett_luce."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;

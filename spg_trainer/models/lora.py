@@ -201,21 +201,25 @@ def merged_layers(
 def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
     """{name of a base weight: the whole weight that the trained adapter has in its place (`modules_to_save`)}.
 
-    Raises ModelError if one tensor of the base is both embedding and head, and the adapter replaces only one of them.
+    Raises ModelError if one tensor of the base is both embedding and head, and the adapter changes one of them: by a
+    whole weight, by low-rank factors, or by rows of its own.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
     base = model.get_base_model()
-    whole = {}
+    whole, changed = {}, set()
     for name, module in base.named_modules():
         if isinstance(module, ModulesToSaveWrapper):
             for leaf, weight in module.modules_to_save[TRAINED].named_parameters():
                 whole[f"{base_name(name)}.{leaf}"] = weight
+        elif isinstance(module, BaseTunerLayer):
+            changed.add(f"{base_name(name)}.weight")
     tied = base.all_tied_weights_keys  # {name of a weight: name of the weight that it is tied to}
-    if replaced := whole.keys() & {*tied, *tied.values()}:
+    if tied_changes := (whole.keys() | changed) & {*tied, *tied.values()}:
         raise ModelError(
-            f"the adapter replaces {min(replaced)}, which is embedding and head in one (tie_word_embeddings), so that "
-            "no file of the base can hold the result; go on with the adapter as it is"
+            f"the adapter changes {min(tied_changes)}, which is embedding and head in one (tie_word_embeddings), so "
+            "that no file of the base can hold the result; go on with the adapter as it is"
         )
     return whole
 

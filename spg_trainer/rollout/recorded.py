@@ -208,7 +208,7 @@ class RecordedSteps:
         tokens, logps, _, order, entropy, _ = sampler.draw(states, blocks, generators=None, noise=noise)
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
-        sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back=None)
+        sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, falls_back=None)
         if not must_read:
             return take
         return sampler.values_to_read(blocks.numbers, still_masked=blocks.masked & ~take, edited=None)

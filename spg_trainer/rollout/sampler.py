@@ -35,7 +35,6 @@ from spg_trainer.rollout.own_rules import own_order, unmasking_rule
 from spg_trainer.rollout.recorded import recorded_steps
 from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.unmasking import (
-    DRAWS_POSITIONS,
     MEASURES,
     REMASKING,
     Pass,
@@ -104,8 +103,6 @@ def sample_completions(
     policy.model.eval()
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
-        if sampling.remasking == DRAWS_POSITIONS:
-            records = records | {"order"}
         rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
         num_columns = rollout_canvas.num_columns
         store = buffers_for(policy, len(prompt_lengths), num_columns, sampling, rows_per_forward)
@@ -266,7 +263,7 @@ class Sampler:
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
         falls_back = none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
-        canvas.write(blocks, take, tokens, logps, steps, entropy, order, falls_back)
+        canvas.write(blocks, take, tokens, logps, steps, entropy, falls_back)
         to_read = None
         if self.must_read(remaining):
             to_read = self.values_to_read(blocks.numbers, still_masked, edited)
@@ -362,8 +359,6 @@ class Sampler:
         sampling = self.sampling
         if self.own_order is not None:
             return self.own_order(logps, blocks.places, generators).float()
-        if sampling.remasking == DRAWS_POSITIONS:
-            ranked = ranked / sampling.position_temperature
         return REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:

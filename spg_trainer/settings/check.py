@@ -346,8 +346,6 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         check_left_to_right(batch, rollout, flag)
     if algorithm.branches > 1:
         check_trees(batch.num_generations, rollout, algorithm.branches, flag)
-    if "order" in algorithm.needs:
-        check_positions(rollout, algorithm, flag)
     check_score_temperature(rollout, algorithm)
     check_reference(config.model, algorithm, flag)
     deals_whole_groups = algorithm.dealt_by == "group" or config.source == "pairs"
@@ -468,25 +466,6 @@ def check_score_temperature(rollout: Sampling, algorithm: Any) -> None:
         f"$temperature={rollout.temperature:g}, so that this would be neither the distribution that they are drawn "
         "from nor the model's. Leave it out, or use the same temperature for both.",
     )
-
-
-def check_positions(rollout: Sampling, algorithm: Any, flag: str) -> None:
-    """Refuses a rollout that does not draw positions, or draws them differently from how the algorithm scores them.
-
-    Only an algorithm that needs "order" has the attributes `position_temperature` and `block_length`.
-    """
-    if rollout.remasking != "plackett_luce":
-        raise ConfigError(
-            f"$remasking={rollout.remasking}: {flag} learns where to write, so positions have to be drawn. Use "
-            "$remasking=plackett_luce."
-        )
-    for name in ("position_temperature", "block_length"):
-        sampled, scored = getattr(rollout, name), getattr(algorithm, name)
-        if sampled != scored:
-            raise ConfigError(
-                f"${name}={sampled}: {flag} scores the choice of positions with {name}={scored}. "
-                f"Use $algorithm_args {name}={sampled}."
-            )
 
 
 def check_trees(num_generations: int, rollout: Sampling, branches: int, flag: str) -> None:

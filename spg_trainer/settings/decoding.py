@@ -27,7 +27,7 @@ Steps = int | str
 
 _GREEDY = ("low_confidence", "entropy", "margin", "sequential")
 """The values of `remasking` that choose positions without chance."""
-_UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
+_UNSURE = ("random", "entropy", "margin", "sequential")
 """The values of `remasking` that do not begin with the most probable tokens. Unmasking by confidence counts how many of
 the most probable tokens it may unmask together, and needs them first."""
 
@@ -36,7 +36,6 @@ LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
 other."""
 DRAW_SETTINGS = (
     "remasking",
-    "position_temperature",
     "top_p",
     "top_k",
     "eos_penalty",
@@ -46,7 +45,6 @@ DRAW_SETTINGS = (
 change how many tokens a step unmasks, and what it computes anew."""
 
 UNREAD = (
-    ("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
     ("threshold", "unmasking", ("schedule", "factor"), "threshold"),
     ("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
     ("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
@@ -66,13 +64,8 @@ class Decoding:
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
     (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
-    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce (for
-    --algorithm mapg) draws positions, more likely those that the model is surer of. ./mine.py:order names a function of
-    your own. Set it to what the model's authors decode with."""
-    position_temperature: Positive = 0.5
-    """How far --remasking plackett_luce departs from the surest positions, above 0. A masked position of a block is
-    drawn in proportion to p ** (1 / this value), where p is the highest probability that a token has there. Raise it to
-    explore more orders."""
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. ./mine.py:order names a
+    function of your own. Set it to what the model's authors decode with."""
     unmasking: str = "schedule"
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
@@ -276,10 +269,7 @@ class Sampling(Decoding):
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
-            # A user's own order, FILE:NAME, reads none of the settings that depend on `remasking`.
-            is_own_order = choice == "remasking" and ":" in str(chosen)
-            is_unread = chosen in values or is_own_order
-            if is_unread and value != getattr(Decoding, name):
+            if chosen in values and value != getattr(Decoding, name):
                 raise ConfigError(
                     f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another ${choice}, "
                     f"e.g. ${choice}={instead}."

@@ -119,16 +119,12 @@ def overruled(given: Mapping[str, Any]) -> set[str]:
     """The dotted names of the settings that the user's settings remove from lower layers.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task.
-    Likewise, any --remasking but plackett_luce removes `position_temperature`, which has no use then.
     """
     names: set[str] = set()
     for setting in given:
         group, _, argument = setting.rpartition(".")
         if argument in JUDGES:  # then the group is `env_args`; among several tasks, `env_args.TASK`
             names |= {f"{group}.{judge}" for judge in JUDGES}
-    remasking = given.get("rollout.remasking")
-    if remasking not in (None, "plackett_luce"):
-        names.add("rollout.position_temperature")
     return names
 
 

@@ -13,7 +13,7 @@ import verifiers.reading
 from verifiers.reading.locate import find_answer
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
-WAYS = 2000
+WAYS = 4000
 """In so many ways, a pattern may at most match from one place: those of its repeats that are not possessive."""
 
 
@@ -59,7 +59,7 @@ def test_no_pattern_of_reading_can_backtrack() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"a*b", r"(?:a+,)*+b", r"(a|b)+", r"(?:a{1,9}b){1,9}", r"(a)\1", r"x{0,4000}y"]
+    "pattern", [r"a*b", r"(?:a+,)*+b", r"(a|b)+", r"(?:a{1,9}b){1,9}", r"(a)\1", r"x{0,5000}y"]
 )
 def test_patterns_that_backtrack_are_found(pattern: str) -> None:
     assert ways(_parser.parse(pattern)) > WAYS
@@ -139,6 +139,16 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("so \\boxed 7.", "7"),
         ("#### Step 2\n18\n#### 19", "19"),
         ("####\n18", "18"),
+        ("<finalanswer>18</finalanswer>", "18"),
+        ("Is it prime? It is not\n\n$\\boxed{18}$", "18"),
+        ("Por lo tanto, la respuesta final es 18.", "18"),
+        ("所以答案是18。", "18"),
+        ("如果答案是18。", None),
+        ("The answer is 18?", None),
+        ("Unless I am wrong, 18 is the answer.", None),
+        ("### Answer\n- 18 eggs\n- I hope this helps", "18 eggs"),
+        ("### Answer\n(a) 6\n(b) 5", "(a) 6\n(b) 5"),
+        ("The answer is 17.\nThe actual answer is found to be six.", "found to be six"),
     ],
 )
 def test_where_an_answer_stands(text: str, answer: str | None) -> None:

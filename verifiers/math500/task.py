@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
@@ -334,7 +334,7 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     return [judged[key] for key in keys]
 
 
-def judge_text(
+def located(
     text: str, lenient: bool, row: int | None, answer: object, problem: object
 ) -> tuple[Outcome, Found]:
     """(what `judge` says of a completion's answer, where this answer stands); raises for an invalid reference."""
@@ -351,20 +351,28 @@ def judge_text(
     return (_judge_short if len(extracted) <= SHORT else judge)(extracted, gold, problem_text, lenient), found
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
+def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
     """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
-    text = data.decode("utf-8", "surrogatepass")
-    outcome, found = judge_text(text, lenient, row, answer, problem)
+    outcome, found = located(text, lenient, row, answer, problem)
     if outcome is None:
         outcome = ask_cas([(text[found.start : found.end], reference_of(answer, row).text)])[0]
-    return *outcome, float(outcome[0] == OK), *bytes_of(text, found)
+    return *outcome, float(outcome[0] == OK), found.start, found.end
 
 
-def bytes_of(text: str, found: Found) -> tuple[int, int]:
-    """(start, end) of an answer in UTF-8; -1, -1 if there is none."""
-    if found.start < 0 or text.isascii():
-        return found.start, found.end
-    return len(encoded(text[: found.start])), len(encoded(text[: found.end]))
+def _judge_unmarked(text: str, judged: batch.Judged, answer: object, problem: object) -> batch.Judged:
+    """The verdict in mode flexible on a completion whose verdict in lenient mode, `judged`, is not right."""
+    data = encoded(text)
+    low, high = -1, -1
+    if judged[0] != verdicts.HEDGE:
+        span = batch.in_bytes(text, *judged[3:])
+        low, high = flexible_answer(data, judged[0], *span, letter_of=choices.leading_choice)
+    if low < 0:
+        return judged
+    marked = f"<answer>{data[low:high].decode('utf-8', 'surrogatepass')}</answer>"
+    reason, tier, score, _, _ = _judge(marked, True, None, answer, problem)
+    if reason in (MALFORMED, verdicts.NO_ANSWER):
+        return judged
+    return reason, tier, score, *batch.in_characters(text, low, high)
 
 
 def _judge_all(
@@ -374,7 +382,7 @@ def _judge_all(
     import numpy as np
 
     columns = zip(texts, answers, problems or repeat(None), strict=False)
-    judged = [judge_text(text, lenient, row, *given) for row, (text, *given) in enumerate(columns)]
+    judged = [located(text, lenient, row, *given) for row, (text, *given) in enumerate(columns)]
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
     for row, (outcome, found) in enumerate(judged):
         if outcome is None:
@@ -386,17 +394,12 @@ def _judge_all(
             outcomes[row] = outcome
     codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = codes.reshape(-1, 2).T.copy()
-    spans = np.array(
-        [bytes_of(text, found) for text, (_, found) in zip(texts, judged, strict=True)], np.int64
-    )
-    return reasons, tiers, (reasons == OK).astype(np.float64), spans.reshape(-1, 2)
+    spans = [
+        batch.in_bytes(text, found.start, found.end) for text, (_, found) in zip(texts, judged, strict=True)
+    ]
+    return reasons, tiers, (reasons == OK).astype(np.float64), np.array(spans, np.int64).reshape(-1, 2)
 
 
 TASK = batch.text_task(
-    "math500",
-    ("answer",),
-    _judge,
-    _judge_all,
-    optional=("problem",),
-    flexible=partial(flexible_answer, letter_of=choices.leading_choice),
+    "math500", ("answer",), _judge, judge_all=_judge_all, optional=("problem",), flexible=_judge_unmarked
 )

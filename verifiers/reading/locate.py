@@ -33,6 +33,8 @@ class Found(NamedTuple):
     r"""Whether it is the content of a `\boxed{}`."""
     alone: bool = False
     """Whether this box is all that the last closed `<answer>` block holds."""
+    named: bool = False
+    """Whether no mark shows it, but a sentence or heading; without an answer: whether such a one is taken back."""
 
 
 class Regions(NamedTuple):
@@ -54,7 +56,7 @@ class Regions(NamedTuple):
 
 _NOWHERE = (-1, -1)
 _TAG = re.compile(
-    r"<(?:(/)?((?:final[ _-])?answer|think(?:ing)?|reasoning|scratchpad)>"
+    r"<(?:(/)?((?:final[ _-]?)?answer|think(?:ing)?|reasoning|scratchpad)>"
     r"|\|channel\|>(analysis|final)<\|message\|>"
     r"|(?-i:/s>|\|(?:eot_id|endoftext|im_end|role_end|return)\|>|\|end\|>)(?!<\|start\|>assistant))",
     re.IGNORECASE,
@@ -119,7 +121,7 @@ _SPACES = re.compile(r"\s*+")
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _OPEN_BOX = re.compile(r"\\boxed(?:\s*+\{([^\n]*+)|\s++(-?\d[^\s$]*+)|(?=\d)([^\s$]++))")
 _BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
-_REJECTING = re.compile(r"\b(?:not|rather\s++than|instead\s++of)[\s\\($*{}]*+(?:[a-z]\s*+=\s*+)?\Z", re.I)
+_REJECTING = re.compile(r"\b(?:not|rather\sthan|instead\sof)[ \t\\($*{}]*+(?:[a-z]\s?=\s?)?+\Z", re.I)
 _LINE_ENDS = re.compile(r"[\\)$\]}*.!\t ]*+(?:\n|\Z)")
 _JOINT = re.compile(
     r"(?:[\s\\$(){}\[\];~]|(,)|\b(?:(and)|(or)|text|textbf|mathrm|mbox|q?quad)\b)*+\Z", re.IGNORECASE
@@ -237,7 +239,8 @@ _NAMES = re.compile(
 _DIALOGUE = re.compile(r"(?:^|\n)(?:Q|B):")
 """Lines by which `A:` is a choice, or the answer to another question."""
 _VERB = re.compile(
-    r"""(?P<quote>")?+[*_]*+(?:\s?\([^()\n]{0,80}+\))?+[*_]*+
+    r"""(?P<quote>")?+[*_]*+(?:\s(?:final|finale|correct|correcta|correcte|corretta|correta)\b)?+
+    (?:[ ]?\([^()\n]{0,80}+\))?+[*_]*+
     (?:,[^,.:\n]{1,60}+,|\s(?:to|of|for|in|we|you|that|which)\b[^.!?:\n=]{0,120}?)?
     (?:\s?(?:should|would|must|will|may|can)\sbe\b|\s*+(?:(?:"""
     + "|".join(words.BEING.split())
@@ -250,6 +253,7 @@ _VERB = re.compile(
 _PARTS = re.compile(r"[^\W\d_]++|\n|\S")
 _DECORATION = frozenset("*_#\"'`-–—•\\(")
 _LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>)*+", re.IGNORECASE)
+_ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
 _LEAD_IN = re.compile(
     r"(?![Ff]irst|[Gg]iven|[Ss]tep|[Tt]o\b)[^\W\d_]{2}[^\d\n:]{0,100}+:[\s*]*+(?=[^\n]++\Z)"
 )
@@ -294,18 +298,26 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _begins_clause(text: str, start: int, at: int) -> bool:
-    """True if only words such as "so the final" stand before `at` in its clause, and the sentence supposes nothing."""
+    """True if only words such as "so the final" stand before `at` in its clause, and the sentence supposes nothing.
+
+    In Chinese, Japanese and Korean, any words may stand before it.
+    """
     parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
     while parts and (parts[-1] in _DECORATION or parts[-1].lower() in words.LEADING):
         parts.pop()
-    if parts and parts[-1].isalpha():
+    if parts and parts[-1].isalpha() and text[at] < "\u3000":
         return False
+    return not _supposes(parts)
+
+
+def _supposes(parts: list[str]) -> bool:
+    """True if the last sentence of these words and signs is a supposition: "If so, the"."""
     for part in reversed(parts):
-        if part in ".!?\n":
-            break
-        if part.lower() in words.CONDITIONS:
+        if part in ".!?\n。":
             return False
-    return True
+        if part.lower() in words.CONDITIONS or part.startswith(words.CONDITIONS_CJK):
+            return True
+    return False
 
 
 def _value_behind(text: str, verb: re.Match[str], end: int) -> tuple[int, int] | None:
@@ -313,8 +325,11 @@ def _value_behind(text: str, verb: re.Match[str], end: int) -> tuple[int, int] |
     begin = verb.end()
     low = _LEAD.match(text, begin, end).end()  # type: ignore[union-attr]
     is_below = "\n" in text[begin:low]
+    first = low
     if is_below and (lead_in := _LEAD_IN.match(text, low, end)):
-        low = lead_in.end()
+        first = low = lead_in.end()
+    elif is_below and text.startswith(("- ", "> "), low):
+        low += 2
     if low == end:
         return None
     if verb["quote"]:  # {"answer": "18"}
@@ -328,9 +343,35 @@ def _value_behind(text: str, verb: re.Match[str], end: int) -> tuple[int, int] |
     stop = _STOP.search(text, low, high)
     if not is_below and not _VALUE.search(text, low, stop.start() if stop else high):
         said = _words_in(text[low:high])
-        if verb["are"] or (said and said[0] in words.NO_VALUE):
+        if verb["are"] or (said and said[0] in words.NO_VALUE and words.NUMERALS.keys().isdisjoint(said)):
             return None  # "The answer is found by adding."
-    return _trimmed(text, low, high)
+    if text.startswith("?", high) or text.startswith("?", high - 1):
+        return None
+    last = _list_end(text, first, high, end)
+    return _trimmed(text, first if last > high and is_below else low, last)
+
+
+def _list_end(text: str, first: int, line_end: int, end: int) -> int:
+    """Where a list of values ends whose first line is text[first:line_end].
+
+    Each further line has a value, and begins with the same kind of mark, "- " or "(b) ", or with "or" or "and".
+    """
+    mark = _ITEM.match(text, first, line_end)
+    while text.startswith("\n", line_end):
+        item = _ITEM.match(text, line_end, end)
+        next_end = _line_end(text, item.end(), end) if item else line_end
+        if not item or not _VALUE.search(text, item.end(), next_end):
+            break
+        is_step = (
+            mark
+            and text[mark.end() : mark.end() + 1].isalpha() != text[item.end() : item.end() + 1].isalpha()
+        )
+        if not (
+            item["joint"] or (mark and not is_step and mark["bullet"] == item["bullet"] and not mark["joint"])
+        ):
+            break
+        line_end = next_end
+    return line_end
 
 
 def _value_end(text: str, low: int, end: int) -> int:
@@ -348,7 +389,7 @@ def _value_end(text: str, low: int, end: int) -> int:
         if (before.count("$") - before.count("\\$")) % 2 or before.count("{") > before.count("}"):
             continue
         rest = text[stop.end() : line_end]
-        return stop.start() if _says_nothing(rest) or _turns(rest) else line_end
+        return stop.start() if _says_nothing(rest) or turns(rest) else line_end
     return line_end
 
 
@@ -392,6 +433,8 @@ def _value_before(text: str, start: int, name: int, name_end: int, end: int) -> 
     verb = _IS_ANSWER.search(text, max(start, name - 40), name)
     if not verb or not _SENTENCE_END.match(text, name_end, end):
         return None
+    if _supposes(_PARTS.findall(text, max(start, name - _CLAUSE_LIMIT), name)):
+        return None
     begin = max(start, name - _CLAUSE_LIMIT)
     begin = max((mark.end() for mark in _CLAUSE_START.finditer(text, begin, verb.start())), default=begin)
     return _trimmed(text, begin, verb.start()) if _is_sure(text, begin, verb.start()) else None
@@ -430,7 +473,7 @@ _TURN = re.compile(
 )
 
 
-def _turns(sentence: str) -> bool:
+def turns(sentence: str) -> bool:
     """True if a sentence takes back what stands before it: "Wait, ...", "I made a mistake.", "That isn't right."."""
     if _TURN.match(sentence):
         return True
@@ -453,7 +496,7 @@ def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
     of the value that it says instead, or None if it says nothing of it."""
     at = start
     for stop in _SENTENCES.finditer(text, start, end):
-        if _turns(text[at : stop.end()]):
+        if turns(text[at : stop.end()]):
             stated = list(_STATED.finditer(text, at, end))
             if not stated and not _is_sure(text[at:end].lower().replace("no,", ""), 0, end - at):
                 return _NOWHERE
@@ -482,6 +525,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     if not lenient and found.block == _NOWHERE:
         return Found(NO_ANSWER)
     reason, low, high, boxed, alone, behind = _marked(text, found, lenient)
+    named = False
     if reason not in (OK, NO_ANSWER):
         return Found(reason, boxed=boxed)
     if found.unended >= 0 and low > found.unended and not _LAST.match(text, behind, found.cut):
@@ -491,12 +535,12 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
         if reason == OK and not boxed and (span := _named_answer(text, low, high)):
             low, high = span
         if found.block == _NOWHERE and found.begin <= behind < stop:
-            reason, low, high, boxed = _named_behind(text, reason, low, high, boxed, behind, stop)
+            reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
     if reason != OK:
-        return Found(reason)
+        return Found(reason, named=named)
     if high - low > ANSWER_LIMIT or _NOT_TEXT.search(text, low, high):
         return Found(MALFORMED, boxed=boxed)
-    return Found(OK, low, high, boxed, alone)
+    return Found(OK, low, high, boxed, alone, named)
 
 
 def _marked(text: str, found: Regions, lenient: bool) -> tuple[int, int, int, bool, bool, int]:
@@ -539,8 +583,8 @@ def _marked(text: str, found: Regions, lenient: bool) -> tuple[int, int, int, bo
 
 def _named_behind(
     text: str, reason: int, low: int, high: int, boxed: bool, behind: int, end: int
-) -> tuple[int, int, int, bool]:
-    """(reason, start, end, boxed) with what is named behind a mark, or in the whole text if nothing is marked.
+) -> tuple[int, int, int, bool, bool]:
+    """(reason, start, end, boxed, named) with what is named behind a mark, or in the whole text if nothing is marked.
 
     What a completion names last is its answer, and what it takes back is none.
     """
@@ -556,7 +600,7 @@ def _named_behind(
     if reason == OK:
         corrected = _corrected(text, behind, end)
         if corrected == _NOWHERE:
-            return NO_ANSWER, -1, -1, False
+            return NO_ANSWER, -1, -1, False, True
         if corrected:
-            return OK, *corrected, False
-    return reason, low, high, boxed
+            return OK, *corrected, False, True
+    return reason, low, high, boxed, span is not None

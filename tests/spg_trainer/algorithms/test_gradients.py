@@ -72,8 +72,6 @@ def case(name: str, on_policy: bool, **arguments):
         "distil",
     ):
         given["p_mask_prompt"] = 0.0
-    if name == "mapg":
-        given["block_length"] = 3
     if name == "coupled_grpo":
         given["num_masks"] = 5
     if name == "mdpo":

@@ -47,7 +47,7 @@ def make_case(algorithm):
     rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=90)
     figures = torch.rand(3, 3, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     recorded = {"entropy": figures[0], "confidence_change": figures[1], "unmask_logps": -figures[2]}
-    recorded |= {"order": torch.zeros_like(rollouts.unmask_step), "fallback": figures[0] < 0.6}
+    recorded |= {"fallback": figures[0] < 0.6}
     if built.left_to_right:
         recorded["unmask_step"] = torch.arange(9).expand(3, -1).contiguous()
     if built.branches > 1:
