@@ -125,6 +125,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return outcome
     if lenient:
         answer = without_words(answer, gold)
+        if type(gold.meaning) is Several:
+            answer = markup.joined_lines(answer)
     if gold.is_money and "$" in answer:
         answer = with_price_marked(answer)
     try:

@@ -94,6 +94,18 @@ def last_result(answer: str) -> str:
     return "" if not equals or is_chain or has_several else result.strip(" .&\n")
 
 
+_ITEM = re.compile(r"\s*+(?:[-*•]|\d\d?\.)\s++")
+
+
+def joined_lines(answer: str) -> str:
+    """The list "2, 3, 5" for one with a line for each value, bare, with bullets or numbered."""
+    lines = [line.strip().rstrip(",;") for line in answer.splitlines() if line.strip()]
+    if len(lines) < 2 or max(map(len, lines)) > 60:
+        return answer
+    items = [_ITEM.match(line) for line in lines]
+    return ", ".join(line[item.end() :] if item else line for line, item in zip(lines, items, strict=True))
+
+
 _LOGARITHM = re.compile(r"\\log(?![_A-Za-z])")
 
 
