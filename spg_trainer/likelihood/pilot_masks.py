@@ -1,7 +1,7 @@
 """Maskings that look first: what a pass without a graph says of the tokens decides which ones are masked.
 
 The first pass shows the copies of another masking, the `pilot`. What it finds is in `row.recorded["pilot"]`. Source of
-both maskings: LIFT (arXiv 2605.22939) and its code (github.com/divelab/LIFT), as docs/algorithms/teaching_masks.md
+both maskings: LIFT (arXiv 2605.22939) and its code (github.com/divelab/LIFT), as docs/algorithms/mle.md
 says. Axes: M masks (copies); n tokens of a completion.
 """
 
