@@ -28,6 +28,7 @@ from envs.scoring import SCORING_METHODS, decide_scoring
 from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
+from verifiers.user_code import exit_is_error
 
 # An id, "spg/Sudoku-v0", or a short name, "sudoku", which lacks the namespace or the version.
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
@@ -74,7 +75,8 @@ def _create(
         name: value for name, value in arguments.items() if name in parameters or name not in AROUND
     }
     _check_arguments(signature, shown_id, class_arguments)
-    task = cls(**class_arguments)
+    with exit_is_error():
+        task = cls(**class_arguments)
     task._env_id = id
     # `spec_name` shows all arguments that are not the default, also those of wrappers around the task.
     defaults = {name: default for name, (_, default) in AROUND.items()}
@@ -397,7 +399,8 @@ def _from_entry_points(name: str) -> str | None:
     for point in entry_points(group="spg.envs"):
         if point.name.lower() == name.lower():
             try:
-                offered = point.load()
+                with exit_is_error():
+                    offered = point.load()
             except Exception as error:
                 raise EnvError(
                     f'The entry point "{name}" ({point.value}) cannot be loaded: {error}'
@@ -414,7 +417,8 @@ def _from_entry_points(name: str) -> str | None:
 def _import(where: str, name: str) -> str:
     """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
     try:
-        module = import_file(where) if where.endswith(".py") else importlib.import_module(where)
+        with exit_is_error():
+            module = import_file(where) if where.endswith(".py") else importlib.import_module(where)
         return module.__name__
     except EnvError:
         raise

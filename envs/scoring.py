@@ -13,7 +13,7 @@ from envs.authoring.async_calls import TIMED_OUT, call_all, reason_of
 from envs.combining.wrapper import author_task
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.problem import Problem, Score, Scores, broken, stacked
-from envs.task import Task, call_scores, defines, limits_of
+from envs.task import Task, call_scores, defines, limits_of, own_problems
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _author_scores(
     # episode and the class has `score`, too.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _author_scores_one_by_one(task, indices, problems, turns)
-    call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
+    call = partial(task.score_batch, own_problems(task, problems), [texts[-1] for texts in turns])
     (outcome,) = call_all(lambda: task.spec_name, [call], limits_of(task))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)

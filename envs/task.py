@@ -159,9 +159,20 @@ def limits_of(task: Task) -> Limits:
 
 def call_scores(task: Task, problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
     """What the author's scoring returns or raises for each episode; `async` calls are awaited side by side."""
-    calls = [partial(task.score_turns, *pair) for pair in zip(problems, turns, strict=True)]
+    pairs = zip(own_problems(task, problems), turns, strict=True)
+    calls = [partial(task.score_turns, *pair) for pair in pairs]
     outcomes = call_all(lambda: task.spec_name, calls, limits_of(task))
     return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
+
+
+def own_problems(task: Task, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems as the methods of an author's task get them in a call: copies, which they may change.
+
+    Tasks of this package change nothing, and share the problems.
+    """
+    if type(task).__module__.startswith("envs."):
+        return list(problems)
+    return [problem.copy() for problem in problems]
 
 
 def defines(cls: type[Task], method: str) -> bool:

@@ -240,7 +240,7 @@ _DIALOGUE = re.compile(r"(?:^|\n)(?:Q|B):")
 """Lines by which `A:` is a choice, or the answer to another question."""
 _VERB = re.compile(
     r"""(?P<quote>")?+[*_]*+(?:\s(?:final|finale|correct|correcta|correcte|corretta|correta)\b)?+
-    (?:\s?\([^()\n]{0,80}+\))?+[*_]*+
+    (?:[ ]?\([^()\n]{0,80}+\))?+[*_]*+
     (?:,[^,.:\n]{1,60}+,|\s(?:to|of|for|in|we|you|that|which)\b[^.!?:\n=]{0,120}?)?
     (?:\s?(?:should|would|must|will|may|can)\sbe\b|\s*+(?:(?:"""
     + "|".join(words.BEING.split())

@@ -46,8 +46,8 @@ NUMERALS = {
 """{a word for a number: its value}."""
 SPOILING = frozenset(
     """not never cannot cant can't neither nor none wrong incorrect false incorrectly impossible untrue plus twice
-    thrice doubled tripled halved factorial multiple multiples root pi half halves third thirds fourths fifths sixths sevenths
-    eighths ninths tenths hundredths thousandths wait""".split()
+    thrice doubled tripled halved factorial multiple multiples root pi half halves third thirds fourths fifths sixths
+    sevenths eighths ninths tenths hundredths thousandths wait""".split()
 )
 """Words that deny a number or change its value wherever they stand: "not 18", "18 doubled"."""
 CHANGING_BEFORE = frozenset(
