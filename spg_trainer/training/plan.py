@@ -150,6 +150,9 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             )
     is_from_python = not isinstance(settings, Resolved)  # a `Config`, which may lack the task's recipe
     notice = note_on_missing_recipe(settings) if is_from_python and not goes_on else ""
+    if ":" in config.algorithm:
+        tried = f"{config.algorithm} was first tried on made-up completions, so its prepare and loss ran on these, too."
+        notice = f"{notice} {tried}".lstrip()
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))

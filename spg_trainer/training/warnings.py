@@ -70,6 +70,12 @@ def all_warnings(history: History, right_groups_teach: bool) -> dict[str, str]:
     if not history:
         return warnings
     newest, recent = history[-1], history[-3:]
+    if skipped := newest.get("updates_skipped"):
+        warnings["skipped"] = (
+            f"{skipped} of this step's updates had a loss or a gradient that is NaN or infinite, and left the weights "
+            "as they were; three in a row stop the run. The metric updates_skipped counts them. If there are more, "
+            "lower --learning-rate or --max-grad-norm."
+        )
     if "env_errors" not in newest:  # the completions are those of a file, and no environment judges them
         return warnings
     if failures := newest["env_errors"]:
