@@ -177,6 +177,24 @@ def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
             assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
 
 
+def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(step, step + 4))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(small_config(whole, eval_problems=0), quiet=True)
+    for steps in (1, 3):
+        train(
+            small_config(parts, eval_problems=0, max_steps=steps, resume="auto" if steps > 1 else None),
+            quiet=True,
+        )
+    assert (parts / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    for number in (1, 2, 3):
+        drawn = {row["index"] for row in rows(whole / "samples" / f"step-{number:06d}.jsonl")}
+        assert drawn == set(range(number - 1, number + 3))
+    monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(3))
+    with pytest.raises(ConfigError, match="at least prompts_per_step=4 problems"):
+        train(small_config(tmp_path / "few", eval_problems=0), quiet=True)
+
+
 def test_an_error_in_the_function_of_the_user_comes_after_the_step_is_recorded(tmp_path):
     def on_step(metrics, completions):
         exit()
