@@ -39,6 +39,7 @@ from verifiers.math500.read.reader import Reading, read
 from verifiers.math500.read.tree import INFINITIES, Node
 from verifiers.math500.read.values import Quantity, Relation, Several, Value, Words, inside, is_expression
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
+from verifiers.on_bytes import on_text, rereading
 from verifiers.sentence import find_answer
 from verifiers.verdicts import (
     CAS,
@@ -542,7 +543,10 @@ def _judge_all(
 
     golds = [reference_of(answer, row) for row, answer in enumerate(answers)]
     problem_texts = [None] * len(texts) if problems is None else list(map(problem_of, problems, count()))
-    statuses, boxed, spans = batch.locate_all(texts, lenient)
+    spans = np.empty((len(texts), 2), np.int64)
+    statuses, boxed = np.empty((2, len(texts)), np.int8)
+    for row, data in enumerate(map(encoded, texts)):
+        statuses[row], *spans[row], boxed[row] = find_answer(data, 0, len(data), lenient)
     judge_long = lru_cache(CACHE_LIMIT)(judge)
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
@@ -571,8 +575,8 @@ def _judge_all(
 TASK = batch.text_task(
     "math500",
     ("answer",),
-    _judge,
-    _judge_all,
+    on_text(_judge),
+    judge_all=_judge_all,
     optional=("problem",),
-    flexible=partial(flexible_answer, letter_of=markup.leading_choice),
+    flexible=rereading(_judge, partial(flexible_answer, letter_of=markup.leading_choice)),
 )
