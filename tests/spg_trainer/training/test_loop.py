@@ -191,7 +191,7 @@ def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_
         drawn = {row["index"] for row in rows(whole / "samples" / f"step-{number:06d}.jsonl")}
         assert drawn == set(range(number - 1, number + 3))
     monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(3))
-    with pytest.raises(ConfigError, match="at least prompts_per_step=4 problems"):
+    with pytest.raises(ConfigError, match="at least --prompts-per-step 4 problems"):
         train(small_config(tmp_path / "few", eval_problems=0), quiet=True)
 
 
