@@ -403,7 +403,14 @@ def test_every_step_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path)
     assert [row["step"] for row in metrics] == [row["step"] for row in timings] == [1, 2, 3, 4, 5, 6]
     losses = {row["step"]: row["validation/loss"] for row in metrics if "validation/loss" in row}
     assert list(losses) == [2, 4, 6]
-    assert set(metrics[0]) == {"step", "loss", "grad_norm", "learning_rate"}
+    assert set(metrics[0]) == {
+        "step",
+        "loss",
+        "grad_norm",
+        "grad_norm_max",
+        "updates_skipped",
+        "learning_rate",
+    }
     found = json.loads((folder / SUMMARY).read_text())["validation"]
     assert found["start"] == json.loads((folder / "eval" / "step-000000.json").read_text())["loss"]
     assert found["last"] == losses[6] and found["lowest"] == min(losses.values())
