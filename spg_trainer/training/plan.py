@@ -184,6 +184,11 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):
             # Once, and not in every process: a judge may be a service that is paid for each question.
             demonstrations = decide_on_main(lambda: check_demonstrations(splits["train"], config.force))
+    # Settings made in Python may lack the task's recipe.
+    notice = note_on_missing_recipe(settings) if isinstance(settings, Config) and not goes_on else ""
+    if ":" in config.algorithm:
+        tried = f"{config.algorithm} was first tried on made-up completions, so its prepare and loss ran on these, too."
+        notice = f"{notice} {tried}".lstrip()
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))
@@ -199,8 +204,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         splits=splits,
         mix=mix,
         pairs=pairs,
-        # Settings made in Python may lack the task's recipe.
-        notice=note_on_missing_recipe(settings) if isinstance(settings, Config) and not goes_on else "",
+        notice=notice,
         demonstrations=demonstrations,
         missing=missing,
         num_processes=processes,
