@@ -251,7 +251,8 @@ _DECORATION = frozenset("*_#\"'`-–—•\\(")
 _LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>)*+", re.IGNORECASE)
 _ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
 _LEAD_IN = re.compile(
-    r"(?!(?:first|given|step|to)\b|[^\n]{0,100}?\b(?:is|are|was)\b[ $\\*]*+\d)[^\W\d_]{2}[^\n:]{0,100}+:[\s*]*+(?=[^\n]++\Z)",
+    r"(?!(?:first|given|step|to)\b|[^\n]{0,100}?\b(?:is|are|was)\b[ $\\*]*+\d)"
+    r"[^\W\d_]{2}[^\n:]{0,100}+:[\s*]*+(?=[^\n]++\Z)",
     re.IGNORECASE,
 )
 _STOP = re.compile(r"(?:[.!?](?=[\s*]|\Z|[A-Z])(?<!\.\.)(?!\s?[a-z])|。)")
