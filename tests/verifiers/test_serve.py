@@ -229,6 +229,7 @@ REFUSED = [
     ("POST", "/verify/gsm8k", {"completion": "x", "anwser": "18"}, 422, "Did you mean answer=?"),
     ("POST", "/verify/gsm8k", {"completion": "x", "answer": "18", "mode": "mild"}, 422, '"strict"'),
     ("POST", "/verify/gsm8k", {"completions": "x", "answer": ["18"]}, 422, "not a list"),
+    ("POST", "/verify/gsm8k", {"completion": ["x"], "answer": ["18"]}, 422, '"completions"'),
     ("POST", "/verify/gsm8k", {"completions": ["x"], "answer": "18"}, 422, "one value for each completion"),
     ("POST", "/verify/gsm8k", {"completions": ["x", "y"], "answer": ["18"]}, 422, "answer"),
     ("POST", "/verify/gsm8k", {"completions": ["x"] * 101, "answer": ["18"] * 101}, 413, "--max-completions"),
