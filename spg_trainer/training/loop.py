@@ -24,11 +24,9 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed, plural
-from spg_trainer.evaluation.habits import count_habits
-from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.errors import CheckpointError, ProcessLost, ScoringFailed
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import gather_groups, sample_rows
+from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
@@ -36,11 +34,9 @@ from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import packages
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.resolve import Resolved
-from spg_trainer.settings.weights import is_embedded, unseen
 from spg_trainer.tensors import Rows
 from spg_trainer.training import solved_validation
+from spg_trainer.training.advice import form_warning, look_at_base, look_at_groups, new_warnings
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import (
     evaluate_once,
@@ -53,8 +49,8 @@ from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sum
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
-from spg_trainer.training.outlook import look_at_groups
 from spg_trainer.training.patience import stale
+from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.records import (
     closing_lines,
     nothing_to_do,
@@ -66,34 +62,28 @@ from spg_trainer.training.records import (
 )
 from spg_trainer.training.run import Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
-from spg_trainer.training.setup import finished_summary, plan_together, refuse_keywords, start
+from spg_trainer.training.setup import finished_summary, of_python, open_run, refuse_keywords
 from spg_trainer.training.update import gradient, means, plan_updates
-from spg_trainer.training.warnings import form_warning, new_warnings
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
-ENOUGH_TO_JUDGE = 256
-"""If none of so many completions is right, that is no chance (see `look_at_base`); of fewer it may be."""
 
 
 @packages.envs.own_files.each_file_once()  # an edit of the user's files during a run waits for the next run
-def train(
-    config: Config | Resolved[Config] | None = None, *, quiet: bool = False, **others: object
-) -> dict[str, Any]:
+def train(config: Config | Plan | None = None, *, quiet: bool = False, **others: object) -> dict[str, Any]:
     """Trains until the settings end the run, and returns what summary.json holds.
 
-    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
-    printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
-    others: refused with a hint, since all settings belong in `config`.
+    config: start from `defaults(Config, env=..., model=...)`, which knows the recipes; or a plan, from `settle`.
+    quiet: nothing is printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps
+    are saved first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
-    planned = plan_together(config)
-    settings = planned.config
-    finished = finished_summary(planned.folder, planned.checkpoint, settings.eval, settings.max_steps)
+    planned = config if isinstance(config, Plan) else settle(of_python(config))
+    finished = finished_summary(planned)
     if finished is not None:
         Console(quiet=quiet).say(nothing_to_do(finished, planned.folder))
         return finished
-    run = start(planned, quiet=quiet)
+    run = open_run(planned, quiet=quiet)
     # Reward functions may ask for the step and the number of steps.
     telling_the_step = packages.envs.authoring.reward_functions.reports.during(
         run.state.step, run.config.max_steps
@@ -274,82 +264,6 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
     losses = [row["loss"] for row in history[-100:]]
     finite = [loss for loss in losses if loss is not None and np.isfinite(loss)]
     return sum(finite) / len(finite) if finite else float("nan")
-
-
-def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
-    """Says before the first update what completions are like, since RL picks among the behaviours that a model has.
-
-    Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group has
-    unequal rewards. With fewer than `ENOUGH_TO_JUDGE` completions this may be chance and is no error, except for a
-    model of this package that was not taught the task. metrics: the rollout's.
-    """
-    samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
-    # How many completions are right, and how many follow a habit: a plausible way to answer that is often wrong.
-    with raising_on_all():
-        counts = count_habits(run.source.env, samples)
-    run.console.say(f"Before step 1: {counts.shares}; {counts.signal}.")
-    config = run.config
-    shortest = min(gather(scored.completion_mask.sum(-1).tolist()))
-    length_text = wrong_length(config, shortest, metrics)
-    if counts.mixed:  # some groups have both right and wrong completions, from which RL learns
-        if length_text:
-            run.console.warn(f"before step 1: {length_text}")
-        return
-    command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    # The usual remedy. The cases below have others, and the first case that holds counts.
-    remedy = f"Raise $temperature, or teach the model the task first with `{command}`."
-    if length_text:
-        remedy = f"{length_text[0].upper()}{length_text[1:]}"
-    elif not config.rollout.draws_noise:
-        remedy = "At $temperature=0 all completions of a problem are the same: raise it."
-    elif 2 * counts.all_right > counts.groups:
-        remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
-    cannot_be_chance = counts.completions >= ENOUGH_TO_JUDGE or unseen(config.model.model, config.env)
-    none_is_right = counts.follows["right"] == 0
-    groups_have_equal_rewards = metrics["frac_reward_zero_std"] == 1
-    teaches_nothing = none_is_right and groups_have_equal_rewards
-    if teaches_nothing and cannot_be_chance and not config.force:
-        per_problem = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
-        raise ConfigError(
-            f"before step 1 the model wrote {counts.completions} completions, {per_problem}, and none of "
-            f"{counts.completions} is right. All completions of a problem earn the same, and such rewards teach "
-            "nothing. If the model is right now and then, but less often than that, train all the same: "
-            f"{run.folder.go_on} --force. With --max-rollout-batches a run looks at more completions "
-            f"before it ends here, but learns less per completion. {remedy}"
-        )
-    why_it_goes_on = ""
-    if teaches_nothing and not cannot_be_chance:
-        why_it_goes_on = (
-            f" None of {counts.completions} completions is right. They are so few that this may be chance, so the run "
-            f"goes on; it would end here if none of {ENOUGH_TO_JUDGE} or more were right."
-        )
-    run.console.warn(
-        f"before step 1: no group is mixed, with both right and wrong completions.{why_it_goes_on} {remedy}"
-    )
-
-
-def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) -> str:
-    """What is wrong with the lengths of the first completions, and what to do; "" if nothing is.
-
-    Something is wrong if all completions are longer than the model was taught to write, or if all are cut and most are
-    wrong. (In a model that was taught with this length, a cut is no fault: the model may have been taught to fill the
-    whole length.) shortest: tokens of the shortest completion. metrics: the rollout's.
-    """
-    length, model = config.rollout.max_completion_length, config.model.model
-    record = model_environment(model).get("rollout") or {}
-    taught = record.get("max_completion_length", length)
-    if shortest > taught:
-        return (
-            f"all completions have {shortest} tokens or more, and {model} was taught to write at most {taught}. Use "
-            f"$max_completion_length={taught}."
-        )
-    # A model without a record counts as taught with `length` only if it is one of this package.
-    is_as_taught = (bool(record) or is_embedded(model, "tiny")) and taught == length
-    if metrics["completions/clipped_ratio"] == 1 and metrics["correct"] < 0.5 and not is_as_taught:
-        return (
-            f"all completions are cut after {length} tokens. Raise $max_completion_length, which is {length}."
-        )
-    return ""
 
 
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:

@@ -11,11 +11,10 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check_algorithm
 from spg_trainer.training.credit import credit
-from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import make_batch, view_of
 from tests.common.likelihood_cases import make_rollouts, seeded
 from tests.common.process_cases import algorithm_config
-from tests.common.trainer_cases import small_config
+from tests.common.trainer_cases import small_config, start
 
 
 def tree(lengths: list[int], size: int, branches: int):
@@ -146,12 +145,12 @@ def test_in_a_run_the_term_rises_from_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"num_generations": 6}, "num_generations=6: .* has 4 leaves .* Use num_generations=8"),
+        ({"num_generations": 6}, "--num-generations 6: .* has 4 leaves .* Use --num-generations 8"),
         (
             {"block_length": 10, "diffusion_steps": 5},
-            "block_length=10: .* block_length=5 diffusion_steps=6",
+            "--block-length 10: .* --block-length 5 --diffusion-steps 6",
         ),
-        ({"max_completion_length": 9, "block_length": 3}, "max_completion_length=9: .*=10"),
+        ({"max_completion_length": 9, "block_length": 3}, "--max-completion-length 9: .* 10"),
     ],
 )
 def test_what_is_no_tree_is_refused(changes, said):
@@ -163,11 +162,9 @@ def test_what_is_no_tree_is_refused(changes, said):
 def test_blocks_of_attention_and_other_masks_are_refused():
     with pytest.raises(ConfigError, match=r"attends in blocks.*d2_stepmerge"):
         DTreeRPO().make_masking().check_pattern(Pattern(4))
-    with pytest.raises(ConfigError, match=r"algorithm_args=\{'num_masks': 3\}: should be 2"):
+    with pytest.raises(ConfigError, match=r"--algorithm-args num_masks=3: should be 2"):
         DTreeRPO(num_masks=3)
     with pytest.raises(ConfigError, match="score_tail"):
         DTreeRPO(score_tail=True)
-    with pytest.raises(
-        ConfigError, match=r"algorithm_args=\{'branches': 1\}: should be at least 2, .* Try 4\."
-    ):
+    with pytest.raises(ConfigError, match=r"--algorithm-args branches=1: should be at least 2, .* Try 4\."):
         DTreeRPO(branches=1)

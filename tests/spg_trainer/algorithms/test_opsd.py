@@ -9,11 +9,11 @@ from spg_trainer.algorithms.opsd import OPSD
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.credit import credit
-from spg_trainer.training.setup import start
 from spg_trainer.training.update import plan_updates
 from tests.common.algorithm_cases import make_batch, two_tokens, view_of
 from tests.common.likelihood_cases import make_rollouts, naive_logps, seeded
 from tests.common.process_cases import algorithm_config
+from tests.common.trainer_cases import start
 
 LATE = torch.tensor([[0, 0, 1, 1, 2, 2, 3, 3], [3, 2, 1, 0, 7, 6, 5, 4]])
 """Two completions in blocks of four."""
@@ -111,6 +111,6 @@ def test_the_trainer_scores_what_the_start_model_says_with_the_hint(tmp_path):
 
 
 def test_a_model_that_does_not_look_ahead_is_refused_hints_ahead():
-    with pytest.raises(ConfigError, match=r"algorithm_args=\{'hint': 'steps'\}"):
+    with pytest.raises(ConfigError, match=r"--algorithm-args hint=steps"):
         OPSD().make_masking().check_pattern(Pattern(4))
     OPSD(hint="steps").make_masking().check_pattern(Pattern(4))

@@ -8,8 +8,8 @@ from spg_trainer.rollout.probe import fill_states
 from spg_trainer.seeding import generator
 from spg_trainer.training.credit import credit
 from spg_trainer.training.micro_batches import draw_masks
-from spg_trainer.training.setup import start
 from tests.common.process_cases import algorithm_config
+from tests.common.trainer_cases import start
 from tests.common.turn_cases import TALK
 
 

@@ -17,7 +17,7 @@ import torch
 import envs
 from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.errors import CheckpointError, ConfigError, TrainingError, in_flags
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate as evaluating
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
@@ -26,10 +26,9 @@ from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
-from spg_trainer.training import evaluations, loop
+from spg_trainer.training import advice, evaluations, loop
 from spg_trainer.training.loop import train
-from spg_trainer.training.plan import plan_training
-from spg_trainer.training.setup import start
+from spg_trainer.training.plan import settle
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -43,6 +42,7 @@ from tests.common.trainer_cases import (
     saved_steps,
     small_config,
     snapshot,
+    start,
     step,
     steps_of,
     tiny_folder,
@@ -239,14 +239,14 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
     config = small_config(tmp_path / "run", max_steps=1, model="tiny", env_args={"dull": ALL})
     config = replace(config, env="test/Letters-v0")
     with pytest.raises(
-        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* force=True"
+        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* --force"
     ):
         train(config)
     assert not (tmp_path / "run").exists() and capsys.readouterr().out == "", (
         "nothing is evaluated or written"
     )
     with pytest.raises(ConfigError, match="only seen sudoku"):
-        plan_training(config)
+        settle(config)
     train(replace(config, force=True))
     (line,) = re.findall(
         "warning: the small model that comes with this package has only seen sudoku .*",
@@ -383,10 +383,10 @@ def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, mo
         train(small_config(folder, **settings), quiet=True)
     said = str(ended.value)
     assert re.search(r"ValueError: no such letter\n(.|\n)*2 of 16", said)
-    assert said.endswith(f"continue with resume={folder} accept_changed_code=True."), (
+    assert said.endswith(f"continue with --resume {folder} --accept-changed-code."), (
         "the advice is the last line"
     )
-    assert in_flags(ended.value.written()).endswith(f"--resume {folder} --accept-changed-code.")
+    assert str(ended.value).endswith(f"--resume {folder} --accept-changed-code.")
     assert "async_calls.py" not in said and said.count("  File ") == 1, "the author's own lines alone"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
     monkeypatch.undo()
@@ -556,7 +556,7 @@ def test_a_run_whose_minutes_are_over_before_its_first_step_keeps_its_evaluation
     whole = small_config(tmp_path / "whole", eval_problems=8, max_steps=1)
     train(whole, quiet=True)
     config = small_config(tmp_path / "run", eval_problems=8, max_steps=1, max_minutes=1e-6)
-    with pytest.raises(TrainingError, match=r"has 0 of 8 .*max_minutes=1e-06 is over .* resume=.*run"):
+    with pytest.raises(TrainingError, match=r"has 0 of 8 .*--max-minutes 1e-06 is over .* --resume .*run"):
         train(config, quiet=True)
     go_on = replace(config, max_minutes=0.0, output=replace(config.output, resume="auto"))
     train(go_on, quiet=True)
@@ -583,7 +583,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, ca
 @pytest.mark.parametrize(
     ("taught", "length", "shortest", "cut", "right", "words"),
     [
-        (7, 64, 64, 1.0, 0.03, "taught to write at most 7. Use $max_completion_length=7."),
+        (7, 64, 64, 1.0, 0.03, "taught to write at most 7. Use --max-completion-length 7."),
         (7, 64, 8, 0.2, 0.9, "taught to write at most 7"),
         (7, 64, 5, 0.9, 0.5, ""),
         (7, 7, 7, 1.0, 0.1, ""),  # as it was taught, without room for an end
@@ -593,7 +593,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, ca
             64,
             1.0,
             0.0,
-            "all completions are cut after 64 tokens. Raise $max_completion_length, which is 64.",
+            "all completions are cut after 64 tokens. Raise --max-completion-length, which is 64.",
         ),
         (None, 64, 64, 1.0, 0.9, ""),
         (None, 64, 64, 0.99, 0.0, ""),
@@ -603,12 +603,12 @@ def test_before_step_1_looks_at_lengths_first(tmp_path, taught, length, shortest
     record = {"rollout": {"max_completion_length": taught}} if taught else {}
     (tmp_path / "environment.json").write_text(json.dumps(record))
     config = change(small_config(None, model=tmp_path), max_completion_length=length)
-    text = loop.wrong_length(config, shortest, {"completions/clipped_ratio": cut, "correct": right})
+    text = advice.wrong_length(config, shortest, {"completions/clipped_ratio": cut, "correct": right})
     assert (words in text) if words else text == ""
 
 
 def test_what_is_wrong_with_the_length_is_the_remedy(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "wrong_length", lambda *_: "all completions are too long. Use 7.")
+    monkeypatch.setattr(advice, "wrong_length", lambda *_: "all completions are too long. Use 7.")
     train(small_config(tmp_path / "mixed", max_steps=1))
     assert "before step 1: all completions are too long. Use 7." in capsys.readouterr().out
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
@@ -668,7 +668,7 @@ def test_what_nohup_ignores_stays_ignored():
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
     folder, _ = finished_run()
     before = snapshot(folder)
-    with pytest.raises(ConfigError, match=rf"3 steps.*resume={folder} .*max_steps"):
+    with pytest.raises(ConfigError, match=rf"3 steps.*--resume {folder} .*--max-steps"):
         train(small_config(folder, seed=4), quiet=True)
     assert snapshot(folder) == before
 

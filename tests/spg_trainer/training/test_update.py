@@ -18,7 +18,6 @@ from spg_trainer.tensors import Rows
 from spg_trainer.training.credit import credit, kinds_of_completions
 from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
-from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
 from tests.common.process_cases import (
@@ -40,6 +39,7 @@ from tests.common.trainer_cases import (
     rows,
     save_tiny,
     small_config,
+    start,
     weights,
 )
 from tests.common.two_processes import left_by, two_processes
