@@ -17,9 +17,9 @@ from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
-from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.check import check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import (
     CONFIG,
