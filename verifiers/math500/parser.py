@@ -16,7 +16,6 @@ from fractions import Fraction
 from itertools import takewhile
 from typing import NamedTuple, Never, TypeVar
 
-from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS, currencies_of
 from verifiers.math500 import words as w
 from verifiers.math500.tree import (
     BOUND,
@@ -52,6 +51,7 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.reading import units
+from verifiers.reading.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS, currencies_of
 from verifiers.reading.tokens import (
     COMMAND,
     LETTERS,
