@@ -25,7 +25,7 @@ from spg_trainer.runs.inputs import (
     with_copies,
     write_inputs,
 )
-from spg_trainer.runs.pin import refuse_changed_hub
+from spg_trainer.runs.resume import refuse_changed_hub
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft

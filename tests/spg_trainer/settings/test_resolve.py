@@ -16,10 +16,10 @@ from spg_trainer import EvalSampling, Sampling, cli, evaluate, generate, load_mo
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
+from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.check import check_algorithm
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.fields import Config, EvalCommand, OptimizerConfig
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -30,7 +30,6 @@ from spg_trainer.settings.recorded import (
     to_yaml,
 )
 from spg_trainer.settings.resolve import FLAG, defaults, note_on_missing_recipe, resolve
-from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS

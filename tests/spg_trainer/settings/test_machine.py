@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spg_trainer.runs import machine
+from spg_trainer.settings import machine
 
 CPU = torch.device("cpu")
 
