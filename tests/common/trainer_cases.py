@@ -219,7 +219,7 @@ def save_adapter(folder: Path, dropout: float = 0.05) -> Path:
     return folder
 
 
-def start(settings: Config | Plan, *, quiet: bool = True) -> Run:
+def start(settings: Config | Plan, *, quiet: bool = False) -> Run:
     """The opened run of settings, or of a plan."""
     return open_run(settings if isinstance(settings, Plan) else settle(settings), quiet=quiet)
 
