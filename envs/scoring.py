@@ -43,6 +43,22 @@ class ScoredBatch:
         rewards = {name: values.copy() for name, values in self.rewards.items()}
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
+    def with_more(self, more: "ScoredBatch") -> "ScoredBatch":
+        """These scores with further components of the same episodes; one that failed in `more` earns nothing."""
+        both = ScoredBatch(
+            self.total + more.total,
+            {**self.rewards, **more.rewards},
+            self.reason[:],
+            self.extracted[:],
+            self.traceback[:],
+        )
+        for i, trace in enumerate(more.traceback):
+            if trace is not None:
+                both.total[i], both.reason[i], both.traceback[i] = 0.0, more.reason[i], trace
+                for values in both.rewards.values():
+                    values[i] = 0.0
+        return both
+
     def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
         """Overwrites the scores at `indices` by those of `scored`; components that `scored` lacks stay as they are."""
         self.total[indices] = scored.total
@@ -116,7 +132,10 @@ def _score_part(
     total = np.zeros(len(traces))
     for name, weight in task.reward_weights.items():
         total += weight * rewards[name]
-    return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+    scored = ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+    if task.own_rewards is None:
+        return scored
+    return scored.with_more(_score_part(task.own_rewards, indices, problems, completions, traces))
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:

@@ -249,14 +249,14 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
     rows = [problem.metadata.get("columns", {}) | problem.reference for problem in problems]
     texts = [until_end(completion) for completion in completions]
     is_chat = [isinstance(problem.prompt, list) for problem in problems]
-    names = rows[0] if rows else ()  # all rows have the same columns
+    names = rows[0] if rows else ()  # all rows of a file have the same columns
     return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if in_chat else text
             for in_chat, text in zip(is_chat, texts, strict=True)
         ],
-        **{name: [row[name] for row in rows] for name in names},
+        **{name: [row.get(name) for row in rows] for name in names},
         "trainer_state": reports.state,
         "log_metric": reports.log_metric,
         "log_extra": reports.logger_of(problems, completions),

@@ -20,6 +20,8 @@ BAD_ROWS = "bad_rows"
 ARGUMENTS = ("verifier", "reward", BAD_ROWS)
 """The arguments that are for files of the user's own rows. In a training on texts (--data), `bad_rows` is for the
 texts, and also for the task beside them if the task takes it."""
+FOR_ROWS_ALONE = ("verifier", BAD_ROWS)
+"""Those that other tasks do not take; the functions of `reward` are paid beside a task's own components."""
 NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"})
 """Parameters of environments that --env-args does not take."""
 
@@ -115,7 +117,7 @@ def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None
     tasks = parse_tasks(env)
     if not tasks or not all(task.judges_itself for task in tasks):
         return
-    for name in ARGUMENTS:
+    for name in FOR_ROWS_ALONE:
         if name in args and not (data and name == BAD_ROWS):
             judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
             raise ConfigError(

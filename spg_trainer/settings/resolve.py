@@ -23,11 +23,11 @@ from shlex import quote
 from typing import Any, Generic, TypeVar
 
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
-from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.arguments import place_of
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
+from spg_trainer.settings.lora import find_adapter
 from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from spg_trainer import __version__
-from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all
+from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all, rank
 from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
@@ -24,9 +24,10 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.lora import REFERENCE_FOLDER
+from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import task_record
 from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
@@ -57,10 +58,30 @@ def record_step(
     run.trackers.log({**timings, **metrics}, state.step)
     state.consistent = True
     state.history.append(metrics)
-    if run.due(run.config.output.sample_steps):
-        samples = step_samples(run, scored, advantages)
+    is_due = run.due(run.config.output.sample_steps)
+    if not (is_due or run.on_step):
+        return
+    samples = step_samples(run, scored, advantages)
+    if is_due:
         run.folder.write_samples(state.step, samples)
         run.trackers.table("samples", samples, state.step)
+    if run.on_step:
+        rows = with_tokens(scored, samples)
+        with raising_on_all():  # all processes gather the rows, and the first one has the function called
+            if rank() == 0:
+                run.on_step(dict(metrics), verifiers.user_code.own_copy(rows))
+
+
+def with_tokens(scored: Rows, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `step_samples`, each also with the ids and log-probabilities of the tokens of its last completion."""
+    last = scored.last_turns
+    ids, logps = scored.completion_ids[last].tolist(), scored.unmask_logps[last].tolist()
+    columns = gather(list(zip(ids, logps, strict=True)))
+    in_order = [columns[i] for i in gathered_order(scored.episode.numpy()[last])]
+    return [
+        {**row, "completion_ids": ids_of_row, "unmask_logps": logps_of_row}
+        for row, (ids_of_row, logps_of_row) in zip(samples, in_order, strict=True)
+    ]
 
 
 def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[str, Any]]:

@@ -33,9 +33,10 @@ from spg_trainer.runs.inputs import (
     write_inputs,
 )
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.fields import AUTO, Config
+from spg_trainer.settings.lora import REFERENCE_FOLDER
 from spg_trainer.settings.machine import crowded_cores
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,
     other_lengths,
@@ -201,11 +202,21 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             model_note = model_note.removesuffix(untaught_note)
         else:
             model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
-    length_note = ""
+    form_note = length_note = ""
+    if env is not None and config.samples and not run.state.step:
+        form_note = envs.unpaid_form(env)
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
-    for note in (settings_note, model_note, run.source.notice, skipped_note, cores_note, length_note):
+    for note in (
+        settings_note,
+        model_note,
+        run.source.notice,
+        skipped_note,
+        cores_note,
+        length_note,
+        form_note,
+    ):
         if note:
             console.warn(note)
     if run.state.step:

@@ -17,9 +17,9 @@ from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
-from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.check import check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand, OptimizerConfig
+from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -313,7 +313,7 @@ def test_a_resumed_run_takes_its_own_settings_and_flags_over_them(run: Path, tmp
 
 @pytest.mark.parametrize(
     ("gone", "instead", "more"),
-    [("ebpo", "slim_rl", []), ("ebpo", "slim_rl", ["--algorithm", "slim_rl"]), ("old_one", "NAME", [])],
+    [("dpo", "vrpo", []), ("dpo", "vrpo", ["--algorithm", "vrpo"]), ("old_one", "NAME", [])],
 )
 def test_a_run_of_an_algorithm_that_is_gone_is_begun_anew_from_its_weights(
     run: Path, gone: str, instead: str, more: list[str]
