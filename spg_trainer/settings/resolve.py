@@ -179,9 +179,11 @@ def defaults(
     check_ranges(config)
     # An algorithm from a file is checked when it is opened.
     if isinstance(config, Config) and ":" not in config.algorithm:
-        from spg_trainer.algorithms.registry import find_algorithm
+        from spg_trainer.algorithms.registry import build, find_algorithm
 
         find_algorithm(config.algorithm)
+        if more.get("algorithm_args"):  # an unknown hyper-parameter is refused
+            build(config.algorithm, config.hyper_parameters)
     return config
 
 

@@ -492,6 +492,11 @@ def test_several_tasks_are_a_list() -> None:
                 opened()
 
 
+def test_a_misspelt_hyper_parameter_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"epsilonn=0\.1: .*epsilon"):
+        defaults(Config, env="countdown", algorithm="unigrpo", algorithm_args={"epsilonn": 0.1})
+
+
 def test_short_flags_are_keywords_too(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "1+1", "answer": "2"}\n')
