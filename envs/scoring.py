@@ -43,6 +43,22 @@ class ScoredBatch:
         rewards = {name: values.copy() for name, values in self.rewards.items()}
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
 
+    def with_more(self, more: "ScoredBatch") -> "ScoredBatch":
+        """These scores with further components of the same episodes; one that failed in `more` earns nothing."""
+        both = ScoredBatch(
+            self.total + more.total,
+            {**self.rewards, **more.rewards},
+            self.reason[:],
+            self.extracted[:],
+            self.traceback[:],
+        )
+        for i, trace in enumerate(more.traceback):
+            if trace is not None:
+                both.total[i], both.reason[i], both.traceback[i] = 0.0, more.reason[i], trace
+                for values in both.rewards.values():
+                    values[i] = 0.0
+        return both
+
     def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
         """Overwrites the scores at `indices` by those of `scored`; components that `scored` lacks stay as they are."""
         self.total[indices] = scored.total
@@ -116,7 +132,10 @@ def _score_part(
     total = np.zeros(len(traces))
     for name, weight in task.reward_weights.items():
         total += weight * rewards[name]
-    return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+    scored = ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+    if task.own_rewards is None:
+        return scored
+    return scored.with_more(_score_part(task.own_rewards, indices, problems, completions, traces))
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -271,12 +290,22 @@ def _check_names(task: Task, index: int, rewards: Mapping[str, Any]) -> None:
         raise broken(task, index, f"the score has {components}")
 
 
+def _float_or_nan(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
 def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """The values of one component, (n,) float64. Raises EnvError unless all are finite ("correct": 0 or 1)."""
     kinds = int | float | np.integer | np.floating | np.bool_
     # An array or a tensor without axes stands for the number in it.
     values = [value.item() if getattr(value, "shape", None) == () else value for value in values]
-    numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
+    try:
+        numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
+    except OverflowError:  # an int that is too large for a float
+        numbers = np.array([_float_or_nan(value) for value in values])
     if name == "correct":
         valid, wanted = (numbers == 0) | (numbers == 1), "0 or 1"
     else:

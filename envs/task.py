@@ -37,6 +37,8 @@ class Task:
     """Where the data came from, e.g. {"openai/gsm8k": "the commit"}; a run records it."""
     parts: Mapping[str, "Task"] = {}
     """In a mixture {name of a task: the task}; empty in any other task."""
+    own_rewards: "Task | None" = None
+    """What a user's reward functions pay beside the task's own components (`envs.combining.own_rewards`)."""
     _env_id: str | None = None
     """The id under which `make` opened the task, e.g. "spg/GSM8K-v0"; None if the class was called directly."""
     _env_arguments: Mapping[str, Any] = {}
@@ -54,6 +56,14 @@ class Task:
     @abstractmethod
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
+
+    def problems_at(self, step: int) -> range:
+        """The problems from which a step of a training draws, for a curriculum; by default all of them.
+
+        step: how many steps are done. A pure function of arguments and step, so that a resumed run draws as one that
+        was never stopped. Evaluations ask for any problem.
+        """
+        return range(len(self))
 
     def score(
         self, problem: Problem, completion: str

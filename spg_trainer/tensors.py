@@ -60,6 +60,9 @@ class Rows:
     fallback: Tensor
     """(B, T) bool, whether `--unmasking threshold` wrote the token only because no token was sure enough; only if the
     masking needs it."""
+    pilot: Tensor
+    """(B, M, T), what a first pass found at each token of its M copies, minus infinity elsewhere; only while masks are
+    drawn that depend on it (`Masking.pilot`)."""
     branched: Tensor
     """(B,) bool, whether a completion shares the first half of the first completion of its node; only in trees."""
 

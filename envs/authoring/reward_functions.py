@@ -249,14 +249,14 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
     rows = [problem.metadata.get("columns", {}) | problem.reference for problem in problems]
     texts = [until_end(completion) for completion in completions]
     is_chat = [isinstance(problem.prompt, list) for problem in problems]
-    names = rows[0] if rows else ()  # all rows have the same columns
+    names = rows[0] if rows else ()  # all rows of a file have the same columns
     return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if in_chat else text
             for in_chat, text in zip(is_chat, texts, strict=True)
         ],
-        **{name: [row[name] for row in rows] for name in names},
+        **{name: [row.get(name) for row in rows] for name in names},
         "trainer_state": reports.state,
         "log_metric": reports.log_metric,
         "log_extra": reports.logger_of(problems, completions),
@@ -301,11 +301,19 @@ def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
         )
     numbers = [0.0 if value is None else _plain(value) for value in values]
     for value in numbers:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not _is_finite(value):
             raise EnvError(
                 f"the reward function {name} must return finite numbers or None, and returned {value!r:.80}."
             )
     return np.array(numbers, dtype=np.float64)
+
+
+def _is_finite(number: float) -> bool:
+    """Whether a number is finite as a float; an int may be too large for one."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _plain(value: Any) -> Any:

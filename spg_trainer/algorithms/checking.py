@@ -289,6 +289,10 @@ def draw_view(
         # `branches` successive episodes share one first half, which is scored only in the first of them.
         is_first_leaf = episode % algorithm.branches == 0
         rows = rows.with_columns(branched=(rows.turn == 0) & ~is_first_leaf)
+    if pilot := algorithm.make_masking().pilot:
+        seen = pilot.draw(rows, KeyedStreams(seed, ("check pilot",), rows.noise_keys())).scored
+        figures = torch.from_numpy(numpy_generator(seed, "check figures").random(seen.shape))
+        rows = rows.with_columns(pilot=figures.masked_fill(~seen, float("-inf")))
     if "correct" in algorithm.needs:
         is_right = rewards == 1 if correct is None else correct
         rows = rows.with_columns(correct=rows.spread(is_right.reshape(-1)))

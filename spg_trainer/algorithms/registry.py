@@ -73,7 +73,7 @@ FOR_USE = (
 """The algorithms to use; all others are here to be compared with. First line: each leads a row of the table "Which
 algorithm should I use?" (docs/algorithms/README.md). Second line: these two need far fewer passes than others of their
 kind. Third line: these are used by the systems of published tables."""
-ELSEWHERE = {"diffu_grpo": "grpo d1", "slim_rl": "ebpo", "vrpo": "dpo"}
+ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
 """{our name: other names, divided by spaces, by which a user may look for the algorithm or for what it replaced}."""
 LISTED = 8
 """How many algorithms a message names."""

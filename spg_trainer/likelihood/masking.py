@@ -25,8 +25,9 @@ from spg_trainer.tensors import GIVEN, Masks, Record, Rows
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
 
-TOKEN_COLUMNS = get_args(Record)
-"""The columns of `Rows` that a rollout records of each token for a masking that names them in `records`."""
+TOKEN_COLUMNS = (*get_args(Record), "pilot")
+"""The columns of `Rows` with values of each token that a masking may read: those of a rollout, which it names in
+`records`, and what a first pass found (`Masking.pilot`)."""
 ROW_COLUMNS = ("branched", "fill_step")
 """The columns of `Rows` with one value for each row that a masking may read: whether a completion shares its first half
 with another, and the step of a fill (a completion whose masks one pass filled in, `rollout/probe.py`)."""
@@ -66,8 +67,8 @@ class Completion(NamedTuple):
     iteration: int = 0
     """The number of the step's iteration, from 0."""
     recorded: Mapping[str, np.ndarray] = MappingProxyType({})
-    """{name: values} of the columns `TOKEN_COLUMNS` and `ROW_COLUMNS` that the rows have; figures of tokens, (T,), are
-    in the order of entries."""
+    """{name: values} of the columns `TOKEN_COLUMNS` and `ROW_COLUMNS` that the rows have; figures of tokens, (..., T),
+    are in the order of entries."""
 
     def blocks(self, block_length: int) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
@@ -125,6 +126,9 @@ class Masking(ABC):
 
     records: ClassVar[frozenset[Record]] = frozenset()
     """What a rollout must record for this masking, in addition to what the algorithm itself needs."""
+    pilot: ClassVar["Masking | None"] = None
+    """A masking whose copies the model scores first, without a graph; None = no such pass. `Completion.recorded` then
+    has "pilot", (its M, T): what it measures, or else log-probabilities; minus infinity elsewhere."""
 
     @property
     def has_eubo(self) -> bool:
@@ -174,6 +178,11 @@ class Masking(ABC):
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
         ref_masked = np.zeros_like(masked) if self.hints else None
+        if self.pilot is not None and "pilot" not in rows:
+            raise ConfigError(
+                f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "
+                "makes. Use $algorithm_args masking=random."
+            )
         if missing := sorted(name for name in self.records if name not in rows):
             raise ConfigError(
                 f"{type(self).__name__} needs what only a rollout records: {', '.join(missing)}. Use $algorithm_args "
@@ -250,7 +259,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
             quantile=quantiles[row],
             iteration=iteration,
             recorded={
-                name: column[row][place] if name in TOKEN_COLUMNS else column[row]
+                name: column[row][..., place] if name in TOKEN_COLUMNS else column[row]
                 for name, column in recorded.items()
             },
         )

@@ -34,7 +34,14 @@ def right_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return entropy * (logits.argmax(-1) == targets)
 
 
+def entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The entropy of the model's distribution in nats."""
+    logps = logits.log_softmax(-1)
+    return -(logps.exp() * logps).sum(-1)
+
+
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "entropy": entropy,
     "raw_logit": raw_logit,
     "right_entropy": right_entropy,
 }

@@ -100,6 +100,14 @@ AFTER_A_STEP = (
         "rollout.md",
     ),
 )
+# After a step, also of a run whose completions are given.
+UPDATES_SKIPPED = Said(
+    lambda f: f.updates_skipped,
+    "{updates_skipped} of this step's updates had a loss or a gradient that is NaN or infinite, and left the weights "
+    "as they were; three in a row stop the run. The metric updates_skipped counts them. If there are more, lower "
+    "--learning-rate or --max-grad-norm.",
+    "runs.md",
+)
 HELP_IS_ON_PAGE = 'the page "My run learned nothing" says what helps.'
 # After a step, of each component of the reward, also of those of weight 0.
 OF_A_COMPONENT = Said(
@@ -215,11 +223,17 @@ def new_warnings(history: History, right_groups_teach: bool = False) -> list[str
 
 def all_warnings(history: History, right_groups_teach: bool) -> dict[tuple[str, str], str]:
     """{(sentence of the table, component that it is about or ""): text} of all that holds at the newest step."""
-    # Without "env_errors", the completions are those of a file, and no environment judges them.
-    if not history or "env_errors" not in history[-1]:
+    if not history:
         return {}
+    skipped = SimpleNamespace(updates_skipped=history[-1].get("updates_skipped"))
+    said: dict[tuple[str, str], str] = {}
+    if UPDATES_SKIPPED.holds(skipped):
+        said[UPDATES_SKIPPED.sentence, ""] = UPDATES_SKIPPED.sentence.format(**vars(skipped))
+    # Without "env_errors", the completions are those of a file, and no environment judges them.
+    if "env_errors" not in history[-1]:
+        return said
     figures = figures_of_steps(history, right_groups_teach)
-    said = {
+    said |= {
         (row.sentence, ""): row.sentence.format(**vars(figures)) for row in AFTER_A_STEP if row.holds(figures)
     }
     for component in figures_of_components(history):

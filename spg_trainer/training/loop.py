@@ -4,10 +4,12 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,22 +62,31 @@ from spg_trainer.training.records import (
     write_report,
     write_summary,
 )
-from spg_trainer.training.run import Run
+from spg_trainer.training.run import OnStep, Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, of_python, open_run, refuse_keywords
-from spg_trainer.training.update import gradient, means, plan_updates
+from spg_trainer.training.update import EXTREMES, gradient, means, of_all_processes, plan_updates
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
 
 
 @packages.envs.own_files.each_file_once()  # an edit of the user's files during a run waits for the next run
-def train(config: Config | Plan | None = None, *, quiet: bool = False, **others: object) -> dict[str, Any]:
+def train(
+    config: Config | Plan | None = None,
+    *,
+    quiet: bool = False,
+    on_step: OnStep | None = None,
+    **others: object,
+) -> dict[str, Any]:
     """Trains until the settings end the run, and returns what summary.json holds.
 
     config: start from `defaults(Config, env=..., model=...)`, which knows the recipes; or a plan, from `settle`.
-    quiet: nothing is printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps
-    are saved first. others: refused with a hint, since all settings belong in the first argument.
+    quiet: nothing is printed. on_step: called in the first process as `on_step(metrics, rows)` after each step, once it
+    is recorded. metrics is its row of metrics.jsonl; rows are those of all its completions, as in samples/, each
+    also with "completion_ids" and "unmask_logps". Both are copies, so that nothing that the function does to them
+    changes the run. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved
+    first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
     planned = config if isinstance(config, Plan) else settle(of_python(config))
@@ -83,7 +94,7 @@ def train(config: Config | Plan | None = None, *, quiet: bool = False, **others:
     if finished is not None:
         Console(quiet=quiet).say(nothing_to_do(finished, planned.folder))
         return finished
-    run = open_run(planned, quiet=quiet)
+    run = replace(open_run(planned, quiet=quiet), on_step=on_step)
     # Reward functions may ask for the step and the number of steps.
     telling_the_step = packages.envs.authoring.reward_functions.reports.during(
         run.state.step, run.config.max_steps
@@ -301,7 +312,12 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
     config, device, steps_before = run.config, run.policy.device, run.state.step
     teaches = [totals["learned_completions"] > 0 for totals in learned_rows.totals_of_minibatches]
     if not any(teaches):
-        return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
+        return {
+            "grad_norm": 0.0,
+            "grad_norm_max": 0.0,
+            "updates_skipped": 0,
+            "learning_rate": next_rate(run),
+        }
     updates = plan_updates(
         run.policy, run.algorithm, learned_rows, config.batch, seed=config.seed, number=steps_before
     )
@@ -316,7 +332,7 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
         try:
             # An iteration makes an update of each minibatch, in order; then the next iteration follows. So the update
             # at a position is of minibatch `position % len(teaches)`.
-            metrics_of_updates = [
+            of_updates = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
                 if teaches[position % len(teaches)]
@@ -326,12 +342,31 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    last_metrics = metrics_of_updates[-1]
-    return {name: float(np.mean([metrics[name] for metrics in metrics_of_updates])) for name in last_metrics}
+    return metrics_of_step(of_updates)
 
 
-def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
-    """Makes one update and returns its metrics. number: the update's number in its step.
+def metrics_of_step(of_updates: Sequence[dict[tuple[str, str], float]]) -> dict[str, float]:
+    """The metrics of a step: the mean over its updates, or the extreme of a metric that is one.
+
+    Values that are not finite, as those of skipped updates, are left out; if no other is left, the metric is NaN.
+    of_updates: {(name, what the metric is per): its value in an update}.
+    """
+    step: dict[str, float] = {}
+    for name, per in of_updates[-1]:
+        values = [metrics[name, per] for metrics in of_updates]
+        finite = [value for value in values if math.isfinite(value)]
+        step[name] = float(EXTREMES.get(per, np.mean)(finite)) if finite else math.nan
+    norms = [norm for update in of_updates if math.isfinite(norm := update["grad_norm", "update"])]
+    step["grad_norm_max"] = max(norms, default=math.nan)
+    step["updates_skipped"] = sum(not update["is_applied", "update"] for update in of_updates)
+    del step["is_applied"]
+    return step
+
+
+def one_update(run: Run, update: Update, number: int) -> dict[tuple[str, str], float]:
+    """Makes one update; returns {(name of a metric, what it is per): value}, and whether the update was applied.
+
+    number: the update's number in its step.
 
     The gradient is computed, summed over the processes and clipped, and the optimizer makes its step. If the gradient
     is not finite, the update is skipped and counted.
@@ -343,7 +378,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     # The metrics of a loss that compares all completions of an update are sums over episodes. Those of other losses are
     # sums over completions, of which an episode has one for each turn.
     counts = update.totals if run.algorithm.compares == "update" else update.counts
-    metrics = means(sum_metrics(sums), counts)
+    sums = of_all_processes(sums)
+    metrics = means(sums, counts)
     rate = next_rate(run)
     norm, applied = optimizer_step(
         run.optimizer,
@@ -359,7 +395,9 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
             run.policy.move_reference(run.algorithm.ref_model_mixup_alpha)
     else:
         count_skipped(run, update.completions, number)
-    return {**metrics, "grad_norm": norm, "learning_rate": rate}
+    figures = {(name, per): metrics[name] for name, per in sums if name}
+    of_update = {"grad_norm": norm, "learning_rate": rate, "is_applied": applied}
+    return figures | {(name, "update"): value for name, value in of_update.items()}
 
 
 def next_rate(run: Run) -> float:

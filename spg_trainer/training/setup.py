@@ -32,22 +32,21 @@ from spg_trainer.runs.inputs import (
     task_code_differs,
     write_inputs,
 )
-from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE_FOLDER
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import AUTO, Config
+from spg_trainer.settings.lora import REFERENCE_FOLDER
+from spg_trainer.settings.machine import crowded_cores
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,
     other_lengths,
     to_yaml,
 )
-from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.weights import unseen
-from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.environment_json import environment_record
+from spg_trainer.training.dry_run import arithmetic
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, check_attention
-from spg_trainer.training.records import load_checkpoint
+from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.sources import open_source
 from spg_trainer.training.validation import CRITERIA
@@ -203,11 +202,21 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             model_note = model_note.removesuffix(untaught_note)
         else:
             model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
-    length_note = ""
+    form_note = length_note = ""
+    if env is not None and config.samples and not run.state.step:
+        form_note = envs.unpaid_form(env)
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
-    for note in (settings_note, model_note, run.source.notice, skipped_note, cores_note, length_note):
+    for note in (
+        settings_note,
+        model_note,
+        run.source.notice,
+        skipped_note,
+        cores_note,
+        length_note,
+        form_note,
+    ):
         if note:
             console.warn(note)
     if run.state.step:

@@ -18,13 +18,13 @@ import envs
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, as_flag
-from spg_trainer.runs import machine
-from spg_trainer.settings.adapters import settle_adapters
+from spg_trainer.settings import machine
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand
 from spg_trainer.settings.flags import ELSEWHERE
+from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.values import settings_of
-from spg_trainer.training.arithmetic import arithmetic
+from spg_trainer.training.dry_run import arithmetic
 from tests.common.task_file import write_task
 from tests.common.trainer_cases import save_tiny
 
@@ -178,7 +178,6 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --revision main", ["--revision main", "--model tiny", "Leave it out"]),
         ("--output-dir '' --dry-run", ["--output-dir ''", "Leave the flag out"]),
         ("--device gpu --dry-run", ["--device 'gpu'", "cuda:0"]),
-        ("--env sudoku --reward ./mine.py:f", ["sudoku judges its answers itself", "--env rows.jsonl"]),
         ("--env math500 --verifier gsm8k", ["--verifier gsm8k: math500 judges", "of your own rows"]),
         ("sft --device cpu:7", ["--device 'cpu:7'", "Use auto, cpu"]),
         ("--resume nowhere --dry-run", ["--resume nowhere", "no such folder"]),

@@ -90,7 +90,7 @@ def test_defaults_are_the_paper_s(name):
         ("spgg", {}, "'spg'"),
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "For use: spg, raft"),
-        ("ebpo", {}, "Did you mean 'slim_rl'"),
+        ("dpo", {}, "Did you mean 'vrpo'"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),

@@ -49,6 +49,7 @@ from tests.common.trainer_cases import (
     weights,
 )
 from tests.common.two_processes import left_by, outcomes, two_processes
+from verifiers.user_code import CodeExited
 
 ALL = ",".join(str(index) for index in range(PROBLEMS))
 
@@ -131,6 +132,76 @@ def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path,
     assert metrics[1]["grad_norm" if what == "gradient" else "loss"] is None
     rates = [row["learning_rate"] for row in metrics]
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
+
+
+def test_a_skipped_update_is_counted_and_warned_of_and_left_out_of_the_means(tmp_path, monkeypatch, capsys):
+    poison(monkeypatch, lambda number: number == 3)  # the second update of the second step
+    train(small_config(tmp_path / "run", num_iterations=2, max_grad_norm=9.0))
+    metrics = rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["updates_skipped"] for row in metrics] == [0, 1, 0]
+    assert all(None not in row.values() for row in metrics)
+    assert metrics[1]["grad_norm_max"] == metrics[1]["grad_norm"], "that of the only finite update"
+    assert metrics[2]["grad_norm_max"] > metrics[2]["grad_norm"]
+    said = capsys.readouterr()
+    assert (
+        " ".join((said.out + said.err).split()).count("1 of this step's updates had a loss or a gradient")
+        == 1
+    )
+
+
+def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
+    """It gets the row of metrics.jsonl and the completions with their tokens; it may do with them what it likes."""
+    finished, _ = finished_run()
+    seen = []
+
+    def on_step(metrics, completions):
+        seen.append(json.loads(json.dumps([metrics, completions])))
+        torch.manual_seed(metrics["step"])
+        metrics.clear()
+        for completion in completions:
+            completion["rewards"]["correct"] = 9.0
+            completion.clear()
+
+    train(small_config(tmp_path / "run"), quiet=True, on_step=on_step)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    assert same_weights(tmp_path / "run" / "model", finished / "model")
+    assert [metrics for metrics, _ in seen] == rows(finished / "metrics.jsonl")
+    samples = rows(finished / "samples" / "step-000002.jsonl")
+    assert (
+        len(samples) == 16
+        and [{**row, **sample} for row, sample in zip(seen[1][1], samples, strict=True)] == seen[1][1]
+    )
+    for row in seen[1][1]:
+        assert len(row["completion_ids"]) == len(row["tokens"])
+        for chance, logp in zip(row["confidence"], row["unmask_logps"], strict=True):
+            assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
+
+
+def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(step, step + 4))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(small_config(whole, eval_problems=0), quiet=True)
+    for steps in (1, 3):
+        train(
+            small_config(parts, eval_problems=0, max_steps=steps, resume="auto" if steps > 1 else None),
+            quiet=True,
+        )
+    assert (parts / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    for number in (1, 2, 3):
+        drawn = {row["index"] for row in rows(whole / "samples" / f"step-{number:06d}.jsonl")}
+        assert drawn == set(range(number - 1, number + 3))
+    monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(3))
+    with pytest.raises(ConfigError, match="at least --prompts-per-step 4 problems"):
+        train(small_config(tmp_path / "few", eval_problems=0), quiet=True)
+
+
+def test_an_error_in_the_function_of_the_user_comes_after_the_step_is_recorded(tmp_path):
+    def on_step(metrics, completions):
+        exit()
+
+    with pytest.raises(CodeExited):
+        train(small_config(tmp_path / "run", save_steps=0), quiet=True, on_step=on_step)
+    assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1 and saved_steps(tmp_path / "run") == [1]
 
 
 def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monkeypatch):

@@ -403,7 +403,14 @@ def test_every_step_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path)
     assert [row["step"] for row in metrics] == [row["step"] for row in timings] == [1, 2, 3, 4, 5, 6]
     losses = {row["step"]: row["validation/loss"] for row in metrics if "validation/loss" in row}
     assert list(losses) == [2, 4, 6]
-    assert set(metrics[0]) == {"step", "loss", "grad_norm", "learning_rate"}
+    assert set(metrics[0]) == {
+        "step",
+        "loss",
+        "grad_norm",
+        "grad_norm_max",
+        "updates_skipped",
+        "learning_rate",
+    }
     found = json.loads((folder / SUMMARY).read_text())["validation"]
     assert found["start"] == json.loads((folder / "eval" / "step-000000.json").read_text())["loss"]
     assert found["last"] == losses[6] and found["lowest"] == min(losses.values())
@@ -675,3 +682,13 @@ def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> 
     origins = re.findall(r"#(.*)$", said.out, flags=re.M)
     assert " training on any task" in origins
     assert not [origin for origin in origins if origin.endswith(" ") or not origin.strip()]
+
+
+@pytest.mark.parametrize("masking", ["lift", "gift"])
+def test_a_masking_that_looks_first_learns_the_same_in_small_passes(tmp_path: Path, masking: str) -> None:
+    losses = []
+    for size in (192, 3):
+        settings = {"algorithm_args": {"masking": masking, "num_masks": 2}, "per_device_batch_size": size}
+        run = sft(change(SMALL, **settings, output_dir=str(tmp_path / str(size))))
+        losses.append([row["loss"] for row in rows(run / METRICS)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0][-1] < losses[0][0]

@@ -1,4 +1,4 @@
-"""Pins the settings of a run: when it is resumed, all but `MAY_CHANGE` must have the values that it began with."""
+"""What a run that is resumed refuses: all settings but `MAY_CHANGE` must be those that were pinned when it began."""
 
 import re
 import shlex
@@ -18,8 +18,8 @@ from spg_trainer.runs.inputs import (
     read_inputs,
     refuse_changed_inputs,
 )
-from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.recorded import CONFIG, read_config, record_of
 from spg_trainer.settings.values import flatten, plain, replace_nested
 
