@@ -19,24 +19,7 @@ def confidence(logits: Tensor, targets: Tensor) -> Tensor:
     return logits.log_softmax(-1).amax(-1)
 
 
-SHARPENING = 0.5
-"""The temperature at which `right_entropy` takes the entropy; dParallel has the same."""
-
-
-def right_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The entropy in nats at temperature `SHARPENING` where the target is the most probable token; 0 elsewhere.
-
-    Source: dParallel (arXiv 2509.26488), certainty forcing.
-    """
-    logps = (logits / SHARPENING).log_softmax(-1)
-    entropy = -(logps.exp() * logps).sum(-1)
-    return entropy * (logits.argmax(-1) == targets)
-
-
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "confidence": confidence,
-    "right_entropy": right_entropy,
-}
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"confidence": confidence}
 """{name, as in `Masking.measure`: the measure}."""
 
 

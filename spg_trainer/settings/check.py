@@ -228,7 +228,6 @@ def check_source(config: Config) -> None:
         )
         return
     config.rollout.check_together()  # also refuses lengths that are open, which only demonstrations may leave so
-    # The advice is 8 because it fits every algorithm, also those that need a multiple of the branches of their trees.
     refuse(
         count < 2,
         f"$num_generations={count}: should be at least 2, to judge each against the others. Try 8.",
@@ -344,8 +343,6 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     check_needed_source(config.source, batch, algorithm, flag)
     if algorithm.left_to_right:
         check_left_to_right(batch, rollout, flag)
-    if algorithm.branches > 1:
-        check_trees(batch.num_generations, rollout, algorithm.branches, flag)
     if "order" in algorithm.needs:
         check_positions(rollout, algorithm, flag)
     check_score_temperature(rollout, algorithm)
@@ -485,33 +482,6 @@ def check_positions(rollout: Sampling, algorithm: Any, flag: str) -> None:
                 f"${name}={sampled}: {flag} scores the choice of positions with {name}={scored}. "
                 f"Use $algorithm_args {name}={sampled}."
             )
-
-
-def check_trees(num_generations: int, rollout: Sampling, branches: int, flag: str) -> None:
-    """Refuses groups that are no whole trees, and completions that cannot fork in the middle.
-
-    Each first half is shared by `branches` completions of a group. The middle has to be the end of a block.
-    """
-    if num_generations % branches:
-        raise ConfigError(
-            f"$num_generations={num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
-            f"$num_generations={round_up(num_generations, branches)}."
-        )
-    length, block = rollout.max_completion_length, rollout.block_length
-    if length % 2:
-        raise ConfigError(
-            f"$max_completion_length={length}: trees of {flag} branch in the middle, which an odd number of tokens "
-            f"does not have. Use $max_completion_length={length + 1}."
-        )
-    half = length // 2
-    if half % block:
-        fitting_block = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
-        blocks, steps = length // fitting_block, rollout.diffusion_steps
-        fitting_steps = f" $diffusion_steps={round_up(steps, blocks)}" if steps % blocks else ""
-        raise ConfigError(
-            f"$block_length={block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
-            f"end. Use $block_length={fitting_block}{fitting_steps}."
-        )
 
 
 def check_reference(model: ModelConfig, algorithm: Any, flag: str) -> None:

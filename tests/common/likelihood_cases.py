@@ -183,17 +183,9 @@ def naive_logps(model: torch.nn.Module, rollouts: Rows, masks: Masks, mask_id: i
 
 
 def naive_measure(name: str, logits: Tensor, written: Tensor) -> Tensor:
-    """(T,) from logits (T, V) and the tokens (T,): the best log-probability, or the entropy of squared probabilities
-    where the token is the best.
-    """
-    best = logits.softmax(-1).amax(-1).log()
-    if name == "confidence":
-        return best
-    assert name == "right_entropy"
-    powers = logits.softmax(-1).square()
-    law = powers / powers.sum(-1, keepdim=True)
-    is_best = logits.gather(-1, written[:, None]).squeeze(-1) == logits.amax(-1)
-    return -(law * law.log()).sum(-1) * is_best
+    """(T,) from logits (T, V): the best log-probability."""
+    assert name == "confidence"
+    return logits.softmax(-1).amax(-1).log()
 
 
 def whole_gradient(model: torch.nn.Module) -> Tensor:

@@ -72,7 +72,7 @@ def test_an_algorithm_of_one_s_own_masks_no_prompt_unless_it_says_so():
     """As most named ones; only those that start from d1's code mask 15%."""
     assert Algorithm.p_mask_prompt == 0
     masking = {name for name in ALGORITHMS if get(name).p_mask_prompt}
-    of_spg, of_d1 = {"spg", "spg_repro", "stabledrl", "dispo"}, {"diffu_grpo", "wd1", "d2_stepmerge"}
+    of_spg, of_d1 = {"spg", "spg_repro", "stabledrl"}, {"diffu_grpo", "wd1", "d2_stepmerge"}
     assert masking == of_spg | of_d1 | {"diffu_grpo_repro", "wd1_repro"}
 
 
@@ -90,7 +90,9 @@ def test_defaults_are_the_paper_s(name):
         ("spgg", {}, "'spg'"),
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "For use: spg, raft"),
-        ("ebpo", {}, "Did you mean 'slim_rl'"),
+        ("ebpo", {}, "stays is $algorithm=slim_rl"),
+        ("mdpo", {}, "'Algorithms that we tried and left' has what was measured. The nearest one that stays is $algorithm=d2"),
+        ("DiSPO", {}, "stays is $algorithm=spg"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),

@@ -91,10 +91,6 @@ LINES = [
     ("--temperature 0 --algorithm-args elbo_bonus=0.05", "whose equal rewards teach algorithm=spg nothing."),
     ("--algorithm grpoo", "algorithm=grpoo: no such algorithm."),
     ("--algorithm-args num_masks=0", "algorithm_args={'num_masks': 0}: should be at least 1"),
-    (
-        "--algorithm d_treerpo --num-generations 6",
-        "num_generations=6: a tree of algorithm=d_treerpo has 4 leaves",
-    ),
 ]
 
 
