@@ -49,8 +49,9 @@ def run_settings(name: str, task: str) -> dict[str, Any]:
     of_others = ("env", "algorithm_args", "eval.", "output.")
     leaves = flatten(plain(config(name, task)))
     found = {key.rpartition(".")[2]: value for key, value in leaves.items() if not key.startswith(of_others)}
+    found["lora_targets"] = " ".join(found["lora_targets"])  # in published.yaml, a list is several values
     if not found["lora_r"]:  # all weights are trained
-        del found["lora_alpha"]
+        del found["lora_alpha"], found["lora_targets"]
     elif found["lora_alpha"] is None:
         found["lora_alpha"] = default_alpha(found["lora_r"])
     found["lora_dropout"] = found["lora_dropout"] or 0.0
@@ -102,7 +103,10 @@ def training_table() -> list[list[str]]:
         rate = f"{s['learning_rate']:g}" + (
             f", {s['lr_schedule']}{floor}" if s["lr_schedule"] != "constant" else ""
         )
-        trained = f"LoRA {s['lora_r']}/{s['lora_alpha']}" if s["lora_r"] else "all"
+        trained = "all"
+        if s["lora_r"]:
+            layers = ", ".join(name.removesuffix("_proj") for name in s["lora_targets"].split())
+            trained = f"LoRA {s['lora_r']}/{s['lora_alpha']} on {layers}"
         sampler = [f"{s['temperature']:g}"]
         sampler += [f"top-p {s['top_p']:g}"] * (s["top_p"] < 1) + [f"top-k {s['top_k']}"] * (s["top_k"] > 0)
         sampler += [s["remasking"]] * (s["remasking"] != "low_confidence")

@@ -212,7 +212,8 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
     where, _, id = name.rpartition(":")  # "./file.py:ID" -> "./file.py", "ID"; "sudoku" -> "", "sudoku"
     if id.endswith(".py"):  # "./file.py" without an ID
         where, id = name, ""
-    if "=" in id:
+    # The path of a file may have "=" and ":", too, as in lr=1e-4/rows.jsonl.
+    if re.search(r"(^|:)\w+=", name) and not Path(name).is_file() and not where.endswith(".py"):
         raise EnvError(
             f'"{id}" is an argument, not the name of an environment. Give it as --env-args {id.replace(",", " ")}.'
         )

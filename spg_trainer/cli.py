@@ -1,5 +1,5 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | push | algorithms |
-machine | lm-eval] ...`; without a word: training.
+"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | convert | push |
+algorithms | machine | lm-eval] ...`; without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
 """
@@ -20,8 +20,7 @@ from spg_trainer.distributed import is_raised_by_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean, in_flags, written
 from spg_trainer.settings import fields, packages
 from spg_trainer.settings.check import check
-from spg_trainer.settings.flags import HELP, PROG
-from spg_trainer.settings.help import show_help
+from spg_trainer.settings.flags import HELP, PROG, make_parser
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import Resolved, resolve
 
@@ -32,6 +31,7 @@ COMMANDS = {
     "compare": (fields.CompareCommand, "reporting.compare", "compare"),
     "report": (fields.ReportCommand, "reporting.page", "write"),
     "merge": (fields.MergeCommand, "export", "merge"),
+    "convert": (fields.ConvertCommand, "export", "convert"),
     "push": (fields.PushCommand, "export", "push"),
 }
 """{word: (its settings, the module and name of the function that it runs)}; without a word: `Config` and `train`."""
@@ -107,7 +107,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if cls is fields.Config:
         run_train(resolved)
         return 0
-    if has_task or word == "merge":
+    if has_task or word in ("merge", "convert"):
         quiet_libraries()
     command = getattr(import_module(f"spg_trainer.{module}"), name)
     if word == "compare":
@@ -134,7 +134,7 @@ def help_and_exit(cls: Any, shown: Any, word: str) -> None:
     if isinstance(shown, fields.TaskSettings):
         note += f"The defaults below are those of --env {shown.env}. For another task or model, write it before --help."
     try:
-        show_help(cls, shown, note, word)
+        make_parser(cls, shown, note, word).parse_args(["--help"])
     finally:
         sys.stdout.flush()  # here `main` still handles a reader of the output that has ended
 

@@ -1,4 +1,5 @@
-"""The commands `merge` (an adapter into its base) and `push` (a model with its card to the Hugging Face Hub).
+"""The commands `merge` (an adapter into its base), `convert` (a language model into a diffusion model) and `push` (a
+model with its card to the Hugging Face Hub).
 
 The arithmetic of merging is in models/lora.py.
 """
@@ -17,7 +18,7 @@ from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
 from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.settings.fields import Config, MergeCommand, PushCommand
+from spg_trainer.settings.fields import Config, ConvertCommand, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import (
@@ -64,6 +65,31 @@ def merge(command: MergeCommand) -> None:
     policy, weights = merged(str(source.adapter), dtype)
     record = {**recorded, "dtype": dtype}
     write_folder(target, lambda aside: write_model(aside, policy, record, weights))
+    sys.stdout.write(f"{target}\n")
+
+
+def convert(command: ConvertCommand) -> None:
+    """Writes a folder with a model of a family, made from a language model, for `sft` to train.
+
+    Raises ConfigError for a folder that is taken, and as `models.convert.convert`.
+    """
+    if not command.source:
+        raise ConfigError("Nothing to convert. Give the folder or the Hub id of a language model.")
+    target = Path(command.output or f"{Path(command.source).name}-{command.family}")
+    if target.exists() and (target.is_file() or any(target.iterdir())):
+        raise ConfigError(f"{target} is taken. Choose a folder that is new or empty with --output.")
+
+    from spg_trainer.models.convert import convert as convert_model
+    from spg_trainer.models.load import no_progress_bars
+
+    model, tokenizer = convert_model(command.source, command.family, command.block_length)
+
+    def write(aside: Path) -> None:
+        with no_progress_bars():
+            model.save_pretrained(str(aside))
+        tokenizer.save_pretrained(str(aside))
+
+    write_folder(target, write)
     sys.stdout.write(f"{target}\n")
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NEVER, GIVEN = -1, -2
 """Values of `unmask_step`: NEVER for a place that stayed masked, GIVEN for a place whose token a template gave."""
 
-Record = Literal["order", "confidence_change", "fallback"]
+Record = Literal["confidence_change", "fallback"]
 """Columns of `Rows`, (B, T) each, that the sampler records only on request."""
 
 
@@ -49,9 +49,6 @@ class Rows:
     """(B, T) float32 (float64 if the model is), log-probability of the token at that step, at temperature 1; 0 where
     never unmasked. With --top-p or --top-k, it is taken in the distribution drawn from: tempered, cut, and without the
     mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
-    order: Tensor
-    """(B, T) int64, the rank of the token within its step, in the order in which positions were drawn; 0 where never
-    unmasked; only with --remasking plackett_luce."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;

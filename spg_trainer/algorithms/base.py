@@ -80,7 +80,7 @@ Compares = Literal["copy", "completion", "episode", "group", "update"]
 - `group`: the completions of a group
 - `update`: the completions of the whole update
 """
-Need = Literal["old", "reference", "pairs", "demonstrations", "correct", "order", "measured"]
+Need = Literal["old", "reference", "pairs", "demonstrations", "correct", "measured"]
 """What an algorithm may ask of the trainer: see `Algorithm.needs`."""
 
 
@@ -134,8 +134,6 @@ class Algorithm(ABC):
     - `pairs`: nothing more, but the algorithm can learn from the pairs of a file (--pairs), which no model sampled
     - `demonstrations`: nothing more, but the algorithm can learn from demonstrations (`sft`)
     - `correct`: for `prepare` the column `correct`, which says which completions are right
-    - `order`: the column `order`, the order in which a step drew its positions. The rollout must have --remasking
-      plackett_luce, and the algorithm's `block_length` and `position_temperature`
     - `measured`: `batch.measured`, a figure of the model at positions that the masking names
     """
     ref_model_sync_steps: ClassVar[int] = 0
@@ -158,8 +156,7 @@ class Algorithm(ABC):
     @property
     def records(self) -> frozenset[Record]:
         """What a rollout must record for the algorithm and its masking."""
-        own: frozenset[Record] = frozenset({"order"}) & self.needs
-        return own | self.make_masking().records
+        return self.make_masking().records
 
     def __post_init__(self) -> None:
         check_ranges(self, argument_with_value)
@@ -176,7 +173,7 @@ class Algorithm(ABC):
             shows_prompt = self.p_mask_prompt == 0
             expected = "0 for masking=trajectory, which shows what the sampler saw"
             self.require("p_mask_prompt", shows_prompt, expected)
-        if self.masking in ("trajectory", "step_merge"):
+        if self.masking in ("trajectory", "step_merge", "block_steps"):
             expected = f"false for masking={self.masking}, which has no such tail"
             self.require("score_tail", not self.score_tail, expected)
         if self.compares == "update" and not isinstance(self, CoupledAlgorithm):

@@ -18,7 +18,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.masks import likelihoods
-from spg_trainer.likelihood.path_masks import StepMergeMasking
+from spg_trainer.likelihood.path_masks import BlockStepsMasking, StepMergeMasking
 from spg_trainer.settings.ranges import Count, NotNegative, Positive
 from spg_trainer.tensors import Masks, Rows
 
@@ -50,12 +50,13 @@ class VRPO(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        """The maskings with a likelihood, except those of the sampler's path, which pairs of a file do not have."""
-        return {
+        """The maskings with a likelihood, and dTRPO's. Pairs of a file lack the sampler's path, which others need."""
+        maskings = {
             name: masking
             for name, masking in likelihoods().items()
             if not isinstance(masking, StepMergeMasking)
         }
+        return {**maskings, "block_steps": BlockStepsMasking()}
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         advantages = torch.zeros_like(rewards)

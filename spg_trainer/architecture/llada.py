@@ -42,6 +42,19 @@ REQUIRED: dict[str, Any] = {
 """The values that config.json must have for these settings, if it names them. With these values LLaDA's own code is
 Llama without a causal mask."""
 
+MODULES = {
+    "attn_norm": "input_layernorm",
+    "ff_norm": "post_attention_layernorm",
+    "q_proj": "self_attn.q_proj",
+    "k_proj": "self_attn.k_proj",
+    "v_proj": "self_attn.v_proj",
+    "attn_out": "self_attn.o_proj",
+    "ff_proj": "mlp.gate_proj",
+    "up_proj": "mlp.up_proj",
+    "ff_out": "mlp.down_proj",
+}
+"""{published name of a module of each layer: transformers' name}."""
+
 UNREAD = frozenset(
     "alibi_bias_max attention_layer_norm_with_affine embedding_size flash_attention init_cutoff_factor init_device "
     "init_fn mlp_ratio multi_query_attention precision rope_full_precision".split()
@@ -77,20 +90,9 @@ def renamings() -> "list[WeightRenaming]":
     from transformers.core_model_loading import WeightRenaming
 
     modules = {"wte": "model.embed_tokens", "ln_f": "model.norm", "ff_out": "lm_head"}
-    block = {
-        "attn_norm": "input_layernorm",
-        "ff_norm": "post_attention_layernorm",
-        "q_proj": "self_attn.q_proj",
-        "k_proj": "self_attn.k_proj",
-        "v_proj": "self_attn.v_proj",
-        "attn_out": "self_attn.o_proj",
-        "ff_proj": "mlp.gate_proj",
-        "up_proj": "mlp.up_proj",
-        "ff_out": "mlp.down_proj",
-    }
     pairs = [(rf"^model.transformer.{old}.", rf"^{new}.") for old, new in modules.items()]
     pairs += [
         (rf"^model.transformer.blocks.(\d+).{old}.", rf"^model.layers.(\d+).{new}.")
-        for old, new in block.items()
+        for old, new in MODULES.items()
     ]
     return [WeightRenaming(old.replace(".", r"\."), new.replace(".", r"\.")) for old, new in pairs]

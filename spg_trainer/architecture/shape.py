@@ -1,5 +1,7 @@
 """A model in numbers, from its configuration alone: how many weights, of which widths, and its attention pattern."""
 
+import re
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any, NamedTuple
 
 from spg_trainer.architecture.configuration import EmbeddedConfig, apply_flags, check_block_size
 from spg_trainer.architecture.experts import expert_layers
+from spg_trainer.architecture.lora_layers import EXPERTS, lora_layers, published_names
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError, written
 from spg_trainer.settings.model import ModelConfig
@@ -80,27 +83,26 @@ def shape_of(config: Any) -> Shape:
     )
 
 
-def count_lora(config: Any, r: int, *, experts: bool) -> int:
+def count_lora(config: Any, r: int, targets: Sequence[str] = ("all",), *, experts: bool = False) -> int:
     """The number of weights in the adapters of rank `r` that `add_lora` puts on a model of this configuration."""
     if not r:
         return 0
-    # The adapter of a matrix (out, in) has the factors (out, r) and (r, in): r * (out + in) weights.
+    layers = lora_layers(config, targets, experts=experts)
     if isinstance(config, EmbeddedConfig):
-        return r * sum(map(sum, config.linear))
-    from spg_trainer.models.lora import ATTENTION, EXPERTS, FEED_FORWARD
-
-    targets = ATTENTION
-    if experts or not expert_layers(config):
-        targets += FEED_FORWARD
+        ours = dict(published_names(config))
+        shapes = {name: shape for name, shape in config.tensors.items() if re.search(r"\.\d+\.", name)}
+    else:
+        ours, shapes = {}, {name: p.shape for name, p in _on_meta(config).named_parameters()}
     count = 0
-    for name, p in _on_meta(config).named_parameters():
+    for name, shape in shapes.items():
         _, _, module = name.removesuffix(".weight").rpartition(".")
         if name.endswith(EXPERTS):
             if experts:
-                num_experts, *shape_of_matrix = p.shape  # the matrices of a layer's experts are one tensor
+                num_experts, *shape_of_matrix = shape  # the matrices of a layer's experts are one tensor
                 count += num_experts * sum(shape_of_matrix)
-        elif module in targets:
-            count += sum(p.shape)
+        elif ours.get(module, module) in layers:
+            # The adapter of a matrix (out, in) has the factors (out, r) and (r, in): r * (out + in) weights.
+            count += sum(shape)
     return r * count
 
 

@@ -191,9 +191,15 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
     layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
     if sizes.adapters:
-        # The inputs of adapters: one for those in attention, one for those in the feed-forward part and one for its
-        # last layer; and for each of the seven, the r values between the two matrices of the adapter.
-        layer += sizes.pass_bytes * (2 * shape.width + shape.ffn + 7 * lora_r)
+        # The inputs of adapters: one for queries, keys and values, one for the gate and the up projection, and one for
+        # the down projection (that of the output projection is counted above); and for each adapter, the r values
+        # between its two matrices.
+        adapted = {*sizes.adapted_layers}
+        inputs = shape.width * bool(adapted & {"q_proj", "k_proj", "v_proj"})
+        inputs += shape.width * bool(adapted & {"gate_proj", "up_proj"}) + shape.ffn * (
+            "down_proj" in adapted
+        )
+        layer += sizes.pass_bytes * (inputs + len(adapted) * lora_r)
     else:
         # The inputs of weights, in a pass's type: of two norms (by now normalised, so not those above), of the linear
         # layers after these, and of the last linear layer.

@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.architecture.lora_layers import lora_layers
 from spg_trainer.architecture.shape import Shape, count_lora, shape_of
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.settings.fields import Config
@@ -43,6 +44,8 @@ class StepSizes(NamedTuple):
     shape: Shape
     adapters: int
     """Weights of LoRA's adapters; 0 where all weights are trained."""
+    adapted_layers: tuple[str, ...]
+    """The linear layers of a transformer layer that have adapters, as `lora_layers` names them."""
     trained: int
     """Weights that are trained: the adapters, or the whole model."""
     in_four_bits: float
@@ -134,7 +137,8 @@ def step_sizes(
     batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
     pass_bytes = BYTES[dtype]
     shape = shape_of(model)
-    adapters = count_lora(model, model_settings.lora_r, experts=model_settings.lora_experts)
+    targets, experts = model_settings.lora_targets, model_settings.lora_experts
+    adapters = count_lora(model, model_settings.lora_r, targets, experts=experts)
     masking = algorithm.make_masking()
     completions_at_once, masks_at_once = micro_batch_size(batch.per_device_batch_size, masking.count(length))
     masks = masking.sequences(length, shape.pattern)
@@ -149,6 +153,7 @@ def step_sizes(
     return StepSizes(
         shape=shape,
         adapters=adapters,
+        adapted_layers=lora_layers(model, targets, experts=experts) if adapters else (),
         trained=adapters or shape.whole,
         in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,

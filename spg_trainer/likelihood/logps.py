@@ -122,8 +122,9 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     sequence, place = scored.nonzero(as_tuple=True)
     column = place  # in the last axis of the result, which holds T log-probabilities and then T figures
     if measured is not None:
+        targets = completion_ids.masked_fill(~scored, -1)[measured]
         figures = Measured.apply(
-            states[measured[wanted]], head, completion_ids[measured], masks.measure, rows_per_chunk(len(head))
+            states[measured[wanted]], head, targets, masks.measure, rows_per_chunk(len(head))
         )
         measured_sequence, measured_place = measured.nonzero(as_tuple=True)
         values = torch.cat([values, figures])

@@ -1,7 +1,7 @@
 """Measures: differentiable figures of a masked position in addition to the log-probability of its token.
 
 Axes: n positions, r of them in a chunk, D hidden size, V vocabulary. A measure takes logits (r, V) and targets (r,),
-the tokens that stand at the positions, and returns (r,); each value depends on its own position alone.
+the tokens that are scored there (-1 = none is), and returns (r,); each value depends on its own position alone.
 
 The estimators of the KL to a reference model (k2, k3) are in `algorithms/ratios.py`.
 """
@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def confidence(logits: Tensor, targets: Tensor) -> Tensor:
-    """The log-probability of the most probable token, which need not be the target."""
-    return logits.log_softmax(-1).amax(-1)
+def raw_logit(logits: Tensor, targets: Tensor) -> Tensor:
+    """The logit of the target, or the highest one where there is no target."""
+    of_target = logits.gather(-1, targets.clamp(min=0)[:, None]).squeeze(-1)
+    return torch.where(targets < 0, logits.amax(-1), of_target)
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"confidence": confidence}
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"raw_logit": raw_logit}
 """{name, as in `Masking.measure`: the measure}."""
 
 

@@ -3,6 +3,7 @@
 Axes: M masks (copies); T places of a completion, of which the first n are its tokens; S segments of the path.
 """
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
-from spg_trainer.tensors import Record
+from spg_trainer.tensors import NEVER, Record
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
@@ -156,36 +157,77 @@ class AutoregressiveMasking(Masking):
 
 
 @dataclass(frozen=True)
-class PositionMasking(StepMergeMasking):
-    """`StepMergeMasking` of the sampler's whole path, which also measures how sure the model is at masked positions.
+class BlockStepsMasking(StepMergeMasking):
+    """Shows the state before one step of each block, drawn among those that wrote there, and scores what it wrote.
 
-    Every token that a segment unmasked is scored, also one after the first end token, since the sampler chose its
-    position, too. The confidence is measured at each place that was still masked when the segment began, in the blocks
-    in which the segment wrote. With segments of one step, these are all the probabilities that the path depends on.
-    block_length: the rollout's, in tokens.
+    There is a copy for each block, whatever num_masks says; a block's step weighs the number of its steps. Under
+    block-causal attention all copies of a completion are one sequence (`block_replay`). A completion that is given has
+    no steps: then each block is written in a random order, one token a step, after the earlier blocks. Mean over all
+    masks: the log-probability of the sampler's path, or of a given completion the block ELBO. block_length: tokens.
+
+    Source: dTRPO (arXiv 2603.18806), whose code could not be read.
     """
 
+    segment_draw: str = "uniform"
     block_length: int = 32
 
+    def count(self, size: int) -> int:
+        return math.ceil(size / self.block_length)
+
+    def copies(self, row: Completion) -> Copies:
+        stream, step = row.streams.of_row(), row.unmask_step.copy()
+        starts, stops = row.blocks(self.block_length)
+        if (step[: row.length] == 0).all():  # given, or written in a single step
+            step[row.length :] = NEVER
+            for start, stop in zip(starts, stops, strict=True):
+                step[start:stop] = start + stream.permutation(stop - start)
+        place, num_copies = np.arange(row.size), self.count(row.size)
+        masked = np.ones((num_copies, row.size), bool)
+        scored, weight = np.zeros_like(masked), np.zeros((num_copies, 1))
+        for copy, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+            steps = np.unique(step[start:stop])
+            drawn = steps[stream.integers(len(steps))]
+            masked[copy] = (step < 0) | (step >= drawn)
+            scored[copy] = (step == drawn) & (place >= start) & (place < stop)
+            weight[copy] = num_copies * len(steps)
+        return Copies(masked, scored, weight)
+
+
+@dataclass(frozen=True)
+class PositionMasking(StepMergeMasking):
+    """Segments of the sampler's path, in which the raw logits are measured by which later places compete (MAPG).
+
+    num_masks segments are drawn anew for each update, uniformly and all different, among those that wrote a token up
+    to the end of the completion; if there are fewer, all are shown once. Raw logits are measured at the scored tokens
+    and at all places that were written later, or never. Segments begin with the path's second step: the published code
+    takes what the first step wrote as given, so no copy masks it.
+    """
+
+    steps_per_segment: int = 4
+    segment_draw: str = "uniform"
+
     target: ClassVar[str] = "own"
-    measure: ClassVar[str] = "confidence"
+    measure: ClassVar[str] = "raw_logit"
 
     def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError if a first block may be shorter, or if the sampler writes some tokens without a choice."""
-        if not pattern.is_full and pattern.origin == "sequence":
+        """Raises ConfigError for block-causal attention, in which no later block is seen as it was masked."""
+        if not pattern.is_full:
             raise ConfigError(
-                "a rollout's choice of positions: this model attends in blocks that begin with the prompt, so that a "
-                "completion's first block may be shorter, and is not scored here. Use $algorithm=d2_stepmerge."
-            )
-        if pattern.has_causal_context:
-            raise ConfigError(
-                "a rollout's choice of positions: in this model a block's first token is not chosen but written alone, "
-                "which is not scored here. Use $algorithm=d2_stepmerge."
+                "the choice of positions competes with those of later blocks. This model attends in blocks, and has "
+                "computed no later one when it writes in a block. Use $algorithm=d2_stepmerge."
             )
 
     def copies(self, row: Completion) -> Copies:
-        copies = super().copies(row._replace(length=row.size))  # so that all T places count as tokens
-        return copies._replace(measured=copies.masked & blocks_of(copies.scored, self.block_length))
+        starts, stops, _ = self.segments(row.unmask_step[: row.length] - 1)
+        # (M, 1) each; a copy for which no segment is left begins behind all steps, and scores nothing.
+        start, stop = np.full((2, self.num_masks, 1), row.unmask_step.max() + 1)
+        chosen = np.sort(row.streams.of_row().permutation(len(starts))[: self.num_masks])
+        start[: len(chosen), 0], stop[: len(chosen), 0] = starts[chosen] + 1, stops[chosen] + 1
+        step, is_token = row.unmask_step, np.arange(row.size) < row.length
+        masked = (step < 0) | (step >= start)
+        scored = (step >= start) & (step < stop) & is_token
+        later = ((step == NEVER) | (step >= stop)) & scored.any(-1, keepdims=True)
+        return Copies(masked, scored, weight=1.0, measured=scored | later)
 
 
 def sequences_of_path(num_copies: int, pattern: "Pattern") -> int:

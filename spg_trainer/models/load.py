@@ -66,6 +66,7 @@ def load_model(
     lora_r: int = 0,
     lora_alpha: int | None = None,
     lora_dropout: float | None = None,
+    lora_targets: Sequence[str] = ("all",),
     seed: int = 0,
     revision: str | None = None,
     attention_block: int | None = None,
@@ -87,6 +88,7 @@ def load_model(
             adapter, this adapter is.
         lora_alpha, lora_dropout: None = half the rank, rounded up, and no dropout; for the adapter in `name`, its own
             values.
+        lora_targets: the linear layers of new adapters, as the flag.
         revision: branch, tag or commit of a Hub id.
         attention_block, mask_token_id: as the flags; None = as in the model's files.
         lora_experts, load_4bit: as the flags.
@@ -120,6 +122,7 @@ def load_model(
         lora_r=lora_r,
         lora_alpha=lora_alpha,
         lora_dropout=lora_dropout,
+        lora_targets=(lora_targets,) if isinstance(lora_targets, str) else tuple(lora_targets),
         lora_experts=lora_experts,
         load_4bit=load_4bit,
         chat_template_args=dict(chat_template_args or {}),
@@ -314,6 +317,7 @@ def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
             "r": settings.lora_r,
             "alpha": settings.lora_alpha,
             "dropout": settings.lora_dropout,
+            "targets": settings.lora_targets,
             "experts": settings.lora_experts,
         }
         policy.model = add_lora(policy.model, **lora, seed=seed, base=base)

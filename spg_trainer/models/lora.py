@@ -5,14 +5,15 @@ peft is slow to import, so it is imported lazily.
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.experts import check_adapters, expert_layers
+from spg_trainer.architecture.experts import check_adapters
+from spg_trainer.architecture.lora_layers import EXPERTS, lora_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.weight_files import base_name, is_adapter
 from spg_trainer.seeding import generator, gpus
@@ -25,9 +26,6 @@ TRAINED = "default"
 """peft's name of the adapter that is trained."""
 REFERENCE_ADAPTER = "reference"
 """peft's name of the frozen adapter from which the training started."""
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
-EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 
 
 def add_lora(
@@ -38,6 +36,7 @@ def add_lora(
     dropout: float,
     seed: int,
     base: str,
+    targets: Sequence[str] = ("all",),
     experts: bool = False,
 ) -> "PeftModel":
     """Freezes the model and puts new adapters of rank `r` on the linear layers of attention and feed-forward networks.
@@ -45,23 +44,19 @@ def add_lora(
     In a mixture of experts, only the four linear layers of attention get adapters; with `experts`, each expert gets its
     own, too. The router never gets one. Equal seeds give equal adapters on any device.
 
-    base: the name of the base model in a saved adapter folder. Raises ConfigError for `experts` in a model without
-    experts, and for `experts` with dropout.
+    base: the name of the base model in a saved adapter folder. targets: as `lora_layers`. Raises ConfigError for a
+    target that is no layer, for `experts` in a model without experts, and for `experts` with dropout.
     """
     from peft import LoraConfig, get_peft_model
 
     from spg_trainer.models.lora_linear import multiply_in_16_bits
 
     check_adapters(model.config, experts, dropout)
-    target_modules = [*ATTENTION]
-    is_mixture = expert_layers(model.config) > 0
-    if experts or not is_mixture:
-        target_modules += FEED_FORWARD
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=target_modules,
+        target_modules=[*lora_layers(model.config, targets, experts=experts)],
         target_parameters=list(EXPERTS) if experts else None,
     )
     # All layers draw from one stream on the CPU and are copied, so that the adapters are equal on any device.
@@ -206,21 +201,25 @@ def merged_layers(
 def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
     """{name of a base weight: the whole weight that the trained adapter has in its place (`modules_to_save`)}.
 
-    Raises ModelError if one tensor of the base is both embedding and head, and the adapter replaces only one of them.
+    Raises ModelError if one tensor of the base is both embedding and head, and the adapter changes one of them: by a
+    whole weight, by low-rank factors, or by rows of its own.
     """
+    from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
     base = model.get_base_model()
-    whole = {}
+    whole, changed = {}, set()
     for name, module in base.named_modules():
         if isinstance(module, ModulesToSaveWrapper):
             for leaf, weight in module.modules_to_save[TRAINED].named_parameters():
                 whole[f"{base_name(name)}.{leaf}"] = weight
+        elif isinstance(module, BaseTunerLayer):
+            changed.add(f"{base_name(name)}.weight")
     tied = base.all_tied_weights_keys  # {name of a weight: name of the weight that it is tied to}
-    if replaced := whole.keys() & {*tied, *tied.values()}:
+    if tied_changes := (whole.keys() | changed) & {*tied, *tied.values()}:
         raise ModelError(
-            f"the adapter replaces {min(replaced)}, which is embedding and head in one (tie_word_embeddings), so that "
-            "no file of the base can hold the result; go on with the adapter as it is"
+            f"the adapter changes {min(tied_changes)}, which is embedding and head in one (tie_word_embeddings), so "
+            "that no file of the base can hold the result; go on with the adapter as it is"
         )
     return whole
 

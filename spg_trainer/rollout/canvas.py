@@ -90,7 +90,7 @@ class Canvas:
             self.unmask_step.masked_fill_(template_ids != policy.mask_id, GIVEN)
         dtype = torch.promote_types(head_weight(policy.model).dtype, torch.float32)
         self.unmask_logps = torch.zeros((batch_size, length), dtype=dtype, device=device)
-        dtypes = {"order": torch.int64, "fallback": torch.bool}
+        dtypes = {"fallback": torch.bool}
         self.records = {
             name: torch.zeros_like(self.unmask_logps, dtype=dtypes.get(name, dtype))
             for name in sorted(records)
@@ -173,23 +173,19 @@ class Canvas:
         tokens: Tensor,
         logps: Tensor,
         steps: Tensor,
-        order: Tensor,
         falls_back: Tensor | None,
     ) -> None:
         """Writes the drawn tokens that are taken, and records for each its step, log-probability and so on.
 
         take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps: (b, n), a value for each of
-        the blocks' `places`. steps: (b, n), the denoising step of this pass. order: (b, n), the numbers of the n places
-        in the order of unmasking. falls_back: (b,) bool, whether the step was sure of no token; None = it is not
-        recorded.
+        the blocks' `places`. steps: (b, n), the denoising step of this pass. falls_back: (b,) bool, whether the step
+        was sure of no token; None = it is not recorded.
         """
         columns_and_values = [
             (self.ids[:, self.width :], tokens),
             (self.unmask_step, steps),
             (self.unmask_logps, logps),
         ]
-        if "order" in self.records:
-            columns_and_values.append((self.records["order"], order.argsort(-1)))  # the rank of each place
         if falls_back is not None:
             column = self.records["fallback"]
             columns_and_values.append((column, falls_back.unsqueeze(-1).expand_as(tokens)))

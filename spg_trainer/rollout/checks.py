@@ -3,7 +3,7 @@
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.cache import CACHES
-from spg_trainer.rollout.own_order import own_order
+from spg_trainer.rollout.own_rules import own_order, unmasking_rule
 from spg_trainer.rollout.unmasking import FALLBACKS, REMASKING, UNMASKING
 from spg_trainer.settings.decoding import Sampling
 
@@ -11,7 +11,7 @@ from spg_trainer.settings.decoding import Sampling
 def check_names(sampling: Sampling) -> None:
     """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
 
-    An order from a user's file or module (`own_order.py`) is loaded and tried.
+    A rule from a user's file or module (`own_rules.py`) is loaded and tried.
     """
     for flag, table in (
         ("cache", CACHES),
@@ -22,8 +22,11 @@ def check_names(sampling: Sampling) -> None:
         name = getattr(sampling, flag)
         if flag == "remasking" and ":" in name:
             own_order(name)
+        elif flag == "unmasking" and ":" in name:
+            unmasking_rule(sampling)
         elif name not in table:
-            or_own = ", or ./mine.py:order for one of your own" if flag == "remasking" else ""
+            own = {"remasking": "order", "unmasking": "count"}.get(flag)
+            or_own = f", or ./mine.py:{own} for one of your own" if own else ""
             raise ConfigError(f"${flag}={name!r} is unknown. Use one of: {', '.join(table)}{or_own}.")
 
 

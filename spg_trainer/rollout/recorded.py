@@ -53,7 +53,7 @@ def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
         REMASKING.get(sampling.remasking) in (surest_first, leftmost_first)
-        and UNMASKING[sampling.unmasking] is scheduled_counts
+        and UNMASKING.get(sampling.unmasking) is scheduled_counts
         and sampling.editing_threshold is None
         and not {"fallback", "confidence_change"} & sampler.canvas.records.keys()
     )
@@ -208,7 +208,7 @@ class RecordedSteps:
         tokens, logps, _, order, _ = sampler.draw(states, blocks, generators=None, noise=noise)
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
-        sampler.canvas.write(blocks, take, tokens, logps, steps, order, falls_back=None)
+        sampler.canvas.write(blocks, take, tokens, logps, steps, falls_back=None)
         if not must_read:
             return take
         return sampler.values_to_read(blocks.numbers, still_masked=blocks.masked & ~take, edited=None)

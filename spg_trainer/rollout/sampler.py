@@ -31,14 +31,12 @@ from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.checks import check_names, check_pattern
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
-from spg_trainer.rollout.own_order import own_order
+from spg_trainer.rollout.own_rules import own_order, unmasking_rule
 from spg_trainer.rollout.recorded import recorded_steps
 from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.unmasking import (
-    DRAWS_POSITIONS,
     MEASURES,
     REMASKING,
-    UNMASKING,
     Pass,
     confidence,
     none_is_sure,
@@ -84,7 +82,7 @@ def sample_completions(
         rows_per_forward: the most rows in one call of the model, and with a cache the most rows that are decoded at a
             time, which bounds memory. None = the fastest number: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
-        records: what is recorded in addition to the step and the log-probability of each token, e.g. {"order"}.
+        records: what is recorded in addition to the step and the log-probability of each token, e.g. {"fallback"}.
         canvas: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an end
             token in a hole ends that hole. None = each completion is one hole.
 
@@ -104,8 +102,6 @@ def sample_completions(
     policy.model.eval()
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
-        if sampling.remasking == DRAWS_POSITIONS:
-            records = records | {"order"}
         rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
         num_columns = rollout_canvas.num_columns
         store = buffers_for(policy, len(prompt_lengths), num_columns, sampling, rows_per_forward)
@@ -192,7 +188,8 @@ class Sampler:
         self.recorded = recorded_steps(self)
         """Makes recorded passes inside a block; None if the settings, the model or the device do not allow them."""
         remasking = sampling.remasking
-        # Loaded once, so that all passes use the same order even if its file is edited meanwhile.
+        # Loaded once, so that all passes use the same rules even if their file is edited meanwhile.
+        self.count_tokens = unmasking_rule(sampling)
         self.own_order = own_order(remasking) if ":" in remasking else None
 
     def run(self) -> None:
@@ -265,7 +262,7 @@ class Sampler:
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
         falls_back = none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
-        canvas.write(blocks, take, tokens, logps, steps, order, falls_back)
+        canvas.write(blocks, take, tokens, logps, steps, falls_back)
         to_read = None
         if self.must_read(remaining):
             to_read = self.values_to_read(blocks.numbers, still_masked, edited)
@@ -357,8 +354,6 @@ class Sampler:
         sampling = self.sampling
         if self.own_order is not None:
             return self.own_order(logps, blocks.places, generators).float()
-        if sampling.remasking == DRAWS_POSITIONS:
-            ranked = ranked / sampling.position_temperature
         return REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
@@ -396,7 +391,7 @@ class Sampler:
 
         step_numbers = [step_of_block(row) for row in rows]
         masked = [row.masked for row in rows]
-        wanted = UNMASKING[sampling.unmasking](Pass(logps, masked=masked, number=step_numbers), sampling)
+        wanted = self.count_tokens(Pass(logps, masked=masked, number=step_numbers), sampling)
 
         def limit_of(row: Row) -> int:
             if row.writes_first_only:

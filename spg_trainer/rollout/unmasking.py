@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spg_trainer.rollout.draw import Generators, Measure, log_exponential
+from spg_trainer.rollout.draw import Generators, Measure
 from spg_trainer.settings.decoding import Sampling
 
 
@@ -53,17 +53,6 @@ def random_order(logps: Tensor, generators: Generators, counts: Sequence[int]) -
 def leftmost_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
     """From left to right: SDAR's `sequential` (arXiv 2510.06303)."""
     return torch.zeros_like(logps)  # equal priorities go by position
-
-
-def plackett_luce_order(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """Draws one position after another, with probability in proportion to exp(logps) among those that are left.
-
-    This is the order of logps plus independent Gumbel noise, which is minus the log of a draw of Exp(1): one float32
-    number per drawn token, drawn after the noise of the tokens.
-    """
-    noise = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
-    log_exponential(noise, [row[:count] for row, count in zip(noise, counts, strict=True)], generators)
-    return logps - noise
 
 
 def certainty(probabilities: Tensor) -> Tensor:
@@ -144,15 +133,11 @@ REMASKING: dict[str, RemaskingRule] = {
     "entropy": surest_first,
     "margin": surest_first,
     "sequential": leftmost_first,
-    "plackett_luce": plackett_luce_order,
 }
 """{NAME of --remasking: rule}."""
-MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin, "plackett_luce": confidence}
+MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin}
 """{rule of `REMASKING`: measure}. These rules get a measure of the model's probabilities at each position in place of
 the drawn token's log-probability."""
-DRAWS_POSITIONS = "plackett_luce"
-"""The rule of `REMASKING` that draws positions. Its measure is divided by `--position-temperature`, and the rollout
-records the order in which the positions of a step were drawn as `order`."""
 UNMASKING: dict[str, UnmaskingRule] = {
     "schedule": scheduled_counts,
     "threshold": counts_above_threshold,

@@ -29,14 +29,14 @@ from spg_trainer.settings.weights import is_embedded, resolve_model
 INPUTS = "inputs.json"
 """The file, in the folder of a run, that lists its inputs."""
 TASK_COPIES, ALGORITHM_COPIES = "environment", "algorithm"
-"""The folders of a run that hold its copies of code. The first has tasks and rewards, the second the algorithm and the
-order of unmasking."""
+"""The folders of a run that hold its copies of code. The first has tasks and rewards, the second the algorithm and
+the user's own rules of unmasking."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """The endings of data files. In a folder of data, only files with these are hashed."""
 NO_FOLDERS = ("generated", "hub")
 """Words for sources of problems; they name no folder, even if there is a folder of that name."""
-MODEL, ORDER = "model.model", "rollout.remasking"
-"""The settings, by dotted name, that may name a model's folder, and a file with an order of unmasking."""
+MODEL, OWN_RULES = "model.model", ("rollout.remasking", "rollout.unmasking")
+"""The settings, by dotted name, that may name a model's folder, and files with the user's own rules of unmasking."""
 LARGE = 2**26
 """Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
 
@@ -60,9 +60,10 @@ def file_settings(command: Any) -> dict[str, str]:
     """{dotted name: text} of a command's settings that may name files, or a folder of data or of a model."""
     texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
     texts[MODEL] = command.model.model
-    order = getattr(getattr(command, "rollout", None), "remasking", "")
-    if ":" in order:
-        texts[ORDER] = order
+    for setting in OWN_RULES:
+        rule = getattr(getattr(command, "rollout", None), setting.rpartition(".")[2], "")
+        if ":" in rule:
+            texts[setting] = rule
     texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}
     return {name: text for name, text in texts.items() if text and isinstance(text, str)}
 
@@ -89,7 +90,7 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
     files = {Path(path).resolve() for path in named.values()}
     folders_of_kind: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
     for name, path in named.items():
-        kind = ALGORITHM_COPIES if name.startswith(("algorithm", ORDER)) else TASK_COPIES
+        kind = ALGORITHM_COPIES if name.startswith(("algorithm", *OWN_RULES)) else TASK_COPIES
         folders, folder = folders_of_kind[kind], Path(path).resolve().parent
         if folder not in folders:
             folders.append(folder)
@@ -188,7 +189,7 @@ def _names_input(setting: str, text: str, path: str) -> bool:
         return not is_embedded(text, "tiny", "new") and os.path.isdir(path)
     if os.path.isdir(path):  # only arguments of the environment may name a folder, one of data
         return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
-    if setting in ("algorithm", ORDER):  # a name, or a file of code
+    if setting in ("algorithm", *OWN_RULES):  # a name, or a file of code
         may_be_file = is_code(text)
     elif setting == "env":  # an id, a file of code, or a file of rows
         may_be_file = is_code(text) or packages.envs.files.rows.names_file(text)

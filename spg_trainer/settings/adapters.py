@@ -3,7 +3,7 @@
 The rank of new adapters is --lora-r (`ModelConfig.lora_r` in model.py), from the user or from a recipe; an adapter that
 --model names keeps its own rank. Scale and dropout may be left open (`--lora-alpha` unset): their values then depend on
 whether the adapters are new or come from a folder. A run and its config.yaml have the settled numbers. Which layers
-have adapters is in models/lora.py. This file imports no torch.
+have adapters is in architecture/lora_layers.py. This file imports no torch.
 """
 
 import json
@@ -27,8 +27,8 @@ def settle(settings: Model, run: Path | None = None) -> Model:
 
     New adapters get the alpha of `default_alpha` and no dropout. If --model is an adapter, it keeps its rank and alpha,
     and its dropout unless one is set. run: the run that is continued; its copy of the adapter, if it has one, is read
-    in place of --model, which may be gone. Raises ConfigError if a rank or alpha is set that is not the adapter's,
-    ModelError for an adapter that cannot be read.
+    in place of --model, which may be gone. Raises ConfigError if a rank or alpha is set that is not the adapter's, or
+    layers are, and ModelError for an adapter that cannot be read.
     """
     folder = find_adapter(settings.model)
     if run and (run / REFERENCE_FOLDER / "adapter_config.json").is_file():
@@ -46,6 +46,12 @@ def settle(settings: Model, run: Path | None = None) -> Model:
         if setting not in (None, recorded):
             text = f"{flag}={setting}: {folder} already is an adapter, of rank {rank} and alpha {alpha}"
             raise ConfigError(f"{text}. Leave it out, or train fresh adapters on a whole model.")
+    if settings.lora_targets != ("all",):
+        names = " ".join(settings.lora_targets)
+        raise ConfigError(
+            f"$lora_targets={names}: {folder} already is an adapter, whose layers are fixed. Leave it out, or train "
+            "fresh adapters on a whole model."
+        )
     if settings.lora_dropout is not None:
         dropout = settings.lora_dropout
     # `ref_copy` is for all weights; a run that trains a loaded adapter always keeps a copy of the adapter.

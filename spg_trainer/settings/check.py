@@ -343,8 +343,6 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
     check_needed_source(config.source, batch, algorithm, flag)
     if algorithm.left_to_right:
         check_left_to_right(batch, rollout, flag)
-    if "order" in algorithm.needs:
-        check_positions(rollout, algorithm, flag)
     check_score_temperature(rollout, algorithm)
     check_reference(config.model, algorithm, flag)
     deals_whole_groups = algorithm.dealt_by == "group" or config.source == "pairs"
@@ -423,7 +421,9 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
     by_threshold = rollout.unmasking in ("threshold", "dynamic")
     by_small_budget = rollout.unmasking == "budget" and rollout.factor <= 1
     is_limited = rollout.threshold >= 0.95 and rollout.max_tokens_per_step > 0
-    is_safe = rollout.unmasking == "schedule" or ((by_threshold or by_small_budget) and is_limited)
+    is_own_and_limited = ":" in rollout.unmasking and rollout.max_tokens_per_step > 0
+    is_by_schedule = rollout.unmasking == "schedule"
+    is_safe = is_by_schedule or is_own_and_limited or ((by_threshold or by_small_budget) and is_limited)
     refuse(
         not (is_safe or force or scores_fallbacks),
         f"{', '.join(rollout.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with "
@@ -463,25 +463,6 @@ def check_score_temperature(rollout: Sampling, algorithm: Any) -> None:
         f"$temperature={rollout.temperature:g}, so that this would be neither the distribution that they are drawn "
         "from nor the model's. Leave it out, or use the same temperature for both.",
     )
-
-
-def check_positions(rollout: Sampling, algorithm: Any, flag: str) -> None:
-    """Refuses a rollout that does not draw positions, or draws them differently from how the algorithm scores them.
-
-    Only an algorithm that needs "order" has the attributes `position_temperature` and `block_length`.
-    """
-    if rollout.remasking != "plackett_luce":
-        raise ConfigError(
-            f"$remasking={rollout.remasking}: {flag} learns where to write, so positions have to be drawn. Use "
-            "$remasking=plackett_luce."
-        )
-    for name in ("position_temperature", "block_length"):
-        sampled, scored = getattr(rollout, name), getattr(algorithm, name)
-        if sampled != scored:
-            raise ConfigError(
-                f"${name}={sampled}: {flag} scores the choice of positions with {name}={scored}. "
-                f"Use $algorithm_args {name}={sampled}."
-            )
 
 
 def check_reference(model: ModelConfig, algorithm: Any, flag: str) -> None:

@@ -20,14 +20,14 @@ from spg_trainer.settings.ranges import (
     Temperature,
     check_ranges,
 )
-from spg_trainer.settings.values import scalar
+from spg_trainer.settings.values import scalar, without_folders
 
 Steps = int | str
 """Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
 
 _GREEDY = ("low_confidence", "entropy", "margin", "sequential")
 """The values of `remasking` that choose positions without chance."""
-_UNSURE = ("random", "plackett_luce", "entropy", "margin", "sequential")
+_UNSURE = ("random", "entropy", "margin", "sequential")
 """The values of `remasking` that do not begin with the most probable tokens. Unmasking by confidence counts how many of
 the most probable tokens it may unmask together, and needs them first."""
 
@@ -36,7 +36,6 @@ LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
 other."""
 DRAW_SETTINGS = (
     "remasking",
-    "position_temperature",
     "top_p",
     "top_k",
     "eos_penalty",
@@ -46,7 +45,6 @@ DRAW_SETTINGS = (
 change how many tokens a step unmasks, and what it computes anew."""
 
 UNREAD = (
-    ("position_temperature", "remasking", ("random", *_GREEDY), "plackett_luce"),
     ("threshold", "unmasking", ("schedule", "factor"), "threshold"),
     ("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
     ("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
@@ -66,18 +64,14 @@ class Decoding:
     remasking: str = "low_confidence"
     """Which masked positions a step unmasks first. low_confidence takes those whose token has the highest probability
     (it is named after those that stay masked), entropy those with the lowest entropy, margin those with the largest gap
-    between the best and the second-best token (Dream), random any, and sequential the leftmost. plackett_luce (for
-    --algorithm mapg) draws positions, more likely those that the model is surer of. ./mine.py:order names a function of
-    your own. Set it to what the model's authors decode with."""
-    position_temperature: Positive = 0.5
-    """How far --remasking plackett_luce departs from the surest positions, above 0. A masked position of a block is
-    drawn in proportion to p ** (1 / this value), where p is the highest probability that a token has there. Raise it to
-    explore more orders."""
+    between the best and the second-best token (Dream), random any, and sequential the leftmost. ./mine.py:order names a
+    function of your own. Set it to what the model's authors decode with."""
     unmasking: str = "schedule"
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
     threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
-    add up to --factor times (1 - --threshold) (SLIM-RL). All but schedule decode faster and are approximations."""
+    add up to --factor times (1 - --threshold) (SLIM-RL). ./mine.py:count names a function of your own. All but schedule
+    decode faster and are approximations."""
     fallback: str = "surest"
     """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
     token (Fast-dLLM), leftmost the token of the first masked position. leftmost compares the highest probability at
@@ -134,7 +128,8 @@ class Decoding:
         # A subclass also has lengths, steps and a temperature, which are not listed here.
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
-        texts = [f"{name} {getattr(self, name)}" for name in changed if name not in without]
+        # Names of evaluations have these texts, so a rule of one's own is shown without its folders.
+        texts = [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
         return [text for text in texts if text != "cache blocks"]
 
 
@@ -260,22 +255,21 @@ class Sampling(Decoding):
 
     def _check_choices(self) -> None:
         """Raises ConfigError for a setting that cannot work, or has no effect, with the value of another one."""
-        if not isinstance(self.remasking, str):
-            raise ConfigError(
-                "$remasking: should be a name, or that of a function in a file, ./FILE.py:order. The function itself "
-                "is taken by defaults(Sampling, remasking=order, ...)."
-            )
-        if self.unmasking != "schedule" and (self.remasking in _UNSURE or ":" in self.remasking):
+        for name in ("remasking", "unmasking"):
+            if not isinstance(getattr(self, name), str):
+                raise ConfigError(
+                    f"${name}: should be a name, or that of a function in a file, ./FILE.py:rule. The function itself "
+                    f"is taken by defaults(Sampling, {name}=rule, ...)."
+                )
+        counts_sure_tokens = self.unmasking != "schedule" and ":" not in self.unmasking
+        if counts_sure_tokens and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(
                 f"$remasking={self.remasking} with $unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use $remasking=low_confidence or $unmasking=schedule."
             )
         for name, choice, values, instead in UNREAD:
             value, chosen = getattr(self, name), getattr(self, choice)
-            # A user's own order, FILE:NAME, reads none of the settings that depend on `remasking`.
-            is_own_order = choice == "remasking" and ":" in str(chosen)
-            is_unread = chosen in values or is_own_order
-            if is_unread and value != getattr(Decoding, name):
+            if chosen in values and value != getattr(Decoding, name):
                 raise ConfigError(
                     f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another ${choice}, "
                     f"e.g. ${choice}={instead}."

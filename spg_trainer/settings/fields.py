@@ -159,6 +159,24 @@ class MergeCommand:
 
 
 @dataclass(frozen=True)
+class ConvertCommand:
+    """Make a masked diffusion model of a published family from an autoregressive one, for `sft` to train."""
+
+    word, positional = "convert", "source"
+
+    source: str = ""
+    """The folder or the Hub id of a language model: Qwen2 (for dream and fastdllm_v2), Qwen3 (sdar, qwen3_diffusion),
+    Qwen3-MoE (sdar_moe) or Llama (llada, illada)."""
+    family: str = "sdar"
+    """The family of the new model: dream, fastdllm_v2, illada, llada, qwen3_diffusion, sdar or sdar_moe."""
+    block_length: CountOrZero | None = None
+    """The length of an attention block in tokens; 0 = all tokens see all. If it is left out, the family's own, where it
+    has one."""
+    output: str | None = None
+    """The folder to write, new or empty. If it is left out, it is SOURCE-FAMILY in the working directory."""
+
+
+@dataclass(frozen=True)
 class PushCommand:
     """Upload a finished run's model to the Hugging Face Hub, with a card of settings, evaluations and the curve."""
 

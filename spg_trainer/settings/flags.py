@@ -1,22 +1,25 @@
-"""Reads the words of a command line: which setting of a dataclass in `fields.py` each word belongs to.
+"""The flags of each command, made from its dataclass in `fields.py` with argparse: reads them, and writes --help.
 
-`values.py` converts the words to the types of the settings, and `help.py` makes the text of --help with tyro.
+`values.py` converts the words to the types of the settings.
 """
 
+import argparse
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from itertools import chain, dropwhile
-from typing import Any, get_origin
+from dataclasses import is_dataclass
+from itertools import dropwhile
+from typing import Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.decoding import steps_at_rate
+from spg_trainer.settings.decoding import EvalDecoding, steps_at_rate
+from spg_trainer.settings.explained import docstrings, summary
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.misplaced import place_of
 from spg_trainer.settings.rows_arguments import ARGUMENTS, refuse_rows_arguments
 from spg_trainer.settings.task import is_rows, join_tasks, parse_tasks
-from spg_trainer.settings.values import convert, parse_pairs, settings_of, settings_value
+from spg_trainer.settings.values import convert, hints, parse_pairs, settings_of, settings_value
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}
@@ -36,6 +39,136 @@ SHORT = ARGUMENTS
 SETTINGS.update(dict.fromkeys(SHORT, str))
 RATE = "tokens_per_step"
 """The flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
+SHORT_HELP = {
+    "verifier": (
+        "NAME",
+        "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args verifier=NAME.",
+    ),
+    "reward": (
+        "FILE:FUNCTION",
+        "A reward function of your own with TRL's signature, for a file of your own rows, e.g. ./mine.py:brevity. "
+        "Several are given as ./mine.py:brevity+style and weighed by --reward-weights. Short for --env-args "
+        "reward=FILE:FUNCTION.",
+    ),
+    "bad_rows": (
+        "{refuse,skip}",
+        "What becomes of a file of your own rows in which some cannot be used: it is refused, or they are left out, "
+        "counted and listed in FILE.bad-rows.txt. Short for --env-args bad_rows=NAME.",
+    ),
+    RATE: (
+        "N",
+        "The number of tokens that a denoising step unmasks; short for --diffusion-steps length/N. Higher values are "
+        "faster and less accurate.",
+    ),
+}
+"""{flag that is short for another one: (the placeholder of its value, its help)}."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are errors of ours."""
+
+    def error(self, message: str) -> Any:
+        text = message.removeprefix("argument ").replace(
+            "ignored explicit argument", "takes no value, but got"
+        )
+        raise ConfigError(f"{text}. All flags: {self.prog} --help")
+
+
+class _Layout(argparse.HelpFormatter):
+    """Each flag stands on its own line, above its text."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=6)
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        return str(action.metavar or default_metavar)
+
+
+def make_parser(cls: Any, shown: Any = None, note: str = "", word: str = "") -> argparse.ArgumentParser:
+    """The parser of the flags of a command; a flag that is not typed gets no value.
+
+    shown: for --help, an instance of `cls`, whose values are shown as defaults; None = the parser has no texts. note:
+    stands below the command's summary. word: the command's word, if that is not the word of its class.
+    """
+    prog = f"{PROG} {word or cls.word}".rstrip()
+    positional = f" {cls.positional.upper()}" if cls.positional else ""
+    parser = _Parser(
+        prog=prog,
+        usage=f"{prog} [-h] [OPTIONS]{positional}",
+        description=f"{summary(cls)} {note}".rstrip() if shown else None,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=_Layout,
+        allow_abbrev=False,
+    )
+    first = getattr(cls, "first", ())
+    for name in first:  # settings of a group that the help shows at the top, e.g. --model in that of `eval`
+        *groups, _ = settings_of(cls)[name][0].split(".")
+        owner, values = cls, shown
+        for group in groups:
+            owner, values = hints(owner)[group], getattr(values, group, None)
+        add_flag(parser, owner, name, values)
+    add_flags(parser, parser, cls, shown, first)
+    return parser
+
+
+def add_flags(parser: Any, group: Any, cls: Any, shown: Any, without: Sequence[str]) -> None:
+    """Adds the flags of a command's dataclass, or of one of its groups, to a group of the help.
+
+    shown: an instance of `cls`, or None as for `make_parser`. without: names of flags that the parser has already.
+    """
+    # In a group about decoding, lengths and steps are shown before the settings that any decoding has.
+    of_any_decoding = hints(EvalDecoding).keys()
+    for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in of_any_decoding):
+        if is_dataclass(hint):
+            of_group = parser.add_argument_group(f"{name} options", summary(hint) if shown else None)
+            add_flags(parser, of_group, hint, getattr(shown, name, None), without)
+        elif name not in without:
+            add_flag(group, cls, name, shown)
+        for short in {"env_args": SHORT, "diffusion_steps": (RATE,)}.get(name, ()):
+            placeholder, text = SHORT_HELP[short]
+            group.add_argument(as_flag(short), metavar=placeholder, help=f"{text} (default: unset)")
+
+
+def add_flag(group: Any, cls: Any, name: str, shown: Any) -> None:
+    """Adds the flag of a setting of `cls` to a group of the help. shown: as for `add_flags`."""
+    hint = hints(cls)[name]
+    if name == getattr(cls, "positional", ""):
+        if (
+            shown
+        ):  # in reading, what belongs to no flag is found between flags, too, where argparse finds none
+            group.add_argument(name, metavar=name.upper(), nargs="*", help=docstrings(cls)[name])
+        return
+    options: dict[str, Any] = {"metavar": placeholder_of(name, hint)}
+    kind = get_origin(hint) or hint
+    if kind is bool:
+        options = {"action": argparse.BooleanOptionalAction}
+    elif kind is dict:
+        options |= {"nargs": "+", "action": "extend"}
+    elif kind is tuple or name == "env":
+        options |= {"nargs": "+"}
+    if shown:
+        text = f"{docstrings(cls).get(name, '')} (default: {as_words(getattr(shown, name))})"
+        options["help"] = text.replace("%", "%%")  # argparse fills in %(default)s and the like
+    group.add_argument(*(["-o"] if name == "output" else []), as_flag(name), **options)
+
+
+def placeholder_of(name: str, hint: Any) -> str:
+    """The placeholder of a flag's value in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
+    # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
+    literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+    choices = ",".join(get_args(literals[0])) if literals else ""
+    if choices:
+        return f"{{N,{choices}}}" if int in get_args(hint) else f"{{{choices}}}"
+    return "KEY=VALUE ..." if get_origin(hint) is dict else name.upper()
+
+
+def as_words(value: Any) -> str:
+    """The words that one would type for a default; `unset` for None."""
+    if value is None or value in ((), {}):
+        return "unset"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
@@ -44,40 +177,31 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     A flag may be typed several times: the last one counts, but pairs are merged. Raises ConfigError for an unknown
     flag, a flag without its value, and words that belong to no flag.
     """
-    words = [word for word in words if word not in HELP]
-    kinds = kinds_of_flags(cls)
-    typed, left_over = words_of_flags(kinds, words)
-    parsed: dict[str, Any] = {}
-    for name, occurrences in typed.items():
-        # An occurrence of a switch is whether it was turned on; that of any other flag is the list of its words.
-        kind, last = kinds[name], occurrences[-1]
-        if kind is bool:
-            parsed[name] = last
-            continue
-        if not last:
-            how_many = "at least one argument" if kind in (dict, tuple) else "one argument"
-            raise ConfigError(f"{as_flag(name)}: expected {how_many}. {all_flags(cls)}")
-        if "" in last:  # an empty word, as from `--env ""`
+    words = [with_dashes(word) for word in words if word not in HELP]
+    parser = make_parser(cls)
+    typed, left_over = parser.parse_known_args(words)
+    parsed = vars(typed)
+    known = settings_of(cls)
+    for name, value in parsed.items():
+        if value == "" or value == [""]:  # an empty word, as from `--env ""`
             raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
-        if kind is dict:
-            parsed[name] = parse_pairs([*chain(*occurrences)], as_flag(name))
-        elif kind is tuple:
-            parsed[name] = last
-        elif name == "env":
-            parsed[name] = join_tasks(last)
-        else:
-            parsed[name], *more = last
-            left_over += more
+        if name in known and get_origin(known[name][1]) is dict:
+            parsed[name] = parse_pairs(value, as_flag(name))
+        elif name == "env" and known[name][1] is str:
+            parsed[name] = join_tasks(value)
     refuse_unknown(cls, left_over, parsed)
     if left_over and cls.positional:
-        _, hint = settings_of(cls)[cls.positional]
-        if kind_of(hint) is tuple:  # the positional setting takes all words
-            parsed[cls.positional], left_over = left_over, []
-        else:
-            parsed[cls.positional], *left_over = left_over
+        takes_all = get_origin(known[cls.positional][1]) is tuple
+        parsed[cls.positional] = left_over if takes_all else left_over.pop(0)
+        left_over = [] if takes_all else left_over
     if left_over:
-        refuse_without_flag(cls, left_over[0], words)
+        raise ConfigError(f"{left_over[0]!r} belongs to no flag. All flags: {parser.prog} --help")
     return without_short(parsed)
+
+
+def with_dashes(word: str) -> str:
+    """A flag with dashes in its name, if it was typed with underscores, as in Python; any other word as it is."""
+    return re.sub(r"^--[a-z][\w-]*", lambda flag: flag[0].replace("_", "-"), word)
 
 
 def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +217,7 @@ def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
         given["env_args"] = {name: as_name(name, value) for name, value in args.items()}
     short = {name for name in (*SHORT, RATE) if name in given}
     # If a command has no such flag, the name stays, and `resolve` refuses it as unknown.
-    return without_short(given) if short <= kinds_of_flags(cls).keys() else given
+    return without_short(given) if short <= {*flags_of(cls)} else given
 
 
 def as_name(setting: str, value: Any) -> Any:
@@ -120,80 +244,11 @@ def without_short(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def kinds_of_flags(cls: Any) -> dict[str, Any]:
-    """{name of a flag, without dashes: the kind of its value} of a command, also of flags that are short for others."""
-    settings = {name: kind_of(hint) for name, (_, hint) in settings_of(cls).items() if name != cls.positional}
-    short = dict.fromkeys(SHORT, str) if "env_args" in settings else {}
-    if "diffusion_steps" in settings:
-        short[RATE] = str
-    return settings | short
-
-
-def kind_of(hint: Any) -> Any:
-    """`dict` for `dict[str, object]`, `tuple` for `tuple[int, ...]`; another type as it is."""
-    return get_origin(hint) or hint
-
-
-def words_of_flags(kinds: Mapping[str, Any], words: Sequence[str]) -> tuple[dict[str, list[Any]], list[str]]:
-    """({name of a flag: its values, one for each time that it was typed}, the words that belong to no flag).
-
-    The value of any flag but a switch is the list of all words up to the next flag; of `--flag=WORD`, that word alone.
-    The value of a switch is whether it was typed without `no-`.
-
-    tyro, which writes the help, could read the words, too. But its import takes 0.2 s, it does not say which values
-    were typed, and it answers a mistake with a box of many lines.
-    """
-    typed: dict[str, list[Any]] = {}
-    left_over: list[str] = []
-    takes_next = left_over  # the list that takes the next word if that is no flag
-    for word in words:
-        flag, equals, value = word.partition("=")
-        if flag.startswith("--"):
-            name = flag[2:].replace("-", "_")
-        else:
-            name = "output" if flag == "-o" else ""  # no other flag has a short form
-        switch, is_on = switch_of(kinds, name)
-        if switch:
-            typed.setdefault(switch, []).append(is_on)
-            takes_next = left_over
-            left_over += [value] if equals else []
-        elif name in kinds:
-            occurrence = [value] if equals else []
-            typed.setdefault(name, []).append(occurrence)
-            takes_next = left_over if equals else occurrence
-        else:
-            if looks_like_flag(word):  # it is unknown, and the words behind it are not the last flag's
-                takes_next = left_over
-            takes_next.append(word)
-    return typed, left_over
-
-
-def looks_like_flag(word: str) -> bool:
-    """Whether a word looks like a flag, known or not: one or two dashes before a letter; `-1` is a number."""
-    return re.match(r"--?[A-Za-z]", word) is not None
-
-
-def switch_of(kinds: Mapping[str, Any], name: str) -> tuple[str, bool]:
-    """(the switch that a flag's name turns on or off, whether it turns it on); ("", False) if it is no switch.
-
-    Of the switch `force`, `force` turns it on and `no_force` turns it off.
-    """
-    if kinds.get(name) is bool:
-        return name, True
-    positive = name.removeprefix("no_")
-    if positive != name and kinds.get(positive) is bool:
-        return positive, False
-    return "", False
-
-
-def refuse_without_flag(cls: Any, word: str, words: Sequence[str]) -> None:
-    """Raises ConfigError for a word that belongs to no flag.
-
-    For the word `yes` of `--dry-run=yes`, the message says that a switch takes no value.
-    """
-    switch = next((typed.partition("=")[0] for typed in words if typed.endswith(f"={word}")), "")
-    advice = f" {switch} takes none: write it alone, or --no-{switch[2:]}." if switch else ""
-    raise ConfigError(f"{word!r} belongs to no flag.{advice} {all_flags(cls)}")
+def flags_of(cls: Any) -> list[str]:
+    """The names of a command's flags, without dashes, also of those that are short for others."""
+    known = settings_of(cls)
+    short = [*(SHORT if "env_args" in known else ()), *((RATE,) if "diffusion_steps" in known else ())]
+    return [*(name for name in known if name != cls.positional), *short]
 
 
 def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
@@ -224,18 +279,17 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     The name may be that of a hyper-parameter or of an argument of the task, or similar to a flag's. parsed: the known
     flags that were typed.
     """
-    # The words from the first one on that looks like a flag.
-    words = [*dropwhile(lambda word: not looks_like_flag(word), left_over)]
+    # The words from the first one on that looks like a flag, known or not; `-1` is a number.
+    words = [*dropwhile(lambda word: not re.match(r"--?[A-Za-z]", word), left_over)]
     if not words:
         return
-    flag, _, value_behind_equals = words[0].partition("=")
-    typed = flag.lstrip("-").replace("_", "-")
+    flag, _, value = words[0].partition("=")
+    typed = flag.lstrip("-")
     dashes = "-" if len(typed) == 1 else "--"
     our_flags = {theirs: our_flag for our_flag, names in ELSEWHERE.items() for theirs in names.split()}
     ours = our_flags.get(typed, "")  # "" unless another tool's name of one of our flags was typed
     meant = ours or typed
-    known = kinds_of_flags(cls)
-    value = value_behind_equals
+    known = flags_of(cls)
     if not value:
         has_value = len(words) > 1 and not words[1].startswith("--")
         value = words[1] if has_value else "..."
@@ -243,14 +297,4 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     nearest = nearest or did_you_mean(meant, [as_flag(name).removeprefix("--") for name in known], "--{}")
     if cls is CompareCommand and (meant in SHORT or meant.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
-    raise ConfigError(f"No flag {dashes}{typed}. {nearest}{all_flags(cls)}")
-
-
-def all_flags(cls: Any) -> str:
-    """A sentence that says where the flags of a command are listed."""
-    return f"All flags: {program(cls)} --help"
-
-
-def program(cls: Any) -> str:
-    """The words that start a command, e.g. `python -m spg_trainer eval`."""
-    return f"{PROG} {cls.word}".rstrip()
+    raise ConfigError(f"No flag {dashes}{typed}. {nearest}All flags: {PROG} {cls.word}".rstrip() + " --help")

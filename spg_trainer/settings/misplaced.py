@@ -4,7 +4,7 @@ The sentence becomes part of the error for an unknown name, which is raised in f
 for a keyword or a setting in a file; values.py checks the names inside a group of settings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
@@ -19,14 +19,14 @@ NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"}
 """Parameters of environments that --env-args does not take."""
 
 
-def place_of(name: str, value: object, given: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+def place_of(name: str, value: object, given: Mapping[str, Any], known: Collection[str]) -> str:
     """A sentence on where `name` belongs, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
 
     The result is "" for a name that belongs nowhere. value: what the user gives for the name. given: the user's other
-    settings, by name; config, resume, env, algorithm, source and model are read. known: the settings that the command
-    has, by name.
+    settings, by name; config, resume, env, algorithm, source and model are read. known: the names of the
+    settings that the command has.
     """
-    if not known.keys() & {"algorithm_args", "env_args"}:
+    if not {*known} & {"algorithm_args", "env_args"}:
         return ""
     if file := given.get("config"):
         in_file = read_yaml(file)

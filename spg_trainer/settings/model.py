@@ -70,9 +70,12 @@ class ModelConfig(LoadConfig):
     intermediate_size: Count = 344
     """The width of a new model's feed-forward layers."""
     lora_r: CountOrZero = 0
-    """The rank of new LoRA adapters on the seven linear layers of each transformer layer (in a mixture of experts, on
-    the four of attention). 0 adds none: then all weights are trained or, if --model is an adapter, that adapter. Lower
-    it to save memory."""
+    """The rank of new LoRA adapters on the linear layers of each transformer layer. 0 adds none: then all weights are
+    trained or, if --model is an adapter, that adapter. Lower it to save memory."""
+    lora_targets: tuple[str, ...] = ("all",)
+    """The linear layers that get new adapters: all, which is seven in each transformer layer (in a mixture of experts,
+    the four of attention); or names such as `q_proj v_proj`, those of transformers or of the published model, where
+    LLaDA's output projection is `attn_out`. Name fewer to save memory, or to repeat a published run."""
     lora_alpha: Count | None = None
     """The scale of the adapters: their output is multiplied by alpha / rank. If it is left out, a loaded adapter keeps
     its own, and new ones have half the rank, as in the papers (64 for rank 128). Raise it to let the same update move

@@ -1,4 +1,4 @@
-"""Facts on published models that need no network: their config.json by name, and the decoding of their families.
+"""Facts on published models that need no network: their config.json by name, and what is published for a family.
 
 The facts are in `models/published.yaml`. This file imports no torch.
 """
@@ -25,12 +25,11 @@ def known_settings(base: str) -> dict[str, Any]:
         return _facts()["models"].get(name, {})
 
 
-def decoding_layer(model: str) -> Layer | None:
-    """The decoding that the authors of the model's family publish, as a layer of settings (`resolve.py`).
+def family_layer(model: str) -> Layer | None:
+    """What is published for the model's family, as a layer of settings (`resolve.py`): decoding, layers of adapters.
 
-    If a family's authors publish no decoding, the layer is empty, and a dry run says so. None for a model of a family
-    that `published.yaml` does not name. The dense LLaDA models are left out there, since the recipes have their
-    decoding.
+    The layer has no decoding if the family's authors publish none, and a dry run says so. None for a model of a family
+    that `published.yaml` does not name.
     """
     try:
         settings = known_settings(resolve_model(model).base)
@@ -41,9 +40,9 @@ def decoding_layer(model: str) -> Layer | None:
     # LLaDAMoEModelLM`.
     names = {model_type}
     names |= {f"{model_type} {architecture}" for architecture in settings.get("architectures") or ()}
-    for name, rollout in _facts()["families"].items():
+    for name, values in _facts()["families"].items():
         if name in names:
-            return Layer(f"{FILE}: {name}", {"rollout": rollout} if rollout else {})
+            return Layer(f"{FILE}: {name}", values)
     return None
 
 

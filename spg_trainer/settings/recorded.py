@@ -109,12 +109,9 @@ def task_record(
 ) -> dict[str, Any]:
     """The content of a model's environment.json: the task that it was made for, and its decoding. more: further keys.
 
-    Of decoding it only has the lengths, steps and remasking (with plackett_luce, also `position_temperature`), so that
-    no later run inherits an approximation.
+    Of decoding it only has the lengths, steps and remasking, so that no later run inherits an approximation.
     """
     recorded = {"max_completion_length", "block_length", "diffusion_steps", "remasking"}
-    if sampling.remasking == "plackett_luce":
-        recorded.add("position_temperature")
     rollout = {name: value for name, value in asdict(sampling).items() if name in recorded}
     task = {"env": env, "env_args": dict(env_args)} if env else {}
     if model.chat_template_args:

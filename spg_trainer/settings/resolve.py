@@ -5,7 +5,7 @@ highest they are:
 
 1. the defaults of the dataclass (`fields.py`);
 2. the task's recipe (`recipes/`), which names its algorithm;
-3. the published decoding of the model's family;
+3. what is published for the model's family: its decoding, and the layers of LoRA adapters;
 4. the algorithm's recipe (`algorithms/recipes.yaml`);
 5. the model's environment.json; if the model was made for another task, only its decoding;
 6. --config FILE;
@@ -28,9 +28,9 @@ from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.flags import RATE, kinds_of_flags, read_keywords, read_words
+from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
 from spg_trainer.settings.misplaced import place_of
-from spg_trainer.settings.published import decoding_layer
+from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
@@ -119,16 +119,12 @@ def overruled(given: Mapping[str, Any]) -> set[str]:
     """The dotted names of the settings that the user's settings remove from lower layers.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task.
-    Likewise, any --remasking but plackett_luce removes `position_temperature`, which has no use then.
     """
     names: set[str] = set()
     for setting in given:
         group, _, argument = setting.rpartition(".")
         if argument in JUDGES:  # then the group is `env_args`; among several tasks, `env_args.TASK`
             names |= {f"{group}.{judge}" for judge in JUDGES}
-    remasking = given.get("rollout.remasking")
-    if remasking not in (None, "plackett_luce"):
-        names.add("rollout.position_temperature")
     return names
 
 
@@ -252,9 +248,7 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                     f"{fields(group)[0].name}=... "
                 )
             else:
-                nearest = place_of(name, value, flags, known) or did_you_mean(
-                    name, known | kinds_of_flags(cls)
-                )
+                nearest = place_of(name, value, flags, known) or did_you_mean(name, [*known, *flags_of(cls)])
             raise ConfigError(
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
@@ -370,8 +364,8 @@ def training_layers(env: str, model: str, algorithm: str | None = None) -> list[
     """
     kind, tasks = recipe_kind(model), parse_tasks(env)
     recipes = recipe_of_all(tasks, kind)
-    if kind != "tiny" and (decoding := decoding_layer(model)):
-        recipes.append(decoding)
+    if kind != "tiny" and (of_family := family_layer(model)):
+        recipes.append(of_family)
     algorithm = algorithm or last_value(recipes, "algorithm", Config().algorithm)
     recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, kind)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)

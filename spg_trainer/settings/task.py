@@ -38,7 +38,9 @@ class Task:
     @classmethod
     def parse(cls, word: str) -> "Task":
         """Reads the word for one task; ConfigError for arguments that are not of the form KEY=VALUE."""
-        env, args = read_word("--env", word.strip())
+        path = _path_like_arguments(word.strip())
+        env, args = read_word("--env", word.strip().removeprefix(path))
+        env = f"{path}{env}"
         weight = args.pop(_WEIGHT, None)
         before, _, behind = env.rpartition(":")
         if env.endswith(".py"):
@@ -109,6 +111,12 @@ class Task:
             known = packages.envs.registry.known()
             is_newest = registered in known and packages.envs.resolve(self.ours) == registered
         return replace(self, id=self.ours) if is_newest else self
+
+
+def _path_like_arguments(word: str) -> str:
+    """The path of the file with which the word for a task begins, if `:KEY=` is in the path itself; "" otherwise."""
+    paths = [word[: colon.start()] for colon in re.finditer(":", f"{word}:")]
+    return next((path for path in paths if re.search(r":\w+=", path) and Path(path).is_file()), "")
 
 
 def is_rows(task: Task) -> bool:

@@ -19,7 +19,7 @@ from spg_trainer.estimate.seconds import REACHED, step_seconds
 from spg_trainer.estimate.sizes import PROMPT
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.published import decoding_layer
+from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.recorded import other_lengths
 from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import plain
@@ -49,9 +49,10 @@ def show(planned: Plan, processes: int) -> str:
     turns = planned.splits["train"].max_turns if samples_episodes else 1
     comments = []
     # What is known of the decoding of a published model may leave out its blocks and steps.
-    decoding = decoding_layer(config.model.model)
-    if decoding and "block_length" not in decoding.values.get("rollout", {}):
-        comments.append(f"decoding: {decoding.origin} has no blocks and steps of its own; LLaDA's are taken")
+    of_family = family_layer(config.model.model)
+    decoding = of_family.values.get("rollout") if of_family else None
+    if decoding is not None and "block_length" not in decoding:
+        comments.append(f"decoding: {of_family.origin} has no blocks and steps of its own; LLaDA's are taken")
     if note := other_lengths(config.rollout, config.model.model):
         comments.append(f"lengths: {note}")
     comments.append(arithmetic(config, algorithm, processes, turns))

@@ -308,6 +308,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     """
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.experts import check_adapters
+    from spg_trainer.architecture.lora_layers import lora_layers
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.checks import check_names
 
@@ -317,6 +318,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
         check_attention(config.rollout, algorithm, pattern_of(model))
         if config.model.lora_r and not find_adapter(config.model.model):
             check_adapters(model, config.model.lora_experts, config.model.lora_dropout or 0.0)
+            lora_layers(model, config.model.lora_targets, experts=config.model.lora_experts)
     check_algorithm(config, algorithm, num_processes)
     if config.samples and not config.force:
         check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)

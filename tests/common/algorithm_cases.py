@@ -68,7 +68,6 @@ class Path:
     scored: Tensor
     weight: Tensor
     steps: list[int]
-    order: list[int]
 
 
 def make_batch(
@@ -136,12 +135,8 @@ def sampled(rows: int = 4) -> Rows:
     stream = torch.Generator().manual_seed(5)
     rollouts.unmask_step[:] = (rollouts.unmask_step + 1).where(rollouts.completion_mask, 0)
     rollouts.unmask_logps[:] = -4 * torch.rand(rollouts.unmask_logps.shape, generator=stream)
-    drawn = torch.rand(rollouts.unmask_step.shape, generator=stream)
-    before = (drawn[:, None] < drawn[..., None]) & (
-        rollouts.unmask_step[:, None] == rollouts.unmask_step[..., None]
-    )
     falls_back = torch.rand(rollouts.unmask_step.shape, generator=stream) < 0.6
-    return rollouts.with_columns(order=before.sum(-1), fallback=falls_back)
+    return rollouts.with_columns(fallback=falls_back)
 
 
 def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rows) -> Rows:
@@ -198,8 +193,7 @@ def formula_error(
                 else (whole[0].detach(), measured[0].detach())
             )
             shown = its.masked[0, :, -SIZE:], its.scored[0], its.weight[0]
-            did = one.unmask_step[0].tolist(), one.order[0].tolist()
-            path = Path(whole[0], measured[0], *olds, *shown, *did)
+            path = Path(whole[0], measured[0], *olds, *shown, one.unmask_step[0].tolist())
         rows.append(Row(number, current, before, ref[number, :, :n], *drawn, *told, path))
         members.append(rows[-1])
     if algorithm.compares == "update":

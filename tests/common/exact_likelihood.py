@@ -234,12 +234,11 @@ def completion_law(
     end_token_ids: Sequence[int] = (),
     spans: Sequence[tuple[int, int]] | None = None,
 ) -> Law:
-    """The exact distribution of `sample_completions` for one prompt, for low_confidence, random and plackett_luce.
+    """The exact distribution of `sample_completions` for one prompt, for low_confidence and random.
 
     A step draws a token for each masked position of the active block from softmax(logits / temperature) without the
-    mask id, and unmasks as many as the sampler's: those of highest un-tempered log-probability, ties by position, any,
-    or one after another in proportion to the power 1 / position_temperature of the highest probability there. Rows end
-    with their first end token. Canvases that several paths reach are merged, so that orders are summed.
+    mask id, and unmasks as many as the sampler's: those of highest un-tempered log-probability, ties by position, or
+    any. Rows end with their first end token. Canvases that several paths reach are merged, so that orders are summed.
     spans: first token and end of each block as `Pattern.spans` cuts them; None = as full attention does.
 
     The probabilities are differentiable; at temperature 0 they are constants. Under low_confidence the ranking of
@@ -251,7 +250,7 @@ def completion_law(
     _check_length(sampling.max_completion_length)
     if sampling.unusual:
         raise ConfigError(f"{', '.join(sampling.unusual)}: only exact decoding by schedule has an exact law.")
-    if sampling.remasking not in ("low_confidence", "random", "plackett_luce"):
+    if sampling.remasking not in ("low_confidence", "random"):
         raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use low_confidence or random.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)
     masses = torch.ones(1, dtype=torch.float64)
@@ -303,8 +302,6 @@ class _Proposals(NamedTuple):
     """(N, m, W), how probably each is drawn."""
     confidence: Tensor
     """(N, m, W), how it then ranks, without a graph."""
-    best: Tensor
-    """(N, m), the highest log-probability there."""
 
 
 def _propose(
@@ -318,19 +315,19 @@ def _propose(
     words = torch.arange(logps.shape[-1])
     tokens = words[words != mask_id].expand(*places.shape, -1)
     logps = logps.gather(1, places[..., None].expand(-1, -1, len(words)))
-    highest, logps = logps.amax(-1), logps.gather(-1, tokens)
+    logps = logps.gather(-1, tokens)
     if sampling.temperature > 0:
-        return _Proposals(places, tokens, (logps / sampling.temperature).softmax(-1), logps.detach(), highest)
+        return _Proposals(places, tokens, (logps / sampling.temperature).softmax(-1), logps.detach())
     best = logps.argmax(-1, keepdim=True)
     confidence = logps.detach().gather(-1, best)
-    return _Proposals(places, tokens.gather(-1, best), torch.ones_like(confidence), confidence, highest)
+    return _Proposals(places, tokens.gather(-1, best), torch.ones_like(confidence), confidence)
 
 
 def _unmask(
     canvases: Tensor, masses: Tensor, proposals: _Proposals, count: int, sampling: Sampling
 ) -> tuple[Tensor, Tensor]:
     """All canvases that unmasking `count` places leads to, and their probabilities."""
-    places, tokens, chances, confidence, best = proposals
+    places, tokens, chances, confidence = proposals
     masked, words = tokens.shape[1:]
     outcomes = len(canvases) * math.comb(masked, count) * words**count
     if outcomes > MAX_OUTCOMES:
@@ -346,8 +343,6 @@ def _unmask(
         others_stay: Tensor | float = 1 / math.comb(masked, count)
         if sampling.remasking == "low_confidence":
             others_stay = _others_are_less_sure(chances, confidence, confidence[entries], index)
-        if sampling.remasking == "plackett_luce":
-            others_stay = _drawn_in_any_order((best / sampling.position_temperature).exp(), chosen)
         chance = chances[entries].prod(-1) * others_stay
         after = canvases[:, None].repeat(1, len(draws), 1)
         after.scatter_(2, places[:, None, index].expand(-1, len(draws), -1), tokens[entries])
@@ -367,18 +362,6 @@ def _others_are_less_sure(chances: Tensor, confidence: Tensor, kept: Tensor, ind
         below = (rank < worst) | ((rank == worst) & (other > last))
         result = result * torch.where(below, chances[:, None, other], 0.0).sum(-1)
     return result
-
-
-def _drawn_in_any_order(weights: Tensor, chosen: Sequence[int]) -> Tensor:
-    """(N, 1), how probably these places are the first ones drawn, each in proportion to its weight (N, m)."""
-    total = weights.new_zeros(len(weights))
-    for order in itertools.permutations(chosen):
-        chance, left = torch.ones_like(weights[:, 0]), list(range(weights.shape[1]))
-        for place in order:
-            chance = chance * weights[:, place] / weights[:, left].sum(-1)
-            left.remove(place)
-        total = total + chance
-    return total[:, None]
 
 
 def _merge(canvases: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:

@@ -176,16 +176,20 @@ def naive_logps(model: torch.nn.Module, rollouts: Rows, masks: Masks, mask_id: i
             )
         values = law.log_softmax(-1).gather(-1, written.expand(logits.shape[:2])[..., None]).squeeze(-1)
         if masks.measured is not None:
-            measured = [naive_measure(masks.measure, of_copy, written) for of_copy in logits]
+            measured = [
+                naive_measure(masks.measure, of_copy, written, scored)
+                for of_copy, scored in zip(logits, masks.scored[row], strict=True)
+            ]
             values = torch.cat([values, torch.stack(measured)], -1)
         rows.append(values * masks.valued[row])
     return torch.stack(rows)
 
 
-def naive_measure(name: str, logits: Tensor, written: Tensor) -> Tensor:
-    """(T,) from logits (T, V): the best log-probability."""
-    assert name == "confidence"
-    return logits.softmax(-1).amax(-1).log()
+def naive_measure(name: str, logits: Tensor, written: Tensor, scored: Tensor) -> Tensor:
+    """(T,) from logits (T, V) and the tokens (T,): the token's logit where it is scored and the best one elsewhere."""
+    assert name == "raw_logit"
+    of_token = logits.gather(-1, written[:, None]).squeeze(-1)
+    return torch.where(scored, of_token, logits.amax(-1))
 
 
 def whole_gradient(model: torch.nn.Module) -> Tensor:

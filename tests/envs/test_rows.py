@@ -73,6 +73,18 @@ def test_every_format_gives_the_same_task(name: str, tmp_path: Path) -> None:
     assert env.step("<answer>4</answer>")[1] == 0.0
 
 
+@pytest.mark.parametrize("folder", ["lr=1e-4", "x:weight=2"])
+def test_a_path_may_have_what_reads_like_an_argument(folder: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = write(Path(folder) / "rows.jsonl", rows(40))
+    for name in (file, f"./{file}", str(tmp_path / file)):
+        env = envs.make(name, verifier="gsm8k", prompt="question", answer="solution")
+        assert env.problem(0).prompt.endswith("+ 1?")
+    with pytest.raises(EnvError, match="is an argument"):
+        envs.make("gsm8k:source=rows.jsonl")
+
+
 def test_check_passes_without_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path / "sums.jsonl", rows(200))
     findings = envs.check(path, problems=100, **COLUMNS)

@@ -8,6 +8,7 @@ import torch
 from spg_trainer import cli
 from spg_trainer.algorithms import build, get
 from spg_trainer.errors import ConfigError, ModelError, in_flags, written
+from spg_trainer.likelihood.path_masks import PositionMasking
 from spg_trainer.models import load_model, save_model
 from spg_trainer.models.states import base_model
 from spg_trainer.training.loop import train_step
@@ -34,8 +35,6 @@ def config_of(family, output, algorithm, **changes):
     needs = build(algorithm).needs
     if "reference" not in needs:
         settings["ref_copy"] = False
-    if "order" in needs:
-        settings["remasking"] = "plackett_luce"
     if "fallback" in build(algorithm).records:
         settings |= {"unmasking": "threshold", "fallback": "leftmost"}
     return small_config(output, model=untrained(family), **settings)
@@ -51,12 +50,8 @@ def refused(config):
     pattern = family_pattern(config)
     if pattern.is_full:
         return ""
-    if "order" in build(config.algorithm).needs:
-        if pattern.origin == "sequence":
-            return "attends in blocks that begin with the prompt"
-        if pattern.has_causal_context:
-            return "is not chosen but written alone"
-    return ""
+    sees_later_blocks = isinstance(build(config.algorithm).make_masking(), PositionMasking)
+    return "attends in blocks" if sees_later_blocks else ""
 
 
 def assert_trained(config):

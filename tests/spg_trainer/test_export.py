@@ -183,9 +183,20 @@ def test_what_no_file_can_hold_is_refused_before_a_folder_is_made(tmp_path, caps
     tied.tie_word_embeddings = True
     AutoModelForMaskedLM.from_config(tied).save_pretrained(tmp_path / "tied")
     tiny_tokenizer().save_pretrained(tmp_path / "tied")
-    save_peft(tmp_path / "adapter", tmp_path / "tied", modules_to_save=["embed_tokens"])
-    capsys.readouterr()
-    assert "embedding and head in one" in refused(capsys, "merge", tmp_path / "adapter")
+    for number, changes in enumerate(
+        (
+            {"modules_to_save": ["embed_tokens"]},
+            {"target_modules": ["q_proj", "embed_tokens"]},
+            {"target_modules": ["q_proj", "lm_head"]},
+            {"trainable_token_indices": [262, 263]},
+            {"trainable_token_indices": {"lm_head": [262]}},
+        )
+    ):
+        adapter = tmp_path / f"adapter-{number}"
+        save_peft(adapter, tmp_path / "tied", **changes)
+        capsys.readouterr()
+        assert "embedding and head in one" in refused(capsys, "merge", adapter), changes
+        assert not (tmp_path / "merged").exists()
     save_peft(tmp_path / "biases", untrained("dream"), bias="lora_only")
     capsys.readouterr()
     assert "merge_and_unload" in refused(capsys, "merge", tmp_path / "biases")

@@ -205,24 +205,24 @@ def espo(algorithm, row, held):
 
 
 def mapg(algorithm, row, held):
-    """Tokens and positions of whole segments, place by place in the order of the path, also behind the end."""
-    path, tau, size = row.path, algorithm.position_temperature, algorithm.block_length
+    """The mean of token ratios and of position ratios; `end` is the last step of a segment, as the code counts."""
+    path, size = row.path, algorithm.steps_per_segment
 
-    def likelihood(logps, measured):
-        total = 0.0
-        for m in range(len(logps)):
-            chosen = [i for i in range(SIZE) if path.scored[m, i]]
-            left = [j for j in range(SIZE) if path.masked[m, j]]
-            for i in sorted(chosen, key=lambda i: (path.steps[i], path.order[i])):
-                others = [measured[m, j].exp() ** (1 / tau) for j in left if j // size == i // size]
-                choice = measured[m, i].exp() ** (1 / tau) / sum(others)
-                total = total + path.weight[m, i] * (logps[m, i] + choice.log())
-                left.remove(i)
-        return total / len(logps)
+    def means(logps, measured):
+        tokens, places = [], []
+        for m, i in path.scored.nonzero().tolist():
+            end = (path.steps[i] - 1) // size * size + size
+            assert end - size < path.steps[i] <= end and path.masked[m, i] and i < row.length
+            later = [j for j in range(SIZE) if path.steps[j] > end or path.steps[j] < 0]
+            z = {j: (measured[m, j] / algorithm.position_temperature).exp() for j in [i, *later]}
+            tokens.append(logps[m, i])
+            places.append((z[i] / sum(z.values())).log())
+        return sum(tokens) / len(tokens), sum(places) / len(places)
 
-    assert path.scored[:, row.length :].any() or row.length == SIZE or algorithm.num_masks < 4
-    difference = likelihood(path.logps, path.measured) - likelihood(path.old, path.old_measured)
-    return -surrogate(difference / row.length, row.advantage, 0.2, 0.2, held) / 8
+    new, old = means(path.logps, path.measured), means(path.old, path.old_measured)
+    limits = algorithm.epsilon, algorithm.epsilon_high, held
+    tokens, places = (surrogate(x - y, row.advantage, *limits) for x, y in zip(new, old, strict=True))
+    return -(tokens + algorithm.position_weight * places) / 8
 
 
 # A ratio of each token.
@@ -475,7 +475,13 @@ CASES = {
     "wd1_repro": Case(wd1, [{}], advantages=tuple(ADVANTAGES)),
     "vrpo": Case(
         vrpo,
-        [{"masking": m, "num_masks": 4, "beta": 0.7, "sft_weight": 0.3} for m in ("bernoulli", "coupled")],
+        [
+            *(
+                {"masking": m, "num_masks": 4, "beta": 0.7, "sft_weight": 0.3}
+                for m in ("bernoulli", "coupled")
+            ),
+            {"masking": "block_steps", "block_length": 3, "beta": 0.7, "sft_weight": 0.3},
+        ],
         advantages=(1.0, -1.0, -1.0, 1.0, 1.0, -1.0),
         whole_groups=True,
     ),
@@ -514,8 +520,14 @@ CASES = {
     "mapg": Case(
         mapg,
         [
-            {"num_masks": 8, "block_length": 3, "segment_draw": "all"},
-            {"num_masks": 3, "block_length": 9, "steps_per_segment": 2, "position_temperature": 0.8},
+            {"num_masks": 8, "steps_per_segment": 1},
+            {
+                "num_masks": 2,
+                "steps_per_segment": 2,
+                "position_temperature": 0.8,
+                "position_weight": 0.5,
+                "epsilon": 0.3,
+            },
         ],
         off_policy=0.8,
         clips=True,

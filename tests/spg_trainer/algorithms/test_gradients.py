@@ -59,8 +59,6 @@ def case(name: str, on_policy: bool, **arguments):
         "mapg",
     ):
         given["p_mask_prompt"] = 0.0
-    if name == "mapg":
-        given["block_length"] = 3
     if name == "coupled_grpo":
         given["num_masks"] = 5
     algorithm, model = build(name, given), tiny_model(layers=1)

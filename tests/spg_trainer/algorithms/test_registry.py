@@ -91,7 +91,11 @@ def test_defaults_are_the_paper_s(name):
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "For use: spg, raft"),
         ("ebpo", {}, "stays is $algorithm=slim_rl"),
-        ("mdpo", {}, "'Algorithms that we tried and left' has what was measured. The nearest one that stays is $algorithm=d2"),
+        (
+            "mdpo",
+            {},
+            "tried and left' has what was measured. The nearest one that stays is $algorithm=d2",
+        ),
         ("DiSPO", {}, "stays is $algorithm=spg"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),

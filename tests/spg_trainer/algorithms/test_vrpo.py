@@ -1,12 +1,17 @@
-"""VRPO: hand-computed numbers, pairs of groups."""
+"""VRPO: hand-computed numbers, pairs of groups, and dTRPO's masking by enumeration."""
 
+import itertools
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from spg_trainer.algorithms.vrpo import VRPO
-from spg_trainer.likelihood import Masks
+from spg_trainer.likelihood import Masks, targets
+from spg_trainer.likelihood.masking import Completion
+from spg_trainer.likelihood.path_masks import BlockStepsMasking
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
 from tests.common.algorithm_cases import make_batch, view_of
@@ -42,6 +47,64 @@ def test_a_pair_is_the_best_against_the_worst_the_first_of_equals():
     advantages = algorithm.prepare(view_of(rewards.double(), None))["advantages"]
     assert advantages.tolist() == [0, 1, -1, 0, 0, 0, 0, 0, 1, -1, 0, 0]
     assert algorithm.active(advantages).tolist() == [bool(a) for a in advantages]
+
+
+class Script:
+    """Stands for a stream, and answers by a list of choices; past its end with the first one."""
+
+    def __init__(self, choices: list[int]) -> None:
+        self.choices, self.counts = choices, []
+
+    def choose(self, options: list) -> object:
+        self.counts.append(len(options))
+        return options[([*self.choices, *[0] * len(self.counts)])[len(self.counts) - 1]]
+
+    def integers(self, count: int) -> object:
+        return self.choose([*range(count)])
+
+    def permutation(self, count: int) -> np.ndarray:
+        return np.array(self.choose([*itertools.permutations(range(count))]))
+
+
+def mean_over_every_draw(masking, row: Completion) -> np.ndarray:
+    """What each token weighs in each context, (n, 2**n), by enumeration of what a masking may draw."""
+    total, waiting = np.zeros((row.length, 2**row.length)), [[]]
+    while waiting:
+        script = Script(waiting.pop())
+        copies = masking.copies(row._replace(streams=SimpleNamespace(of_row=lambda script=script: script)))
+        if len(script.counts) > len(script.choices):  # the next choice is open
+            waiting += [[*script.choices, i] for i in range(script.counts[len(script.choices)])]
+            continue
+        context = ~copies.masked[:, : row.length] @ (1 << np.arange(row.length))
+        for m, i in zip(*copies.scored.nonzero(), strict=True):
+            total[i, context[m]] += copies.weight[m, 0] / len(copies.scored) / math.prod(script.counts)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("steps", "block_length", "target"),
+    [
+        ([0, 0, 0, 0, 0], 2, targets.blocks),  # given
+        ([0, 0, 0, 0, 0], 4, targets.blocks),
+        ([1, 0, 3, 2, 4], 2, targets.path),
+        ([0, 0, 1, 2, 2], 2, targets.path),
+        ([1, 2, 0, 0, 3], 8, targets.path),
+    ],
+)
+def test_a_step_of_each_block_is_in_the_mean_the_path_or_the_block_bound(steps, block_length, target):
+    masking = BlockStepsMasking(block_length=block_length)
+    row = Completion(
+        length=4,
+        size=5,
+        place=np.arange(5),
+        unmask_step=np.array(steps),
+        surprise=np.zeros(5),
+        streams=None,
+        progress=0.0,
+        quantile=0.0,
+    )
+    difference = mean_over_every_draw(masking, row) - target(masking, row)
+    assert np.abs(difference).max() < 1e-12
 
 
 # In the trainer.

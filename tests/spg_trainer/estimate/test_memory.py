@@ -1,5 +1,6 @@
 """Memory estimated from a shape and settings, against models, autograd and LLaDA-8B worked out by hand."""
 
+import copy
 import importlib
 import sys
 from dataclasses import replace
@@ -96,11 +97,15 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
     assert counted.active == counted.body - sparse * 4 * 3 * 64 * 24
     if lora_experts and not mixture:
         return
+    plain = copy.deepcopy(model)
     adapted = add_lora(model, r=3, alpha=3, dropout=0.0, seed=0, base="", experts=lora_experts)
     adapters = 4 * sum(p.numel() for p in adapted.parameters() if p.requires_grad)
     assert (
         step_memory(config, Config(model=m), build("spg", {}), dtype="float32").held["gradients"] == adapters
     )
+    targets = ("q_proj", "o_proj")
+    adapted = add_lora(plain, r=3, alpha=3, dropout=0.0, seed=0, base="", targets=targets)
+    assert count_lora(config, 3, targets) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny:block", "tiny:shift"])
@@ -110,7 +115,8 @@ def test_an_embedded_model_is_counted_from_its_files_as_transformers_counts_it(n
     assert isinstance(found, EmbeddedConfig) and found.mask_token_id == 7
     assert found.max_position_embeddings == theirs.max_position_embeddings
     assert shape_of(found) == shape_of(theirs)
-    assert count_lora(found, 3, experts=False) == count_lora(theirs, 3, experts=False) > 0
+    for targets in (("all",), ("v_proj", "down_proj")):
+        assert count_lora(found, 3, targets) == count_lora(theirs, 3, targets) > 0
 
 
 def test_the_dry_run_of_a_published_name_says_weights_active_weights_and_decoding(capsys) -> None:
@@ -331,7 +337,9 @@ def test_the_dry_run_ends_with_an_estimate_and_stays_a_file_of_settings(capsys) 
     assert main(words("--model", "GSAI-ML/LLaDA-8B-Instruct")) == 0
     text = capsys.readouterr().out
     assert yaml.safe_load(text)["model"]["lora_r"] == 128
-    assert "weights 16.18, gradients 1.25, optimizer 2.50" in text
+    assert "weights 15.56, gradients 0.62, optimizer 1.25" in text
+    assert main(words("--model", "GSAI-ML/LLaDA-8B-Instruct", "--lora-targets", "all")) == 0
+    assert "weights 16.18, gradients 1.25, optimizer 2.50" in capsys.readouterr().out
     assert "if the H200 reaches 40% of its data sheet's rate" in text
     for line in text.splitlines()[-4:]:
         assert line.startswith("# ")

@@ -46,8 +46,7 @@ def make_case(algorithm):
     built = build(algorithm, {"spg_repro": {"block_length": 3}}.get(algorithm, {}))
     rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=90)
     figures = torch.rand(3, 3, 9, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    recorded = {"confidence_change": figures[1], "unmask_logps": -figures[2]}
-    recorded |= {"order": torch.zeros_like(rollouts.unmask_step), "fallback": figures[0] < 0.6}
+    recorded = {"confidence_change": figures[1], "unmask_logps": -figures[2], "fallback": figures[0] < 0.6}
     if built.left_to_right:
         recorded["unmask_step"] = torch.arange(9).expand(3, -1).contiguous()
     rollouts = rollouts.with_columns(**recorded)

@@ -1,6 +1,7 @@
 """Adapters in float32 beside layers in 16 bits: their products, their gradients and their casts."""
 
 import copy
+import json
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,10 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
+from spg_trainer.architecture.lora_layers import lora_layers
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import llada_config
+from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
 from spg_trainer.models.shard import reduce_gradients, unsharded
@@ -146,3 +151,39 @@ def test_attention_on_a_gpu_makes_no_plan_for_each_shape() -> None:
 def test_peft_warns_of_nothing_that_a_user_could_change(recwarn) -> None:
     add_lora(small(), r=2, alpha=4, dropout=0.0, seed=0, base="base")
     assert not [str(warning.message) for warning in recwarn if "checkpointing" in str(warning.message)]
+
+
+def adapted_names(config, targets, experts=False) -> str:
+    """The layers that get adapters, as one text of their first letters: "q k v up"."""
+    layers = lora_layers(config, tuple(targets.split()), experts=experts)
+    return " ".join(name.removesuffix("_proj") for name in layers)
+
+
+def test_layers_are_named_as_in_transformers_or_in_the_published_model() -> None:
+    llada, llada2 = llada_config(), BY_ARCHITECTURE["LLaDA2MoeModelLM"]()
+    dream = BY_ARCHITECTURE["DreamModel"]()
+    assert adapted_names(llada, "all") == adapted_names(dream, "all") == "q k v o gate up down"
+    assert adapted_names(llada, "attn_out ff_proj ff_out") == "o gate down"
+    assert adapted_names(llada, "o_proj v_proj") == "v o"
+    assert adapted_names(llada2, "all") == "q k v o"
+    assert adapted_names(llada2, "query_key_value") == "q k v" and adapted_names(llada2, "dense") == "o"
+    assert adapted_names(llada2, "gate_proj", experts=True) == "gate"
+    for config, name, known in (
+        (llada, "ff_norm", "attn_out, ff_proj, ff_out"),
+        (llada, "lm_head", "up_proj"),
+        (dream, "attn_out", "down_proj."),
+        (llada2, "gate_proj", "q_proj"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name}' is no linear layer of this model.*{known}"):
+            adapted_names(config, name)
+
+
+def test_only_the_chosen_layers_are_trained_and_saved(tmp_path) -> None:
+    model = add_lora(small(), r=2, alpha=2, dropout=0.0, seed=0, base="b", targets=("q_proj", "attn_out"))
+    trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert {name.split(".")[-4] for name in trained} == {"q_proj", "o_proj"}
+    model.save_pretrained(tmp_path)
+    assert set(json.loads((tmp_path / "adapter_config.json").read_text())["target_modules"]) == {
+        "q_proj",
+        "o_proj",
+    }

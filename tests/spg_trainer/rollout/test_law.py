@@ -1,9 +1,7 @@
 """The law that tokens are drawn from, cut by --top-p and --top-k: against one spelled out, token by token."""
 
-import itertools
 import math
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -66,32 +64,6 @@ def test_tokens_are_drawn_as_often_as_the_law_says():
     assert set(found) == set(law)
     square = sum((found[token] - 8000 * p) ** 2 / (8000 * p) for token, p in law.items())
     assert square < 16.3  # exceeded once in a thousand, of three degrees of freedom
-
-
-def test_positions_are_drawn_one_after_another_in_proportion_to_powers_of_confidence_in_the_order_recorded():
-    policy = replace(make_policy(torch.float64), end_token_ids=())
-    policy.model.get_output_embeddings().weight.data *= 3  # so that the model is surer here than there
-    prompt, tau, rows = make_prompts(policy)[0], 0.7, 4000
-    inputs = (column.repeat(rows, 1) for column in pad(policy, [prompt]))
-    sampling = Sampling(3, 3, 2, 1.0, remasking="plackett_luce", position_temperature=tau)
-    out = sample_completions(policy, *inputs, sampling, [generator(0, "positions")] * rows)
-    assert not out.order[out.unmask_step == 1].any()
-    with torch.no_grad():
-        logits = policy.model(input_ids=torch.tensor([prompt + [policy.mask_id] * 3])).logits[0, -3:]
-    weight = (logits.softmax(-1).amax(-1) ** (1 / tau)).tolist()
-    found = Counter(
-        tuple((step * 3 + order).argsort().tolist())
-        for step, order in zip(out.unmask_step, out.order, strict=True)
-    )
-    square = 0.0
-    for order in itertools.permutations(range(3)):
-        left = sum(weight)
-        p = weight[order[0]] / left * weight[order[1]] / (left - weight[order[0]])
-        square += (found[order] - rows * p) ** 2 / (rows * p)
-    assert max(weight) / min(weight) > 1.3, weight
-    assert square < 20.5  # exceeded once in a thousand, of five degrees of freedom
-    plain = sample_completions(policy, *pad(policy, [prompt]), Sampling(3, 3, 2), None)
-    assert "order" not in plain
 
 
 def test_a_cut_that_leaves_all_or_greedy_tokens_changes_nothing_but_what_is_recorded():

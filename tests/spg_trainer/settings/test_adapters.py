@@ -69,6 +69,17 @@ def test_the_dropout_given_is_that_of_the_loaded_adapter(adapter):
         assert len(layers) == 7 and found == {expected} == {model.peft_config["default"].lora_dropout}
 
 
+def test_layers_are_chosen_for_new_adapters_only_and_known_before_a_model_is_read(adapter, capsys):
+    for words, said in (
+        (["--model", str(adapter), "--lora-targets", "q_proj"], "already is an adapter"),
+        (["--lora-r", "2", "--lora-targets", "q_proj", "wte"], "'wte' is no linear layer of this model"),
+    ):
+        assert main([*words, "--dry-run"]) == 2
+        assert said in capsys.readouterr().err
+    model = load_model(str(tiny_folder()), device="cpu", lora_r=2, lora_targets=["ff_out"]).model
+    assert model.peft_config["default"].target_modules == {"down_proj"}
+
+
 @pytest.mark.parametrize("change", [{"lora_alpha": None}, {"r": "x"}, None])
 def test_an_adapter_without_usable_numbers_is_named(adapter, tmp_path, change):
     folder = shutil.copytree(adapter, tmp_path / "adapter")

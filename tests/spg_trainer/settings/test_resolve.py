@@ -19,7 +19,6 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.adapters import settle
 from spg_trainer.settings.check import check_algorithm
-from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import (
@@ -101,22 +100,6 @@ def test_one_of_the_tasks_that_a_model_was_made_for_has_its_arguments_and_all_ha
     assert command.rollout.max_completion_length == (length,)
 
 
-def test_a_model_that_learned_where_to_write_is_evaluated_as_it_was_trained(tmp_path) -> None:
-    trained = defaults(Config, "sudoku", algorithm="mapg", position_temperature=0.7)
-    for made, expected in ((trained, 0.7), (SUDOKU, None)):
-        record = record_of(made)
-        assert record["rollout"].get("position_temperature") == expected
-        (tmp_path / "environment.json").write_text(json.dumps(record))
-        read = defaults(EvalCommand, model=str(tmp_path)).rollout
-        own = made.rollout
-        assert (read.remasking, read.position_temperature) == (own.remasking, own.position_temperature)
-    (tmp_path / "environment.json").write_text(json.dumps(record_of(trained)))
-    surest = defaults(EvalCommand, model=str(tmp_path), remasking="low_confidence").rollout
-    assert surest.position_temperature == EvalRollout.position_temperature
-    further = defaults(Config, model=str(tmp_path), remasking="random").rollout
-    assert further.position_temperature == EvalRollout.position_temperature
-
-
 def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> None:
     assert (SUDOKU.algorithm, SUDOKU.max_steps, SUDOKU.rollout.max_completion_length) == ("spg", 40, 20)
     assert SUDOKU.optimizer.adam_beta2 == Config().optimizer.adam_beta2
@@ -127,7 +110,13 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
         "Sudoku's for raft"
     )
     llada = defaults(Config, model=LLADA)
-    assert llada.model == ModelConfig(model=LLADA, lora_r=128)
+    assert llada.model == ModelConfig(
+        model=LLADA, lora_r=128, lora_targets=("q_proj", "k_proj", "v_proj", "up_proj")
+    )
+    dream = defaults(Config, model="Dream-org/Dream-v0-Instruct-7B")
+    taught = defaults(Config, model=LLADA, source="demonstrations")
+    agrpo = defaults(Config, model=LLADA, algorithm="agrpo")
+    assert {made.model.lora_targets for made in (dream, taught, agrpo)} == {("all",)}
     assert (llada.env_args, llada.rollout.temperature) == ({"prompt_style": "instruct"}, 0.3)
     assert defaults(Config, algorithm="./mine.py:Mine").algorithm_args == {}
 
@@ -154,9 +143,8 @@ def test_how_a_model_decodes_holds_for_a_task_that_says_nothing_of_it(folder: Pa
     assert record not in shown[:3] and shown[3] == record
     assert decoding("--env", "renamed.csv", "--max-completion-length", "14")[0][0] == 14
     if cls is Config:
-        for algorithm, order in (("mapg", "plackett_luce"), ("diffu_grpo", "entropy")):
-            ordered, _ = decoding("--env", "renamed.csv", "--algorithm", algorithm)
-            assert ordered == [7, 7, 7, order], "the lengths of an algorithm are not the model's"
+        ordered, _ = decoding("--env", "renamed.csv", "--algorithm", "diffu_grpo")
+        assert ordered == [7, 7, 7, "entropy"], "the lengths of an algorithm are not the model's"
 
 
 def test_other_lengths_than_the_model_was_taught_are_said(folder: Path, capsys) -> None:

@@ -56,6 +56,20 @@ def test_a_text_names_several_tasks_and_is_written_again() -> None:
     assert parse_tasks(join_tasks(tasks)) is tasks, "a text is parsed once"
 
 
+def test_a_path_may_have_what_reads_like_an_argument(tmp_path, monkeypatch) -> None:
+    for folder in ("lr=1e-4", "x:weight=2", "a:b=c,d=e"):
+        (tmp_path / folder).mkdir()
+        for name in ("rows.jsonl", "task.py"):
+            (tmp_path / folder / name).write_text("")
+        rows, code = f"{tmp_path}/{folder}/rows.jsonl", f"{tmp_path}/{folder}/task.py"
+        assert Task.parse(rows) == Task("", None, rows)
+        assert Task.parse(f"{rows}:verifier=gsm8k,weight=3") == Task("", None, rows, {"verifier": "gsm8k"}, 3)
+        assert Task.parse(f"{code}:my/T-v0:size=3") == Task("", code, "my/T-v0", {"size": 3})
+        monkeypatch.chdir(tmp_path)
+        assert Task.parse(f"./{folder}/rows.jsonl") == Task("", None, f"./{folder}/rows.jsonl")
+        assert str(Task.parse(f"{rows}:weight=3")) == f"{rows}:weight=3"
+
+
 def test_what_is_no_argument_is_refused_with_its_word() -> None:
     with pytest.raises(ConfigError, match=r"--env countdown:level=2,level=3: level=3 gives a key twice"):
         parse_tasks("sudoku + countdown:level=2,level=3")

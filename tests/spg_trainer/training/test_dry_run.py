@@ -73,7 +73,7 @@ CHANGES: list[dict[str, Any]] = [
     *({"block_length": n} for n in (0, 1, 4, 5)),
     *({"diffusion_steps": n} for n in (1, 3, 16, "length/2")),
     *({"temperature": x} for x in (0.0, 0.5, 101.0)),
-    *({"remasking": name} for name in ("random", "low_confidence", "plackett_luce", "entropy", "highest")),
+    *({"remasking": name} for name in ("random", "low_confidence", "entropy", "highest")),
     *({"unmasking": name, "threshold": 0.99, "max_tokens_per_step": 4} for name in ("threshold", "budget")),
     {"unmasking": "threshold", "threshold": 0.5, "force": True},
     {"unmasking": "factor"},

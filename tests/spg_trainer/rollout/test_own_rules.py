@@ -1,4 +1,5 @@
-"""`--remasking ./mine.py:parity`: an order of one's own is tried, decodes as it says, and stays with its run."""
+"""`--remasking ./mine.py:parity`, `--unmasking ./mine.py:one_then_three`: own rules are tried, decode as they say, and
+stay with their run."""
 
 import dataclasses
 from pathlib import Path
@@ -9,7 +10,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.checks import check_names
-from spg_trainer.rollout.own_order import own_order
+from spg_trainer.rollout.own_rules import own_order
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
 from spg_trainer.settings.decoding import Sampling
@@ -21,6 +22,9 @@ from tests.common.trainer_cases import small_config
 PARITY = """
 def parity(logps, places, generators):
     return logps - 1e6 * (places % 2)
+
+def one_then_three(this_pass, sampling):
+    return [1 if number == 0 else 3 for number in this_pass.number]
 """
 
 
@@ -43,6 +47,38 @@ def test_even_places_are_written_before_odd_ones(mine: Path) -> None:
     assert written.any()
     for row in steps[written]:
         assert row[::2].max() < row[1::2].min()
+
+
+def test_a_count_of_ones_own_says_how_many_tokens_a_step_writes(mine: Path) -> None:
+    policy = load_model("tiny", device="cpu")
+    sampling = Sampling(8, 8, 8, 0.0, unmasking=f"{mine}:one_then_three", max_tokens_per_step=4)
+    sampling.check()
+    check_names(sampling)
+    assert sampling.unusual == ["unmasking mine.py:one_then_three", "max_tokens_per_step 4"]
+    ids = torch.full((2, 3), 7)
+    rollouts = sample_completions(policy, ids, torch.ones_like(ids).bool(), sampling, [])
+    written = [row for row in rollouts.unmask_step.tolist() if min(row) >= 0]
+    assert written, "a row that ends early leaves places masked"
+    for row in written:
+        assert [row.count(step) for step in sorted(set(row))] == [1, 3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("return 2", "for 3 rows it returned 2"),
+        ("return [2.0] * len(this_pass.masked)", r"it returned \[2.0"),
+        ("return [len(this_pass.masked)] * len(this_pass.masked)", "depends on the other rows"),
+        ("this_pass.logps.zero_(); return this_pass.masked", "changed the log-probabilities"),
+        ("import random; return [random.getrandbits(60) for _ in this_pass.masked]", "the second time"),
+        ("raise SystemExit", "raised SystemExit"),
+    ],
+)
+def test_a_count_that_breaks_its_contract_is_refused(tmp_path: Path, body: str, words: str) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(f"def count(this_pass, sampling):\n    {body}\n")
+    with pytest.raises(ConfigError, match=words):
+        check_names(Sampling(8, 8, 8, unmasking=f"{file}:count"))
 
 
 def test_places_that_are_not_drawn_have_log_probability_minus_infinity(tmp_path: Path) -> None:
@@ -91,14 +127,15 @@ def test_what_is_not_there_is_told(mine: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             check_names(Sampling(8, 8, 8, remasking=name))
-    for more in ({"unmasking": "threshold"}, {"position_temperature": 0.1}):
-        with pytest.raises(ConfigError, match="remasking="):
-            Sampling(8, 8, 8, remasking=f"{mine}:parity", **more).check()
+    with pytest.raises(ConfigError, match="remasking="):
+        Sampling(8, 8, 8, remasking=f"{mine}:parity", unmasking="threshold").check()
 
 
 def test_a_run_keeps_the_file_and_what_it_recorded_finds_it(mine: Path, tmp_path: Path) -> None:
-    rollout = dataclasses.replace(Config().rollout, remasking=f"{mine}:parity")
+    rules = {"remasking": f"{mine}:parity", "unmasking": f"{mine}:one_then_three"}
+    rollout = dataclasses.replace(Config().rollout, **rules)
     inputs = find_inputs(file_settings(dataclasses.replace(Config(), rollout=rollout)))
+    assert inputs["rollout.unmasking"].copy == "algorithm/mine.py"
     assert inputs["rollout.remasking"].copy == "algorithm/mine.py"
     run = tmp_path / "run"
     run.mkdir()

@@ -1,0 +1,167 @@
+"""Where an answer stands in a text, and patterns that cannot backtrack."""
+
+import re
+from importlib import import_module
+from pkgutil import iter_modules
+from re import _constants as kinds
+from re import _parser
+from time import process_time
+
+import pytest
+
+import verifiers.reading
+from verifiers.reading.locate import find_answer
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
+
+WAYS = 4000
+"""In so many ways, a pattern may at most match from one place: those of its repeats that are not possessive."""
+
+
+def ways(tree) -> float:
+    """In how many ways a pattern may at most be tried from one place; infinity for a repeat without a bound."""
+    count = 1.0
+    for kind, argument in tree:
+        if kind in (kinds.MAX_REPEAT, kinds.MIN_REPEAT):
+            least, most, body = argument
+            inside = ways(body)
+            is_bounded = most != kinds.MAXREPEAT and (inside == 1 or most == 1)
+            count *= (most - least) + inside if is_bounded else float("inf")
+        elif kind is kinds.BRANCH:
+            count *= 1 + sum(ways(part) - 1 for part in argument[1])
+        elif kind is kinds.SUBPATTERN:
+            count *= ways(argument[3])
+        elif kind in (kinds.ASSERT, kinds.ASSERT_NOT):
+            count *= ways(argument[1])
+        elif kind is kinds.POSSESSIVE_REPEAT:
+            count *= 1 if ways(argument[2]) < float("inf") else float("inf")
+        elif kind is kinds.ATOMIC_GROUP:
+            count *= 1 if ways(argument) < float("inf") else float("inf")
+        elif kind in (kinds.GROUPREF, kinds.GROUPREF_EXISTS):
+            return float("inf")
+    return count
+
+
+def patterns() -> list:
+    """(module and name, pattern) for every compiled pattern of verifiers.reading."""
+    names = [module.name for module in iter_modules(verifiers.reading.__path__, "verifiers.reading.")]
+    found = []
+    for name in names:
+        for key, value in vars(import_module(name)).items():
+            values = value if isinstance(value, tuple | list) else (value,)
+            found += [(f"{name}.{key}", part) for part in values if isinstance(part, re.Pattern)]
+    return found
+
+
+def test_no_pattern_of_reading_can_backtrack() -> None:
+    counts = {name: ways(_parser.parse(pattern.pattern, pattern.flags)) for name, pattern in patterns()}
+    assert len(counts) > 20
+    assert not {name: count for name, count in counts.items() if count > WAYS}
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"a*b", r"(?:a+,)*+b", r"(a|b)+", r"(?:a{1,9}b){1,9}", r"(a)\1", r"x{0,5000}y"]
+)
+def test_patterns_that_backtrack_are_found(pattern: str) -> None:
+    assert ways(_parser.parse(pattern)) > WAYS
+
+
+PIECES = (
+    *("<answer>", "<think>", "</think>", "<", "◁", "\\boxed{", "\\boxed", "\\boxed{1} or ", "not \\boxed{1} ", "{"),
+    *("#### ", "####\n", "answer ", "the answer is ", "Answer: 5. ", "answer to ", "answer (", "答案是", "**", "$"),
+    *("\\[", "\\begin", "A:", "\nA: 5", "1", "1.", "is 5. ", "No, 5. ", "wait ", "the final ", "is correct "),
+    *(", not 5", "18 is the answer.", "(B) is ", '"answer": "', "<|end|>", "\\", "\n", " "),
+)  # fmt: skip
+"""Texts of one of these pieces, again and again, behind nothing, a mark and a name, take most work."""
+
+
+@pytest.mark.parametrize("before", ["", "\\boxed{5} ", "The answer is "])
+def test_time_grows_with_the_text_alone(before: str) -> None:
+    for piece in PIECES:
+        times = []
+        for size in (50_000, 100_000):
+            text = before + (piece * (size // len(piece) + 1))[:size]
+            began = process_time()
+            find_answer(text)
+            times.append(process_time() - began)
+        assert times[1] < max(2.5 * times[0], 0.2), (piece, times)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 460.\n\nActually, that's incorrect. On reflection the answer is 450.", "450"),
+        ("#### 460\n\nOn second thought, it is 450.", "450"),
+        ("\\boxed{460}. Oh no, I forgot the tax, so the total is 450.", "450"),
+        ("The answer is 460. Oh no, I forgot the tax, so the total is 450.", "450"),
+        ("The answer is 460. No, 450.", "450"),
+        ("The answer is 460.\nI made a mistake, the discount comes first. The total is 450.", "450"),
+        ("#### 460\nHmm, I forgot one. It should be 450.", "450"),
+        ("The answer is 460. Wait, that's wrong.", None),
+        ("The answer is 460. That can't be right.", None),
+        ("\\boxed{460}\nThis is not correct.", None),
+        ("The answer is 18. You can't buy half a box.", "18"),
+        ("\\boxed{18}\nThe other roots are wrong. No smaller number works.", "18"),
+        ("#### 18\nWait, let me check: 9 * 2 = 18.", "18"),
+    ],
+)
+def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | None) -> None:
+    found = find_answer(text)
+    assert (text[found.start : found.end] if found.reason == OK else None) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<think>9 * 2 is \\boxed{18}, and then", None),
+        ("<think>The answer is 18.", None),
+        ("<scratchpad>The answer is 18.", None),
+        ("◁think▷The answer is 18.", None),
+        ("<think>9 * 2 is \\boxed{18}.", "18"),
+        ("<think>9 * 2\n<answer>18</answer>", "18"),
+        ("The answer is 18. <think>Or is it", "18"),
+        ("◁think▷The answer is 17.◁/think▷The answer is 18.", "18"),
+        ("<scratchpad>The answer is 17.</scratchpad>The answer is 18.", "18"),
+        ("<|channel|>analysis<|message|>The answer is 17.<|end|>", None),
+        (
+            "<|channel|>analysis<|message|>The answer is 17.<|end|><|start|>assistant<|channel|>final<|message|>"
+            "The answer is 18.<|return|>",
+            "18",
+        ),
+        ("9 * 2 = 18\nA: 18", "18"),
+        ("A: 17\nB: 18", None),
+        ("So the answer is **correct**. It is 18", None),
+        ("<answer>7", "7"),
+        ("<answer>7<answer>", "7"),
+        ("\\boxed{3} or \\boxed{5}", None),
+        ("\\boxed{3} and \\boxed{5}", "\\boxed{3} and \\boxed{5}"),
+        ("x=\\boxed{3}$, $x=\\boxed{5}", "\\boxed{3}$, $x=\\boxed{5}"),
+        ("\\boxed{2}, not \\boxed{3}", "2"),
+        ("so \\boxed 7.", "7"),
+        ("#### Step 2\n18\n#### 19", "19"),
+        ("####\n18", "18"),
+        ("<finalanswer>18</finalanswer>", "18"),
+        ("Is it prime? It is not\n\n$\\boxed{18}$", "18"),
+        ("Por lo tanto, la respuesta final es 18.", "18"),
+        ("所以答案是18。", "18"),
+        ("如果答案是18。", None),
+        ("The answer is 18?", None),
+        ("Unless I am wrong, 18 is the answer.", None),
+        ("### Answer\n- 18 eggs\n- I hope this helps", "18 eggs"),
+        ("### Answer\n(a) 6\n(b) 5", "(a) 6\n(b) 5"),
+        ("The answer is 17.\nThe actual answer is found to be six.", "found to be six"),
+    ],
+)
+def test_where_an_answer_stands(text: str, answer: str | None) -> None:
+    found = find_answer(text)
+    assert (text[found.start : found.end] if found.reason == OK else None) == answer
+
+
+def test_strict_mode_takes_one_closed_block_alone() -> None:
+    assert find_answer("<answer> \\boxed{18} </answer>", lenient=False)[3:] == (True, True)
+    assert find_answer("<answer>so \\boxed{18} </answer>", lenient=False)[3:] == (True, False)
+    assert find_answer("<answer>17</answer><answer>18</answer>", lenient=False).reason == MALFORMED
+    assert find_answer("<Answer>18</Answer>", lenient=False).reason == MALFORMED
+    assert find_answer("\\boxed{18}", lenient=False).reason == NO_ANSWER
+    assert find_answer("<answer>\\boxed{17} or \\boxed{18}</answer>").reason == HEDGE
+    assert find_answer("<answer>18\0</answer>").reason == MALFORMED
+    assert find_answer("The answer is 18.", marks_only=True).reason == NO_ANSWER

@@ -1,0 +1,606 @@
+r"""Where the answer of a completion stands: one rule for every text task.
+
+`find_answer(text, lenient)` returns a span of the text. Strict mode takes the one closed `<answer>` block. Lenient mode
+takes the last closed block; else what stands last of these: a `\boxed{}`, the text behind an unclosed `<answer>`, the
+line of a `####`; and a sentence or heading that names an answer behind it, "The answer is 18.". What follows an end
+token is another turn; what stands in a block of thinking is no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from verifiers.reading import words
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
+
+ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
+_VALUE_LIMIT = 4096  # characters of an answer that a sentence names
+_TRIED = 64  # of boxes and of words for an answer, so many are looked at, from the last one
+_GAP_LIMIT = 256  # characters between two boxes of one list: \boxed{3} or \boxed{5}
+_CLAUSE_LIMIT = 160  # characters before a word for an answer in which its sentence begins
+
+
+class Found(NamedTuple):
+    """What `find_answer` found: the answer is text[start:end], without spaces around it."""
+
+    reason: int
+    """OK; NO_ANSWER; MALFORMED if it is too long or holds what is no text; HEDGE for two boxes joined by "or"."""
+    start: int = -1
+    """-1 if there is no answer, or none that may be read."""
+    end: int = -1
+    boxed: bool = False
+    r"""Whether it is the content of a `\boxed{}`."""
+    alone: bool = False
+    """Whether this box is all that the last closed `<answer>` block holds."""
+    named: bool = False
+    """Whether no mark shows it, but a sentence or heading; without an answer: whether such a one is taken back."""
+
+
+class Regions(NamedTuple):
+    """Where an answer may stand in a text. A place that does not exist is -1."""
+
+    cut: int
+    """The end of the text: before its first end token."""
+    begin: int
+    """Behind the last closed block of thinking, unless nothing follows it; else 0."""
+    block: tuple[int, int]
+    """(start, end) of the content of the last closed `<answer>` block."""
+    unclosed: tuple[int, int]
+    """(start, end) of the text behind an `<answer>` that is not closed."""
+    single: bool
+    """Whether there is one `<answer>` and one `</answer>`, both in this spelling."""
+    unended: int
+    """Where thinking begins that never ends."""
+
+
+_NOWHERE = (-1, -1)
+_TAG = re.compile(
+    r"<(?:(/)?((?:final[ _-]?)?answer|think(?:ing)?|reasoning|scratchpad)>"
+    r"|\|channel\|>(analysis|final)<\|message\|>"
+    r"|(?-i:/s>|\|(?:eot_id|endoftext|im_end|role_end|return)\|>|\|end\|>)(?!<\|start\|>assistant))",
+    re.IGNORECASE,
+)
+"""Tags of answers and of thinking, the channels of gpt-oss, and the end tokens of the model families."""
+
+
+def regions(text: str) -> Regions:
+    """Where an answer may stand in a text; see `Regions`."""
+    if "◁" in text:  # ◁think▷ of Kimi
+        text = text.replace("◁", "<").replace("▷", ">")
+    tags, cut = [], len(text)
+    for tag in _TAG.finditer(text):
+        name, channel = tag[2], tag[3]
+        if not (name or channel):
+            cut = tag.start()
+            break
+        closes = tag[1] is not None or channel in ("final", "FINAL")
+        tags.append((name or "think", closes, tag.start(), tag.end()))
+    found = _regions(text, tags, cut, reasoning_counts=False)
+    if found.begin and found.block == _NOWHERE and _is_blank(text, found.begin, cut):
+        found = _regions(text, tags, cut, reasoning_counts=True)
+    return found
+
+
+def _regions(
+    text: str, tags: list[tuple[str, bool, int, int]], cut: int, *, reasoning_counts: bool
+) -> Regions:
+    """reasoning_counts: an answer may stand in closed thinking, since nothing follows it."""
+    begin = opened = closed = 0
+    block = unclosed = outer = _NOWHERE
+    opening = thinking = -1
+    for name, closes, start, end in tags:
+        if name[-6:].lower() == "answer":
+            count = 1 if name == "answer" else 2  # an unusual spelling is never the single one
+            if closes:
+                closed += count
+                if opening >= 0:
+                    block, opening = (opening, start), -1
+            else:
+                opened += count
+                if opening >= 0 and not _is_blank(text, opening, start):
+                    unclosed = opening, start
+                opening = end
+        elif closes:
+            if not reasoning_counts:
+                begin, block, unclosed, opening = end, outer, _NOWHERE, -1
+            thinking, outer = -1, _NOWHERE
+        elif thinking < 0:
+            thinking, outer = (start, block) if name.lower() != "reasoning" else (-1, block)
+    if opening >= 0 and (unclosed == _NOWHERE or not _is_blank(text, opening, cut)):
+        unclosed = opening, cut
+    return Regions(cut, begin, block, unclosed, opened == closed == 1, thinking)
+
+
+def _is_blank(text: str, start: int, end: int) -> bool:
+    """True if text[start:end] holds nothing but white space."""
+    return _SPACES.match(text, start, end).end() == end  # type: ignore[union-attr]
+
+
+_SPACES = re.compile(r"\s*+")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
+_OPEN_BOX = re.compile(r"\\boxed(?:\s*+\{([^\n]*+)|\s++(-?\d[^\s$]*+)|(?=\d)([^\s$]++))")
+_BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
+_REJECTING = re.compile(r"\b(?:not|rather\sthan|instead\sof)[ \t\\($*{}]*+(?:[a-z]\s?=\s?)?+\Z", re.I)
+_LINE_ENDS = re.compile(r"[\\)$\]}*.!\t ]*+(?:\n|\Z)")
+_JOINT = re.compile(
+    r"(?:[\s\\$(){}\[\];~]|(,)|\b(?:(and)|(or)|text|textbf|mathrm|mbox|q?quad)\b)*+\Z", re.IGNORECASE
+)
+_NAME = re.compile(r"(?:^|[\s$,:(])([a-z](?:_\d)?)\s*+=\s*+\Z")
+_NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
+
+
+def last_box(text: str, start: int, end: int, command: str = "\\boxed") -> tuple[int, int, int] | None:
+    r"""(box start, content start, content end) of the last closed `\boxed{}` with something in it, or None.
+
+    The second box of `\boxed{2}, not \boxed{3}` does not count.
+    """
+    at = limit = end
+    for _ in range(_TRIED):
+        at = text.rfind(command, start, at)
+        if at < 0:
+            return None
+        opening = _BOX.match(text, at, end)
+        if not opening:
+            continue
+        low, high = opening.end(), _closing_brace(text, opening.end(), limit)
+        if high >= 0 and not _is_blank(text, low, high) and not _is_rejected(text, start, at, high + 1, end):
+            return at, low, high
+        limit = at  # each text is read once: a box around this one does not count either
+    return None
+
+
+def _closing_brace(text: str, start: int, end: int) -> int:
+    """Position of the brace that closes the one before `start`; -1 if none does."""
+    depth = 1
+    for brace in _BRACE.finditer(text, start, end):
+        sign = brace[0]
+        if sign == "{":
+            depth += 1
+        elif sign == "}":
+            depth -= 1
+            if not depth:
+                return brace.start()
+    return -1
+
+
+def _is_rejected(text: str, start: int, box: int, box_end: int, end: int) -> bool:
+    r"""True for the second box of `\boxed{2}, not \boxed{3}`: it ends its line, and "not" stands before it."""
+    before = text[max(start, box - 40) : box]
+    return _REJECTING.search(before) is not None and _LINE_ENDS.match(text, box_end, end) is not None
+
+
+def _open_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
+    r"""`last_box` for one that nothing closes: `\boxed{7`, with the rest of its line, or `\boxed 7`."""
+    at = text.rfind("\\boxed", start, end)
+    opened = _OPEN_BOX.match(text, at, end) if at >= 0 else None
+    if not opened or _is_rejected(text, start, at, end, end):
+        return None
+    low, high = opened.span(opened.lastindex)  # type: ignore[arg-type]
+    high = low + len(text[low:high].rstrip(" \t\r\n$."))
+    return (at, low, high) if high > low and text[low] != "}" else None
+
+
+def _list_of_boxes(text: str, start: int, box: int, low: int, high: int) -> tuple[int, bool]:
+    """(start of the list whose last box is at `box`, whether "or" joins a box of another value to it).
+
+    `\\boxed{3}, \\boxed{5} and \\boxed{7}` is one list, and so is `x=\\boxed{3}$, $x=\\boxed{5}`. A single box
+    and boxes of the same content are no list; then the start is `box`.
+    """
+    first, differs = box, False
+    for _ in range(_TRIED):
+        other = last_box(text, max(start, first - _GAP_LIMIT), first)
+        if not other:
+            break
+        gap_end = first
+        name = _NAME.search(text[max(other[2], first - 20) : first])
+        if name and (other_name := _NAME.search(text[max(start, other[0] - 20) : other[0]])):
+            gap_end = first - len(name[0]) if name[1] == other_name[1] else first
+        joint = _JOINT.match(text, other[2] + 1, gap_end)
+        if not joint or not joint.lastindex:
+            break
+        differs |= text[other[1] : other[2]].strip() != text[low:high].strip()
+        if joint[3]:
+            return box, differs
+        first = other[0]
+    return (first if differs else box), False
+
+
+_HASHES = re.compile(r"#{4,}+([^#\n]*+)")
+_ONE_LINE = re.compile(r"\s*+([^\n]++)\Z")
+_WORD = re.compile(r"[\s*]*+[A-Za-z]{2}")
+_LABEL = re.compile(r"(?<=\d)[A-Za-z]{2,40}+:")
+
+
+def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """(start, end) of what the last `####` marks: the rest of its line, or the only line below; None if nothing.
+
+    A line such as `#### Step 2` with a text below is a heading, and marks nothing.
+    """
+    if text.find("####", start, end) < 0:
+        return None
+    end = start + len(text[start:end].rstrip())
+    for mark in reversed(list(_HASHES.finditer(text, start, end))):
+        low, high = mark.span(1)
+        if _is_blank(text, low, high):
+            below = _ONE_LINE.match(text, high, end) if text.startswith("\n", high) else None
+            if below and not _WORD.match(below[1]):
+                return below.span(1)
+        elif high == end or not _WORD.match(text, low, high):
+            label = _LABEL.search(text, low, high)  # 80question: There are
+            return low, label.start() if label else high
+    return None
+
+
+_NAMES = re.compile(
+    rf"\b(?:{'|'.join(words.ANSWER.split())})\b|{'|'.join(words.ANSWER_CJK.split())}|(?:(?<=\n)|(?<=\n\*\*)|\A)A(?=:)",
+    re.IGNORECASE,
+)
+_DIALOGUE = re.compile(r"(?:^|\n)(?:Q|B):")
+"""Lines by which `A:` is a choice, or the answer to another question."""
+_VERB = re.compile(
+    r"""(?P<quote>")?+[*_]*+(?:\s(?:final|finale|correct|correcta|correcte|corretta|correta)\b)?+
+    (?:[ ]?\([^()\n]{0,80}+\))?+[*_]*+
+    (?:,[^,.:\n]{1,60}+,|\s(?:to|of|for|in|we|you|that|which)\b[^.!?:\n=]{0,120}?)?
+    (?:\s?(?:should|would|must|will|may|can)\sbe\b|\s*+(?:(?:"""
+    + "|".join(words.BEING.split())
+    + r""")\b|"""
+    + "|".join(words.BEING_CJK.split())
+    + r"""|(?P<are>are\b)|[:：=])|(?P<heading>[ \t#*_]*+(?=\n)))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What stands between a word for an answer and its value: perhaps an aside, then a verb, a colon or the line's end."""
+_PARTS = re.compile(r"[^\W\d_]++|\n|\S")
+_DECORATION = frozenset("*_#\"'`-–—•\\(")
+_LEAD = re.compile(r"(?:[\s:：*_]|</?[a-z]{1,12}+>)*+", re.IGNORECASE)
+_ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
+_LEAD_IN = re.compile(
+    r"(?![Ff]irst|[Gg]iven|[Ss]tep|[Tt]o\b)[^\W\d_]{2}[^\d\n:]{0,100}+:[\s*]*+(?=[^\n]++\Z)"
+)
+_STOP = re.compile(r"(?:[.!?](?=[\s*]|\Z|[A-Z])(?<!\.\.)(?!\s?[a-z])|。)")
+_VALUE = re.compile(r"\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]|\$[^$\n]{1,400}\$|\d[\d,./]*+", re.DOTALL)
+_WORDS = re.compile(r"[^\W\d_]++(?:['’]t\b)?+")
+_ENDING = re.compile(r"(?:です|입니다|이다|(?:, which)? is (?:correct|right))\Z")
+_OTHER = re.compile(r"\s?[,(]\s?not\b|\s(?:rather\s?than|instead\s?of)\b", re.IGNORECASE)
+_OTHER_VALUE = re.compile(r"[\s$\\(*-]*+(?:\d|[$\\]|[A-Z]\b)[^,;:+\n]{0,80}\Z")
+_IS_ANSWER = re.compile(r"\b(?:is|equals)[\s*]++(?:the|my|our)?+[\s*]*+(?:final|correct|right)?+[\s*]*+\Z")
+_CLAUSE_START = re.compile(r"[.!?,:;\n](?!\d)")
+_SENTENCE_END = re.compile(r"\**+(?:[.!]|\n|\Z)")
+_BOLD = re.compile(r"\*\*([^*]++)\*\*")
+_CHOICE = re.compile(
+    r"(?:correct|right)\s(?:option|choice)[\s*]*+(?:is|:)[\s*:]*+(?P<named>[^\n]++)"
+    r"|(?:option|choice|\A|\b(?:so|thus|hence|therefore),?)[\s*(]*+(?P<letter>[A-J])[)\s*.]*+is[\s*]*+(?:the\s)?+(?:correct|right)"
+    r"(?:\s(?:answer|option|choice))?+[\s*.!]*+\Z",
+    re.IGNORECASE,
+)
+
+
+def _words_in(text: str) -> list[str]:
+    """The words of a text in lower case; "isn't" is one of them."""
+    return [word.replace("’", "'") for word in map(str.lower, _WORDS.findall(text))]
+
+
+def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """(start, end) of the answer that text[start:end] names last, in a sentence or by a heading, or None."""
+    for name in reversed(list(_NAMES.finditer(text, start, end))[-_TRIED:]):
+        verb = _VERB.match(text, name.end(), end)
+        if len(name[0]) == 1 and _DIALOGUE.search(text, start, end):
+            continue
+        if not verb:
+            span = _value_before(text, start, name.start(), name.end(), end)
+        elif _begins_clause(text, start, name.start()):
+            span = _value_behind(text, verb, end)
+        else:
+            continue
+        if span and span[0] < span[1]:
+            return span
+    return None
+
+
+def _begins_clause(text: str, start: int, at: int) -> bool:
+    """True if only words such as "so the final" stand before `at` in its clause, and the sentence supposes nothing.
+
+    In Chinese, Japanese and Korean, any words may stand before it.
+    """
+    parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
+    while parts and (parts[-1] in _DECORATION or parts[-1].lower() in words.LEADING):
+        parts.pop()
+    if parts and parts[-1].isalpha() and text[at] < "\u3000":
+        return False
+    return not _supposes(parts)
+
+
+def _supposes(parts: list[str]) -> bool:
+    """True if the last sentence of these words and signs is a supposition: "If so, the"."""
+    for part in reversed(parts):
+        if part in ".!?\n。":
+            return False
+        if part.lower() in words.CONDITIONS or part.startswith(words.CONDITIONS_CJK):
+            return True
+    return False
+
+
+def _value_behind(text: str, verb: re.Match[str], end: int) -> tuple[int, int] | None:
+    """(start, end) of the value behind "The answer is", on its line or below; None if the sentence says none."""
+    begin = verb.end()
+    low = _LEAD.match(text, begin, end).end()  # type: ignore[union-attr]
+    is_below = "\n" in text[begin:low]
+    first = low
+    if is_below and (lead_in := _LEAD_IN.match(text, low, end)):
+        first = low = lead_in.end()
+    elif is_below and text.startswith(("- ", "> "), low):
+        low += 2
+    if low == end:
+        return None
+    if verb["quote"]:  # {"answer": "18"}
+        quoted = text[low] == '"'
+        high = min(
+            (at for sign in ('"' if quoted else ",}\n") if (at := text.find(sign, low + 1, end)) > 0),
+            default=end,
+        )
+        return _trimmed(text, low + quoted, high)
+    high = _value_end(text, low, end)
+    stop = _STOP.search(text, low, high)
+    if not is_below and not _VALUE.search(text, low, stop.start() if stop else high):
+        said = _words_in(text[low:high])
+        if verb["are"] or (said and said[0] in words.NO_VALUE and words.NUMERALS.keys().isdisjoint(said)):
+            return None  # "The answer is found by adding."
+    if text.startswith("?", high) or text.startswith("?", high - 1):
+        return None
+    last = _list_end(text, first, high, end)
+    return _trimmed(text, first if last > high and is_below else low, last)
+
+
+def _list_end(text: str, first: int, line_end: int, end: int) -> int:
+    """Where a list of values ends whose first line is text[first:line_end].
+
+    Each further line has a value, and begins with the same kind of mark, "- " or "(b) ", or with "or" or "and".
+    """
+    mark = _ITEM.match(text, first, line_end)
+    while text.startswith("\n", line_end):
+        item = _ITEM.match(text, line_end, end)
+        next_end = _line_end(text, item.end(), end) if item else line_end
+        if not item or not _VALUE.search(text, item.end(), next_end):
+            break
+        is_step = (
+            mark
+            and text[mark.end() : mark.end() + 1].isalpha() != text[item.end() : item.end() + 1].isalpha()
+        )
+        if not (
+            item["joint"] or (mark and not is_step and mark["bullet"] == item["bullet"] and not mark["joint"])
+        ):
+            break
+        line_end = next_end
+    return line_end
+
+
+def _value_end(text: str, low: int, end: int) -> int:
+    """Where the value at `low` ends: with its sentence if the rest of the line says nothing, else with its line."""
+    end = min(end, low + _VALUE_LIMIT)
+    line_end = _line_end(text, low, end)
+    for opening, closing in (("\\begin", "\\end"), ("\\[", "\\]"), ("\\(", "\\)"), ("$$", "$$")):
+        at = text.rfind(opening, low, line_end)
+        is_open = at >= 0 and text.find(closing, at + 2, line_end) < 0
+        if is_open and (closing != "$$" or text.count("$$", low, line_end) % 2):
+            behind = text.find(closing, line_end, end)
+            line_end = _line_end(text, behind, end) if behind >= 0 else line_end
+    for stop in _STOP.finditer(text, low, line_end):
+        before = text[low : stop.start()]
+        if (before.count("$") - before.count("\\$")) % 2 or before.count("{") > before.count("}"):
+            continue
+        rest = text[stop.end() : line_end]
+        return stop.start() if _says_nothing(rest) or turns(rest) else line_end
+    return line_end
+
+
+def _line_end(text: str, at: int, end: int) -> int:
+    """Where the line ends that `at` is on."""
+    found = text.find("\n", at, end)
+    return end if found < 0 else found
+
+
+def _says_nothing(text: str) -> bool:
+    """True if a text has no value and takes none back: "I hope this helps!"."""
+    return not _VALUE.search(text) and words.DOUBTS.isdisjoint(_words_in(text))
+
+
+def _trimmed(text: str, low: int, high: int) -> tuple[int, int]:
+    """text[low:high] without spaces and stars around it, a full stop, and a value that is denied behind it."""
+    for other in _OTHER.finditer(text, low, high):
+        if _OTHER_VALUE.match(text, other.end(), high):
+            high = other.start()
+            break
+    first, last = low, high
+    low += len(text[low:high]) - len(text[low:high].lstrip(" \t\r\n*"))
+    high = low + len(text[low:high].rstrip(" \t\r\n*"))
+    if text[high - 1 : high] == "." and text[high - 2 : high - 1] != ".":
+        high = low + len(text[low : high - 1].rstrip(" \t\r\n*"))
+    ending = _ENDING.search(text, low, high)
+    if ending:
+        return low, ending.start()
+    stars = text.count("**", low, high)  # bold text that begins or ends the value keeps both its marks
+    opens, closes = text.endswith("**", max(first - 2, 0), low), text.startswith("**", high, last)
+    if closes and (stars % 2 or (opens and stars)):
+        high += 2
+        opens &= stars % 2 == 0
+    if opens and stars and (stars % 2 or closes):
+        low -= 2
+    return low, high
+
+
+def _value_before(text: str, start: int, name: int, name_end: int, end: int) -> tuple[int, int] | None:
+    """(start, end) of the value of "18 is the answer.", in which text[name:name_end] is "answer"; else None."""
+    verb = _IS_ANSWER.search(text, max(start, name - 40), name)
+    if not verb or not _SENTENCE_END.match(text, name_end, end):
+        return None
+    if _supposes(_PARTS.findall(text, max(start, name - _CLAUSE_LIMIT), name)):
+        return None
+    begin = max(start, name - _CLAUSE_LIMIT)
+    begin = max((mark.end() for mark in _CLAUSE_START.finditer(text, begin, verb.start())), default=begin)
+    return _trimmed(text, begin, verb.start()) if _is_sure(text, begin, verb.start()) else None
+
+
+def _is_sure(text: str, low: int, high: int) -> bool:
+    """True if text[low:high] says one value, without a doubt."""
+    values = _VALUE.finditer(text, low, high)
+    return len(list(values)) == 1 and words.DOUBTS.isdisjoint(_words_in(text[low:high]))
+
+
+def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
+    r"""(start, end) of what the last line shows without naming it: `**\$18**` alone in bold, "Option B is correct."."""
+    end = start + len(text[start:end].rstrip())
+    line = text.rfind("\n", start, end) + 1 or start
+    bold = list(_BOLD.finditer(text, line, end))
+    if text.count("**", line, end) == 2 and bold:
+        low, high = bold[0].span(1)
+        value = text[low:high]
+        is_value = "=" in value or value.lstrip("\\-$")[:1].isdecimal()
+        behind = text[bold[0].end() : end].lstrip()
+        is_operand = behind[:1] in tuple("+-/") and "=" in behind and not _words_in(behind.partition("=")[0])
+        if is_value and not is_operand and words.DOUBTS.isdisjoint(_words_in(text[line:low])):
+            return low, high
+    choice = _CHOICE.search(text, line, end)
+    if choice and words.DOUBTS.isdisjoint(_words_in(text[line:end])):
+        kind = "named" if choice["named"] else "letter"
+        return _trimmed(text, *choice.span(kind))
+    return None
+
+
+_TURN = re.compile(
+    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:wait|oops|sorry|correction|actually)\b"
+    r"|no(?=\s?(?:[,.!;:—-]|\Z)))",
+    re.IGNORECASE,
+)
+
+
+def turns(sentence: str) -> bool:
+    """True if a sentence takes back what stands before it: "Wait, ...", "I made a mistake.", "That isn't right."."""
+    if _TURN.match(sentence):
+        return True
+    said = _words_in(sentence)
+    if words.POINTING.isdisjoint(said):
+        return False
+    if "should" in said and "be" in said:
+        return True
+    is_denied = not words.DENIALS.isdisjoint(said) or any(word.endswith("'t") for word in said)
+    return not (words.RIGHT if is_denied else words.WRONG).isdisjoint(said)
+
+
+_STATED = re.compile(
+    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b|=|:)[\s*:]*+(?=[$\\(-]{0,3}+\d)"
+)
+
+
+def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """What a later sentence of text[start:end] says of the answer before it: (-1, -1) if it takes it back, (start, end)
+    of the value that it says instead, or None if it says nothing of it."""
+    at = start
+    for stop in _SENTENCES.finditer(text, start, end):
+        if turns(text[at : stop.end()]):
+            stated = list(_STATED.finditer(text, at, end))
+            if not stated and not _is_sure(text[at:end].lower().replace("no,", ""), 0, end - at):
+                return _NOWHERE
+            low = stated[-1].end() if stated else _VALUE.search(text, at, end).start()  # type: ignore[union-attr]
+            return _trimmed(text, low, _value_end(text, low, end))
+        at = stop.end()
+    return None
+
+
+_SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
+_LAST = re.compile(r"(?:[^\w<]|</?+\w{1,20}+>)*+\Z")
+
+
+def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Found:
+    r"""Where the answer of a completion stands; see the head of this file.
+
+    Args:
+        text: the completion.
+        lenient: False for strict mode: the text has exactly one `<answer>` and one `</answer>`, and the answer stands
+            between them.
+        marks_only: no sentence or heading names an answer, as for Countdown and Sudoku.
+    """
+    found = regions(text)
+    if not lenient and found.block != _NOWHERE and not found.single:
+        return Found(MALFORMED)
+    if not lenient and found.block == _NOWHERE:
+        return Found(NO_ANSWER)
+    reason, low, high, boxed, alone, behind = _marked(text, found, lenient)
+    named = False
+    if reason not in (OK, NO_ANSWER):
+        return Found(reason, boxed=boxed)
+    if found.unended >= 0 and low > found.unended and not _LAST.match(text, behind, found.cut):
+        return Found(NO_ANSWER)  # thinking that never ends: only a mark that stands last is its answer
+    if lenient and not marks_only:
+        stop = found.unended if found.unended >= 0 else found.cut
+        if reason == OK and not boxed and (span := _named_answer(text, low, high)):
+            low, high = span
+        if found.block == _NOWHERE and found.begin <= behind < stop:
+            reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
+    if reason != OK:
+        return Found(reason, named=named)
+    if high - low > ANSWER_LIMIT or _NOT_TEXT.search(text, low, high):
+        return Found(MALFORMED, boxed=boxed)
+    return Found(OK, low, high, boxed, alone, named)
+
+
+def _marked(text: str, found: Regions, lenient: bool) -> tuple[int, int, int, bool, bool, int]:
+    """(reason, start, end, boxed, alone, where the text behind the mark begins) of the answer that a mark shows."""
+    is_block = found.block != _NOWHERE
+    scope, low, high = found.block[0], *found.block
+    scope_end = high
+    if is_block:
+        box = last_box(text, low, high)
+    else:
+        scope, scope_end = found.begin, found.cut
+        low, high = found.unclosed
+        if low >= 0 and _is_blank(text, low, high):
+            low = -1
+        box = last_box(text, max(scope, low), scope_end)
+        hashes = last_hashes(text, scope, scope_end)
+        if hashes and hashes[0] > max(box[0] if box else -1, low):
+            box, (low, high) = None, hashes
+    if lenient:  # a box that nothing closes counts if it stands behind what was found so far
+        rest = max(box[2] if box else low, scope)
+        box = _open_box(text, rest, scope_end) or box
+    alone = hedged = False
+    behind = high
+    if box:
+        at, low, high = box
+        behind = high + 1
+        alone = is_block and not text[scope:at].strip() and not text[high + 1 : scope_end].strip()
+        if at - scope > len("\\boxed"):
+            first, hedged = _list_of_boxes(text, scope, at, low, high)
+            if lenient and first < at:
+                low, high = first, high + 1
+    if low < 0:
+        return NO_ANSWER, -1, -1, False, False, scope
+    inside = text[low:high]
+    low += len(inside) - len(inside.lstrip())
+    high = low + len(inside.strip())
+    reason = HEDGE if hedged else OK if low < high else NO_ANSWER
+    return reason, low, high, box is not None, alone, min(behind, scope_end)
+
+
+def _named_behind(
+    text: str, reason: int, low: int, high: int, boxed: bool, behind: int, end: int
+) -> tuple[int, int, int, bool, bool]:
+    """(reason, start, end, boxed, named) with what is named behind a mark, or in the whole text if nothing is marked.
+
+    What a completion names last is its answer, and what it takes back is none.
+    """
+    marked = reason == OK
+    span = _named_answer(text, behind, end)
+    if marked and span and (span[1] - span[0] > _VALUE_LIMIT or not _is_sure(text, *span)):
+        span = None
+    if not span and not marked:
+        box = last_box(text, behind, end, "\\fbox")
+        span = box[1:] if box else _last_line(text, behind, end)
+    if span:
+        reason, (low, high), boxed, behind = OK, span, False, span[1]
+    if reason == OK:
+        corrected = _corrected(text, behind, end)
+        if corrected == _NOWHERE:
+            return NO_ANSWER, -1, -1, False, True
+        if corrected:
+            return OK, *corrected, False, True
+    return reason, low, high, boxed, span is not None

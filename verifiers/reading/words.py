@@ -1,0 +1,73 @@
+"""The words that reading knows: what names an answer, what casts doubt on it, what takes it back."""
+
+from __future__ import annotations
+
+ANSWER = """answer answers ans result respuesta resultado réponse résultat antwort ergebnis risposta risultato resposta
+    ответ"""
+"""Words for an answer in languages with spaces between words."""
+ANSWER_CJK = "答案 答え 解答 정답 답"
+"""The same in Chinese, Japanese and Korean, where they are found inside a run of letters, too."""
+BEING = "is equals es son est ist lautet è é равен это"
+"""Verbs between a word for an answer and its value."""
+BEING_CJK = "是 为 為 等于 は 은 는"
+LEADING = frozenset(
+    """the final and my our best correct corrected correction right total actual actually revised updated wait required
+    exact numerical numeric simplified overall closest resulting only most likely so thus therefore hence then yes
+    la el correcta por lo tanto entonces le finale correcte donc ainsi alors die das endgültige richtige also somit
+    il quindi dunque a o portanto logo assim итак следовательно окончательный правильный""".split()
+)
+"""Words that may stand between the beginning of a clause and a word for an answer: "So the final answer"."""
+CONDITIONS = frozenset(
+    "if unless suppose assuming whether doubt nobody si supongamos supposons wenn falls ob se если".split()
+)
+"""Words that make the rest of their sentence a supposition: "If the answer is 18, ..."."""
+CONDITIONS_CJK = ("如果", "若", "假设", "もし", "만약")
+DOUBTS = frozenset("if unless suppose assuming nobody no not never doubt wrong incorrect or".split())
+"""Words that cast doubt on a value beside them: "unless it is 18", "18 or 19"."""
+NO_VALUE = frozenset(
+    """unknown known found obtained given got calculated computed determined derived expressed rounded asked correct
+    right final by in what""".split()
+)
+"""Words that begin no value behind "is": "The answer is found by adding."."""
+DENIALS = frozenset("not never cannot isn wasn doesn don aren can't".split())
+WRONG = frozenset("wrong incorrect mistake mistaken error false impossible".split())
+RIGHT = frozenset("right correct true possible".split())
+POINTING = frozenset("that this it which i my we our above previous earlier answer".split())
+"""Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
+NUMERALS = {
+    word: value
+    for words, values in (
+        ("zero one two three four five six seven eight nine ten eleven twelve", range(13)),
+        ("thirteen fourteen fifteen sixteen seventeen eighteen nineteen", range(13, 20)),
+        ("twenty thirty forty fifty sixty seventy eighty ninety", range(20, 100, 10)),
+    )
+    for word, value in zip(words.split(), values, strict=True)
+}
+"""{a word for a number: its value}."""
+SPOILING = frozenset(
+    """not never cannot cant can't neither nor none wrong incorrect false incorrectly impossible untrue plus twice
+    thrice doubled tripled halved factorial multiple multiples root pi half halves third thirds fourths fifths sixths
+    sevenths eighths ninths tenths hundredths thousandths wait""".split()
+)
+"""Words that deny a number or change its value wherever they stand: "not 18", "18 doubled"."""
+CHANGING_BEFORE = frozenset(
+    """than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no
+    without except excluding but between sqrt cbrt sin sine cos cosine tan tangent ln log exp""".split()
+)
+"""Words that change the value of the number right behind them: "almost 18"."""
+CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inverse".split())
+"""Words that change the value of the number right before them: "18 squared"."""
+FRACTIONS = frozenset(
+    "quarter quarters fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth".split()
+)
+OPERATIONS = frozenset("square cube opposite reciprocal inverse double".split())
+"""Words that, with "of", make something else of the number behind them: "the square of 18"."""
+DETERMINERS = frozenset("the these those all his her its their my our".split())
+ARTICLES = frozenset("a an".split())
+SPANNING = frozenset("in within for every".split())
+"""Words behind a unit that let a further number count something else: the 3 of "18 miles in 3 days"."""
+PREPOSITIONS = SPANNING | frozenset("per of at each after over during the".split())
+"""Words behind which a number in words is no second value: the two of "18 miles in two days"."""
+REASONS = frozenset("because since as if".split())
+"""Words behind a number that begin a reason, in which a calculation has a value of its own."""
+DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
