@@ -43,6 +43,7 @@ from envs.problem import Problem, Prompt, Score, Scores  # noqa: E402
 from envs.registry import make, make_vec, register, resolve  # noqa: E402
 from envs.splits import draw_for, split_of  # noqa: E402
 from envs.sudoku import Sudoku  # noqa: E402
+from envs.text.shown_form import unpaid_form  # noqa: E402
 from envs.vector import TextVectorEnv  # noqa: E402
 
 ENVIRONMENTS = {
@@ -88,4 +89,5 @@ __all__ = [
     "register",
     "resolve",
     "split_of",
+    "unpaid_form",
 ]

@@ -21,6 +21,7 @@ from envs.scoring import score_all
 from envs.task import defines, summary
 from verifiers.command.flags import Parser
 from verifiers.serve.command import add_serving_flags
+from verifiers.user_code import exit_is_error
 
 _EPILOG = """\
 In `show`, `check` and `serve`, ID is a name from `list` (sudoku, spg/Sudoku-v0), a file (./my_task.py:my/MyTask-v0),
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words or ["--help"])
     try:
         _, run = COMMANDS[options.command]
-        return run(options)
+        with exit_is_error():  # of a task's own code
+            return run(options)
     except (EnvError, ImportError) as error:
         sys.stderr.write(f"error: {with_flags(error)}\n")
         return 2

@@ -11,11 +11,13 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from envs.authoring import reward_functions
+from envs.authoring.async_calls import call_all
 from envs.combining.divided import Divided
 from envs.combining.mixture import TOGETHER
 from envs.combining.wrapper import author_task
@@ -25,12 +27,14 @@ from envs.errors import EnvError, NoDemonstration, in_keywords, with_flags
 from envs.files.rows import Rows, answer_is_right, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import is_of_script, known, make, name_as_text, name_with_files
-from envs.scoring import as_turns, score_all
+from envs.scoring import as_turns, score_all, scoring_of
 from envs.splits import SPLITS, content, question
+from envs.task import defines, limits_of
 from envs.text.template import fits as fits_template
 from verifiers import verify
 from verifiers.math500.reference import compared_as_text, is_compared_as_text
 from verifiers.statistics import wilson_interval
+from verifiers.user_code import exit_is_error
 
 MIN_DIFFERENT = 0.9
 """The share of problems of validation, and of test, that must differ from each other: a copy adds no evidence."""
@@ -138,7 +142,8 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
     findings = []
     for title, run in _CHECKS.items():  # each returns what it has measured, or raises
         try:
-            findings.append(Finding(title, ok=True, written=run(subject)))
+            with exit_is_error():  # of `__len__`, for example
+                findings.append(Finding(title, ok=True, written=run(subject)))
         except EnvError as error:
             findings.append(Finding(title, ok=False, written=error.written()))
         except Exception as error:  # any error of the author's code or of Gymnasium is a finding
@@ -246,11 +251,42 @@ def _purity(subject: _Subject) -> str:
                 raise EnvError(
                     f"a reply to {name} is another one {where}; it must depend on problem and completions only"
                 )
+    for env in subject.splits.values():
+        for index, problem in _problems(env, min(_FEW_PROBLEMS, subject.count)).items():
+            if method := _method_that_changes(env, problem):
+                raise EnvError(
+                    f"{method} changes {name_of(index, problem)} that it is given. Other completions have the same "
+                    "problem, so a run gives a copy to each call; work on a copy of your own: list(...), dict(...)"
+                )
     num_replies = 0
     for _, episodes in forwards.values():
         num_replies += sum(len(replies) for _, replies in episodes.values())
     and_replies = f" and {num_replies} replies" if num_replies else ""
     return f"{len(forwards)} problems{and_replies} are the same {' and '.join(compared)}"
+
+
+def _method_that_changes(env: TextEnv, problem: Problem) -> str:
+    """The name of an author's method that changes the problem that it is given; "" if none does."""
+    task = author_task(env, problem)
+    if type(task).__module__.startswith("envs."):
+        return ""
+    demonstration = sound_demonstration_of(env, problem)
+    texts = [_JUNK] if demonstration is None else [*as_turns(demonstration), _JUNK]
+    given = problem.copy()
+    calls = {"demonstration": [partial(task.demonstration, given)], "habits": [partial(task.habits, given)]}
+    if defines(type(task), "reply"):
+        calls["reply"] = [partial(task.reply, given, (text,)) for text in texts]
+    if scoring_of(type(task)).batch:
+        calls["score_batch"] = [partial(task.score_batch, [given], [text]) for text in texts]
+    if scoring_of(type(task)).alone:
+        calls["score"] = [partial(task.score_turns, given, (text,)) for text in texts]
+    for method, calls_of_method in calls.items():
+        call_all(
+            lambda: task.spec_name, calls_of_method, limits_of(task)
+        )  # what they raise is found elsewhere
+        if content(given) != content(problem):
+            return method
+    return ""
 
 
 def _splits(subject: _Subject) -> str:
@@ -718,7 +754,8 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
     Raises EnvError, with file and line if known, if the author's code raises anything but NoDemonstration.
     """
     try:
-        return env.demonstration(problem)
+        with exit_is_error():
+            return env.demonstration(problem.copy())
     except NoDemonstration:
         return None
     except Exception as error:
@@ -732,7 +769,8 @@ def demonstration_of(env: TextEnv, problem: Problem) -> str | list[str] | None:
 
 def habits_of(env: TextEnv, problem: Problem) -> Mapping[str, str | list[str]]:
     """The author's habits, {name: completion}; raises EnvError if they are no dict."""
-    habits = env.habits(problem)
+    with exit_is_error():
+        habits = env.habits(problem.copy())
     if not isinstance(habits, Mapping):
         raise EnvError(
             f"{env.spec_name}: habits returned {habits!r:.80} for {_prompt_text(problem)!r:.60}; it should be a dict "

@@ -104,6 +104,7 @@ def as_env(task: Task) -> TextEnv:
 def render_turns(task: Task, problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> str:
     """An episode as text for a terminal: by `render_text` if there is one turn, else turn by turn."""
     task = author_task(task, problem)  # without wrappers; in a mixture, the problem's own task
+    problem = problem.copy()
     if len(turns) < 2 and not replies:
         return task.render_text(problem, turns[0] if turns else None)
     # An author's own `render_text` shows the problem with every completion, so the problem is not shown before.

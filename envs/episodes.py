@@ -14,7 +14,8 @@ from envs.combining.wrapper import author_task
 from envs.errors import EnvError
 from envs.problem import Problem, Prompt, broken, read_problem
 from envs.scoring import ScoredBatch, entries_at, score_all
-from envs.task import Task, limits_of
+from envs.task import Task, limits_of, own_problems
+from verifiers.user_code import own_copy
 
 Ending = Literal["over", "max_turns", "no_room", "raised"]
 """How an episode ended.
@@ -155,9 +156,10 @@ def _replies(
 
     Raises EnvError, naming environment and problem, for a reply that is neither a text nor None.
     """
-    calls = [
-        partial(env.reply, problem, tuple(texts)) for problem, texts in zip(problems, turns, strict=True)
-    ]
+    calls = []
+    for problem, texts in zip(problems, turns, strict=True):
+        (own_problem,) = own_problems(author_task(env, problem), [problem])
+        calls.append(partial(env.reply, own_problem, tuple(texts)))
     outcomes = call_all(lambda: env.spec_name, calls, limits_of(env))
     for index, outcome in zip(indices, outcomes, strict=True):
         if not isinstance(outcome.value, str | None):
@@ -181,10 +183,10 @@ def cause(env: Task, trace: str) -> str:
 
 def chat(problem: Problem, turns: Sequence[str], replies: Sequence[str]) -> Prompt:
     """What the model reads next: the problem's prompt or, after completions with a reply to each, the chat so far."""
-    prompt = problem.prompt
+    prompt = own_copy(problem.prompt)  # which the caller may go on with
     if not turns:
         return prompt
-    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     for turn, reply in zip(turns, replies, strict=True):
         messages += [{"role": "assistant", "content": turn}, {"role": "user", "content": reply}]
     return messages

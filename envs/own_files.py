@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from envs.errors import EnvError
+from verifiers.user_code import exit_is_error
 
 
 class Loaded(NamedTuple):
@@ -37,12 +38,16 @@ _read_in_this_run: set[Path] | None = None  # None = no run goes on
 
 @contextmanager
 def each_file_once() -> Iterator[None]:
-    """Inside, a file is loaded at most once, so that an edit during a run waits for the next run."""
+    """Inside, a file is loaded at most once, so that an edit during a run waits for the next run.
+
+    SystemExit becomes an error inside, since it comes from the user's code, and would end a run without a word.
+    """
     global _read_in_this_run
     outer = _read_in_this_run
     _read_in_this_run = set() if outer is None else outer
     try:
-        yield
+        with exit_is_error():
+            yield
     finally:
         _read_in_this_run = outer
 
@@ -146,7 +151,8 @@ def _run(
         sys.path.append(str(path.parent))  # so that the file can import its neighbours
     modules_before = set(sys.modules)
     try:
-        loader.exec_module(module)
+        with exit_is_error():
+            loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         _loaded.pop(path, None)

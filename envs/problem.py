@@ -1,5 +1,6 @@
 """A problem, the score of a completion, and how a problem is picked from a task and read."""
 
+import copy
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 from envs.errors import EnvError
 from envs.text.surrogates import half_character
 from envs.text.template import read_holes
+from verifiers.user_code import exit_is_error, own_copy
 
 Prompt = str | list[dict[str, str]]
 """A user's text, or a chat: [{"role": "user", "content": "..."}, ...]."""
@@ -34,6 +36,13 @@ class Problem:
     """A text with holes; filled in by the model, it is the completion. `[MASK]` is a hole for one token, `[MASK*8]` for
     eight, `[MASK*]` for all that there is room for (`envs.text.template`). "" = no template: the model writes
     everything."""
+
+    def copy(self) -> "Problem":
+        """The problem with lists and dicts of its own, which an author's method may change without an effect."""
+        other = copy.copy(self)
+        for name in ("prompt", "reference", "metadata"):
+            object.__setattr__(other, name, own_copy(getattr(self, name)))
+        return other
 
 
 @dataclass(frozen=True)
@@ -163,7 +172,8 @@ def call_author(task: HasProblems, index: int, call: Callable[[], Any]) -> Any:
     EnvError is passed on, and any other error becomes the EnvError of `broken`.
     """
     try:
-        return call()
+        with exit_is_error():
+            return call()
     except EnvError:
         raise
     except Exception as error:

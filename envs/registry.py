@@ -17,6 +17,7 @@ import numpy as np
 from envs.combining import mixture
 from envs.combining.divided import Divided
 from envs.combining.infill import Infill
+from envs.combining.own_rewards import Rewarded
 from envs.combining.several_tries import Tries
 from envs.combining.system_prompt import SystemPrompt
 from envs.combining.wrapper import innermost
@@ -28,6 +29,7 @@ from envs.scoring import SCORING_METHODS, decide_scoring
 from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
+from verifiers.user_code import exit_is_error
 
 # An id, "spg/Sudoku-v0", or a short name, "sudoku", which lacks the namespace or the version.
 _ID = re.compile(r"(?:(?P<space>[\w-]+)/)?(?P<name>[\w.-]+?)(?:-v(?P<version>\d+))?")
@@ -40,6 +42,7 @@ ADAPTERS = {
 }
 """{part of a name before the colon: the module whose `class_of` makes the class from the part behind it}."""
 AROUND: dict[str, tuple[Callable[[Task, Any], Task], Any]] = {
+    "reward": (Rewarded, ""),
     "infill": (Infill, False),
     "tries": (Tries, 1),
     "split": (Divided, None),
@@ -74,7 +77,8 @@ def _create(
         name: value for name, value in arguments.items() if name in parameters or name not in AROUND
     }
     _check_arguments(signature, shown_id, class_arguments)
-    task = cls(**class_arguments)
+    with exit_is_error():
+        task = cls(**class_arguments)
     task._env_id = id
     # `spec_name` shows all arguments that are not the default, also those of wrappers around the task.
     defaults = {name: default for name, (_, default) in AROUND.items()}
@@ -84,14 +88,7 @@ def _create(
         for name, value in arguments.items()
         if name not in defaults or value != defaults[name]
     }
-    weights = _merged_weights(shown_id, task.reward_weights, reward_weights)
-    if task.parts:  # each task of a mixture keeps its own weights, apart from those that are given
-        changed = {name: weights[name] for name in reward_weights or {}}
-        for part in task.parts.values():
-            part.reward_weights = {name: changed.get(name, own) for name, own in part.reward_weights.items()}
-    else:
-        task.reward_weights = weights
-    combined = task
+    combined, functions = task, []
     for name, (put_around, default) in AROUND.items():
         if name in class_arguments or name not in arguments:
             continue  # the class itself has got the argument, or it is not given
@@ -99,6 +96,14 @@ def _create(
         # The type is compared, too, so that the wrapper can refuse tries=True, although True == 1.
         if value != default or type(value) is not type(default):
             combined = put_around(combined, value)
+            functions += [combined.own] if isinstance(combined, Rewarded) else []
+    weights = _merged_weights(shown_id, combined.reward_weights, reward_weights)
+    if task.parts:  # each task of a mixture keeps its own weights, apart from those that are given
+        changed = {name: weights[name] for name in reward_weights or {}}
+        for part in [*task.parts.values(), *functions]:
+            part.reward_weights = {name: changed.get(name, own) for name, own in part.reward_weights.items()}
+    else:
+        combined.reward_weights = weights
     env = as_env(combined)
     env.render_mode = render_mode
     return env
@@ -154,6 +159,7 @@ def make(name: str | type | Sequence[str | type], **arguments: Any) -> TextEnv:
     - `reward_weights`: {component: weight}, merged over the class's
     - `render_mode`: None or "ansi"
     - `system_prompt`: a system message before each prompt, or @FILE
+    - `reward`: reward functions of your own, "./mine.py:brevity", which are paid beside the task's own components
     - `tries`: the most answers that the model may give until one is right; for environments of one turn
     - `infill`: whether the model fills in the holes of a problem's `completion_template`; for environments with one
 
@@ -397,7 +403,8 @@ def _from_entry_points(name: str) -> str | None:
     for point in entry_points(group="spg.envs"):
         if point.name.lower() == name.lower():
             try:
-                offered = point.load()
+                with exit_is_error():
+                    offered = point.load()
             except Exception as error:
                 raise EnvError(
                     f'The entry point "{name}" ({point.value}) cannot be loaded: {error}'
@@ -414,7 +421,8 @@ def _from_entry_points(name: str) -> str | None:
 def _import(where: str, name: str) -> str:
     """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
     try:
-        module = import_file(where) if where.endswith(".py") else importlib.import_module(where)
+        with exit_is_error():
+            module = import_file(where) if where.endswith(".py") else importlib.import_module(where)
         return module.__name__
     except EnvError:
         raise

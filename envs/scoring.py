@@ -13,7 +13,7 @@ from envs.authoring.async_calls import TIMED_OUT, call_all, reason_of
 from envs.combining.wrapper import author_task
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.problem import Problem, Score, Scores, broken, stacked
-from envs.task import Task, call_scores, defines, limits_of
+from envs.task import Task, call_scores, defines, limits_of, own_problems
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,22 @@ class ScoredBatch:
         """The same scores, in arrays and lists of their own."""
         rewards = {name: values.copy() for name, values in self.rewards.items()}
         return ScoredBatch(self.total.copy(), rewards, self.reason[:], self.extracted[:], self.traceback[:])
+
+    def with_more(self, more: "ScoredBatch") -> "ScoredBatch":
+        """These scores with further components of the same episodes; one that failed in `more` earns nothing."""
+        both = ScoredBatch(
+            self.total + more.total,
+            {**self.rewards, **more.rewards},
+            self.reason[:],
+            self.extracted[:],
+            self.traceback[:],
+        )
+        for i, trace in enumerate(more.traceback):
+            if trace is not None:
+                both.total[i], both.reason[i], both.traceback[i] = 0.0, more.reason[i], trace
+                for values in both.rewards.values():
+                    values[i] = 0.0
+        return both
 
     def put(self, indices: Sequence[int], scored: "ScoredBatch") -> None:
         """Overwrites the scores at `indices` by those of `scored`; components that `scored` lacks stay as they are."""
@@ -116,7 +132,10 @@ def _score_part(
     total = np.zeros(len(traces))
     for name, weight in task.reward_weights.items():
         total += weight * rewards[name]
-    return ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+    scored = ScoredBatch(total, rewards, reason, list(scores.extracted), traces)
+    if task.own_rewards is None:
+        return scored
+    return scored.with_more(_score_part(task.own_rewards, indices, problems, completions, traces))
 
 
 def as_turns(text: str | Sequence[str]) -> tuple[str, ...]:
@@ -193,7 +212,7 @@ def _author_scores(
     # episode and the class has `score`, too.
     if not scoring.batch or (scoring.alone and len(problems) == 1):
         return _author_scores_one_by_one(task, indices, problems, turns)
-    call = partial(task.score_batch, problems, [texts[-1] for texts in turns])
+    call = partial(task.score_batch, own_problems(task, problems), [texts[-1] for texts in turns])
     (outcome,) = call_all(lambda: task.spec_name, [call], limits_of(task))
     if outcome.error is None:
         return outcome.value, [None] * len(problems)

@@ -37,6 +37,8 @@ class Task:
     """Where the data came from, e.g. {"openai/gsm8k": "the commit"}; a run records it."""
     parts: Mapping[str, "Task"] = {}
     """In a mixture {name of a task: the task}; empty in any other task."""
+    own_rewards: "Task | None" = None
+    """What a user's reward functions pay beside the task's own components (`envs.combining.own_rewards`)."""
     _env_id: str | None = None
     """The id under which `make` opened the task, e.g. "spg/GSM8K-v0"; None if the class was called directly."""
     _env_arguments: Mapping[str, Any] = {}
@@ -54,6 +56,14 @@ class Task:
     @abstractmethod
     def problem(self, index: int) -> Problem:
         """Problem number `index` (0 <= index < len(self)), a pure function of arguments and index."""
+
+    def problems_at(self, step: int) -> range:
+        """The problems from which a step of a training draws, for a curriculum; by default all of them.
+
+        step: how many steps are done. A pure function of arguments and step, so that a resumed run draws as one that
+        was never stopped. Evaluations ask for any problem.
+        """
+        return range(len(self))
 
     def score(
         self, problem: Problem, completion: str
@@ -159,9 +169,20 @@ def limits_of(task: Task) -> Limits:
 
 def call_scores(task: Task, problems: Sequence[Problem], turns: Sequence[Sequence[str]]) -> list[Outcome]:
     """What the author's scoring returns or raises for each episode; `async` calls are awaited side by side."""
-    calls = [partial(task.score_turns, *pair) for pair in zip(problems, turns, strict=True)]
+    pairs = zip(own_problems(task, problems), turns, strict=True)
+    calls = [partial(task.score_turns, *pair) for pair in pairs]
     outcomes = call_all(lambda: task.spec_name, calls, limits_of(task))
     return [outcome._replace(value=as_score(outcome.value)) for outcome in outcomes]
+
+
+def own_problems(task: Task, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems as the methods of an author's task get them in a call: copies, which they may change.
+
+    Tasks of this package change nothing, and share the problems.
+    """
+    if type(task).__module__.startswith("envs."):
+        return list(problems)
+    return [problem.copy() for problem in problems]
 
 
 def defines(cls: type[Task], method: str) -> bool:

@@ -19,10 +19,9 @@ from spg_trainer import __version__, distributed
 from spg_trainer.distributed import is_raised_by_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean, in_flags, written
 from spg_trainer.settings import fields, packages
-from spg_trainer.settings.check import check
+from spg_trainer.settings.check import check, refuse_model_of_texts
 from spg_trainer.settings.flags import HELP, PROG, make_parser
-from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.resolve import Resolved, resolve
+from spg_trainer.settings.resolve import resolve
 
 COMMANDS = {
     "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
@@ -95,35 +94,25 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if word == "compare" and "--" in args:  # the flags behind ` -- ` are for the trainings that it starts
         place = args.index("--")
         own_args, args_of_runs = args[:place], args[place + 1 :]
-    resolved = resolve(cls, own_args)
-    config, has_task = resolved.config, issubclass(cls, fields.TaskSettings)
     if HELP & {*own_args}:
-        help_and_exit(cls, config, word)
-    needs_task = has_task and not getattr(config, "perplexity", None)
-    if needs_task and "env" not in resolved.origins:  # neither the user nor a layer of settings names a task
-        refuse_model_of_texts(config.model.model)
-    check(config)  # before anything is imported that takes seconds
-    resolved = replace(resolved, checked=True)
-    if cls is fields.Config:
-        run_train(resolved)
+        help_and_exit(cls, resolve(cls, own_args).config, word)
+    with packages.verifiers.user_code.exit_is_error():  # from here on, only a user's own code may exit
+        if cls is fields.Config:
+            run_train(own_args)
+            return 0
+        resolved = resolve(cls, own_args)
+        has_task = issubclass(cls, fields.TaskSettings)
+        if has_task:
+            refuse_model_of_texts(resolved.config, resolved.origins)
+        check(resolved.config)  # before anything is imported that takes seconds
+        if has_task or word in ("merge", "convert"):
+            quiet_libraries()
+        command = getattr(import_module(f"spg_trainer.{module}"), name)
+        if word == "compare":
+            return command(resolved.config, args_of_runs)
+        command(replace(resolved, checked=True) if has_task else resolved.config)
+        leave_processes()
         return 0
-    if has_task or word in ("merge", "convert"):
-        quiet_libraries()
-    command = getattr(import_module(f"spg_trainer.{module}"), name)
-    if word == "compare":
-        return command(config, args_of_runs)
-    command(resolved if has_task else config)
-    leave_processes()
-    return 0
-
-
-def refuse_model_of_texts(model: str) -> None:
-    """Raises ConfigError if the model was trained on texts, since then no task is recorded with it."""
-    record = model_environment(model)
-    if record and "env" not in record:
-        raise ConfigError(
-            f"--model {model} was made from texts, for no task. Name one, e.g. --env countdown."
-        )
 
 
 def help_and_exit(cls: Any, shown: Any, word: str) -> None:
@@ -151,27 +140,19 @@ def collecting_no_garbage() -> Iterator[None]:
             gc.enable()
 
 
-def run_train(resolved: Resolved[fields.Config]) -> None:
-    """Trains. With --dry-run, the first process shows the settings instead, and all processes end."""
-    config, processes = resolved.config, int(os.environ.get("WORLD_SIZE", "1"))
-    if config.dry_run:
-        with collecting_no_garbage():
+def run_train(words: Sequence[str]) -> None:
+    """Trains. With --dry-run, the first process shows the plan instead, and all processes end."""
+    plan = import_module("spg_trainer.training.plan")
+    with collecting_no_garbage():
+        planned = plan.settle(words)
+        if planned.config.dry_run:
             if rank() == 0:
-                show_plan(resolved, config.processes or processes)
-        return
-    # The file of --config has been read: its values are in the settings now.
-    resolved = replace(resolved, config=replace(config, config=None))
-    if processes == 1:  # several processes first form their group, then plan together (in `train`)
-        resolved = import_module("spg_trainer.training.plan").plan_training(resolved)
+                dry_run = import_module("spg_trainer.training.dry_run")
+                sys.stdout.write(in_flags(dry_run.show(planned)))
+            return
     quiet_libraries()
-    import_module("spg_trainer.training.loop").train(resolved)
+    import_module("spg_trainer.training.loop").train(planned)
     leave_processes()
-
-
-def show_plan(resolved: Resolved[fields.Config], processes: int) -> None:
-    """Writes what a run of so many processes would do, and what it would cost."""
-    planned = import_module("spg_trainer.training.plan").plan_training(resolved, processes)
-    sys.stdout.write(in_flags(import_module("spg_trainer.training.dry_run").show(planned, processes)))
 
 
 def leave_processes() -> None:

@@ -204,10 +204,10 @@ def raising_on_all() -> Iterator[None]:
     The block must not communicate with other processes. The failing process raises its own error, all others a
     TrainingError that says which process failed and how.
     """
-    error = None
+    error: BaseException | None = None
     try:
         yield
-    except Exception as raised:
+    except (Exception, SystemExit) as raised:  # SystemExit: of a user's code
         error = raised
     if error is not None and lockstep is not None and lockstep.is_inside:
         raise error  # the others wait inside a pass; the launcher ends them once this process has ended
@@ -234,7 +234,7 @@ def decide_on_main(decide: Callable[[], T]) -> T:
     """Returns on every process what `decide` returns on the main one; an error there is raised on all."""
     answer = None
     with raising_on_all():
-        if rank() == 0:
+        if rank() == 0 or world_size() == 1:  # a dry run joins no other processes, whatever its number
             answer = decide()
     answer_of_main, *_ = gather([answer])
     return answer_of_main

@@ -2,12 +2,11 @@
 
 A message says what is wrong, the value seen, what would be right, and the next step.
 
-A message names a setting as `$block_length`, or with its value as `$block_length=0`. `str` of the error shows Python's
-form, `block_length=0`; the command line shows the flag, `--block-length 0`.
+A message names a setting as the command line does, `--block-length 0`, also to a caller from Python. It is written as
+`$block_length=0`.
 """
 
 import re
-from ast import literal_eval
 from collections.abc import Callable, Iterable
 from functools import wraps
 from importlib import import_module
@@ -17,41 +16,26 @@ from typing import Any, TypeVar, cast, get_args
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SETTINGS: dict[str, object] = {}
-"""{name of a setting: its kind}; filled by `settings/explained.py`. In messages, any other `$name` stays as it is."""
+SETTINGS: set[str] = set()
+"""The names of all settings; filled by `settings/explained.py`. In messages, any other `$name` stays as it is."""
 SETTINGS_MODULE = "spg_trainer.settings.fields"
 """The module that is imported when a message with a `$` is shown, so that all settings are known then."""
-VALUE = (
-    r"""(?:'[^']*'|"[^"]*"|"""  # what stands in quotes, or
-    r"(?:[^\s()]|\([^\s()]*\))*"  # characters and pairs of brackets, without a space,
-    r"(?:[^\s,;:().`]|\([^\s()]*\)))"  # the last of them no punctuation
-)
-"""The value of a KEY=VALUE, without the punctuation of the sentence behind it: `'a b'` in `'a b',` and `f(x)` in
-`f(x).`"""
 QUOTED = r"""(?<!\w)(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""
 """A text in quotes; the apostrophe of a word is no quote."""
 NAMED = re.compile(
     rf"{QUOTED}|"  # taken whole, so that no setting is found in it
     r"""(?<![\w'"/=.$\\-])\$([a-z][a-z0-9_]*)"""  # $name
     r"(=?)"  # whether a value follows
-    rf"((?: \w+={VALUE})*)"  # KEY=VALUE KEY=VALUE
 )
-"""A setting in a message: its name, whether its value follows, and the KEY=VALUE behind it. What stands in quotes, or
-behind an equals sign or a slash, is the user's own text, whatever it holds."""
+"""A setting in a message: its name, and whether its value follows. What stands in quotes, or behind an equals sign or a
+slash, is the user's own text, whatever it holds."""
 
 
 class SpgError(Exception):
-    """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2.
-
-    Its text shows settings as Python has them; the command line shows `in_flags(written(error))`.
-    """
+    """Base of all errors raised by `spg_trainer`; the command line prints its text alone and exits with 2."""
 
     def __str__(self) -> str:
-        return in_keywords(self.written())
-
-    def written(self) -> str:
-        """The message as it was written, with a `$` before each setting."""
-        return super().__str__()
+        return in_flags(super().__str__())
 
 
 class ConfigError(SpgError, ValueError):
@@ -78,11 +62,11 @@ class ScoringFailed(TrainingError):
         self.go_on = ""
         """The settings that continue the run, each with a `$`; "" = there is none to continue."""
 
-    def written(self) -> str:
+    def __str__(self) -> str:
         what, traceback = self.args
         shown = f"The environment raised\n{traceback.rstrip()}\n" if traceback else ""
         then = f"continue with {self.go_on}" if self.go_on else "start again"
-        return f"{shown}{what} Fix the environment, then {then}."
+        return in_flags(f"{shown}{what} Fix the environment, then {then}.")
 
 
 class ProcessLost(TrainingError):
@@ -90,10 +74,7 @@ class ProcessLost(TrainingError):
 
 
 def written(error: BaseException) -> str:
-    """The text of an error as it was written, with a `$` before each setting, to be put into another message.
-
-    An error of `envs` is written with flags (--name) from the start; only its `str` shows keywords.
-    """
+    """The text of an error with flags. An error of `envs` shows them so only here; its `str` has Python's keywords."""
     write = getattr(error, "written", None)
     return str(write()) if write else str(error)
 
@@ -105,57 +86,17 @@ def as_flag(name: str) -> str:
 
 
 def in_flags(message: str) -> str:
-    """A message for the command line: `$block_length=0` -> `--block-length 0`, `$mix right=1` -> `--mix right=1`."""
-
-    def flag(found: re.Match[str]) -> str:
-        """The setting that was found, as a flag; as it was written if its name is no setting."""
-        name, equals, pairs = found.groups()
-        space = " " if equals else ""
-        return f"{as_flag(name)}{space}{pairs}" if name in SETTINGS else found[0]
-
-    return _replaced(flag, message)
-
-
-def in_keywords(message: str) -> str:
-    """A message for Python: `$block_length=0` -> `block_length=0`, `$pools` -> `pools=True`, `$mix right=1` ->
-    `mix={"right": 1}`.
-    """
-
-    def keyword(found: re.Match[str]) -> str:
-        """The setting that was found, as a keyword; as it was written if its name is no setting."""
-        name, equals, pairs = found.groups()
-        if name not in SETTINGS:
-            return found[0]
-        if pairs and SETTINGS[name] is dict:
-            items = re.findall(rf" (\w+)=({VALUE})", pairs)
-            return f"{name}={{{', '.join(f'{key!r}: {as_python(value)}' for key, value in items)}}}"
-        if not equals and SETTINGS[name] is bool:
-            return f"{name}=True{pairs}"
-        return name + equals + pairs
-
-    return _replaced(keyword, message)
-
-
-def _replaced(shown: Callable[[re.Match[str]], str], message: str) -> str:
-    """The message with each setting replaced by what `shown` returns for it."""
+    """A message with flags: `$block_length=0` -> `--block-length 0`, `$mix right=1` -> `--mix right=1`."""
     if "$" not in message:
         return message
     import_module(SETTINGS_MODULE)
 
-    def shown_or_kept(found: re.Match[str]) -> str:
-        is_quoted = found[1] is None  # then no setting was looked for
-        return found[0] if is_quoted else shown(found)
+    def flag(found: re.Match[str]) -> str:
+        """The setting that was found, as a flag; as it was written if its name is no setting, or stands in quotes."""
+        name, equals = found.groups()
+        return f"{as_flag(name)}{' ' if equals else ''}" if name in SETTINGS else found[0]
 
-    return NAMED.sub(shown_or_kept, message)
-
-
-def as_python(value: str) -> str:
-    """The text of a value as Python has it: `0.5` -> `0.5`, `steps` -> `'steps'`."""
-    try:
-        literal_eval(value)
-    except (ValueError, SyntaxError):
-        return repr(value)
-    return value
+    return NAMED.sub(flag, message)
 
 
 def first_line(error: Exception) -> str:

@@ -63,6 +63,8 @@ def test_python_blocks_run(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
     # The second one of models would leave its family behind in this process.
     for block in blocks[:1] if page == "docs/models.md" else blocks:
         block = block.replace("summary = train(config, quiet=True)", "assert config.algorithm == 'spg'")
+        few = "max_steps=1, prompts_per_step=2, eval_problems=4, validation_problems=4, report=False"
+        block = block.replace("max_steps=2", few)
         for model in ("runs/NAME/model", "GSAI-ML/LLaDA-8B-Instruct"):
             block = block.replace(model, str(models_folder() / "tiny-sudoku"))
         exec(compile(block, page, "exec"), {"__name__": "readme"})

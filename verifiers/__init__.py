@@ -1,7 +1,8 @@
-"""Is this completion right? Strings in, verdicts out. Batches need numpy and numba; a single string needs neither.
+"""Is this completion right? Strings in, verdicts out. Batches need numpy; numba only makes large ones faster.
 
-What this does not do: it runs no code from a completion, calls no network, keeps no state, and never raises
-because of a completion. `VerifierError` is raised for invalid references and calls alone.
+What this does not do: it runs no code from a completion (the task "code" runs it in a sealed interpreter), calls no
+network, keeps no state, and never raises because of a completion. `VerifierError` is raised for invalid references and
+calls alone.
 """
 
 from verifiers import other_rules, statistics  # noqa: F401  (attributes of the package for those who import only that)

@@ -29,9 +29,7 @@ from verifiers.command.fields import (
 from verifiers.command.flags import Parser
 from verifiers.command.join import completion_of, join, read_references, split_key
 from verifiers.command.judge import (
-    COMPILING_SECONDS,
     EXAMPLES,
-    ROWS_BEFORE_COMPILING,
     Job,
     Judged,
     judge_blocks,
@@ -109,8 +107,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        batch.compiling = batch.Compiling()
 
 
 def _parser() -> Parser:
@@ -132,7 +128,7 @@ def _parser() -> Parser:
     add(
         "--prepare",
         action="store_true",
-        help="prepares the task now instead of at its first use (code: this takes about a minute)",
+        help="prepares the task now instead of at its first use, and compiles the kernels of all tasks",
     )
     mode = (
         "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt; "
@@ -212,6 +208,8 @@ def _run(args: argparse.Namespace) -> int:
     check_mode(args.mode, task)
     if task.prepare is not None:
         task.prepare()
+    if args.prepare:
+        batch.prepare_kernels()
     if not args.files:
         if args.prepare:
             return 0
@@ -248,8 +246,7 @@ def _run(args: argparse.Namespace) -> int:
     has_live_line = sys.stderr.isatty() and not verdicts_on_terminal
     unanswered, unmarked, texts = _judge(args, job, blocks, start, has_live_line, tally)
     tally["broken"] = sum(bool(source.failure) for source in sources)
-    compiling = tally["compiling"] / args.workers  # the mean seconds of a process
-    facts = summary(job, tally, time.monotonic() - start, compiling, unmarked, texts)
+    facts = summary(job, tally, time.monotonic() - start, unmarked, texts)
     _hint(args, job, facts["reasons"], unanswered)
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
@@ -329,12 +326,6 @@ def _judge(
     unanswered: tuple[str, ...] = ()
     unmarked: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    notice = f"compiling once (about {COMPILING_SECONDS:.0f} s)"
-    batch.compiling = batch.Compiling(
-        ROWS_BEFORE_COMPILING,
-        COMPILING_SECONDS,
-        begins=lambda verifier: _say(f"\r{notice:<{LIVE_LINE_WIDTH}}" if has_live_line else f"{notice}\n"),
-    )
     judged_blocks = judge_blocks(job, blocks, args.workers)
     # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
     # written at once.
@@ -365,7 +356,7 @@ def _judge(
                 waiting = None
             output.write(verdicts)
             if has_live_line:
-                seconds = time.monotonic() - start - tally["compiling"] / args.workers
+                seconds = time.monotonic() - start
                 live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
                 _say(f"\r{live:<{LIVE_LINE_WIDTH}}")
     if waiting:  # no line could be judged

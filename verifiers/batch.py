@@ -1,32 +1,39 @@
-"""Judges many completions at once: packs them into one byte buffer for compiled loops, which run in threads.
+"""Judges many completions at once: each by its task's reader, in plain Python, or a batch first by a kernel of numba.
 
-numba is imported, and a loop compiled, only if a batch is large enough to be worth it. The compiled loop is cached on
-disk, if that is possible. Everything here works without numba too, row by row.
+A kernel of `verifiers.kernels` decides the rows that are written as prompts ask for it, in threads; the reader gets
+the others. numba is imported, a kernel loaded from numba's disk cache, and one that is not there compiled, only when
+judging without it has taken, or will take, longer than that.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, is_dataclass
-from dataclasses import fields as dataclass_fields
-from functools import cache, partial
-from inspect import isfunction
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from math import isfinite
-from pathlib import Path
-from threading import Lock, local
-from time import perf_counter
-from types import ModuleType
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from verifiers import answer_words, characters, extract, last_line, named_value, sentence, verdicts
-from verifiers.registry import MODES, Task
-from verifiers.verdicts import MALFORMED, NO_ANSWER, OK, REASONS, TEXT, TIERS, Reason, Tier, Verdict, Verdicts
+from verifiers import verdicts
+from verifiers.registry import MODES, Task, find
+from verifiers.verdicts import (
+    MALFORMED,
+    OK,
+    RATIONAL,
+    REASONS,
+    TEXT,
+    TIERS,
+    WRONG,
+    Reason,
+    Tier,
+    Verdict,
+    Verdicts,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,49 +44,25 @@ if TYPE_CHECKING:
         npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.float64], npt.NDArray[np.int64]
     ]
 
-Judged = tuple[int, int, float, int, int]  # reason, tier, score, start and end of the judged text
-Flexible = Callable[[bytes, int, int, int], tuple[int, int]]
-"""(completion, reason, start and end of what lenient mode has judged) -> (start, end) of the text to judge instead, or
-(-1, -1) if there is none."""
+Judged = tuple[int, int, float, int, int]
+"""Reason, tier, score, start and end of the judged text in the completion; -1, -1 if no text was judged."""
 
 # A thread judges so many characters at a time. A larger buffer would take three times as long, since the system would
 # give it new pages each time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
-MIN_COMPILED_ROWS = 256  # judging so many without compiled code takes as long as importing numba
-MIN_COMPILED_CHARACTERS = 1 << 20
-TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
-COLUMNS = "int8[::1], int8[::1], float64[::1], int64[:, ::1]"  # numba's types of `Columns`
+KERNEL_ROWS = 8  # fewer rows are judged sooner without a kernel, even if it is loaded
+LOADING_SECONDS = 0.7  # processor time in which numba is imported and a kernel loaded from its disk cache
+MAY_COMPILE = True
+"""Whether a kernel that is not in the disk cache is compiled when that pays, not only by `prepare_kernels`."""
 INTEGER_BITS = 2000  # a longer integer is no reference; Python prints none of more than 4,300 digits
 MAX_EXACT_CHARACTERS = 400  # a Decimal or Fraction whose text is longer is no reference
-_registered: set[Any] = set()  # the functions that compiled code can call
+TEXTS = "Array(uint8, 1, 'C', readonly=True), int64[::1]"  # numba's types of what `pack` returns
+_ROWS = f"void({TEXTS}, int64, boolean, {{}}, int8[::1], float64[::1], int64[:, ::1], int64[::1])"
+"""The signature of every kernel, with the types of its references in the middle."""
+kernels: list[Kernel] = []
+"""The kernels of the tasks that were used so far."""
 _lock = Lock()
-COMPILING_SECONDS = 15.0
-"""About how long the first compilation of a loop takes."""
-
-
-@dataclass
-class Compiling:
-    """When compiled code is used, and how long compiling has taken.
-
-    Attributes:
-        rows_left: how many more rows of large batches are judged without compiled code (small batches always are).
-        seconds: how many more seconds are spent on judging without compiled code before a loop is compiled. A loop that
-            is in numba's disk cache is used at once.
-        begins: called with the name of the verifier before a loop is compiled; logs a line.
-        taken: how many seconds compiling has taken so far.
-    """
-
-    rows_left: int = 0
-    seconds: float = 0.0
-    begins: Callable[[str], None] = lambda verifier: logging.getLogger("verifiers").warning(
-        "Compiling the verifiers' part %s once, which may take a minute; numba keeps the result on disk.",
-        verifier,
-    )
-    taken: float = 0.0
-
-
-compiling = Compiling()
 
 
 def as_text(completion: object) -> str | None:
@@ -112,196 +95,172 @@ def as_reference(value: object) -> str | None:
     return as_text(value)  # a float as text, a subclass of `str`, or no reference
 
 
-@dataclass(frozen=True)
-class RowLoop:
-    """A function that judges one completion, and what is needed to compile a loop that calls it for each of many.
+@dataclass
+class Kernel:
+    """A function of `verifiers.kernels` that judges many rows, and when it pays.
 
-    `judge(data, start, end, lenient, references, row, scratch)` judges data[start:end], the completion of a row of the
-    batch, by the reference of this row. The function is plain Python that numba compiles too. If it returns a negative
-    reason, the row must be judged outside compiled code. `references` is numba's type of the argument of that name, a
-    tuple. `scratch` is the class of the object that the function may write to: a dataclass whose fields are integers,
-    lists of integers, and such dataclasses. `modules` are the modules whose functions `judge` calls.
+    Attributes:
+        name: of its module, whose function `judge` it is.
+        references: numba's types of the columns that `pack` returns.
+        pack: (columns of references) -> the arrays that the kernel reads; None if it can read none of them.
+        tiers: {reason: the tier that decided}.
+        memory: how many integers a thread of it writes to.
+        saves: seconds of processor time by which a row is judged sooner than without it.
+        compiling: seconds of processor time that compiling it takes.
+        spent: how many seconds it would have saved so far.
+        function: the compiled function, once it is loaded.
     """
 
-    judge: Callable[..., Judged]
+    name: str
     references: str
-    scratch: Callable[[], Any]
-    modules: tuple[ModuleType, ...]
+    pack: Callable[..., tuple | None]
+    tiers: dict[int, int]
+    saves: float
+    compiling: float
+    memory: int = 1
+    spent: float = 0.0
+    function: Callable[..., None] | None = field(default=None, repr=False)
+    is_missing: bool = False
+    """Whether it cannot be loaded from the disk cache, or at all."""
+
+    def worth_using(self, num_rows: int) -> Callable[..., None] | None:
+        """The compiled function if judging so many rows with it pays, what it costs included; else None."""
+        if num_rows < KERNEL_ROWS:
+            return None
+        if self.function is None:
+            self.spent += num_rows * self.saves
+            if self.spent > LOADING_SECONDS and not self.is_missing:
+                self.load(only_cached=True)
+            if self.function is None and self.spent > self.compiling and MAY_COMPILE:
+                self.load()
+        return self.function
+
+    def load(self, only_cached: bool = False) -> None:
+        """Loads the function from numba's disk cache, or compiles it and keeps it there.
+
+        only_cached: whether it is never compiled. Where numba cannot be imported, nothing happens.
+        """
+        with _lock, suppress(ImportError):
+            if self.function is None:
+                from verifiers.kernels.disk_cache import compiled
+
+                judge = import_module(f"verifiers.kernels.{self.name}").judge
+                self.function = compiled(judge, _ROWS.format(self.references), only_cached)
+            self.is_missing = self.function is None
 
 
-@cache
-def struct_of(loop: RowLoop) -> np.dtype:
-    """The type of `loop.scratch` in compiled code: a C struct with the same names."""
-    import numpy as np
-
-    return np.dtype(layout(loop.scratch()))
-
-
-def layout(value: Any) -> Any:
-    """numpy's type of an integer, a list of integers, or a dataclass of these and of such dataclasses."""
-    if is_dataclass(value):
-        return [(field.name, layout(getattr(value, field.name))) for field in dataclass_fields(value)]
-    return ("int64", len(value)) if isinstance(value, list) else "int64"
+def _pack_numbers(answers: list[Any]) -> Packed | None:
+    """References as texts, for the kernel that reads one plain number; None if one is neither a text nor a number."""
+    are_all_text = set(map(type, answers)) == {str}
+    texts = answers if are_all_text else [as_reference(answer) for answer in answers]
+    return None if None in texts else pack(texts)
 
 
-@cache
-def compiled_rows(loop: RowLoop, only_cached: bool = False) -> Callable[..., None] | None:
-    """The loop as machine code; None in the cases that `compile_loop` names."""
+def judge_with(
+    kernel: Kernel, texts: list[str], lenient: bool, columns: Sequence[list[Any]], into: Columns
+) -> bool:
+    """Writes the verdicts on the rows that a kernel decides, and a negative reason for the others.
 
-    def signature() -> Any:
-        from numba import from_dtype
-        from numba.core.sigutils import normalize_signature
-
-        argument_types, returned = normalize_signature(
-            f"void({TEXTS}, boolean, Tuple(({loop.references})), {COLUMNS}, int64)"
-        )
-        memory = from_dtype(struct_of(loop))[::1]
-        return returned(*argument_types, memory)
-
-    return compile_loop(partial(_make_rows, loop), signature, *loop.modules, only_cached=only_cached)
-
-
-def _kernel(loop: RowLoop) -> Callable[..., None] | None:
-    """The loop as machine code if it is on disk, or if compiling it is worth the time by now; else None."""
-    kernel = compiled_rows(loop, only_cached=True)
-    if kernel is None and compiling.seconds <= 0:
-        kernel = compiled_rows(loop)
-    return kernel
-
-
-def _make_rows(loop: RowLoop, checksum: int) -> Callable[..., None]:
-    """The loop over many completions, ready to be compiled; `compile_loop` says what `checksum` is for.
-
-    `first` of the loop is the row of its first completion in the batch. `memory` has one entry, the scratch of `judge`.
-    """
-    judge = loop.judge
-
-    def judge_rows(data, starts, lenient, references, reason, tier, score, spans, first, memory):  # type: ignore[no-untyped-def]
-        if checksum < 0:  # never: the loop closes over it, so that numba's cache key depends on it
-            return
-        scratch = memory[0]
-        for i in range(len(starts) - 1):
-            start, end, row = starts[i], starts[i + 1], first + i
-            reason[i], tier[i], score[i], low, high = judge(
-                data, start, end, lenient, references, row, scratch
-            )
-            # Spans count from the beginning of their completion; -1, -1 says that no text was judged, and stays.
-            shift = start if low >= 0 else 0
-            spans[i, 0], spans[i, 1] = low - shift, high - shift
-
-    return judge_rows
-
-
-def judge_texts(
-    texts: list[str],
-    lenient: bool,
-    loop: RowLoop,
-    judge_row: Callable[[bytes, int], Judged],
-    references: Callable[[], tuple],
-) -> Columns:
-    """Reason, tier, score (N,) and spans (N, 2) of N texts: by the compiled loop, or one by one by `judge_row`.
-
-    judge_row(data, row): judges one text without compiled code. references: makes the argument `references` of the
-    compiled loop; only called if that loop is used.
+    into: reason, tier, score (N,) and spans (N, 2), to be written to. Returns False if the kernel is not used.
     """
     import numpy as np
 
-    n = len(texts)
-    reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
-    spans = np.empty((n, 2), np.int64)
-    undecided: Iterable[int] = range(n)  # the rows for `judge_row`
-    kernel = None
-    if is_large(texts):
-        compiling.rows_left -= n
-        if compiling.rows_left < 0:
-            kernel = _kernel(loop)
-    began = perf_counter()
-    if kernel is not None:
-        packed, latin1_texts = references(), one_character_a_byte(texts)
-        starts = starts_of(latin1_texts)
-        slices = slices_of(starts)
-        memories = np.empty(len(slices), struct_of(loop))
+    function = kernel.worth_using(len(texts))
+    references = None if function is None else kernel.pack(*columns)
+    if function is None or references is None:
+        return False
+    reason, tier, score, spans = into
+    latin1_texts = one_character_a_byte(texts)
+    starts = starts_of(latin1_texts)
+    slices = slices_of(starts)
+    memories = np.empty((len(slices), kernel.memory), np.int64)
 
-        def arguments(number: int) -> tuple:
-            """The arguments of the loop for the slice of that number."""
-            part_rows = slices[number]
-            part_starts = starts[part_rows.start : part_rows.stop + 1] - starts[part_rows.start]
-            columns = (column[part_rows] for column in (reason, tier, score, spans))
-            memory = memories[number : number + 1]
-            data = joined_bytes(latin1_texts[part_rows])
-            return data, part_starts, lenient, packed, *columns, part_rows.start, memory
+    def judge_slice(number: int) -> None:
+        rows = slices[number]
+        slice_starts = starts[rows.start : rows.stop + 1] - starts[rows.start]
+        data = joined_bytes(latin1_texts[rows])
+        written = reason[rows], score[rows], spans[rows], memories[number]
+        function(data, slice_starts, rows.start, lenient, *references, *written)
 
-        threads = min(len(slices), MAX_THREADS, cpus())
-        if threads < 2:
-            for number in range(len(slices)):
-                kernel(*arguments(number))
-        else:
-            with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
-                futures = [pool.submit(kernel, *arguments(number)) for number in range(len(slices))]
-                for future in futures:
-                    future.result()
-        undecided = np.flatnonzero(reason < 0).tolist()
-    for row in undecided:
-        judged = judge_row(verdicts.encoded(texts[row]), row)
-        reason[row], tier[row], score[row], spans[row, 0], spans[row, 1] = judged
-    if kernel is None:
-        compiling.seconds -= perf_counter() - began
-    return reason, tier, score, spans
+    threads = min(len(slices), MAX_THREADS, cpus())
+    if threads < 2:
+        for number in range(len(slices)):
+            judge_slice(number)
+    else:
+        with ThreadPoolExecutor(threads, thread_name_prefix="verifiers") as pool:
+            list(pool.map(judge_slice, range(len(slices))))
+    for code, deciding in kernel.tiers.items():
+        tier[reason == code] = deciding
+    return True
+
+
+PLAIN_NUMBER = Kernel(
+    "plain",
+    references=TEXTS,
+    pack=_pack_numbers,
+    tiers={OK: RATIONAL, WRONG: RATIONAL},
+    saves=20e-6,
+    compiling=4.0,
+)
+"""Decides rows whose answer and reference are one plain number each."""
 
 
 def text_task(
     name: str,
     fields: tuple[str, ...],
     judge: Callable[..., Judged],
-    judge_all: Callable[..., Columns],
+    *,
     optional: tuple[str, ...] = (),
     explain: Callable[..., str] | None = None,
-    flexible: Flexible | None = None,
+    flexible: Callable[..., Judged] | None = None,
+    kernel: Kernel | None = None,
+    judge_all: Callable[..., Columns] | None = None,
 ) -> Task:
-    """A task whose completions are text; it has the mode "flexible" if `flexible` says what is judged in that mode.
+    """A task whose completions are text.
 
-    `judge(data, lenient, row, *reference)` judges one completion, and raises for an invalid reference; `row` is the
-    completion's row in its batch, None outside a batch. `judge_all(texts, lenient, *columns)` judges many. For an
-    optional field that is not given, `judge` gets None as its value, and `judge_all` None as its whole column.
+    Args:
+        judge: (text, lenient, row, *reference) -> the verdict on one completion; raises for an invalid reference.
+            `row` is the completion's row in its batch, None outside a batch. An optional field that is not given is
+            None.
+        flexible: (text, judged, *reference) -> the verdict in mode "flexible" on a completion that `judged`, the
+            verdict of lenient mode, does not call right; None for a task without this mode.
+        kernel: decides most rows of large batches.
+        judge_all: (texts, lenient, *columns) -> `Columns`, in place of one call of `judge` for each row; the column of
+            an optional field that is not given is None.
     """
-
     all_fields = (*fields, *optional)
-
-    def reread(data: bytes, judged: Judged, *reference: object) -> Judged:
-        """The verdict on the text that `flexible` finds, if there is one and it can be read; else `judged`."""
-        reason, _, _, start, end = judged
-        low, high = flexible(data, reason, start, end) if flexible else (-1, -1)
-        if low < 0:
-            return judged
-        marked = b"<answer>" + data[low:high] + b"</answer>"
-        lenient, row = True, None
-        reason, tier, score, _, _ = judge(marked, lenient, row, *reference)
-        return judged if reason in (MALFORMED, NO_ANSWER) else (reason, tier, score, low, high)
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
-        data = verdicts.encoded(text or "")  # for what is not text, "" is judged, which checks the reference
         values = [reference.get(field) for field in all_fields]
-        lenient, row = mode != "strict", None
-        judged = judge(data, lenient, row, *values)
-        if mode == "flexible":
-            judged = reread(data, judged, *values)
-        reason, tier, score, start, end = judged
+        # For what is not text, "" is judged, which checks the reference.
+        judged = judge(text or "", mode != "strict", None, *values)
         if text is None:
             why = partial(verdicts.no_text, type(completion).__name__)
-            return Verdict(
-                correct=False,
-                score=0.0,
-                extracted=None,
-                reason=Reason.MALFORMED,
-                decided_by=Tier.TEXT,
-                explain=why,
-            )
-        extracted = verdicts.cut(text, start, end)
+            return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, why)
+        if mode == "flexible" and judged[0] != OK:
+            judged = flexible(text, judged, *values)  # type: ignore[misc]
+        reason, tier, score, start, end = judged
+        extracted = text[start:end] if start >= 0 else None
         why = None
         if explain is not None and reason != OK:
             why = partial(explain, extracted, REASONS[reason], **reference)
         return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier], why)
+
+    def judge_rows(texts: list[str], lenient: bool, *columns: list[Any] | None) -> Columns:
+        import numpy as np
+
+        n = len(texts)
+        reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
+        spans = np.empty((n, 2), np.int64)
+        undecided: Iterable[int] = range(n)
+        if kernel is not None and judge_with(kernel, texts, lenient, columns, (reason, tier, score, spans)):
+            undecided = np.flatnonzero(reason < 0).tolist()
+        for row in undecided:
+            values = [None if column is None else column[row] for column in columns]
+            judged = judge(texts[row], lenient, row, *values)
+            reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(texts[row], *judged[3:])
+        return reason, tier, score, spans
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
         import numpy as np
@@ -313,65 +272,49 @@ def text_task(
             texts = [text or "" for text in texts_or_none]
             not_text = [row for row, text in enumerate(texts_or_none) if text is None]
         columns = [references.get(field) for field in all_fields]
-        lenient = mode != "strict"
-        reason, tier, score, spans = judge_all(texts, lenient, *columns)
+        reason, tier, score, spans = (judge_all or judge_rows)(texts, mode != "strict", *columns)
         to_reread = np.flatnonzero(reason != OK).tolist() if mode == "flexible" else []
         for row in to_reread:
-            judged = int(reason[row]), int(tier[row]), float(score[row]), *spans[row].tolist()
+            text = texts[row]
+            span = in_characters(text, *spans[row].tolist())
+            judged = int(reason[row]), int(tier[row]), float(score[row]), *span
             values = [None if column is None else column[row] for column in columns]
-            reason[row], tier[row], score[row], *span = reread(verdicts.encoded(texts[row]), judged, *values)
-            spans[row] = span
+            judged = flexible(text, judged, *values)  # type: ignore[misc]
+            reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(text, *judged[3:])
         if not_text:  # indexing takes time even with an empty list
             reason[not_text], tier[not_text] = MALFORMED, TEXT
         kinds = {row: type(completions[row]).__name__ for row in not_text}
         return Verdicts(reason == OK, score, reason, tier, spans, texts).with_kinds(kinds)
 
     modes = MODES if flexible else Task.modes
+    if kernel is not None:
+        kernels.append(kernel)
     return Task(name, fields, verify, verify_batch, optional, explain=explain, modes=modes)
 
 
-def compiled_task(
-    name: str,
-    fields: tuple[str, ...],
-    loop: RowLoop,
-    judge_one: Callable[..., Judged],
-    pack_references: Callable[..., tuple],
-    explain: Callable[..., str] | None = None,
-    flexible: Flexible | None = None,
-) -> Task:
-    """A task whose completions are text, and whose batches are judged by `loop`.
-
-    `judge_one(data, lenient, row, scratch, *reference)` is the `judge` of `text_task`, but may write to `scratch`.
-    `pack_references(*columns)` returns the argument `references` of the loop.
-    """
-
-    memory_of_thread = local()
-
-    def judge(data: bytes, lenient: bool, row: int | None, *reference: object) -> Judged:
-        if not hasattr(memory_of_thread, "scratch"):
-            memory_of_thread.scratch = loop.scratch()
-        return judge_one(data, lenient, row, memory_of_thread.scratch, *reference)
-
-    def judge_all(texts: list[str], lenient: bool, *columns: list[object]) -> Columns:
-        scratch = loop.scratch()
-
-        def judge_row(data: bytes, row: int) -> Judged:
-            return judge_one(data, lenient, row, scratch, *[column[row] for column in columns])
-
-        return judge_texts(texts, lenient, loop, judge_row, lambda: pack_references(*columns))
-
-    return text_task(name, fields, judge, judge_all, explain=explain, flexible=flexible)
+def prepare_kernels() -> None:
+    """Loads the kernels of all tasks; compiles those that are not in the disk cache, in some ten seconds."""
+    for task in ("countdown", "gsm8k", "sudoku"):
+        find(task)
+    for kernel in kernels:
+        kernel.load()
 
 
-def pack_texts(text_of: Callable[[object, int], str]) -> Callable[[list[object]], Packed]:
-    """`pack` for a column of references: if one of them is no `str`, `text_of(reference, row)` makes each a text."""
+def in_bytes(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span of characters as one of bytes of UTF-8; -1, -1 stays."""
+    if start < 0 or text.isascii():
+        return start, end
+    before = len(verdicts.encoded(text[:start]))
+    return before, before + len(verdicts.encoded(text[start:end]))
 
-    def pack_column(references: list[object]) -> Packed:
-        are_all_text = set(map(type, references)) == {str}
-        texts = references if are_all_text else [text_of(value, row) for row, value in enumerate(references)]
-        return pack(texts)  # type: ignore[arg-type]
 
-    return pack_column
+def in_characters(text: str, start: int, end: int) -> tuple[int, int]:
+    """A span of bytes of UTF-8 as one of characters; -1, -1 stays."""
+    if start < 0 or text.isascii():
+        return start, end
+    data = verdicts.encoded(text)
+    before = len(data[:start].decode("utf-8", "surrogatepass"))
+    return before, before + len(data[start:end].decode("utf-8", "surrogatepass"))
 
 
 def pack(texts: Sequence[str]) -> Packed:
@@ -418,128 +361,3 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def is_large(texts: Sequence[str]) -> bool:
-    """Whether a batch has so many rows or characters that it may be judged by compiled code."""
-    return len(texts) > MIN_COMPILED_ROWS or sum(map(len, texts)) > MIN_COMPILED_CHARACTERS
-
-
-class _NotCached(Exception):
-    """numba is about to compile a loop that was only to be loaded."""
-
-
-def _make_callable(*modules: ModuleType) -> None:
-    """Makes the functions of modules callable from compiled code, some of them in another form."""
-    from numba.extending import overload, register_jitable
-
-    if not _registered:
-        # {function: a function that returns what numba compiles in its place}, for numba's `overload`.
-        compiled_forms: dict[Callable, Callable] = {
-            extract.find_byte: lambda data, byte, start, end: extract.find_byte_in_array,
-            extract.matches: lambda data, start, end, pattern: extract.matches_in_array,
-            extract.is_end_token: lambda data, start, end: extract.is_end_token_in_array,
-            extract.line_start: lambda data, start, end: extract.line_start_in_array,
-            extract.last_command: lambda data, start, end, command: extract.last_command_in_array,
-            sentence.may_name: lambda data, start, end: sentence.may_name_in_array,
-        }
-        for plain, give_form in compiled_forms.items():
-            overload(plain)(give_form)
-        _registered.update(compiled_forms)
-    for module in modules:
-        for member in vars(module).values():
-            is_own_function = isfunction(member) and member.__module__ == module.__name__
-            if is_own_function and member not in _registered:
-                register_jitable(member)
-                _registered.add(member)
-
-
-def compile_loop(
-    make: Callable[[int], Callable],
-    signature: str | Callable[[], Any],
-    *modules: ModuleType,
-    only_cached: bool = False,
-) -> Callable | None:
-    """Compiles `make(checksum)` for one signature, with the functions of `modules` and of `extract` callable from it.
-
-    Returns None if numba cannot be imported or, with `only_cached`, if the compiled function is not on disk or another
-    process is compiling. The compiled function releases the GIL. It must not make an array, because it is compiled
-    without numba's counting of references, and is a fifth faster for that. If no cache folder can be written, the
-    function is compiled for this process only. Processes that would compile at the same time take turns, so that the
-    second loads what the first has compiled.
-
-    Args:
-        make: makes the function, which must close over `checksum`, the checksum of the modules that it calls into.
-            numba's disk cache notices a change of the file that holds the function, but not of those other files;
-            and the cache keeps apart functions that close over different values.
-        signature: a text that numba understands, or a function that returns one and may import numba.
-        only_cached: whether the function is only loaded from disk, and never compiled.
-    """
-    try:
-        import numba
-        from numba.core import event
-    except ImportError:
-        return None
-
-    class Watch(event.Listener):
-        """What numba tells of each compilation whose result the disk cache lacks."""
-
-        def on_start(self, started: Any) -> None:
-            if started.data["dispatcher"].py_func is function:  # not a function that it calls
-                if only_cached:
-                    raise _NotCached
-                last_module = (extract, *modules)[-1]
-                compiling.begins(last_module.__name__.split(".")[1])  # verifiers.gsm8k.answer -> gsm8k
-                compiling.taken -= perf_counter()
-
-        def on_end(self, ended: Any) -> None:
-            if ended.data["dispatcher"].py_func is function and not only_cached:
-                compiling.taken += perf_counter()
-
-    from verifiers.loop_cache import LoopCache, turn
-
-    with _lock:
-        _make_callable(extract, *modules)
-        sources = b"".join(Path(str(module.__file__)).read_bytes() for module in (extract, *modules))
-        function = make(zlib.crc32(sources))
-        signature = signature() if callable(signature) else signature
-        loop = numba.njit(nogil=True, _nrt=False)(function)
-        folder = None
-        with suppress(RuntimeError, OSError):  # the cache has no folder, or one that cannot be written
-            loop._cache = LoopCache(function)
-            folder = loop.stats.cache_path
-        with (
-            suppress(_NotCached),
-            event.install_listener("numba:compile", Watch()),
-            turn(folder, only_to_load=only_cached) as has_turn,
-        ):
-            if has_turn:
-                loop.compile(signature)
-                loop.disable_compile()
-                return loop
-    return None
-
-
-@dataclass(slots=True)
-class _Unused:
-    """The scratch of a loop that does not need any."""
-
-    nothing: int = 0
-
-
-FIND_ANSWER_MODULES = (characters, answer_words, named_value, last_line, sentence)
-"""The modules, beside `extract`, of the functions that `sentence.find_answer` calls."""
-_LOCATE = RowLoop(sentence.find_row, references="", scratch=_Unused, modules=FIND_ANSWER_MODULES)
-
-
-def locate_all(
-    texts: list[str], lenient: bool
-) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """`sentence.find_answer` on N texts: status (N,), 1 for a box (N,), start and end in UTF-8 bytes (N, 2)."""
-
-    def locate_one(data: bytes, row: int) -> Judged:
-        return sentence.find_row(data, 0, len(data), lenient, references=(), row=row, scratch=())
-
-    no_references = tuple
-    status, boxed, _, spans = judge_texts(texts, lenient, _LOCATE, locate_one, no_references)
-    return status, boxed, spans

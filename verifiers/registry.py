@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from verifiers.errors import ArgumentError, UnknownTaskError, VerifierError, did_you_mean, shown
+from verifiers.user_code import exit_is_error, own_copy
 from verifiers.verdicts import Verdict, Verdicts
 
 Mode = Literal["lenient", "strict", "flexible"]
@@ -48,7 +49,7 @@ class Task:
 _BUILT_IN = {
     "code": "verifiers.code.task:TASK",
     "gsm8k": "verifiers.gsm8k.task:TASK",
-    "countdown": "verifiers.countdown.task:TASK",
+    "countdown": "verifiers.countdown:TASK",
     "math": "verifiers.math500.task:TASK",
     "math500": "verifiers.math500.task:TASK",
     "sudoku": "verifiers.sudoku:TASK",
@@ -124,7 +125,8 @@ def find(task: str, rules: Rules = "ours") -> Task:
             "Add yours with verifiers.register(...)."
         )
         raise UnknownTaskError(message, argument="task", value=task)
-    loaded = entry.load()
+    with exit_is_error():
+        loaded = entry.load()
     if not isinstance(loaded, Task):
         message = (
             f'The entry point "{task}" of group {ENTRY_POINTS} gives {shown(loaded)}, not a verifiers.Task; '
@@ -148,9 +150,7 @@ def verify(
     """
     entry = find(task, rules)
     _check(entry, mode, reference)
-    verdict = entry.verify(completion, mode=mode, **reference)
-    if not isinstance(verdict, Verdict):
-        raise _no_verdict(entry, verdict)
+    verdict = _judged_alone(entry, completion, mode, reference)
     if entry.explain is None or verdict.correct or verdict.explain is not None:
         return verdict
     return replace(verdict, explain=partial(entry.explain, verdict.extracted, verdict.reason, **reference))
@@ -181,20 +181,33 @@ def verify_batch(
             )
             raise ArgumentError(message, argument=name, value=len(values))
     if entry.verify_batch is not None:
-        verdicts = entry.verify_batch(texts, mode=mode, **columns)
+        if entry.name in _BUILT_IN:
+            verdicts = entry.verify_batch(texts, mode=mode, **columns)
+        else:
+            with exit_is_error():
+                verdicts = entry.verify_batch(texts, mode=mode, **own_copy(columns))
         return verdicts if entry.explain is None else verdicts.explained_by(entry.explain, columns)
     judged = []
     for row, text in enumerate(texts):
         try:
             reference = {name: values[row] for name, values in columns.items()}
-            verdict = entry.verify(text, mode=mode, **reference)
-            if not isinstance(verdict, Verdict):
-                raise _no_verdict(entry, verdict)
-            judged.append(verdict)
+            judged.append(_judged_alone(entry, text, mode, reference))
         except VerifierError as error:
             error.index, error.args = row, (f"Row {row}: {error}",)
             raise
     return Verdicts.of(judged)
+
+
+def _judged_alone(task: Task, completion: object, mode: Mode, reference: Mapping[str, Any]) -> Verdict:
+    """The verdict of a task's `verify`; that of a user gets a reference of its own, and its exit is an error."""
+    if task.name in _BUILT_IN:
+        verdict = task.verify(completion, mode=mode, **reference)
+    else:
+        with exit_is_error():
+            verdict = task.verify(completion, mode=mode, **own_copy(dict(reference)))
+    if not isinstance(verdict, Verdict):
+        raise _no_verdict(task, verdict)
+    return verdict
 
 
 def _no_verdict(task: Task, value: object) -> VerifierError:

@@ -86,7 +86,7 @@ def call_all(name: Callable[[], str], calls: Sequence[Callable[[], Any]], limits
 def _call(call: Callable[[], Any]) -> Outcome:
     try:
         return Outcome(call())
-    except Exception as error:  # whatever an author's code can raise
+    except (Exception, SystemExit) as error:  # whatever an author's code can raise
         return _failed(error)
 
 

@@ -4,9 +4,9 @@ import inspect
 import math
 import re
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.own_files import import_file, name_in_file
 from envs.problem import Problem
 from verifiers.errors import plural
+from verifiers.user_code import own_copy
 
 RewardFunction = Callable[..., Sequence[float | None] | Awaitable[Sequence[float | None]]]
 """`f(completions, prompts, COLUMN, ..., **kwargs)` -> a number for each completion; None counts as 0. May be `async`.
@@ -99,7 +100,7 @@ class Reports:
                 plain = value.item() if isinstance(value, np.generic) else value
                 can_be_logged = isinstance(plain, str | int | float | list | dict | None)
                 logged = self.columns.setdefault((id(problem), completion), {})
-                logged[str(column)] = plain if can_be_logged else repr(plain)
+                logged[str(column)] = own_copy(plain) if can_be_logged else repr(plain)
 
         return log_extra
 
@@ -226,7 +227,7 @@ def call_functions(
     not return n values, each a finite number or None.
     """
     arguments = possible_arguments(problems, completions)
-    calls = [partial(function, **only_taken(function, arguments)) for function in functions.values()]
+    calls = [partial(function, **own_arguments(function, arguments)) for function in functions.values()]
     outcomes = call_all(lambda: "--reward", calls, limits)
     outcome_of = dict(zip(functions, outcomes, strict=True))
     # A timeout is raised before any other error. After another error `envs.scoring` asks again for each completion
@@ -248,26 +249,29 @@ def possible_arguments(problems: Sequence[Problem], completions: Sequence[str]) 
     rows = [problem.metadata.get("columns", {}) | problem.reference for problem in problems]
     texts = [until_end(completion) for completion in completions]
     is_chat = [isinstance(problem.prompt, list) for problem in problems]
-    names = rows[0] if rows else ()  # all rows have the same columns
+    names = rows[0] if rows else ()  # all rows of a file have the same columns
     return {
         "prompts": [problem.prompt for problem in problems],
         "completions": [
             [{"role": "assistant", "content": text}] if in_chat else text
             for in_chat, text in zip(is_chat, texts, strict=True)
         ],
-        **{name: [row[name] for row in rows] for name in names},
+        **{name: [row.get(name) for row in rows] for name in names},
         "trainer_state": reports.state,
         "log_metric": reports.log_metric,
         "log_extra": reports.logger_of(problems, completions),
     }
 
 
-def only_taken(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments for which a function has parameters; all if it has `**kwargs`."""
-    if takes_any_column(function):
-        return dict(arguments)
-    parameters = inspect.signature(function).parameters
-    return {name: values for name, values in arguments.items() if name in parameters}
+def own_arguments(function: RewardFunction, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments for which a function has parameters, all if it has `**kwargs`; as in TRL it may change them."""
+    names: Iterable[str] = arguments
+    if not takes_any_column(function):
+        names = [name for name in inspect.signature(function).parameters if name in arguments]
+    taken = {name: own_copy(arguments[name]) for name in names}
+    if "trainer_state" in taken:
+        taken["trainer_state"] = replace(taken["trainer_state"])
+    return taken
 
 
 def _explained(name: str, arguments: Mapping[str, list[Any]], error: BaseException) -> Exception:

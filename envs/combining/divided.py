@@ -58,5 +58,10 @@ class Divided(TaskWrapper):
     def __len__(self) -> int:
         return len(self.indices)
 
+    def problems_at(self, step: int) -> range:
+        inner = self.inner.problems_at(step)
+        first, end = np.searchsorted(self.indices, [inner.start, inner.stop])
+        return range(int(first), int(end))
+
     def problem(self, index: int) -> Problem:
         return read_problem(self.inner, int(self.indices[check_index(self, index)]))

@@ -29,7 +29,7 @@ class Infill(TaskWrapper):
                 f"{problem.completion_prefix!r:.80}. In a prompt of your own (prompt_style=FILE), take out what stands "
                 "behind its line ---.",
             )
-        template = call_author(self.inner, index, lambda: self.inner.completion_template(problem))
+        template = call_author(self.inner, index, lambda: self.inner.completion_template(problem.copy()))
         if not isinstance(template, str) or not template:
             raise broken(
                 self,

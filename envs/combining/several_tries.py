@@ -36,7 +36,8 @@ class Tries(TaskWrapper):
         """The feedback on the last completion; None if this completion is right, or is the last that is allowed."""
         if len(turns) >= self.tries:
             return None
-        returned = self.inner.score_turns(problem, turns[-1:])  # as an episode of one turn
+        # Scored as an episode of one turn; `feedback` gets the problem as it was before.
+        returned = self.inner.score_turns(problem.copy(), turns[-1:])
         if inspect.isawaitable(returned):  # the author's `score` is `async`, so this reply is awaited as well
             return self._feedback_when_scored(problem, returned)
         return self._feedback_to(problem, returned)

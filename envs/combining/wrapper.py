@@ -67,6 +67,9 @@ class TaskWrapper(Combined):
         # Calls `self.inner.problem(index)` and checks the result, so that an error names the task inside.
         return read_problem(self.inner, index)
 
+    def problems_at(self, step: int) -> range:
+        return self.inner.problems_at(step)
+
     def score_batch(self, problems: Sequence[Problem], completions: Sequence[str]) -> Any:
         return self.inner.score_batch(problems, completions)
 

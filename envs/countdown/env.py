@@ -140,7 +140,7 @@ class Countdown(GeneratedEnv):
         return {"adder": self._write(sum_tree(problem.reference["numbers"]))}
 
     def feedback(self, problem: Problem, score: Score) -> str:
-        from verifiers.countdown.flaw import explain
+        from verifiers.countdown import explain
 
         explanation = ""
         if score.reason != "malformed":  # the general feedback on a malformed answer is enough

@@ -33,7 +33,6 @@ from envs.task import limits_of
 from envs.text.prompt_file import check_style
 from envs.text.surrogates import half_character
 from verifiers import tasks, verify, verify_batch
-from verifiers.batch import MIN_COMPILED_ROWS
 from verifiers.command.read import LacksField, completions_in, has, integers_in, read_sample
 from verifiers.errors import (
     CommandError,
@@ -58,8 +57,6 @@ ARGUMENTS = (
     "score_timeout",
 )
 """The arguments of `Rows` besides `split` and `columns`."""
-ROWS_WITHOUT_COMPILING = 50_000
-"""The most rows whose references are checked without compiled code, since compiling would take longer."""
 STYLES: dict[str, Callable[[Prompt], Prompt]] = {
     "plain": lambda prompt: prompt,
     "instruct": lambda prompt: f"{ANSWER_FORMAT}\n\n{prompt}" if isinstance(prompt, str) else prompt,
@@ -198,7 +195,8 @@ class Rows(TextEnv):
     def problem(self, index: int) -> Problem:
         entry = self._entries[check_index(self, index)]
         metadata = {"demonstration": entry.demonstration, "where": entry.where, "columns": entry.columns}
-        return Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
+        problem = Problem(STYLES[self.prompt_style](entry.prompt), entry.reference, metadata=metadata)
+        return problem.copy()  # each access has lists and chats of its own, as in TRL
 
     def keep_demonstrated(self) -> None:
         """Leaves out the rows without a demonstration, which imitation cannot use, and says so in `notice`.
@@ -593,14 +591,10 @@ def _invalid_references(
 
 
 def _all_are_valid(verifier: str, entries: Sequence[Entry], fields: Sequence[str]) -> bool:
-    """Whether the verifier takes the references of all entries; they are checked in batches, which is fast."""
-    # Up to ROWS_WITHOUT_COMPILING entries are judged in batches so small that no compiled code is used.
-    size = MIN_COMPILED_ROWS if len(entries) <= ROWS_WITHOUT_COMPILING else len(entries)
+    """Whether the verifier takes the references of all entries; they are checked in one batch, which is fast."""
+    references = {field: [entry.reference[field] for entry in entries] for field in fields}
     try:
-        for start in range(0, len(entries), size):
-            batch = entries[start : start + size]
-            references = {field: [entry.reference[field] for entry in batch] for field in fields}
-            verify_batch(verifier, [""] * len(batch), **references)
+        verify_batch(verifier, [""] * len(entries), **references)
     except InvalidReferenceError:
         return False
     return True

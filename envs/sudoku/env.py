@@ -11,7 +11,7 @@ from envs.sudoku import problems as puzzles
 from envs.sudoku import rewards
 from envs.sudoku.rewards import REWARD_PRESETS
 from envs.text.terminal import paint
-from verifiers.sudoku_flaw import flaw
+from verifiers.sudoku import flaw
 
 EXAMPLES = {
     4: (

@@ -5,7 +5,6 @@ mask says which digits it has (bit d - 1 = digit d). The search always continues
 left to try, the first of several. Compiling takes seconds once; the machine code is kept on disk.
 """
 
-import sys
 from collections.abc import Callable
 from functools import cache
 from math import isqrt
@@ -183,16 +182,18 @@ def _units(size: int) -> Ints:
 @cache
 def _kernels() -> dict[str, Callable[..., int]]:
     """The compiled functions by name."""
-    from verifiers.batch import compile_loop
+    import numba
+    from numba.extending import register_jitable
 
+    from verifiers.kernels.disk_cache import compiled
+
+    for helper in (set_givens, choose_blank, next_digit, fill):
+        register_jitable(helper)
     signatures = {  # the types of the arguments, in their order
         fill: f"int64({_INTS}, {_INTS}, int64, {_INTS}, {_INTS})",
         dig: f"int64({_INTS}, {_INTS}, int64, int64, {_INTS}, {_INTS}, {_INTS})",
     }
-    this_module = sys.modules[__name__]
     return {
-        # `compile_loop` also makes the functions of this module callable from compiled code. It offers a checksum of
-        # other sources, with which a function is compiled again when they change; these functions use no other source.
-        function.__name__: compile_loop(lambda checksum, f=function: f, signature, this_module)
+        function.__name__: compiled(numba.njit(nogil=True)(function), signature)
         for function, signature in signatures.items()
     }

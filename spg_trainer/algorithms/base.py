@@ -28,15 +28,22 @@ if TYPE_CHECKING:
 
 
 Per = Literal[
-    "completions", "scored_completions", "scored_tokens", "rewarded_completions", "rewarded_tokens", "update"
+    "completions",
+    "scored_completions",
+    "scored_tokens",
+    "rewarded_completions",
+    "rewarded_tokens",
+    "update",
+    "max",
+    "min",
 ]
-"""What the sum of a metric is divided by: see `Metric.per`."""
+"""What the sum of a metric is divided by, or that it is no sum: see `Metric.per`."""
 
 
 class Metric(NamedTuple):
     """A figure of an update: `total` is summed over all micro-batches and processes, and the sum is divided by `per`.
 
-    E.g. the mean KL of scored tokens is Metric(kl.sum(), "scored_tokens").
+    E.g. the mean KL of scored tokens is Metric(kl.sum(), "scored_tokens"), and the largest is Metric(kl.max(), "max").
     """
 
     total: Tensor
@@ -50,6 +57,8 @@ class Metric(NamedTuple):
     - `rewarded_completions`, `rewarded_tokens`: the scored ones that have an advantage; others may be scored for a
       penalty, for example
     - `update`: 1
+
+    With `max` or `min`, `total` is an extreme of the completions at hand, and the metric is that of the whole step.
     """
 
 

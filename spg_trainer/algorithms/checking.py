@@ -154,7 +154,7 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
             finding = Finding(title, ok=True, figure=check(algorithm))
         except CheckFailed as failure:
             finding = Finding(title, ok=False, figure=str(failure))
-        except Exception as error:  # what an author's code raises is a finding, too
+        except (Exception, SystemExit) as error:  # what an author's code raises is a finding, too
             # A known fault says more than the error that it led to.
             what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
             finding = Finding(title, ok=False, figure=what)
@@ -183,7 +183,7 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except Exception:
+    except (Exception, SystemExit):
         return ""  # another fault of the author's code: the check or the run that meets it shows it
     return ""
 
@@ -210,7 +210,7 @@ def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
         masks_soundly(algorithm)
     except CheckFailed as failed:
         what = str(failed)
-    except Exception as error:  # whatever an author's masking can raise
+    except (Exception, SystemExit) as error:  # whatever an author's masking can raise
         what = f"it raised {type(error).__name__}: {error}"
     else:
         return

@@ -76,7 +76,6 @@ TRIED_AND_LEFT = {
     "dispo": "spg",
     "opsd": "raft",
     "distil": "raft",
-    "ebpo": "slim_rl",
 }
 """{an algorithm that this package had: the nearest one that it has}. docs/algorithms/tried_and_left.md has what was
 measured with each."""
@@ -137,7 +136,8 @@ def get(name: str) -> type[Algorithm]:
     where, class_name = find_algorithm(name)
     is_file = where.endswith(".py")
     try:
-        module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
+        with packages.verifiers.user_code.exit_is_error():
+            module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
     except packages.errors() as error:
         raise ConfigError(f"$algorithm={name}: {error}") from error
     except Exception as error:
@@ -238,4 +238,6 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
                 f"$algorithm_args {key}={value!r}: {name} has no such setting; these have it: {others}. Known: "
                 f"{', '.join(field.name for field in fields(cls))}."
             )
-    return cls(**read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}"))
+    values = read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}")
+    with packages.verifiers.user_code.exit_is_error():
+        return cls(**values)

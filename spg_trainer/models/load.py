@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 from spg_trainer import distributed
 from spg_trainer.architecture.configuration import apply_flags
-from spg_trainer.errors import ConfigError, ModelError, first_line, in_keywords, naming_keywords, written
+from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
@@ -46,7 +46,7 @@ from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.models.working_copy import keep_wider
-from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.machine import find_device
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
@@ -109,7 +109,7 @@ def load_model(
     if tasks and (note := unseen(name, tasks)):
         opened = Path(resolve_model(name, tasks).base).name
         # Level 3 is the caller of `load_model`; level 2 is the wrapper that `naming_keywords` puts around it.
-        warnings.warn(in_keywords(f"{name} with env={tasks} opens {opened}: {note}."), stacklevel=3)
+        warnings.warn(in_flags(f"{name} with env={tasks} opens {opened}: {note}."), stacklevel=3)
     if chat_template_args is None:
         chat_template_args = model_environment(name).get("chat_template_args")
     settings = ModelConfig(
@@ -128,7 +128,7 @@ def load_model(
         chat_template_args=dict(chat_template_args or {}),
     )
     check_ranges(settings)
-    return _open(settle(settings), tasks, seed)
+    return _open(settle_adapters(settings), tasks, seed)
 
 
 def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Policy:
@@ -139,7 +139,7 @@ def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Po
         device = "cpu"
     # Settings that only a training has, such as `lora_r`, keep their defaults.
     settings = ModelConfig(**{field.name: getattr(load_config, field.name) for field in fields(LoadConfig)})
-    policy = _open(settle(replace(settings, dtype=dtype, device=device)), env, seed=0)
+    policy = _open(settle_adapters(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
     return policy
 
@@ -168,10 +168,12 @@ def open_policy(
     and inside `shard.unsharded` the model computes with a working copy of them. With `shard` other than none the model
     has no numbers yet: `divide_policy` divides it and reads them.
     """
-    settings = settle(settings)
+    settings = settle_adapters(settings)
     if is_embedded(settings.model, "new"):
         return new_model(settings, seed=seed, device=device or settings.device)
-    trains_all_weights = settings.lora_r == 0  # for a loaded adapter, `settle` has filled in its rank
+    trains_all_weights = (
+        settings.lora_r == 0
+    )  # for a loaded adapter, `settle_adapters` has filled in its rank
     device = device or settings.device
     compute_dtype = _dtype(settings.dtype, find_device(device))
     kept_dtype = torch.promote_types(compute_dtype, torch.float32) if trains_all_weights else compute_dtype
@@ -243,7 +245,7 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     """
     # A model that is opened as for --shard has no numbers yet.
     settings = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
-    policy = _open(settle(settings), env=None, seed=0)
+    policy = _open(settle_adapters(settings), env=None, seed=0)
     base, merged_dtype = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(base.config, dtype=merged_dtype)
@@ -304,7 +306,7 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
-    """The model that the settings name, with its adapters, in eval mode. settings: as `settle` fills them in."""
+    """The model that settings name, with its adapters, in eval mode. settings: as `settle_adapters` fills them in."""
     register_again()
     weights = resolve_model(settings.model, env)
     policy = _open_base(weights, settings)

@@ -29,7 +29,7 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
-from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
+from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.packages import envs
@@ -192,19 +192,25 @@ def settings_by_task(runs: Sequence[Planned]) -> dict[str, dict[str, Config]]:
 
 def refuse(runs: Sequence[Planned]) -> None:
     """Raises SpgError for what a training would refuse, and for folders of other runs."""
-    plan_training = import_module("spg_trainer.training.plan").plan_training
+    settle = import_module("spg_trainer.training.plan").settle
     pinned = dict[tuple[str, str], Config]()  # the settings that all seeds of a task and setting share
     for run in runs:
         task_and_setting = run.task, run.setting
         with naming(*task_and_setting):
             if task_and_setting not in pinned:
                 output = replace(run.config.output, output_dir=str(run.folder), resume="auto")
-                pinned[task_and_setting] = plan_training(replace(run.config, output=output)).config
+                pinned[task_and_setting] = settle(replace(run.config, output=output)).config
         if (run.folder / CONFIG).is_file():
             config = replace(pinned[task_and_setting], seed=run.config.seed)
             # A user may change these two to resume a run. `compare` may not, as they decide which weights model/ has.
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
-            refuse_other_settings(run.folder, config, find_inputs(file_settings(config)), may_change)
+            refuse_other_settings(
+                run.folder,
+                settings_before(run.folder),
+                config,
+                find_inputs(file_settings(config)),
+                may_change,
+            )
 
 
 @contextmanager

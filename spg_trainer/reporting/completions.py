@@ -10,7 +10,7 @@ from rich.text import Text
 
 from spg_trainer.reporting.runs import Completions, Recorded, Row
 from spg_trainer.runs.console import clean
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.rows_arguments import task_arguments
 
 if TYPE_CHECKING:
@@ -109,8 +109,9 @@ def prompt_text(prompt: str | list[dict[str, str]]) -> str:
 def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
     """The run's environment, or None and why it cannot be opened here."""
     try:
-        env = envs.make(run.environment["env"], split=split, **task_arguments(run.config))
-        env.problem(0)
+        with verifiers.user_code.exit_is_error():
+            env = envs.make(run.environment["env"], split=split, **task_arguments(run.config))
+            env.problem(0)
     except Exception as error:  # an author's file may be gone, or fail in any way
         return None, f"{type(error).__name__}: {error}"
     return env, ""
@@ -119,11 +120,13 @@ def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
 def render(env: "TextEnv", row: Row) -> str:
     """A completion as its environment renders it; if that raises, the error's text."""
     try:
-        if "turns" not in row:
-            return coloured_html(env.render_text(env.problem(row["index"]), row["completion"]))
-        turns = [turn["completion"] for turn in row["turns"]]
-        replies = [turn["reply"] for turn in row["turns"][:-1]]
-        return coloured_html(envs.core.render_turns(env, env.problem(row["index"]), turns, replies))
+        with verifiers.user_code.exit_is_error():
+            problem = env.problem(row["index"])
+            if "turns" not in row:
+                return coloured_html(env.render_text(problem, row["completion"]))
+            turns = [turn["completion"] for turn in row["turns"]]
+            replies = [turn["reply"] for turn in row["turns"][:-1]]
+            return coloured_html(envs.core.render_turns(env, problem, turns, replies))
     except Exception as error:  # an author's code may fail in any way
         return f"<p>{escape(f'render_text raised {type(error).__name__}: {error}')}</p>"
 

@@ -36,8 +36,8 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
     if pattern.is_full:
         if cache == "blocks":
             raise ConfigError(
-                "cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
-                "every other. Use cache=none, or cache=dual, which is an approximation."
+                "$cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
+                "every other. Use $cache=none, or $cache=dual, which is an approximation."
             )
         return
     if pattern.has_causal_context and sampling.editing_threshold is not None:
@@ -51,11 +51,11 @@ def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
         largest_divisor = max(n for n in range(1, up_to + 1) if attention_block % n == 0)
         fitting = sorted({largest_divisor, attention_block})
         raise ConfigError(
-            f"block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
-            f"attention. Use {' or '.join(f'block_length={n}' for n in fitting)}."
+            f"$block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
+            f"attention. Use {' or '.join(f'$block_length={n}' for n in fitting)}."
         )
     if cache not in ("none", "blocks"):
         raise ConfigError(
-            f"cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
-            "never change. Use cache=blocks, which is exact."
+            f"$cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
+            "never change. Use $cache=blocks, which is exact."
         )

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from spg_trainer.distributed import raising_on_all, world_size
+from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import (
     choose_more,
@@ -114,12 +115,25 @@ class EnvironmentSource:
         not chosen again. With --overlong skip, `sample` may have replaced some of these by others, which `taken` does
         not list: they may be chosen once more.
         """
-        seed, count, size = self.config.seed, self.config.batch.prompts_per_step, len(self.env)
+        seed, count = self.config.seed, self.config.batch.prompts_per_step
         if self.pools is not None:
             return self.pools.choose(step, batch, count, taken)
+        allowed = self.problems_at(step)
+        first, size = allowed.start, len(allowed)
         if batch == 0:
-            return choose_problems(seed, step, count, size)
-        return choose_more(seed, step, batch, count, size, taken)
+            return first + choose_problems(seed, step, count, size)
+        return first + choose_more(seed, step, batch, count, size, [index - first for index in taken])
+
+    def problems_at(self, step: int) -> range:
+        """The problems from which the task lets a step draw; ConfigError if they are too few, or none of its own."""
+        allowed, count = self.env.problems_at(step), self.config.batch.prompts_per_step
+        has_such = isinstance(allowed, range) and allowed.step == 1 and 0 <= allowed.start
+        if not has_such or allowed.stop > len(self.env) or len(allowed) < count:
+            raise ConfigError(
+                f"{self.spec_name}: problems_at({step}) returned {allowed!r:.80}. It must return a range within "
+                f"range({len(self.env)}) of at least $prompts_per_step={count} problems."
+            )
+        return allowed
 
     def groups_that_teach(self, scored: Rows) -> np.ndarray:
         """(P,) bool, which groups of a batch (of all processes) teach."""

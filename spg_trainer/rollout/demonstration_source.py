@@ -110,7 +110,7 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
             texts: list[tuple[int, str]] = []
             for index in range(len(part)):
                 problem = envs.problem.read_problem(part, index)
-                for name in {"right", *part.habits(problem)} & learned_names:
+                for name in {"right", *part.habits(problem.copy())} & learned_names:
                     written = envs.scoring.as_turns(write_habit(part, problem, name))
                     texts += [(index, text) for text in written]
             too_long.completions += len(texts)

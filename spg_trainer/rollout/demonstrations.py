@@ -69,7 +69,7 @@ def shares_for(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> 
     """The part of the mix that a problem can follow: all of it, or in a mixture of tasks `right` and its own habits."""
     if not env.parts:
         return mix
-    return {name: share for name, share in mix.items() if name in ("right", *env.habits(problem))}
+    return {name: share for name, share in mix.items() if name in ("right", *env.habits(problem.copy()))}
 
 
 def draw_demonstrations(
@@ -148,7 +148,7 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
     Raises ConfigError if the problem has no such habit.
     """
     if name == "right":
-        return env.demonstration(problem)
+        return env.demonstration(problem.copy())
     habits = envs.checking.habits_of(env, problem)
     if name not in habits:
         text = f"$mix {name}: {env.spec_name} has no habit of this name for {problem.prompt!r:.80}"
@@ -168,7 +168,7 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
         for index in range(0, len(part), stride):
             problem = envs.problem.read_problem(part, index)
             # In a mixture of tasks, only some names of the mix are those of this task's habits.
-            names = mix if part is env else {"right", *part.habits(problem)} & mix.keys()
+            names = mix if part is env else {"right", *part.habits(problem.copy())} & mix.keys()
             written += [write_habit(part, problem, name) for name in names]
     texts = [text for turns in written for text in envs.scoring.as_turns(turns)]
     longest = max(count_tokens(policy, texts)) + 1  # with the end token

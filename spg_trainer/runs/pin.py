@@ -18,7 +18,7 @@ from spg_trainer.runs.inputs import (
     read_inputs,
     refuse_changed_inputs,
 )
-from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import CONFIG, read_config, record_of
 from spg_trainer.settings.values import flatten, plain, replace_nested
@@ -34,12 +34,12 @@ MAY_CHANGE = frozenset(
 
 def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None) -> Config:
     """The settings as a run records them: with all hyper-parameters, with absolute paths, and with rank, scale and
-    dropout of the adapters filled in (`settle`).
+    dropout of the adapters filled in (`settle_adapters`).
 
     Settings that are pinned already stay as they are. algorithm: made from `config`. run: the run that goes on.
     """
     config = replace_nested(config, absolute_paths(file_settings(config)))
-    return replace(config, model=settle(config.model, run), algorithm_args=asdict(algorithm))
+    return replace(config, model=settle_adapters(config.model, run), algorithm_args=asdict(algorithm))
 
 
 def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:
@@ -64,28 +64,32 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
-def refuse_another(run: Path, pinned: Config) -> dict[str, Input]:
+def settings_before(run: Path) -> Config:
+    """The settings in config.yaml of a run that goes on; CheckpointError if they cannot be read."""
+    file = run / CONFIG
+    try:
+        return read_config(file)
+    except ConfigError as error:
+        text = f"{file} cannot be read as settings ({error}). Start a new run with another $output_dir."
+        raise CheckpointError(text) from error
+
+
+def refuse_another(run: Path, before: Config, pinned: Config) -> dict[str, Input]:
     """The inputs (`inputs.py`) of a run that goes on. Raises SpgError if settings, data or code differ from those that
-    the run began with; with `accept_changed_code`, code may differ.
+    the run began with, or had `before`; with `accept_changed_code`, code may differ.
     """
     inputs = refuse_changed_inputs(run, file_settings(pinned), pinned.output.accept_changed_code)
-    refuse_other_settings(run, pinned, inputs)
+    refuse_other_settings(run, before, pinned, inputs)
     return inputs
 
 
 def refuse_other_settings(
-    run: Path, pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
+    run: Path, before: Config, pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
 ) -> None:
-    """Raises SpgError if `pinned` differs from the settings that a run began with.
+    """Raises SpgError if `pinned` differs from the settings that a run had before.
 
     may_change: the settings that may differ.
     """
-    file = run / CONFIG
-    try:
-        before = read_config(file)
-    except ConfigError as error:
-        text = f"{file} cannot be read as settings ({error}). Start a new run with another $output_dir."
-        raise CheckpointError(text) from error
     recorded = identity(before, read_inputs(run), may_change)
     current = identity(pinned, inputs, may_change)
     changed = differences(recorded, {**current, **pinned_commits(run, recorded, current)})

@@ -22,7 +22,7 @@ REFERENCE_FOLDER = "reference"
 reference model needs such a copy have this folder."""
 
 
-def settle(settings: Model, run: Path | None = None) -> Model:
+def settle_adapters(settings: Model, run: Path | None = None) -> Model:
     """The settings with rank, scale and dropout filled in; those that are set stay as they are.
 
     New adapters get the alpha of `default_alpha` and no dropout. If --model is an adapter, it keeps its rank and alpha,

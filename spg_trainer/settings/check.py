@@ -25,6 +25,7 @@ from spg_trainer.settings.decoding import Sampling, check_steps
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, TaskSettings
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.rows_arguments import refuse_rows_arguments
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
@@ -69,6 +70,18 @@ def check(command: Any) -> None:
         packages.envs.resolve(command.env)
 
 
+def refuse_model_of_texts(command: TaskSettings, origins: Mapping[str, str]) -> None:
+    """Raises ConfigError if the model was trained on texts, for no task, and nobody names one."""
+    needs_task = not getattr(command, "perplexity", None)
+    if not needs_task or "env" in origins:
+        return
+    record = model_environment(command.model.model)
+    if record and "env" not in record:
+        raise ConfigError(
+            f"--model {command.model.model} was made from texts, for no task. Name one, e.g. --env countdown."
+        )
+
+
 def check_arguments(env_args: Mapping[str, object]) -> None:
     """Refuses arguments of a task that have flags of their own."""
     own_flags = {"split": "$split or $eval_split", "reward_weights": "$reward_weights"}
@@ -81,50 +94,39 @@ def check_load(model: LoadConfig, env: str, resumes: bool) -> None:
 
     In a resumed run, only the device and what --shard excludes are checked.
     """
+    is_training, is_new = isinstance(model, ModelConfig), is_embedded(model.model, "new")
     refuse(
         model.load_4bit and model.is_divided,
         "$shard: weights in 4 bits are not divided. Leave out $shard or $load_4bit.",
     )
     refuse(
-        isinstance(model, ModelConfig) and model.compile and model.is_divided,
+        is_training and model.compile and model.is_divided,
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     )
-    is_new = is_embedded(model.model, "new")
-    if not resumes and isinstance(model, ModelConfig):  # only a training has a ModelConfig
-        if is_new:
-            check_new_model(model)
-        check_adapters(model)
+    if not resumes and is_training:
+        width, heads, trained = model.hidden_size, model.num_heads, trains_adapters(model)
+        unit = 2 * heads  # rotary positions need heads of even width
+        refuse(
+            is_new and width % unit,
+            f"$hidden_size={width} cannot be shared by {heads} heads of even width. Use "
+            f"$hidden_size={round_up(width, unit)}.",
+        )
+        refuse(
+            is_new and (model.lora_r or model.revision or model.dtype not in ("auto", "float32")),
+            f"$model={model.model} takes no $lora_r, $revision or $dtype: they need $model=PATH.",
+        )
+        refuse(
+            model.load_4bit and not trained,
+            "$load_4bit stores a base that is not trained. Set $lora_r, e.g. 64.",
+        )
+        refuse(
+            (model.lora_alpha is not None or model.lora_dropout) and not trained,
+            "$lora_alpha and $lora_dropout need adapters. Set $lora_r, e.g. 128.",
+        )
     if not resumes and not is_new:  # a new model has no weights to look for
         check_revision(model, resolve_model(model.model, env))
-    check_device(model.device)
-
-
-def check_new_model(model: ModelConfig) -> None:
-    """Refuses settings that a new model cannot have."""
-    width, heads = model.hidden_size, model.num_heads
-    unit = 2 * heads  # rotary positions need heads of even width
-    refuse(
-        width % unit,
-        f"$hidden_size={width} cannot be shared by {heads} heads of even width. Use "
-        f"$hidden_size={round_up(width, unit)}.",
-    )
-    refuse(
-        model.lora_r or model.revision or model.dtype not in ("auto", "float32"),
-        f"$model={model.model} takes no $lora_r, $revision or $dtype: they need $model=PATH.",
-    )
-
-
-def check_adapters(model: ModelConfig) -> None:
-    """Refuses settings that need adapters if none are trained."""
-    trained = trains_adapters(model)
-    refuse(
-        model.load_4bit and not trained,
-        "$load_4bit stores a base that is not trained. Set $lora_r, e.g. 64.",
-    )
-    refuse(
-        (model.lora_alpha is not None or model.lora_dropout) and not trained,
-        "$lora_alpha and $lora_dropout need adapters. Set $lora_r, e.g. 128.",
-    )
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", model.device):
+        raise ModelError(f"$device={model.device!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
 
 
 def check_revision(model: LoadConfig, weights: Weights) -> None:
@@ -150,12 +152,6 @@ def check_revision(model: LoadConfig, weights: Weights) -> None:
         )
 
 
-def check_device(name: str) -> None:
-    """Refuses a name that is no name of a device."""
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
-        raise ModelError(f"$device={name!r}: there is no such device. Use auto, cpu, cuda or cuda:0.")
-
-
 def check_build(name: str) -> None:
     """Refuses a CUDA device if the installed torch is built for the CPU alone."""
     if "torch" in sys.modules:  # this check only saves the import of torch, which refuses the device itself
@@ -173,12 +169,37 @@ def check_build(name: str) -> None:
 
 def check_training(config: Config) -> None:
     """Refuses decoding, batches, flags and optimizers that cannot work with any algorithm."""
-    batch, validation, model, gpu = config.batch, config.eval, config.model, config.gpu
+    source, model, batch, optimizer = config.source, config.model, config.batch, config.optimizer
+    count, gpu, patience, save_dtype = (
+        batch.num_generations,
+        config.gpu,
+        config.eval.patience,
+        config.output.save_dtype,
+    )
     # Demonstrations may leave lengths open (`is_settled` is false): `settle_lengths` fills them in later. For any
-    # other source, `check_source` refuses open lengths, after what is wrong with the source itself.
+    # other source, open lengths are refused below, after what is wrong with the source itself.
     if config.rollout.is_settled:
         config.rollout.check_together()
-    check_source(config)
+    for name, owner in (("pairs", "pairs"), ("data", "demonstrations"), ("mix", "demonstrations")):
+        refuse(
+            getattr(config, name) and source != owner,
+            f"${name} is for $source={owner}, not {source}. Leave one of them out.",
+        )
+    refuse(source == "pairs" and not config.pairs, "$source=pairs learns from a file. Name it with $pairs.")
+    if config.data:
+        check_texts(config.data, config.mix, config.env, config.env_args)
+    if source == "demonstrations":
+        refuse(
+            count != 1,
+            f"$num_generations={count}: each demonstration is one completion. Use $num_generations=1.",
+        )
+    else:
+        config.rollout.check_together()
+        # The advice is 8 because it fits every algorithm, also one that needs a multiple of some number.
+        refuse(
+            count < 2,
+            f"$num_generations={count}: should be at least 2, to judge each against the others. Try 8.",
+        )
     for flag, value in (("$processes", config.processes), (f"$gpu={gpu}", gpu)):
         refuse(
             value and not config.dry_run,
@@ -189,57 +210,55 @@ def check_training(config: Config) -> None:
         f"$gpu={gpu} and $device=cpu say two things. Leave one of them out.",
     )
     refuse(
-        validation.patience and not validation.eval_steps,
-        f"$patience={validation.patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
+        patience and not config.eval.eval_steps,
+        f"$patience={patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
     )
     for name in ("all_right_weight", "all_wrong_weight"):
-        value, default = getattr(batch, name), getattr(BatchConfig, name)
+        value = getattr(batch, name)
         refuse(
-            value != default and not batch.pools,
+            value != getattr(BatchConfig, name) and not batch.pools,
             f"${name}={value} says nothing without $pools. Add $pools.",
         )
     refuse(
-        batch.pools and not config.samples,
-        f"$pools: nothing is sampled with $source={config.source}. Leave it out.",
+        batch.pools and not config.samples, f"$pools: nothing is sampled with $source={source}. Leave it out."
     )
     refuse(
         batch.num_minibatches > batch.prompts_per_step,
         f"$num_minibatches={batch.num_minibatches}: a step has {batch.prompts_per_step} groups. Use "
         f"{batch.prompts_per_step} or fewer.",
     )
-    check_optimizer(config.optimizer, model.is_divided)
-    check_save_dtype(config.output.save_dtype, model)
-
-
-def check_source(config: Config) -> None:
-    """Refuses files, shares and groups that belong to another --source than the one that the run learns from."""
-    source, count = config.source, config.batch.num_generations
-    for name, owner in (("pairs", "pairs"), ("data", "demonstrations"), ("mix", "demonstrations")):
-        refuse(
-            getattr(config, name) and source != owner,
-            f"${name} is for $source={owner}, not {source}. Leave one of them out.",
-        )
-    refuse(source == "pairs" and not config.pairs, "$source=pairs learns from a file. Name it with $pairs.")
-    if source == "demonstrations":
-        check_texts(config.data, config.mix, config.env, config.env_args)
-        refuse(
-            count != 1,
-            f"$num_generations={count}: each demonstration is one completion. Use $num_generations=1.",
-        )
-        return
-    config.rollout.check_together()  # also refuses lengths that are open, which only demonstrations may leave so
     refuse(
-        count < 2,
-        f"$num_generations={count}: should be at least 2, to judge each against the others. Try 8.",
+        optimizer.lr_decay_share != OptimizerConfig.lr_decay_share
+        and optimizer.lr_schedule != "warmup_stable_decay",
+        f"$lr_decay_share={optimizer.lr_decay_share} says nothing with $lr_schedule={optimizer.lr_schedule}. Leave it "
+        "out, or use $lr_schedule=warmup_stable_decay.",
+    )
+    refuse(
+        optimizer.optimizer == "muon" and optimizer.adam_moments == "8bit",
+        "$adam_moments=8bit with $optimizer=muon: only AdamW's moments are stored in 8 bits. Use "
+        "$adam_moments=float32 or $optimizer=adamw.",
+    )
+    refuse(
+        model.is_divided and optimizer.optimizer == "muon",
+        "$shard: Muon needs whole matrices. Use $optimizer=adamw.",
+    )
+    refuse(
+        model.is_divided and optimizer.adam_moments == "8bit",
+        "$shard with $adam_moments=8bit: blocks of them share a scale, so that another number of processes could not "
+        "resume. Use $adam_moments=float32.",
+    )
+    refuse(
+        model.is_divided and save_dtype != "auto",
+        f"$shard writes weights as they are trained, not in {save_dtype}. Use $save_dtype=auto.",
+    )
+    refuse(
+        save_dtype != "auto" and trains_adapters(model),
+        f"$save_dtype={save_dtype} is for whole models, not adapters. Use auto.",
     )
 
 
-def check_texts(
-    data: str | None, mix: Mapping[str, object], env: str, env_args: Mapping[str, object]
-) -> None:
+def check_texts(data: str, mix: Mapping[str, object], env: str, env_args: Mapping[str, object]) -> None:
     """Refuses a file of texts (--data) that does not exist, and settings of a task or a mix besides it."""
-    if not data:
-        return
     refuse(
         not (Path(data).is_file() or packages.envs.files.texts.names_hub(data)),
         f"$data={data}: there is no such file (looked in {Path.cwd()}). Give a file, or the name of a data set on the "
@@ -254,42 +273,6 @@ def check_texts(
         f"{', '.join(others)}: with $data there is no task that would take this. A file of $data has the columns "
         "`prompt` and `completion`, or chat `messages`: rename its columns, or teach it as a task, with $env=FILE "
         "$env_args prompt=COLUMN demonstration=COLUMN and $verifier or $reward.",
-    )
-
-
-def check_save_dtype(dtype: str, model: ModelConfig) -> None:
-    """Refuses --save-dtype if each process has only a part of the weights, or if adapters are written."""
-    refuse(
-        model.is_divided and dtype != "auto",
-        f"$shard writes weights as they are trained, not in {dtype}. Use $save_dtype=auto.",
-    )
-    refuse(
-        dtype != "auto" and trains_adapters(model),
-        f"$save_dtype={dtype} is for whole models, not adapters. Use auto.",
-    )
-
-
-def check_optimizer(optimizer: OptimizerConfig, is_divided: bool) -> None:
-    """Refuses --lr-decay-share if no schedule reads it, 8-bit moments with Muon or --shard, and Muon with --shard."""
-    refuse(
-        optimizer.lr_decay_share != OptimizerConfig.lr_decay_share
-        and optimizer.lr_schedule != "warmup_stable_decay",
-        f"$lr_decay_share={optimizer.lr_decay_share} says nothing with $lr_schedule={optimizer.lr_schedule}. Leave it "
-        "out, or use $lr_schedule=warmup_stable_decay.",
-    )
-    refuse(
-        optimizer.optimizer == "muon" and optimizer.adam_moments == "8bit",
-        "$adam_moments=8bit with $optimizer=muon: only AdamW's moments are stored in 8 bits. Use "
-        "$adam_moments=float32 or $optimizer=adamw.",
-    )
-    refuse(
-        is_divided and optimizer.optimizer == "muon",
-        "$shard: Muon needs whole matrices. Use $optimizer=adamw.",
-    )
-    refuse(
-        is_divided and optimizer.adam_moments == "8bit",
-        "$shard with $adam_moments=8bit: blocks of them share a scale, so that another number of processes could not "
-        "resume. Use $adam_moments=float32.",
     )
 
 
@@ -334,80 +317,62 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
 
     algorithm: an instance of a class of `algorithms/`, whose class attributes say what it needs.
     """
-    batch, rollout, flag = config.batch, config.rollout, f"$algorithm={config.algorithm}"
+    batch, rollout, source, flag = (
+        config.batch,
+        config.rollout,
+        config.source,
+        f"$algorithm={config.algorithm}",
+    )
+    size, prompts = batch.num_generations, batch.prompts_per_step
     algorithm.make_masking().check(rollout.max_completion_length)
     scores_fallbacks = "fallback" in algorithm.records
-    if scores_fallbacks:
-        check_fallback(rollout, flag)
+    refuse(
+        scores_fallbacks and (rollout.unmasking != "threshold" or rollout.fallback == "surest"),
+        f"$unmasking={rollout.unmasking} $fallback={rollout.fallback}: {flag} learns from steps at which no token "
+        "reaches the threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
+    )
     check_unmasking(rollout, config.force, scores_fallbacks)
-    check_needed_source(config.source, batch, algorithm, flag)
-    if algorithm.left_to_right:
-        check_left_to_right(batch, rollout, flag)
-    check_score_temperature(rollout, algorithm)
-    check_reference(config.model, algorithm, flag)
-    deals_whole_groups = algorithm.dealt_by == "group" or config.source == "pairs"
-    check_shares(batch, deals_whole_groups, num_processes)
-
-
-def check_needed_source(source: str, batch: BatchConfig, algorithm: Any, flag: str) -> None:
-    """Refuses a source of completions that the algorithm or the batch cannot learn from.
-
-    Given completions need an algorithm for them; an algorithm for demonstrations cannot learn from sampled completions.
-    """
     refuse(
         "demonstrations" in algorithm.needs and source != "demonstrations",
         f"{flag} learns from demonstrations: python -m spg_trainer sft.",
     )
-    if source not in ALGORITHM_FOR:
-        return
     refuse(
-        source not in algorithm.needs,
-        f"$source={source}: {flag} learns only from what the model samples. Use $algorithm={ALGORITHM_FOR[source]}.",
+        source in ALGORITHM_FOR and source not in algorithm.needs,
+        f"$source={source}: {flag} learns only from what the model samples. Use "
+        f"$algorithm={ALGORITHM_FOR.get(source)}.",
     )
     refuse(
-        batch.max_rollout_batches > 1,
+        not config.samples and batch.max_rollout_batches > 1,
         f"$max_rollout_batches={batch.max_rollout_batches}: with $source={source} nothing is sampled that could be set "
         "aside. Leave it at 1.",
     )
     refuse(
-        source == "pairs" and batch.num_generations != 2,
-        f"$num_generations={batch.num_generations}: a pair is two. Use $num_generations=2.",
+        source == "pairs" and size != 2,
+        f"$num_generations={size}: a pair is two. Use $num_generations=2.",
     )
-
-
-def check_left_to_right(batch: BatchConfig, rollout: Sampling, flag: str) -> None:
-    """Refuses blocks or several updates with an algorithm that samples token by token."""
     refuse(
-        rollout.block_length != 1,
+        algorithm.left_to_right and rollout.block_length != 1,
         f"{flag} samples token by token, not in blocks of {rollout.block_length}. Use $block_length=1 "
         f"$diffusion_steps={rollout.max_completion_length}.",
     )
     refuse(
-        batch.num_iterations * batch.num_minibatches > 1,
+        algorithm.left_to_right and batch.num_iterations * batch.num_minibatches > 1,
         f"{flag} has no ratio for several updates of a rollout. Use $num_iterations=1 $num_minibatches=1.",
     )
-
-
-def check_shares(batch: BatchConfig, whole_groups: bool, num_processes: int) -> None:
-    """Refuses a step with too few completions for every process to get one.
-
-    whole_groups: whether each process gets whole groups, as with pairs from a file or an algorithm dealt by groups.
-    """
-    size = batch.num_generations
-    needed = num_processes * (size if whole_groups else 1)
+    temperature = getattr(algorithm, "score_temperature", 1.0)
     refuse(
-        batch.prompts_per_step * size < needed,
-        f"$prompts_per_step={batch.prompts_per_step} leaves some of {num_processes} processes without a completion. "
-        f"Use {math.ceil(needed / size)} or more.",
+        temperature not in (1.0, rollout.temperature),
+        f"$algorithm_args score_temperature={temperature:g}: completions are sampled at "
+        f"$temperature={rollout.temperature:g}, so that this would be neither the distribution that they are drawn "
+        "from nor the model's. Leave it out, or use the same temperature for both.",
     )
-
-
-def check_fallback(rollout: Sampling, flag: str) -> None:
-    """Refuses a rollout without steps that fall back on the leftmost token."""
+    check_reference(config.model, algorithm, flag)
+    # With pairs, or an algorithm that is dealt by groups, each process gets whole groups.
+    needed = num_processes * (size if algorithm.dealt_by == "group" or source == "pairs" else 1)
     refuse(
-        rollout.unmasking != "threshold" or rollout.fallback == "surest",
-        f"$unmasking={rollout.unmasking} $fallback={rollout.fallback}: {flag} learns from steps at which no token "
-        "reaches the threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
+        prompts * size < needed,
+        f"$prompts_per_step={prompts} leaves some of {num_processes} processes without a completion. Use "
+        f"{math.ceil(needed / size)} or more.",
     )
 
 
@@ -451,17 +416,6 @@ def check_chance(rollout: Sampling, count: int, algorithm: Any, name: str) -> No
         f"$temperature={rollout.temperature:g}: decoding without chance writes {count} times the same completion to a "
         f"problem, whose equal rewards teach $algorithm={name} nothing. Use $temperature=0.9, or an "
         "algorithm that imitates right completions ($algorithm=raft), or insist with $force.",
-    )
-
-
-def check_score_temperature(rollout: Sampling, algorithm: Any) -> None:
-    """Refuses scoring at a temperature that is neither 1 nor the rollout's."""
-    temperature = getattr(algorithm, "score_temperature", 1.0)
-    refuse(
-        temperature not in (1.0, rollout.temperature),
-        f"$algorithm_args score_temperature={temperature:g}: completions are sampled at "
-        f"$temperature={rollout.temperature:g}, so that this would be neither the distribution that they are drawn "
-        "from nor the model's. Leave it out, or use the same temperature for both.",
     )
 
 

@@ -2,12 +2,11 @@
 
 import ast
 import inspect
-import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache, wraps
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean
 from spg_trainer.settings.ranges import ranges_of
@@ -30,9 +29,8 @@ def explained(cls: type[Settings]) -> type[Settings]:
     cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # plain types, without `Annotated`
     cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
     cls.__repr__ = _repr  # type: ignore[assignment, method-assign]
-    hints = cls.__init__.__annotations__
     cls.__init__ = _with_settings_values(cls.__init__)  # type: ignore[method-assign]
-    SETTINGS.update({field.name: get_origin(hints[field.name]) or hints[field.name] for field in fields(cls)})  # type: ignore[arg-type]
+    SETTINGS.update(field.name for field in fields(cls))  # type: ignore[arg-type]
     return cls
 
 
@@ -92,7 +90,7 @@ def settings_text(cls: type) -> str:
             )
         else:
             head, text = _headline(field, hint, get_type_hints(cls)[field.name]), docs.get(field.name, "")
-        entries += [f"  {head}", _wrapped(as_in_python(text))]
+        entries += [f"  {head}", _wrapped(text)]
     return "\n".join(entries)
 
 
@@ -111,17 +109,6 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(
         text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
     )
-
-
-def as_in_python(text: str) -> str:
-    """The text of a setting with Python's names: `--num-masks` -> `num_masks`; commands stay as they are."""
-    parts = text.split("`")
-    for number, part in enumerate(parts):
-        is_code = number % 2 == 1
-        if not is_code:
-            flag = r"--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)"
-            parts[number] = re.sub(flag, lambda found: found[1].replace("-", "_"), part)
-    return "`".join(parts)
 
 
 @cache

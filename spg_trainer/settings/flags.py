@@ -35,8 +35,7 @@ ELSEWHERE = {
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
 SHORT = ARGUMENTS
 """Flags that are short for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
-# Messages name these flags as `$verifier`, too; `errors.py` writes them as a flag or as a keyword of Python.
-SETTINGS.update(dict.fromkeys(SHORT, str))
+SETTINGS.update(SHORT)  # messages name these flags as `$verifier`, too
 RATE = "tokens_per_step"
 """The flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
 SHORT_HELP = {
@@ -265,7 +264,7 @@ def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
 def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:
     """The number of denoising steps, `length/2`, for `--tokens-per-step 2`; ConfigError if steps are given, too."""
     flag = as_flag(RATE)
-    rate = convert(tokens, float, flag)
+    rate = convert(tokens, float, f"{flag} ")
     if rate <= 0:
         raise ConfigError(f"{flag} {rate}: should be above 0.")
     if "diffusion_steps" in parsed:

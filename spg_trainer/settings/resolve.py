@@ -23,7 +23,7 @@ from shlex import quote
 from typing import Any, Generic, TypeVar
 
 from spg_trainer.algorithms.registry import find_algorithm, is_known, name_in_recipes, replacement
-from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
+from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
 from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
@@ -253,10 +253,7 @@ def flag_layer(cls: type, flags: Mapping[str, Any]) -> Layer:
                 f"{cls.__name__} has no setting {name} (={value!r:.80}). {nearest}`help({cls.__name__})` lists them."
             )
         dotted_name, hint = known[name]
-        # An error shows `$name` as a flag on the command line and as a keyword in Python (`errors.py`), but only for
-        # the names in `SETTINGS`.
-        name_in_error = f"${name}" if name in SETTINGS else as_flag(name)
-        values |= read_leaf(dotted_name, value, hint, name_in_error)
+        values |= read_leaf(dotted_name, value, hint, f"{as_flag(name)} ")
     return Layer(FLAG, values)
 
 

@@ -12,6 +12,8 @@ from spg_trainer.settings.task import parse_tasks
 
 BAD_ROWS = "bad_rows"
 ARGUMENTS = ("verifier", "reward", BAD_ROWS)
+FOR_ROWS_ALONE = ("verifier", BAD_ROWS)
+"""Those that other tasks do not take; the functions of `reward` are paid beside a task's own components."""
 
 
 def text_arguments(config: Config) -> dict[str, object]:
@@ -38,7 +40,7 @@ def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None
     tasks = parse_tasks(env)
     if not tasks or not all(task.judges_itself for task in tasks):
         return
-    for name in ARGUMENTS:
+    for name in FOR_ROWS_ALONE:
         if name in args and not (data and name == BAD_ROWS):
             judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
             raise ConfigError(

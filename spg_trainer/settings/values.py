@@ -122,14 +122,14 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
         if is_dataclass(hint):
             leaves |= read_nested(hint, value, shown, f"{name}.")
         else:
-            leaves |= read_leaf(name, value, hint, shown(name))
+            leaves |= read_leaf(name, value, hint, f"{shown(name)}=")
     return leaves
 
 
 def read_leaf(name: str, value: Any, hint: Any, where: str) -> dict[str, Any]:
     """{dotted name: value converted to its type} of one setting; a dict has an entry for each key: `env_args.blanks`.
 
-    where: the first words of an error.
+    where: what an error shows before the value, e.g. `--max-steps `.
     """
     read = convert(value, hint, where)
     if isinstance(read, dict):
@@ -170,7 +170,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
     """`value` converted to the type `hint`, a scalar, Literal, optional, dict or tuple; ConfigError if it cannot be.
 
     A text is read like the word after a flag: "3" becomes 3 where an int is expected. Any other value, from YAML or
-    Python, must have the type already. where: the first words of an error.
+    Python, must have the type already. where: what an error shows before the value, e.g. `--max-steps `.
     """
     origin, options = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -179,7 +179,7 @@ def convert(value: Any, hint: Any, where: str) -> Any:
         if value in options:
             return value
         choices = f"one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
-        raise ConfigError(f"{where}={value!r}: expected {choices}")
+        raise ConfigError(f"{where}{value!r}: expected {choices}")
     if origin is tuple:
         items = value.split(",") if isinstance(value, str) else value
         items = items if isinstance(items, list | tuple) else [items]
@@ -196,7 +196,7 @@ def _convert_to_union(value: Any, options: Sequence[Any], where: str) -> Any:
     has_first_type = type(read) is options[0]
     if words and not has_first_type and value not in words:
         choices = " or ".join([NAMES[options[0]], *words])
-        raise ConfigError(f"{where}={value!r}: expected {choices}.")
+        raise ConfigError(f"{where}{value!r}: expected {choices}.")
     if type(read) in options:
         return read
     # A word of the Literal, or the text of `int | str`, where also a number of another type becomes text.
@@ -211,7 +211,7 @@ def _convert_to_type(value: Any, kind: type, where: str) -> Any:
     if type(read) is not kind or (kind is float and not math.isfinite(read)):
         has_commas = isinstance(value, str) and re.search(r",\s*\w+=", value)
         advice = " Separate several KEY=VALUE by spaces, not by commas." if has_commas else ""
-        raise ConfigError(f"{where}={value!r}: expected {NAMES.get(kind, 'true or false')}.{advice}")
+        raise ConfigError(f"{where}{value!r}: expected {NAMES.get(kind, 'true or false')}.{advice}")
     return read
 
 

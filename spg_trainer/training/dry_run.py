@@ -25,7 +25,7 @@ from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import plain
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.plan import Plan, model_to_open
+from spg_trainer.training.plan import Plan
 from spg_trainer.training.prompts_to_measure import are_surely_short
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ ONLY_DRY = ("dry_run", "gpu", "processes", "config")
 text with --config."""
 
 
-def show(planned: Plan, processes: int) -> str:
+def show(planned: Plan) -> str:
     """The settings of a training as YAML with the origin of each; below, a step in numbers and an estimate as comments.
 
-    processes: how many will train. Raises ConfigError or ModelError if the texts of the run do not fit its model.
+    Raises ConfigError or ModelError if the texts of the run do not fit its model.
     """
     config, algorithm = planned.config, planned.algorithm
     note_on_texts = check_texts(planned)
@@ -55,14 +55,14 @@ def show(planned: Plan, processes: int) -> str:
         comments.append(f"decoding: {of_family.origin} has no blocks and steps of its own; LLaDA's are taken")
     if note := other_lengths(config.rollout, config.model.model):
         comments.append(f"lengths: {note}")
-    comments.append(arithmetic(config, algorithm, processes, turns))
+    comments.append(arithmetic(config, algorithm, planned.num_processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
     if planned.demonstrations:
         comments.append(f"demonstrations: {planned.demonstrations}")
     if note_on_texts:
         comments.append(f"texts: {note_on_texts}")
-    comments += memory_and_time(config, algorithm, processes, config.gpu)
+    comments += memory_and_time(planned)
     if planned.missing:
         comments.append(f"data: the run will need it, and it is not here yet. {planned.missing}")
     return "\n# ".join([with_origins(config, algorithm, planned.origins), *comments]) + "\n"
@@ -77,11 +77,11 @@ def check_texts(planned: Plan) -> str:
     config = planned.config
     if planned.missing:
         return ""
-    model_settings = model_to_open(config.model, planned.own_copy)
+    model_settings = planned.model
     # With another chat template or mask, the texts of a prompt may be longer.
     is_as_packaged = model_settings.mask_token_id is None and not model_settings.chat_template_args
     if config.samples and is_as_packaged and is_embedded(model_settings.model, "tiny", "new"):
-        positions = find_config(model_settings, config.env).max_position_embeddings
+        positions = model_config_of(planned).max_position_embeddings
         if are_surely_short(config, planned.splits, positions):
             return ""
     from spg_trainer.models.load import without_weights
@@ -149,15 +149,19 @@ def with_origins(config: Config, algorithm: Any, origins: Mapping[str, str]) -> 
     return "\n".join(lines({key: value for key, value in plain(config).items() if key not in ONLY_DRY}))
 
 
-def memory_and_time(
-    config: Config, algorithm: algorithms.Algorithm, processes: int, gpu: str | None = None
-) -> list[str]:
+def model_config_of(planned: Plan) -> Any:
+    """The configuration of the model; None if it is not here. The plan of a run that goes on has not looked for it."""
+    return find_config(planned.model, planned.config.env) if planned.before else planned.model_config
+
+
+def memory_and_time(planned: Plan) -> list[str]:
     """An estimate of a step's memory and seconds in a few lines, or one line that says why there is none.
 
-    There is none if the model's shape is not known here. gpu: the card of --gpu; further lines then say whether the run
-    fits on it. None = the seconds are for an H200.
+    There is none if the model's shape is not known here. With --gpu, further lines say whether the run fits on that
+    card; else the seconds are for an H200.
     """
-    model_config = find_config(config.model, config.env)
+    config, algorithm, processes = planned.config, planned.algorithm, planned.num_processes
+    gpu, model_config = config.gpu, model_config_of(planned)
     if model_config is None:
         name = config.model.model
         return [f"memory and time: the shape of {name} is unknown here. Download its config.json first."]

@@ -4,10 +4,12 @@ A step is one rollout and its `num_iterations` updates. Checkpoints are written 
 stream is keyed by what it is for, so a resumed run goes on exactly where it was.
 """
 
+import math
 import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,9 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed, plural
-from spg_trainer.evaluation.habits import count_habits
-from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.errors import CheckpointError, ProcessLost, ScoringFailed
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import gather_groups, sample_rows
+from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
@@ -36,11 +36,9 @@ from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import packages
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.resolve import Resolved
-from spg_trainer.settings.weights import is_embedded, unseen
 from spg_trainer.tensors import Rows
 from spg_trainer.training import solved_validation
+from spg_trainer.training.advice import form_warning, look_at_base, look_at_groups, new_warnings
 from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import (
     evaluate_once,
@@ -53,8 +51,8 @@ from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sum
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
-from spg_trainer.training.outlook import look_at_groups
 from spg_trainer.training.patience import stale
+from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.records import (
     closing_lines,
     nothing_to_do,
@@ -64,36 +62,39 @@ from spg_trainer.training.records import (
     write_report,
     write_summary,
 )
-from spg_trainer.training.run import Run
+from spg_trainer.training.run import OnStep, Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
-from spg_trainer.training.setup import finished_summary, plan_together, refuse_keywords, start
-from spg_trainer.training.update import gradient, means, plan_updates
-from spg_trainer.training.warnings import form_warning, new_warnings
+from spg_trainer.training.setup import finished_summary, of_python, open_run, refuse_keywords
+from spg_trainer.training.update import EXTREMES, gradient, means, of_all_processes, plan_updates
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
-ENOUGH_TO_JUDGE = 256
-"""If none of so many completions is right, that is no chance (see `look_at_base`); of fewer it may be."""
 
 
 @packages.envs.own_files.each_file_once()  # an edit of the user's files during a run waits for the next run
 def train(
-    config: Config | Resolved[Config] | None = None, *, quiet: bool = False, **others: object
+    config: Config | Plan | None = None,
+    *,
+    quiet: bool = False,
+    on_step: OnStep | None = None,
+    **others: object,
 ) -> dict[str, Any]:
     """Trains until the settings end the run, and returns what summary.json holds.
 
-    config: every setting; start from `defaults(Config, env=..., model=...)`, which knows the recipes. quiet: nothing is
-    printed. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved first.
-    others: refused with a hint, since all settings belong in `config`.
+    config: start from `defaults(Config, env=..., model=...)`, which knows the recipes; or a plan, from `settle`.
+    quiet: nothing is printed. on_step: called in the first process as `on_step(metrics, rows)` after each step, once it
+    is recorded. metrics is its row of metrics.jsonl; rows are those of all its completions, as in samples/, each
+    also with "completion_ids" and "unmask_logps". Both are copies, so that nothing that the function does to them
+    changes the run. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved
+    first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
-    planned = plan_together(config)
-    settings = planned.config
-    finished = finished_summary(planned.folder, planned.checkpoint, settings.eval, settings.max_steps)
+    planned = config if isinstance(config, Plan) else settle(of_python(config))
+    finished = finished_summary(planned)
     if finished is not None:
         Console(quiet=quiet).say(nothing_to_do(finished, planned.folder))
         return finished
-    run = start(planned, quiet=quiet)
+    run = replace(open_run(planned, quiet=quiet), on_step=on_step)
     # Reward functions may ask for the step and the number of steps.
     telling_the_step = packages.envs.authoring.reward_functions.reports.during(
         run.state.step, run.config.max_steps
@@ -276,82 +277,6 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
     return sum(finite) / len(finite) if finite else float("nan")
 
 
-def look_at_base(run: Run, scored: Rows, metrics: Mapping[str, float]) -> None:
-    """Says before the first update what completions are like, since RL picks among the behaviours that a model has.
-
-    Raises ConfigError, unless --force is given, if rewards teach nothing: no completion is right, and no group has
-    unequal rewards. With fewer than `ENOUGH_TO_JUDGE` completions this may be chance and is no error, except for a
-    model of this package that was not taught the task. metrics: the rollout's.
-    """
-    samples = gather(sample_rows(scored, policy=run.policy, env=run.source, step=0))
-    # How many completions are right, and how many follow a habit: a plausible way to answer that is often wrong.
-    with raising_on_all():
-        counts = count_habits(run.source.env, samples)
-    run.console.say(f"Before step 1: {counts.shares}; {counts.signal}.")
-    config = run.config
-    shortest = min(gather(scored.completion_mask.sum(-1).tolist()))
-    length_text = wrong_length(config, shortest, metrics)
-    if counts.mixed:  # some groups have both right and wrong completions, from which RL learns
-        if length_text:
-            run.console.warn(f"before step 1: {length_text}")
-        return
-    command = sft_command(run.splits["train"], config.env, config.env_args, config.model.model)
-    # The usual remedy. The cases below have others, and the first case that holds counts.
-    remedy = f"Raise $temperature, or teach the model the task first with `{command}`."
-    if length_text:
-        remedy = f"{length_text[0].upper()}{length_text[1:]}"
-    elif not config.rollout.draws_noise:
-        remedy = "At $temperature=0 all completions of a problem are the same: raise it."
-    elif 2 * counts.all_right > counts.groups:
-        remedy = "Most are all right: the problems are solved. Make them harder ($env_args)."
-    cannot_be_chance = counts.completions >= ENOUGH_TO_JUDGE or unseen(config.model.model, config.env)
-    none_is_right = counts.follows["right"] == 0
-    groups_have_equal_rewards = metrics["frac_reward_zero_std"] == 1
-    teaches_nothing = none_is_right and groups_have_equal_rewards
-    if teaches_nothing and cannot_be_chance and not config.force:
-        per_problem = f"{counts.completions // counts.groups} of each of {plural(counts.groups, 'problem')}"
-        raise ConfigError(
-            f"before step 1 the model wrote {counts.completions} completions, {per_problem}, and none of "
-            f"{counts.completions} is right. All completions of a problem earn the same, and such rewards teach "
-            "nothing. If the model is right now and then, but less often than that, train all the same: "
-            f"{run.folder.go_on} --force. With --max-rollout-batches a run looks at more completions "
-            f"before it ends here, but learns less per completion. {remedy}"
-        )
-    why_it_goes_on = ""
-    if teaches_nothing and not cannot_be_chance:
-        why_it_goes_on = (
-            f" None of {counts.completions} completions is right. They are so few that this may be chance, so the run "
-            f"goes on; it would end here if none of {ENOUGH_TO_JUDGE} or more were right."
-        )
-    run.console.warn(
-        f"before step 1: no group is mixed, with both right and wrong completions.{why_it_goes_on} {remedy}"
-    )
-
-
-def wrong_length(config: Config, shortest: int, metrics: Mapping[str, float]) -> str:
-    """What is wrong with the lengths of the first completions, and what to do; "" if nothing is.
-
-    Something is wrong if all completions are longer than the model was taught to write, or if all are cut and most are
-    wrong. (In a model that was taught with this length, a cut is no fault: the model may have been taught to fill the
-    whole length.) shortest: tokens of the shortest completion. metrics: the rollout's.
-    """
-    length, model = config.rollout.max_completion_length, config.model.model
-    record = model_environment(model).get("rollout") or {}
-    taught = record.get("max_completion_length", length)
-    if shortest > taught:
-        return (
-            f"all completions have {shortest} tokens or more, and {model} was taught to write at most {taught}. Use "
-            f"$max_completion_length={taught}."
-        )
-    # A model without a record counts as taught with `length` only if it is one of this package.
-    is_as_taught = (bool(record) or is_embedded(model, "tiny")) and taught == length
-    if metrics["completions/clipped_ratio"] == 1 and metrics["correct"] < 0.5 and not is_as_taught:
-        return (
-            f"all completions are cut after {length} tokens. Raise $max_completion_length, which is {length}."
-        )
-    return ""
-
-
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
     """Metrics that say how far a step's decoding is from exact decoding. Call this before the weights change.
 
@@ -387,7 +312,12 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
     config, device, steps_before = run.config, run.policy.device, run.state.step
     teaches = [totals["scored_completions"] > 0 for totals in learned_rows.totals_of_minibatches]
     if not any(teaches):
-        return {"grad_norm": 0.0, "learning_rate": next_rate(run)}
+        return {
+            "grad_norm": 0.0,
+            "grad_norm_max": 0.0,
+            "updates_skipped": 0,
+            "learning_rate": next_rate(run),
+        }
     updates = plan_updates(
         run.policy, run.algorithm, learned_rows, config.batch, seed=config.seed, number=steps_before
     )
@@ -402,7 +332,7 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
         try:
             # An iteration makes an update of each minibatch, in order; then the next iteration follows. So the update
             # at a position is of minibatch `position % len(teaches)`.
-            metrics_of_updates = [
+            of_updates = [
                 one_update(run, update, position)
                 for position, update in enumerate(updates)
                 if teaches[position % len(teaches)]
@@ -412,12 +342,31 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
             run.state.skipped = skipped_before
             raise
         run.policy.model.eval()
-    last_metrics = metrics_of_updates[-1]
-    return {name: float(np.mean([metrics[name] for metrics in metrics_of_updates])) for name in last_metrics}
+    return metrics_of_step(of_updates)
 
 
-def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
-    """Makes one update and returns its metrics. number: the update's number in its step.
+def metrics_of_step(of_updates: Sequence[dict[tuple[str, str], float]]) -> dict[str, float]:
+    """The metrics of a step: the mean over its updates, or the extreme of a metric that is one.
+
+    Values that are not finite, as those of skipped updates, are left out; if no other is left, the metric is NaN.
+    of_updates: {(name, what the metric is per): its value in an update}.
+    """
+    step: dict[str, float] = {}
+    for name, per in of_updates[-1]:
+        values = [metrics[name, per] for metrics in of_updates]
+        finite = [value for value in values if math.isfinite(value)]
+        step[name] = float(EXTREMES.get(per, np.mean)(finite)) if finite else math.nan
+    norms = [norm for update in of_updates if math.isfinite(norm := update["grad_norm", "update"])]
+    step["grad_norm_max"] = max(norms, default=math.nan)
+    step["updates_skipped"] = sum(not update["is_applied", "update"] for update in of_updates)
+    del step["is_applied"]
+    return step
+
+
+def one_update(run: Run, update: Update, number: int) -> dict[tuple[str, str], float]:
+    """Makes one update; returns {(name of a metric, what it is per): value}, and whether the update was applied.
+
+    number: the update's number in its step.
 
     The gradient is computed, summed over the processes and clipped, and the optimizer makes its step. If the gradient
     is not finite, the update is skipped and counted.
@@ -429,7 +378,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
     # The metrics of a loss that compares all completions of an update are sums over episodes. Those of other losses are
     # sums over completions, of which an episode has one for each turn.
     counts = update.totals if run.algorithm.compares == "update" else update.counts
-    metrics = means(sum_metrics(sums), counts)
+    sums = of_all_processes(sums)
+    metrics = means(sums, counts)
     rate = next_rate(run)
     norm, applied = optimizer_step(
         run.optimizer,
@@ -445,7 +395,9 @@ def one_update(run: Run, update: Update, number: int) -> dict[str, float]:
             run.policy.move_reference(run.algorithm.ref_model_mixup_alpha)
     else:
         count_skipped(run, update.completions, number)
-    return {**metrics, "grad_norm": norm, "learning_rate": rate}
+    figures = {(name, per): metrics[name] for name, per in sums if name}
+    of_update = {"grad_norm": norm, "learning_rate": rate, "is_applied": applied}
+    return figures | {(name, "update"): value for name, value in of_update.items()}
 
 
 def next_rate(run: Run) -> float:

@@ -1,38 +1,45 @@
-"""Makes the plan of a training: checks and pins its settings before any model is opened. A dry run does the same.
+"""Settles a training: finds, checks and pins its settings before any model is opened. A dry run does the same.
 
 Checks of names and files come first and import no torch.
 """
 
 import logging
+import os
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_origin
 
 from spg_trainer import algorithms
-from spg_trainer.distributed import decide_on_main, raising_on_all, rank
+from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank
 from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
-from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs, task_code_differs
-from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub
+from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
+from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.adapters import REFERENCE_FOLDER, find_adapter
-from spg_trainer.settings.check import check, check_algorithm, check_chance, check_processes
+from spg_trainer.settings.check import (
+    check,
+    check_algorithm,
+    check_chance,
+    check_processes,
+    refuse_model_of_texts,
+)
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.machine import check_machine
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recorded import CONFIG, read_config
-from spg_trainer.settings.resolve import Resolved, note_on_missing_recipe
+from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.rows_arguments import task_arguments, text_arguments
+from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.patience import stalled_at
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
@@ -41,6 +48,8 @@ from spg_trainer.training.validation import CRITERIA
 _log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from envs import TextEnv
     from envs.errors import DataUnavailable
     from spg_trainer.architecture.pattern import Pattern
@@ -48,13 +57,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Resolved[Config]):
-    """Settings that were checked and pinned, the folder that they write to, and what was opened to check them."""
+class Plan:
+    """A training whose settings were checked and pinned: where it writes, and what was opened to check them."""
 
+    config: Config
+    origins: Mapping[str, str]
+    """{dotted name of a setting: the layer that set it}; {} for settings that were made in Python."""
     folder: Path
     """The folder of the run, which need not exist yet."""
-    goes_on: bool
-    """Whether the folder holds a run, which continues."""
+    before: Config | None
+    """The settings in config.yaml of the run that goes on; None if a run begins."""
     checkpoint: Path | None
     """The checkpoint from which the run continues. None = the run begins at step 0; so does a run that goes on but was
     stopped before its first checkpoint."""
@@ -62,44 +74,70 @@ class Plan(Resolved[Config]):
     """The run's copy of the weights that it started from, which is opened in place of its model; None = there is
     none."""
     algorithm: algorithms.Algorithm
+    model_config: Any
+    """The configuration of the model, read without its weights; None if it is not here, or if a run goes on, whose
+    model may be gone."""
     splits: "Mapping[str, TextEnv]"
     """{split: the environment with its problems}: for `train`, for each split that is evaluated, and for `held_out` if
     validations measure a loss. Empty if data is missing."""
     mix: Mapping[str, float]
     """{name: share of the demonstrations that are written in this way}; the shares sum to 1. A name is `right`, or a
     habit: a plausible way to answer that is often wrong. {} if no demonstrations are learned."""
-    pairs: "Mapping[str, Pair] | None" = None
+    pairs: "Mapping[str, Pair] | None"
     """{name of a line: its pair of a chosen and a rejected completion} of the file that --pairs names; None without
     --pairs."""
-    notice: str = ""
+    notice: str
     """What the user should know of the settings; "" = nothing."""
-    demonstrations: str = ""
+    demonstrations: str
     """A note on demonstrations that the task itself finds wrong; "" = there are none, or none are learned."""
-    missing: "DataUnavailable | None" = None
+    missing: "DataUnavailable | None"
     """In a dry run, the error that says which data the run will need and which is not here yet."""
+    num_processes: int
+    accelerator: "Accelerator | None"
+    """What joins the processes that a launcher has started; None for a single process, and in a dry run."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The settings of the model to open: the run's own copy of the weights that it started from, if there is one.
+
+        The original may have changed since.
+        """
+        model = self.config.model
+        return replace(model, model=str(self.own_copy)) if self.own_copy else model
 
 
-def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -> Plan:
-    """Checks and pins the settings of a training; a plan is returned as it is.
+def settle(settings: Config | Sequence[str]) -> Plan:
+    """Finds, checks and pins the settings of a training, and opens its data; once for a start, before any model.
 
-    All processes of a run call it together, and the first one chooses the folder. A dry run (`config.dry_run`) goes on
-    if data is missing, since the figures that it prints need no problem; its plan says so in `missing`.
+    settings: a `Config`, or the words of a command line. The processes that a launcher has started join here, and plan
+    together; the first one chooses the folder. A dry run (`config.dry_run`) joins none, and goes on if data is missing,
+    since the figures that it prints need no problem; its plan says so in `missing`.
 
     Raises SpgError or EnvError, on all processes, for settings that cannot work.
     """
-    if isinstance(settings, Plan):
-        return settings
-    resolved = settings if isinstance(settings, Resolved) else Resolved(settings)
-    config = resolved.config
+    origins: Mapping[str, str] = {}
+    if isinstance(settings, Config):
+        config = settings
+        refuse_other_types(config)
+    else:
+        resolved = resolve(Config, settings)
+        # The file of --config has been read: its values are in the settings now.
+        config, origins = replace(resolved.config, config=None), resolved.origins
+        refuse_model_of_texts(config, origins)
+    check(config)
+    processes, accelerator = config.processes or int(os.environ.get("WORLD_SIZE", "1")), None
+    if not config.dry_run:
+        accelerator = join(config.model.device, config.timeout_minutes)
+        processes = accelerator.num_processes if accelerator else 1
     with raising_on_all():
-        if not resolved.checked:
-            check(config)
-        check_processes(config.model, num_processes)
+        check_processes(config.model, processes)
         check_trackers(config.output.track)
         algorithms.find_algorithm(config.algorithm)  # raises ConfigError for an unknown name
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
-    if goes_on and checkpoint is None:
-        decide_on_main(lambda: refuse_lost_checkpoints(folder))
+    with raising_on_all():
+        before = settings_before(folder) if goes_on else None
+    if before and checkpoint is None:
+        decide_on_main(lambda: refuse_lost_checkpoints(folder, before.output.save_steps))
     learns_demonstrations = config.source == "demonstrations"
     splits: Mapping[str, TextEnv] = {}
     mix: Mapping[str, float] = {}
@@ -111,17 +149,17 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
                 # The demonstrations decide how long completions are, so their data is opened here and not below.
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
-            config = settle_lengths(config, resolved.origins, splits.get("train"), mix)
+            config = settle_lengths(config, origins, splits.get("train"), mix)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
             refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
-        if goes_on:
-            refuse_another(folder, config)
-            checkpoint = where_to_go_on(folder, checkpoint, config)
+        if before:
+            inputs = refuse_another(folder, before, config)
+            checkpoint = where_to_go_on(folder, checkpoint, before, config, inputs)
             refuse_later_checkpoint(checkpoint, config.max_steps)
-        check_settled(config, algorithm, num_processes, goes_on)
+        model_config = check_settled(config, algorithm, processes, goes_on)
         if not config.is_for_other_machines:
             check_machine(config.model, config.optimizer.adam_moments)
         # The data is opened and looked at.
@@ -140,35 +178,57 @@ def plan_training(settings: Config | Resolved[Config], num_processes: int = 1) -
             refuse_changed_hub(folder, splits["train"].origin)
     if checkpoint:
         decide_on_main(partial(refuse_damaged, checkpoint))
-    note_on_demonstrations = ""
+    demonstrations = ""
     imitates_right = bool(mix.get("right")) and not config.data  # nobody judges the texts of a file
     if imitates_right and missing is None and not goes_on:
         with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):
             # Once, and not in every process: a judge may be a service that is paid for each question.
-            note_on_demonstrations = decide_on_main(
-                lambda: check_demonstrations(splits["train"], config.force)
-            )
-    is_from_python = not isinstance(settings, Resolved)  # a `Config`, which may lack the task's recipe
-    notice = note_on_missing_recipe(settings) if is_from_python and not goes_on else ""
+            demonstrations = decide_on_main(lambda: check_demonstrations(splits["train"], config.force))
+    # Settings made in Python may lack the task's recipe.
+    notice = note_on_missing_recipe(settings) if isinstance(settings, Config) and not goes_on else ""
+    if ":" in config.algorithm:
+        tried = f"{config.algorithm} was first tried on made-up completions, so its prepare and loss ran on these, too."
+        notice = f"{notice} {tried}".lstrip()
     own_copy = None
     if "reference" in algorithm.needs:
         own_copy = decide_on_main(lambda: kept_weights(config.model, folder, checkpoint))
     return Plan(
-        config,
-        resolved.origins,
-        checked=True,
+        config=config,
+        origins=origins,
         folder=folder,
-        goes_on=goes_on,
+        before=before,
         checkpoint=checkpoint,
         own_copy=own_copy,
         algorithm=algorithm,
+        model_config=model_config,
         splits=splits,
         mix=mix,
         pairs=pairs,
         notice=notice,
-        demonstrations=note_on_demonstrations,
+        demonstrations=demonstrations,
         missing=missing,
+        num_processes=processes,
+        accelerator=accelerator,
     )
+
+
+def refuse_other_types(config: Config) -> None:
+    """Raises ConfigError for a value of a `Config` made in Python whose type says that something else was meant."""
+    for name, hint in hints(Config).items():
+        value = getattr(config, name)
+        if is_dataclass(hint) and not isinstance(value, hint):
+            raise ConfigError(
+                f"Config({name}={value!r:.60}): {name} is a group of settings, {hint.__name__}(...). Or give its "
+                "settings by their own names: defaults(Config, output_dir=..., ...)."
+            )
+        if get_origin(hint) is dict and not isinstance(value, dict):
+            raise ConfigError(
+                f"Config({name}={value!r:.60}): should be names with values, {name}={{...: ...}}."
+            )
+        if hint is str and not isinstance(value, str):
+            raise ConfigError(
+                f"Config({name}={value!r:.60}): should be text. defaults(Config, {name}=...) takes more than text."
+            )
 
 
 def refuse_unsound(name: str, algorithm: algorithms.Algorithm) -> None:
@@ -202,18 +262,20 @@ def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
     return mix_shares(mix, train)
 
 
-def where_to_go_on(folder: Path, checkpoint: Path | None, config: Config) -> Path | None:
+def where_to_go_on(
+    folder: Path, checkpoint: Path | None, before: Config, config: Config, inputs: Inputs
+) -> Path | None:
     """The checkpoint from which a run goes on: usually `checkpoint`.
 
     With --lr-schedule warmup_stable_decay, the settings of now may let the learning rate fall from another step than
     before, e.g. because the run becomes longer. Then all updates since the earlier of these two steps are made again,
     and the run goes on from the newest checkpoint up to there. Raises CheckpointError if there is none.
+
+    before, config: the settings of the run so far and of now. inputs: the files that it reads now.
     """
-    before, validations = read_config(folder / CONFIG), RunFolder(folder).validations()
+    validations = RunFolder(folder).validations()
     # If the task's code has changed, the validations so far are set aside, and the run counts as having none.
-    judged_anew = config.output.accept_changed_code and task_code_differs(
-        read_inputs(folder), find_inputs(file_settings(config))
-    )
+    judged_anew = config.output.accept_changed_code and task_code_differs(read_inputs(folder), inputs)
     start_before = decay_start(before, validations)
     start_now = decay_start(config, {} if judged_anew else validations)
     falls_elsewhere = start_before != start_now and config.optimizer.lr_schedule == DECAYS_LATE
@@ -245,12 +307,13 @@ def decay_start(config: Config, validations: Mapping[int, object]) -> int:
     return start
 
 
-def refuse_lost_checkpoints(folder: Path) -> None:
+def refuse_lost_checkpoints(folder: Path, every: int) -> None:
     """Raises CheckpointError for a run whose checkpoints are all gone: it would begin again, over its results.
 
     Checkpoints that are there but incomplete are not refused: their steps are made again, and come out the same.
+    every: the run's --save-steps.
     """
-    steps, every = len(RunFolder(folder).history()), read_config(folder / CONFIG).output.save_steps
+    steps = len(RunFolder(folder).history())
     # A run that was killed may not have written the checkpoint of its last step.
     has_saved = (folder / SUMMARY).is_file() or 0 < every < steps
     if has_saved and not has_checkpoints(folder):
@@ -292,19 +355,12 @@ def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) 
     return None if damage else folder
 
 
-def model_to_open(model: ModelConfig, own_copy: Path | None) -> ModelConfig:
-    """The settings of the model to open: the run's own copy of the weights that it started from, if there is one.
-
-    The original may have changed since.
-    """
-    return replace(model, model=str(own_copy)) if own_copy else model
-
-
-def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> None:
-    """Refuses settings that do not go with the algorithm, the number of processes or the model.
+def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes: int, goes_on: bool) -> Any:
+    """Refuses settings that do not go with the algorithm, the number of processes or the model; returns the model's
+    configuration, or None if it is not looked at.
 
     goes_on: whether a run continues. The model that it started from may be gone. Then nothing of the model is checked
-    here, but `start` calls `check_attention` once the run's own copy is open.
+    here, but `open_run` calls `check_attention` once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.experts import check_adapters
@@ -322,6 +378,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     check_algorithm(config, algorithm, num_processes)
     if config.samples and not config.force:
         check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)
+    return model
 
 
 def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all
+from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all, rank
 from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
@@ -21,17 +21,20 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
-from spg_trainer.training.environment_json import environment_record, versions
-from spg_trainer.training.remedies import HELP_IS_ON_PAGE, MORE_ROWS, WORSE, remedy_for_no_gain
-from spg_trainer.training.run import Run, TrainingState
-from spg_trainer.training.warnings import (
+from spg_trainer.training.advice import (
+    HELP_IS_ON_PAGE,
+    MORE_ROWS,
+    WORSE,
+    nothing_gained_line,
     shares_of_groups,
-    what_equal_groups_are,
 )
+from spg_trainer.training.environment_json import environment_record, versions
+from spg_trainer.training.run import Run, TrainingState
 
 
 def record_step(
@@ -50,10 +53,30 @@ def record_step(
     run.trackers.log({**timings, **metrics}, state.step)
     state.consistent = True
     state.history.append(metrics)
-    if run.due(run.config.output.sample_steps):
-        samples = step_samples(run, scored, advantages)
+    is_due = run.due(run.config.output.sample_steps)
+    if not (is_due or run.on_step):
+        return
+    samples = step_samples(run, scored, advantages)
+    if is_due:
         run.folder.write_samples(state.step, samples)
         run.trackers.table("samples", samples, state.step)
+    if run.on_step:
+        rows = with_tokens(scored, samples)
+        with raising_on_all():  # all processes gather the rows, and the first one has the function called
+            if rank() == 0:
+                run.on_step(dict(metrics), verifiers.user_code.own_copy(rows))
+
+
+def with_tokens(scored: Rows, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `step_samples`, each also with the ids and log-probabilities of the tokens of its last completion."""
+    last = scored.last_turns
+    ids, logps = scored.completion_ids[last].tolist(), scored.unmask_logps[last].tolist()
+    columns = gather(list(zip(ids, logps, strict=True)))
+    in_order = [columns[i] for i in gathered_order(scored.episode.numpy()[last])]
+    return [
+        {**row, "completion_ids": ids_of_row, "unmask_logps": logps_of_row}
+        for row, (ids_of_row, logps_of_row) in zip(samples, in_order, strict=True)
+    ]
 
 
 def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[str, Any]]:
@@ -263,9 +286,9 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     first, *others = next_steps(summary, config)
     lines += [f"Everything is in {Path(summary['model']).parent}.", f"Next:  {first}"]
     lines += [f"       {line}" for line in others]
-    is_judged = before and after and config.samples
-    if is_judged and surely_gained_nothing(summary) and not summary["worse"]:
-        lines.append(nothing_gained_line(summary))
+    is_judged = before and after and config.samples and not summary["worse"]
+    if is_judged and (line := nothing_gained_line(summary)):
+        lines.append(line)
     if summary["lost"]:
         lines.append(lost_line(summary["lost"]))
     return lines
@@ -331,42 +354,6 @@ def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
         f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
     )
     return f"But this run lost something on these problems: {fell}; {HELP_IS_ON_PAGE}"
-
-
-TRIED = 20
-"""A run of fewer steps counts as a first look, and is not said to have gained nothing."""
-MEANINGFUL = 0.1
-"""A run is said to have gained nothing only if its interval excludes so large a gain in the solved rate."""
-
-
-def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
-    """Whether a run of at least `TRIED` steps gained nothing, and its interval excludes a gain of `MEANINGFUL`.
-
-    A run gained something if one of its validations solves more than that of the start; without validations, if the
-    evaluation after the training solves more than the one before. summary: the content of summary.json.
-    """
-    validations = summary["validation"]
-    if validations and validations["start"] is not None:
-        # Not "best", the rate of the step in model/: that step may solve a little less than the highest (`best_step`).
-        gained = validations["highest"] > validations["start"]
-    else:
-        gained = summary["gain"] > 0
-    possible_gain = summary["eval_after"]["high"] - summary["eval_before"]["correct"]
-    return not gained and summary["steps"] >= TRIED and possible_gain < MEANINGFUL
-
-
-def nothing_gained_line(summary: Mapping[str, Any]) -> str:
-    """A line that says that a run did not beat its start, and what its groups were like.
-
-    summary: the content of summary.json.
-    """
-    groups = summary["groups"]
-    why = ""
-    if summary["solved_sampled"] == 0:
-        why = ": not one sampled completion was right, so there was nothing to reinforce"
-    elif groups:
-        why = f": {groups['equal']:.0%} of its groups had equal rewards ({what_equal_groups_are(groups)})"
-    return f"The run did not beat its start{why}. {remedy_for_no_gain(groups)}"
 
 
 def write_report(run: Run) -> None:

@@ -1,7 +1,7 @@
 """A run: its settings, the objects that it works with, and how far it has come."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,10 @@ from spg_trainer.training.patience import stalled_at
 
 if TYPE_CHECKING:
     from envs import TextEnv
+
+
+OnStep = Callable[[dict[str, Any], list[dict[str, Any]]], object]
+"""A user's function `on_step(metrics, rows)`; see `training.loop.train`."""
 
 
 @dataclass
@@ -92,6 +96,8 @@ class Run:
     criterion: ModuleType
     """The module of `validation.CRITERIA` that judges this run's validations."""
     stop: StopRequest = field(default_factory=StopRequest)
+    on_step: OnStep | None = None
+    """The user's function, which `train` takes."""
 
     @property
     def moves_reference(self) -> bool:

@@ -1,12 +1,13 @@
-"""Puts a run together from its settings, anew or from a checkpoint."""
+"""Opens a run from its plan, anew or from a checkpoint."""
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from spg_trainer.architecture.shape import pattern_of
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
@@ -35,22 +36,18 @@ from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
-    CONFIG,
     model_environment,
     other_lengths,
-    read_config,
     to_yaml,
 )
-from spg_trainer.settings.resolve import Resolved
-from spg_trainer.settings.results import EvalConfig
 from spg_trainer.settings.updates import AUTO
-from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import Plan, check_attention, model_to_open, plan_training
+from spg_trainer.training.plan import Plan, check_attention
 from spg_trainer.training.records import load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.sources import open_source
@@ -60,13 +57,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
-def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
-    """Plans a training, opens its model, environment and folder, and loads its checkpoint if it continues (`resume`).
-
-    settings: a `Config`, or what `resolve` or `plan` returned; a plan is not checked again.
-    """
-    planned = plan_together(settings)
-    accelerator = make_accelerator(planned.config.model.device, planned.config.timeout_minutes)
+def open_run(planned: Plan, *, quiet: bool = False) -> Run:
+    """Opens the model and the folder of a plan, and loads its checkpoint if the run goes on; once for a start."""
+    model_settings = planned.config.model
+    accelerator = planned.accelerator or make_accelerator(
+        model_settings.device, planned.config.timeout_minutes
+    )
     algorithm, splits = planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
     policy = open_model(planned, accelerator)
@@ -77,8 +73,9 @@ def start(settings: Config | Resolved[Config], *, quiet: bool = False) -> Run:
     if policy.device.type != "cpu":
         rows_per_forward = rows or rows_of_a_pass(config)
     with raising_on_all():
-        attention_pattern = base_model(policy.model).pattern
-        check_attention(config.rollout, algorithm, attention_pattern)
+        attention = base_model(policy.model).pattern
+        if planned.model_config is None or pattern_of(planned.model_config) != attention:
+            check_attention(config.rollout, algorithm, attention)
         source, skipped_note = open_source(planned, policy, rows_per_forward)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(
@@ -126,57 +123,38 @@ def refuse_keywords(others: Mapping[str, object]) -> None:
         )
 
 
-def plan_together(settings: Config | Resolved[Config]) -> Plan:
-    """The plan of a training, on which all its processes agree; a `Plan` is returned as it is."""
-    requested = settings.config if isinstance(settings, Resolved) else settings
-    if not isinstance(requested, Config):
+def of_python(settings: object) -> Config:
+    """The settings that a script has given to `train`; ConfigError for anything but a `Config` for a training."""
+    if not isinstance(settings, Config):
         raise ConfigError(
             f"train takes settings, as defaults(Config, env=..., model=...) returns them, not a "
-            f"{type(requested).__name__}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
+            f"{type(settings).__name__}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
             "then model=FOLDER."
         )
-    for name, hint in hints(Config).items():
-        value = getattr(requested, name)
-        if is_dataclass(hint) and not isinstance(value, hint):
-            raise ConfigError(
-                f"Config({name}={value!r:.60}): {name} is a group of settings, {hint.__name__}(...). Or give its "
-                "settings by their own names: defaults(Config, output_dir=..., ...)."
-            )
-        if get_origin(hint) is dict and not isinstance(value, dict):
-            raise ConfigError(
-                f"Config({name}={value!r:.60}): should be names with values, {name}={{...: ...}}."
-            )
-        if hint is str and not isinstance(value, str):
-            raise ConfigError(
-                f"Config({name}={value!r:.60}): should be text. defaults(Config, {name}=...) takes more than text."
-            )
-    if requested.dry_run or requested.config:
+    if settings.dry_run or settings.config:
         raise ConfigError(
             "dry_run and config are for the command line. In Python, leave dry_run out, and read a file of settings "
             "with defaults(Config, config=FILE)."
         )
-    accelerator = make_accelerator(requested.model.device, requested.timeout_minutes)
-    return plan_training(settings, accelerator.num_processes)
+    return settings
 
 
-def finished_summary(
-    folder: Path, newest: Path | None, eval_settings: EvalConfig, max_steps: int
-) -> dict[str, Any] | None:
-    """The content of summary.json if the run that would go on from the checkpoint `newest` has nothing left to do.
+def finished_summary(planned: Plan) -> dict[str, Any] | None:
+    """The content of summary.json if the run that would go on has nothing left to do, else None.
 
-    Otherwise the result is None. A run has something left to do in five cases: it is to make more steps; it goes on
-    from an earlier checkpoint; --max-minutes ended it; the settings of its evaluations have changed; or its model/ is
-    lost.
+    A run has something left to do in five cases: it is to make more steps; it goes on from an earlier checkpoint;
+    --max-minutes ended it; the settings of its evaluations have changed; or its model/ is lost.
     """
-    if newest is None:
+    folder, config, before, newest = planned.folder, planned.config, planned.before, planned.checkpoint
+    if before is None or newest is None:
         return None
 
     def summary_if_finished() -> dict[str, Any] | None:
         summary = read_json(folder / SUMMARY)
-        if summary is None or read_config(folder / CONFIG).eval != eval_settings:
+        if summary is None or before.eval != config.eval:
             return None
         is_last = newest == checkpoint.folder_of_step(folder, summary["steps"])
-        has_ended = summary["ended_by"] == "patience" or max_steps == summary["steps"]
+        has_ended = summary["ended_by"] == "patience" or config.max_steps == summary["steps"]
         has_model = not incomplete(folder / "model")
         return summary if is_last and has_ended and has_model else None
 
@@ -196,7 +174,7 @@ def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
     with raising_on_all():
         # end_tokens "any": every end token of the model ends a completion; "eos": only the tokenizer's does.
         policy = open_policy(
-            model_to_open(config.model, planned.own_copy),
+            planned.model,
             env=config.env,
             seed=config.seed,
             device=device,
@@ -226,11 +204,21 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             model_note = model_note.removesuffix(untaught_note)
         else:
             model_note += f": {sft_command(run.splits['train'], config.env, config.env_args)}"
-    length_note = ""
+    form_note = length_note = ""
+    if env is not None and config.samples and not run.state.step:
+        form_note = envs.unpaid_form(env)
     if env is not None:
         length_note = length_warning(run.policy, env, config.rollout.max_completion_length)
     cores_note = crowded_cores(run.policy.device)
-    for note in (settings_note, model_note, run.source.notice, skipped_note, cores_note, length_note):
+    for note in (
+        settings_note,
+        model_note,
+        run.source.notice,
+        skipped_note,
+        cores_note,
+        length_note,
+        form_note,
+    ):
         if note:
             console.warn(note)
     if run.state.step:
@@ -307,17 +295,13 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     copies = min(copies_of_device for copies_of_device, _ in numbers_of_devices)
     if rows is not None:
         rows = min(rows_of_device or 1 for _, rows_of_device in numbers_of_devices)
-    if planned.goes_on and is_auto and was_auto(planned.folder):
-        before = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
-        copies = min(copies, before.get("per_device_batch_size", copies))
+    before = planned.before
+    if is_auto and before and before.batch.per_device_batch_size == AUTO:
+        timings = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
+        copies = min(copies, timings.get("per_device_batch_size", copies))
         if rows is not None:
-            rows = min(rows, before.get("rows_per_forward", rows))
+            rows = min(rows, timings.get("rows_per_forward", rows))
     return copies, rows
-
-
-def was_auto(folder: Path) -> bool:
-    """Whether --per-device-batch-size of a run has been `auto` until now."""
-    return bool(decide_on_main(lambda: read_config(folder / CONFIG).batch.per_device_batch_size == AUTO))
 
 
 def prepare_folder(run: Run, planned: Plan) -> None:
@@ -327,13 +311,13 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     its history is read. The weights of the reference are copied into the folder if a resumed run could not make them
     again. config.yaml gets the planned settings, in which --per-device-batch-size auto is still `auto`.
     """
-    config, goes_on, path = planned.config, planned.goes_on, run.folder.path
+    config, path = planned.config, run.folder.path
     accept = config.output.accept_changed_code
     with raising_on_all():
         # Settings that are for one start only, such as --resume, are not recorded.
-        recorded = replace(config, config=None, output=config.output.recorded)
+        recorded = replace(config, output=config.output.recorded)
         settings, files = to_yaml(recorded), file_settings(config)
-        if not goes_on:
+        if planned.before is None:
             run.folder.create(settings, environment_record(run), find_inputs(files))
         else:
             run.folder.truncate_after(run.state.step)

@@ -39,7 +39,9 @@ from spg_trainer.training.reference_logps import add_old_logps, add_reference_lo
 Sums = dict[tuple[str, str], float]
 """{(name of a metric, what its sum is divided by): the sum over completions}, e.g. {("kl", "scored_tokens"): 3.2}.
 
-Sums add up over micro-batches and processes. A key with an empty name holds a divisor: ("", "scored_tokens") -> 640."""
+Sums add up over micro-batches and processes; of ("kl_max", "max") the largest value counts, of "min" the smallest. A
+key with an empty name holds a divisor: ("", "scored_tokens") -> 640."""
+EXTREMES = {"max": max, "min": min}
 
 
 def plan_updates(
@@ -163,10 +165,27 @@ def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) 
     return total
 
 
+def of_all_processes(sums: Sums) -> Sums:
+    """The sums, largest and smallest values over all processes; a key that a process lacks changes nothing."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for part in gather([sums]):
+        for key, value in part.items():
+            found.setdefault(key, []).append(value)
+    return {key: EXTREMES.get(key[1], sum)(values) for key, values in found.items()}
+
+
 def means(sums: Sums, counts: Mapping[str, float]) -> dict[str, float]:
     """The metrics of an update. sums: added up over all processes. counts: as in `Update`, what they are divided by."""
     tokens = {per: count for (name, per), count in sums.items() if not name}
-    divisors = {"update": 1.0, "scored_tokens": 0.0, "rewarded_tokens": 0.0, **counts, **tokens}
+    divisors = {
+        "update": 1.0,
+        "max": 1.0,
+        "min": 1.0,
+        "scored_tokens": 0.0,
+        "rewarded_tokens": 0.0,
+        **counts,
+        **tokens,
+    }
     return {name: total / (divisors[per] or 1.0) for (name, per), total in sums.items() if name}
 
 
@@ -242,4 +261,10 @@ def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:
     figures = {("loss", "update"): loss.loss}
     figures |= {(name, metric.per): metric.total for name, metric in loss.metrics.items()}
     for key, value in figures.items():
-        sums[key] = sums.get(key, 0.0) + value.double()
+        value = value.double()
+        if key[1] in EXTREMES:
+            # `amax` keeps a NaN, as a sum does.
+            both = torch.stack([value, sums.get(key, value)])
+            sums[key] = both.amax() if key[1] == "max" else both.amin()
+        else:
+            sums[key] = sums.get(key, 0.0) + value

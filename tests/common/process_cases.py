@@ -26,7 +26,6 @@ from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.optimize import sum_gradients
-from spg_trainer.training.setup import start
 from tests.common.family_cases import untrained
 from tests.common.marks import REPRESENTATIVES
 from tests.common.pretend_cuda import pretend_cuda
@@ -44,6 +43,7 @@ from tests.common.trainer_cases import (
     change,
     child_environment,
     small_config,
+    start,
     tiny_folder,
 )
 

@@ -24,7 +24,7 @@ from spg_trainer.training.loop import train
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.process_cases import one_step, sft_command
 from tests.common.sft_cases import before_step, sft
-from tests.common.trainer_cases import EVALUATION, Letters, small_config, tiny_folder
+from tests.common.trainer_cases import EVALUATION, Letters, small_config, start, tiny_folder
 
 CASES: "dict[str, Callable[[Here], Any]]" = {}
 CALLS = {"all_gather_object": 0, "all_reduce": 0}
@@ -184,13 +184,13 @@ def a_part_of_a_sharded_checkpoint(here: Here) -> Any:
 @case
 def the_choice_of_a_folder(here: Here) -> Any:
     with here.failing(plan, "choose_folder", PermissionError("not yours"), rank=0):
-        setup.start(small_config(here.run), quiet=True)
+        start(small_config(here.run))
 
 
 @case
 def the_model_of_a_start(here: Here) -> Any:
     with here.failing(setup, "open_policy", ModelError("no such model")):
-        setup.start(small_config(here.run), quiet=True)
+        start(small_config(here.run))
 
 
 def count_calls() -> None:

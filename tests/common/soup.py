@@ -5,9 +5,22 @@ import string
 from hypothesis import strategies as st
 
 from tests.common.command_cases import PUZZLE, SOLUTION
-from verifiers import Verdicts, registry, verify_batch
+from verifiers import Verdicts, batch, registry, verify_batch
 
 MODES = ("lenient", "strict")
+
+
+def use_kernels(monkeypatch, ever: bool = True) -> None:
+    """Has batches of any size judged by kernels first, where the task has one, or never."""
+
+    def loaded(kernel: batch.Kernel, num_rows: int):
+        if ever:
+            kernel.load()
+        return kernel.function if ever else None
+
+    monkeypatch.setattr(batch.Kernel, "worth_using", loaded)
+
+
 # Valid references of each task, and right answers to the first of them.
 REFERENCES = {
     "sudoku": [

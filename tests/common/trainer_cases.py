@@ -29,6 +29,9 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.results import EvalConfig, OutputConfig
 from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.training.loop import train
+from spg_trainer.training.plan import Plan, settle
+from spg_trainer.training.run import Run
+from spg_trainer.training.setup import open_run
 
 HERE = Path(__file__).resolve().parents[2]
 SESSION = "SPG_TEST_SESSION"
@@ -216,6 +219,11 @@ def save_adapter(folder: Path, dropout: float = 0.05) -> Path:
     save_model(policy, folder)
     (folder / "environment.json").write_text(json.dumps({"env": ENV, "preset": "tiny"}))
     return folder
+
+
+def start(settings: Config | Plan, *, quiet: bool = True) -> Run:
+    """The opened run of settings, or of a plan."""
+    return open_run(settings if isinstance(settings, Plan) else settle(settings), quiet=quiet)
 
 
 def small_config(output: Path | None, *, model: Path | None = None, **changes: Any) -> Config:

@@ -332,7 +332,7 @@ def test_it_is_checked_trained_and_its_change_refused(place, capsys):
 def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place):
     """The trial before the first step knows the run's number of steps; where nothing is trained, both are 1."""
     from spg_trainer import Config, defaults
-    from spg_trainer.training.plan import plan_training
+    from spg_trainer.training.plan import settle
     from tests.common.trainer_cases import tiny_folder
 
     (place / "logs.py").write_text(
@@ -350,7 +350,7 @@ def test_a_schedule_over_the_steps_of_a_run_is_never_a_division_by_zero(place):
         model=str(tiny_folder()),
         eval_steps=0,
     )
-    plan_training(config)
+    settle(config)
 
 
 def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):

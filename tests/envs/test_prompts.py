@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import envs
+from envs.text.shown_form import unpaid_form
 
 TASKS = {
     "gsm8k": ("{question}", {"source": "generated"}),
@@ -118,3 +119,39 @@ def test_a_folder_and_a_path_without_a_file_are_told_as_what_they_are(tmp_path, 
         with pytest.raises(envs.EnvError) as told:
             envs.make("sudoku", prompt_style=style)
         assert words in str(told.value)
+
+
+BOX_IN_BLOCK = "Answer in this form:\n<answer>\n\\boxed{...}\n</answer>\n\n"
+BLOCK = "Answer in this form:\n<answer>\n...\n</answer>\n\n"
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "reward_preset", "earned"),
+    [
+        ("gsm8k", BOX_IN_BLOCK + "{question}", "paper", "0.126"),  # SPG's evaluation prompt asks for this
+        ("gsm8k", BLOCK + "{question}", "paper", ""),  # and its training prompt for this
+        ("gsm8k", BOX_IN_BLOCK + "{question}", None, ""),
+        ("gsm8k", "{question} Write \\boxed{...}.", "paper", "0"),
+        ("gsm8k", "{question}", "paper", ""),
+        ("math500", BLOCK + "Wrap the answer in \\boxed{}.\n{question}", "paper", ""),
+        ("countdown", BOX_IN_BLOCK + "{numbers}, {target}", "paper", "0.1"),
+        ("countdown", "{numbers}, {target}, e.g. <answer>\n2*4-3\n</answer>", "paper", ""),
+        ("sudoku", "{puzzle}\n<answer>\n[16 digits]\n</answer>", "paper", ""),
+    ],
+)
+def test_a_prompt_that_shows_a_form_which_the_reward_does_not_pay_is_named(
+    tmp_path, task: str, prompt: str, reward_preset: str | None, earned: str
+) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text(prompt)
+    arguments = {"reward_preset": reward_preset} if reward_preset else {}
+    warning = unpaid_form(envs.make(task, prompt_style=str(file), **TASKS[task][1], **arguments))
+    assert (f"earns {earned}, no more than a wrong one" in warning) if earned else not warning
+
+
+def test_a_form_is_looked_at_in_each_task_of_a_mixture(tmp_path) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text(BOX_IN_BLOCK + "{question}")
+    arguments = {"source": "generated", "reward_preset": "paper", "prompt_style": str(file)}
+    both = envs.make("countdown + gsm8k", **{f"gsm8k.{name}": value for name, value in arguments.items()})
+    assert unpaid_form(both).startswith("gsm8k[")

@@ -486,9 +486,9 @@ def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_pat
 
 def test_a_file_of_a_few_hundred_rows_is_opened_without_compiling(tmp_path, monkeypatch):
     def compiles(*_, **__):
-        raise AssertionError("a loop was asked for")
+        raise AssertionError("a kernel was asked for")
 
-    monkeypatch.setattr(batch, "compiled_rows", compiles)
+    monkeypatch.setattr(batch.Kernel, "load", compiles)
     path = tmp_path / "rows.jsonl"
     rows = [{"prompt": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(600)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

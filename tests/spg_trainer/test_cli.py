@@ -19,7 +19,7 @@ from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, as_flag
 from spg_trainer.runs import machine
-from spg_trainer.settings.adapters import settle
+from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand
 from spg_trainer.settings.flags import ELSEWHERE
 from spg_trainer.settings.resolve import resolve
@@ -178,7 +178,6 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --revision main", ["--revision main", "--model tiny", "Leave it out"]),
         ("--output-dir '' --dry-run", ["--output-dir ''", "Leave the flag out"]),
         ("--device gpu --dry-run", ["--device 'gpu'", "cuda:0"]),
-        ("--env sudoku --reward ./mine.py:f", ["sudoku judges its answers itself", "--env rows.jsonl"]),
         ("--env math500 --verifier gsm8k", ["--verifier gsm8k: math500 judges", "of your own rows"]),
         ("sft --device cpu:7", ["--device 'cpu:7'", "Use auto, cpu"]),
         ("--resume nowhere --dry-run", ["--resume nowhere", "no such folder"]),
@@ -323,7 +322,7 @@ def test_what_a_dry_run_prints_reads_back_to_the_same_settings(here, capsys, lin
     algorithm = build(config.algorithm, config.hyper_parameters)
     assert build(again.algorithm, again.hyper_parameters) == algorithm
     config = replace(
-        config, config="again.yaml", model=settle(config.model), algorithm_args=asdict(algorithm)
+        config, config="again.yaml", model=settle_adapters(config.model), algorithm_args=asdict(algorithm)
     )
     assert again == config and numbers == arithmetic(config, algorithm)
     assert not (here / "out").exists() and not (here / "runs").exists()

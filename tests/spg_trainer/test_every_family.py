@@ -12,13 +12,12 @@ from spg_trainer.likelihood.path_masks import PositionMasking
 from spg_trainer.models import load_model, save_model
 from spg_trainer.models.states import base_model
 from spg_trainer.training.loop import train_step
-from spg_trainer.training.plan import plan_training
-from spg_trainer.training.setup import start
+from spg_trainer.training.plan import settle
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
 from tests.common.marks import slow_if
 from tests.common.process_cases import DIVIDED, FAMILIES, family_config, one_step
-from tests.common.trainer_cases import LORA, PUBLISHED, small_config
+from tests.common.trainer_cases import LORA, PUBLISHED, small_config, start
 from tests.common.two_processes import left_by
 
 ALGORITHMS = (*PUBLISHED, "raft")
@@ -157,16 +156,16 @@ def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path
 @pytest.mark.parametrize(
     "family, changes, remedy",
     [
-        ("sdar", {"block_length": 2, "diffusion_steps": 10}, "block_length=1 or block_length=5"),
-        ("sdar", {"cache": "window"}, "cache=blocks"),
-        ("dream", {"cache": "blocks"}, "cache=none"),
-        ("dream", {"attention_block": 5, "cache": "dual"}, "cache=blocks"),
+        ("sdar", {"block_length": 2, "diffusion_steps": 10}, "--block-length 1 or --block-length 5"),
+        ("sdar", {"cache": "window"}, "--cache blocks"),
+        ("dream", {"cache": "blocks"}, "--cache none"),
+        ("dream", {"attention_block": 5, "cache": "dual"}, "--cache blocks"),
     ],
 )
 def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):
     config = small_config(tmp_path / "run", model=untrained(family), **changes)
     with pytest.raises(ConfigError, match=remedy):
-        plan_training(config)
+        settle(config)
     with pytest.raises(ConfigError, match=remedy):
         start(config, quiet=True)
     assert not (tmp_path / "run").exists()
@@ -178,8 +177,8 @@ def test_an_adapter_is_checked_by_what_was_answered_for_it(tmp_path):
         load_model(str(untrained("dream")), lora_r=2, attention_block=5, device="cpu"), tmp_path / "adapter"
     )
     config = small_config(tmp_path / "run", model=tmp_path / "adapter", cache="dual")
-    with pytest.raises(ConfigError, match="cache=blocks"):
-        plan_training(config)
+    with pytest.raises(ConfigError, match="--cache blocks"):
+        settle(config)
 
 
 @pytest.mark.parametrize("kind, length", [("block", 8), ("shift", 20)])

@@ -24,7 +24,6 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
-from spg_trainer.training.setup import start
 from tests.common import pretend_cuda as pretended
 from tests.common.exact_likelihood import completion_law, predictor
 from tests.common.marks import few_algorithms, slow_if
@@ -41,6 +40,7 @@ from tests.common.trainer_cases import (
     rows,
     save_adapter,
     small_config,
+    start,
     steps_of,
     tiny_folder,
 )

@@ -82,13 +82,13 @@ def test_an_algorithm_of_a_file_trains_and_resumes(my_file, tmp_path):
         ("./nowhere.py:Mine", "no file nowhere.py"),
         ("./broken.py:Mine", "ZeroDivisionError"),
         ("no_such_package.mine:Mine", "for a file write ./no_such_package/mine.py:MyClass"),
-        ("./my_algorithm.py", "algorithm=./my_algorithm.py:MyClass"),
+        ("./my_algorithm.py", "--algorithm ./my_algorithm.py:MyClass"),
     ],
 )
 def test_an_algorithm_that_cannot_be_had_says_why(my_file, name, words):
     with pytest.raises(ConfigError) as caught:
         build(name)
-    assert words in str(caught.value) and f"algorithm={name}" in str(caught.value)
+    assert words in str(caught.value) and f"--algorithm {name}" in str(caught.value)
 
 
 @dataclass(frozen=True)

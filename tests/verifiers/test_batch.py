@@ -1,20 +1,22 @@
-"""Batches: compiled code answers as interpreted code does, in threads, with and without a disk cache or numba."""
+"""Batches: kernels answer as the reader does, in threads, with and without a disk cache or numba."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
-from tests.common.soup import REFERENCES, judge, soup
+from tests.common.soup import REFERENCES, judge, soup, use_kernels
 from verifiers import batch, registry, verify, verify_batch
 
-COMPILED = ("gsm8k", "countdown", "sudoku")
+WITH_KERNELS = ("gsm8k", "countdown", "sudoku")
 _BIG = (
     st.integers(2**62 - 2, 2**62 + 2)
     | st.integers(-(2**62) - 2, -(2**62) + 2)
@@ -23,34 +25,66 @@ _BIG = (
 _NUMBERS = st.lists(st.integers(-8, 8) | _BIG, min_size=1, max_size=4) | st.just([3, 5, 7])
 _TARGETS = st.just(22) | st.fractions(max_denominator=8) | _BIG
 MORE_REFERENCES = {"countdown": st.fixed_dictionaries({"numbers": _NUMBERS, "target": _TARGETS})}
+PLAIN = {
+    "gsm8k": st.from_regex(r"-?[0-9]{1,4}(,[0-9]{3})?(\.[0-9]{0,3})?", fullmatch=True),
+    "countdown": st.text("3579+-*/() =", min_size=1, max_size=12) | st.just("3*5+7") | st.just("(25-5)*2+3"),
+    "sudoku": st.text("12340 |", min_size=16, max_size=18)
+    | st.just(SOLUTION)
+    | st.just(SOLUTION.replace("1", "2")),
+}
+"""Answers that kernels decide, and near ones."""
+BLOCKS = (
+    *(
+        "<answer>{}</answer>",
+        "<reasoning>\na < 5\n</reasoning>\n<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>",
+    ),
+    *("é <answer>{}</answer>\n<|endoftext|>", "<answer>{}</answer> so", "<answer>{}"),
+    *("<answer>\\boxed{{ {} }}</answer>", "<think><answer>{}</answer>", "<reasoning><answer>{}</answer>"),
+    "<answer>1</answer><answer>{}</answer>",
+)
 
 
-def compiled(
-    task: str, texts: list[str], references: list[dict], mode: str = "lenient"
-) -> verifiers.Verdicts:
-    """A batch that is judged by compiled code, however small."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(batch, "MIN_COMPILED_ROWS", 0)
-        return judge(task, texts, references, mode)
-
-
-@pytest.mark.parametrize("task", COMPILED)
-def test_compiled_and_interpreted_code_agree(task, at_length):
+@pytest.mark.parametrize("task", WITH_KERNELS)
+def test_kernels_and_readers_agree(task, at_length, monkeypatch):
     references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
+    plain = st.tuples(st.sampled_from(BLOCKS), PLAIN[task]).map(lambda pair: pair[0].format(pair[1]))
+    use_kernels(monkeypatch)
 
-    @settings(max_examples=200 if at_length else 60, deadline=None)
-    @given(st.lists(st.tuples(soup(task), references), min_size=1, max_size=8))
+    @settings(
+        max_examples=400 if at_length else 120,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(st.lists(st.tuples(soup(task) | plain, references), min_size=1, max_size=8))
     def agree(rows):
+        texts, columns = map(list, zip(*rows, strict=True))
         for mode in registry.find(task).modes:
             alone = [verify(task, text, mode=mode, **reference) for text, reference in rows]
-            assert list(compiled(task, *map(list, zip(*rows, strict=True)), mode)) == alone
+            assert list(judge(task, texts, columns, mode)) == alone
             for verdict in alone:
                 assert 0 <= verdict.score <= 1 and verdict.correct is (verdict.reason == "ok")
 
     agree()
 
 
+@pytest.mark.parametrize("task", WITH_KERNELS)
+def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
+    right = {"gsm8k": "1,250", "countdown": "25*2-5-3", "sudoku": SOLUTION}[task]
+    text = f"<reasoning>\nWe add.\n</reasoning>\n<answer>\n{right}\n</answer><|eot_id|><|endoftext|>"
+    reference = REFERENCES[task][0]
+    registry.find(task)
+    (kernel,) = [kernel for kernel in batch.kernels if kernel.name == {"gsm8k": "plain"}.get(task, task)]
+    kernel.load()
+    columns = [[value] * 8 for value in reference.values()]
+    into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
+    assert batch.judge_with(kernel, [text, "I think so."] * 4, True, columns, into)
+    assert into[0].tolist() == [0, -1] * 4 and into[2][0] == 1
+    low, high = into[3][0].tolist()
+    assert text[low:high] == right
+
+
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):
+    use_kernels(monkeypatch)
     texts = [f"<answer>{SOLUTION if i % 3 else SOLUTION[::-1]}</answer>" * (i % 5) for i in range(700)]
     texts[::50] = ["\u0664" * i for i in range(14)]
     puzzles = [PUZZLE] * len(texts)
@@ -65,94 +99,96 @@ def test_slices_in_threads_give_the_same_in_order(monkeypatch):
         verify_batch("sudoku", texts, puzzle=puzzles)
 
 
-def test_compiles_where_no_cache_folder_can_be_written(monkeypatch):
-    from numba.core import caching
-
-    def make(checksum):
-        def add(value):
-            return value + checksum
-
-        return add
-
-    monkeypatch.setattr(caching.CodeLibraryCacheImpl, "_locator_classes", [], raising=False)
-    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
-    add = batch.compile_loop(make, "int64(int64)")
-    assert add(2) == add(1) + 1
+KERNEL = batch.Kernel("sudoku", batch.TEXTS, batch.pack, tiers={}, saves=1e-3, compiling=1.5, memory=256)
 
 
-def test_what_is_not_in_the_disk_cache_is_compiled_only_where_that_is_asked_for(monkeypatch, tmp_path):
+def fresh_kernel(monkeypatch, tmp_path) -> tuple[batch.Kernel, list]:
+    """A kernel that is in no cache, and what is asked of the compiler: whether only a cached kernel is wanted."""
     import numba
 
-    def make(checksum):
-        def twice(value):
-            return 2 * value
+    from verifiers.kernels import disk_cache
 
-        return twice
+    asked = []
+    compiled = disk_cache.compiled
 
-    began = []
+    def counted(function, signature, only_cached=False):
+        asked.append(only_cached)
+        again = numba.njit(nogil=True)(function.py_func)  # as in another process
+        return compiled(again, signature, only_cached)
+
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(batch, "compiling", batch.Compiling(begins=lambda verifier: began.append(1)))
-    assert batch.compile_loop(make, "int64(int64)", only_cached=True) is None
-    assert began == [] and batch.compiling.taken == 0 and not [*tmp_path.rglob("*.nbc")]
-    assert batch.compile_loop(make, "int64(int64)")(4) == 8
-    assert began == [1] and 0 < batch.compiling.taken < 60
-    assert batch.compile_loop(make, "int64(int64)", only_cached=True)(4) == 8
-    assert began == [1]
+    monkeypatch.setattr(disk_cache, "compiled", counted)
+    return dataclasses.replace(KERNEL), asked
 
 
-def _thrice(checksum):
-    def thrice(value):
-        return 3 * value
+def test_a_kernel_is_loaded_or_compiled_when_that_pays(monkeypatch, tmp_path):
+    kernel, asked = fresh_kernel(monkeypatch, tmp_path)
+    assert kernel.worth_using(600) is None and asked == [], "less is saved than numba's import takes"
+    assert kernel.worth_using(600) is None and asked == [True], (
+        "it is not on disk, and not worth compiling yet"
+    )
+    assert kernel.worth_using(2) is None and asked == [True]
+    monkeypatch.setattr(batch, "MAY_COMPILE", False)
+    assert kernel.worth_using(600) is None and asked == [True], "a server never compiles"
+    monkeypatch.setattr(batch, "MAY_COMPILE", True)
+    assert kernel.worth_using(8) is not None and asked == [True, False]
+    another = dataclasses.replace(KERNEL)
+    assert another.worth_using(800) is not None and asked == [True, False, True], "now it is on disk"
 
-    return thrice
+
+def test_a_first_batch_of_a_few_thousand_rows_waits_for_no_compiler(tmp_path):
+    code = """
+import time
+from verifiers import verify_batch
+rows = 2260
+texts = [f"<reasoning>We add {row} and 1.</reasoning>\\n<answer>{row + 1}</answer>" for row in range(rows)]
+assert verify_batch("gsm8k", texts, answer=[str(row + 1) for row in range(rows)]).correct.all()
+print(time.process_time() < 1.5)
+"""
+    env = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": str(Path(verifiers.__file__).parent.parent),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
+    assert done.stdout == "True\n", done.stderr
+
+
+def test_compiles_where_no_cache_folder_can_be_written(monkeypatch, tmp_path):
+    from numba.core import caching
+
+    monkeypatch.setattr(caching.CompileResultCacheImpl, "_locator_classes", [])
+    kernel, _ = fresh_kernel(monkeypatch, tmp_path)
+    kernel.load()
+    assert kernel.function is not None
 
 
 @pytest.mark.parametrize(("kind", "size"), [(".nbi", 0), (".nbi", 60), (".nbc", 0), (".nbc", 100)])
 def test_a_cut_file_of_the_disk_cache_counts_as_missing(monkeypatch, tmp_path, caplog, kind, size):
-    import numba
-
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
-    assert batch.compile_loop(_thrice, "int64(int64)")(4) == 12
+    fresh_kernel(monkeypatch, tmp_path)[0].load()
     (file,) = tmp_path.rglob(f"*{kind}")
     file.write_bytes(file.read_bytes()[:size])
-    assert batch.compile_loop(_thrice, "int64(int64)", only_cached=True) is None
-    assert batch.compile_loop(_thrice, "int64(int64)")(5) == 15
-    assert batch.compile_loop(_thrice, "int64(int64)", only_cached=True)(6) == 18, "it was kept anew"
-    (said,) = (text for text in caplog.messages if not text.startswith("Compiling the verifiers"))
+    kernel = dataclasses.replace(KERNEL)
+    kernel.load(only_cached=True)
+    assert kernel.function is None
+    kernel.load()
+    again = dataclasses.replace(KERNEL)
+    again.load(only_cached=True)
+    assert kernel.function and again.function, "it was kept anew"
+    (said,) = caplog.messages
     assert said.startswith(f"numba's cache in {file.parent} has a file that cannot be read (")
     assert "compiled anew" in said
 
 
-AT_ONCE = """
-from verifiers import batch
-from tests.verifiers.test_batch import _thrice
-began = []
-batch.compiling = batch.Compiling(begins=lambda verifier: began.append(1))
-print(batch.compile_loop(_thrice, "int64(int64)")(4), len(began))
-"""
+def test_code_of_other_sources_is_kept_under_another_name(monkeypatch, tmp_path):
+    from verifiers.kernels import disk_cache
 
-
-def test_of_processes_that_compile_at_once_one_compiles_and_the_others_load(tmp_path):
-    import numba  # noqa: F401 (so that its files are in memory)
-
-    from verifiers.loop_cache import turn
-
-    env = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
-    start = [sys.executable, "-c", AT_ONCE]
-    processes = [subprocess.Popen(start, env=env, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = sorted(process.communicate(timeout=200)[0].split() for process in processes)
-    assert printed == [["12", "0"], ["12", "0"], ["12", "1"]]
-    with turn(str(tmp_path), only_to_load=False), turn(str(tmp_path), only_to_load=True) as ours:
-        assert not ours, "who only loads does not wait"
-
-
-def test_a_loop_is_compiled_when_as_long_was_judged_without_it(monkeypatch):
-    asked = []
-    monkeypatch.setattr(batch, "compiled_rows", lambda loop, only_cached=False: asked.append(only_cached))
-    monkeypatch.setattr(batch, "compiling", batch.Compiling(rows_left=300, seconds=1e-6))
-    for _ in range(3):
-        verify_batch("sudoku", [RIGHT] * 300, puzzle=[PUZZLE] * 300)
-    assert asked == [True, False] * 2, "the first batch is too few rows, and takes longer than a microsecond"
+    fresh_kernel(monkeypatch, tmp_path)[0].load()
+    sources_of = disk_cache.sources_of
+    monkeypatch.setattr(disk_cache, "sources_of", lambda function: sources_of(function)[1:])
+    kernel = dataclasses.replace(KERNEL)
+    kernel.load(only_cached=True)
+    assert kernel.function is None
 
 
 WALL = """
@@ -166,6 +202,8 @@ sys.meta_path.insert(0, Wall())
 import verifiers
 """
 MANY = f"""
+from verifiers import batch
+batch.prepare_kernels()
 verdicts = verifiers.verify_batch("sudoku", ["{RIGHT}"] * 300, puzzle=["{PUZZLE}"] * 300)
 print(int(verdicts.correct.sum()), verdicts[299].extracted, "numba" in sys.modules)
 """
@@ -202,11 +240,3 @@ def fresh(code: str, folder: Path, allowed: str) -> list[str]:
 )
 def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
     assert fresh(code, tmp_path, allowed) == printed
-
-
-def test_a_compilation_is_announced_with_the_verifier_s_name(caplog):
-    batch.Compiling().begins("gsm8k")
-    assert (
-        "Compiling the verifiers' part gsm8k once, which may take a minute; numba keeps the result on disk."
-        in caplog.text
-    )

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -17,7 +16,7 @@ import pytest
 import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sample, write
 from verifiers import __main__ as command
-from verifiers import batch, files
+from verifiers import files
 
 KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
 
@@ -540,29 +539,6 @@ def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):
     path = write(tmp_path / "a.jsonl", *[sample(other=[{"text": RIGHT}])] * 2)
     assert 'is "other" the field' in run("sudoku", path, "--completion-field", "other")[2]
     assert "the field" not in run("sudoku", path)[2]
-
-
-def test_a_compilation_is_announced_and_is_no_part_of_the_rate(run, tmp_path, monkeypatch):
-    asked = []
-
-    def compiled_rows(loop, only_cached=False):
-        asked.append(only_cached)
-        if not only_cached:
-            batch.compiling.begins("sudoku")
-            time.sleep(0.2)
-            batch.compiling.taken += 0.2
-
-    monkeypatch.setattr(batch, "compiled_rows", compiled_rows)
-    monkeypatch.setattr(command, "ROWS_BEFORE_COMPILING", 0)
-    path = write(tmp_path / "a.jsonl", *[sample()] * 300)
-    status, rows, said = run("sudoku", path)
-    assert status == 0 and asked == [True] and "compiling" not in said, "not yet worth it"
-    monkeypatch.setattr(command, "COMPILING_SECONDS", 0)
-    status, (*rows, facts), said = run("sudoku", path, "--json")
-    assert status == 0 and asked == [True, True, False] and len(rows) == 300
-    assert said == "compiling once (about 0 s)\n" and facts["compiling_seconds"] == 0.2
-    assert facts["lines_per_second"] > 1.5 * 300 / facts["seconds"]
-    assert "0.2 s of them compiling once" in run("sudoku", path)[2]
 
 
 def test_what_is_wrong_with_many_lines_is_said_once(run, tmp_path):

@@ -119,7 +119,7 @@ def test_what_is_wrong_is_said_on_both_paths(answer, numbers, target, detail):
     assert many[7].detail == many[5:9][1].detail == detail and set(many.details) == {detail}
 
 
-@pytest.mark.parametrize("answer", [r"\frac{3}{5}+7", "3.0*5-7", "٣*5-7", "3*5-7+" + "0" * 300])
+@pytest.mark.parametrize("answer", [r"\frac{3}{5}+7", "3.0*5-7", "3*5-7+" + "0" * 300])
 def test_of_another_notation_the_reason_is_all_that_is_said(answer):
     verdict = judge(answer)
     malformed = "The answer is no expression of numbers, signs and brackets that is accepted in this mode, or too long."
@@ -156,7 +156,7 @@ def test_what_is_said_holds_by_counting_and_by_plain_python():
     ("text", "lenient", "flexible"),
     [
         ("<answer>Using 3, 5 and 7: 3*5+7 = 22</answer>", "ok", "ok"),
-        ("<answer>Not with 3, 5 and 7: 3*5+7</answer>", "malformed", "ok"),
+        ("<answer>Not with 3, 5 and 7: 3*5+7</answer>", "malformed", "malformed"),
         ("<answer>With 3, 5 and 7: 3*5-7</answer>", "wrong", "wrong"),
         ("<answer>3*5+7==22</answer>", "malformed", "malformed"),
         ("So we get there.\nAnswer: 3*5 + 7 = 22", "no_answer", "ok"),

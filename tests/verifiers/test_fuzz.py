@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.common.command_cases import SOLUTION
-from tests.common.soup import MODES, PIECES, REFERENCES, RIGHT, built_in, judge, soup
-from verifiers import batch, registry, verify
+from tests.common.soup import MODES, PIECES, REFERENCES, RIGHT, built_in, judge, soup, use_kernels
+from verifiers import registry, verify
 from verifiers.verdicts import REASONS, TIERS
 
 HARD_SECONDS = 3.5  # of one answer on a busy system
@@ -91,8 +91,8 @@ def test_any_object_gets_a_verdict_alone_and_in_a_batch(task, monkeypatch):
             check(task, completion, reference)
         for mode in registry.find(task).modes:
             alone = [verify(task, completion, mode=mode, **reference) for completion in completions]
-            for rows in (0, 10**9):  # compiled and interpreted
-                monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", rows)
+            for ever in (True, False):
+                use_kernels(monkeypatch, ever)
                 assert list(judge(task, completions, [reference] * len(completions), mode)) == alone
 
     hold(known)
@@ -158,5 +158,5 @@ def test_giant_answers_get_a_verdict_in_time(task, mode, repeated, record_proper
     expected = mode == "lenient" or task == "sudoku"  # white space around an answer is nobody's mistake
     wrong = [False] * (len(texts) - len(right))
     assert [verdict.correct for verdict in alone] == wrong + [expected] * len(right)
-    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
+    use_kernels(monkeypatch)
     assert list(judge(task, texts, [reference] * len(texts), mode)) == alone

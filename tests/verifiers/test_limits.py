@@ -7,17 +7,17 @@ import random
 
 import pytest
 
-from tests.common.soup import judge
+from tests.common.soup import judge, use_kernels
 from tests.common.sudoku_answers import blanked, solved_grid
-from verifiers import batch, extract, verify
-from verifiers.countdown.expression import DIGITS_LIMIT, LITERALS_LIMIT
+from verifiers import extract, verify
+from verifiers.countdown import DIGITS_LIMIT, LITERALS_LIMIT
 
 
 def paid(task: str, answer: str, reference: dict, monkeypatch) -> bool:
     """Whether an answer is right, on which interpreted and compiled code must agree."""
     text = f"<answer>{answer}</answer>"
     alone = verify(task, text, **reference)
-    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
+    use_kernels(monkeypatch)
     assert list(judge(task, [text], [reference])) == [alone]
     return alone.correct
 

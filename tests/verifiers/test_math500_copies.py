@@ -11,7 +11,7 @@ from tests.common.casebook import Case, cases
 from tests.common.disguises import DISGUISES, NUMBER, formulas
 from verifiers import InvalidReferenceError, verify, verify_batch
 from verifiers.math500 import task
-from verifiers.math500.read.text import key
+from verifiers.reading.markup import key
 from verifiers.verdicts import CAS, ERROR
 
 

@@ -9,9 +9,9 @@ import pytest
 from tests.common.casebook import pairs
 from verifiers.math500.compare.exact import BIT_LIMIT, Point, TooBig, Undefined
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
-from verifiers.math500.read.lexer import tokens_of
-from verifiers.math500.read.reader import read
-from verifiers.math500.read.tree import Node
+from verifiers.math500.parser import read
+from verifiers.math500.tree import Node
+from verifiers.reading.tokens import tokens_of
 
 
 def parse(text: str) -> Node:

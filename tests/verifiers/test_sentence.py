@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from verifiers import batch, extract, sentence, verify, verify_batch
+from verifiers import extract, sentence, verify, verify_batch
 from verifiers.answer_words import LANGUAGES, TERMS_OF
 
 NAMED = [
@@ -131,10 +131,9 @@ def test_a_line_with_a_word_for_an_answer_is_read(language):
 
 
 @pytest.mark.parametrize(("words", "right"), [(1, True), (200, False)])
-def test_only_a_sentence_of_bounded_length_is_searched_for_a_value(words, right, monkeypatch) -> None:
+def test_only_a_sentence_of_bounded_length_is_searched_for_a_value(words, right) -> None:
     """A longer one counts as one that names its answer, so that hostile text costs no more than other text."""
     text = f"The answer is 18.\nThe right answer is found by adding{' them' * words}."
-    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
     for task in ("gsm8k", "math500"):
         assert verify(task, text, answer="18").correct is right
         assert verify_batch(task, [text], answer=["18"]).correct.tolist() == [right]

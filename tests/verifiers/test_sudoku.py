@@ -8,7 +8,7 @@ import pytest
 from tests.common.command_cases import PUZZLE, SOLUTION
 from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import Reason, Tier, verify, verify_batch
-from verifiers.characters import DIGIT_ZEROS
+from verifiers.reading.signs import DIGIT_ZEROS
 
 
 def lenient(answer: str, puzzle: str = PUZZLE):
@@ -96,7 +96,7 @@ def test_strict_extraction_wants_one_closed_block():
 
 
 def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
-    for bad in ("\x00", "\ud800", " " * 70_000):
+    for bad in ("\x00", "\ud800", " " * 70_000 + "1"):
         verdict = lenient(SOLUTION + bad + " ")
         assert (verdict.reason, verdict.decided_by, verdict.score) == ("malformed", Tier.TEXT, 0.0)
         assert verify("sudoku", f"{bad}<answer>{SOLUTION}</answer>{bad}", puzzle=PUZZLE).correct
@@ -138,7 +138,7 @@ _TABLE = "| | C1 | C2 | C3 | C4 |\n|-|-|-|-|-|\n" + "\n".join(
         (f"<answer>{' / '.join(_ROWS)}</answer>", "ok", "ok"),
         (f"<answer>{'/'.join(''.join(_ROWS))}</answer>", "malformed", "malformed"),
         (f"<answer>C1 C2 C3 C4\n{chr(10).join(_WIDE)}</answer>", "ok", "ok"),
-        (f"<answer>C1 C2 C4 C3\n{chr(10).join(_WIDE)}</answer>", "malformed", "ok"),
+        (f"<answer>C1 C2 C4 C3\n{chr(10).join(_WIDE)}</answer>", "malformed", "malformed"),
         (f"<answer>{_TABLE}</answer>", "ok", "ok"),
         (f"<answer>{''.join(_ROWS)} because row 1 has 1, 2, 3 and 4</answer>", "ok", "ok"),
         (f"<answer>{''.join(_ROWS)} or {''.join(_ROWS[::-1])}</answer>", "malformed", "malformed"),

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.common.casebook import BOOKS, cases, completions
-from tests.common.soup import judge
-from verifiers import batch, verify
+from tests.common.soup import judge, use_kernels
+from verifiers import verify
 
 PROGRAMS = {"code", "programs"}  # test_code.py and test_programs.py judge them
 FLEXIBLE = {"countdown_flexible", "sudoku_flexible"}  # test_flexible.py judges them
@@ -33,7 +33,7 @@ def test_no_wrong_answer_is_paid_and_no_right_one_refused(book: str, monkeypatch
     task = book.partition("_")[0]
     rows = [(text, case) for case in cases(book) for text in completions(book, case.answer)]
     texts, references = [text for text, _ in rows], [case.reference for _, case in rows]
-    monkeypatch.setattr(batch, "MIN_COMPILED_ROWS", 0)
+    use_kernels(monkeypatch)
     verdicts = judge(task, texts, references)
     assert set(verdicts.reasons) <= {"ok", "wrong", "no_answer", "malformed", "rule_broken", "hedge"}
     if task != "math":

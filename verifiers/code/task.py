@@ -239,15 +239,14 @@ def _judge_all(
     return reasons, tiers, scores, spans
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, *reference: Any) -> batch.Judged:
+def _judge(text: str, lenient: bool, row: int | None, *reference: Any) -> batch.Judged:
     """The verdict on one completion."""
-    text = data.decode("utf-8", "surrogatepass")
     columns = [None if value is None else [value] for value in reference]
     reasons, tiers, scores, spans = _judge_all([text], lenient, *columns, row=row)
-    return int(reasons[0]), int(tiers[0]), float(scores[0]), *spans[0].tolist()
+    return int(reasons[0]), int(tiers[0]), float(scores[0]), *batch.in_characters(text, *spans[0].tolist())
 
 
 TASK = replace(
-    batch.text_task("code", _REQUIRED, _judge, _judge_all, _OPTIONAL, explain=explain),
+    batch.text_task("code", _REQUIRED, _judge, judge_all=_judge_all, optional=_OPTIONAL, explain=explain),
     prepare=prepare,
 )

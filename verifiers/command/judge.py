@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from verifiers import batch, d1
-from verifiers.batch import COMPILING_SECONDS  # for so long, lines are judged without compiled code
 from verifiers.command.fields import Fields
 from verifiers.command.read import (
     LacksField,
@@ -31,7 +30,6 @@ from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.verdicts import DETAILS, Reason, cut, encoded
 
-ROWS_BEFORE_COMPILING = 2500  # how many rows could be judged while numba is imported
 SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many completions without an answer, or references compared as text, are shown
 MAX_TRIED = 64  # in how many completions of a block without an answer mode `flexible` looks for one
@@ -85,8 +83,7 @@ class Judged(NamedTuple):
     Attributes:
         label: the file, as in `Block`.
         output: a line of JSON for each completion, and for each line that has no verdict.
-        tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), `compiling` (seconds), and of `reasons.ok`,
-            `tiers.text`, ...;
+        tally: counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...;
             `lists.3/4` is the number of lines that have a list of 4 completions, 3 of them right;
             `by.level.2` and `right_by.level.2` are completions, and right ones, of lines whose column `level` is 2;
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
@@ -155,7 +152,6 @@ def judge_block(job: Job, block: Block) -> Judged:
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
     unanswered: list[int] = []  # the numbers of the completions in which no answer was found
-    compiling_before = batch.compiling.taken
     # First the other rules, because `_findings` removes the references that only these rules need.
     findings = _findings(job, completions, references)
     outcomes_of_completions = _judge(job, completions, references)
@@ -177,7 +173,6 @@ def judge_block(job: Job, block: Block) -> Judged:
     ]
     if lines_to_report := [number for number, _ in malformed_places if number in with_unread_prompt]:
         judged.problems[UNREAD_PROMPT] = lines_to_report
-    judged.tally["compiling"] = batch.compiling.taken - compiling_before
     judged.tally.update(f"columns.{name}" for name in columns_seen)
     texts = list(_compared_as_text(job, references, outcomes_of_completions))
     judged.tally["as_text"] = len(texts)
@@ -408,6 +403,5 @@ def prepare() -> Callable[[dict], dict]:
 
     `verifiers.worker` calls this once in each worker process.
     """
-    batch.compiling = batch.Compiling(ROWS_BEFORE_COMPILING, COMPILING_SECONDS, begins=lambda verifier: None)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda request: judge_block(request["job"], request["block"])._asdict()

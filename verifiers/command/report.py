@@ -21,15 +21,13 @@ def summary(
     job: Job,
     tally: Counter[str],
     seconds: float,
-    compiling: float,
     unmarked: Sequence[str] = (),
     texts: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    tally: the sum of the tallies of all `verifiers.command.judge.Judged`. compiling: how many of the seconds went into
-    compiling. unmarked: the ends of completions in which lenient mode finds no answer, but mode `flexible` does.
-    texts: references that are compared as text.
+    tally: the sum of the tallies of all `verifiers.command.judge.Judged`. unmarked: the ends of completions in which
+    lenient mode finds no answer, but mode `flexible` does. texts: references that are compared as text.
     """
     n = tally["judged"]
     lines = n + tally["invalid"]
@@ -55,8 +53,7 @@ def summary(
         **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
         "broken_files": tally["broken"],
         "seconds": round(seconds, 3),
-        "compiling_seconds": round(compiling, 3),
-        "lines_per_second": round(lines / (seconds - compiling), 1) if seconds > compiling else None,
+        "lines_per_second": round(lines / seconds, 1) if seconds else None,
     }
 
 
@@ -176,8 +173,5 @@ def summary_text(facts: dict[str, Any]) -> str:
         )
     if facts["broken_files"]:
         lines.append(f"  {plural(facts['broken_files'], 'file')} broke off (what follows is not counted)")
-    times = f"{facts['seconds']:.1f} s"
-    if facts["compiling_seconds"] > 0:
-        times += f", {facts['compiling_seconds']:.1f} s of them compiling once"
-    lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {times}")
+    lines.append(f"  {facts['lines_per_second'] or 0:,.0f} lines/s, {facts['seconds']:.1f} s")
     return "\n".join(lines) + "\n"

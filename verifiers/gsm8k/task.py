@@ -6,18 +6,15 @@ Reference: `answer`, a number such as "1,250", "-10", "3/4" or 18, or a solution
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from verifiers import amounts, batch, extract
+from verifiers import batch, extract
 from verifiers import characters as ch
 from verifiers.errors import invalid_reference
 from verifiers.extract import FOUND, Bytes, strip
 from verifiers.flexible.answer import flexible_answer
-from verifiers.gsm8k import answer as answers
-from verifiers.gsm8k import number as numbers
 from verifiers.gsm8k.answer import (
     CONTRADICTED,
     HEDGED,
@@ -29,6 +26,7 @@ from verifiers.gsm8k.answer import (
     read_side,
 )
 from verifiers.gsm8k.number import UNDECIDED, Number, divides_by_zero, equal, equal_exactly, read_literal
+from verifiers.on_bytes import on_text, rereading
 from verifiers.sentence import find_answer
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, encoded
 
@@ -156,10 +154,10 @@ def _gold_text(answer: object, index: int | None) -> str:
     return text
 
 
-def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer: object) -> batch.Judged:
+def _judge(data: bytes, lenient: bool, row: int | None, answer: object) -> batch.Judged:
     """One completion without numba; raises for an invalid answer."""
     gold = encoded(_gold_text(answer, row))
-    golds, only_row = (gold, (0, len(gold))), 0
+    golds, only_row, scratch = (gold, (0, len(gold))), 0, Scratch()
     reason, tier, score, low, high = judge_completion(data, 0, len(data), lenient, golds, only_row, scratch)
     if reason == BAD_GOLD:
         raise invalid_reference("answer", answer, _NO_GOLD, row)
@@ -169,17 +167,10 @@ def _judge(data: bytes, lenient: bool, row: int | None, scratch: Scratch, answer
     return reason, tier, score, low, high
 
 
-_LOOP = batch.RowLoop(
-    judge_completion,
-    references=batch.TEXTS,
-    scratch=Scratch,
-    modules=(*batch.FIND_ANSWER_MODULES, amounts, numbers, answers, sys.modules[__name__]),
-)
-TASK = batch.compiled_task(
+TASK = batch.text_task(
     "gsm8k",
     ("answer",),
-    _LOOP,
-    _judge,
-    batch.pack_texts(_gold_text),
-    flexible=partial(flexible_answer, is_gsm8k=True),
+    on_text(_judge),
+    flexible=rereading(_judge, partial(flexible_answer, is_gsm8k=True)),
+    kernel=batch.PLAIN_NUMBER,
 )

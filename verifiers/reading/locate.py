@@ -252,7 +252,7 @@ _VERB = re.compile(
 """What stands between a word for an answer and its value: perhaps an aside, then a verb, a colon or the line's end."""
 _PARTS = re.compile(r"[^\W\d_]++|\n|\S")
 _DECORATION = frozenset("*_#\"'`-–—•\\(")
-_LEAD = re.compile(r"(?:[\s:：*_]|</?[a-z]{1,12}+>)*+", re.IGNORECASE)
+_LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>)*+", re.IGNORECASE)
 _ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
 _LEAD_IN = re.compile(
     r"(?![Ff]irst|[Gg]iven|[Ss]tep|[Tt]o\b)[^\W\d_]{2}[^\d\n:]{0,100}+:[\s*]*+(?=[^\n]++\Z)"

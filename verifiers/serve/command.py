@@ -51,6 +51,8 @@ def main(arguments: Sequence[str]) -> int:
     add = parser.add_argument
     text = "the completions that a request may have (4096)"
     add("--max-completions", metavar="N", type=_number_between(1, 10**6), default=4096, help=text)
+    text = "compiles the kernels that judge large batches before it serves, if they are not on disk"
+    add("--prepare", action="store_true", help=text)
     return run_command(parser.parse_args(arguments), _make_front, "verdicts")
 
 
@@ -133,7 +135,16 @@ def _make_front(options: argparse.Namespace, limits: Limits, token: str) -> Fron
     from verifiers.serve.verdicts_front import VerdictsFront
     from verifiers.serve.workers import Workers
 
-    settings = {"seconds": limits.seconds, "workers": options.workers, "completions": options.max_completions}
+    if options.prepare:
+        from verifiers.batch import prepare_kernels
+
+        prepare_kernels()
+    settings = {
+        "seconds": limits.seconds,
+        "workers": options.workers,
+        "completions": options.max_completions,
+        "prepare": options.prepare,
+    }
     workers = Workers("verifiers.serve.judging", settings, options.workers, limits.seconds)
     return VerdictsFront(workers, limits, token)
 

@@ -16,7 +16,6 @@ from verifiers.serve.request_forms import FORMS, Asked, Refused, form_of, nemo_g
 from verifiers.serve.workers import Answer, Question
 from verifiers.verdicts import Verdicts
 
-COMPILED_ROWS = 8  # larger batches are judged by compiled loops, which are loaded already
 # {task: a reference by which completions are judged before the first request}
 _WARMING = {
     "gsm8k": {"answer": "18"},
@@ -29,15 +28,15 @@ _WARMING = {
 def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
     """Gets ready to judge; returns the function that answers questions.
 
-    settings: the most `seconds` and `completions` of a request. The other settings of the server are not used here.
+    settings: the most `seconds` and `completions` of a request; whether kernels are loaded now (`prepare`) and not when
+    that pays. The other settings of the server are not used here.
     """
     batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
-    batch.MIN_COMPILED_ROWS = COMPILED_ROWS
-    # Judging batches that are large enough imports numba, and compiles loops or reads them from the disk.
-    num_rows = COMPILED_ROWS + 1
-    for task, reference in _WARMING.items():
-        columns = {field: [value] * num_rows for field, value in reference.items()}
-        verify_batch(task, ["<answer>18</answer>"] * num_rows, **columns)
+    batch.MAY_COMPILE = False  # a request must not wait for it
+    for task, reference in _WARMING.items():  # which imports what a first request would wait for
+        verify_batch(task, ["<answer>18</answer>"], **{field: [value] for field, value in reference.items()})
+    if settings["prepare"]:
+        batch.prepare_kernels()
     seconds, max_completions = settings["seconds"], settings["completions"]
     return lambda questions: answers(questions, seconds, max_completions)
 

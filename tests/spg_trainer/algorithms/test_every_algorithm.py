@@ -14,11 +14,10 @@ from spg_trainer.models import load_model, save_model
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train, train_step
-from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import relative
 from tests.common.marks import few_algorithms, slow_if
 from tests.common.process_cases import algorithm_config, half_dull, one_step
-from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, steps_of
+from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, start, steps_of
 from tests.common.two_processes import left_by
 
 TASKS = ["sudoku", "countdown", "gsm8k", "math500"]

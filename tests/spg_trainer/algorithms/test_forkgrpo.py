@@ -139,7 +139,7 @@ def test_completions_that_are_given_and_rollouts_without_a_fallback_are_refused(
     with pytest.raises(ConfigError, match="needs what only a rollout records: fallback"):
         masking.draw(make_rollouts([4], 4), seeded())
     for sampling in (Sampling(), Sampling(unmasking="threshold")):
-        with pytest.raises(ConfigError, match=r"forkgrpo learns from .*fallback=leftmost"):
+        with pytest.raises(ConfigError, match=r"forkgrpo learns from .*--fallback leftmost"):
             check_algorithm(replace(Config(algorithm="forkgrpo"), rollout=sampling), build("forkgrpo"))
     careless = Sampling(temperature=0.9, unmasking="threshold", threshold=0.5, fallback="leftmost")
     check_algorithm(replace(Config(algorithm="forkgrpo"), rollout=careless), build("forkgrpo"))

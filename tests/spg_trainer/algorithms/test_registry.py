@@ -90,13 +90,9 @@ def test_defaults_are_the_paper_s(name):
         ("spgg", {}, "'spg'"),
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "For use: spg, raft"),
-        ("ebpo", {}, "stays is $algorithm=slim_rl"),
-        (
-            "mdpo",
-            {},
-            "tried and left' has what was measured. The nearest one that stays is $algorithm=d2",
-        ),
-        ("DiSPO", {}, "stays is $algorithm=spg"),
+        ("dpo", {}, "Did you mean 'vrpo'"),
+        ("mdpo", {}, "has what was measured. The nearest one that stays is --algorithm d2_stepmerge"),
+        ("DiSPO", {}, "stays is --algorithm spg"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),

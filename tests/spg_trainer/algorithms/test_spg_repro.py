@@ -8,10 +8,9 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.spg_repro import SPGRepro
 from spg_trainer.settings.recorded import ENVIRONMENT
-from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import LENGTHS, SIZE, WITH_ZERO, make_batch
 from tests.common.likelihood_cases import make_rollouts, seeded
-from tests.common.trainer_cases import small_config
+from tests.common.trainer_cases import small_config, start
 
 
 def repro(negatives="mix", masking="block", num_masks=2):

@@ -19,9 +19,9 @@ from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.settings.values import overlay
 from spg_trainer.training import dry_run, setup
 from spg_trainer.training.loop import train, train_step
-from spg_trainer.training.plan import plan_training
+from spg_trainer.training.plan import settle
 from tests.common.pretend_cuda import pretend_cuda
-from tests.common.trainer_cases import rows, small_config
+from tests.common.trainer_cases import rows, small_config, start
 
 AUTO = Config(batch=BatchConfig(4, 3, per_device_batch_size="auto"))
 
@@ -80,7 +80,7 @@ def test_a_run_of_divided_weights_counts_a_part_of_them_for_each_process(monkeyp
     monkeypatch.setattr(setup, "fitting_batch", fitting_batch)
     for shard in ("none", "phase"):
         config = replace(AUTO, model=ModelConfig(shard=shard, device="cpu"))
-        planned = SimpleNamespace(config=config, algorithm=build("spg"), goes_on=False)
+        planned = SimpleNamespace(config=config, algorithm=build("spg"), before=None)
         assert setup.batch_of_device(planned, policy, num_processes=2) == (2, None)
     assert counted[1] == counted[0] / 2
 
@@ -134,7 +134,7 @@ def test_a_run_takes_the_number_that_its_dry_run_says_and_learns_the_same(
         monkeypatch.setattr(module, "usable_here", lambda device, processes: usable)
     for name, asked in (("number", 6), ("auto", "auto")):
         config = small_config(tmp_path / name, dtype="float32", max_steps=1, per_device_batch_size=asked)
-        shown = dry_run.show(plan_training(replace(config, dry_run=True)), 1)
+        shown = dry_run.show(settle(replace(config, dry_run=True)))
         train(config)
     assert f"this machine {said} of an update at once" in shown
     (timings,) = rows(tmp_path / "auto" / "timings.jsonl")
@@ -146,11 +146,11 @@ def test_a_run_takes_the_number_that_its_dry_run_says_and_learns_the_same(
     assert recorded["batch"]["per_device_batch_size"] == "auto"
     for module in (setup, dry_run):
         monkeypatch.setattr(module, "usable_here", lambda device, processes: 1e9)
-    run = setup.start(replace(config, max_steps=2, output=replace(config.output, resume="auto")), quiet=True)
+    run = start(replace(config, max_steps=2, output=replace(config.output, resume="auto")), quiet=True)
     run.folder.release()
     assert run.config.batch.per_device_batch_size == size, "a run that goes on rounds as it did"
     output = replace(config.output, output_dir=str(tmp_path / "number"), resume="auto")
-    run = setup.start(replace(config, max_steps=2, output=output), quiet=True)
+    run = start(replace(config, max_steps=2, output=output), quiet=True)
     run.folder.release()
     assert run.config.batch.per_device_batch_size == 8, "its 6 were given by hand"
 
@@ -164,7 +164,7 @@ def test_auto_is_the_default_of_large_models_and_fills_a_gpu_with_copies_and_com
         assert large.batch.per_device_batch_size == "auto"
     config = small_config(tmp_path, device="cuda", max_steps=1, per_device_batch_size="auto")
     with pretend_cuda():
-        run = setup.start(config, quiet=True)
+        run = start(config, quiet=True)
         train_step(run)
         run.folder.release()
     (timings,) = rows(tmp_path / "timings.jsonl")

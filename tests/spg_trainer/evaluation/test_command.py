@@ -68,11 +68,11 @@ def test_the_command_samples_as_the_function_does(command):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"num_generations": 4}, r"num_generations=4 .* temperature=0.9"),
-        ({"max_completion_length": (24, 25)}, "block_length=12 .* max_completion_length=25"),
-        ({"env_args": {"split": "test"}}, r"env_args={'split': 'test'}: use split"),
-        ({"block_length": 0}, "block_length=0: should be at least 1"),
-        ({"diffusion_steps": (4, 16)}, "diffusion_steps=16 .* diffusion_steps=8"),
+        ({"num_generations": 4}, r"--num-generations 4 .* --temperature 0.9"),
+        ({"max_completion_length": (24, 25)}, "--block-length 12 .* --max-completion-length 25"),
+        ({"env_args": {"split": "test"}}, r"--env-args split=test: use --split"),
+        ({"block_length": 0}, "--block-length 0: should be at least 1"),
+        ({"diffusion_steps": (4, 16)}, "--diffusion-steps 16 .* --diffusion-steps 8"),
         ({"env": "queens", "protocol": ("papers",)}, "papers: d1 and SPG evaluate gsm8k.*, not queens"),
         ({"output_dir": "file"}, "file/eval.* another folder"),
     ],
@@ -87,7 +87,7 @@ def test_what_the_model_cannot_have_is_told_before_anything_is_written(tmp_path,
     place = tmp_path / "results"
     words = "eval --env sudoku --model tiny:block --device cpu --num-problems 1 --cache dual".split()
     assert cli.main([*words, "--output-dir", str(place)]) == 2
-    assert "Use cache=blocks" in capsys.readouterr().err and not [*place.glob("eval/*")]
+    assert "Use --cache blocks" in capsys.readouterr().err and not [*place.glob("eval/*")]
 
 
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(

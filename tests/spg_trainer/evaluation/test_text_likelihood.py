@@ -160,9 +160,9 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
             train(Config(**settings))
     with pytest.raises(ConfigError, match=r"sampling is a dict.*Write it as Sampling\("):
         generate(policy, ["a"], {"max_completion_length": 8})
-    with pytest.raises(ConfigError, match="max_completion_length='20': should be a whole number, "):
+    with pytest.raises(ConfigError, match="--max-completion-length '20': should be a whole number, "):
         generate(policy, ["a"], Sampling(max_completion_length="20"))
-    with pytest.raises(ConfigError, match=r"temperature='0\.9': should be a number, "):
+    with pytest.raises(ConfigError, match=r"--temperature '0\.9': should be a number, "):
         generate(policy, ["a"], Sampling(temperature="0.9"))
     for call, words in (
         (lambda: evaluate(policy, "sudoku", num_problem=8), "no such argument. Did you mean 'num_problems'"),
@@ -185,9 +185,12 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         ),
         (
             lambda: generate(policy, ["a"], Sampling(temperature=-1)),
-            "temperature=-1: should be from 0 to 100",
+            "--temperature -1: should be from 0 to 100",
         ),
-        (lambda: generate(policy, ["a"], Sampling(top_p=1.5)), "top_p=1.5: should be above 0 and at most 1"),
+        (
+            lambda: generate(policy, ["a"], Sampling(top_p=1.5)),
+            "--top-p 1.5: should be above 0 and at most 1",
+        ),
         (
             lambda: evaluate(policy, "sudoku", num_problems=4.0),
             r"num_problems=4\.0\): should be a whole number",
@@ -205,16 +208,19 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: save_model(policy, __file__), "writes into a folder, and .* is a file"),
         (
             lambda: defaults(Config, "math500", verifier="gsm8k"),
-            "^verifier=gsm8k: .* env=rows.jsonl verifier=",
+            "^--verifier gsm8k: .* --env rows.jsonl --verifier ",
         ),
-        (lambda: load_model("tiny", lora_r=-1), "lora_r=-1: should be 0 or more"),
+        (lambda: load_model("tiny", lora_r=-1), "--lora-r -1: should be 0 or more"),
         (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
         (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
-        (lambda: defaults(Config, "sudoku", psi=0.5, algorithm="wd1"), r": algorithm_args=\{'psi': 0.5\}"),
-        (lambda: defaults(Config, "sudoku", num_masks=4), r"of spg: algorithm_args=\{'num_masks': 4\}"),
-        (lambda: defaults(Config, "sudoku", blanks=4), r"of the task sudoku: env_args=\{'blanks': 4\}"),
+        (lambda: defaults(Config, "sudoku", psi=0.5, algorithm="wd1"), r": --algorithm-args psi=0.5"),
+        (lambda: defaults(Config, "sudoku", num_masks=4), r"of spg: --algorithm-args num_masks=4"),
+        (lambda: defaults(Config, "sudoku", blanks=4), r"of the task sudoku: --env-args blanks=4"),
         (lambda: defaults(Config, env="sudoku", algorithm="wd2"), "no such algorithm. Did you mean 'wd1'"),
-        (lambda: defaults(Config, env="sudoku", temperature=-1), "temperature=-1.0: should be from 0 to 100"),
+        (
+            lambda: defaults(Config, env="sudoku", temperature=-1),
+            "--temperature -1.0: should be from 0 to 100",
+        ),
         (
             lambda: evaluate(policy, envs.make("sudoku"), env_args={"level": 2}),
             "env_args: .* open already.*make",

@@ -15,7 +15,6 @@ from spg_trainer.likelihood.block_replay import CopyIndex, index_copies
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, BlockStepsMasking, StepMergeMasking
 from spg_trainer.tensors import Masks
 from spg_trainer.training.loop import train_step
-from spg_trainer.training.setup import start
 from tests.common.algorithm_cases import declared, make_batch, prepare
 from tests.common.block_cases import PATTERNS, logps_by_blocks, with_pattern
 from tests.common.family_cases import untrained
@@ -28,7 +27,7 @@ from tests.common.likelihood_cases import (
     tiny_model,
     whole_gradient,
 )
-from tests.common.trainer_cases import ENV, small_config
+from tests.common.trainer_cases import ENV, small_config, start
 from tests.common.turn_cases import TALK
 
 MASK = 257

@@ -93,5 +93,5 @@ def test_layers_of_one_kind_have_one_class() -> None:
 
 def test_a_missing_compiler_is_named(monkeypatch) -> None:
     monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler on a CPU")
-    with pytest.raises(ConfigError, match=r"compile=True needs a C\+\+ compiler on a CPU, and there is none"):
+    with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler on a CPU, and there is none"):
         compiled.compile_layers(make_policy(torch.float32).model)

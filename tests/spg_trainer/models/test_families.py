@@ -528,7 +528,7 @@ def test_adapters_sit_on_attention_and_where_asked_on_experts_never_on_the_route
     folder = family_folder(published, name, tmp_path / "hub")
     options = {"attention_block": 8 if BLOCKS[name] is None else None}
     if experts and name not in ("llada2", "lladamoe"):
-        with pytest.raises(ConfigError, match="lora_experts=True"):
+        with pytest.raises(ConfigError, match="--lora-experts"):
             load_model(str(folder), lora_r=2, lora_experts=True, **options)
         return
     plain = load_model(str(folder), **options).model

@@ -356,7 +356,7 @@ def test_two_masks_are_refused_until_a_flag_says_which(folder, tmp_path):
         folder,
         "token 260 ('<|assistant|>')",
         "258 ('<|mdm_mask|>')",
-        "mask_token_id=260 or mask_token_id=258",
+        "--mask-token-id 260 or --mask-token-id 258",
     )
     for mask in (258, 260):
         policy = load_model(str(folder), mask_token_id=mask)

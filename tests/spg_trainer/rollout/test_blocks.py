@@ -158,15 +158,15 @@ def test_rows_that_look_alike_may_be_at_different_blocks_where_tokens_are_edited
 def test_caches_and_blocks_that_do_not_fit_the_attention_are_refused_with_what_would():
     full, blocks = policy_of("full, shifted"), policy_of("blocks of 8")
     for policy, settings, words in (
-        (full, {"cache": "blocks"}, ["cache=blocks", "cache=none", "cache=dual"]),
-        (blocks, {"cache": "dual"}, ["cache=dual", "cache=blocks"]),
-        (blocks, {"cache": "prefix"}, ["cache=prefix", "cache=blocks"]),
+        (full, {"cache": "blocks"}, ["--cache blocks", "--cache none", "--cache dual"]),
+        (blocks, {"cache": "dual"}, ["--cache dual", "--cache blocks"]),
+        (blocks, {"cache": "prefix"}, ["--cache prefix", "--cache blocks"]),
         (
             blocks,
             {"block_length": 3, "diffusion_steps": 16},
-            ["block_length=3", "8 tokens", "block_length=2"],
+            ["--block-length 3", "8 tokens", "--block-length 2"],
         ),
-        (blocks, {"block_length": 12, "diffusion_steps": 12}, ["block_length=12", "block_length=8"]),
+        (blocks, {"block_length": 12, "diffusion_steps": 12}, ["--block-length 12", "--block-length 8"]),
     ):
         with pytest.raises(ConfigError) as error:
             check_sampling(policy, replace(BASE, **settings))

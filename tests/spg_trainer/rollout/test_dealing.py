@@ -16,7 +16,7 @@ def test_a_step_has_distinct_problems_of_its_seed_and_number():
 def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
     check_prompts(8, 8, "letters")
     with pytest.raises(
-        ConfigError, match=r"prompts_per_step=9: letters has 8 to train on\. Use 8 or fewer\.$"
+        ConfigError, match=r"--prompts-per-step 9: letters has 8 to train on\. Use 8 or fewer\.$"
     ):
         check_prompts(9, 8, "letters")
     with pytest.raises(ConfigError, match=r"letters has 0 to train on\. Give it 9 or more\.$"):

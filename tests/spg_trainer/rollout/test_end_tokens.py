@@ -69,5 +69,5 @@ def test_no_completion_ends_among_its_first_tokens(more):
 
 
 def test_a_completion_cannot_be_longer_than_it_may_be():
-    with pytest.raises(ConfigError, match="min_completion_length=25 is longer than a completion"):
+    with pytest.raises(ConfigError, match="--min-completion-length 25 is longer than a completion"):
         replace(SAMPLING, min_completion_length=25).check()

@@ -242,7 +242,7 @@ def test_an_end_token_ends_its_hole_and_not_the_text():
         (["a[MASK*x]"], r"has '\[MASK\*x\]'; a hole is"),
         (["a[MASK"], r"has '\[MASK'; a hole is"),
         (["a[MASK*0]"], r"has '\[MASK\*0\]'; a hole is"),
-        (["abcdef[MASK*3]"], "takes 9 tokens or more, and a completion has 8. Use max_completion_length=9"),
+        (["abcdef[MASK*3]"], "takes 9 tokens or more, and a completion has 8. Use --max-completion-length 9"),
         (["abcdefgh[MASK*]"], "takes 9 tokens or more, and a completion has 8"),
         (["abcdef[MASK*]g"], "takes 9 tokens or more, and a completion has 8"),
     ],

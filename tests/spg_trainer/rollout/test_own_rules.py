@@ -123,11 +123,11 @@ def test_what_is_not_there_is_told(mine: Path) -> None:
     for name, words in (
         (f"{mine}:partiy", "no function partiy. Did you mean 'parity'"),
         (f"{mine.parent}/none.py:parity", "there is no file"),
-        ("parity", r"remasking='parity' is unknown\. Use one of: low_confidence, .* ./mine.py:order"),
+        ("parity", r"--remasking 'parity' is unknown\. Use one of: low_confidence, .* ./mine.py:order"),
     ):
         with pytest.raises(ConfigError, match=words):
             check_names(Sampling(8, 8, 8, remasking=name))
-    with pytest.raises(ConfigError, match="remasking="):
+    with pytest.raises(ConfigError, match="--remasking "):
         Sampling(8, 8, 8, remasking=f"{mine}:parity", unmasking="threshold").check()
 
 

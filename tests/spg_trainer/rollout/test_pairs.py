@@ -165,13 +165,15 @@ def test_pairs_that_do_not_fit_are_refused_by_line_or_skipped_and_counted(tmp_pa
     notice = opened_pairs(twice, policy).notice
     assert "2 of 12 pairs are left out: their two completions are equal." in notice
     assert notice.count("They are skipped.") == 2
-    with pytest.raises(ConfigError, match=r"prompts_per_step=4: .* has 3"):
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 4: .* has 3"):
         opened_pairs(change(config, prompts_per_step=4), policy)
     assert opened_pairs(pair_config(None, write(tmp_path / "q.jsonl", [TEXT] * 4)), policy).notice == ""
-    with pytest.raises(ConfigError, match=r"too long for the model: .*p.jsonl, line 4 \(.* overlong=skip"):
+    with pytest.raises(ConfigError, match=r"too long for the model: .*p.jsonl, line 4 \(.* --overlong skip"):
         opened_pairs(change(config, overlong="error"), policy)
     short = change(config, overlong="error", pairs=str(write(tmp_path / "r.jsonl", values[:3])))
-    with pytest.raises(ConfigError, match=r"r.jsonl, line 2 \(11 tokens\).*max_completion_length=11 or more"):
+    with pytest.raises(
+        ConfigError, match=r"r.jsonl, line 2 \(11 tokens\).*--max-completion-length 11 or more"
+    ):
         opened_pairs(short, policy)
 
 
@@ -234,16 +236,18 @@ def test_another_file_is_refused_when_the_run_goes_on(tmp_path, file):
     own.write_text(own.read_text().replace("abc", "abd"))
     command = resolve(Config, ["--resume", str(tmp_path / "run"), "--max-steps", "2"]).config
     for again in (pair_config(tmp_path / "run", own, resume="auto"), command):
-        with pytest.raises(ConfigError, match=r"pairs=.*own.jsonl has changed .* its sha256 .* output_dir"):
+        with pytest.raises(
+            ConfigError, match=r"--pairs .*own.jsonl has changed .* its sha256 .* --output-dir"
+        ):
             train(again, quiet=True)
 
 
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"algorithm": "spg"}, "algorithm=spg .* algorithm=vrpo"),
-        ({"num_generations": 4}, "num_generations=4.* num_generations=2"),
-        ({"pairs": "none.jsonl"}, "pairs=none.jsonl: No such file"),
+        ({"algorithm": "spg"}, "--algorithm spg .* --algorithm vrpo"),
+        ({"num_generations": 4}, "--num-generations 4.* --num-generations 2"),
+        ({"pairs": "none.jsonl"}, "--pairs none.jsonl: No such file"),
     ],
 )
 def test_settings_that_do_not_go_with_pairs_are_refused(tmp_path, file, changes, said):

@@ -12,9 +12,8 @@ from spg_trainer.rollout.pools import Pools
 from spg_trainer.settings.check import check_training
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.training.loop import train, train_step
-from spg_trainer.training.setup import start
 from tests.common.process_cases import pools_config, pools_steps
-from tests.common.trainer_cases import assert_equal_runs, rows, small_config
+from tests.common.trainer_cases import assert_equal_runs, rows, small_config, start
 from tests.common.two_processes import left_by
 
 RIGHT, WRONG, MIXED = [True, True], [False, False], [True, False]
@@ -94,10 +93,10 @@ def test_two_processes_know_what_one_does(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"all_right_weight": 0.5}, "all_right_weight=0.5 says nothing without pools=True"),
+        ({"all_right_weight": 0.5}, "--all-right-weight 0.5 says nothing without --pools"),
         (
             {"pools": True, "source": "pairs", "pairs": "pairs.jsonl"},
-            "pools=True: nothing is sampled with source=pairs",
+            "--pools: nothing is sampled with --source pairs",
         ),
     ],
 )

@@ -222,7 +222,7 @@ def test_bytes_that_have_changed_since_are_found_and_the_checkpoint_before_is_na
         checkpoint.refuse_damaged(folder)
         flip_last_bit(folder / name)
         with pytest.raises(
-            CheckpointError, match=rf"step-000030 .*damaged file {name}.*resume=\S*step-000020"
+            CheckpointError, match=rf"step-000030 .*damaged file {name}.*--resume \S*step-000020"
         ):
             checkpoint.refuse_damaged(folder)
         flip_last_bit(folder / name)
@@ -240,7 +240,7 @@ def test_bytes_that_have_changed_since_are_found_and_the_checkpoint_before_is_na
     flip_last_bit(tmp_path / "checkpoints" / "step-000010" / "model.safetensors")
     flip_last_bit(folder / "state.json")
     with pytest.raises(
-        CheckpointError, match=r"state\.json.*Put back.*begin a new run with another output_dir"
+        CheckpointError, match=r"state\.json.*Put back.*begin a new run with another --output-dir"
     ):
         checkpoint.refuse_damaged(folder)
 

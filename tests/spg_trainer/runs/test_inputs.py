@@ -111,7 +111,7 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
     said = str(refused.value)
     number = 1 + text[: text.index(old)].count("\n")
     assert f"{file} has changed" in said and f"line {number} was" in said and repr(new)[1:-1] in said
-    assert f"{flag}=run/" in said and "output_dir" in said
+    assert f"{flag}=run/" in said and "--output-dir" in said
     assert len(rows(Path("run/metrics.jsonl"))) == 1
 
 
@@ -179,7 +179,7 @@ def test_a_repaired_file_goes_on_where_that_is_asked_for(run) -> None:
     """A reward that raised stops a run; what was repaired is then the run's own code."""
     repaired = Path("task.py").read_text().replace('"e" in', '"no such text" in')
     Path("task.py").write_text(repaired)
-    with pytest.raises(ConfigError, match="accept_changed_code=True"):
+    with pytest.raises(ConfigError, match="--accept-changed-code"):
         resumed(run)
     command("--resume", "run", "--accept-changed-code")
     assert rows(Path("run/metrics.jsonl"))[1]["reward"] == 0
@@ -211,8 +211,8 @@ def test_changed_data_is_refused_with_what_differs_and_both_ways_out(tmp_path: P
     with pytest.raises(ConfigError) as refused:
         train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
     said = str(refused.value)
-    assert f"env={file} has changed" in said and before in said and hash_of(str(file)) in said
-    assert "put the old one back" in said and "output_dir" in said
+    assert f"--env {file} has changed" in said and before in said and hash_of(str(file)) in said
+    assert "put the old one back" in said and "--output-dir" in said
     file.write_text(file.read_text().replace("#### 6", "#### 5", 1))
     assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 2
 
@@ -235,7 +235,7 @@ def test_a_data_set_of_the_hub_that_has_changed_is_refused_unless_its_commit_is_
         train(small_config(None, max_steps=3, resume=str(tmp_path / "run"), **settings), quiet=True)
     said = str(refused.value)
     assert f"someone/letters on the hub has changed since {tmp_path / 'run'} began" in said
-    assert f"env_args={{'revision': '{old}'}}" in said and "output_dir" in said
+    assert f"--env-args revision={old}" in said and "--output-dir" in said
     wrong = small_config(
         None, max_steps=3, resume=str(tmp_path / "run"), **settings, env_args={"revision": new}
     )
@@ -255,7 +255,7 @@ def test_a_change_of_rows_without_a_commit_is_refused_too(tmp_path):
     refuse_changed_hub(tmp_path, before)
     now = {"a/b": state_of([Row("1", {"x": 2})], None)}
     with pytest.raises(
-        ConfigError, match=r"a/b on the hub has changed.*rows of sha256 \w{64} is no commit.*output_dir"
+        ConfigError, match=r"a/b on the hub has changed.*rows of sha256 \w{64} is no commit.*--output-dir"
     ):
         refuse_changed_hub(tmp_path, now)
 
@@ -309,7 +309,7 @@ def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Pat
     sft(config)
     write("ee")
     with pytest.raises(
-        ConfigError, match=r"own\.py has changed since base began.*env=base/environment/own\.py:test"
+        ConfigError, match=r"own\.py has changed since base began.*--env base/environment/own\.py:test"
     ):
         sft(change(config, resume="base", max_steps=4))
     assert sft(change(config, resume="base", max_steps=4, accept_changed_code=True))

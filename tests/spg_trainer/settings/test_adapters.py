@@ -11,7 +11,7 @@ import yaml
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError, as_flag
 from spg_trainer.models import load_model
-from spg_trainer.settings.adapters import find_adapter, settle
+from spg_trainer.settings.adapters import find_adapter, settle_adapters
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
@@ -33,8 +33,8 @@ def adapter(tmp_path_factory):
 
 
 def settled(model, **given):
-    m = settle(ModelConfig(str(model), **given))
-    assert settle(m) == m, "settled settings stay as they are"
+    m = settle_adapters(ModelConfig(str(model), **given))
+    assert settle_adapters(m) == m, "settled settings stay as they are"
     return m.lora_r, m.lora_alpha, m.lora_dropout
 
 
@@ -51,7 +51,7 @@ def test_what_is_left_open_is_settled_for_every_kind_of_model(adapter):
 @pytest.mark.parametrize("given", [{"lora_r": 4}, {"lora_alpha": 2}])
 def test_a_flag_that_the_adapter_contradicts_is_refused(adapter, tmp_path, capsys, given):
     ((name, value),) = given.items()
-    words = f"{name}={value}: .*rank 2 and alpha 3"
+    words = f"{as_flag(name)} {value}: .*rank 2 and alpha 3"
     with pytest.raises(ConfigError, match=words):
         load_model(str(adapter), device="cpu", **given)
     with pytest.raises(ConfigError, match=words):
@@ -86,7 +86,7 @@ def test_an_adapter_without_usable_numbers_is_named(adapter, tmp_path, change):
     file = folder / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}) if change else "{")
     with pytest.raises(ModelError, match=str(file)):
-        settle(ModelConfig(str(folder)))
+        settle_adapters(ModelConfig(str(folder)))
 
 
 def test_config_yaml_says_what_runs(adapter, tmp_path, capsys):

@@ -35,18 +35,18 @@ def test_a_reference_needs_adapters_or_a_copy(tmp_path) -> None:
         {"ref_copy": True},
     ):
         check_both(replace(config, model=replace(ModelConfig(), **change)), VRPO())
-    with pytest.raises(ConfigError, match=r"algorithm=vrpo .*lora_r.*model=PATH.*ref_copy"):
+    with pytest.raises(ConfigError, match=r"--algorithm vrpo .*--lora-r.*--model PATH.*--ref-copy"):
         check_both(replace(config, model=ModelConfig()), VRPO())
-    with pytest.raises(ConfigError, match="ref_copy=True: algorithm=spg"):
+    with pytest.raises(ConfigError, match="--ref-copy: --algorithm spg"):
         check_both(Config(model=ModelConfig(ref_copy=True)), SPG())
 
 
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
-        ({"batch": BatchConfig(num_iterations=2)}, "num_iterations=1"),
-        ({"batch": BatchConfig(num_minibatches=2)}, "num_minibatches=1"),
-        ({"rollout": Sampling(20, 20, 20)}, "block_length=1 diffusion_steps=20"),
+        ({"batch": BatchConfig(num_iterations=2)}, "--num-iterations 1"),
+        ({"batch": BatchConfig(num_minibatches=2)}, "--num-minibatches 1"),
+        ({"rollout": Sampling(20, 20, 20)}, "--block-length 1 --diffusion-steps 20"),
     ],
 )
 def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
@@ -59,22 +59,22 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
 @pytest.mark.parametrize(
     ("change", "remedy"),
     [
-        ({"source": "pairs", "pairs": "a.jsonl"}, "algorithm=vrpo"),
-        ({"pairs": "a.jsonl"}, "pairs is for source=pairs"),
+        ({"source": "pairs", "pairs": "a.jsonl"}, "--algorithm vrpo"),
+        ({"pairs": "a.jsonl"}, "pairs is for --source pairs"),
         ({"batch": BatchConfig(prompts_per_step=2, num_minibatches=3)}, "2 or fewer"),
-        ({"model": ModelConfig(lora_alpha=8)}, "lora_r"),
-        ({"model": ModelConfig(model="new", lora_r=8)}, "model=PATH"),
-        ({"rollout": Sampling(64, 24, 64)}, "block_length=32 or max_completion_length=72"),
-        ({"rollout": Sampling(64, 16, 30)}, "diffusion_steps=32"),
-        ({"rollout": Sampling(64, 16, 128)}, "diffusion_steps=64"),
-        ({"rollout": Sampling(64, 0, 64)}, "block_length=0: should be at least 1"),
-        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*force=True"),
-        ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "max_tokens_per_step=4"),
-        ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*force=True"),
-        ({"rollout": Sampling(unmasking="dynamic")}, "dynamic or budget, .* max_tokens_per_step=4"),
+        ({"model": ModelConfig(lora_alpha=8)}, "--lora-r"),
+        ({"model": ModelConfig(model="new", lora_r=8)}, "--model PATH"),
+        ({"rollout": Sampling(64, 24, 64)}, "--block-length 32 or --max-completion-length 72"),
+        ({"rollout": Sampling(64, 16, 30)}, "--diffusion-steps 32"),
+        ({"rollout": Sampling(64, 16, 128)}, "--diffusion-steps 64"),
+        ({"rollout": Sampling(64, 0, 64)}, "--block-length 0: should be at least 1"),
+        ({"rollout": Sampling(unmasking="threshold", threshold=0.9)}, r"threshold 0\.9: .*--force"),
+        ({"rollout": Sampling(unmasking="threshold", threshold=0.99)}, "--max-tokens-per-step 4"),
+        ({"rollout": Sampling(unmasking="dynamic", threshold=0.9)}, r"dynamic, threshold 0\.9: .*--force"),
+        ({"rollout": Sampling(unmasking="dynamic")}, "dynamic or budget, .* --max-tokens-per-step 4"),
         (
             {"rollout": Sampling(unmasking="budget", factor=2.0, max_tokens_per_step=4)},
-            "a factor of 1 or less",
+            "a --factor of 1 or less",
         ),
         (
             {"rollout": EvalSampling(editing_threshold=0.5), "force": True},
@@ -82,7 +82,7 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
         ),
         (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
-            "unmasking=threshold.*force=True",
+            "--unmasking threshold.*--force",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> Non
 @pytest.mark.parametrize("by", ["phase", "layer"])
 def test_weights_in_4_bits_are_not_divided(by) -> None:
     config = replace(Config(), model=ModelConfig(lora_r=8, load_4bit=True, shard=by))
-    with pytest.raises(ConfigError, match=r"4 bits are not divided\. Leave out shard or load_4bit=True"):
+    with pytest.raises(ConfigError, match=r"4 bits are not divided\. Leave out --shard or --load-4bit"):
         check_load(config.model, "sudoku", resumes=False)
 
 
@@ -112,14 +112,14 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
         note: str = ""
 
     check(Mine(note="x"))
-    with pytest.raises(ConfigError, match="num_minibatches=17"):
+    with pytest.raises(ConfigError, match="--num-minibatches 17"):
         check(Mine(batch=BatchConfig(num_minibatches=17)))
 
 
 def test_the_number_of_generations_that_is_advised_is_one_that_the_algorithm_takes() -> None:
     config = defaults(Config, env="sudoku", algorithm="spg", num_generations=1)
     with pytest.raises(
-        ConfigError, match=r"num_generations=1: should be at least 2, .* Try (\d+)\."
+        ConfigError, match=r"--num-generations 1: should be at least 2, .* Try (\d+)\."
     ) as refused:
         check(config)
     advised = int(re.search(r"Try (\d+)", str(refused.value))[1])

@@ -62,7 +62,7 @@ def test_a_wrong_line_is_named_with_its_file_and_value(text: str, words: list[st
 
 def test_pairs_that_are_joined_by_commas_are_told_how_to_separate_them() -> None:
     with pytest.raises(
-        ConfigError, match=r"num_masks': '2,p_mask_prompt=0.1'}: .* Separate several KEY=VALUE by spaces"
+        ConfigError, match=r"num_masks='2,p_mask_prompt=0.1': .* Separate several KEY=VALUE by spaces"
     ):
         build("spg", {"num_masks": "2,p_mask_prompt=0.1"})
 
@@ -72,5 +72,5 @@ def test_the_help_of_sampling_shows_types_and_no_functions() -> None:
         shown = str(inspect.signature(cls))
         assert "lambda" not in shown and "Annotated" not in shown
         assert "max_completion_length: int = 256" in shown and "top_p: float = 1.0" in shown
-    with pytest.raises(ConfigError, match="temperature=101: should be from 0 to 100"):
+    with pytest.raises(ConfigError, match="--temperature 101: should be from 0 to 100"):
         Sampling(8, 8, 8, 101).check()

@@ -15,9 +15,9 @@ from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import loss_validation
+from spg_trainer.training.advice import MORE_ROWS
 from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.records import closing_lines, next_steps
-from spg_trainer.training.remedies import MORE_ROWS
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
@@ -172,7 +172,7 @@ def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> 
     file = Path(texts.data)
     before = file.read_text()
     file.write_text(before.replace("say 1", "tell 1"))
-    with pytest.raises(ConfigError, match=r"data=.*texts\.jsonl has changed"):
+    with pytest.raises(ConfigError, match=r"--data .*texts\.jsonl has changed"):
         sft(change(texts, resume="auto"))
     file.write_text(before)
     assert same_weights(sft(change(texts, resume="auto")) / "model", whole / "model")
@@ -202,9 +202,9 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
     with pytest.raises(ConfigError) as refused:
         sft(change(texts, resume="auto"))
     said = str(refused.value)
-    assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "output_dir" in said
+    assert "someone/sayings on the hub has changed" in said and "b" * 40 in said and "--output-dir" in said
     pinned = f"someone/sayings@{'a' * 40}"
-    assert f"data={pinned}" in said
+    assert f"--data {pinned}" in said
     with pytest.raises(ConfigError, match=r"data was 'someone/sayings', now 'someone/sayings@b+'"):
         sft(change(texts, resume="auto", data=f"someone/sayings@{'b' * 40}"))
     assert same_weights(sft(change(texts, resume="auto", data=pinned)) / "model", whole / "model")

@@ -17,8 +17,7 @@ from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.dry_run import show
-from spg_trainer.training.plan import plan_training
-from spg_trainer.training.setup import start
+from spg_trainer.training.plan import settle
 from tests.common.pair_cases import pairs_file
 from tests.common.pretend_cuda import pretend_cuda
 from tests.common.trainer_cases import (
@@ -28,6 +27,7 @@ from tests.common.trainer_cases import (
     save_adapter,
     save_tiny,
     save_writing,
+    start,
 )
 
 ROWS = [{"prompt": "write " + "x" * n, "answer": str(n), "completion": "a" * n} for n in (3, 5, 9, 40, 90)]
@@ -165,9 +165,9 @@ def begun(given: dict[str, Any], folder: Path, dry: bool) -> str | Config:
     try:
         config = replace(defaults(Config, **given), dry_run=dry or bool(given.get("gpu")))
         check(config)
-        planned = plan_training(config)
+        planned = settle(config)
         if config.dry_run:
-            show(planned, 1)
+            show(planned)
         else:
             run = start(planned, quiet=True)
             run.folder.release()

@@ -10,9 +10,8 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import choose_more, choose_problems
 from spg_trainer.training.loop import train, train_step
-from spg_trainer.training.setup import start
 from tests.common.process_cases import dynamic_config, one_step
-from tests.common.trainer_cases import PROBLEMS, rows, weights
+from tests.common.trainer_cases import PROBLEMS, rows, start, weights
 from tests.common.turn_cases import TALK
 from tests.common.two_processes import left_by
 
@@ -159,5 +158,5 @@ def test_pairs_of_a_file_need_no_more_batches(tmp_path):
         "pairs": str(tmp_path / "pairs.jsonl"),
     }
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 9)
-    with pytest.raises(ConfigError, match="max_rollout_batches=10: with source=pairs nothing is sampled"):
+    with pytest.raises(ConfigError, match="--max-rollout-batches 10: with --source pairs nothing is sampled"):
         start(dynamic_config(tmp_path / "run", num_generations=2, **pairs), quiet=True)

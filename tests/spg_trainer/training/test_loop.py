@@ -17,7 +17,7 @@ import torch
 import envs
 from spg_trainer import cli
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.errors import CheckpointError, ConfigError, TrainingError, in_flags
+from spg_trainer.errors import CheckpointError, ConfigError, TrainingError
 from spg_trainer.evaluation import evaluate as evaluating
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
@@ -26,10 +26,9 @@ from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
-from spg_trainer.training import evaluations, loop
+from spg_trainer.training import advice, evaluations, loop
 from spg_trainer.training.loop import train
-from spg_trainer.training.plan import plan_training
-from spg_trainer.training.setup import start
+from spg_trainer.training.plan import settle
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -43,12 +42,14 @@ from tests.common.trainer_cases import (
     saved_steps,
     small_config,
     snapshot,
+    start,
     step,
     steps_of,
     tiny_folder,
     weights,
 )
 from tests.common.two_processes import left_by, outcomes, two_processes
+from verifiers.user_code import CodeExited
 
 ALL = ",".join(str(index) for index in range(PROBLEMS))
 
@@ -131,6 +132,76 @@ def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path,
     assert metrics[1]["grad_norm" if what == "gradient" else "loss"] is None
     rates = [row["learning_rate"] for row in metrics]
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
+
+
+def test_a_skipped_update_is_counted_and_warned_of_and_left_out_of_the_means(tmp_path, monkeypatch, capsys):
+    poison(monkeypatch, lambda number: number == 3)  # the second update of the second step
+    train(small_config(tmp_path / "run", num_iterations=2, max_grad_norm=9.0))
+    metrics = rows(tmp_path / "run" / "metrics.jsonl")
+    assert [row["updates_skipped"] for row in metrics] == [0, 1, 0]
+    assert all(None not in row.values() for row in metrics)
+    assert metrics[1]["grad_norm_max"] == metrics[1]["grad_norm"], "that of the only finite update"
+    assert metrics[2]["grad_norm_max"] > metrics[2]["grad_norm"]
+    said = capsys.readouterr()
+    assert (
+        " ".join((said.out + said.err).split()).count("1 of this step's updates had a loss or a gradient")
+        == 1
+    )
+
+
+def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
+    """It gets the row of metrics.jsonl and the completions with their tokens; it may do with them what it likes."""
+    finished, _ = finished_run()
+    seen = []
+
+    def on_step(metrics, completions):
+        seen.append(json.loads(json.dumps([metrics, completions])))
+        torch.manual_seed(metrics["step"])
+        metrics.clear()
+        for completion in completions:
+            completion["rewards"]["correct"] = 9.0
+            completion.clear()
+
+    train(small_config(tmp_path / "run"), quiet=True, on_step=on_step)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == (finished / "metrics.jsonl").read_bytes()
+    assert same_weights(tmp_path / "run" / "model", finished / "model")
+    assert [metrics for metrics, _ in seen] == rows(finished / "metrics.jsonl")
+    samples = rows(finished / "samples" / "step-000002.jsonl")
+    assert (
+        len(samples) == 16
+        and [{**row, **sample} for row, sample in zip(seen[1][1], samples, strict=True)] == seen[1][1]
+    )
+    for row in seen[1][1]:
+        assert len(row["completion_ids"]) == len(row["tokens"])
+        for chance, logp in zip(row["confidence"], row["unmask_logps"], strict=True):
+            assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
+
+
+def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(step, step + 4))
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(small_config(whole, eval_problems=0), quiet=True)
+    for steps in (1, 3):
+        train(
+            small_config(parts, eval_problems=0, max_steps=steps, resume="auto" if steps > 1 else None),
+            quiet=True,
+        )
+    assert (parts / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    for number in (1, 2, 3):
+        drawn = {row["index"] for row in rows(whole / "samples" / f"step-{number:06d}.jsonl")}
+        assert drawn == set(range(number - 1, number + 3))
+    monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(3))
+    with pytest.raises(ConfigError, match="at least --prompts-per-step 4 problems"):
+        train(small_config(tmp_path / "few", eval_problems=0), quiet=True)
+
+
+def test_an_error_in_the_function_of_the_user_comes_after_the_step_is_recorded(tmp_path):
+    def on_step(metrics, completions):
+        exit()
+
+    with pytest.raises(CodeExited):
+        train(small_config(tmp_path / "run", save_steps=0), quiet=True, on_step=on_step)
+    assert len(rows(tmp_path / "run" / "metrics.jsonl")) == 1 and saved_steps(tmp_path / "run") == [1]
 
 
 def test_three_in_a_row_stop_the_run_and_keep_the_finished_steps(tmp_path, monkeypatch):
@@ -239,14 +310,14 @@ def test_a_task_that_the_embedded_model_has_not_seen_says_what_teaches_it_and_is
     config = small_config(tmp_path / "run", max_steps=1, model="tiny", env_args={"dull": ALL})
     config = replace(config, env="test/Letters-v0")
     with pytest.raises(
-        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* force=True"
+        ConfigError, match=f"only seen sudoku .*`python -m spg_trainer sft {taught}`.* --force"
     ):
         train(config)
     assert not (tmp_path / "run").exists() and capsys.readouterr().out == "", (
         "nothing is evaluated or written"
     )
     with pytest.raises(ConfigError, match="only seen sudoku"):
-        plan_training(config)
+        settle(config)
     train(replace(config, force=True))
     (line,) = re.findall(
         "warning: the small model that comes with this package has only seen sudoku .*",
@@ -383,10 +454,10 @@ def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, mo
         train(small_config(folder, **settings), quiet=True)
     said = str(ended.value)
     assert re.search(r"ValueError: no such letter\n(.|\n)*2 of 16", said)
-    assert said.endswith(f"continue with resume={folder} accept_changed_code=True."), (
+    assert said.endswith(f"continue with --resume {folder} --accept-changed-code."), (
         "the advice is the last line"
     )
-    assert in_flags(ended.value.written()).endswith(f"--resume {folder} --accept-changed-code.")
+    assert str(ended.value).endswith(f"--resume {folder} --accept-changed-code.")
     assert "async_calls.py" not in said and said.count("  File ") == 1, "the author's own lines alone"
     assert steps_of(folder) == [1] and saved_steps(folder) == [1]
     monkeypatch.undo()
@@ -556,7 +627,7 @@ def test_a_run_whose_minutes_are_over_before_its_first_step_keeps_its_evaluation
     whole = small_config(tmp_path / "whole", eval_problems=8, max_steps=1)
     train(whole, quiet=True)
     config = small_config(tmp_path / "run", eval_problems=8, max_steps=1, max_minutes=1e-6)
-    with pytest.raises(TrainingError, match=r"has 0 of 8 .*max_minutes=1e-06 is over .* resume=.*run"):
+    with pytest.raises(TrainingError, match=r"has 0 of 8 .*--max-minutes 1e-06 is over .* --resume .*run"):
         train(config, quiet=True)
     go_on = replace(config, max_minutes=0.0, output=replace(config.output, resume="auto"))
     train(go_on, quiet=True)
@@ -583,7 +654,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, ca
 @pytest.mark.parametrize(
     ("taught", "length", "shortest", "cut", "right", "words"),
     [
-        (7, 64, 64, 1.0, 0.03, "taught to write at most 7. Use $max_completion_length=7."),
+        (7, 64, 64, 1.0, 0.03, "taught to write at most 7. Use --max-completion-length 7."),
         (7, 64, 8, 0.2, 0.9, "taught to write at most 7"),
         (7, 64, 5, 0.9, 0.5, ""),
         (7, 7, 7, 1.0, 0.1, ""),  # as it was taught, without room for an end
@@ -593,7 +664,7 @@ def test_a_finished_run_that_is_resumed_says_so_and_nothing_changes(tmp_path, ca
             64,
             1.0,
             0.0,
-            "all completions are cut after 64 tokens. Raise $max_completion_length, which is 64.",
+            "all completions are cut after 64 tokens. Raise --max-completion-length, which is 64.",
         ),
         (None, 64, 64, 1.0, 0.9, ""),
         (None, 64, 64, 0.99, 0.0, ""),
@@ -603,12 +674,12 @@ def test_before_step_1_looks_at_lengths_first(tmp_path, taught, length, shortest
     record = {"rollout": {"max_completion_length": taught}} if taught else {}
     (tmp_path / "environment.json").write_text(json.dumps(record))
     config = change(small_config(None, model=tmp_path), max_completion_length=length)
-    text = loop.wrong_length(config, shortest, {"completions/clipped_ratio": cut, "correct": right})
+    text = advice.wrong_length(config, shortest, {"completions/clipped_ratio": cut, "correct": right})
     assert (words in text) if words else text == ""
 
 
 def test_what_is_wrong_with_the_length_is_the_remedy(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(loop, "wrong_length", lambda *_: "all completions are too long. Use 7.")
+    monkeypatch.setattr(advice, "wrong_length", lambda *_: "all completions are too long. Use 7.")
     train(small_config(tmp_path / "mixed", max_steps=1))
     assert "before step 1: all completions are too long. Use 7." in capsys.readouterr().out
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
@@ -668,7 +739,7 @@ def test_what_nohup_ignores_stays_ignored():
 def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
     folder, _ = finished_run()
     before = snapshot(folder)
-    with pytest.raises(ConfigError, match=rf"3 steps.*resume={folder} .*max_steps"):
+    with pytest.raises(ConfigError, match=rf"3 steps.*--resume {folder} .*--max-steps"):
         train(small_config(folder, seed=4), quiet=True)
     assert snapshot(folder) == before
 

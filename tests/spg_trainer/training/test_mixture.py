@@ -25,6 +25,7 @@ from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
 from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.loop import train
+from spg_trainer.training.plan import settle
 from tests.common.own_cases import Mine
 from tests.common.task_file import write_task
 from tests.common.trainer_cases import ENV, assert_equal_runs, rows, small_config
@@ -165,7 +166,7 @@ def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, capsys) -> None:
         " --device cpu --hidden-size 16 --num-layers 1 --num-heads 2 --intermediate-size 24 --eval-problems 8"
     )
     words += f" --validation-problems 8 --source demonstrations --output-dir {tmp_path / 'base'}"
-    train(resolve(Config, words.split()))
+    train(settle(words.split()))
     said = " ".join(capsys.readouterr().out.split())
     assert (
         "sorting: the mix asks for 50% right: 32 of 32 sampled completions follow none of its rules yet"

@@ -28,12 +28,14 @@ def parameters():
 
 def test_the_library_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao.optim", None)
-    with pytest.raises(ConfigError, match=r"adam_moments=8bit.*pip install torchao.*adam_moments=float32\."):
+    with pytest.raises(
+        ConfigError, match=r"--adam-moments 8bit.*pip install torchao.*--adam-moments float32\."
+    ):
         make_optimizer(EIGHT, parameters())
 
 
 def test_blocks_of_numbers_are_not_divided(tmp_path):
-    with pytest.raises(ConfigError, match=r"shard with adam_moments=8bit.*Use adam_moments=float32\."):
+    with pytest.raises(ConfigError, match=r"shard with --adam-moments 8bit.*Use --adam-moments float32\."):
         train(small_config(tmp_path / "run", shard="phase", adam_moments="8bit"), quiet=True)
 
 
@@ -94,13 +96,13 @@ def test_what_does_not_go_with_muon_is_refused(tmp_path):
     for changes, said in (
         (
             {"optimizer": "muon", "shard": "phase"},
-            r"shard: Muon needs whole matrices\. Use optimizer=adamw\.",
+            r"shard: Muon needs whole matrices\. Use --optimizer adamw\.",
         ),
         (
             {"optimizer": "muon", "adam_moments": "8bit"},
-            r"8bit with optimizer=muon.*Use adam_moments=float32",
+            r"8bit with --optimizer muon.*Use --adam-moments float32",
         ),
-        ({"lr_decay_share": 0.5}, r"lr_decay_share=0\.5 says nothing with lr_schedule=constant\."),
+        ({"lr_decay_share": 0.5}, r"--lr-decay-share 0\.5 says nothing with --lr-schedule constant\."),
     ):
         with pytest.raises(ConfigError, match=said):
             train(small_config(tmp_path / "run", **changes), quiet=True)

@@ -100,7 +100,7 @@ def test_a_file_is_measured_before_the_first_step_and_its_lines_are_named(tmp_pa
     assert "rows.jsonl, line 56 (" in said and "line 57 (" in said and "line 58 (" in said
     assert "line 59" not in said and "2 more" in said
     assert "128 positions" in said and "118 tokens" in said
-    assert "overlong=skip" in said and "Leave them out" in said and "0 or less" not in said
+    assert "--overlong skip" in said and "Leave them out" in said and "0 or less" not in said
     assert not (tmp_path / "run").exists()
 
 
@@ -128,7 +128,7 @@ def test_the_setting_may_change_when_a_run_goes_on(tmp_path: Path) -> None:
 
 def test_too_few_problems_that_fit_are_told(tmp_path: Path) -> None:
     write(tmp_path / "rows.jsonl", long=55)
-    with pytest.raises(ConfigError, match=r"prompts_per_step=16.*are too long"):
+    with pytest.raises(ConfigError, match=r"--prompts-per-step 16.*are too long"):
         train(file_config(tmp_path, tmp_path / "run", overlong="skip", prompts_per_step=16), quiet=True)
 
 
@@ -148,7 +148,7 @@ def test_of_evaluations_and_validations_on_one_split_the_larger_count_is_measure
 def test_a_problem_of_a_stream_is_named_by_task_split_and_index(tmp_path: Path) -> None:
     config = small_config(tmp_path / "run", env="test/Stream-v0", force=True)
     with pytest.raises(
-        ConfigError, match=r"stream: the prompt of train problem \d+ has \d+ tokens.*overlong=skip"
+        ConfigError, match=r"stream: the prompt of train problem \d+ has \d+ tokens.*--overlong skip"
     ):
         train(config, quiet=True)
 

@@ -21,13 +21,17 @@ from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.settings.task import parse_tasks
-from spg_trainer.training import loop, plan, setup
-from spg_trainer.training.plan import plan_training, where_to_go_on
+from spg_trainer.training import loop, plan
+from spg_trainer.training.plan import settle, where_to_go_on
 from tests.common.pair_cases import COUNT, pair_config, pairs_file
 from tests.common.sft_cases import SMALL
-from tests.common.trainer_cases import change, rows, small_config
+from tests.common.trainer_cases import change, rows, small_config, start
 
 ONCE = {
+    "settle": 1,
+    "open_run": 1,
+    "make_accelerator": 1,
+    "open_policy": 1,
     "choose_folder": 1,
     "build": 1,
     "pin": 1,
@@ -56,23 +60,25 @@ class Counts(Counter[str]):
 
 def test_a_start_finds_everything_out_once(tmp_path: Path, monkeypatch) -> None:
     """The settings, their six groups and the hyper-parameters have ranges."""
-    monkeypatch.setattr(loop, "train", lambda planned: setup.start(planned, quiet=True).folder.release())
+    monkeypatch.setattr(loop, "train", lambda planned: start(planned).folder.release())
     line = ["--env", "sudoku", "--device", "cpu", "--output-dir", str(tmp_path / "typed")]
     with Counts() as typed:
         assert cli.main(line) == 0
     with Counts() as called:
-        setup.start(small_config(tmp_path / "called"), quiet=True).folder.release()
+        start(small_config(tmp_path / "called")).folder.release()
     for counts in (typed, called):
         assert {name: counts[name] for name in ONCE} == ONCE
+    assert typed["make_env"] == 3 and called["make_env"] == 2  # each split; only the first one validates
+    assert typed["resolve"] == 1
 
 
 def test_a_run_that_was_begun_since_the_folder_was_chosen_is_left_alone(tmp_path: Path) -> None:
     """It was taken for the one that goes on, and cut back to its start."""
     config = small_config(tmp_path / "run", max_steps=1, save_steps=1)
-    planned = plan_training(config)
+    planned = settle(config)
     loop.train(config, quiet=True)
     with pytest.raises(ConfigError, match="already holds a run of 1 step"):
-        setup.start(planned, quiet=True)
+        start(planned)
     RunFolder(tmp_path / "run").release()
     assert [row["step"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [1]
     assert (tmp_path / "run" / "summary.json").is_file()
@@ -81,7 +87,7 @@ def test_a_run_that_was_begun_since_the_folder_was_chosen_is_left_alone(tmp_path
 def test_a_start_reads_a_file_of_pairs_once(tmp_path: Path) -> None:
     config = pair_config(tmp_path / "run", pairs_file())
     with Counts() as counts:
-        setup.start(config, quiet=True).folder.release()
+        start(config).folder.release()
     assert counts["read_pairs"] == 1 and counts["read_pair"] == COUNT
 
 
@@ -115,9 +121,7 @@ def test_rows_without_a_demonstration_are_refused_or_left_out_by_bad_rows(
 
     def planned(**more: object) -> plan.Plan:
         args = {f"{prefix}verifier": "gsm8k", **{f"{prefix}{name}": value for name, value in more.items()}}
-        return plan_training(
-            change(SMALL, env=f"{tmp_path / 'chats.jsonl'}{mixed_with}", env_args=args, force=True)
-        )
+        return settle(change(SMALL, env=f"{tmp_path / 'chats.jsonl'}{mixed_with}", env_args=args, force=True))
 
     with pytest.raises(
         EnvError, match=r"7 of 43 train rows of chats.* have no .*line 1; .* bad_rows=\"skip\"\.$"
@@ -157,17 +161,16 @@ def test_bad_rows_are_also_those_of_the_texts_beside_a_task(tmp_path: Path) -> N
 def test_bad_rows_that_nothing_takes_are_refused_by_the_name_of_the_flag() -> None:
     """The task is the model's own, so that it is known only after all settings are."""
     for words in (["--model", "tiny:gsm8k"], ["--env", "gsm8k"], ["--env", "gsm8k:source=generated"]):
-        with pytest.raises(ConfigError, match=r"bad_rows=skip: gsm8k judges its answers itself"):
+        with pytest.raises(ConfigError, match=r"--bad-rows skip: gsm8k judges its answers itself"):
             check(resolve(Config, [*words, "--bad-rows", "skip"]).config)
     with pytest.raises(
-        ConfigError, match=r"bad_rows=skip: countdown and gsm8k judge their answers themselves"
+        ConfigError, match=r"--bad-rows skip: countdown and gsm8k judge their answers themselves"
     ):
         check(resolve(Config, ["--env", "countdown", "gsm8k", "--bad-rows", "skip"]).config)
 
 
-def test_a_plan_is_not_made_again() -> None:
-    whole = plan_training(small_config(None))
-    assert plan_training(whole) is whole
+def test_a_plan_has_what_was_opened_to_make_it() -> None:
+    whole = settle(small_config(None))
     assert whole.config.algorithm_args["num_masks"] == whole.algorithm.num_masks
     assert whole.splits.keys() == {"train", "test"} and whole.checkpoint is None
 
@@ -176,9 +179,9 @@ def test_a_folder_without_a_run_is_no_run_that_goes_on(tmp_path: Path) -> None:
     """`--resume auto` may name a folder that is to be made: an untaught model is refused there as in any new run."""
     config = defaults(Config, env="sorting", output_dir=str(tmp_path / "new"), resume="auto")
     with pytest.raises(
-        ConfigError, match=r"sorting with model=tiny: the small model .* knows nothing of this task"
+        ConfigError, match=r"sorting with --model tiny: the small model .* knows nothing of this task"
     ):
-        plan_training(config)
+        settle(config)
 
 
 @pytest.mark.parametrize(("edited", "goes_on"), [(False, 4), (True, 2)])
@@ -202,5 +205,6 @@ def test_a_rate_that_fell_by_validations_of_other_code_falls_anew(
     monkeypatch.setattr(plan, "require_up_to", lambda run, step: run / f"checkpoints/step-{step:06d}")
     if edited:
         task.write_text("# as it is now\n")
-    assert step_of(where_to_go_on(run, run / "checkpoints/step-000004", config)) == goes_on
+    last = run / "checkpoints/step-000004"
+    assert step_of(where_to_go_on(run, last, config, config, find_inputs(file_settings(config)))) == goes_on
     assert ("makes the later ones again" in caplog.text) is (goes_on != 4)

@@ -13,7 +13,6 @@ from spg_trainer.models import load_model
 from spg_trainer.settings.check import check_algorithm
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.records import save_checkpoint
-from spg_trainer.training.setup import start
 from tests.common.likelihood_cases import naive_logps
 from tests.common.trainer_cases import (
     LORA,
@@ -25,6 +24,7 @@ from tests.common.trainer_cases import (
     same_weights,
     save_adapter,
     small_config,
+    start,
     step,
     tiny_folder,
     weights,

@@ -92,11 +92,11 @@ def test_two_steps_and_the_rest_are_four_whatever_became_of_checkpoints(
 
 def test_the_newest_unfinished_run_of_equal_settings_is_found(tmp_path, half, whole, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"resume=auto.* output_dir"):
+    with pytest.raises(ConfigError, match=r"--resume auto.* --output-dir"):
         train(settings(None, resume="auto"), quiet=True)
     folder = shutil.move(half, tmp_path / "runs" / "found")
     (folder / "summary.json").unlink()
-    with pytest.raises(ConfigError, match=r"of other settings is runs/found.*resume=runs/found"):
+    with pytest.raises(ConfigError, match=r"of other settings is runs/found.*--resume runs/found"):
         train(settings(None, resume="auto", learning_rate=2e-2), quiet=True)
     train(settings(None, resume="auto"), quiet=True)
     assert_equal_runs(folder, whole)
@@ -139,7 +139,7 @@ def test_what_changes_the_maths_is_refused_and_nothing_is_touched(first_half, ch
 
 def test_fewer_steps_than_a_run_has_are_refused_and_nothing_is_touched(first_half):
     before = snapshot(first_half)
-    with pytest.raises(ConfigError, match=r"max_steps=1: .*step-000002 is already at step 2"):
+    with pytest.raises(ConfigError, match=r"--max-steps 1: .*step-000002 is already at step 2"):
         train(settings(first_half, resume="auto", max_steps=1), quiet=True)
     assert snapshot(first_half) == before
 
@@ -148,7 +148,9 @@ def test_a_run_that_lost_its_checkpoints_keeps_its_results(half):
     shutil.rmtree(half / "checkpoints")
     before = snapshot(half)
     for resume in ("auto", str(half)):
-        with pytest.raises(CheckpointError, match=r"has made 2 steps, but its checkpoints are gone.*model="):
+        with pytest.raises(
+            CheckpointError, match=r"has made 2 steps, but its checkpoints are gone.*--model "
+        ):
             train(settings(half, resume=resume, max_steps=4), quiet=True)
     assert snapshot(half) == before
 
@@ -158,7 +160,7 @@ def test_a_bit_error_in_a_checkpoint_is_refused_and_the_one_before_goes_on(half,
     before = snapshot(half)
     for resume in ("auto", str(half), str(step(half, 2))):
         with pytest.raises(
-            CheckpointError, match=rf"damaged file model\.safetensors.*resume={step(half, 1)}\."
+            CheckpointError, match=rf"damaged file model\.safetensors.*--resume {step(half, 1)}\."
         ):
             train(settings(half if resume == "auto" else None, resume=resume), quiet=True)
     assert snapshot(half) == before

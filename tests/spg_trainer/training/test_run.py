@@ -182,3 +182,12 @@ def test_dropout_is_drawn_from_the_seed(tmp_path, adapted):
     first = [json.loads(text.splitlines()[0]) for text in (metrics[0], metrics[2])]
     assert first[0]["reward"] == first[1]["reward"], "completions are sampled without dropout"
     assert first[0]["grad_norm"] != first[1]["grad_norm"]
+
+
+def test_a_prompt_whose_form_earns_nothing_is_told_before_step_1(tmp_path, capsys) -> None:
+    file = tmp_path / "prompt.txt"
+    file.write_text("<answer>\n\\boxed{...}\n</answer>\n{question}")
+    arguments = {"source": "generated", "reward_preset": "paper", "prompt_style": str(file)}
+    train(small_config(tmp_path / "run", env="gsm8k", env_args=arguments, max_steps=1))
+    said = capsys.readouterr()
+    assert "no more than a wrong one" in said.out + said.err

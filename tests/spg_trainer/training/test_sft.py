@@ -32,11 +32,11 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import FLAG, TRAINING, resolve
-from spg_trainer.training import evaluations, loop, outlook, setup
+from spg_trainer.training import advice, evaluations, loop, setup
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SIZES, SMALL, Count, before_step, first_update, sft
-from tests.common.trainer_cases import change, rows, same_weights, saved_steps, weights
+from tests.common.trainer_cases import change, rows, same_weights, saved_steps, start, weights
 
 LONG = change(SMALL, max_steps=20, eval_steps=4, mix={"right": 1, "short": 1}, seed=3)
 TWO_HABITS = change(SMALL, mix={"right": 1, "short": 3}, env_args={"offset": 1}, seed=5)
@@ -100,7 +100,7 @@ def demonstrated(folder: Path, right: int) -> list[str]:
 def test_demonstrations_that_the_verifier_refuses_are_refused_before_anything_is_trained(tmp_path) -> None:
     words = demonstrated(tmp_path, right=1)
     said = r"none of \d\d demonstrations .* is right; problem 0 \(sums.jsonl, line 1\) is not solved by '1': no_answer"
-    with pytest.raises(ConfigError, match=rf"{said}, .* '<answer>1</answer>' would be right.*force=True"):
+    with pytest.raises(ConfigError, match=rf"{said}, .* '<answer>1</answer>' would be right.*--force"):
         plan_of(*words)
     assert "none of " in plan_of(*words, "--force").demonstrations
 
@@ -196,7 +196,7 @@ def test_a_completion_ends_with_one_end_token_and_then_padding(policy: Policy) -
     assert ids[1].tolist() == [end] + [pad] * 7
     assert ids[2, -1] == end and policy.tokenizer.decode(ids[2, :-1]) == "1234567"
     assert policy.tokenizer.decode([end]) == "<|eot_id|>"
-    with pytest.raises(ConfigError, match="max_completion_length=9"):
+    with pytest.raises(ConfigError, match="--max-completion-length 9"):
         encode_completions(policy, ["1", "12345678"], 8)
 
 
@@ -209,7 +209,7 @@ def prepared(config: Config, policy: Policy | None = None) -> Run:
         patch.setattr(setup, "prepare_folder", lambda *_: None)
         if policy is not None:
             patch.setattr(setup, "open_policy", lambda *_, **__: policy)
-        return setup.start(config, quiet=True)
+        return start(config)
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
@@ -281,7 +281,7 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch, validati
     else:
         gradient = loop.gradient
         monkeypatch.setattr(loop, "gradient", lambda *of: dict.fromkeys(gradient(*of), float("nan")))
-    with pytest.raises(TrainingError, match=r"learning_rate=0\.01"):
+    with pytest.raises(TrainingError, match=r"--learning-rate 0\.01"):
         sft(change(SMALL, max_steps=4, output_dir=str(tmp_path / "run")))
     assert not (tmp_path / "run" / "model").exists()
 
@@ -312,7 +312,7 @@ def test_a_block_length_that_does_not_fit_is_refused_before_training(tmp_path) -
     model = ModelConfig("new:block", device="cpu", **SIZES)
     config = change(SMALL, model=model, output_dir=str(tmp_path / "run"), max_completion_length=BLOCK + 1)
     with pytest.raises(
-        ConfigError, match=f"block_length={BLOCK + 1} does not divide .* block_length={BLOCK}"
+        ConfigError, match=f"--block-length {BLOCK + 1} does not divide .* --block-length {BLOCK}"
     ):
         sft(change(config, block_length=BLOCK + 1))
     assert not (tmp_path / "run").exists()
@@ -329,7 +329,7 @@ def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> 
     assert (llada.block_length, llada.tokens_per_step) == (32, 2), "as a training has them"
     longer = ["--max-completion-length", "30"]
     assert decoded(*longer).block_length == 30 and decoded(*longer, "--block-length", "15").block_length == 15
-    with pytest.raises(ConfigError, match="block_length=12 does not divide max_completion_length=30"):
+    with pytest.raises(ConfigError, match="--block-length 12 does not divide --max-completion-length 30"):
         decoded(*longer, "--block-length", "12")
 
 
@@ -390,10 +390,10 @@ def test_a_dry_run_says_what_will_be_learned_and_writes_nothing(tmp_path, monkey
 
 def plan_of(*words: str) -> Any:
     """The plan of a training on demonstrations of `count`."""
-    from spg_trainer.training.plan import plan_training
+    from spg_trainer.training.plan import settle
 
     task = [] if "--env" in words else ["--env", "count"]
-    return plan_training(resolve(Config, ["--source", "demonstrations", *task, *words]))
+    return settle(["--source", "demonstrations", *task, *words])
 
 
 def test_every_step_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path) -> None:
@@ -403,7 +403,14 @@ def test_every_step_has_a_row_and_the_end_a_summary_and_a_report(tmp_path: Path)
     assert [row["step"] for row in metrics] == [row["step"] for row in timings] == [1, 2, 3, 4, 5, 6]
     losses = {row["step"]: row["validation/loss"] for row in metrics if "validation/loss" in row}
     assert list(losses) == [2, 4, 6]
-    assert set(metrics[0]) == {"step", "loss", "grad_norm", "learning_rate"}
+    assert set(metrics[0]) == {
+        "step",
+        "loss",
+        "grad_norm",
+        "grad_norm_max",
+        "updates_skipped",
+        "learning_rate",
+    }
     found = json.loads((folder / SUMMARY).read_text())["validation"]
     assert found["start"] == json.loads((folder / "eval" / "step-000000.json").read_text())["loss"]
     assert found["last"] == losses[6] and found["lowest"] == min(losses.values())
@@ -524,8 +531,8 @@ def test_it_goes_on_with_its_own_settings_from_the_command_line(tmp_path: Path) 
     assert change(read, max_steps=20, resume=None, model=LONG.model) == change(LONG, **settled)
     for wrong, words in (
         (change(LONG, seed=4, resume=str(folder)), rf"seed was 3, now 4.*model {folder}"),
-        (change(LONG, max_steps=7, resume=str(folder)), "max_steps=7: .*step-000008 is already at step 8"),
-        (change(LONG, output_dir=str(folder)), f"resume={folder} "),
+        (change(LONG, max_steps=7, resume=str(folder)), "--max-steps 7: .*step-000008 is already at step 8"),
+        (change(LONG, output_dir=str(folder)), f"--resume {folder} "),
     ):
         with pytest.raises(ConfigError, match=words):
             sft(wrong)
@@ -570,16 +577,14 @@ def counts(right: int, short: int, both: int = 0, neither: int = 0) -> HabitCoun
 
 
 def test_completions_that_follow_both_rules_say_nothing_of_the_mix() -> None:
-    assert not outlook.is_far(MIX, counts(30, 70, both=100)), "130 of 200 are right, as the habit often is"
-    assert outlook.is_far(MIX, counts(7, 93)) and outlook.is_far(MIX, counts(60, 40))
-    assert not outlook.is_far({"right": 1.0}, counts(7, 93)) and not outlook.is_far(
-        MIX, counts(0, 9, both=90)
-    )
-    assert outlook.is_far(MIX, counts(2, 2, neither=90))
-    assert outlook.is_far(MIX, counts(30, 70, neither=120)), (
+    assert not advice.is_far(MIX, counts(30, 70, both=100)), "130 of 200 are right, as the habit often is"
+    assert advice.is_far(MIX, counts(7, 93)) and advice.is_far(MIX, counts(60, 40))
+    assert not advice.is_far({"right": 1.0}, counts(7, 93)) and not advice.is_far(MIX, counts(0, 9, both=90))
+    assert advice.is_far(MIX, counts(2, 2, neither=90))
+    assert advice.is_far(MIX, counts(30, 70, neither=120)), (
         "most follow no rule, however right the shares of the others"
     )
-    assert not outlook.is_far(MIX, counts(30, 70, neither=90))
+    assert not advice.is_far(MIX, counts(30, 70, neither=90))
 
 
 def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where_few_groups_are_mixed() -> (
@@ -587,9 +592,9 @@ def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where
 ):
     """RL learns from mixed groups, however many of their completions are right."""
     often = counts(78, 22)
-    assert not outlook.is_far(MIX, change(often, groups=32, mixed=26))
-    assert outlook.is_far(MIX, change(often, groups=32, mixed=6)), "most groups are all right"
-    assert outlook.is_far(MIX, change(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
+    assert not advice.is_far(MIX, change(often, groups=32, mixed=26))
+    assert advice.is_far(MIX, change(often, groups=32, mixed=6)), "most groups are all right"
+    assert advice.is_far(MIX, change(counts(7, 93), groups=32, mixed=26)), "right ones are far too rare"
 
 
 @pytest.mark.parametrize(
@@ -609,16 +614,16 @@ def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where
     ],
 )
 def test_a_base_far_from_its_mix_says_how_far_and_what_helps(sampled, words, remedy) -> None:
-    text = outlook.far_line(MIX, sampled, "")
+    text = advice.far_line(MIX, sampled, "")
     assert words in text and re.search(remedy, text)
-    assert outlook.far_line(MIX, sampled, "count").startswith("count: the mix asks for")
+    assert advice.far_line(MIX, sampled, "count").startswith("count: the mix asks for")
 
 
 def test_the_length_is_what_the_longest_demonstration_needs() -> None:
     def lengths(**changes: Any) -> tuple[int, int]:
-        from spg_trainer.training.plan import plan_training
+        from spg_trainer.training.plan import settle
 
-        r = plan_training(change(SMALL, max_completion_length=0, **changes)).config.rollout
+        r = settle(change(SMALL, max_completion_length=0, **changes)).config.rollout
         return r.max_completion_length, r.block_length
 
     assert lengths(env_args={"offset": 1000}) == (15, 15), "twelve digits, the end, and a tenth"
@@ -645,7 +650,7 @@ def test_it_says_what_its_completions_follow_and_warns_if_no_group_is_mixed(tmp_
 def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limit(
     policy, monkeypatch
 ) -> None:
-    monkeypatch.setattr(outlook, "GROUPS", 4)
+    monkeypatch.setattr(advice, "GROUPS", 4)
     for eval_problems, looked_at in ((3, 3), (9, 4), (0, 4)):
         said: list[str] = []
         run = SimpleNamespace(
@@ -658,12 +663,12 @@ def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limi
             rows_per_forward=None,
             accelerator=None,
         )
-        outlook.look_at_groups(run)
+        advice.look_at_groups(run)
         assert f"of {8 * looked_at}; 0 of {looked_at} groups are mixed" in said[0]
         assert "Train longer (--max-steps)" in said[1]
     run.state.validations.update({0: 5.0, 10: 1.0, 20: 2.0})
     said.clear()
-    outlook.look_at_groups(run)
+    advice.look_at_groups(run)
     assert "Give it more rows to learn from" in said[1] and "Train longer (" not in said[1]
 
 

@@ -9,7 +9,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.training.plan import plan_training
+from spg_trainer.training.plan import settle
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import SFT, run_processes, sft_command
 from tests.common.sft_cases import SMALL, sft
@@ -75,4 +75,4 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
 )
 def test_what_a_divided_model_cannot_is_refused(tmp_path, changes, remedy):
     with pytest.raises(ConfigError, match=f"shard.*Use {remedy}"):
-        plan_training(sft_command(tmp_path / "run", shard="phase", **changes), num_processes=2)
+        settle(sft_command(tmp_path / "run", shard="phase", dry_run=True, processes=2, **changes))

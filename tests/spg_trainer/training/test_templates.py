@@ -133,7 +133,7 @@ def test_an_evaluation_fills_templates(policy):
 
 
 def test_a_template_that_does_not_fit_is_known_before_the_first_step(policy, tmp_path):
-    wanted = r"problem 3: the template takes 16 tokens or more, and a completion has 10. Use max_completion_length=16"
+    wanted = r"problem 3: the template takes 16 tokens or more, and a completion has 10. Use --max-completion-length 16"
     with pytest.raises(ConfigError, match=wanted):
         Room(policy, 10).long_problems(TooLong(), range(8))
     with pytest.raises(ConfigError, match=wanted):

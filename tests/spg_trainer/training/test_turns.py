@@ -21,7 +21,6 @@ from spg_trainer.training.credit import credit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import draw_masks, order_by_length
-from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
@@ -34,6 +33,7 @@ from tests.common.trainer_cases import (
     assert_equal_runs,
     change,
     rows,
+    start,
     tiny_folder,
 )
 from tests.common.turn_cases import Talk, talk_algorithm, talk_config

@@ -1,22 +1,24 @@
 """The gradient depends on neither micro-batch, passes nor processes; masks and logps are those of their update."""
 
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import pad
 
+from spg_trainer.algorithms import Metric
+from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.subset_masks import RandomMasking
 from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
+from spg_trainer.training import update as updating
 from spg_trainer.training.credit import credit, kinds_of_completions
 from spg_trainer.training.loop import train
 from spg_trainer.training.micro_batches import split_rows
-from spg_trainer.training.setup import start
 from spg_trainer.training.update import gradient, means, plan_updates
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
 from tests.common.process_cases import (
@@ -38,6 +40,7 @@ from tests.common.trainer_cases import (
     rows,
     save_tiny,
     small_config,
+    start,
     weights,
 )
 from tests.common.two_processes import left_by, two_processes
@@ -142,6 +145,38 @@ def test_skipped_groups_count_in_the_totals(place):
     rest, _ = one_step(change(config, env_args={"dull": second}, output_dir=str(place())))
     both, _ = one_step(change(config, env_args={}, output_dir=str(place())))
     assert relative(dull + rest, both) < 1e-10
+
+
+@dataclass(frozen=True)
+class Extremes(SPG):
+    """SPG that reports the largest and the smallest advantage of an update."""
+
+    def loss(self, logps, masks, batch):
+        result = super().loss(logps, masks, batch)
+        found = {
+            "highest": Metric(batch.advantages.max(), "max"),
+            "lowest": Metric(batch.advantages.min(), "min"),
+        }
+        return replace(result, metrics=result.metrics | found)
+
+
+def test_a_metric_may_be_the_largest_or_the_smallest_value(place, monkeypatch):
+    """That of the whole step, whatever the micro-batches, the minibatches and the processes."""
+    name = "tests.spg_trainer.training.test_update:Extremes"
+    found = []
+    for changes in ({"per_device_batch_size": 8}, {"per_device_batch_size": 1}, {"num_minibatches": 2}):
+        folder = place()
+        train(small_config(folder, algorithm=name, max_steps=1, eval_problems=0, **changes), quiet=True)
+        (row,) = rows(folder / "metrics.jsonl")
+        found.append((row["highest"], row["lowest"]))
+    advantages = [sample["advantage"] for sample in rows(folder / "samples" / "step-000001.jsonl")]
+    assert found == [pytest.approx((max(advantages), min(advantages)))] * 3
+    one, other = (
+        {("a", "max"): 1.0, ("a", "min"): 1.0, ("a", "update"): 1.0},
+        {("a", "max"): -2.0, ("a", "min"): -2.0},
+    )
+    monkeypatch.setattr(updating, "gather", lambda parts: [*parts, other, {}])
+    assert updating.of_all_processes(one) == {("a", "max"): 1.0, ("a", "min"): -2.0, ("a", "update"): 1.0}
 
 
 def test_a_process_without_active_completions_takes_part_with_old_logps(place):

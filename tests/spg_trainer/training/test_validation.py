@@ -305,7 +305,7 @@ envs.register("test/Short-v0", Short)
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_validation_split_without_problems_is_told_before_anything_is_made(tmp_path, empty):
     config = settings(tmp_path / "run", env="test/Short-v0", env_args={"empty": empty})
-    with pytest.raises(ConfigError, match="eval_steps=0"):
+    with pytest.raises(ConfigError, match="--eval-steps 0"):
         train(config, quiet=True)
     assert not (tmp_path / "run").exists()
 

@@ -1,6 +1,7 @@
 """The figures of a rollout count what its groups are; warnings name what looks wrong and the flag, once."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,10 +11,11 @@ import torch
 from spg_trainer.algorithms import build
 from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.tensors import Rows
+from spg_trainer.training import advice
+from spg_trainer.training.advice import all_warnings, form_warning, new_warnings
 from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.run import TrainingState
-from spg_trainer.training.warnings import all_warnings, form_warning, new_warnings
 from tests.common.trainer_cases import small_config
 
 
@@ -213,3 +215,13 @@ def test_groups_are_counted_by_what_they_have_in_common():
         "frac_groups_identical": 0.5,
         "frac_groups_wrong_identical": 0.25,
     }
+
+
+def test_each_page_of_the_table_is_there() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    if not docs.is_dir():
+        pytest.skip("no docs/ beside the tests")
+    tables = [table for table in vars(advice).values() if isinstance(table, tuple | advice.Said)]
+    rows = [row for table in tables for row in ([table] if isinstance(table, advice.Said) else table)]
+    pages = {row.page for row in rows if isinstance(row, advice.Said)}
+    assert len(pages) > 3 and all((docs / page).is_file() for page in pages)

@@ -23,7 +23,7 @@ from verifiers.math500.compare.normal_form import (
     terms_of,
     without_sign,
 )
-from verifiers.math500.read.tree import (
+from verifiers.math500.tree import (
     CONSTANTS,
     INDICES,
     MINUS_ONE,
@@ -36,7 +36,7 @@ from verifiers.math500.read.tree import (
     parts,
     symbols,
 )
-from verifiers.math500.read.values import Several, Value, expressions, is_expression
+from verifiers.math500.values import Several, Value, expressions, is_expression
 
 DEGREE_LIMIT = 100  # a root of this degree or more is not looked into
 BIT_LIMIT = 4_000  # nor a root whose degree times the bits of its radicand is above this

@@ -6,47 +6,20 @@ its form, even if a problem merely speaks of factors or is misread.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from math import gcd
 from string import ascii_letters
 
-from verifiers.amounts import currencies_of
 from verifiers.math500.asked.finished import is_literal_fraction
-from verifiers.math500.asked.form_rules import (
-    RULES,
-    Rule,
-    is_decimal_literal,
-    is_expanded,
-    layout,
-)
-from verifiers.math500.asked.question import (
-    ASKING,
-    BEFORE_FACTOR,
-    FACTOR,
-    INTERVALS,
-    KIND_WORDS,
-    NAMED_PHRASES,
-    POINTS,
-    WITHOUT_PERCENT,
-    asks_for_order,
-    base_in,
-    dimension_in,
-    has_number_with_unit,
-    nouns_in,
-    units_in,
-    words_of,
-)
+from verifiers.math500.asked.form_rules import RULES, Rule, is_decimal_literal, is_expanded, layout
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.normal_form import folded, ordered, without_sign
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.compare.value_names import INVERSE_FUNCTIONS
-from verifiers.math500.read import units
-from verifiers.math500.read.lexer import Malformed, tokens_of
-from verifiers.math500.read.reader import read, read_formula
-from verifiers.math500.read.text import key as normal_text
-from verifiers.math500.read.tree import ATOMS, MINUS_ONE, Node, parts, rebuilt, symbols
-from verifiers.math500.read.values import (
+from verifiers.math500.parser import read, read_formula
+from verifiers.math500.tree import ATOMS, MINUS_ONE, Node, parts, rebuilt, symbols
+from verifiers.math500.values import (
     Matrix,
     Name,
     Quantity,
@@ -56,15 +29,92 @@ from verifiers.math500.read.values import (
     inside,
     is_expression,
 )
-from verifiers.math500.read.words import IS
+from verifiers.math500.words import NUMBER_WORDS
+from verifiers.reading import units
+from verifiers.reading.markup import has_price
+from verifiers.reading.markup import key as normal_text
+from verifiers.reading.tokens import Malformed, tokens_of
 
 PROBLEMS_REMEMBERED = 4096
-CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\frac{d", "e^")
+# {form: the phrases of problems that ask for it, with | between them}. They are plain texts: $ begins a formula.
+_PHRASES = {
+    "expanded": "expand $|expand the|expand and|expand:|expand \\|expanded form|expanded poly|multiply out|"
+    "as a polynomial",
+    "factored": "factored form|factoriz|factoris|factor completely|factored completely|as a product of",
+    "primes": "prime factor|product of prime",
+    "simplified": "simplify|simplified|simplest",
+    "ordered": "order from|in order of|from least|from smallest|from shortest|in increasing order|in ascending order|"
+    "in decreasing order|in descending order|alphabetical|chronological|numerical order|reverse order|correct order|"
+    "right order|backwards",
+    "lowest": "lowest terms|simplest form|simplest fraction|reduced f|fully reduced|simplified fraction|reduce $|"
+    "reduce the fraction",
+    "common fraction": "common fraction",
+    "fraction": "as a fraction in |lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
+    "reduce the fraction|proper or improper|improper fraction",
+    "mixed": "mixed number|mixed fraction",
+    "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
+    "nearest hundredth|nearest thousandth|dollars and cents",
+    "repeating": "repeating decimal",
+    "parts": "partial fraction",
+    "radical": "simplest radical|simplified radical|simplify the radical",
+    "scientific": "scientific notation",
+    "one fraction": "single fraction|one fraction",
+    "slope": "slope-intercept|slope intercept|$y = mx|$y=mx",
+    "power": "as a power|as a single power|power of a single|exponential notation|using exponents|in exponent form",
+    "single": "single log|single trig|single term|single radical|single root",
+}
+_NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
+_FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
+"""Phrases that ask to factor where they begin a sentence or follow a word of `_BEFORE_FACTOR`: "Factor $x^2-1$."."""
+_BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
+_POINTS = (
+    "ordered pair,ordered triple,coordinates,(x\0y),(x\0 y),vector,the point,vertex,midpoint".replace(
+        ",", "|"
+    ).replace("\0", ",")
+).split("|")
+"""Phrases by which a problem asks for a point, so that (2, 5) is no interval."""
+_INTERVALS = (
+    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|\\ge"
+).split("|")
+"""Phrases by which a problem asks for an interval, so that (2, 5) is no point."""
+_ASKING = ("find", "value of", "values of", "compute", "evaluate", "determine", "calculate", "simplify", "expression",
+    "what is")  # fmt: skip
+"""Phrases right before the formula that is asked for: "Find $x + y$."."""
+_WITHOUT_PERCENT = ("fraction", "common fraction", "decimal")
+"""Notations that a problem asks for, in which an answer has no per cent sign."""
+_KIND_WORDS = {
+    "mm": frozenset(
+        "perimeter circumference length lengths radius diameter height width distance area volume long longer far "
+        "farther tall taller high higher deep deeper wide wider thick thickness depth dimension dimensions side sides "
+        "edge edges hypotenuse segment square cube".split()
+    ),
+    "degree": frozenset(
+        "circ angle angles arc rotation rotated triangle polygon parallel temperature asin acos atan arcsin "
+        "arccos".split()
+    ),
+    "second": frozenset("time long old age when clock duration".split()),
+    "cent": frozenset(
+        "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
+        "savings save saves tax value charge fee income discount".split()
+    ),
+}
+"""{a unit, which stands for all of its kind: the words by which a problem speaks of such a quantity}."""
+_KIND_WORDS["radian"] = _KIND_WORDS["degree"]
+_PLURAL = {
+    *"feet cm mm nm km ft mph kg".split(),
+    *(word for word in units.UNITS if word.endswith("s") and len(word) > 2),
+}
+"""Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
+_NO_UNIT = frozenset("percents percent percentage in second".split())
+"""Names of units that mostly mean something else in a problem: "in" is inch only in "5 in"."""
+_CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\frac{d", "e^")
 """Signs and words by which a problem is one of calculus."""
-OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
+_OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
 """Signs and words by which a logarithm of a problem may have base 10."""
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
 """Signs at which a formula is cut if no grammar reads it as a whole."""
+# {character: the text in its place}: marks of mathematics are left out, and marks of a sentence become words.
+_MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
 
 
 class Form:
@@ -83,50 +133,56 @@ class Form:
 
     @cached_property
     def words(self) -> list[str]:
-        """The words of the problem in lower case, as `words_of` gives them."""
-        return words_of(self.lower)
+        """The words of the problem in lower case, without marks of mathematics; each mark of a sentence is a word."""
+        return self.lower.translate(_MARKS).split()
 
     @cached_property
     def asks(self) -> frozenset[str]:
-        """The forms that the problem asks for: of `NAMED_PHRASES`, or "ordered", "factored", "template", "percent"."""
+        """The forms that the problem asks for: keys of `_PHRASES`, "template" and "percent"."""
         lower = self.lower
-        asks = {name for phrase, name in NAMED_PHRASES if phrase in lower}
-        if asks_for_order(lower):
-            asks.add("ordered")
+        asks = {name for phrase, name in _NAMED_PHRASES if phrase in lower}
         if "factor" in lower and asks_to_factor(lower):
             asks.add("factored")
         if ("the form" in lower or "following form" in lower) and template_of(self.problem):
             asks.add("template")
-        if "percent" in lower or "%" in lower:
-            pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
-            if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
-                asks.add("percent")  # "what percent", "x%", not "15 percent"
+        if "gcd" in lower and ("= 1" in lower or "=1" in lower):
+            asks.add("coprime")  # coefficients without a common divisor
+        pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
+        if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
+            asks.add("percent")  # "what percent", "x%", not "15 percent"
         return frozenset(asks)
 
     @cached_property
-    def asked_and_mentioned(self) -> tuple[set[str], set[str]]:
-        """(the units that are asked for, all units of the problem)."""
-        return units_in(self.words)
-
-    @property
     def units(self) -> set[str]:
-        """The units that are asked for."""
-        return self.asked_and_mentioned[0]
+        """The units that are asked for: feet in "how many feet" and "in feet"."""
+        found = set()
+        for k, word in enumerate(self.words):
+            if word in ("in", "to"):
+                found.add(unit_at(self.words[k + 1 : k + 4], skip=0))
+            elif word == "many" and self.words[k - 1] == "how":
+                found.add(unit_at(self.words[k + 1 : k + 6], skip=2))
+        return found - {""}
 
     @cached_property
-    def unit_letter(self) -> str:
-        """The letter by which an answer may write the unit that is asked for, N for newtons; "" if there is none."""
-        return next(filter(None, map(units.letter_of, sorted(self.units))), "")
-
-    @property
     def mentioned(self) -> set[str]:
-        """All units that stand in the problem, asked for or not."""
-        return self.asked_and_mentioned[1]
+        """All units that stand in the problem, asked for or not: the mile of "60 mph"."""
+        named = (
+            word for word in self.words if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT
+        )
+        found = {units.UNITS[word].partition(" ")[0] for word in named}
+        if "°" in self.problem:
+            found.add("degree")
+        return found | {"dollar"} if has_price(self.problem) else found
 
     @cached_property
     def asked_formulas(self) -> dict[str, Value]:
-        """{normal text of a formula whose value the problem asks for: the formula}."""
-        return formulas_asked_for(self.problem)
+        """{normal text of a formula whose value the problem asks for: the formula}: "Find $x + y$."."""
+        found = (
+            formula.strip(" .,;?~\n").rstrip("\\")
+            for before, formula in texts_and_formulas(self.problem)
+            if before.lower().rstrip(" :\n").endswith(_ASKING)
+        )
+        return {normal_text(formula): formula_or_name(formula) for formula in found}
 
     @cached_property
     def asked_keys(self) -> frozenset:
@@ -134,158 +190,95 @@ class Form:
         return frozenset(map(side_key, self.asked_formulas.values()))
 
     @cached_property
-    def dimension(self) -> int:
-        """3 if the problem asks for a volume, 2 for an area, 1 for a length, else 0."""
-        return dimension_in(self.words)
-
-    @property
-    def speaks_of_bases(self) -> bool:
-        return "base" in self.lower or "hexadecimal" in self.lower
-
-    @cached_property
     def base(self) -> str:
-        """The base that the problem names, such as "8"; "" if it names none."""
-        return base_in(self.words) if self.speaks_of_bases else ""
+        """The base that the problem names last: "8" for "in base 8" and "in base eight"; "" if it names none."""
+        following = [
+            word for before, word in zip(self.words, self.words[1:], strict=False) if before == "base"
+        ]
+        numbers = [str(NUMBER_WORDS.get(word, word)) for word in following]
+        return next(filter(str.isdigit, reversed(numbers)), "")
 
     @cached_property
     def nouns(self) -> frozenset[str]:
         """Words behind "which" and "what". One of them names what is asked for, as in "Which property is it?"."""
-        return frozenset(nouns_in(self.words))
+        words = self.words
+        return frozenset(
+            noun for k, word in enumerate(words) if word in ("which", "what") for noun in words[k + 1 : k + 6]
+        )
 
     @cached_property
     def has_natural_logs(self) -> bool:
         """True if a logarithm without a base is the natural one: the problem is of calculus, and names no other."""
-        has_others = any(sign in self.lower for sign in OTHER_LOGARITHMS)
-        return not has_others and any(sign in self.lower for sign in CALCULUS)
-
-    @cached_property
-    def is_point(self) -> bool:
-        """True if the problem asks for a point, so that (2, 5) is a point."""
-        return any(mark in self.lower for mark in POINTS)
+        has_others = any(sign in self.lower for sign in _OTHER_LOGARITHMS)
+        return not has_others and any(sign in self.lower for sign in _CALCULUS)
 
     @cached_property
     def is_interval(self) -> bool:
         """True if the problem asks for an interval and for no point, so that (2, 5) is an interval."""
-        return not self.is_point and any(mark in self.lower for mark in INTERVALS)
+        is_point = any(mark in self.lower for mark in _POINTS)
+        return not is_point and any(mark in self.lower for mark in _INTERVALS)
 
     def holds(self, answer: Value, gold: Value) -> bool:
         """True if the answer has every form that is asked for and that the reference has."""
         rules = [RULES[name] for name in self.asks if name in RULES]
         if any(has_form(rule, gold, gold) and not has_form(rule, answer, gold) for rule in rules):
             return False
-        if "template" in self.asks and not self.keeps_template(answer, gold):
-            return False
+        if "template" in self.asks:
+            # The layout of the formula behind "in the form", for an answer of as many expressions as the reference.
+            of_answer, of_gold = layouts_of(answer), layouts_of(gold)
+            if (
+                sorted(template_of(self.problem)) == of_gold
+                and len(of_answer) == len(of_gold)
+                and of_answer != of_gold
+            ):
+                return False
         if "slope" in self.asks and type(gold) is Relation and type(answer) is Relation:
             # If the reference is y = 2x + 1, the answer must also have y alone on a side, and nothing to multiply out.
-            lone_variables = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
-            if lone_variables:
-                no_reference = ()  # `is_expanded` looks at the answer alone
-                return lone_variables[0] in answer.sides and is_expanded([*expressions(answer)], no_reference)
+            alone = [side for side in gold.sides if is_expression(side) and side[0] == "sym"]
+            return not alone or (alone[0] in answer.sides and is_expanded([*expressions(answer)], ()))
         return True
 
-    def keeps_template(self, answer: Value, gold: Value) -> bool:
-        """False if the reference has the layout of the formula behind "in the form", and the answer another layout.
-
-        An answer with more or fewer expressions than the reference is not judged.
-        """
-        of_answer, of_gold = layouts_of(answer), layouts_of(gold)
-        if sorted(template_of(self.problem)) != of_gold or len(of_answer) != len(of_gold):
-            return True
-        return of_answer == of_gold
-
-    def allows_unit(self, answer: Value, gold: Value, in_units: bool) -> bool:
-        """True unless the unit of the answer contradicts the unit that is asked for, or the quantity: cm for an area.
-
-        `in_units`: True if the answer is in "units", which measure a length.
-        """
+    def allows_unit(self, answer: Value, gold: Value) -> bool:
+        """True unless the problem asks for another unit than the answer's, or does not speak of such a quantity."""
         unit = answer.unit if type(answer) is Quantity else ""
-        if not unit and not in_units:
-            return True
         wanted = gold.unit if type(gold) is Quantity else ""
-        power = 1 if in_units else units.power_of(unit)
-        has_wrong_power = power and self.dimension and power != self.dimension  # cm for an area
-        if not wanted and has_wrong_power:
-            return False
-        both_known = units.is_known(unit) and units.is_known(wanted)
-        is_same_unit = unit == wanted or (wanted and both_known and not units.conflict(unit, wanted))
-        if not unit or is_same_unit:
+        if not unit or unit == wanted or (wanted and not units.conflict(unit, wanted)):
             return True
-        if unit.startswith("degree "):
-            unit = "degree"  # the comparison has judged the scale, such as Celsius
         if unit == "percent":
-            return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(WITHOUT_PERCENT)
-        # The currencies among the units that are asked for or, if no unit is, among all that are mentioned.
-        named = [other for other in self.units or self.mentioned if units.is_money(other)]
-        if units.is_money(unit) and named:
-            if any(currencies_of(unit) & currencies_of(currency) for currency in named):
-                return True
-            if self.units:
-                return False
-            # A problem that only mentions cents may ask for dollars.
-            small_change = units.SMALL_CHANGE.intersection(named)
-            return any(units.conversion(unit, currency) for currency in small_change)
+            return bool(wanted) or "percent" in self.asks or self.asks.isdisjoint(_WITHOUT_PERCENT)
         if self.units and units.is_known(unit):
-            return unit in self.units or self.asks_for_rate(unit)
-        if not self.speaks_of(unit):
-            return False
+            above, _, below = unit.partition(" / ")
+            _, _, question = self.problem.rstrip(" .?\n").rpartition(". ")
+            is_rate = bool(below) and above in {"", *self.units} and f"per {below}" in question
+            return is_rate or any(is_one_unit(unit, asked) for asked in self.units)
+        kind = kind_of(unit)
+        if not self.words or "/" in unit or kind not in _KIND_WORDS:
+            return True  # any problem may speak of rates and of other kinds
+        same_kind = {other for other in self.mentioned if kind_of(other) == kind}
+        if not same_kind:
+            return not _KIND_WORDS[kind].isdisjoint(self.words)
+        # The answer's unit must be one of those of its kind in the problem; beside cents alone it may be dollars.
         name = unit.partition("^")[0]
-        same_kind = {other for other in self.mentioned if units.conversion(other, name)}
-        # Beside cents alone, an answer in dollars is allowed. So is any unit if none of its kind is mentioned.
-        only_small_change = same_kind <= units.SMALL_CHANGE
-        return name in same_kind or only_small_change
-
-    def asks_for_rate(self, unit: str) -> bool:
-        """True for "mile / hour" and "/ hour" if the problem asks for miles and its last sentence has "per hour"."""
-        above, _, below = unit.partition(" / ")
-        _, _, question = self.problem.rstrip(" .?\n").rpartition(". ")
-        return bool(below) and above in {"", *self.units} and f"per {below}" in question
-
-    def speaks_of(self, unit: str) -> bool:
-        """False if the problem has neither a unit nor a word of this unit's kind: for seconds, no "time" and no "hour".
-
-        Any problem may speak of rates, and of kinds that `KIND_WORDS` lacks. A problem that is not known may speak of
-        any unit.
-        """
-        kind = units.kind_of(unit)
-        if "/" in unit or kind not in KIND_WORDS or not self.words:
-            return True
-        return kind in map(units.kind_of, self.mentioned) or not KIND_WORDS[kind].isdisjoint(self.words)
+        small_change = same_kind <= units.SMALL_CHANGE and any(
+            units.conversion(name, other) for other in same_kind
+        )
+        return small_change or any(is_one_unit(name, other) for other in same_kind)
 
     def has_letters(self, letters: frozenset[str] | set[str]) -> bool:
         """True if the problem has one of these letters, with any index: in a formula, or as a word by itself."""
         in_formulas = "".join(formulas_of(self.without_commands))
         words = {word.strip(".,;:?!") for word in self.without_commands.split()}
-        for letter in letters:
-            without_index = letter.partition("_")[0]
-            if without_index.startswith("\\"):
-                found = without_index in self.problem
-            else:
-                found = without_index in in_formulas or without_index in words
-            if found:
-                return True
-        return False
+        names = [letter.partition("_")[0] for letter in letters]
+        return any(
+            name in self.problem if name.startswith("\\") else name in in_formulas or name in words
+            for name in names
+        )
 
     @cached_property
     def without_commands(self) -> str:
         """The problem without the names of LaTeX's commands."""
         first, *pieces = self.problem.split("\\")
         return first + "".join(piece.lstrip(ascii_letters) for piece in pieces)
-
-    def has_variable(self, letter: str) -> bool:
-        """True if the problem has a letter, but not only as a unit behind a number (the V of 12 V) or as an article."""
-        for formula in formulas_of(self.without_commands):
-            if any(c == letter and not is_unit_at(formula, place) for place, c in enumerate(formula)):
-                return True
-        words = [word.strip(".,;:?!()$") for word in self.without_commands.split()]
-        return any(
-            word == letter and not ends_in_number(before) and not is_article(word, following)
-            for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False)
-        )
-
-    @cached_property
-    def has_quantity(self) -> bool:
-        r"""True if the problem has a number with a unit: 12 volts, 2 kg, `20\text{ V}`."""
-        return has_number_with_unit(words_of(self.without_commands.replace(",", " ")))
 
     def asks_for(self, side: Value) -> bool:
         """True if the problem asks for this formula, in any layout: for y^3 + x^3 if it says "Find $x^3+y^3$."."""
@@ -298,10 +291,7 @@ class Form:
         """
         normal_answer = normal_text(answer)
         asked = next((text for text in self.asked_formulas if normal_answer.startswith(f"{text}=")), None)
-        if asked is None:
-            return ""
-        signs_to_pass = asked.count("=") + 1  # those in the formula itself, and the one behind it
-        return answer.split("=", signs_to_pass)[-1]
+        return "" if asked is None else answer.split("=", asked.count("=") + 1)[-1]
 
     def asks_for_another(self, side: Value) -> bool:
         """True for f(4) if the problem asks for f(3) or f^{-1}(4)."""
@@ -325,6 +315,25 @@ form_of = lru_cache(PROBLEMS_REMEMBERED)(Form)
 NO_FORM = form_of("")
 
 
+def kind_of(unit: str) -> str:
+    """`units.kind_of`, with "cent" for all money."""
+    return "cent" if units.is_money(unit) else units.kind_of(unit)
+
+
+def is_one_unit(unit: str, other: str) -> bool:
+    """True for the same unit, and for $ and USD, degrees and degrees celsius."""
+    return unit == other or not (units.conflict(unit, other) or not units.is_known(other))
+
+
+def unit_at(words: Sequence[str], skip: int) -> str:
+    """The first unit among some words, with at most `skip` other words before it: "foot^2" for "square feet"."""
+    for k in range(min(skip + 1, len(words))):
+        at = k + 1 if words[k] in units.POWERS and k + 1 < len(words) else k  # "square"
+        if words[at] in _PLURAL and words[at] not in _NO_UNIT:
+            return units.canonical_unit(words[k : at + 1]) or ""
+    return ""
+
+
 def has_form(rule: Rule, value: Value, gold: Value) -> bool:
     """True if a value has the form that a rule of `RULES` wants, which may depend on the reference."""
     return rule(folded_expressions(value), folded_expressions(gold))
@@ -342,11 +351,11 @@ def layouts_of(value: Value) -> list[tuple[bool, ...]]:
 
 def asks_to_factor(text: str) -> bool:
     """True for "Factor $x^2-1$."; false if a thing has a factor, or grows by a factor."""
-    for phrase in FACTOR:
+    for phrase in _FACTOR:
         before, found, _ = text.partition(phrase)
         word_before = ["", *before.split()][-1]  # "" where the text begins
         begins_clause = word_before[-1:] in ("", *".:;,?")
-        if found and (begins_clause or word_before in BEFORE_FACTOR):
+        if found and (begins_clause or word_before in _BEFORE_FACTOR):
             return True
     return False
 
@@ -370,22 +379,6 @@ def plain_dollars(problem: str) -> str:
     for mark in ("$$", "\\[", "\\]", "\\(", "\\)"):
         problem = problem.replace(mark, "$")
     return problem.replace("\\$", "")
-
-
-def is_unit_at(formula: str, place: int) -> bool:
-    r"""True if a letter stands behind a number, with a space or a brace between them: the V of `12\text{ V}`."""
-    before = formula[:place].rstrip(" ~{,;")
-    return ends_in_number(before) and len(before) < place and not formula[place + 1 : place + 2].isalpha()
-
-
-def ends_in_number(text: str) -> bool:
-    r"""True for a text such as `1.6` and `1.6 \times 10^{-19}`."""
-    return text[-1:].isdigit() or text.endswith("}")
-
-
-def is_article(word: str, following: str) -> bool:
-    """True for the article A of "A wire"; false for the name A of "A is"."""
-    return word == "A" and following.islower() and following not in IS
 
 
 def formulas_of(problem: str) -> list[str]:
@@ -493,16 +486,6 @@ def function_called(node: Value) -> Node | None:
 def side_key(side: Value) -> object:
     """What all layouts of a side of an equation have in common; unlike `formula_key`, also for a number or a name."""
     return ordered(folded(side)) if is_expression(side) else side
-
-
-def formulas_asked_for(problem: str) -> dict[str, Value]:
-    """{normal text: formula} for the formulas behind a phrase of `ASKING`: "Find $x + y$."."""
-    found = (
-        formula.strip(" .,;?~\n").rstrip("\\")
-        for before, formula in texts_and_formulas(problem)
-        if before.lower().rstrip(" :\n").endswith(ASKING)
-    )
-    return {normal_text(formula): formula_or_name(formula) for formula in found}
 
 
 def formula_or_name(formula: str) -> Value:

@@ -13,7 +13,7 @@ from math import gcd, isqrt, prod
 
 from verifiers.math500.asked.finished import base_of, has_surd, surd_of
 from verifiers.math500.compare.normal_form import HALVES, factors_of, terms_of, without_sign
-from verifiers.math500.read.tree import (
+from verifiers.math500.tree import (
     ONE,
     Node,
     divides_by_variable,
@@ -108,6 +108,11 @@ def can_be_reduced(quotient: Node) -> bool:
     """True if a whole number divides the denominator and every term of the numerator: 4/6, (2x+4)/6."""
     _, above, below = quotient
     return gcd(*map(whole_factor, (*terms_of(above), below))) != 1
+
+
+def is_coprime(answer: Nodes, _: Nodes) -> bool:
+    """True if no whole number divides all terms of an equation: x + 2y = 3, not 2x + 4y = 6."""
+    return gcd(*(whole_factor(term) for node in answer for term in terms_of(node))) == 1
 
 
 def whole_factor(term: Node) -> int:
@@ -247,6 +252,7 @@ RULES: dict[str, Rule] = {  # {form that a problem asks for: whether an answer h
     "single": is_single, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "repeating": is_literal, "parts": is_in_parts, "radical": is_simplest_radical, "scientific": is_scientific,
     "one fraction": is_one_fraction, "fraction": is_fraction, "power": is_power,
+    "coprime": is_coprime,
 }  # fmt: skip
 
 

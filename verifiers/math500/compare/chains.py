@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from verifiers.math500 import tree
 from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import NO, YES, compare
 from verifiers.math500.compare.regions import is_less
 from verifiers.math500.compare.value_names import is_multiple, is_name, named_value, names_value
-from verifiers.math500.read import tree
-from verifiers.math500.read.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
-from verifiers.math500.read.values import (
+from verifiers.math500.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
+from verifiers.math500.values import (
     Based,
     Relation,
     Row,

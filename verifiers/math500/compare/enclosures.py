@@ -19,7 +19,7 @@ from operator import add, mul
 from flint import acb, arb, ctx, fmpq
 
 from verifiers.math500.compare.exact import Point, TooBig, Undefined, reduced
-from verifiers.math500.read.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
+from verifiers.math500.tree import BOUND, ONE, TRIGONOMETRIC, Node, parts
 
 Enclosure = arb | acb  # a real number or a complex number, with a bound on its error
 BITS_PER_DIGIT = 3.3219281  # log2(10)

@@ -18,7 +18,7 @@ from fractions import Fraction
 from hashlib import blake2b
 from math import ceil, comb, factorial, floor, gcd, lcm
 
-from verifiers.math500.read.tree import ATOMS, INFINITY, Node
+from verifiers.math500.tree import ATOMS, INFINITY, Node
 from verifiers.verdicts import encoded
 
 BIT_LIMIT = 20_000  # bits of a numerator or denominator

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from verifiers.math500 import tree
 from verifiers.math500.compare.regions import Region, forwards, region_of, without_points
 from verifiers.math500.compare.value_names import is_name
-from verifiers.math500.read import tree
-from verifiers.math500.read.lexer import Malformed, Unsupported
-from verifiers.math500.read.tree import MINUS_ONE, ONE, Node
-from verifiers.math500.read.values import (
+from verifiers.math500.tree import MINUS_ONE, ONE, Node
+from verifiers.math500.values import (
     REALS,
     Builder,
     Matrix,
@@ -30,7 +29,8 @@ from verifiers.math500.read.values import (
     inside,
     is_expression,
 )
-from verifiers.math500.read.words import is_reals
+from verifiers.math500.words import is_reals
+from verifiers.reading.tokens import Malformed, Unsupported
 
 _EMPTY_IN_WORDS = {  # texts for the empty set, as tuples of their words
     tuple(words.split())

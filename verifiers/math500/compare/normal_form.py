@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from verifiers.math500.read.tree import ATOMS, MINUS_ONE, ONE, ZERO, Node, parts, rebuilt
+from verifiers.math500.tree import ATOMS, MINUS_ONE, ONE, ZERO, Node, parts, rebuilt
 
 TWO: Node = ("num", 2, 1)
 HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))  # 1/2 and 0.5, as exponents that mean a root

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from verifiers.math500.compare.exact import Point, TooBig, Undefined
 from verifiers.math500.compare.normal_form import factors_of
-from verifiers.math500.read.tree import (
+from verifiers.math500.tree import (
     Node,
     divides_by_variable,
     is_polynomial,

@@ -13,9 +13,8 @@ from functools import reduce
 from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import is_negative
 from verifiers.math500.compare.value_names import is_name
-from verifiers.math500.read.lexer import Unsupported
-from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
-from verifiers.math500.read.values import (
+from verifiers.math500.tree import INFINITY, NEGATIVE_INFINITY, Node
+from verifiers.math500.values import (
     REALS,
     Builder,
     Relation,
@@ -27,6 +26,7 @@ from verifiers.math500.read.values import (
     as_value,
     is_expression,
 )
+from verifiers.reading.tokens import Unsupported
 
 CONDITION_LIMIT = 40  # conditions of one region
 _FUNCTIONS = (("sym", "f"), ("sym", "g"))  # a condition may bound f(x) or g(x)

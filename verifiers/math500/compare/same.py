@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from verifiers.math500 import tree
 from verifiers.math500.compare.chains import Chains
 from verifiers.math500.compare.meaning import is_vector
 from verifiers.math500.compare.probe import NO, UNSURE, YES
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.compare.value_names import base_of
-from verifiers.math500.read import tree
-from verifiers.math500.read.tree import Node, symbols
-from verifiers.math500.read.units import conflict, conversion, is_known
-from verifiers.math500.read.values import (
+from verifiers.math500.tree import Node, symbols
+from verifiers.math500.values import (
     Based,
     Matrix,
     Quantity,
@@ -31,7 +30,8 @@ from verifiers.math500.read.values import (
     Words,
     is_expression,
 )
-from verifiers.math500.read.words import ARTICLES, MONTHS, SUBJECT_WORDS
+from verifiers.math500.words import ARTICLES, SUBJECT_WORDS
+from verifiers.reading.units import conflict, conversion
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
@@ -125,8 +125,7 @@ class Comparison(Chains):
             return self.in_order(items, gold.items) if items else NO
         # (3, 4) for x = 3, y = 4.
         if gold_kind is Several and answer_kind is Row and (answer.opening, answer.closing) == ROUND:
-            are_words = all(type(item) is Words for item in gold.items)
-            items = gold.items if are_words else by_name(gold.items)
+            items = by_name(gold.items)
             return self.in_order(answer.items, items) if items else NO
         # (1, 2) for a matrix of one column.
         if {answer_kind, gold_kind} == {Row, Matrix} and is_vector(answer) and is_vector(gold):
@@ -179,19 +178,11 @@ class Comparison(Chains):
         return verdict
 
     def any_order(self, answer: Sequence[Value], gold: Sequence[Value]) -> int:
-        """Compares lists whose order is free: both must have the same items, each equally often.
-
-        Quantities whose units all differ, such as 3 apples and 2 pears, are paired by their units.
-        """
+        """Compares lists whose order is free: both must have the same items, each equally often."""
         gold = unnamed(gold)
         if len(answer) != len(gold):
             return NO
-        by_unit = has_units_apart(gold)  # an answer without units is then compared in order
-        if by_unit and has_units_apart(answer):
-            answer, gold = sorted(answer, key=unit_of), sorted(gold, key=unit_of)
-            if list(map(unit_of, answer)) != list(map(unit_of, gold)):
-                return NO
-        if by_unit or len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
+        if len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
             return self.in_order(answer, gold)
         unmatched, verdict = list(answer), YES
         for g in gold:
@@ -220,7 +211,7 @@ class Comparison(Chains):
 
         A noun of the problem is such a thing, too: "property" in "commutative property".
         """
-        answer, gold = normal_words(answer), normal_words(gold)
+        answer, gold = [word.lower() for word in answer], [word.lower() for word in gold]
         subjects = SUBJECT_WORDS | self.form.nouns
         plain_answer, plain_gold = without_subject(answer, subjects), without_subject(gold, subjects)
         if not plain_gold or plain_answer != plain_gold:
@@ -255,12 +246,7 @@ class Comparison(Chains):
         return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
 
 
-def normal_words(words: Sequence[str]) -> list[str | int]:
-    """The words in lower case, with the number of a month in place of its name: 0 for January and for Jan."""
-    return [MONTHS.get(word.lower(), word.lower()) for word in words]
-
-
-def without_subject(words: list[str | int], subjects: frozenset[str]) -> list[str | int]:
+def without_subject(words: list[str], subjects: frozenset[str]) -> list[str]:
     """The words without articles and `subjects`: ["converges"] for the words of "the series converges".
 
     The last word is never taken as an article: the "a" of "vitamin a".
@@ -283,17 +269,6 @@ def without_percent(side: Value) -> Value:
 def is_above_one(value: Value) -> bool:
     """True for a number above 1 or below -1."""
     return is_expression(value) and value[0] == "num" and abs(value[1]) > value[2]
-
-
-def has_units_apart(items: Sequence[Value]) -> bool:
-    """True for two quantities or more whose units all differ and are in no table: 3 apples and 2 pears."""
-    units = {unit_of(item) for item in items if type(item) is Quantity}
-    return len(units) > 1 and len(units) == len(items) and not any(map(is_known, units))
-
-
-def unit_of(item: Value) -> str:
-    """The unit of a quantity without the s of the plural: "apple" for 3 apples; "" for other values."""
-    return " ".join(word.removesuffix("s") for word in item.unit.split()) if type(item) is Quantity else ""
 
 
 def letters_of(value: Value) -> list[str]:

@@ -8,10 +8,10 @@ An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", fact
 from __future__ import annotations
 
 from verifiers.amounts import currencies_of
-from verifiers.math500.read import tree
-from verifiers.math500.read.tree import MINUS_ONE, Node
-from verifiers.math500.read.units import is_known
-from verifiers.math500.read.values import Matrix, Name, Quantity, Row, Value, Words, is_expression
+from verifiers.math500 import tree
+from verifiers.math500.tree import MINUS_ONE, Node
+from verifiers.math500.values import Matrix, Name, Quantity, Row, Value, Words, is_expression
+from verifiers.reading.units import is_known
 
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as functions: f(2)
 DIFFERENTIAL = ("sym", "d")

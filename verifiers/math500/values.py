@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from verifiers.math500.read.tree import INFINITY, NEGATIVE_INFINITY, Node
+from verifiers.math500.tree import INFINITY, NEGATIVE_INFINITY, Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,29 +104,8 @@ class Ratio:
     parts: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Date:
-    """A month from 0 (January) to 11, and a day."""
-
-    month: int
-    day: Value
-
-
 Value = (
-    Node
-    | Words
-    | Name
-    | Quantity
-    | Several
-    | Row
-    | Set
-    | Union
-    | Matrix
-    | Relation
-    | Builder
-    | Based
-    | Ratio
-    | Date
+    Node | Words | Name | Quantity | Several | Row | Set | Union | Matrix | Relation | Builder | Based | Ratio
 )
 REALS = Row("(", ")", (NEGATIVE_INFINITY, INFINITY))
 
@@ -151,8 +130,6 @@ def inside(value: Value) -> tuple[Value, ...]:
             return value.sides
         case Builder():
             return value.conditions
-        case Date():
-            return (value.day,)
     return ()
 
 

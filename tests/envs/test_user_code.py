@@ -1,0 +1,269 @@
+"""Code of a user gets values of its own, which it may change, and its exit is an error of that code."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+import envs
+import verifiers
+from envs.__main__ import main
+from envs.checking import check, demonstration_of, habits_of
+from envs.core import render_turns
+from envs.episodes import Episodes, play
+from envs.problem import Problem, read_problem
+from envs.scoring import score_all
+from envs.splits import content
+from verifiers.user_code import CodeExited
+
+
+def use_up(problem: Problem) -> None:
+    """Fails if an earlier call has changed the problem, then changes all that can be changed."""
+    numbers, deep, seen = problem.reference["numbers"], problem.reference["deep"], problem.metadata["seen"]
+    assert (numbers, deep, seen, len(problem.prompt)) == ([1, 2, 3], {"a": [{"b": 1}]}, {4}, 1)
+    numbers.remove(2)
+    deep["a"][0]["b"] = 2
+    seen.clear()
+    problem.prompt.append({"role": "assistant", "content": "6"})
+    problem.prompt[0]["content"] = "changed"
+
+
+class Uses(envs.TextEnv):
+    """A task whose methods change the one problem that it has."""
+
+    reward_weights: ClassVar = {"correct": 1.0}
+    max_turns = 2
+
+    def __init__(self, split: str = "train") -> None:
+        numbers, deep = [1, 2, 3], {"a": [{"b": 1}]}
+        chat = [{"role": "user", "content": "add"}]
+        self.one = Problem(chat, {"numbers": numbers, "deep": deep}, metadata={"seen": {4}})
+
+    def __len__(self) -> int:
+        return 20
+
+    def problem(self, index: int) -> Problem:
+        return self.one
+
+    def reply(self, problem, turns):
+        use_up(problem)
+        return "go on"
+
+    def demonstration(self, problem):
+        use_up(problem)
+        return ["6", "6"]
+
+    def habits(self, problem):
+        use_up(problem)
+        return {"careless": "5"}
+
+    def render_text(self, problem, completion):
+        use_up(problem)
+        return "shown"
+
+    def score(self, problem, completion):
+        use_up(problem)
+        return {"correct": float(completion == "6")}
+
+
+class Batch(Uses):
+    def score_batch(self, problems, completions):
+        for problem in problems:
+            use_up(problem)
+        rewards = {"correct": [float(text == "6") for text in completions]}
+        return envs.Scores(rewards, ["ok"] * len(problems), [None] * len(problems))
+
+    score = envs.TextEnv.score
+
+
+class Turns(Uses):
+    def score_turns(self, problem, turns):
+        use_up(problem)
+        return {"correct": float(turns[-1] == "6")}
+
+
+class Awaited(Uses):
+    async def score(self, problem, completion):
+        use_up(problem)
+        await asyncio.sleep(0)
+        return {"correct": float(completion == "6")}
+
+    async def reply(self, problem, turns):
+        use_up(problem)
+        return "go on"
+
+
+@pytest.mark.parametrize("cls", [Uses, Batch, Turns, Awaited])
+def test_what_a_task_changes_is_its_own(cls) -> None:
+    env = cls()
+    before = content(env.one), {*env.one.metadata["seen"]}
+    for _ in range(2):
+        scored = score_all(env, [0] * 3, [env.one] * 3, [["6"], ["6"], ["5"]])
+        assert scored.traceback == [None] * 3 and scored.total.tolist() == [1, 1, 0]
+        episodes = Episodes(env, [0, 1])
+        assert episodes.take_turn({0: "5", 1: "6"}) == [0, 1] and episodes.raised == [None, None]
+        assert play(env, 0, env.one, ["5", "6"])[1] == ["go on"]
+        assert demonstration_of(env, env.one) == ["6", "6"] and habits_of(env, env.one) == {"careless": "5"}
+        assert render_turns(env, env.one, ["6"], []) == "shown"
+        prompt, _ = env.reset(options={"index": 0})
+        prompt.append({"role": "user", "content": "and more"})
+        env.step("5")
+    assert (content(env.one), env.one.metadata["seen"]) == before
+
+
+def test_the_feedback_to_a_try_knows_the_problem_as_it_was() -> None:
+    class Feedback(Uses):
+        max_turns = 1
+        reply = envs.TextEnv.reply
+
+        def feedback(self, problem, score):
+            use_up(problem)
+            return "No."
+
+    envs.register("my/Feedback-v0", Feedback)
+    env = envs.make("my/Feedback-v0", tries=3)
+    assert play(env, 0, read_problem(env, 0), ["4", "5", "6"])[1] == ["No. Try again."] * 2
+
+
+CHANGING = """
+import envs
+class Changing(envs.TextEnv):
+    reward_weights = {"correct": 1.0}
+    def __init__(self, split="train"): self.start = ("train", "validation", "test").index(split) * 100
+    def __len__(self): return 40
+    def problem(self, index): return envs.Problem(f"add {self.start + index}", {"numbers": [self.start + index, 2]})
+    def score(self, problem, completion):
+        problem.reference["numbers"].pop()
+        return {"correct": 0.0}
+envs.register("my/Changing-v0", Changing)
+"""
+
+
+def test_check_finds_a_task_that_changes_its_reference(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(CHANGING)
+    found = check(f"{tmp_path}/task.py:my/Changing-v0", 20)
+    (fault,) = [finding.figure for finding in found if not finding.ok]
+    assert fault.startswith("score changes problem 0 that it is given")
+
+
+REWARDS = """
+import asyncio
+
+def takes_away(completions, numbers, deep, prompts, completion_ids=None):
+    paid = []
+    for text, left, nested in zip(completions, numbers, deep, strict=True):
+        paid.append(float(left == [1, 2] and nested == {"a": [1]}))
+        left.remove(1)
+        nested["a"].append(2)
+    numbers.clear()
+    completions.pop()
+    return paid
+
+def puts_behind(prompts, completions, **kwargs):
+    paid = [float(len(prompt) == 1 and len(text) == 1) for prompt, text in zip(prompts, completions, strict=True)]
+    for prompt, text in zip(prompts, completions):
+        prompt.extend(text)
+        prompt[0]["content"] = "changed"
+    kwargs["numbers"][0].append(9)
+    kwargs["trainer_state"].global_step = 7
+    return paid
+
+async def waits(completions, numbers, trainer_state, log_extra):
+    await asyncio.sleep(0)
+    log_extra("left", numbers)
+    paid = [float(left.pop() == 2 and trainer_state.global_step == 1) for left in numbers]
+    return paid
+"""
+
+
+@pytest.mark.parametrize("names", ["takes_away", "puts_behind", "waits", "waits+takes_away+puts_behind"])
+def test_what_reward_functions_change_is_their_own(names: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(REWARDS)
+    rows = [
+        {"prompt": [{"role": "user", "content": f"say {i}"}], "numbers": [1, 2], "deep": {"a": [1]}}
+        for i in range(40)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    env = envs.make(str(tmp_path / "rows.jsonl"), reward=f"{tmp_path}/mine.py:{names}")
+    problem = env.problem(0)
+    before = content(problem)
+    for _ in range(2):
+        scored = score_all(env, [0] * 3, [problem] * 3, ["one", "two", "three"])
+        assert scored.traceback == [None] * 3
+        assert all(scored.rewards[name].tolist() == [1, 1, 1] for name in names.split("+"))
+        problem_of_user = env.problem(1)
+        problem_of_user.prompt.append({"role": "user", "content": "more"})
+        assert len(env.problem(1).prompt) == 1
+    assert content(problem) == before == content(env.problem(0))
+
+
+def test_what_a_verifier_changes_is_its_own() -> None:
+    def verify(completion, *, mode, numbers):
+        numbers.remove(2)
+        return verifiers.Verdict(True, 1.0, None, verifiers.Reason.OK, verifiers.Tier.TEXT)
+
+    verifiers.register("uses_up", fields=["numbers"], verify=verify)
+    numbers = [1, 2]
+    for _ in range(2):
+        assert verifiers.verify("uses_up", "x", numbers=numbers).correct
+        assert verifiers.verify_batch("uses_up", ["x", "y"], numbers=[numbers, numbers]).correct.all()
+    assert numbers == [1, 2]
+
+
+TASK = """
+import sys
+import envs
+{at_import}
+class Exits(envs.TextEnv):
+    reward_weights = {{"correct": 1.0}}
+    def __init__(self, split="train"): {init}
+    def __len__(self): {len}; return 40
+    def problem(self, index): {problem}; return envs.Problem(f"say {{index}}", {{"word": str(index)}})
+    def score(self, problem, completion): {score}; return {{"correct": float(completion == problem.reference["word"])}}
+    def demonstration(self, problem): {demonstration}; return problem.reference["word"]
+    def habits(self, problem): {habits}; return {{}}
+envs.register("{id}", Exits)
+"""
+PLACES = ("at_import", "init", "len", "problem", "score", "demonstration", "habits")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("exits", ["exit()", "sys.exit(0)", "raise SystemExit"])
+def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "task.py"
+    id = f"my/{tmp_path.name}-v0"
+    file.write_text(TASK.format(id=id, **{name: exits if name == place else "0" for name in PLACES}))
+    name = f"{file}:{id}"
+    try:
+        status = main(["check", name, "-n", "20"])
+    except CodeExited as error:
+        status = f"{error}"
+    said = capsys.readouterr()
+    assert status != 0 and "SystemExit" in f"{status} {said.out} {said.err}"
+    if place == "score":
+        env = envs.make(name)
+        scored = score_all(env, [0], [env.problem(0)], ["0"])
+        assert scored.reason == ["error"] and "task.py" in scored.traceback[0]
+
+
+def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import sys\nimport verifiers\n"
+        "def plain(completions): exit()\n"
+        "async def awaited(completions): sys.exit(3)\n"
+        "def verify(completion, *, mode, answer):\n    if completion: raise SystemExit\n"
+        "    return verifiers.Verdict(False, 0.0, None, verifiers.Reason.WRONG, verifiers.Tier.TEXT)\n"
+        "verifiers.register('exits', fields=['answer'], verify=verify)\n"
+    )
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"prompt": "say {i}", "answer": "{i}"}}\n' for i in range(40))
+    )
+    rows = str(tmp_path / "rows.jsonl")
+    opened = [envs.make(rows, reward=f"{tmp_path}/mine.py:{name}") for name in ("plain", "awaited")]
+    for env in [*opened, envs.make(rows, verifier="exits")]:
+        scored = score_all(env, [0], [env.problem(0)], ["0"])
+        assert scored.reason == ["error"] and "exit" in scored.traceback[0].lower()
+    with pytest.raises(CodeExited):
+        verifiers.verify_batch("exits", ["a"], answer=["b"])

@@ -1,0 +1,45 @@
+"""A user's algorithm or order of unmasking that exits ends a run with an error, not with status 0 and no word."""
+
+from pathlib import Path
+
+import pytest
+
+from spg_trainer.algorithms.checking import check_algorithm
+from spg_trainer.errors import ConfigError
+from spg_trainer.training.loop import train
+from tests.common.trainer_cases import small_config
+from verifiers.user_code import CodeExited
+
+CODE = """
+from dataclasses import dataclass
+from spg_trainer.algorithms.spg import SPG
+{at_import}
+calls = [0]
+@dataclass(frozen=True)
+class Mine(SPG):
+    def prepare(self, view):
+        {prepare}
+        return super().prepare(view)
+    def loss(self, logps, masks, batch):
+        {loss}
+        return super().loss(logps, masks, batch)
+def order(logps, places, generators):
+    calls[0] += 1
+    {order}
+    return logps
+"""
+PLACES = ("at_import", "prepare", "loss", "order")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_code_that_exits_is_an_error(place: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    exits = "if calls[0] > 8: exit()" if place == "order" else "raise SystemExit"
+    file.write_text(CODE.format(**{name: exits if name == place else "" for name in PLACES}))
+    own = {"remasking": f"{file}:order"} if place == "order" else {"algorithm": f"{file}:Mine"}
+    settings = {"max_steps": 1, "eval_problems": 0, "validation_problems": 0, "save_steps": 0}
+    with pytest.raises((CodeExited, ConfigError), match="exit"):
+        train(small_config(tmp_path / "run", **settings, **own), quiet=True)
+    if place in ("prepare", "loss"):
+        faults = [finding.figure for finding in check_algorithm(f"{file}:Mine") if not finding.ok]
+        assert any("SystemExit" in fault for fault in faults)

@@ -1,1 +1,0 @@
-"""The verifier of Countdown, which computes arithmetic expressions exactly."""

@@ -1,1 +1,0 @@
-"""Reads the text of an answer into a value: tokens, mathematics, words and units."""

@@ -1,0 +1,45 @@
+"""What holds wherever code of a user is called: it gets values of its own, and its exit is an error.
+
+A reward function may use up a list, or put the completion behind the chat that it is given, and code that a model wrote
+may call `exit()`. Neither may change the data of a run, or end the run without a word.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_UNCHANGEABLE = frozenset((str, int, float, bool, type(None), bytes))
+
+
+class CodeExited(Exception):
+    """A user's code called `exit()` or `sys.exit()`, or raised SystemExit."""
+
+
+@contextmanager
+def exit_is_error() -> Iterator[None]:
+    """Inside, a SystemExit becomes CodeExited, which ends a command as any other error of the code does."""
+    try:
+        yield
+    except SystemExit as error:
+        code = "" if error.code is None else repr(error.code)
+        exited = CodeExited(f"the code called exit() or raised SystemExit({code})")
+        raise exited.with_traceback(error.__traceback__) from None
+
+
+def own_copy(value: Any) -> Any:
+    """The value, with a copy of each list, dict, set, tuple and array in it; anything else in it is shared."""
+    kind = type(value)
+    if kind in _UNCHANGEABLE:
+        return value
+    if kind is dict:
+        return {key: item if type(item) in _UNCHANGEABLE else own_copy(item) for key, item in value.items()}
+    if kind is list:
+        return [item if type(item) in _UNCHANGEABLE else own_copy(item) for item in value]
+    if kind is tuple:
+        return tuple(map(own_copy, value))
+    if isinstance(value, list | dict | set | bytearray):  # also their subclasses, such as a defaultdict
+        return copy.deepcopy(value)
+    if kind.__module__ == "numpy" and hasattr(value, "copy"):
+        return value.copy()
+    return value
