@@ -56,6 +56,9 @@ class Rows:
     fallback: Tensor
     """(B, T) bool, whether `--unmasking threshold` wrote the token only because no token was sure enough; only if the
     masking needs it."""
+    pilot: Tensor
+    """(B, M, T), what a first pass found at each token of its M copies, minus infinity elsewhere; only while masks are
+    drawn that depend on it (`Masking.pilot`)."""
 
     problem: Tensor
     """(B,) int64, index of the problem in its environment. This column and the next four say where in the step a row

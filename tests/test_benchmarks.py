@@ -75,6 +75,12 @@ def run(script: str, words: str, monkeypatch) -> None:
         ("environments", "--num-envs 4 --rounds 1 --envs arithmetic", 1),
         pytest.param("mixes", "--tasks sudoku --problems 1", 1, marks=pytest.mark.slow),
         pytest.param(
+            "teaching",
+            "--tasks countdown --maskings gift lift --seeds 1 --steps 2 --every 2 --problems 2 -- --prompts-per-step 2",
+            2,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "estimators",
             "--maskings random informed --masks 2 --completions 1 --repeats 2 --steps 4 --oracle-steps 4 "
             "--training-steps 20",
@@ -104,7 +110,7 @@ def test_a_small_size_prints_a_table(
     text = capsys.readouterr().out
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 2 + rows, text
-    assert script in ("estimators", "mixes") or re.search(r"\d+\.\d+x", table[-1])
+    assert script in ("estimators", "mixes", "teaching") or re.search(r"\d+\.\d+x", table[-1])
     if script == "training_step":
         assert float(text.split()[-1]) < 1e-5  # both forms have one gradient
 

@@ -148,7 +148,11 @@ def _parser() -> Parser:
     add("--keep", metavar="COLUMN", nargs="+", action="extend", default=[], help=keep)
     by = "a column by whose values the summary also counts, e.g. --by level"
     add("--by", metavar="COLUMN", action="append", default=[], help=by)
-    add("--json", action="store_true", help="writes the summary to standard output, as one line of JSON")
+    add(
+        "--json",
+        action="store_true",
+        help="writes the summary as one line of JSON; to standard output if --output takes the verdicts",
+    )
     add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
     add(
         "--preset",
@@ -250,8 +254,7 @@ def _run(args: argparse.Namespace) -> int:
     _hint(args, job, facts["reasons"], unanswered)
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
-        # On a terminal, the summary is kept apart from the verdicts.
-        stream = sys.stderr if verdicts_on_terminal else sys.stdout
+        stream = sys.stderr if args.output is None else sys.stdout  # standard output then has verdicts alone
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:

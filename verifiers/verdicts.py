@@ -65,6 +65,17 @@ OK, WRONG, NO_ANSWER, MALFORMED, RULE_BROKEN, HEDGE, TIMEOUT, ERROR = range(len(
 TEXT, GRAMMAR, RATIONAL, TYPED, PROBE, CAS = range(len(TIERS))
 
 
+def _detail(reason: str, extracted: str | None) -> str:
+    """What a reason means; of an answer that cannot be read, also how it begins."""
+    text = DETAILS.get(reason, "")
+    if reason != Reason.MALFORMED or not extracted:
+        return text
+    return text.replace("An answer was found", f"The answer {extracted[:_QUOTED]!r} was found", 1)
+
+
+_QUOTED = 60  # characters of an answer that are quoted
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The verdict on one completion.
@@ -88,7 +99,7 @@ class Verdict:
     @property
     def detail(self) -> str:
         """What is wrong, in a sentence; for `no_answer` it says where an answer was looked for; "" for a right one."""
-        return (self.explain() if self.explain else "") or DETAILS.get(self.reason, "")
+        return (self.explain() if self.explain else "") or _detail(self.reason, self.extracted)
 
 
 class Verdicts(Sequence[Verdict]):
@@ -171,6 +182,8 @@ class Verdicts(Sequence[Verdict]):
         if self._kinds:  # each verdict then writes its own sentence, which takes longer
             return [self[row].detail for row in range(len(self))]
         details = [DETAILS.get(reason, "") for reason in self.reasons]
+        for row in (self.reason == MALFORMED).nonzero()[0].tolist():
+            details[row] = _detail(Reason.MALFORMED, cut(self._texts[row], *self.spans[row].tolist()))
         if self._explain is not None:
             for row in (~self.correct).nonzero()[0].tolist():
                 details[row] = self[row].detail

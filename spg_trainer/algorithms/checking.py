@@ -275,6 +275,10 @@ def draw_view(
     rows = rows.without(*not_recorded)
     if algorithm.score_tail:
         rows = rows.count_tail(pad_id=0)
+    if pilot := algorithm.make_masking().pilot:
+        seen = pilot.draw(rows, KeyedStreams(seed, ("check pilot",), rows.noise_keys())).scored
+        figures = torch.from_numpy(numpy_generator(seed, "check figures").random(seen.shape))
+        rows = rows.with_columns(pilot=figures.masked_fill(~seen, float("-inf")))
     if "correct" in algorithm.needs:
         is_right = rewards == 1 if correct is None else correct
         rows = rows.with_columns(correct=rows.spread(is_right.reshape(-1)))

@@ -7,6 +7,7 @@ from Nemotron-Labs-Diffusion, whose code adds both sums.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from spg_trainer.algorithms.base import Loss, Need
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.likelihood.context_masks import ContextMasking
 from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.pilot_masks import GiftMasking, LiftMasking
 from spg_trainer.settings.ranges import Count, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
@@ -37,6 +39,11 @@ class MLE(RAFT):
     needs: ClassVar[frozenset[Need]] = frozenset({"correct", "demonstrations"})
     advantage: ClassVar[str] = "correct"  # type: ignore[misc]
     """No choice: a completion that is right weighs 1, any other 0."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        """Those of `raft`, and two that mask where it teaches; of these, `lift` has no likelihood."""
+        return {**super().maskings(), "lift": LiftMasking(), "gift": GiftMasking()}
 
     def make_masking(self) -> Masking:
         masking = super().make_masking()

@@ -1,10 +1,8 @@
-"""Mixtures of experts: which layers are mixtures, whether adapters suit them, and how evenly experts are chosen."""
+"""Mixtures of experts: which layers are mixtures, and how evenly experts are chosen."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-from spg_trainer.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,18 +16,6 @@ def expert_layers(config: "PreTrainedConfig") -> int:
     # A config says which layers are dense by the number of the first ones, or by a list of them.
     dense = getattr(config, "first_k_dense_replace", len(getattr(config, "mlp_only_layers", None) or ()))
     return config.num_hidden_layers - dense
-
-
-def check_adapters(config: "PreTrainedConfig", experts: bool, dropout: float) -> None:
-    """Raises ConfigError for --lora-experts if the model has no experts, or with dropout."""
-    if experts and not expert_layers(config):
-        raise ConfigError(
-            "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
-        )
-    if experts and dropout:
-        raise ConfigError(
-            f"$lora_dropout={dropout} with $lora_experts: adapters of experts have no dropout; use 0"
-        )
 
 
 @contextmanager

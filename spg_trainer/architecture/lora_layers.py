@@ -1,6 +1,6 @@
 """The linear layers that LoRA adapters are put on: their names, here and in published models.
 
-The settings of adapters are in settings/model.py, and `settings/adapters.py` fills them in; `models/lora.py` makes
+The settings of adapters are in settings/model.py, and `settings/lora.py` fills them in; `models/lora.py` makes
 adapters.
 """
 
@@ -16,6 +16,19 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 """Parameters with the matrices of all experts of a layer."""
+
+
+def check_lora(config: Any, targets: Sequence[str], *, experts: bool, dropout: float) -> None:
+    """Raises ConfigError for settings of new adapters that a model of this configuration cannot have."""
+    if experts and not expert_layers(config):
+        raise ConfigError(
+            "$lora_experts: this model has no experts, and all its layers have adapters; leave it out"
+        )
+    if experts and dropout:
+        raise ConfigError(
+            f"$lora_dropout={dropout} with $lora_experts: adapters of experts have no dropout; use 0"
+        )
+    lora_layers(config, targets, experts=experts)
 
 
 def lora_layers(config: Any, targets: Sequence[str], *, experts: bool = False) -> tuple[str, ...]:

@@ -177,17 +177,14 @@ def _with_flags(config: Any, weights: Weights, settings: ModelConfig) -> Any:
 
 def open_config(weights: Weights, settings: ModelConfig) -> Any:
     """As `find_config`, for a model whose files transformers reads. The result is enough to open its tokenizer."""
-    from transformers import AutoConfig
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from spg_trainer.models.family import FamilyConfig
+    from spg_trainer.models.family import FamilyConfig, open_config
 
     base, adapter = weights.base, weights.adapter
     place = adapter if adapter is not None and (adapter / "config.json").is_file() else base
     try:
-        config = AutoConfig.from_pretrained(
-            place, revision=settings.revision or "main", local_files_only=True, trust_remote_code=False
-        )
+        config = open_config(place, revision=settings.revision or "main", local_files_only=True)
     except ModelError:  # the user must see this error, although it is a ValueError, too
         raise
     except (OSError, ValueError):  # the model is not downloaded, or of a kind that transformers does not know

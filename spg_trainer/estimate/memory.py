@@ -11,9 +11,9 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.sizes import StepSizes, step_sizes
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.rollout.draw import MAX_LOGITS
-from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.lora import find_adapter
 
 BITS = 4.127
 """Bits of a weight under --load-4bit: 4 of its own, a 64th of the 8-bit scale that 64 weights share, and its part of

@@ -29,6 +29,10 @@ class ContextMasking(Masking):
 
     is_likelihood: ClassVar[bool] = False
 
+    @property
+    def pilot(self) -> Masking | None:  # type: ignore[override]
+        return self.masked_copies.pilot
+
     def check(self, size: int) -> None:
         self.masked_copies.check(size)
 

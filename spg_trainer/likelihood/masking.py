@@ -25,8 +25,9 @@ from spg_trainer.tensors import GIVEN, Masks, Record, Rows
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
 
-TOKEN_COLUMNS = get_args(Record)
-"""The columns of `Rows` that a rollout records of each token for a masking that names them in `records`."""
+TOKEN_COLUMNS = (*get_args(Record), "pilot")
+"""The columns of `Rows` with values of each token that a masking may read: those of a rollout, which it names in
+`records`, and what a first pass found (`Masking.pilot`)."""
 
 
 class Completion(NamedTuple):
@@ -61,7 +62,7 @@ class Completion(NamedTuple):
     quantile: float
     """The row's number among all rows, divided by the number of rows: 0 to below 1."""
     recorded: Mapping[str, np.ndarray] = MappingProxyType({})
-    """{name: values} of the columns `TOKEN_COLUMNS` that the rows have, (T,) each, in the order of entries."""
+    """{name: values} of the columns `TOKEN_COLUMNS` that the rows have, (..., T) each, in the order of entries."""
 
     def blocks(self, block_length: int) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
@@ -114,6 +115,9 @@ class Masking(ABC):
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     records: ClassVar[frozenset[Record]] = frozenset()
     """What a rollout must record for this masking, in addition to what the algorithm itself needs."""
+    pilot: ClassVar["Masking | None"] = None
+    """A masking whose copies the model scores first, without a graph; None = no such pass. `Completion.recorded` then
+    has "pilot", (its M, T): what it measures, or else log-probabilities; minus infinity elsewhere."""
 
     @property
     def has_eubo(self) -> bool:
@@ -162,6 +166,11 @@ class Masking(ABC):
         scale = np.ones(batch_size)
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
+        if self.pilot is not None and "pilot" not in rows:
+            raise ConfigError(
+                f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "
+                "makes. Use $algorithm_args masking=random."
+            )
         if missing := sorted(name for name in self.records if name not in rows):
             raise ConfigError(
                 f"{type(self).__name__} needs what only a rollout records: {', '.join(missing)}. Use $algorithm_args "
@@ -229,7 +238,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
             streams=RowStreams(streams, row),
             progress=iteration / max(1, num_iterations - 1),
             quantile=quantiles[row],
-            recorded={name: column[row][place] for name, column in recorded.items()},
+            recorded={name: column[row][..., place] for name, column in recorded.items()},
         )
 
 

@@ -20,7 +20,13 @@ def raw_logit(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.where(targets < 0, logits.amax(-1), of_target)
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"raw_logit": raw_logit}
+def entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """The entropy of the model's distribution in nats."""
+    logps = logits.log_softmax(-1)
+    return -(logps.exp() * logps).sum(-1)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"entropy": entropy, "raw_logit": raw_logit}
 """{name, as in `Masking.measure`: the measure}."""
 
 

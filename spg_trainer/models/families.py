@@ -114,6 +114,15 @@ FAMILIES = (
         unread=_UNREAD_OF_SDAR,
         weights=_stacked_experts,
     ),
+    # On the Hub, its config.json has the `model_type` of Llama, and no mask token: its code has 5.
+    Family(
+        "stable_diffcoder",
+        "StableDiffcoderForCausalLM",
+        LlamaForCausalLM,
+        block_size=4,
+        required={"attention_bias": False, "mlp_bias": False},
+        derive=lambda settings: {"mask_token_id": settings.get("mask_token_id", 5)},
+    ),
     Family("a2d-qwen3", "A2DQwen3LMHeadModel", Qwen3ForCausalLM, block_size=None),
     Family(
         "illada",

@@ -8,6 +8,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import new_class
 from typing import Any, Literal
 
@@ -225,6 +226,16 @@ class FamilyConfig:
     def to_diff_dict(self) -> dict[str, Any]:
         """The content of config.json: all of `to_dict`, where transformers would leave out defaults."""
         return self.to_dict()
+
+
+def open_config(place: str | Path, **options: Any) -> Any:
+    """As `AutoConfig.from_pretrained`, which goes by `model_type`: if that is a stock one, `architectures` decide."""
+    config = AutoConfig.from_pretrained(place, **{**options, "trust_remote_code": False})
+    if not isinstance(config, FamilyConfig):
+        for name in config.architectures or ():
+            if name in BY_ARCHITECTURE:
+                return BY_ARCHITECTURE[name].from_pretrained(place, **options)
+    return config
 
 
 def register_family(family: Family) -> type[PreTrainedModel]:

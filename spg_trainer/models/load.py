@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import (
-    AutoConfig,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -28,7 +27,7 @@ from spg_trainer.architecture.configuration import apply_flags
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
-from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, register_again
+from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.lockstep import Lockstep
 from spg_trainer.models.lora import (
     TRAINED,
@@ -46,7 +45,7 @@ from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.models.working_copy import keep_wider
-from spg_trainer.settings.adapters import settle_adapters
+from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.machine import find_device
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.packages import envs
@@ -438,7 +437,7 @@ def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
 
 def _open_config(weights: Weights, settings: ModelConfig, options: dict[str, Any]) -> Any:
     """The configuration of the base, or of its adapter, with flags applied; ModelError for an unknown family."""
-    config = AutoConfig.from_pretrained(_folder_with(weights, "config.json"), **options)
+    config = open_config(_folder_with(weights, "config.json"), **options)
     if not isinstance(config, FamilyConfig):
         families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
         known = ", ".join(sorted(families))
@@ -537,7 +536,11 @@ def _tokenizer_for(
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in."""
+    """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in.
+
+    Special tokens in a text are read as such, whatever was saved: a chat template writes them as text.
+    """
+    options = {**options, "split_special_tokens": False}
     stock_class = config.family.tokenizer
     if stock_class is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.experts import check_adapters
-from spg_trainer.architecture.lora_layers import EXPERTS, lora_layers
+from spg_trainer.architecture.lora_layers import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.weight_files import base_name, is_adapter
 from spg_trainer.seeding import generator, gpus
@@ -51,7 +50,7 @@ def add_lora(
 
     from spg_trainer.models.lora_linear import multiply_in_16_bits
 
-    check_adapters(model.config, experts, dropout)
+    check_lora(model.config, targets, experts=experts, dropout=dropout)
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,

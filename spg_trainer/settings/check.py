@@ -20,9 +20,9 @@ from typing import Any
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.adapters import trains_adapters
 from spg_trainer.settings.decoding import Sampling, check_steps
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, TaskSettings
+from spg_trainer.settings.lora import trains_adapters
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recorded import model_environment

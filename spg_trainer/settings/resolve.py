@@ -22,13 +22,13 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Generic, TypeVar
 
-from spg_trainer.algorithms.registry import find_algorithm, is_known, name_in_recipes, replacement
+from spg_trainer.algorithms.registry import build, find_algorithm, is_known, name_in_recipes, replacement
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
-from spg_trainer.settings.adapters import find_adapter
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
+from spg_trainer.settings.lora import find_adapter
 from spg_trainer.settings.misplaced import place_of
 from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.ranges import check_ranges
@@ -182,6 +182,10 @@ def defaults(
     # An algorithm from a file is checked when it is opened.
     if isinstance(config, Config) and ":" not in config.algorithm:
         find_algorithm(config.algorithm)
+        if more.get("algorithm_args"):
+            build(
+                config.algorithm, config.hyper_parameters
+            )  # raises ConfigError for an unknown hyper-parameter
     return config
 
 

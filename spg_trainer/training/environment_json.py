@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any
 
 from spg_trainer import __version__
-from spg_trainer.settings.adapters import REFERENCE_FOLDER
+from spg_trainer.settings.lora import REFERENCE_FOLDER
 from spg_trainer.settings.recorded import task_record
 from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.training.run import Run

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.sizes import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, token_logps
+from spg_trainer.models import Policy
 from spg_trainer.tensors import Rows
 
 
@@ -94,10 +95,41 @@ def draw_masks(
     number: the step's number, or "validation" for the masks of a validation loss. Masks are drawn from streams keyed by
     problem, generation and turn, so that they do not depend on which process or row a completion is in.
     """
-    streams = KeyedStreams(
+    streams = mask_streams(step, seed, number, iteration)
+    return algorithm.make_masking().draw(step, streams, iteration, num_iterations)
+
+
+def mask_streams(step: Rows, seed: int, number: int | str, iteration: int) -> KeyedStreams:
+    """The streams from which the masks of an iteration are drawn, see `draw_masks`."""
+    return KeyedStreams(
         seed, purpose=("masks", number), row_keys=step.noise_keys("turn"), update=(iteration,)
     )
-    return algorithm.make_masking().draw(step, streams, iteration, num_iterations)
+
+
+def with_pilot(
+    policy: Policy,
+    algorithm: Algorithm,
+    step: Rows,
+    seed: int,
+    number: int | str,
+    iteration: int,
+    batch_size: int,
+) -> Rows:
+    """The same rows with the column `pilot` if the masks of an iteration depend on a first pass (`Masking.pilot`).
+
+    batch_size: rows of a pass. Other arguments as for `draw_masks`.
+    """
+    pilot = algorithm.make_masking().pilot
+    if pilot is None or not len(step):
+        return step
+    masks = pilot.draw(step, mask_streams(step, seed, number, iteration))
+    found = []
+    for row_indices in torch.arange(len(step)).split(batch_size):
+        micro = micro_batch(step, row_indices.tolist(), masks, {}, masks_at_once=1)
+        logps, measured = logps_without_graph(micro, policy.model, policy.mask_id)
+        figures, where = (logps, micro.masks.scored) if measured is None else (measured, micro.masks.measured)
+        found.append(figures.masked_fill(~where, float("-inf")))
+    return step.with_columns(pilot=torch.cat(found))
 
 
 def order_by_length(step: Rows) -> np.ndarray:

@@ -24,7 +24,6 @@ from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
-from spg_trainer.settings.adapters import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.check import (
     check,
     check_algorithm,
@@ -34,6 +33,7 @@ from spg_trainer.settings.check import (
 )
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.lora import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.machine import check_machine
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
@@ -363,8 +363,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` calls `check_attention` once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
-    from spg_trainer.architecture.experts import check_adapters
-    from spg_trainer.architecture.lora_layers import lora_layers
+    from spg_trainer.architecture.lora_layers import check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.checks import check_names
 
@@ -373,8 +372,12 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config.rollout, algorithm, pattern_of(model))
         if config.model.lora_r and not find_adapter(config.model.model):
-            check_adapters(model, config.model.lora_experts, config.model.lora_dropout or 0.0)
-            lora_layers(model, config.model.lora_targets, experts=config.model.lora_experts)
+            check_lora(
+                model,
+                config.model.lora_targets,
+                experts=config.model.lora_experts,
+                dropout=config.model.lora_dropout or 0.0,
+            )
     check_algorithm(config, algorithm, num_processes)
     if config.samples and not config.force:
         check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)

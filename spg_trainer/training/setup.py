@@ -34,8 +34,8 @@ from spg_trainer.runs.inputs import (
 )
 from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.adapters import REFERENCE_FOLDER
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.lora import REFERENCE_FOLDER
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,

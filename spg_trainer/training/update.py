@@ -33,6 +33,7 @@ from spg_trainer.training.micro_batches import (
     order_by_length,
     split_micro_batch,
     split_rows,
+    with_pilot,
 )
 from spg_trainer.training.reference_logps import add_old_logps, add_reference_logps
 
@@ -64,7 +65,9 @@ def plan_updates(
         order = order_by_length(step)
     problem_and_generation = list(zip(step.problem.tolist(), step.generation.tolist(), strict=True))
     for iteration in range(settings.num_iterations):
-        masks = draw_masks(algorithm, step, seed, number, iteration, settings.num_iterations)
+        size = settings.per_device_batch_size
+        piloted = with_pilot(policy, algorithm, step, seed, number, iteration, size)
+        masks = draw_masks(algorithm, piloted, seed, number, iteration, settings.num_iterations)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
             chosen = order[minibatch_of_row[order] == minibatch]

@@ -38,10 +38,15 @@ def write(path: Path, *lines: str) -> str:
 
 
 def call(capfd, *arguments):
-    """Call the command here; (status, lines of standard output as objects, standard error)."""
+    """Call the command here; (status, verdicts and maybe the summary as objects, the rest of standard error)."""
     status = command.main([str(argument) for argument in arguments])
     out, err = capfd.readouterr()
-    return status, [json.loads(line) for line in out.splitlines()], err
+    lines = out.splitlines()
+    if "--json" in arguments and "--output" not in arguments:
+        assert all('"reason"' in line for line in lines)
+        lines += [line for line in err.splitlines() if line.startswith("{")]
+        err = "".join(line + "\n" for line in err.splitlines() if not line.startswith("{"))
+    return status, [json.loads(line) for line in lines], err
 
 
 def install_acting_task(folder: Path) -> None:

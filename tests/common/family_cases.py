@@ -34,6 +34,7 @@ WORDS = {
     "lladamoe": {150: "<|endoftext|>", 151: "<|role_end|>", 153: "<|mask|>"},
     "qwen3_diffusion": {150: "<|endoftext|>", 152: "<|im_end|>", 155: "<|mask|>"},
     "sdar": {150: "<|endoftext|>", 152: "<|im_end|>", 155: "<|MASK|>"},
+    "stable_diffcoder": {0: "<s>", 1: "<pad>", 2: "</s>"},
 }
 """Their special tokens; ids as in the fixtures, which scale them down."""
 

@@ -186,10 +186,15 @@ def naive_logps(model: torch.nn.Module, rollouts: Rows, masks: Masks, mask_id: i
 
 
 def naive_measure(name: str, logits: Tensor, written: Tensor, scored: Tensor) -> Tensor:
-    """(T,) from logits (T, V) and the tokens (T,): the token's logit where it is scored and the best one elsewhere."""
-    assert name == "raw_logit"
-    of_token = logits.gather(-1, written[:, None]).squeeze(-1)
-    return torch.where(scored, of_token, logits.amax(-1))
+    """(T,) from logits (T, V) and the tokens (T,): the token's logit where it is scored and the best one elsewhere, or
+    the entropy.
+    """
+    if name == "raw_logit":
+        of_token = logits.gather(-1, written[:, None]).squeeze(-1)
+        return torch.where(scored, of_token, logits.amax(-1))
+    assert name == "entropy"
+    law = logits.softmax(-1)
+    return -(law * law.log()).sum(-1)
 
 
 def whole_gradient(model: torch.nn.Module) -> Tensor:

@@ -24,6 +24,7 @@ SEEDS = {
     "qwen3_diffusion": 107,
     "llada15": 108,
     "nemotron_labs": 20261127,
+    "stable_diffcoder": 109,
 }
 MASKS = {
     "dream": 154,
@@ -35,6 +36,7 @@ MASKS = {
     "nemotron_labs": 100,
     "qwen3_diffusion": 155,
     "sdar": 155,
+    "stable_diffcoder": 5,
 }
 """The id of each family's mask token."""
 HEADS = (

@@ -18,7 +18,7 @@ import pytest
 from verifiers.worker import environment
 
 SECONDS = 120
-START = "import sys; import verifiers.serve.connection as connection; {changes}; from {package}.__main__ import main; "
+START = "import sys; import verifiers.serve.front as front; {changes}; from {package}.__main__ import main; "
 START += "sys.exit(main(sys.argv[1:]))"
 
 
@@ -88,7 +88,7 @@ class Server:
 
 @contextmanager
 def served(*words: str, package: str = "verifiers", changes: str = "", **variables: str) -> Iterator[Server]:
-    """`python -m PACKAGE serve WORDS` at a free port; `changes`: statements about `connection` that it runs first."""
+    """`python -m PACKAGE serve WORDS` at a free port; `changes`: statements about `front` that it runs first."""
     for needed in ("uvicorn", "httptools", "websockets", "prometheus_client"):
         pytest.importorskip(needed)
     start = START.format(changes=changes or "pass", package=package)

@@ -599,6 +599,24 @@ def test_what_waits_or_keeps_the_host_busy_ends_by_its_fuel_and_not_by_the_clock
     assert [(reply["outcome"], reply["fuel"]) for reply in replies] == [(TIMEOUT, task.FUEL)] * 10
 
 
+@needed
+@pytest.mark.parametrize("outer", ["", "  ", "   ", "     ", "        ", "\t"])
+def test_a_body_may_be_indented_evenly_by_any_number(outer):
+    prompt = 'def count(xs):\n    """How many are above 1."""\n'
+    lines = [
+        "n = 0",
+        "for x in xs:",
+        f"{outer or '    '}if x > 1:",
+        f"{(outer or '    ') * 2}n += 1",
+        "return n",
+    ]
+    body = "".join(f"{outer}{line}\n" for line in lines)
+    case = {"args": [[1, 2, 3]], "expected": 2}
+    assert verify("code", body, entry_point="count", cases=[case], prompt=prompt).correct
+    uneven = body.replace("return", " return")
+    assert not verify("code", uneven, entry_point="count", cases=[case], prompt=prompt).correct
+
+
 @pytest.fixture
 def uncompiled(monkeypatch, tmp_path):
     """A cache without the compiled interpreter, in which nothing is compiled in earnest."""

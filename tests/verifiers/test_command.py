@@ -385,6 +385,13 @@ def test_a_column_of_answers_is_no_puzzle(run, tmp_path, column):
     assert run("sudoku", path, "--answer-field", column)[0] == 0, "who says so, is believed"
 
 
+@pytest.mark.parametrize("tool", ["lm-eval", "verl"])
+def test_a_file_of_a_tool_is_known_if_a_flag_names_its_answers(run, tmp_path, tool):
+    path = write(tmp_path / "a.jsonl", json.dumps({**PRESETS[tool][0], "mine": "18"}))
+    status, rows, said = run("gsm8k", path, "--answer-field", "mine")
+    assert (status, [row["correct"] for row in rows]) == (0, [True]) and f"a file of {tool}" in said, said
+
+
 def test_a_file_of_a_tool_is_not_guessed_where_two_fit_or_a_flag_says(run, tmp_path):
     both = {**PRESETS["lm-eval"][0], "response": "#### 17", "answer": "18"}
     path = write(tmp_path / "a.jsonl", json.dumps(both))
@@ -393,7 +400,8 @@ def test_a_file_of_a_tool_is_not_guessed_where_two_fit_or_a_flag_says(run, tmp_p
     assert "trl" not in said and "verl" not in said
     for preset, right in (("lm-eval", True), ("qa", False)):
         assert [row["correct"] for row in run("gsm8k", path, "--preset", preset)[1]] == [right]
-    for flags in (["--preset", "trl"], ["--completion-field", "text"], ["--answer-field", "target"]):
+    assert run("gsm8k", path, "--answer-field", "target")[0] == 2, "the completion may still be of either"
+    for flags in (["--preset", "trl"], ["--completion-field", "text"]):
         status, _, said = run("gsm8k", path, *flags)
         assert status == 1 and " lacks " in said and "Read as" not in said, flags
     write(tmp_path / "a.jsonl", json.dumps(PRESETS["lm-eval"][0]))
@@ -658,11 +666,10 @@ def test_a_batch_without_references_is_told_where_to_name_them(tmp_path, capsys)
         assert "--references FILE --on custom_id" in capsys.readouterr().err
 
 
-def test_a_batch_whose_answers_a_flag_names_is_told_the_preset_that_reads_its_completions(run, tmp_path):
+def test_a_batch_whose_answers_a_flag_names_is_read(run, tmp_path):
     path = write(tmp_path / "out.jsonl", json.dumps({**answered("<answer>18</answer>"), "gold": "18"}))
-    status, _, said = run("gsm8k", path, "--answer-field", "gold")
-    assert status == 1 and "Give --completion-field. For example: --preset openai." in said
-    assert run("gsm8k", path, "--answer-field", "gold", "--preset", "openai")[1][0]["correct"]
+    for flags in ([], ["--preset", "openai"]):
+        assert run("gsm8k", path, "--answer-field", "gold", *flags)[1][0]["correct"]
 
 
 @pytest.mark.parametrize("last", ['{"completion": "<answer>18</ans', '{"completion": "x", "answer"'])

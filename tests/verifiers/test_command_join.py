@@ -53,7 +53,8 @@ def test_columns_of_the_references_are_kept_and_counted_by(files, tmp_path, work
     words += ["--keep", "level", "custom_id", "--by", "level", "--workers", workers, "--json"]
     assert main(["gsm8k", files[0], *words]) == 0
     said = capsys.readouterr()
-    *rows, facts = map(json.loads, said.out.splitlines())
+    rows = list(map(json.loads, said.out.splitlines()))
+    facts = next(json.loads(line) for line in said.err.splitlines() if line.startswith("{"))
     assert [row.get("level") for row in rows] == ["hard", "easy", None, None]
     assert [row.get("custom_id") for row in rows] == ["b", "a", "nowhere", None]  # those of the completions
     groups = facts["by"]["groups"]
@@ -157,7 +158,8 @@ def test_columns_are_kept_beside_verdicts_and_counted_by(tmp_path, capsys):
     ]
     path = write(tmp_path / "rows.jsonl", rows)
     assert main(["gsm8k", path, "--keep", "doc.source", "missing", "--by", "level", "--json"]) == 0
-    *lines, facts = map(json.loads, capsys.readouterr().out.splitlines())
+    said = capsys.readouterr()
+    lines, facts = list(map(json.loads, said.out.splitlines())), json.loads(said.err.splitlines()[-1])
     assert [(line["id"], line["doc.source"]) for line in lines] == [(f"p{n}", "a") for n in range(6)]
     assert not any({"missing", "level"} & line.keys() for line in lines)
     groups = facts["by"]["groups"]
@@ -241,7 +243,9 @@ def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> N
     assert '--by leel: no line has this column. Did you mean "level"?\n' in said
     assert "late" not in said and "  by leel" not in said and "null" not in said
     assert main(["gsm8k", path, "--by", "leel", "--workers", workers, "--json"]) == 0
-    assert "by" not in json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "by" not in next(
+        json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")
+    )
     assert main(["gsm8k", path, "--by", "level", "--workers", workers]) == 0
     assert (
         "  null  0 of 1" in capsys.readouterr().err

@@ -162,3 +162,27 @@ def test_prose_before_a_program_is_left_out():
         for mode, right in (("lenient", True), ("strict", False)):
             assert verify("code", prose + text, entry_point="", cases=SUM, mode=mode).correct == right
     assert verify("code", prose + "print(7)", entry_point="", cases=SUM).reason == "wrong"
+
+
+@needed
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import os\nprint(total(os.read(0, 1 << 20)))",
+        "import io, os\ninput = io.BytesIO(os.read(0, os.fstat(0).st_size)).readline\nprint(total(input()))",
+        "import os, sys\nprint(total(os.read(sys.stdin.fileno(), 99)))",
+        "print(total(open('/dev/stdin').read()))",
+        "import os\nprint(total(os.fdopen(0, 'rb').readline()))",
+        "import os\nos.write(1, str(total(input())).encode())",
+        "import sys\nsys.__stdout__.write(str(total(sys.__stdin__.readline())))",
+        "import io, sys\nsys.stdout = io.TextIOWrapper(open(1, 'wb'))\nprint(total(input()))",
+        "import atexit, sys\nout = []\natexit.register(lambda: sys.stdout.write(out[0]))\nout += [str(total(input()))]",
+        "import threading\nthreading.stack_size(1 << 27)\n"
+        "thread = threading.Thread(target=lambda: print(total(input())))\nthread.start()\nthread.join()",
+    ],
+)
+def test_a_program_may_read_and_write_by_descriptor_and_in_a_thread(program):
+    program = "total = lambda text: sum(map(int, text.split()))\n" + program
+    cases = [{"stdin": "3 4\n", "expected": "7"}, {"stdin": "10 -4\n", "expected": "6"}]
+    assert verify("code", program, entry_point="", cases=cases).reason == "ok"
+    assert verify("code", program.replace("sum", "max"), entry_point="", cases=cases).reason == "wrong"

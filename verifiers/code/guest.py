@@ -4,6 +4,7 @@ Nothing imports this file: `judge` sends it into the guest as byte code. It has 
 the program can read and replace anything here. Its reports are only claims about returned values.
 """
 
+import atexit
 import io
 import json
 import os
@@ -27,6 +28,19 @@ class Nowhere(io.RawIOBase):
 
     def write(self, data):
         return len(data)
+
+
+class Descriptor(io.BytesIO):
+    """The bytes of standard input or output; `number` is the descriptor that programs read or write them by."""
+
+    def fileno(self):
+        return self.number
+
+
+def start_at_once(thread):
+    """Runs a thread to its end when it is started, since the interpreter has no threads."""
+    thread._started.set()
+    thread.run()
 
 
 def encode(value, depth=40):
@@ -61,25 +75,49 @@ def encode(value, depth=40):
 def program(codes):
     """A function of a text, which runs a whole program with the text as its input, and returns what it printed."""
 
-    real = open
-
-    def opened(file, *args, **kwargs):  # `open(0)` is standard input
-        return sys.stdin if file == 0 else real(file, *args, **kwargs)
+    real_open, real_read, real_write, real_fstat = open, os.read, os.write, os.fstat
+    numbers = {0: 0, "/dev/stdin": 0, "/dev/fd/0": 0, 1: 1, "/dev/stdout": 1, "/dev/fd/1": 1}
 
     def run(text):
         module = sys.modules["__main__"] = types.ModuleType("__main__")
-        module.open = opened
-        sys.stdin = io.TextIOWrapper(io.BytesIO(text.encode("utf-8", "surrogatepass")), "utf-8")
-        printed = io.BytesIO()
+        given, printed = Descriptor(text.encode("utf-8", "surrogatepass")), Descriptor()
+        given.number, printed.number = 0, 1
+        size = len(given.getbuffer())
+        sys.stdin = sys.__stdin__ = io.TextIOWrapper(given, "utf-8")
         # Kept under a name, because it closes `printed` when nothing refers to it.
-        sys.stdout = out = io.TextIOWrapper(printed, "utf-8", "surrogateescape", write_through=True)
+        sys.stdout = sys.__stdout__ = out = io.TextIOWrapper(
+            printed, "utf-8", "surrogateescape", write_through=True
+        )
+
+        def opened(file, mode="r", *args, **kwargs):  # `open(0)` and `os.fdopen(0)` are standard input
+            if file not in numbers:
+                return real_open(file, mode, *args, **kwargs)
+            stream = (sys.__stdin__, out)[numbers[file]]
+            return stream.buffer if "b" in mode else stream
+
+        def written(number, data):
+            return (
+                printed.write(data) if number == 1 else len(data) if number == 2 else real_write(number, data)
+            )
+
+        def state(number):
+            return os.stat_result((0o100600, *[0] * 5, size, *[0] * 3)) if number == 0 else real_fstat(number)
+
+        module.open = os.fdopen = opened
+        os.read = lambda number, count: given.read(count) if number == 0 else real_read(number, count)
+        os.write, os.fstat = written, state
         try:
             for code in codes:
                 exec(code, module.__dict__)
         except SystemExit:  # as most programs end
             pass
         finally:
-            sys.stdout = sink
+            own = sys.stdout  # perhaps a stream of the program's own, which closes `printed` like `out`
+            try:
+                atexit._run_exitfuncs()
+                own.flush()
+            finally:
+                sys.stdout = sys.__stdout__ = sink
         out.flush()
         return printed.getvalue().decode("utf-8", "replace")
 
@@ -158,6 +196,12 @@ if any("random" in source for sources in ways for source in sources):
     import random
 
     random.seed(0)
+if any("threading" in source for sources in ways for source in sources):
+    import threading
+
+    threading.Thread.start = start_at_once
+    threading.Thread.join = lambda thread, timeout=None: None
+    threading.stack_size = lambda size=0: 0
 report, function = load(entry, ways)
 text = call(report)
 while text:

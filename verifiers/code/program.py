@@ -182,7 +182,7 @@ def ways_to_run(text: str, entry: str, prompt: str, lenient: bool) -> list[list[
         before = "\n".join(prompt.split("\n")[: heads[-1]]) if heads else prompt
         ways.append([before, whole] if before.strip() else [whole])
     if heads and not defines(text, entry, by_value=False):
-        body = _indented(text) if lenient and not indentation(text) else text
+        body = _indented(text, prompt) if lenient else text
         whole_prompt = prompt if prompt.endswith("\n") else f"{prompt}\n"
         ways.append([whole_prompt + body])
     return ways
@@ -207,9 +207,22 @@ def without_prose(text: str, entry: str) -> list[str]:
     return [rest for rest in rests if not entry or defines(rest, entry)]
 
 
-def _indented(body: str) -> str:
-    """The body of a function with its indentation, which the first line of `body`, or every line, lacks."""
+def _indented(body: str, prompt: str) -> str:
+    """The body of a function with the indentation of the prompt's, if it has another one.
+
+    The first line of `body`, or every line, may lack it, or all lines may be indented evenly, by another number.
+    """
     first, *rest = body.split("\n")
+    if outer := indentation(body):
+        inner = (
+            next((indentation(line) for line in reversed(prompt.split("\n")) if line.strip()), "") or "    "
+        )
+        is_even = all(line.startswith(outer) for line in (first, *rest) if line.strip())
+        if outer == inner or not is_even:
+            return body
+        return "\n".join(
+            inner + line.removeprefix(outer) if line.strip() else line for line in (first, *rest)
+        )
     second = next((line for line in rest if line.strip()), "")
     # The spaces before the second line, if it has kept them: more if the first line begins a block.
     least = 8 if first.rstrip().endswith(":") else 4

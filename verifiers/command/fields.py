@@ -83,9 +83,9 @@ class Fields(NamedTuple):
 def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
     """{preset: its names of the columns}, first "" for the task's own names, then a preset for each known tool.
 
-    If a flag names a preset or a column, there is only that preset, or "" if no flag names a preset.
+    If a flag names a preset or the column of the completion, there is only that preset, or "" if none is named.
     """
-    is_decided = flags.preset is not None or flags.completion_field is not None or flags.answer_field
+    is_decided = flags.preset is not None or flags.completion_field is not None
     presets = (flags.preset or "",) if is_decided else ("", *PRESETS)
     return {preset: _fields(task, flags, preset) for preset in presets}
 

@@ -1,6 +1,7 @@
 """The side of a server that clients see: connections, the token, limits, metrics. Workers make the answers.
 
-`connection` reads requests and asks a `Front`. A request is answered with its result, or with a sentence and a status:
+uvicorn reads requests and asks a `Front`, an ASGI application. A request is answered with its result, or with a
+sentence and a status:
 
 - 401: the token is missing or wrong
 - 404, 405: there is no such address, or it takes another method
@@ -12,6 +13,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import time
@@ -26,6 +28,7 @@ from typing import Any, NamedTuple
 from verifiers.serve.workers import Answer, Question, Workers
 
 WAITING_BYTES = 1 << 28  # the most bytes of all requests that are being answered
+READ_SECONDS = 20.0  # the time in which the body of a request must have arrived
 WAITING_REQUESTS = 10_000  # the most requests that no worker has yet
 TOKEN_VARIABLE = "SPG_SERVE_TOKEN"
 LOOPBACK = ("localhost", "::1")
@@ -156,12 +159,57 @@ class Front(ABC):
         return Reply(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answers a WebSocket connection that has the token; uvicorn calls this, as an ASGI application."""
+        """Answers a request, or a WebSocket connection that has the token; uvicorn calls this."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+            return
         await receive()  # websocket.connect
         if not self._is_allowed(dict(scope["headers"])):
             await send({"type": "websocket.close", "code": 1008, "reason": "The token is missing or wrong."})
         else:
             await self.websocket(scope, receive, send)
+
+    async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Answers a request; nobody is answered if the client leaves before its body has arrived."""
+        began, path = time.perf_counter(), scope["path"]
+        query, headers = scope["query_string"].decode("latin-1"), dict(scope["headers"])
+        label, reply = self.admitted(scope["method"], path, query, headers)
+        if isinstance(reply, Handler):
+            body = await self._body(receive)
+            if body is None:
+                return
+            reply = body if isinstance(body, Reply) else await self.answer(reply, path, body)
+        self.count(label, reply.status, began)
+        size = str(len(reply.body)).encode()
+        head = [(b"content-type", reply.kind.encode()), *reply.headers, (b"content-length", size)]
+        await send({"type": "http.response.start", "status": reply.status, "headers": head})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _body(self, receive: Receive) -> bytes | Reply | None:
+        """The body of a request, or a refusal; None if the client is gone."""
+        parts: list[bytes] = []
+        size, more = 0, True
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                # A body that is too large, by up to a factor of two, is read to its end and thrown away: a client that
+                # cannot send all of its body would see a broken connection in place of the answer.
+                while more and size <= 2 * self.limits.body:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    parts.append(message.get("body", b""))
+                    size, more = size + len(parts[-1]), message.get("more_body", False)
+                    if size > self.limits.body:
+                        parts.clear()
+                        parts.append(b"")
+        except TimeoutError:
+            return error(408, f"The body did not arrive within {READ_SECONDS:g} s.", CLOSE)
+        if size > self.limits.body:
+            problem = f"The body is larger than {self.limits.body >> 20} MB"
+            return error(
+                413, f"{problem}; send several requests, or start the server with a larger --max-body.", CLOSE
+            )
+        return b"".join(parts)
 
     def admitted(
         self, method: str, path: str, query: str, headers: Mapping[bytes, bytes]

@@ -54,6 +54,9 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     if has_both_or_neither:
         needs = ", ".join(f'"{field}"' for field in find(task).fields)
         raise Refused(422, f'Give either "completion" or a list "completions", and the reference: {needs}.')
+    if isinstance(body.get("completion"), list):
+        text = '"completion" is a list; give a list of completions as "completions", and of a chat the last content.'
+        raise Refused(422, text)
     if "completion" in arguments:
         completions = [arguments.pop("completion")]
         columns = {field: [value] for field, value in arguments.items()}  # only references are left

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from verifiers.serve.connection import Connection
 from verifiers.serve.front import Front
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ async def _stop_at_signal(front: Front, server: uvicorn.Server, loop: asyncio.Ab
 
 
 def _make_server(front: Front) -> uvicorn.Server:
-    """uvicorn's server, with our HTTP, and without its own handling of signals."""
+    """uvicorn's server, without its own handling of signals."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -90,12 +89,16 @@ def _make_server(front: Front) -> uvicorn.Server:
 
     config = uvicorn.Config(
         front,
-        http=Connection,
+        http="httptools",
         ws="websockets-sansio",
         ws_max_size=front.limits.body,
         lifespan="off",
         interface="asgi3",
         proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        timeout_keep_alive=75,
         log_level="error",
         timeout_graceful_shutdown=int(front.limits.seconds) + 1,
     )

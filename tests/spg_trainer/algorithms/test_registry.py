@@ -128,12 +128,12 @@ def test_defaults_are_the_paper_s(name):
         # What does not go together.
         ("spg", {"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
         ("spg", {"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
-        ("spg_eubo", {"num_masks": 1}, "set $algorithm_args num_masks=2"),
+        ("spg_eubo", {"num_masks": 1}, "set --algorithm-args num_masks=2"),
         ("spg_eubo", {"masking": "coupled", "num_masks": 2}, "num_masks=4"),
         (
             "spg_eubo",
             {"masking": "block_active", "block_length": 1},
-            "set $algorithm_args masking=random",
+            "set --algorithm-args masking=random",
         ),
         ("spg_eubo", {"masking": "trajectory"}, "expected one of random"),
         ("spg_eubo", {"negatives": "elbo"}, "no such setting"),

@@ -17,9 +17,9 @@ from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
-from spg_trainer.settings.adapters import settle_adapters
 from spg_trainer.settings.check import check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -489,6 +489,11 @@ def test_several_tasks_are_a_list() -> None:
         for opened in (lambda text=text: defaults(Config, env=text), lambda text=text: envs.make(text)):
             with pytest.raises((ConfigError, envs.EnvError), match=r"a list: \['sudoku', 'countdown'\]"):
                 opened()
+
+
+def test_a_misspelt_hyper_parameter_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"epsilonn=0\.1: .*epsilon"):
+        defaults(Config, env="countdown", algorithm="unigrpo", algorithm_args={"epsilonn": 0.1})
 
 
 def test_short_flags_are_keywords_too(tmp_path: Path) -> None:

@@ -682,3 +682,13 @@ def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> 
     origins = re.findall(r"#(.*)$", said.out, flags=re.M)
     assert " training on any task" in origins
     assert not [origin for origin in origins if origin.endswith(" ") or not origin.strip()]
+
+
+@pytest.mark.parametrize("masking", ["lift", "gift"])
+def test_a_masking_that_looks_first_learns_the_same_in_small_passes(tmp_path: Path, masking: str) -> None:
+    losses = []
+    for size in (192, 3):
+        settings = {"algorithm_args": {"masking": masking, "num_masks": 2}, "per_device_batch_size": size}
+        run = sft(change(SMALL, **settings, output_dir=str(tmp_path / str(size))))
+        losses.append([row["loss"] for row in rows(run / METRICS)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0][-1] < losses[0][0]

@@ -1,9 +1,9 @@
-"""Fills in ("settles") the rank, scale (alpha) and dropout of a run's LoRA adapters.
+"""Fills in ("settles") the rank, scale (alpha) and dropout of a run's LoRA adapters; begin here to follow LoRA.
 
 The rank of new adapters is --lora-r (`ModelConfig.lora_r` in model.py), from the user or from a recipe; an adapter that
 --model names keeps its own rank. Scale and dropout may be left open (`--lora-alpha` unset): their values then depend on
 whether the adapters are new or come from a folder. A run and its config.yaml have the settled numbers. Which layers
-have adapters is in architecture/lora_layers.py. This file imports no torch.
+have adapters is in architecture/lora_layers.py; models/lora.py makes, loads and merges them. No torch is imported here.
 """
 
 import json
