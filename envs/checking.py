@@ -32,7 +32,6 @@ from envs.splits import SPLITS, content, question
 from envs.task import defines, limits_of
 from envs.text.template import fits as fits_template
 from verifiers import verify
-from verifiers.math500.reference import compared_as_text, is_compared_as_text
 from verifiers.statistics import wilson_interval
 from verifiers.user_code import exit_is_error
 
@@ -139,7 +138,7 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
         arguments["reward"] = reward_functions.name_of(arguments["reward"])
     splits = {split: make(name, split=split, **arguments) for split in SPLITS}
     subject = _Subject(name, arguments, splits, problems)
-    findings = []
+    findings: list[Finding] = []
     for title, run in _CHECKS.items():  # each returns what it has measured, or raises
         try:
             with exit_is_error():  # of `__len__`, for example
@@ -148,6 +147,8 @@ def check(name: str | type | Sequence[str | type], problems: int = 1000, **argum
             findings.append(Finding(title, ok=False, written=error.written()))
         except Exception as error:  # any error of the author's code or of Gymnasium is a finding
             findings.append(Finding(title, ok=False, written=f"{type(error).__name__}: {error}"))
+        if fault := next((f for f in findings[:-1] if not f.ok and f.written == findings[-1].written), None):
+            findings[-1] = Finding(title, ok=False, written=f"the same as {fault.name}, above")
         findings += [Finding(title, ok=True, written=note, is_note=True) for note in subject.notes]
         subject.notes.clear()
     return findings
@@ -442,9 +443,13 @@ def _accepted_references(subject: _Subject) -> str:
                     f"{answer!r:.60} ({verdict.reason}: {verdict.detail}) Correct the row, or take another verifier"
                 )
             count += 1
-            if verifier == "math500" and is_compared_as_text(answer):
-                texts.append(str(answer))
+            if verifier == "math500":
+                from verifiers.math500.reference import is_compared_as_text  # here, as it takes a while
+
+                texts += [str(answer)] if is_compared_as_text(answer) else []
     if texts:
+        from verifiers.math500.reference import compared_as_text
+
         subject.notes.append(
             f"{compared_as_text(len(texts), f'{count:,} answers', texts[:3])} If others are right too, judge them by a "
             "reward function of your own: --reward ./FILE.py:FUNCTION"

@@ -290,12 +290,22 @@ def _check_names(task: Task, index: int, rewards: Mapping[str, Any]) -> None:
         raise broken(task, index, f"the score has {components}")
 
 
+def _float_or_nan(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
 def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.ndarray:
     """The values of one component, (n,) float64. Raises EnvError unless all are finite ("correct": 0 or 1)."""
     kinds = int | float | np.integer | np.floating | np.bool_
     # An array or a tensor without axes stands for the number in it.
     values = [value.item() if getattr(value, "shape", None) == () else value for value in values]
-    numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
+    try:
+        numbers = np.array([value if isinstance(value, kinds) else np.nan for value in values], np.float64)
+    except OverflowError:  # an int that is too large for a float
+        numbers = np.array([_float_or_nan(value) for value in values])
     if name == "correct":
         valid, wanted = (numbers == 0) | (numbers == 1), "0 or 1"
     else:

@@ -48,7 +48,7 @@ class Task:
 
 _BUILT_IN = {
     "code": "verifiers.code.task:TASK",
-    "gsm8k": "verifiers.gsm8k.task:TASK",
+    "gsm8k": "verifiers.gsm8k:TASK",
     "countdown": "verifiers.countdown:TASK",
     "math": "verifiers.math500.task:TASK",
     "math500": "verifiers.math500.task:TASK",

@@ -301,11 +301,19 @@ def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
         )
     numbers = [0.0 if value is None else _plain(value) for value in values]
     for value in numbers:
-        if not isinstance(value, int | float) or not math.isfinite(value):
+        if not isinstance(value, int | float) or not _is_finite(value):
             raise EnvError(
                 f"the reward function {name} must return finite numbers or None, and returned {value!r:.80}."
             )
     return np.array(numbers, dtype=np.float64)
+
+
+def _is_finite(number: float) -> bool:
+    """Whether a number is finite as a float; an int may be too large for one."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def _plain(value: Any) -> Any:

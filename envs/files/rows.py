@@ -394,9 +394,16 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
                 f"{len(twins):,} of {len(all_entries):,} rows, {_listed(pairs)}."
             )
     if not chosen:
+        for other in with_own_file:
+            if split == "train" and os.path.samefile(files[other], files["train"]):
+                raise EnvError(
+                    f"--env-args {other}={files[other]}: this is the file of training itself, so that no problem is "
+                    "left to train on. Leave it out, and a tenth of the file is taken; or name another file."
+                )
         raise EnvError(
             f"{files['train']}: of {len(all_entries)} problems none is for {split} (a hash of the prompt divides them "
-            f"80/10/10). Give more problems, or a file of their own: --env-args {split}=FILE."
+            f"80/10/10). Give more problems"
+            + ("." if split == "train" else f", or a file of their own: --env-args {split}=FILE.")
         )
     if split != "train":
         note = (

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE
+from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE, build
 from spg_trainer.algorithms.template import write_algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.values import parse_pairs
@@ -55,9 +55,13 @@ def main(arguments: Sequence[str]) -> int:
     failed = False
     for name in options.names:
         sys.stdout.write(f"{name}\n")
-        for finding in check_algorithm(name, parse_pairs(options.algorithm_args, where="--algorithm-args")):
+        args = parse_pairs(options.algorithm_args, where="--algorithm-args")
+        for finding in check_algorithm(name, args):
             failed |= not finding.ok
             sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:14} {finding.figure}\n")
+        if "reference" in build(name, args).needs:
+            text = "training compares with the start: it needs --ref-copy, or adapters (--lora-r, or those of --model)"
+            sys.stdout.write(f"{'note':6} {'reference':14} {text}\n")
     return int(failed)
 
 

@@ -536,7 +536,11 @@ def _tokenizer_for(
 
 
 def _open_tokenizer(place: str, config: Any, options: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in."""
+    """The tokenizer at a place. A tokenizer that comes as code is not run: the family's stock class stands in.
+
+    Special tokens in a text are read as such, whatever was saved: a chat template writes them as text.
+    """
+    options = {**options, "split_special_tokens": False}
     stock_class = config.family.tokenizer
     if stock_class is None or "auto_map" not in get_tokenizer_config(place, **options):
         return AutoTokenizer.from_pretrained(place, **options)

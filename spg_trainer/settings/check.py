@@ -20,14 +20,20 @@ from typing import Any
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.arguments import refuse_rows_arguments
 from spg_trainer.settings.decoding import Sampling, check_steps
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, TaskSettings
+from spg_trainer.settings.fields import (
+    BatchConfig,
+    Config,
+    EvalCommand,
+    MergeCommand,
+    OptimizerConfig,
+    TaskSettings,
+)
 from spg_trainer.settings.lora import trains_adapters
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.rows_arguments import refuse_rows_arguments
-from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 

@@ -32,23 +32,21 @@ from spg_trainer.runs.inputs import (
     task_code_differs,
     write_inputs,
 )
-from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.lora import REFERENCE_FOLDER
+from spg_trainer.settings.machine import crowded_cores
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,
     other_lengths,
     to_yaml,
 )
-from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.weights import unseen
-from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.environment_json import environment_record
+from spg_trainer.training.dry_run import arithmetic
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, check_attention
-from spg_trainer.training.records import load_checkpoint
+from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.sources import open_source
 from spg_trainer.training.validation import CRITERIA

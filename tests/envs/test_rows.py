@@ -85,6 +85,13 @@ def test_a_path_may_have_what_reads_like_an_argument(folder: str, tmp_path: Path
         envs.make("gsm8k:source=rows.jsonl")
 
 
+def test_the_file_of_training_is_no_file_of_another_split(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", rows(40))
+    for split in ("test", "validation"):
+        with pytest.raises(EnvError, match=f"{split}=.*this is the file of training itself"):
+            envs.make(file, verifier="gsm8k", prompt="question", answer="solution", **{split: file})
+
+
 def test_check_passes_without_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path / "sums.jsonl", rows(200))
     findings = envs.check(path, problems=100, **COLUMNS)

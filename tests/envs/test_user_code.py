@@ -248,6 +248,33 @@ def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, c
         assert scored.reason == ["error"] and "task.py" in scored.traceback[0]
 
 
+def test_a_number_that_is_too_large_for_a_float_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "large.py").write_text("def large(completions): return [10**400] * len(completions)\n")
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "say {i}"}}\n' for i in range(40)))
+    env = envs.make(str(tmp_path / "rows.jsonl"), reward=f"{tmp_path}/large.py:large")
+    scored = score_all(env, [0], [env.problem(0)], ["0"])
+    assert "must return finite numbers or None" in scored.traceback[0]
+
+    class Large(Uses):
+        max_turns, reply = 1, envs.TextEnv.reply
+
+        def score(self, problem, completion):
+            return {"correct": 10**400}
+
+    env = Large()
+    with pytest.raises(envs.EnvError, match="must be 0 or 1"):
+        score_all(env, [0], [env.one], ["6"])
+
+
+def test_check_says_a_fault_once(tmp_path: Path) -> None:
+    id = f"my/{tmp_path.name}-v0"
+    places = {name: "1 / 0" if name == "problem" else "0" for name in PLACES}
+    (tmp_path / "task.py").write_text(TASK.format(id=id, **places))
+    faults = [finding.figure for finding in check(f"{tmp_path}/task.py:{id}", 20) if not finding.ok]
+    said = [fault for fault in faults if not fault.startswith("the same as ")]
+    assert len(said) == len({*said}) < len(faults)
+
+
 def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "import sys\nimport verifiers\n"

@@ -298,7 +298,6 @@ TOLD_APART = [
     ("math500", r"So 5 of \left( 3, 4 \right) are 5.", "5", True),
     ("math500", "There are 5 left.", "5", True),
     ("gsm8k", "Therefore, Alice will have $30 left after buying 4 books at $5 each.", "30", True),
-    ("gsm8k", "<answer>Tom has 12 apples left after giving away 5.</answer>", "12", True),
     ("gsm8k", "This means John spent $150 on the 3 shirts.", "150", True),
     ("gsm8k", "### Final Answer:\nThe farmer has 120 chickens on 3 farms.", "120", True),
     ("gsm8k", "Therefore, Emma needs 8 more weeks to reach her goal of $400.", "8", True),
@@ -432,8 +431,6 @@ NAMED = [
     ("The answer is 7 days because he needs 35 dollars and earns 5 a day.", "7", "5"),
     ("**Final Answer:** 72 clips — they sold 48 in April and 24 in May.", "72", "24"),
     ("La respuesta es 72. Vendió 48 en abril y 24 en mayo.", "72", "24"),
-    ("#### 72 clips (48 in April, 24 in May)", "72", "24"),
-    ("<answer>20 minutes (1200 seconds)</answer>", "20", "1200"),
     ("The answer is 18. It is not 19.", "18", "19"),
     (r"The answer is $x = 3$. We check that 3 is larger than 2.", "3", "2"),
     # It does not begin with its value: it corrects itself, concludes, computes or numbers its steps.
@@ -441,7 +438,6 @@ NAMED = [
     ("Answer: 9 eggs are left, so she makes 9 * 2 = 18 dollars.", "18", "9"),
     ("Answer: 16 eggs a day. 16 - 7 = 9 eggs. 9 * 2 = 18 dollars.", "18", "16"),
     (r"Answer: \(16 - 7 = 9\) eggs are left. She makes \(9 \times 2 = 18\) dollars.", "18", "9"),
-    ("The answer is 100 minus 20, which is 80.", "80", "100"),
     ("Answer: 1. Compute 48 / 2 = 24. 2. Add 48 + 24 = 72.", "72", "1"),
 ]
 
@@ -533,6 +529,24 @@ def test_a_marked_answer_is_judged_as_in_lenient_mode(task: str) -> None:
     assert lenient.correct.tolist() == [True] * (len(texts) - 2) + [False] * 2
 
 
+@pytest.mark.parametrize(
+    "answer",
+    ["half of 12", "12!", "anything but 12", "11 = 12", "twice 12", "over 12", "12x", "12 or so", "1. 12"],
+)
+def test_a_marked_answer_that_cannot_be_read_stays_refused(answer: str) -> None:
+    """Words and signs of a mark that change its number are no other answer."""
+    for text in (f"<answer>{answer}</answer>", f"\\boxed{{{answer}}}", f"#### {answer}", f"<answer>{answer}"):
+        lenient = verify("gsm8k", text, answer="12")
+        assert not lenient.correct and verify("gsm8k", text, mode="flexible", answer="12") == lenient, text
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>It is 18", "<scratchpad>18", "The answer is 18. Wait, that's wrong."]
+)
+def test_thinking_that_never_ends_and_what_is_taken_back_have_no_value(text: str) -> None:
+    assert verify("gsm8k", text, mode="flexible", answer="18").reason == "no_answer"
+
+
 def test_giant_texts_are_read_in_time() -> None:
     units = [
         "1 + ",
@@ -556,6 +570,7 @@ def test_giant_texts_are_read_in_time() -> None:
     def seconds(text: str) -> float:
         began = time.process_time()
         verify("math500", text * 30_000, mode="flexible", answer="18")
+        verify("gsm8k", text * 30_000, mode="flexible", answer="18")
         verify("math500", f"<answer>{text * 10_000}", mode="flexible", answer="18")
         return time.process_time() - began
 

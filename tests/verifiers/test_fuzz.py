@@ -127,7 +127,7 @@ LONG = {
     "math500": [],
 }  # fmt: skip
 LONG_AND_RIGHT = {  # in lenient mode
-    "gsm8k": ["18" + ">" * 60_000, f"18{'0' * 60_000}e-60000"],
+    "gsm8k": ["18" + " " * 60_000],
     "countdown": ["3*5+7" + "\u200b" * 20_000],
     "sudoku": [SOLUTION + " " * 60_000],
     "math500": [],

@@ -50,11 +50,6 @@ def test_numbers_that_64_bits_do_not_hold_are_compared_exactly(answer, gold, rig
     assert paid("gsm8k", answer, {"answer": gold}, monkeypatch) is right
 
 
-@pytest.mark.parametrize("answer", ["18\\", "18 \\é", "18 \\\u2009"])
-def test_a_backslash_before_nothing_that_it_escapes_makes_no_number(answer, monkeypatch) -> None:
-    assert not paid("gsm8k", answer, {"answer": "18"}, monkeypatch)
-
-
 def test_a_hedge_is_two_boxes_near_each_other_with_or_and_nothing_else_between(monkeypatch) -> None:
     for gap, reason in (
         (" or ", "hedge"),

@@ -157,8 +157,8 @@ def test_where_an_answer_stands(text: str, answer: str | None) -> None:
 
 
 def test_strict_mode_takes_one_closed_block_alone() -> None:
-    assert find_answer("<answer> \\boxed{18} </answer>", lenient=False)[3:] == (True, True)
-    assert find_answer("<answer>so \\boxed{18} </answer>", lenient=False)[3:] == (True, False)
+    assert find_answer("<answer> \\boxed{18} </answer>", lenient=False)[3:5] == (True, True)
+    assert find_answer("<answer>so \\boxed{18} </answer>", lenient=False)[3:5] == (True, False)
     assert find_answer("<answer>17</answer><answer>18</answer>", lenient=False).reason == MALFORMED
     assert find_answer("<Answer>18</Answer>", lenient=False).reason == MALFORMED
     assert find_answer("\\boxed{18}", lenient=False).reason == NO_ANSWER

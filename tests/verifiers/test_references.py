@@ -20,7 +20,7 @@ INVALID = [
     )),
     ("math500", "answer", [2, 3, 5], 'Write several values as one text, "2, 3, 5"'),
     *(("gsm8k", "answer", value, "'#### 18'") for value in (
-        "", " ", "abc", "eighteen", "1 2", "18 eggs", "($5)", "$5 EUR", "us 5", "1/0", "1,25", "x=18", "18 or 19",
+        "", " ", "abc", "eighteen", "1 2", "eggs", "($5)", "$5 EUR", "us 5", "1/0", "1,25", "x=18", "18 or 19",
         "\u00b13", "nan", "18\x00", "\ud800", "#### ", "9" * 70_000, "1e1000001", None, True, float("nan"), b"18",
         10**700, [18],
     )),

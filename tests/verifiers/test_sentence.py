@@ -128,12 +128,3 @@ def test_a_line_with_a_word_for_an_answer_is_read(language):
             assert sentence.may_name(line, 0, len(line)), spelling
     line = b"So we add 3 and 4."
     assert not sentence.may_name(line, 0, len(line))
-
-
-@pytest.mark.parametrize(("words", "right"), [(1, True), (200, False)])
-def test_only_a_sentence_of_bounded_length_is_searched_for_a_value(words, right) -> None:
-    """A longer one counts as one that names its answer, so that hostile text costs no more than other text."""
-    text = f"The answer is 18.\nThe right answer is found by adding{' them' * words}."
-    for task in ("gsm8k", "math500"):
-        assert verify(task, text, answer="18").correct is right
-        assert verify_batch(task, [text], answer=["18"]).correct.tolist() == [right]

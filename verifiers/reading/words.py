@@ -29,10 +29,12 @@ NO_VALUE = frozenset(
     right final by in what""".split()
 )
 """Words that begin no value behind "is": "The answer is found by adding."."""
-DENIALS = frozenset("not never cannot isn wasn doesn don aren can't".split())
-WRONG = frozenset("wrong incorrect mistake mistaken error false impossible".split())
-RIGHT = frozenset("right correct true possible".split())
-POINTING = frozenset("that this it which i my we our above previous earlier answer".split())
+DENIALS = frozenset("not never cannot isn wasn doesn don".split())
+FORMS_OF_BEING = frozenset("s is was be been seems looks".split())
+WRONG = frozenset("wrong incorrect mistaken false impossible".split())
+RIGHT = frozenset("right correct true possible accurate answer".split())
+MISTAKES = frozenset("mistake mistakes error forgot misread miscalculated".split())
+POINTING = frozenset("that this it which there i we above answer result".split())
 """Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
 NUMERALS = {
     word: value

@@ -304,3 +304,9 @@ def test_alone_it_lists_its_commands_and_a_misspelt_one_is_told_the_nearest(caps
     assert not end.value.code and "names the algorithms of this package" in capsys.readouterr().out
     assert main(["algorithms", "chek", "spg"]) == 2
     assert "'chek' is unknown. Did you mean 'check'? Use one of list, new, check." in capsys.readouterr().err
+
+
+def test_the_command_says_what_an_algorithm_with_a_reference_needs(capsys):
+    assert main(["algorithms", "check", "unigrpo", "raft"]) == 0
+    with_reference, without = capsys.readouterr().out.split("raft\n")
+    assert "it needs --ref-copy, or adapters" in with_reference and "--ref-copy" not in without

@@ -79,6 +79,15 @@ def test_a_policy_knows_its_tokens(stored):
     assert torch.equal(head_weight(policy.model), policy.model.lm_head.weight)
 
 
+def test_a_tokenizer_that_was_saved_to_split_special_tokens_reads_them_as_such(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(weights.models_folder() / "tiny-gsm8k", folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "split_special_tokens": True}))
+    tokenizer = load_model(folder, device="cpu").tokenizer
+    assert tokenizer(tokenizer.eos_token)["input_ids"] == [tokenizer.eos_token_id]
+
+
 def test_saving_and_loading_keeps_every_bit(stored, tmp_path):
     policy = load_model(str(stored), device="cpu")
     train_a_little(policy)
@@ -252,7 +261,7 @@ def test_a_model_keeps_the_variables_of_its_chat_template_and_is_found_from_anot
 
 
 def test_a_variable_that_no_chat_template_reads_is_refused(folder):
-    with pytest.raises(ConfigError, match="chat_template_args enable_thinking: the chat template does not"):
+    with pytest.raises(ConfigError, match="--chat-template-args enable_thinking: the chat template does not"):
         load_model(str(folder), device="cpu", chat_template_args={"enable_thinking": True})
 
 
@@ -285,7 +294,7 @@ def test_a_hub_id_without_a_network_answers_at_once(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", no_network)
     for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "model=PATH")
+    refused("nobody-here/llada-none", "nobody-here/llada-none", "does not answer", "--model PATH")
     assert len(asked) <= 2
 
 

@@ -12,11 +12,10 @@ from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check, check_algorithm, check_load
 from spg_trainer.settings.decoding import EvalSampling, Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.ranges import Branches, argument_with_value, check_ranges
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.updates import BatchConfig
 
 
 def check_both(config: Config, algorithm: Algorithm) -> None:

@@ -1,0 +1,88 @@
+"""GSM8K: is the number in this completion the right one, exactly?
+
+Reference: `answer`, a number such as "1,250", "-10", "3/4" or 18, perhaps with its unit, "32 oz", or a solution whose
+last line is `#### number`. See docs/verifiers/gsm8k.md.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from verifiers import batch
+from verifiers.amounts import NAMES
+from verifiers.errors import invalid_reference
+from verifiers.reading.locate import find_answer, last_hashes
+from verifiers.reading.numbers import Amount, amount, is_plain
+from verifiers.reading.unmarked import last_value
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG
+
+_NO_GOLD = (
+    "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
+    "takes answers of other kinds"
+)
+
+
+@lru_cache(maxsize=1 << 14)
+def _number_of(reference: str) -> Amount | None:
+    """The one number of a reference, with which it begins; None for any other text."""
+    marked = last_hashes(reference, 0, len(reference))
+    text = (reference[slice(*marked)] if marked else reference).strip()
+    first_word = text.split(" ", 1)[0].rstrip("0123456789.,").lower()
+    is_currency = first_word in NAMES or first_word in ("minus", "negative")
+    number = text[len(first_word) if is_currency else 0 :].lstrip("-+$\\ €£¥₹.")
+    if "=" in text or not (number[:1].isdigit() or number.startswith("frac")):
+        return None
+    found = amount(text)
+    return found if isinstance(found, Amount) else None
+
+
+def _gold(answer: object, row: int | None) -> Amount:
+    """The number of a reference; raises if it has none."""
+    text = answer if type(answer) is str else batch.as_reference(answer)
+    gold = _number_of(text) if text is not None else None
+    if gold is None:
+        raise invalid_reference("answer", answer, _NO_GOLD, row)
+    return gold
+
+
+def _compared(answer: str, gold: Amount) -> tuple[int, int]:
+    """(reason, tier) of an answer in lenient mode."""
+    found = amount(answer)
+    if isinstance(found, int):
+        return found, GRAMMAR
+    if found.currencies and gold.currencies and not found.currencies & gold.currencies:
+        return WRONG, TYPED
+    return (OK if found.value == gold.value else WRONG), RATIONAL
+
+
+def _is_as_in_prompt(text: str, start: int, end: int) -> bool:
+    r"""True if the box around text[start:end] is written `\boxed{`, with nothing but blanks beside its content."""
+    before, behind = text[max(start - 40, 0) : start].rstrip(" "), text[end : end + 40].lstrip(" ")
+    return before.endswith("\\boxed{") and behind.startswith("}")
+
+
+def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Judged:
+    """The verdict on one completion; raises for an invalid reference."""
+    gold = _gold(answer, row)
+    found = find_answer(text, lenient)
+    if found.reason != OK:
+        return found.reason, TEXT, 0.0, -1, -1
+    inside = text[found.start : found.end]
+    if not lenient and not (
+        found.alone and is_plain(inside) and _is_as_in_prompt(text, found.start, found.end)
+    ):
+        return MALFORMED, GRAMMAR, 0.0, found.start, found.end
+    reason, tier = _compared(inside, gold)
+    return reason, tier, float(reason == OK), found.start, found.end
+
+
+def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Judged:
+    """The verdict in mode flexible on a completion that `judged`, the verdict of lenient mode, does not call right."""
+    span = last_value(text, formulas=False)
+    if span is None:
+        return judged
+    reason, tier = _compared(text[slice(*span)], _gold(answer, None))
+    return judged if reason == MALFORMED else (reason, tier, float(reason == OK), *span)
+
+
+TASK = batch.text_task("gsm8k", ("answer",), judge, flexible=judge_unmarked, kernel=batch.PLAIN_NUMBER)

@@ -1,1 +1,0 @@
-"""The verifier of GSM8K: numbers as people write them."""

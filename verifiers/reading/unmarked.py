@@ -1,0 +1,302 @@
+"""Mode flexible: the value that a completion ends with, where nothing marks its answer.
+
+It is a value of the last sentence that has one: what stands behind "=" or "is", else the last value that does not only
+say what another one is for ("in 7 days"). A value that is denied, asked for or left open ("18 or 19") is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from verifiers.amounts import MAGNITUDES, NAMES
+from verifiers.reading import words
+from verifiers.reading.locate import Found, find_answer, regions, turns
+from verifiers.verdicts import NO_ANSWER, OK
+
+_BEHIND = sorted(
+    word for word in {*MAGNITUDES, *NAMES} if word.isalpha() and word not in ("pound", "pounds", "real")
+)
+_PIECE = re.compile(
+    r"""(?P<formula>\$\$.{1,1000}?\$\$|\\\[.{1,1000}?\\\]|\\\(.{1,400}?\\\)
+      |(?<![\\$\w])\$(?=[^\s$])[^$\n]{1,400}+\$(?!\d))
+    |(?P<number>(?<![A-Za-z\d.])(?<!\d:)(?:(?<![\w)\]}.])[-−]|\b(?:minus|negative)\ )?+(?:\\?[$€£¥₹])?+
+      (?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3}(?!\d))++|\d++)(?!:(?!00)\d)
+      (?:\.\d++)?+(?:e[+-]?\d++)?+(?:\ \d++/\d++|/\d++)?+(?:\\?%)?+
+      (?:\ ?(?:"""
+    + "|".join(_BEHIND)
+    + r""")\b|[kmb]\b|\ ?€)*+(?:\ (?:degrees?\ )?(?:celsius\ |fahrenheit\ |[cf]\ )?below\ zero)?+)
+    |(?P<end>[.!?](?=\s|\*|\Z)|\n|。)|(?P<word>[^\W\d_]++(?:['’]t)?+)|(?P<sign>[^\s*\\_])""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+_EXPRESSION = re.compile(  # of MATH, outside of dollars: \frac{3}{4}, (3, -2), 6 - 5i
+    r"""(?<![\w\\])(?=[^\n]{0,80}?[\d√π∞]|\\)[-−√]?+
+    (?:\\(?:left|right|[dt]?frac|sqrt|pi|infty|cdot|times|cup|circ|begin\{\w{1,20}+\}|end\{\w{1,20}+\}|[,;!\ {}\\])
+      |[\d{}()\[\]^_√π∞|!%]|[A-Za-z](?![A-Za-z'’])|[.,](?=\d)|,\ ?(?=[-−(\d\\])|\ ?[-−+*/=&]\ ?(?=[\w\\(√-])
+      |(?:sqrt|pi|sin|cos|tan|log|ln)(?![a-z]))++""",
+    re.VERBOSE,
+)
+_LETTER = re.compile(
+    r"[\s*]*+\(?(?P<alone>[A-J])\)?+[\s*.]*+\Z"
+    r"|[^\n]{0,200}?\b(?:correct|right)\s\w{1,20}+\sis\s[*(]*+(?P<said>[A-J])[)*.\s]*+\Z"
+)
+_NAME = re.compile(r"[$\\(\[\s]*+[A-Za-z]++[$\\)\].\s]*+\Z")
+_CONSTANTS = ("\\pi", "\\infty")
+_MONEY = re.compile(r"[$€£]|dollar|euro|cent", re.IGNORECASE)
+_CHECK = re.compile(r"[\s*#]*+(?:let(?:'s|’s| us)\s)?+(?:check|verif)", re.IGNORECASE)
+_COMPARING = re.compile(r"[^.,;\n]{0,40}?\b(?:than|as)\b")
+_FIRST_CLAUSE = re.compile(  # of a named answer: the 72 of "72 clips (48 in April)", the 18 of "18. She sold 9."
+    r"(?=[\s*$\\(]*+(?:about|exactly|roughly|approximately|around)?+\s?[-$\\€£(]*+\d)(?!1[.)]\s)(?P<value>[^\n]{1,200}?)"
+    r"(?P<stop>[.!](?=\s|\*|\Z)|\**+\s?\((?!or\b)[^()\n]{0,200}+\)[\s*.]*+\Z|\**+,?\s(?:because|since|which)\b|\**+\s[—–]\s|\Z)"
+)
+_GOES_ON = re.compile(r"=|\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
+_STOPS = re.compile(r"[.!?](?=\s|\Z)|\n")
+_CLAUSE = re.compile(r"[^,;:(=\d]*+(?=(?:so|and|but)\b)?+")
+_BEING = frozenset("= ≈ is are was were be equals became becomes".split())
+_BOUNDING = frozenset("than least most almost nearly between".split())
+_ASIDE = frozenset("in within during after over per every each all both these those".split())
+_JOINING = frozenset("or ± + * · × ÷ / ^ x times to – -".split())
+_PHRASES = frozenset(
+    "over during before until for with from by at on after to if such satisfying of out".split()
+)
+_GOING_ON = frozenset(
+    "so thus therefore hence , ; : ( ) and then which but or = find get left total end ends".split()
+)
+_SPANNING = frozenset("from after before over during".split())
+_REASONS = frozenset("because since which".split())
+_AUXILIARIES = frozenset(
+    "is are was were be been do does did can could will would should may might must has have had".split()
+)
+_APART = frozenset("who whom whose which what if unless when while where since because".split())
+_CLAUSES = frozenset(", ; : ( ) = but so and thus therefore hence then".split())
+
+
+class _Value(NamedTuple):
+    """A number or a formula of a sentence, text[low:high]."""
+
+    low: int
+    high: int
+    rank: int
+    """2 behind "=" or "is", 0 for what only says what another value is for, else 1."""
+    is_clear: bool
+    """False if it is denied, asked for or left open."""
+
+
+def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
+    r"""(start, end) of the value that a completion without a mark ends with; None if it has none.
+
+    A marked answer stays as it is, even if it cannot be read. Of an answer that a sentence names, the first clause
+    counts if it begins with the value: "The answer is 18. She sold 9 of them."
+
+    formulas: formulas are values, `$x + 1$`, as in MATH; else numbers alone are.
+    """
+    found, where = find_answer(text), regions(text)
+    if formulas and found.reason == NO_ANSWER and (letter := _last_letter(text, where.cut)):
+        return letter
+    if found.reason == OK and found.named:
+        clause = _first_clause(text, found)
+        if clause:
+            return clause
+        sentences = _sentences(text, found.start, found.end, formulas)
+        if (
+            len(sentences) == 1
+            and _FIRST_CLAUSE.match(text, found.start, found.end)
+            and "=" not in text[found.start : found.end]
+        ):
+            return None  # 18 out of 24
+    elif found.reason == NO_ANSWER and not found.named and where.unended < 0:
+        sentences = _sentences(text, where.begin, where.cut, formulas)
+    else:
+        return None
+    while len(sentences) > 1 and _CHECK.match(text, sentences[-1][0]):
+        sentences.pop()
+    if not sentences:
+        return None
+    begin, values = sentences[-1]
+    value = max(reversed(values), key=lambda value: value.rank)
+    if (
+        not value.is_clear
+        or _is_denied(text[begin : value.low])
+        or _is_taken_back(text, value.high, where.cut)
+    ):
+        return None
+    return value.low, value.high
+
+
+def _last_letter(text: str, end: int) -> tuple[int, int] | None:
+    """(start, end) of the letter of a choice that the last line names: "**B**", "Thus the correct graph is (B)."."""
+    end = len(text[:end].rstrip())
+    letter = _LETTER.match(text, text.rfind("\n", 0, end) + 1, end)
+    return letter.span("alone" if letter["alone"] else "said") if letter else None
+
+
+def _first_clause(text: str, found: Found) -> tuple[int, int] | None:
+    """The first clause of a named answer that begins with its value, unless the answer goes on to another one."""
+    clause = _FIRST_CLAUSE.match(text, found.start, found.end)
+    if (
+        not clause
+        or (clause.end() == found.end and not clause["stop"])
+        or _GOES_ON.search(text, clause.end(), found.end)
+    ):
+        return None
+    return clause.span("value")
+
+
+def _is_taken_back(text: str, start: int, end: int) -> bool:
+    """True if what follows a value takes it back: "96 is wrong.", "It is 96. No, that's not it."."""
+    for place, sentence in enumerate(_STOPS.split(text[start:end])):
+        clause = _CLAUSE.match(sentence).end() if place == 0 else 0  # type: ignore[union-attr]
+        if (clause and turns("it " + sentence[:clause])) or turns(sentence[clause:].lstrip(" ,;:")):
+            return True
+    return False
+
+
+def _sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[int, list[_Value]]]:
+    """(where it begins, its values) for each sentence of text[start:end] that has a value."""
+    found: list[tuple[int, list[_Value]]] = []
+    begin, values, between = start, list[_Value](), list[str]()
+    opened = 0  # how many values stand before the open bracket; 0 if none is open
+    for kind, low, high in _pieces(text, start, end, formulas):
+        said = text[low:high]
+        if kind == "formula" and _is_name(said, formulas):
+            between.append("x")
+        elif kind in ("number", "formula"):
+            value = _value(text, values, low, high, between)
+            if formulas and values and (joined := _joined(text, values[-1], value, between)):
+                values[-1], between = joined, []
+                continue
+            if values and not value.is_clear and (not between or between[-1] in _JOINING):
+                values[-1] = values[-1]._replace(is_clear=False)
+            values.append(value)
+            between = []
+        elif kind == "end":
+            if said == "?":
+                values = [value._replace(is_clear=False) for value in values]
+            if values:
+                found.append((begin, values))
+            if said != "\n" or values:
+                between = []
+            begin, values, opened = high, [], 0
+        else:
+            if said == "(":
+                opened = len(values)
+            elif (
+                said == ")"
+                and opened
+                and len(values) > opened + 1
+                and max(value.rank for value in values[opened:]) < 2
+            ):
+                values[opened:] = [
+                    value._replace(rank=0) for value in values[opened:]
+                ]  # 30 boxes (20 new, 10 old)
+            between.append(said.lower())
+    if values:
+        found.append((begin, values))
+    return found
+
+
+def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[str, int, int]]:
+    """(kind, start, end) of the formulas, numbers, words and signs of text[start:end]; for MATH also expressions."""
+    at = start
+    while at < end:
+        piece = _PIECE.search(text, at, end)
+        if not piece:
+            return
+        kind, low, high = piece.lastgroup or "", *piece.span()
+        if formulas and kind != "formula" and (found := _EXPRESSION.match(text, low, end)):
+            stop = low + len(found[0].rstrip(",.;:=+ "))
+            inside = text[low:stop]
+            is_closed = (
+                all(inside.count(a) == inside.count(b) for a, b in ("()", "[]", "{}")) or "\\left" in inside
+            )
+            if stop > high and is_closed and not (kind == "word" and "=" in inside):
+                kind, high = "formula", stop
+        yield kind, low, high
+        at = high
+
+
+def _joined(text: str, before: _Value, value: _Value, between: list[str]) -> _Value | None:
+    """Two values of one list as one: `$x = 2$ and $x = 3$`, or "-2 and 5" behind "are"; None if they are apart."""
+    first, second = text[before.low : before.high], text[value.low : value.high]
+    is_same = "=" in first and first.partition("=")[0] == second.partition("=")[0]
+    both = first[0] in "$\\" and second[0] in "$\\" and "=" not in first + second
+    if (
+        between in ([","], ["and"], [",", "and"])
+        and before.rank == 2
+        and (is_same or both or text[max(before.low - 5, 0) : before.low] == " are ")
+    ):
+        return _Value(before.low, value.high, 2, is_clear=before.is_clear)
+    if between in (["or"], [",", "or"]) and is_same:
+        return _Value(before.low, value.high, 2, is_clear=before.is_clear)
+    return None
+
+
+def _is_name(formula: str, formulas: bool) -> bool:
+    """True for a formula without a value: `$x$`; for GSM8K, any without digits."""
+    if not formulas:
+        return not any(map(str.isdecimal, formula))
+    return _NAME.match(formula) is not None and formula.strip("$\\[]() .") not in ("pi", "infty")
+
+
+def _value(text: str, values: list[_Value], low: int, high: int, between: list[str]) -> _Value:
+    """The value text[low:high] of a sentence. between: the words and signs between it and the one before."""
+    last = between[-1] if between else ""
+    if between[-2:] == ["total", "of"]:
+        return _Value(low, high, 2, is_clear=True)
+    if values and (between[-2:] in ([",", "not"], ["(", "not"], ["instead", "of"]) or last == "than"):
+        return _Value(low, high, 0, is_clear=True)  # 18, not 19; and $15 less than 20
+    is_dash = last in ("-", "–") and text[low - 1] == " "  # Week 2 - 20 hours
+    is_again = between[-2:] == [",", "or"] or is_dash  # $5 a day, or $35 in 7 days
+    if last == "not" or last in _BOUNDING or last == "±":
+        return _Value(low, high, 1, is_clear=False)
+    if (
+        values
+        and not is_again
+        and (not between or last in _JOINING or (last == "and" and not values[-1].is_clear))
+    ):
+        return _Value(low, high, 1, is_clear=False)
+    if last in _BEING:
+        is_compared = "which" in between and _COMPARING.match(text, high) is not None
+        return _Value(low, high, 0 if is_compared else 2, is_clear=True)
+    is_phrase = False
+    if values:
+        ends = [place for place, word in enumerate(between) if word in _GOING_ON]
+        phrase = between[ends[-1] + 1 :][:1] if ends else between
+        is_priced = "for" in phrase and _MONEY.search(text, low, high) is not None  # 9 eggs for $18
+        is_rest = "left" in between and _SPANNING.isdisjoint(between)  # she is left with 18
+        is_said = is_priced or is_rest or last == "by"
+        is_phrase = not _REASONS.isdisjoint(between) or (not _PHRASES.isdisjoint(phrase) and not is_said)
+    return _Value(low, high, 0 if last in _ASIDE or is_phrase else 1, is_clear=True)
+
+
+def _is_denied(before: str) -> bool:
+    """True if the clause before a value denies it: "The total isn't", not "Those who did not pay sent"."""
+    denied = apart = False
+    clause: list[str] = []
+    for piece in _PIECE.finditer(before):
+        word = piece[0].lower().replace("’", "'")
+        last = clause[-1] if clause else ""
+        if word in _CLAUSES or piece.lastgroup == "end":
+            denied, apart, clause = False, False, []
+            continue
+        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never")
+        if word in _APART:
+            apart = bool(clause)
+        elif is_verb or (word == "not" and last in _AUXILIARIES):
+            subject = clause[: None if is_verb else -1]
+            denied |= not apart and not (
+                subject[-1:] == ["that"] and len(subject) > 1
+            )  # the eggs that were not sold
+        elif word == "only" and last == "not":
+            denied = False
+        elif word in words.WRONG and last in _AUXILIARIES:
+            denied |= not apart
+        elif (
+            word in ("answer", "result", "value")
+            and last in {*words.WRONG, "false"}
+            and clause[:-1] in (["the"], ["a"], ["an"])
+        ):
+            denied = True
+        clause.append(word)
+    return denied
