@@ -61,7 +61,6 @@ from verifiers.reading.tokens import (
     Malformed,
     Token,
     Unsupported,
-    is_plain,
 )
 
 DEPTH_LIMIT = 40  # nested brackets and arguments
@@ -400,16 +399,9 @@ def read_whole(text: Text, low: int, high: int, marks: list[str]) -> Value:
         if len(verbs) == 1 and not all(token[0] == WORD for token in tokens[low:high]):
             return read_predicate(cursor, verbs[0])  # The answer is 5
     items, join = read_items(cursor)
-    while len(items) > 1 and join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
-        del items[0]  # "In the triangle, x is 16"
     while len(items) > 1 and is_domain(items[-1], text.is_reference):
         del items[-1]  # 2 k \pi, k \in \mathbb{Z}
     return as_one(items, join)
-
-
-def is_clause(value: Value) -> bool:
-    """True for two words or more that may begin a sentence before its comma: "In the triangle"."""
-    return type(value) is Words and len(value.words) > 1 and w.NEGATING.isdisjoint(value.words)
 
 
 _INTEGERS = (*(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N")), REALS)
@@ -721,9 +713,6 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
         elif cursor.kind in (WORD, LETTERS) and cursor.value in ("a", "an") and words == ["of"]:
             words.clear()  # 3/4 of a cup
             cursor.advance()
-        elif at_article_of_time(cursor):
-            words.append("/")
-            cursor.advance()
         elif at_unit_letter(cursor, words) or cursor.value == "%" or is_noun(cursor):
             read_unit_word(cursor, words)
         elif words and cursor.kind == LETTERS and cursor.value in units.DEGREE_LETTERS:
@@ -743,18 +732,9 @@ def is_noun(cursor: Cursor) -> bool:
 
 
 def at_rate(cursor: Cursor) -> bool:
-    """True at the slash of a rate: 5/hour."""
+    """True at the slash of a rate: $5/hour."""
     kind, value, _ = cursor.peek()
     return cursor.value == "/" and kind == WORD and value.lower() in units.UNITS
-
-
-def at_article_of_time(cursor: Cursor) -> bool:
-    """True at the article of a rate: the "an" of $5 an hour. Not if the reference has a letter a."""
-    kind, value, _ = cursor.peek()
-    if kind != WORD or units.kind_of(units.UNITS.get(value.lower(), "")) not in ("second", "month"):
-        return False
-    is_article = cursor.kind in (WORD, LETTERS) and cursor.value.lower() in ("a", "an", "each", "every")
-    return is_article and cursor.value not in (cursor.text.letters or ())
 
 
 def read_unit_word(cursor: Cursor, words: list[str]) -> None:
@@ -762,35 +742,22 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     word = cursor.value
     is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
     is_second_unit = bool(words) and word == "%"
-    changes_value = word.lower() in w.CHANGING_BEHIND and not is_harmless(cursor, words)
-    if is_second_unit or changes_value or is_unknown_letter:
+    kind, following, _ = cursor.peek()
+    # 24 positive divisors, 15 more people; but not 5 more than 3
+    is_harmless = (
+        word in ("more", "fewer", "positive", "negative") and kind == WORD and following not in ("than", "or")
+    )
+    changes_value = word.lower() in w.CHANGING_BEHIND and not is_harmless
+    if is_second_unit or is_unknown_letter or changes_value:
         raise Malformed("words")
     words.append(cursor.advance())
     if cursor.accept("^"):
         words.append("^" + braced(cursor, read_digits))
 
 
-def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True if a word of `CHANGING_BEHIND` does not change the value, because of the words around it.
-
-    Examples are the "more" of 15 more people and the "three" of 18 miles in three days.
-    """
-    word, (kind, following, _) = cursor.value.lower(), cursor.peek()
-    if word in ("more", "fewer", "positive", "negative"):  # 24 positive divisors, but not 5 more than 3
-        return kind == WORD and following not in ("than", "or")
-    if word == "pairs":
-        return bool(words)
-    is_second_count = words[-1:] == ["the"] or (
-        len(words) > 1 and words[-1] in ("in", "within", "after", "for", "every")
-    )
-    return is_second_count and word in w.NUMBER_WORDS.keys() | {"third", "fourth", "fifth"} and kind == WORD
-
-
 def expression_ends(cursor: Cursor) -> bool:
     """True if a unit or a remark begins here, and no factor: the m of 5 m, "(simplified)"."""
     if cursor.kind == LETTERS:
-        if at_article_of_time(cursor):
-            return True
         if not at_unit_letter(cursor):
             return False
         if cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD:
@@ -816,21 +783,9 @@ def at_remark(cursor: Cursor, counted: bool = False) -> bool:
 
 
 def at_unit_fraction(cursor: Cursor) -> bool:
-    r"""True if a fraction of units stands here: `\frac{\text{miles}}{\text{hour}}`, or `5 \frac{m}{s}`."""
-    if (cursor.kind, cursor.value) != (COMMAND, "frac") or cursor.peek()[1] != "{":
-        return False
-    if cursor.peek(2)[0] == WORD:
-        return True
-    match, tokens, letters = cursor.text.match, cursor.tokens, cursor.text.letters
-    middle = match.get(cursor.position + 1, cursor.end)  # the } between numerator and denominator
-    end = match.get(middle + 1, 0)
-    if letters is None or not end or cursor.peek(-1)[0] != NUMBER or not is_plain(tokens[: cursor.position]):
-        return False
-    inside = (*tokens[cursor.position + 2 : middle], *tokens[middle + 2 : end])
-    return tokens[cursor.position + 2][0] == LETTERS == tokens[middle + 2][0] and all(
-        (value in units.UNIT_LETTERS and value not in letters) or value in _UNIT_SIGNS
-        for _, value, _ in inside
-    )
+    r"""True if a fraction of units stands here: `\frac{\text{miles}}{\text{hour}}`."""
+    is_fraction = (cursor.kind, cursor.value) == (COMMAND, "frac") and cursor.peek()[1] == "{"
+    return is_fraction and cursor.peek(2)[0] == WORD
 
 
 def unit_words(label: str) -> list[str]:
@@ -1364,7 +1319,7 @@ def refuse(cursor: Cursor) -> Never:
 
 
 def read_accented(cursor: Cursor) -> Node:
-    """Reads a name with a sign over it: `\\tilde x`."""
+    """Reads a name with a sign over it: `\\overline{CD}`."""
     accent = cursor.advance()
     return ("sym", subscripted(cursor, f"{accent} {read_label(cursor)}"))
 
@@ -1471,7 +1426,7 @@ READERS: dict[
     **dict.fromkeys(FUNCTIONS, read_function),
     **dict.fromkeys(GREEK, lambda cursor: ("sym", subscripted(cursor, "\\" + cursor.advance()))),
     **dict.fromkeys(_CONSTANTS, lambda cursor: _CONSTANTS[cursor.advance()]),
-    **dict.fromkeys("tilde dot ddot overline".split(), read_accented),
+    **dict.fromkeys("tilde overline".split(), read_accented),
     **dict.fromkeys("gcd lcm max min".split(), read_selection),
     **dict.fromkeys([f"mathbb {name}" for name in "NZQC"], lambda cursor: ("sym", cursor.advance())),
     **dict.fromkeys(("sum", "prod"), read_repeated),

@@ -8,7 +8,6 @@ There is no Unicode normalisation: `LATEX_OF` has LaTeX for some characters beyo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 from string import ascii_letters
@@ -389,17 +388,6 @@ class Lexer:
         if argument is None:
             raise Malformed("environment")
         return argument[1].strip(), argument.end()
-
-
-def is_plain(tokens: Sequence[Token]) -> bool:
-    """True if no letter, sum or difference stands behind the last equals sign: for R = 5 and -5, not for x-5."""
-    values = [value for _, value, _ in tokens]
-    start = len(values) - values[::-1].index("=") if "=" in values else 0
-    pairs = zip(["", *values[start:]], tokens[start:], strict=False)
-    return not any(
-        kind == LETTERS or value == "+" or (value == "-" and before not in ("", "{", "("))
-        for before, (kind, value, _) in pairs
-    )
 
 
 def is_short_word(run: str) -> bool:
