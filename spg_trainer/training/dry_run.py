@@ -195,8 +195,6 @@ def memory_and_time(planned: Plan) -> list[str]:
         with_cache = replace(with_batch, rollout=replace(config.rollout, cache="dual"))
         cached_rollout = step_seconds(model_config, with_cache, algorithm, card, **options).rollout
         seconds += f"; --cache dual, which is an approximation, makes it a rollout of {cached_rollout:.1f}"
-    if algorithm.probes:
-        seconds += "; the completing and judging of half-written texts is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:
         seconds += f"; this is for one batch: a rollout of {batches} batches takes {batches} times as long"
     if not gpu:

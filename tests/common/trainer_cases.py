@@ -137,7 +137,7 @@ PUBLISHED += (
     "stabledrl",
     "maxrl",
 )
-PUBLISHED += ("egspo", "egspo_sa", "rspo", "rldf", "dispo", "mdpo", "d_treerpo", "mapg", "opsd", "distil")
+PUBLISHED += ("rspo", "mapg")
 PUBLISHED += ("spg_eubo",)
 PROBE = "tests.common.trainer_cases:Probe"
 SELF_NORMALISED = "tests.common.trainer_cases:SelfNormalised"
