@@ -40,9 +40,8 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.updates import BatchConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.update import gradient, plan_updates
 

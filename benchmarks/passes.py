@@ -9,13 +9,12 @@ The last two columns count tokens of an update, thousands for each completion, w
 model, and how many they would be if each masked copy of a block-causal completion took its clean text along
 (`models/clean_text.py`).
 
-    python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg egspo mdpo]
+    python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg raft rspo]
 """
 
 import argparse
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,26 +23,19 @@ from unittest.mock import patch
 import torch
 from measuring import print_head, print_row
 
-from spg_trainer.algorithms import get
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.values import parse_pairs
-from spg_trainer.training import credit, loop
+from spg_trainer.training import loop
 from spg_trainer.training.setup import start
 
 ALGORITHMS = (
     "spg",
     "raft",
     "d2_stepmerge",
-    "egspo",
-    "egspo_sa",
-    "rldf",
     "rspo",
-    "dispo",
-    "mdpo",
-    "d_treerpo",
 )
 
 
@@ -59,23 +51,15 @@ def count(config: Config, steps: int) -> Counter[str]:
         passes[f"tokens of {part}"] += ids.numel()
         passes[f"tokens of {part}, apart"] += len(mask) * mask.shape[-1] if shares else ids.numel()
 
-    @contextmanager
-    def inside(name: str):
+    compute, apply_updates = Columns.hidden_states, loop.apply_updates
+
+    def updates(*arguments: Any) -> Any:
         nonlocal part
-        part, before = name, part
+        part = "update"
         try:
-            yield
+            return apply_updates(*arguments)
         finally:
-            part = before
-
-    def named(function: Any, name: str) -> Any:
-        def call(*arguments: Any) -> Any:
-            with inside(name):
-                return function(*arguments)
-
-        return call
-
-    compute = Columns.hidden_states
+            part = "sent"
 
     def asked(columns: Columns, rows: list[Any], *more: Any) -> Any:
         passes["rollout"] += len(rows)
@@ -84,8 +68,7 @@ def count(config: Config, steps: int) -> Counter[str]:
     base_model(run.policy.model).base_model.register_forward_pre_hook(note, with_kwargs=True)
     with (
         patch.object(Columns, "hidden_states", asked),
-        patch.object(credit, "look_into_states", named(credit.look_into_states, "probes")),
-        patch.object(loop, "apply_updates", named(loop.apply_updates, "update")),
+        patch.object(loop, "apply_updates", updates),
     ):
         for _ in range(steps):
             loop.train_step(run)
@@ -105,7 +88,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, help="of a step, in place of the recipe's")
     parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS)
     args = parser.parse_args()
-    parts = ("sent", "probes", "update", "update with gradient")
+    parts = ("sent", "update", "update with gradient")
     print_head(
         (
             "algorithm",
@@ -123,15 +106,9 @@ def main() -> None:
         env_args = {**config.env_args, **parse_pairs(args.env_args, "--env-args")}
         quiet = replace(config.eval, eval_steps=0)
         batch = replace(config.batch, prompts_per_step=args.prompts or config.batch.prompts_per_step)
-        rollout = config.rollout
-        if get(name).branches > 1:  # a model that knows its blocks may have one across the middle
-            half = rollout.max_completion_length // 2
-            rollout = replace(rollout, block_length=min(rollout.block_length, half))
         with tempfile.TemporaryDirectory() as folder:
             output = replace(config.output, output_dir=str(Path(folder) / "run"), report=False)
-            changed = replace(
-                config, env_args=env_args, batch=batch, rollout=rollout, eval=quiet, output=output
-            )
+            changed = replace(config, env_args=env_args, batch=batch, eval=quiet, output=output)
             passes = count(changed, args.steps)
         rollout_passes, *update_passes = (
             passes[part] / passes["completions"] for part in ("rollout", *parts)

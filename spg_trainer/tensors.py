@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 NEVER, GIVEN = -1, -2
 """Values of `unmask_step`: NEVER for a place that stayed masked, GIVEN for a place whose token a template gave."""
 
-Record = Literal["entropy", "confidence_change", "fallback"]
+Record = Literal["confidence_change", "fallback"]
 """Columns of `Rows`, (B, T) each, that the sampler records only on request."""
 
 
@@ -26,8 +26,7 @@ class Rows:
     """A table with a row for each completion and named columns; columns are added as a step goes on.
 
     Usually a row is a whole episode. In an environment of several turns, each turn of an episode is a row, and an
-    episode's rows stand together in order. If an algorithm learns from fills (states of completions whose masks one
-    pass filled in), each fill is a row, too.
+    episode's rows stand together in order.
 
     A column is a tensor, an array or a list with an entry for each of the B rows, a mapping of columns, or another
     table, such as `Masks`. Any other value is a fact, which holds for all rows. `in` tells whether a column or fact is
@@ -50,9 +49,6 @@ class Rows:
     """(B, T) float32 (float64 if the model is), log-probability of the token at that step, at temperature 1; 0 where
     never unmasked. With --top-p or --top-k, it is taken in the distribution drawn from: tempered, cut, and without the
     mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
-    entropy: Tensor
-    """(B, T), type as `unmask_logps`, entropy in nats of the model's distribution at that step, at temperature 1; only
-    if the algorithm or its masking needs it."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;
@@ -63,8 +59,6 @@ class Rows:
     pilot: Tensor
     """(B, M, T), what a first pass found at each token of its M copies, minus infinity elsewhere; only while masks are
     drawn that depend on it (`Masking.pilot`)."""
-    branched: Tensor
-    """(B,) bool, whether a completion shares the first half of the first completion of its node; only in trees."""
 
     problem: Tensor
     """(B,) int64, index of the problem in its environment. This column and the next four say where in the step a row
@@ -109,18 +103,8 @@ class Rows:
     batches: int | None = None
     """How many batches of problems were sampled for the step; None = --max-rollout-batches is 1."""
 
-    probe_steps: Tensor
-    """(B, K) int64, the denoising steps before which one pass filled in the row's state, to score it; -1 = none; only
-    if the algorithm needs them."""
-    probe_rewards: Tensor
-    """(B, K) float64, the reward of the completion that this pass made of each state; 0 where there is none."""
-    fill_step: Tensor
-    """(B,) int64, the denoising step before which one pass filled in all masks of the row; -1 = the row is not a
-    fill."""
     share_done: float = 0.0
     """The share of the run's steps that were done before this one, 0 to 1."""
-    num_iterations: int = 1
-    """How many updates are made with these completions."""
     advantages: Tensor
     """(B,) float64, from `Algorithm.prepare`; every other value that it returns becomes a column of its name, too."""
     quantile: Tensor
@@ -238,13 +222,6 @@ class Rows:
     def given(self) -> Tensor:
         """(B, T) bool, places whose tokens a template gave; all others are its holes, masked or filled."""
         return self.unmask_step == GIVEN
-
-    @property
-    def is_fill(self) -> Tensor:
-        """(B,) bool, whether a row is a fill of a state; its `advantages` are then those of the fill."""
-        if "fill_step" in self:
-            return self.fill_step >= 0
-        return torch.zeros_like(self.completion_mask[:, 0])
 
     def canvas(self, mask_id: int) -> Tensor:
         """(B, T) int64, the completion as the sampler began: a template's tokens, and the mask id everywhere else."""
@@ -393,24 +370,6 @@ class Rows:
         ranks, _ = self._episodes_at_hand()
         return values[ranks]
 
-    def rows_to_episodes(self, values: Tensor, absent: Tensor) -> Tensor:
-        """(E, turns * K) from values (B, K): the turns of an episode one after the other, like one long completion.
-
-        turns: the number of turns of the longest episode. absent: (E,), the value in place of turns that an episode
-        does not have.
-        """
-        turns = int(self.turn.max()) + 1
-        values_of_turns = absent[:, None, None].repeat(1, turns, values.shape[1])  # (E, turns, K)
-        ranks, _ = self._episodes_at_hand()
-        values_of_turns[ranks, self.turn] = values
-        return values_of_turns.flatten(1)
-
-    def episodes_to_rows(self, values: Tensor) -> Tensor:
-        """(B, K) from values (E, turns * K): the inverse of `rows_to_episodes`."""
-        turns = int(self.turn.max()) + 1
-        ranks, _ = self._episodes_at_hand()
-        return values.unflatten(1, (turns, -1))[ranks, self.turn]  # (E, turns, K) -> (B, K)
-
     def _episodes_at_hand(self) -> tuple[Tensor, int]:
         """((B,) the rank of each row's episode among the episodes in the table, how many of these there are)."""
         distinct, ranks = self.episode.unique(return_inverse=True)
@@ -473,8 +432,6 @@ class Masks(Rows):
     = nowhere."""
     measure: str = ""
     """The name of that figure in `spg_trainer.likelihood.measures.MEASURES`."""
-    ref_masked: Tensor | None = None
-    """(B, M, L+T) bool, the tokens that the reference is shown as [MASK] instead of `masked`; None = the same."""
     temperature: float = 1.0
     """The temperature at which log-probabilities are taken. Other than 1, it is the sampler's, and [MASK] has
     probability 0 as in sampling."""
@@ -490,12 +447,4 @@ class Masks(Rows):
 
     def without_columns(self, cut: int) -> Self:
         """The same masks without the first `cut` columns of the prompt."""
-        columns = {"masked": self.masked[:, :, cut:]}
-        if self.ref_masked is not None:
-            columns["ref_masked"] = self.ref_masked[:, :, cut:]
-        return self.with_columns(**columns)
-
-    def as_shown_to_reference(self) -> Self:
-        """The masks under which the reference scores the same tokens."""
-        masked = self.masked if self.ref_masked is None else self.ref_masked
-        return self.with_columns(masked=masked, measured=None, ref_masked=None)
+        return self.with_columns(masked=self.masked[:, :, cut:])

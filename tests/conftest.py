@@ -32,6 +32,9 @@ MARKS = {"slow": "takes minutes", "gpu": "needs a CUDA device", "network": "need
 def pytest_addoption(parser: pytest.Parser) -> None:
     for name, why in MARKS.items():
         parser.addoption(f"--{name}", action="store_true", help=f"also run tests marked {name}: {why}")
+    parser.addoption(
+        "--part", metavar="K/N", help="of the tests that are selected, each N-th from the K-th (from 0)"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,11 +81,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return LoadFileScheduling(config, log)
 
 
+@pytest.hookimpl(trylast=True)  # after -m, so that --part divides what it selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         for name, why in MARKS.items():
             if name in item.keywords and not config.getoption(f"--{name}"):
                 item.add_marker(pytest.mark.skip(reason=f"{why}; run with --{name}"))
+    if part := config.getoption("--part"):
+        first, step = (int(number) for number in part.split("/"))
+        chosen = [item for item in items if not any(item.iter_markers("skip"))]
+        items[:] = chosen[first::step]
     if "PYTEST_XDIST_WORKER" in os.environ:
         files = [item.nodeid.partition("::")[0] for item in items]
         tests, rank = Counter(files), {name: number for number, name in enumerate(FIRST)}

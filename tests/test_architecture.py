@@ -189,7 +189,7 @@ LAYERS = (
 UPWARDS = {
     "spg_trainer.settings": "spg_trainer.runs.inputs",  # a run's copies stand in place of files that are gone
     "spg_trainer.settings.resolve": "spg_trainer.algorithms.registry",  # a class has the recipe of its ancestor
-    "spg_trainer.settings.misplaced": "spg_trainer.algorithms.registry",  # a name that no setting has may be theirs
+    "spg_trainer.settings.arguments": "spg_trainer.algorithms.registry",  # a name that no setting has may be theirs
     "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
 }
 """The arrows that run back up all the same."""
@@ -214,7 +214,7 @@ def test_imports_inside_the_trainer_run_down_the_layers() -> None:
 
 def test_the_rooms_of_the_math_verifier_import_one_way() -> None:
     """An answer is read, compared, and held against what its problem asks for; what is above calls all three."""
-    rooms = [f"verifiers.math500.{room}" for room in ("read", "compare", "asked")]
+    rooms = [f"verifiers.math500.{room}" for room in ("parser", "compare", "asked")]
     for module, names in arrows("verifiers").items():
         if is_within(module, "verifiers.math500"):
             place = next((k for k, room in enumerate(rooms) if is_within(module, room)), len(rooms))

@@ -60,7 +60,7 @@ def run(script: str, words: str, monkeypatch) -> None:
         ),
         ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
         pytest.param("training_step", f"{STEP} --rounds 1", 2, marks=pytest.mark.slow),
-        ("passes", "--prompts 2 --steps 1 --algorithms raft d_treerpo", 2),
+        ("passes", "--prompts 2 --steps 1 --algorithms raft rspo", 2),
         pytest.param("turns", "--turns 2 --rounds 1 --groups 1", 1, marks=pytest.mark.slow),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
         ("memory", "--estimate --cases LoRA rollout", 2),

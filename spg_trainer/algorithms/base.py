@@ -13,7 +13,7 @@ model that sampled it. k3 is its KL penalty (both are in ratios.py).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
@@ -21,7 +21,6 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.ranges import Below1, Count, argument_with_value, check_ranges
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from spg_trainer.likelihood.masking import Masking
@@ -90,7 +89,7 @@ Compares = Literal["copy", "completion", "episode", "group", "update"]
 - `group`: the completions of a group
 - `update`: the completions of the whole update
 """
-Need = Literal["old", "reference", "entropy", "fills", "pairs", "demonstrations", "correct", "measured"]
+Need = Literal["old", "reference", "pairs", "demonstrations", "correct", "measured"]
 """What an algorithm may ask of the trainer: see `Algorithm.needs`."""
 
 
@@ -141,9 +140,6 @@ class Algorithm(ABC):
     - `old`: `batch.old_logps`, the logps under the model that sampled; in the first update of a step that is still the
       current model, so they are the current logps, detached
     - `reference`: `batch.ref_logps`, under the model that training started from
-    - `entropy`: the column `entropy`, which the sampler then records
-    - `fills`: fills as further rows of the updates, see `prepare`. A fill is a half-written completion whose masks were
-      filled in one pass, at the temperature of the rollout
     - `pairs`: nothing more, but the algorithm can learn from the pairs of a file (--pairs), which no model sampled
     - `demonstrations`: nothing more, but the algorithm can learn from demonstrations (`sft`)
     - `correct`: for `prepare` the column `correct`, which says which completions are right
@@ -158,26 +154,18 @@ class Algorithm(ABC):
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all correct has advantages, e.g. because rewards are compared over the
     whole step."""
-    branches: ClassVar[int] = 1
-    """How many completions share one first half; 1 = each has its own. With more, the rollout samples trees: a group
-    holds a multiple of this number, and a block must end in the middle of a completion. If episodes have turns, only
-    the first turns are trees."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 
     @property
     def dealt_by(self) -> Literal["episode", "group"]:
-        """What a rollout divides among the processes: episodes, or whole groups.
-
-        A group stays whole if the loss compares its completions, or if they are the leaves of trees.
-        """
-        return "group" if self.compares == "group" or self.branches > 1 else "episode"
+        """What a rollout divides among the processes: episodes, or whole groups if the loss compares them."""
+        return "group" if self.compares == "group" else "episode"
 
     @property
     def records(self) -> frozenset[Record]:
         """What a rollout must record for the algorithm and its masking."""
-        own: frozenset[Record] = frozenset({"entropy"}) & self.needs
-        return own | self.make_masking().records
+        return self.make_masking().records
 
     def __post_init__(self) -> None:
         check_ranges(self, argument_with_value)
@@ -230,32 +218,13 @@ class Algorithm(ABC):
         """The columns that `loss` needs, `advantages` among them, computed once a step, before its updates.
 
         `advantages` is (B,) float64. Other columns may be tensors of B rows, or numbers that hold for the whole step;
-        `loss` finds them in its batch, e.g. as `batch.segments`. An algorithm that needs `fills` also returns
-        `fill_advantages` (B, K), the advantage of the fill at each of `rows.probe_steps`; a fill of advantage 0 is not
-        trained on.
+        `loss` finds them in its batch, e.g. as `batch.segments`.
 
         rows: those of all processes, on the CPU. B is P*G; if episodes have turns, it is the number of all turns.
         `rows.cut_into_groups(rows.rewards)` are the rewards (P, G), and `rows.spread` gives each turn what holds for
         its episode.
         """
         return {"advantages": rows.spread(self.compute_advantages(rows.cut_into_groups(rows.rewards)))}
-
-    @property
-    def probes(self) -> bool:
-        """Whether `prepare` needs to know what half-written states were worth: the class overrides `probe_steps`."""
-        return type(self).probe_steps is not Algorithm.probe_steps
-
-    def probe_steps(
-        self, rows: Rows, num_iterations: int, streams: Callable[[int], torch.Generator]
-    ) -> Tensor | None:
-        """Chooses the half-written states whose worth `prepare` needs to know; by default none.
-
-        Returns (B, K) int64: for each completion the denoising steps whose state, just before the step, is probed; -1 =
-        none. All masks of each state are filled in one pass, an episode of several turns goes on to its end, and
-        `prepare` finds the reward in `rows.probe_rewards`. streams: row -> a private generator for the draws of that
-        row.
-        """
-        return None
 
     def compute_advantages(self, rewards: Tensor) -> Tensor:
         """(P*G,) advantages of rewards (P, G), group after group, as the field `advantage` says.

@@ -246,7 +246,6 @@ def draw_rollouts(seed: int = 0) -> Rows:
         completion_mask=torch.arange(TOKENS) < lengths[:, None],
         unmask_step=unmask_step,
         unmask_logps=logps,
-        entropy=torch.from_numpy(stream.random((count, TOKENS))),
         order=torch.zeros_like(unmask_step),  # each token is the only one of its step
         confidence_change=torch.from_numpy(stream.random((count, TOKENS))),
         fallback=torch.from_numpy(stream.random((count, TOKENS)) < 0.7),
@@ -276,19 +275,6 @@ def draw_view(
     rows = rows.without(*not_recorded)
     if algorithm.score_tail:
         rows = rows.count_tail(pad_id=0)
-    num_iterations = 1
-    steps = algorithm.probe_steps(rows, num_iterations, lambda row: generator(seed, "check states", row))
-    if steps is not None:
-        # The reward of a state before a step (a probe) lies between the episode's reward and the mean of its group. So
-        # the probes of a group have equal rewards where its episodes do.
-        from_mean = (rewards - rewards.mean(1, keepdim=True)).reshape(-1, 1)
-        shares = torch.linspace(0.2, 0.9, steps.shape[1], dtype=torch.float64)
-        probe_rewards = rows.spread(rewards.reshape(-1, 1) - from_mean * shares)
-        rows = rows.with_columns(probe_steps=steps, probe_rewards=probe_rewards)
-    if algorithm.branches > 1:
-        # `branches` successive episodes share one first half, which is scored only in the first of them.
-        is_first_leaf = episode % algorithm.branches == 0
-        rows = rows.with_columns(branched=(rows.turn == 0) & ~is_first_leaf)
     if pilot := algorithm.make_masking().pilot:
         seen = pilot.draw(rows, KeyedStreams(seed, ("check pilot",), rows.noise_keys())).scored
         figures = torch.from_numpy(numpy_generator(seed, "check figures").random(seen.shape))
@@ -310,13 +296,9 @@ def draw_case(
 def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
     """An update with the rows of `view` (`draw_view`). Old and reference log-probabilities differ from current ones."""
     batch = view.with_columns(**prepare_columns(algorithm, view))
-    if "fills" in algorithm.needs:
-        batch = with_fills(batch)
     streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
     masks, advantages = algorithm.make_masking().draw(batch, streams), batch.advantages
     active = algorithm.active(advantages)
-    if "fills" in algorithm.needs:  # a fill (see `with_fills`) is trained on only if it has an advantage
-        active = torch.where(batch.is_fill, advantages != 0, active)
     totals = {
         "completions": float(len(batch)),
         "tokens": float(batch.completion_mask.sum()),
@@ -340,24 +322,6 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
         ref_logps, _ = masks.split(logps + random_values("check ref", 0.1))
         batch = batch.with_columns(ref_logps=ref_logps)
     return Case(algorithm, logps, masks, batch).select(active)
-
-
-def with_fills(rows: Rows) -> Rows:
-    """The same rows, but every second one becomes a fill: a half-written completion whose masks one pass filled in.
-
-    The advantage of a fill is the one of the row's `fill_advantages` that is furthest from 0. rows: with the columns of
-    `prepare`.
-    """
-    is_fill = torch.arange(len(rows)) % 2 == 1
-    fill_step = (rows.probe_steps.amax(-1) // 2).where(is_fill, -1)
-    # The pass that filled in the masks is the last step of a fill.
-    last_step = fill_step.where(is_fill, rows.unmask_step.max())
-    furthest = rows.fill_advantages.gather(1, rows.fill_advantages.abs().argmax(1, keepdim=True)).squeeze(1)
-    return rows.with_columns(
-        unmask_step=rows.unmask_step.minimum(last_step[:, None]),
-        fill_step=fill_step,
-        advantages=torch.where(is_fill, furthest, rows.advantages),
-    )
 
 
 def is_pure(algorithm: Algorithm) -> str:
@@ -532,7 +496,6 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
     view = draw_view(algorithm)
     # Functions, as a view has only the columns that the algorithm needs.
     other_views = {
-        "entropy": lambda: view.with_columns(entropy=1 - view.entropy),
         "correct": lambda: view.with_columns(correct=~view.correct),
     }
     for name in needs & other_views.keys():

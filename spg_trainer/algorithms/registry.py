@@ -42,16 +42,8 @@ ALGORITHMS = {
     "stabledrl": "spg_trainer.algorithms.stabledrl:StableDRL",
     "slim_rl": "spg_trainer.algorithms.slim_rl:SlimRL",
     "maxrl": "spg_trainer.algorithms.maxrl:MaxRL",
-    "egspo": "spg_trainer.algorithms.egspo:EGSPO",
-    "egspo_sa": "spg_trainer.algorithms.egspo:EGSPOSA",
     "rspo": "spg_trainer.algorithms.rspo:RSPO",
-    "rldf": "spg_trainer.algorithms.rldf:RLDF",
-    "dispo": "spg_trainer.algorithms.dispo:DiSPO",
-    "mdpo": "spg_trainer.algorithms.mdpo:MDPO",
-    "d_treerpo": "spg_trainer.algorithms.d_treerpo:DTreeRPO",
     "mapg": "spg_trainer.algorithms.mapg:MAPG",
-    "opsd": "spg_trainer.algorithms.opsd:OPSD",
-    "distil": "spg_trainer.algorithms.distil:Distil",
 }
 """{name: where its class is}. A class is imported only when it is asked for, so that names and help cost nothing."""
 OWN_VALUES: dict[str, dict[str, object]] = {
@@ -75,6 +67,18 @@ algorithm should I use?" (docs/algorithms/README.md). Second line: these two nee
 kind. Third line: these are used by the systems of published tables."""
 ELSEWHERE = {"diffu_grpo": "grpo d1", "vrpo": "dpo"}
 """{our name: other names, divided by spaces, by which a user may look for the algorithm or for what it replaced}."""
+TRIED_AND_LEFT = {
+    "egspo": "agrpo",
+    "egspo_sa": "agrpo",
+    "rldf": "agrpo",
+    "mdpo": "d2_stepmerge",
+    "d_treerpo": "d2_stepmerge",
+    "dispo": "spg",
+    "opsd": "raft",
+    "distil": "raft",
+}
+"""{an algorithm that this package had: the nearest one that it has}. docs/algorithms/tried_and_left.md has what was
+measured with each."""
 LISTED = 8
 """How many algorithms a message names."""
 OF_DEMONSTRATIONS = {"mle": "spg_trainer.algorithms.mle:MLE"}
@@ -88,7 +92,8 @@ def is_known(name: str) -> bool:
 
 def replacement(name: str) -> str:
     """Our name for an algorithm that others call `name`, or for what replaces it here; "" if there is none."""
-    return next((ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split()), "")
+    elsewhere = (ours for ours, theirs in ELSEWHERE.items() if name.lower() in theirs.split())
+    return TRIED_AND_LEFT.get(name.lower(), "") or next(elsewhere, "")
 
 
 def find_algorithm(name: str) -> tuple[str, str]:
@@ -105,6 +110,11 @@ def find_algorithm(name: str) -> tuple[str, str]:
             )
         if "," in name:
             hint = f"`compare` takes several, divided by spaces: {name.replace(',', ' ')}. "
+        elif nearest := TRIED_AND_LEFT.get(name.lower()):
+            raise ConfigError(
+                f"$algorithm={name} is not in this package any more; the page 'Algorithms that we tried and left' has "
+                f"what was measured. The nearest one that stays is $algorithm={nearest}."
+            )
         elif name.lower() == "sft":
             hint = "`python -m spg_trainer sft` trains by maximum likelihood, on demonstrations. "
         elif ours := replacement(name):

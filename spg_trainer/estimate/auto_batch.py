@@ -11,8 +11,7 @@ import torch
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.estimate.cards import USABLE
 from spg_trainer.estimate.memory import Memory
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.updates import AUTO
+from spg_trainer.settings.fields import AUTO, Config
 
 CAREFUL_COPIES = 8
 """The most masked copies at once that `auto` takes on a CPU and with divided weights.

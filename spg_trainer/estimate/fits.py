@@ -12,10 +12,9 @@ from spg_trainer.estimate.memory import Memory
 from spg_trainer.estimate.seconds import Seconds
 from spg_trainer.evaluation.environment import make_env
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.arguments import task_arguments
+from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.rows_arguments import task_arguments
-from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model
 

@@ -55,13 +55,13 @@ from spg_trainer.runs.inputs import (
     read_inputs,
     setting_naming,
 )
-from spg_trainer.runs.machine import crowded_cores
-from spg_trainer.runs.pin import differences
+from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings import packages
 from spg_trainer.settings.check import check, check_processes
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.machine import crowded_cores
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks

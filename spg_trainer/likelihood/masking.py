@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 TOKEN_COLUMNS = (*get_args(Record), "pilot")
 """The columns of `Rows` with values of each token that a masking may read: those of a rollout, which it names in
 `records`, and what a first pass found (`Masking.pilot`)."""
-ROW_COLUMNS = ("branched", "fill_step")
-"""The columns of `Rows` with one value for each row that a masking may read: whether a completion shares its first half
-with another, and the step of a fill (a completion whose masks one pass filled in, `rollout/probe.py`)."""
 
 
 class Completion(NamedTuple):
@@ -64,11 +61,8 @@ class Completion(NamedTuple):
     """How far the iterations of the step have come: 0 in the first, 1 in the last."""
     quantile: float
     """The row's number among all rows, divided by the number of rows: 0 to below 1."""
-    iteration: int = 0
-    """The number of the step's iteration, from 0."""
     recorded: Mapping[str, np.ndarray] = MappingProxyType({})
-    """{name: values} of the columns `TOKEN_COLUMNS` and `ROW_COLUMNS` that the rows have; figures of tokens, (..., T),
-    are in the order of entries."""
+    """{name: values} of the columns `TOKEN_COLUMNS` that the rows have, (..., T) each, in the order of entries."""
 
     def blocks(self, block_length: int) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
@@ -95,8 +89,6 @@ class Copies(NamedTuple):
     """1 / the probability with which `part` is drawn."""
     measured: np.ndarray | None = None
     """(M, T) bool, where another figure besides log-probabilities is computed (`Masks.measured`); None = nowhere."""
-    ref_masked: np.ndarray | None = None
-    """(M, T) bool, what the reference is shown as [MASK] instead of `masked` (`Masks.ref_masked`); None = the same."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +113,6 @@ class Masking(ABC):
     holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is False."""
     measure: ClassVar[str] = ""
     """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
-    hints: ClassVar[bool] = False
-    """Whether the reference is shown more than the model, as `Copies.ref_masked` says."""
-
     records: ClassVar[frozenset[Record]] = frozenset()
     """What a rollout must record for this masking, in addition to what the algorithm itself needs."""
     pilot: ClassVar["Masking | None"] = None
@@ -177,7 +166,6 @@ class Masking(ABC):
         scale = np.ones(batch_size)
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
-        ref_masked = np.zeros_like(masked) if self.hints else None
         if self.pilot is not None and "pilot" not in rows:
             raise ConfigError(
                 f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "
@@ -189,9 +177,7 @@ class Masking(ABC):
                 "masking=random for completions that are given."
             )
         for row, completion in enumerate(completions_of(rows, streams, iteration, num_iterations)):
-            # A fill is scored as the pass that made it saw it, whatever the masking.
-            is_fill = completion.recorded.get("fill_step", -1) >= 0
-            copies = copies_of_fill(completion, num_masks) if is_fill else self.copies(completion)
+            copies = self.copies(completion)
             place = completion.place  # copies are indexed by entries, these arrays by places
             masked[row][:, width + place] = copies.masked
             scored[row][:, place] = copies.scored
@@ -207,20 +193,15 @@ class Masking(ABC):
                     masked[row, mask, prompt_tokens] = noise < self.p_mask_prompt
             if measured is not None:
                 measured[row][:, place] = copies.measured
-            if ref_masked is not None:
-                ref_masked[row][:, :width] = masked[row][:, :width]
-                ref_masked[row][:, width + place] = copies.ref_masked
         was_given = (unmask_step == GIVEN)[:, None]  # tokens of a template, which are always shown
-        for shown_as_mask in (masked, ref_masked):
-            if shown_as_mask is not None:
-                shown_as_mask[:, :, width:] &= ~was_given
+        masked[:, :, width:] &= ~was_given
         if (scored & (unmask_step < 0)[:, None]).any():
             raise ConfigError(
                 f"{type(self).__name__} scores positions that were never unmasked, which would train the probability "
                 "of [MASK]. Score up to the first end token (completion_mask), or set score_tail=true."
             )
         arrays = {"masked": masked, "scored": scored, "weight": weight, "scale": scale, "part": part}
-        arrays |= {"measured": measured, "ref_masked": ref_masked}
+        arrays["measured"] = measured
         device = rows.completion_ids.device
         tensors = {
             name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None
@@ -244,7 +225,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
     surprise = -rows.unmask_logps.double().cpu().numpy()
     recorded = {
         name: (column.double() if column.is_floating_point() else column).cpu().numpy()
-        for name in (*TOKEN_COLUMNS, *ROW_COLUMNS)
+        for name in TOKEN_COLUMNS
         if (column := rows.get(name)) is not None
     }
     for row, place in enumerate(places):
@@ -257,25 +238,8 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
             streams=RowStreams(streams, row),
             progress=iteration / max(1, num_iterations - 1),
             quantile=quantiles[row],
-            iteration=iteration,
-            recorded={
-                name: column[row][..., place] if name in TOKEN_COLUMNS else column[row]
-                for name, column in recorded.items()
-            },
+            recorded={name: column[row][..., place] for name, column in recorded.items()},
         )
-
-
-def copies_of_fill(row: Completion, num_masks: int) -> Copies:
-    """The copies of a fill, which is a completion whose masks one pass filled in.
-
-    The first copy shows what that pass saw, and scores the tokens that the pass wrote. The other copies, up to
-    `num_masks`, score nothing.
-    """
-    unwritten = (row.unmask_step < 0) | (row.unmask_step >= row.recorded["fill_step"])
-    masked = np.broadcast_to(unwritten, (num_masks, row.size))
-    scored = masked & (np.arange(row.size) < row.length)
-    scored[1:] = False
-    return Copies(masked, scored, weight=1.0)
 
 
 def copies_of_scored(row: Completion, scored: np.ndarray, weight: np.ndarray | float) -> Copies:

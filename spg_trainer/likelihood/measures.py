@@ -20,31 +20,13 @@ def raw_logit(logits: Tensor, targets: Tensor) -> Tensor:
     return torch.where(targets < 0, logits.amax(-1), of_target)
 
 
-SHARPENING = 0.5
-"""The temperature at which `right_entropy` takes the entropy; dParallel has the same."""
-
-
-def right_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The entropy in nats at temperature `SHARPENING` where the target is the most probable token; 0 elsewhere.
-
-    Source: dParallel (arXiv 2509.26488), certainty forcing.
-    """
-    logps = (logits / SHARPENING).log_softmax(-1)
-    entropy = -(logps.exp() * logps).sum(-1)
-    return entropy * (logits.argmax(-1) == targets)
-
-
 def entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """The entropy of the model's distribution in nats."""
     logps = logits.log_softmax(-1)
     return -(logps.exp() * logps).sum(-1)
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "entropy": entropy,
-    "raw_logit": raw_logit,
-    "right_entropy": right_entropy,
-}
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"entropy": entropy, "raw_logit": raw_logit}
 """{name, as in `Masking.measure`: the measure}."""
 
 

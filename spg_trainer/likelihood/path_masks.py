@@ -27,47 +27,35 @@ class StepMergeMasking(Masking):
     all       all segments; if they are more than num_masks, the path is cut into num_masks longer, nearly equal ones
     uniform   num_masks segments, drawn uniformly, and all different if there are as many
     entropy   num_masks segments, drawn in proportion to the sum of their tokens' surprise, by evenly spread quantiles
-    top       the next num_masks segments in each iteration of a step, in descending order of their tokens' mean entropy
-    surprise  num_masks segments, drawn in proportion to exp(mean surprise of their tokens), and all different if there
-              are as many
     fallback  the segments that `--unmasking threshold` wrote because it was sure of no token; if they are more than
               num_masks, num_masks random ones
 
     The surprise of a token is its negative log-probability when it was unmasked. A segment weighs 1 over the
-    probability that a random copy shows it, but 1 with `top` and `surprise`. With `fallback`, the segments not named
-    here are never shown.
-
-    score_rest: whether a copy also scores what was unmasked later. Positions after the first end token are shown as
-    the sampler saw them, too, and never scored. Mean over all masks: the log-probability of writing the tokens of each
-    segment at once; with segments of one step, the log-probability of the sampler's path.
+    probability that a random copy shows it. With `fallback`, the segments not named here are never shown. Positions
+    after the first end token are shown as the sampler saw them, too, and never scored. Mean over all masks: the
+    log-probability of writing the tokens of each segment at once; with segments of one step, the log-probability of the
+    sampler's path.
     """
 
     steps_per_segment: int = 1
     segment_draw: str = "all"
-    score_rest: bool = False
 
     varies_context: ClassVar[bool] = False
 
     @property
     def target(self) -> str:  # type: ignore[override]
-        weighs_by_chance = self.segment_draw in ("all", "uniform", "entropy")
-        return "path" if weighs_by_chance and not self.score_rest else "own"
+        return "own" if self.segment_draw == "fallback" else "path"
 
     @property
     def records(self) -> frozenset[Record]:  # type: ignore[override]
-        of_draw: dict[str, frozenset[Record]] = {
-            "top": frozenset({"entropy"}),
-            "fallback": frozenset({"fallback"}),
-        }
-        return of_draw.get(self.segment_draw, frozenset())
+        return frozenset({"fallback"} if self.segment_draw == "fallback" else ())
 
     def count(self, size: int) -> int:
         # These two show no segment twice, and there are at most as many segments as places.
         return min(self.num_masks, size) if self.segment_draw in ("all", "fallback") else self.num_masks
 
     def sequences(self, size: int, pattern: "Pattern") -> int:
-        """M if copies also score what other copies score (`score_rest`), else what `sequences_of_path` says."""
-        return self.count(size) if self.score_rest else sequences_of_path(self.count(size), pattern)
+        return sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
         starts, stops, segment_of_token = self.segments(row.unmask_step[: row.length])
@@ -80,8 +68,6 @@ class StepMergeMasking(Masking):
         start[: len(chosen), 0] = starts[chosen]
         stop[: len(chosen), 0] = stops[chosen]
         weight[: len(chosen), 0] = weights[chosen]
-        if self.score_rest:
-            stop = np.where(stop > start, np.inf, stop)
         step, is_token = row.unmask_step, np.arange(row.size) < row.length
         return Copies(
             masked=(step < 0) | (step >= start),
@@ -109,11 +95,6 @@ class StepMergeMasking(Masking):
             quantiles = (np.arange(num_copies) + row.streams.of_row().random(1)) / num_copies
             chosen = np.searchsorted((1 / weights).cumsum(), quantiles, side="right")
             return chosen.clip(max=num_segments - 1), weights
-        if self.segment_draw == "top":
-            entropy = row.recorded["entropy"][: row.length]
-            _, order = self.by_entropy(row.unmask_step[: row.length], entropy)
-            first = row.iteration * num_copies
-            return order[first : first + num_copies], np.ones(num_segments)
         if self.segment_draw == "fallback":
             fell_back = row.recorded["fallback"][: row.length][unmasked]
             fallbacks = np.flatnonzero(np.bincount(segment_of_token, fell_back))
@@ -122,28 +103,8 @@ class StepMergeMasking(Masking):
                 chosen = np.sort(row.streams.of_row().permutation(fallbacks)[:num_copies])
             # A bound is the mean over copies, and the chosen segments stand for all fallbacks.
             return chosen, np.full(num_segments, num_copies * len(fallbacks) / max(1, len(chosen)))
-        if self.segment_draw == "surprise":
-            stream = row.streams.of_row()
-            sums = np.bincount(segment_of_token, row.surprise[: row.length][unmasked])
-            mean_surprise = sums / np.bincount(segment_of_token)
-            # The largest of mean + Gumbel noise are drawn in proportion to exp(mean), without replacement. If there are
-            # fewer segments than copies, the other copies take some of them again.
-            all_different = np.argsort(-(mean_surprise + stream.gumbel(size=num_segments)))[:num_copies]
-            odds = np.exp(mean_surprise - mean_surprise.max())
-            again = stream.choice(num_segments, num_copies - len(all_different), p=odds / odds.sum())
-            return np.concatenate([all_different, again]), np.ones(num_segments)
         # With `all` every segment has a copy of its own. A bound is the mean over copies, so each weighs `num_copies`.
         return np.arange(num_segments), np.full(num_segments, num_copies)
-
-    def by_entropy(self, steps: np.ndarray, entropy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(first steps, numbers) of the S segments, in descending order of the mean entropy of their tokens.
-
-        steps, entropy: (n,), a value for each token; steps as in `segments`.
-        """
-        starts, _, segment_of_token = self.segments(steps)
-        mean_entropy = np.bincount(segment_of_token, entropy[steps >= 0]) / np.bincount(segment_of_token)
-        order = np.argsort(-mean_entropy, kind="stable")
-        return starts[order], order
 
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(starts, stops, segment_of_token): the first step of each segment, (S,); the step after its last one, (S,);
@@ -163,38 +124,6 @@ class StepMergeMasking(Masking):
         interval = np.searchsorted(edges, steps, side="right") - 1
         used, segment_of_token = np.unique(interval, return_inverse=True)
         return edges[used], edges[used + 1], segment_of_token
-
-
-class HalvesMasking(Masking):
-    """Scores each half of completions that were sampled as trees: the completions of a node share their first half.
-
-    The first copy masks everything, as the sampler saw it at the start, and scores the first half. The second copy
-    masks the second half, as the sampler saw it at the node, and scores this half. The first completion of a node wrote
-    the first half; the others (`branched`) only took it over, so their first copy scores nothing. Mean over both
-    copies: the log-probability of writing each half at once.
-    """
-
-    target: ClassVar[str] = "halves"
-    varies_context: ClassVar[bool] = False
-
-    def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for block-causal attention: a block may lie across the middle."""
-        if not pattern.is_full:
-            raise ConfigError(
-                "masking=halves: a tree branches in the middle of its completions. This model attends in blocks, and "
-                "behind some prompts the middle lies inside a block. Use $algorithm=d2_stepmerge."
-            )
-
-    def count(self, size: int) -> int:
-        return 2
-
-    def copies(self, row: Completion) -> Copies:
-        place = np.arange(row.size)
-        in_second_half, is_token = place >= row.size // 2, place < row.length
-        wrote_first_half = not row.recorded.get("branched", False)
-        masked = np.stack([np.ones_like(in_second_half), in_second_half])
-        scored = np.stack([~in_second_half & is_token & wrote_first_half, in_second_half & is_token])
-        return Copies(masked, scored, weight=2.0)
 
 
 class AutoregressiveMasking(Masking):
@@ -299,84 +228,6 @@ class PositionMasking(StepMergeMasking):
         scored = (step >= start) & (step < stop) & is_token
         later = ((step == NEVER) | (step >= stop)) & scored.any(-1, keepdims=True)
         return Copies(masked, scored, weight=1.0, measured=scored | later)
-
-
-@dataclass(frozen=True)
-class HintMasking(StepMergeMasking):
-    """`StepMergeMasking` whose reference (the teacher) is shown some of what the sampler wrote later, as a hint.
-
-    Each copy draws its own hint from tokens that it masks and does not score. `hint` says which of these are
-    candidates: `blocks` = those after the blocks in which the segment wrote, `steps` = all. hint_share: the share of
-    the candidates that is shown, rounded down. A copy without a hint scores nothing. block_length: the rollout's, in
-    tokens.
-    """
-
-    hint_share: float = 0.25
-    hint: str = "blocks"
-    block_length: int = 32
-
-    target: ClassVar[str] = "own"
-    hints: ClassVar[bool] = True
-
-    def check_pattern(self, pattern: "Pattern") -> None:
-        """Raises ConfigError for hints in later blocks if the model's attention is block-causal: no token sees them."""
-        if self.hint == "blocks" and not pattern.is_full:
-            raise ConfigError(
-                "hint=blocks: in this model a block does not attend to later ones, so that the teacher would not see "
-                "its hint. Use $algorithm_args hint=steps."
-            )
-
-    def copies(self, row: Completion) -> Copies:
-        copies = super().copies(row)
-        place = np.arange(row.size)
-        shown = np.zeros_like(copies.masked)  # the hints, (M, T) bool
-        for mask, (masked, scored) in enumerate(zip(copies.masked, copies.scored, strict=True)):
-            if not scored.any():
-                continue
-            is_candidate = masked & ~scored & (row.unmask_step >= 0)
-            if self.hint == "blocks":
-                last_block = np.flatnonzero(scored).max() // self.block_length
-                is_candidate &= place >= (last_block + 1) * self.block_length
-            candidates = np.flatnonzero(is_candidate)
-            # A product that is just below a whole number counts as that number.
-            count = int(self.hint_share * len(candidates) + 1e-9)
-            hint = row.streams.of_mask(mask).permutation(candidates)[:count]
-            shown[mask, hint] = True
-        scored_with_hint = copies.scored & shown.any(-1, keepdims=True)
-        return copies._replace(scored=scored_with_hint, ref_masked=copies.masked & ~shown)
-
-
-@dataclass(frozen=True)
-class HorizonMasking(StepMergeMasking):
-    """Shows states of the path as `StepMergeMasking` does, and scores near tokens and far tokens.
-
-    Near tokens are those that the next `horizon` denoising steps wrote; far tokens were written later, in the blocks of
-    near ones, and are scored unless far_weight is 0. The reference is shown the state at the horizon, in which the near
-    tokens are unmasked and the far ones are not. Unless certainty_weight is 0, `right_entropy` is measured at near
-    tokens: how undecided the model is where it is right. block_length: the rollout's, in tokens.
-    """
-
-    horizon: int = 4
-    certainty_weight: float = 2.0
-    far_weight: float = 1.0
-    block_length: int = 32
-
-    target: ClassVar[str] = "own"
-    hints: ClassVar[bool] = True
-
-    @property
-    def measure(self) -> str:  # type: ignore[override]
-        return "right_entropy" if self.certainty_weight > 0 else ""
-
-    def copies(self, row: Completion) -> Copies:
-        copies = super().copies(row)
-        step, is_token = row.unmask_step, np.arange(row.size) < row.length
-        # (M, 1) the first step that wrote a token which the copy scores; if it scores none, one after the last step.
-        first = np.where(copies.scored, step, step.max(initial=0) + 1).min(-1, keepdims=True)
-        near = is_token & (step >= first) & (step < first + self.horizon)
-        behind_horizon = step >= first + self.horizon
-        far = is_token & behind_horizon & blocks_of(near, self.block_length) & (self.far_weight > 0)
-        return copies._replace(scored=near | far, measured=near, ref_masked=(step < 0) | behind_horizon)
 
 
 def sequences_of_path(num_copies: int, pattern: "Pattern") -> int:

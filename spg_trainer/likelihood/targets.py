@@ -108,15 +108,6 @@ def path(masking: Masking, row: Completion) -> Weights:
     return weights
 
 
-def halves(masking: Masking, row: Completion) -> Weights:
-    """Each token of the first half, given nothing, and each of the second half, given the first half."""
-    weights, middle = no_weights(row), row.size // 2
-    nothing, first_half = bits([]), bits(range(middle))
-    for token in range(row.length):
-        weights[token, nothing if token < middle else first_half] = 1.0
-    return weights
-
-
 def no_weights(row: Completion) -> Weights:
     """Weights of 0 for each token in each context."""
     return np.zeros((row.length, 2**row.length))
@@ -128,7 +119,6 @@ TARGETS: dict[str, tuple[str, Callable[[Masking, Completion], Weights]]] = {
     "quadrature": ("the quadrature of the any-order ELBO", quadrature),
     "left_to_right": ("the log-likelihood of writing from left to right", left_to_right),
     "path": ("the log-likelihood of the sampler's path, segment by segment", path),
-    "halves": ("the log-likelihood of writing one half, then the other", halves),
 }
 """{name, as in `Masking.target`: (the target in words, what each token weighs in each context)}."""
 OWN = "own"
@@ -146,7 +136,6 @@ def tiny_completion() -> Rows:
         completion_mask=torch.arange(PLACES)[None] < TOKENS,
         unmask_step=unmask_step[None],
         unmask_logps=torch.tensor([[-0.5, -1.0, -2.0, -0.1, 0.0]]),
-        entropy=torch.from_numpy(noise.random((1, PLACES))),
         confidence_change=torch.from_numpy(noise.random((1, PLACES))),
     )
     return row.select(torch.zeros(ROWS, dtype=torch.int64))

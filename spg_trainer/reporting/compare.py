@@ -29,7 +29,7 @@ from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
-from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings, settings_before
+from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.packages import envs

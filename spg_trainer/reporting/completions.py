@@ -10,8 +10,8 @@ from rich.text import Text
 
 from spg_trainer.reporting.runs import Completions, Recorded, Row
 from spg_trainer.runs.console import clean
+from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.packages import envs, verifiers
-from spg_trainer.settings.rows_arguments import task_arguments
 
 if TYPE_CHECKING:
     from envs import TextEnv

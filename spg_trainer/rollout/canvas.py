@@ -173,22 +173,19 @@ class Canvas:
         tokens: Tensor,
         logps: Tensor,
         steps: Tensor,
-        entropy: Tensor | None,
         falls_back: Tensor | None,
     ) -> None:
         """Writes the drawn tokens that are taken, and records for each its step, log-probability and so on.
 
-        take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps, entropy: (b, n), a value
-        for each of the blocks' `places`. steps: (b, n), the denoising step of this pass. falls_back: (b,) bool, whether
-        the step was sure of no token; None = it is not recorded.
+        take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps: (b, n), a value for each of
+        the blocks' `places`. steps: (b, n), the denoising step of this pass. falls_back: (b,) bool, whether the step
+        was sure of no token; None = it is not recorded.
         """
         columns_and_values = [
             (self.ids[:, self.width :], tokens),
             (self.unmask_step, steps),
             (self.unmask_logps, logps),
         ]
-        if entropy is not None:
-            columns_and_values.append((self.records["entropy"], entropy))
         if falls_back is not None:
             column = self.records["fallback"]
             columns_and_values.append((column, falls_back.unsqueeze(-1).expand_as(tokens)))

@@ -22,7 +22,6 @@ from spg_trainer.rollout.room import SKIP, Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import encode_prompts, encode_templates, sample
-from spg_trainer.rollout.trees import sample_trees
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
@@ -48,17 +47,16 @@ class EnvironmentSource:
         rows_per_forward: int | None,
         dealt_by: Literal["episode", "group"] = "episode",
         records: frozenset[Record] = frozenset(),
-        branches: int = 1,
         right_groups_teach: bool = False,
     ) -> None:
-        """rows_per_forward, records, branches: as for `sample_and_score`.
+        """rows_per_forward, records: as for `sample_and_score`.
 
         dealt_by: as for `deal_groups`. right_groups_teach: whether the algorithm learns from a group that is all right,
         too.
         """
         self.env, self.policy, self.config = env, policy, config
         self.rows_per_forward, self.records = rows_per_forward, records
-        self.dealt_by, self.branches = dealt_by, branches
+        self.dealt_by = dealt_by
         self.right_groups_teach = right_groups_teach
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.mix: dict[str, float] = {}  # only demonstrations follow a mix
@@ -180,7 +178,6 @@ class EnvironmentSource:
                 seed=self.config.seed,
                 rows_per_forward=self.rows_per_forward,
                 records=self.records,
-                branches=self.branches,
             ).with_columns(skipped=skipped)
         # `add` raises if too many completions of this batch, on all processes, could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
@@ -197,13 +194,11 @@ def sample_and_score(
     seed: int,
     rows_per_forward: int | None,
     records: frozenset[Record] = frozenset(),
-    branches: int = 1,
 ) -> Rows:
     """Plays an episode for each row of `first_turns`, and scores all in one verifier call; returns a row for each turn.
 
     key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. rows_per_forward, records: as for
-    `sample_completions`. branches: how many neighbouring rows share the first half of their first turn, as for
-    `sample_trees`; 1 = none.
+    `sample_completions`.
     """
     index = first_turns.problem.tolist()
     episodes = envs.episodes.Episodes(env, index)
@@ -219,29 +214,7 @@ def sample_and_score(
         template_ids = encode_templates(
             policy, templates, length, lambda row: name_in(env, index[going_on[row]])
         )
-        if branches > 1 and turn == 0:
-            if template_ids is not None:
-                raise ConfigError(
-                    f"{env.spec_name} gives completion templates, and trees of rollouts begin with an empty canvas. "
-                    "Use another $algorithm than d_treerpo."
-                )
-            return sample_trees(
-                policy,
-                prompts,
-                sampling,
-                seed,
-                noise_keys,
-                rows_per_forward,
-                records,
-                branches=branches,
-            )
-        rollouts = sample(
-            policy, prompts, sampling, seed, noise_keys, rows_per_forward, records, template_ids
-        )
-        if branches == 1:
-            return rollouts
-        # The rows of all turns are joined, so later turns need the column `branched` too; none of them is a branch.
-        return rollouts.with_columns(branched=torch.zeros_like(rollouts.completion_mask[:, 0]))
+        return sample(policy, prompts, sampling, seed, noise_keys, rows_per_forward, records, template_ids)
 
     prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
     _, prompt_mask = prompts
@@ -250,7 +223,7 @@ def sample_and_score(
     try:
         rounds = play(policy, episodes, prompts, all_episodes, sampling, write)
     except RolloutStopped as stopped:
-        if env.max_turns == 1 and branches == 1 and stopped.finished:  # each finished row is a whole episode
+        if env.max_turns == 1 and stopped.finished:  # each finished row is a whole episode
             stopped.scored = score_finished(policy, env, first_turns, sampling, prompts, stopped)
         raise
     return score_rounds(first_turns, episodes, rounds)

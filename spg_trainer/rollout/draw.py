@@ -15,9 +15,9 @@ Measure = Callable[[Tensor], Tensor]
 """From probabilities over the whole vocabulary (c, V), how sure the model is at each position (c,): higher = surer."""
 
 
-Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-"""What `Sampler.draw` in sampler.py returns, and explains: (tokens, logps, compared_logps, order, entropy, highest),
-each (b, n) for n places of b rows. The type stands here, because recorded.py needs it and sampler.py imports
+Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
+"""What `Sampler.draw` in sampler.py returns, and explains: (tokens, logps, compared_logps, order, highest), each
+(b, n) for n places of b rows. The type stands here, because recorded.py needs it and sampler.py imports
 recorded.py."""
 
 

@@ -205,10 +205,10 @@ class RecordedSteps:
             has_token=None,
         )
         states = inputs["states"][:, :num_masked]
-        tokens, logps, _, order, entropy, _ = sampler.draw(states, blocks, generators=None, noise=noise)
+        tokens, logps, _, order, _ = sampler.draw(states, blocks, generators=None, noise=noise)
         take = blocks.are_first(order, to_unmask.squeeze(1))
         steps = passes.expand_as(tokens)
-        sampler.canvas.write(blocks, take, tokens, logps, steps, entropy, falls_back=None)
+        sampler.canvas.write(blocks, take, tokens, logps, steps, falls_back=None)
         if not must_read:
             return take
         return sampler.values_to_read(blocks.numbers, still_masked=blocks.masked & ~take, edited=None)

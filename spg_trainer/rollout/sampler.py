@@ -38,7 +38,6 @@ from spg_trainer.rollout.unmasking import (
     MEASURES,
     REMASKING,
     Pass,
-    certainty,
     confidence,
     none_is_sure,
 )
@@ -83,7 +82,7 @@ def sample_completions(
         rows_per_forward: the most rows in one call of the model, and with a cache the most rows that are decoded at a
             time, which bounds memory. None = the fastest number: all rows on an accelerator, and on a CPU few enough to
             stay in the processor's cache.
-        records: what is recorded in addition to the step and the log-probability of each token, e.g. {"entropy"}.
+        records: what is recorded in addition to the step and the log-probability of each token, e.g. {"fallback"}.
         canvas: (B, T) int64, given tokens that stay, and the mask id in the holes. Only holes are written, and an end
             token in a hole ends that hole. None = each completion is one hole.
 
@@ -240,7 +239,7 @@ class Sampler:
         )
         states = self.columns.hidden_states(rows, blocks.numbers, blocks.places, is_refresh)
         generators = [self.generators[row.number] for row in rows] if sampling.draws_noise else None
-        tokens, logps, compared_logps, order, entropy, highest = self.draw(states, blocks, generators)
+        tokens, logps, compared_logps, order, highest = self.draw(states, blocks, generators)
         # Masked places come first in `order`. The first `to_unmask` places of each row take their tokens.
         to_unmask, remaining = self.num_to_unmask(rows, compared_logps.gather(1, order))
         if not isinstance(to_unmask, Tensor):
@@ -263,7 +262,7 @@ class Sampler:
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
         falls_back = none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
-        canvas.write(blocks, take, tokens, logps, steps, entropy, falls_back)
+        canvas.write(blocks, take, tokens, logps, steps, falls_back)
         to_read = None
         if self.must_read(remaining):
             to_read = self.values_to_read(blocks.numbers, still_masked, edited)
@@ -272,12 +271,11 @@ class Sampler:
     def draw(
         self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None = None
     ) -> Drawn:
-        """Draws a token for each drawn place: (tokens, logps, compared_logps, order, entropy, highest), each (b, n).
+        """Draws a token for each drawn place: (tokens, logps, compared_logps, order, highest), each (b, n).
 
         logps: the tokens' log-probabilities. compared_logps: what `--unmasking` compares, namely `logps`, or with
         `--fallback leftmost` the highest log-probability at each place. order: the numbers of the n places, in the
-        order of unmasking. entropy, highest: the entropies and the highest probabilities; None unless a record needs
-        them.
+        order of unmasking. highest: the highest probabilities; None unless a record needs them.
 
         A row with fewer than n drawn places has log-probability -inf at the others. These come last in the order,
         together with the places that have a token already.
@@ -333,9 +331,8 @@ class Sampler:
             raised = priority.gather(1, leftmost).masked_fill(is_unsure, float("inf"))
             priority = priority.scatter(1, leftmost, raised)
         order = priority.argsort(dim=-1, descending=True, stable=True)
-        entropy = -figures["certainty"] if "certainty" in figures else None
         highest = figures["confidence"].exp() if "confidence" in figures else None
-        return tokens, logps, compared_logps, order, entropy, highest
+        return tokens, logps, compared_logps, order, highest
 
     def _measures(self) -> dict[str, Measure]:
         """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
@@ -345,8 +342,6 @@ class Sampler:
             measures["ranked"] = MEASURES[sampling.remasking]
         elif sampling.fallback == "leftmost":  # then the noise of a token does not decide where it is written
             measures["ranked"] = confidence
-        if "entropy" in self.canvas.records:
-            measures["certainty"] = certainty  # minus the entropy
         if "confidence_change" in self.canvas.records:
             measures["confidence"] = confidence  # the log of the highest probability
         return measures

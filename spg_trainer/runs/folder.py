@@ -33,7 +33,7 @@ from spg_trainer.runs.inputs import (
     read_inputs,
     write_inputs,
 )
-from spg_trainer.runs.pin import identity, pin
+from spg_trainer.runs.resume import identity, pin
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import json_document

@@ -20,14 +20,20 @@ from typing import Any
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.arguments import refuse_rows_arguments
 from spg_trainer.settings.decoding import Sampling, check_steps
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand, TaskSettings
+from spg_trainer.settings.fields import (
+    BatchConfig,
+    Config,
+    EvalCommand,
+    MergeCommand,
+    OptimizerConfig,
+    TaskSettings,
+)
 from spg_trainer.settings.lora import trains_adapters
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recorded import model_environment
-from spg_trainer.settings.rows_arguments import refuse_rows_arguments
-from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
 
 
@@ -359,8 +365,6 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
         algorithm.left_to_right and batch.num_iterations * batch.num_minibatches > 1,
         f"{flag} has no ratio for several updates of a rollout. Use $num_iterations=1 $num_minibatches=1.",
     )
-    if algorithm.branches > 1:
-        check_trees(size, rollout, algorithm.branches, flag)
     temperature = getattr(algorithm, "score_temperature", 1.0)
     refuse(
         temperature not in (1.0, rollout.temperature),
@@ -419,33 +423,6 @@ def check_chance(rollout: Sampling, count: int, algorithm: Any, name: str) -> No
         f"problem, whose equal rewards teach $algorithm={name} nothing. Use $temperature=0.9, or an "
         "algorithm that imitates right completions ($algorithm=raft), or insist with $force.",
     )
-
-
-def check_trees(num_generations: int, rollout: Sampling, branches: int, flag: str) -> None:
-    """Refuses groups that are no whole trees, and completions that cannot fork in the middle.
-
-    Each first half is shared by `branches` completions of a group. The middle has to be the end of a block.
-    """
-    if num_generations % branches:
-        raise ConfigError(
-            f"$num_generations={num_generations}: a tree of {flag} has {branches} leaves from each of its nodes. Use "
-            f"$num_generations={round_up(num_generations, branches)}."
-        )
-    length, block = rollout.max_completion_length, rollout.block_length
-    if length % 2:
-        raise ConfigError(
-            f"$max_completion_length={length}: trees of {flag} branch in the middle, which an odd number of tokens "
-            f"does not have. Use $max_completion_length={length + 1}."
-        )
-    half = length // 2
-    if half % block:
-        fitting_block = max(n for n in range(1, min(block, half) + 1) if half % n == 0)
-        blocks, steps = length // fitting_block, rollout.diffusion_steps
-        fitting_steps = f" $diffusion_steps={round_up(steps, blocks)}" if steps % blocks else ""
-        raise ConfigError(
-            f"$block_length={block}: trees of {flag} branch in the middle of {length} tokens, where a block has to "
-            f"end. Use $block_length={fitting_block}{fitting_steps}."
-        )
 
 
 def check_reference(model: ModelConfig, algorithm: Any, flag: str) -> None:

@@ -159,8 +159,8 @@ class Sampling(Decoding):
     """The number of denoising steps of a whole completion, a multiple of its number of blocks; or length/N, for about N
     tokens a step. Fewer steps decode faster and less accurately."""
     temperature: Temperature = 0.0
-    """The sampling temperature; 0 is greedy, with which only raft, distil and opsd can train. Raise it if all
-    completions of a problem are alike."""
+    """The sampling temperature; 0 is greedy, with which only raft can train. Raise it if all completions of
+    a problem are alike."""
 
     editing_threshold = None
     """Not a setting of a training, and so no field. The sampler reads it from every `Sampling`; only `EvalSampling` can

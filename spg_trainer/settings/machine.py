@@ -1,10 +1,12 @@
-"""Checks that this machine has what settings need: a device, compilers and packages.
+"""What this machine has: the devices, compilers and packages that settings need, and free cores.
 
-`check_machine` checks all before a model is opened. A dry run for other machines leaves it out.
+`check_machine` checks what settings need before a model is opened; a dry run for other machines leaves it out.
 """
 
+import os
 import shutil
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spg_trainer.errors import ConfigError, ModelError, first_line
@@ -67,3 +69,30 @@ def missing_compiler(device: "torch.device") -> str:
         has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
         return "" if has_compiler else "a C++ compiler on a CPU"
     return "" if find_spec("triton") else "triton on a GPU"
+
+
+def crowded_cores(device: "torch.device") -> str:
+    """A warning if other work leaves fewer free cores than PyTorch has threads; "" if not, and on a GPU.
+
+    A thread that waits for a core makes all the others wait at each operation.
+    """
+    import torch
+
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    free = max(1, cores - others_running())
+    if device.type != "cpu" or free >= threads:
+        return ""
+    return (
+        f"PyTorch has {threads} threads, but other work leaves about {free} of {cores} cores free: steps may take "
+        f"many times as long. Set OMP_NUM_THREADS={free}, or wait until the machine is idle."
+    )
+
+
+def others_running() -> int:
+    """How many cores other processes keep busy, both now and over the last minute; 0 if the system does not say."""
+    try:
+        minute, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    others_now = int(now.partition("/")[0]) - 1  # without this process
+    return min(round(float(minute)), others_now)

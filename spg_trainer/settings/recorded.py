@@ -1,6 +1,6 @@
 """Reads and writes the files that record settings: config.yaml of a run, environment.json of a run or a model.
 
-`runs/pin.py` decides which settings a run's config.yaml has, and which of them may change on --resume.
+`runs/resume.py` decides which settings a run's config.yaml has, and which of them may change on --resume.
 """
 
 import json
@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.inputs import with_copies
 from spg_trainer.settings.decoding import LENGTHS, Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import LoadConfig
@@ -42,7 +41,11 @@ def model_environment(model: str) -> dict[str, Any]:
     file = next((file for file in files if file.is_file()), None)
     record = read_record(file) if file else {}
     run = run_holding(folder) if record else None
-    return with_copies(run, record, changed=True) if run else record
+    if run is None:
+        return record
+    from spg_trainer.runs.inputs import with_copies
+
+    return with_copies(run, record, changed=True)
 
 
 def taught_length(model: str) -> int:

@@ -22,14 +22,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Generic, TypeVar
 
-from spg_trainer.algorithms.registry import build, find_algorithm, is_known, name_in_recipes, replacement
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
-from spg_trainer.runs.inputs import DATA, hash_of, refuse_gone, with_copies
+from spg_trainer.settings.arguments import place_of
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
 from spg_trainer.settings.lora import find_adapter
-from spg_trainer.settings.misplaced import place_of
 from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
@@ -181,11 +179,11 @@ def defaults(
     check_ranges(config)
     # An algorithm from a file is checked when it is opened.
     if isinstance(config, Config) and ":" not in config.algorithm:
+        from spg_trainer.algorithms.registry import build, find_algorithm
+
         find_algorithm(config.algorithm)
-        if more.get("algorithm_args"):
-            build(
-                config.algorithm, config.hyper_parameters
-            )  # raises ConfigError for an unknown hyper-parameter
+        if more.get("algorithm_args"):  # an unknown hyper-parameter is refused
+            build(config.algorithm, config.hyper_parameters)
     return config
 
 
@@ -333,6 +331,9 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
     Raises ConfigError for data that is gone, unless the user names its new place. Raises it as well if the user names
     another of our algorithms than the run's, or if the run's algorithm no longer exists.
     """
+    from spg_trainer.algorithms.registry import is_known, replacement
+    from spg_trainer.runs.inputs import refuse_gone, with_copies
+
     run = settings_file.parent
     recorded = read_layer(cls, Layer(str(settings_file), with_copies(run, read_yaml(settings_file))))
     algorithm = recorded.values.get("algorithm")
@@ -363,6 +364,8 @@ def training_layers(env: str, model: str, algorithm: str | None = None) -> list[
 
     algorithm: the user's; None = the algorithm of the task's recipe.
     """
+    from spg_trainer.algorithms.registry import name_in_recipes
+
     kind, tasks = recipe_kind(model), parse_tasks(env)
     recipes = recipe_of_all(tasks, kind)
     if kind != "tiny" and (of_family := family_layer(model)):
@@ -468,6 +471,8 @@ def is_copy(env: str, origin: Mapping[str, str]) -> bool:
 
     origin: {name: state} of the data that the model was made with; the state of a file is "sha256 HASH".
     """
+    from spg_trainer.runs.inputs import DATA, hash_of
+
     hashes = [text for name, text in origin.items() if name.endswith(DATA)]
     return len(hashes) == 1 and os.path.isfile(env) and hashes == [f"sha256 {hash_of(env)}"]
 

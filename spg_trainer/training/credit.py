@@ -2,22 +2,15 @@
 
 Rewards become advantages in `compute_advantages` of algorithms/base.py, unless an algorithm has its own.
 
-A *state* is a completion in the middle of being written; to probe it is to fill all its masks in one pass and to judge
-the result, a *fill*. `fills` has a row for each probed state; those of a completion are neighbours.
-
-Axes: B completions, of one process or of all, as each function says; K probed states of a completion.
+Axes: B completions, of one process or of all, as each function says.
 """
 
 import numpy as np
 import torch
 
-from spg_trainer.algorithms import Algorithm
 from spg_trainer.algorithms.base import prepare_columns
-from spg_trainer.distributed import gather_rows, raising_on_all
-from spg_trainer.rollout.probe import probe
-from spg_trainer.seeding import generator
+from spg_trainer.distributed import gather_rows
 from spg_trainer.tensors import Rows
-from spg_trainer.training.fills import with_fills
 from spg_trainer.training.run import Run
 
 ByKind = dict[str, np.ndarray]
@@ -34,9 +27,8 @@ def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
     if run.algorithm.score_tail:
         # The places behind the end are learned from, too, with padding in them.
         scored = scored.count_tail(run.policy.pad_id)
-    scored, fills = look_into_states(run, scored)
     all_rows, names = prepare_step(run, scored)
-    return step_of_process(run, scored, fills, all_rows, names)
+    return step_of_process(run, scored, all_rows, names)
 
 
 def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
@@ -48,19 +40,16 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
     figures = {"rewards": torch.from_numpy(scored.rewards)}
     if "correct" in algorithm.needs:
         figures["correct"] = torch.from_numpy(scored.correct)
-    all_rows = gather_rows(scored.tensors().with_columns(**figures)).with_columns(
-        share_done=run.state.step / run.config.max_steps, num_iterations=run.config.batch.num_iterations
-    )
+    all_rows = gather_rows(scored.tensors().with_columns(**figures))
+    all_rows = all_rows.with_columns(share_done=run.state.step / run.config.max_steps)
     prepared = prepare_columns(algorithm, all_rows)
     return all_rows.with_columns(**prepared), [*prepared]
 
 
-def step_of_process(
-    run: Run, scored: Rows, fills: Rows | None, all_rows: Rows, names: list[str]
-) -> tuple[torch.Tensor, Rows]:
+def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) -> tuple[torch.Tensor, Rows]:
     """The advantages of this process's completions, and the rows of the step that it updates with.
 
-    scored, fills: those of this process. all_rows: the completions of all processes. names: the columns of `all_rows`
+    scored: those of this process. all_rows: the completions of all processes. names: the columns of `all_rows`
     that `prepare` returned. The returned rows are those that change the loss, in the order of their groups. Their
     `totals_of_minibatches` and `counts_of_minibatches` are what `count_minibatches` returns.
     """
@@ -68,7 +57,7 @@ def step_of_process(
     group, episode = all_rows.group.numpy(), all_rows.episode.numpy()
     active = algorithm.active(all_rows.advantages).numpy(force=True)  # which completions change the loss
     counts, totals = count_minibatches(
-        kinds_of_completions(algorithm, all_rows, active),
+        kinds_of_completions(all_rows, active),
         minibatch=group % batch.num_minibatches,
         episode=episode,
         lengths=all_rows.length.numpy(force=True),
@@ -85,8 +74,6 @@ def step_of_process(
         **{name: prepared_here.get(name) for name in names},
     )
     step = rows_here.select(torch.from_numpy(active)[indices_here])
-    if fills is not None and "fills" in algorithm.needs:
-        step = with_fills(step, rows_here, fills)
     prepared_columns = {name: step.get(name) for name in names}
     prepared_tensors = {
         name: column.to(device)
@@ -101,55 +88,12 @@ def step_of_process(
     return prepared_here.advantages, step
 
 
-def look_into_states(run: Run, scored: Rows) -> tuple[Rows, Rows | None]:
-    """Fills the half-written states that the algorithm asks for, in one pass each, and has the task judge the fills.
-
-    Returns the completions with `probe_steps` and `probe_rewards`, which say what each state was worth, and the fills.
-    If the algorithm asks for no states, it returns the completions unchanged, and None for the fills. All noise is
-    keyed by problem, generation and turn, so that it does not depend on the place of a row.
-    """
-    config, step_number, algorithm = run.config, run.state.step, run.algorithm
-    row_keys = scored.noise_keys("turn")  # (problem, generation), and from the second turn on also the turn
-
-    def key(kind: str, b: int, *more: int) -> tuple[str | int, ...]:
-        """The key of a random stream of completion b."""
-        return kind, step_number, *row_keys[b], *more
-
-    # (B, K), the denoising steps before which the states are looked at.
-    steps = algorithm.probe_steps(
-        scored, config.batch.num_iterations, lambda b: generator(config.seed, *key("states", b))
-    )
-    if steps is None:
-        return scored, None
-    # Fills that are learned from are drawn. Others only tell what a state is worth: they take the likeliest tokens.
-    temperature = config.rollout.temperature if "fills" in algorithm.needs else 0.0
-    with raising_on_all():
-        return probe(
-            run.policy,
-            run.source.env,
-            scored,
-            steps,
-            run.rows_per_forward,
-            sampling=config.rollout,
-            seed=config.seed,
-            keys=key,
-            temperature=temperature,
-        )
-
-
-def kinds_of_completions(algorithm: Algorithm, rows: Rows, active: np.ndarray) -> ByKind:
-    """{kind: which completions are of this kind}. active: (B,) bool, which completions change the loss.
-
-    A completion that does not change the loss itself is still one of `learned_completions`, if a fill of it does.
-    """
-    learned = active
-    if "fills" in algorithm.needs:
-        learned = active | rows.fill_advantages.any(-1).numpy(force=True)
+def kinds_of_completions(rows: Rows, active: np.ndarray) -> ByKind:
+    """{kind: which completions are of this kind}. active: (B,) bool, which completions change the loss."""
     return {
         "completions": np.ones_like(active),
         "scored_completions": active,  # usually those with an advantage, see `Algorithm.active`
         "rewarded_completions": (rows.advantages != 0).numpy(force=True),
-        "learned_completions": learned,
     }
 
 

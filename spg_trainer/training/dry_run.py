@@ -16,15 +16,13 @@ from spg_trainer.estimate.cards import Card, find_card
 from spg_trainer.estimate.fits import card_lines, what_fits
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.seconds import REACHED, step_seconds
-from spg_trainer.estimate.sizes import PROMPT
-from spg_trainer.settings.fields import Config
+from spg_trainer.estimate.sizes import PROMPT, arithmetic
+from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.recorded import other_lengths
-from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.values import plain
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
-from spg_trainer.training.arithmetic import arithmetic
 from spg_trainer.training.plan import Plan
 from spg_trainer.training.prompts_to_measure import are_surely_short
 
@@ -197,8 +195,6 @@ def memory_and_time(planned: Plan) -> list[str]:
         with_cache = replace(with_batch, rollout=replace(config.rollout, cache="dual"))
         cached_rollout = step_seconds(model_config, with_cache, algorithm, card, **options).rollout
         seconds += f"; --cache dual, which is an approximation, makes it a rollout of {cached_rollout:.1f}"
-    if algorithm.probes:
-        seconds += "; the completing and judging of half-written texts is not counted"
     if (batches := config.batch.max_rollout_batches) > 1:
         seconds += f"; this is for one batch: a rollout of {batches} batches takes {batches} times as long"
     if not gpu:

@@ -39,9 +39,8 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training import solved_validation
 from spg_trainer.training.credit import credit
-from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.plan import kept_weights
-from spg_trainer.training.records import record_evaluation, save_checkpoint
+from spg_trainer.training.records import environment_record, record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient, plan_updates
 

@@ -35,16 +35,13 @@ def fidelity_sums(
 
     `logp` and `logp_exact` sum the recorded and the exact log-probabilities, `equal_tokens` counts the tokens that
     exact decoding writes, too, and `tokens` counts all tokens. The first two are left out if they would be of different
-    distributions (`records_logps_of_model`). A completion that copied its first half in a tree of rollouts
-    (`Rows.branched`) is not looked at: decoded again, it would get another first half.
+    distributions (`records_logps_of_model`).
 
     Call it before an update: the policy must have the weights that sampled. episodes: how many are looked at, from the
     first on. All must be of the step's first rollout batch (--max-rollout-batches), because the noise of later batches
     has other keys.
     """
     is_looked_at = scored.episode < episodes
-    if "branched" in scored:
-        is_looked_at &= ~scored.branched.cpu()
     row_indices = is_looked_at.nonzero()[:, 0]
     names = ["equal_tokens", "tokens"]
     if records_logps_of_model(sampling):

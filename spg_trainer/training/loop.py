@@ -310,7 +310,7 @@ def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
     A minibatch makes no update if nothing is learned from any of its completions.
     """
     config, device, steps_before = run.config, run.policy.device, run.state.step
-    teaches = [totals["learned_completions"] > 0 for totals in learned_rows.totals_of_minibatches]
+    teaches = [totals["scored_completions"] > 0 for totals in learned_rows.totals_of_minibatches]
     if not any(teaches):
         return {
             "grad_norm": 0.0,

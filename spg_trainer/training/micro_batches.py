@@ -82,9 +82,9 @@ def logps_without_graph(micro: Rows, model: nn.Module, mask_id: int) -> tuple[Te
 def reference_logps(micro: Rows, model: nn.Module, mask_id: int) -> Tensor:
     """Log-probabilities (B, M, T) of a reference model, without a graph.
 
-    If the reference equals the policy and is shown the same, they equal those of the update itself, bit for bit.
+    If the reference equals the policy, they equal those of the update itself, bit for bit.
     """
-    return token_logps(model, micro, micro.masks.as_shown_to_reference(), mask_id, micro.masks_at_once)
+    return token_logps(model, micro, micro.masks.with_columns(measured=None), mask_id, micro.masks_at_once)
 
 
 def draw_masks(

@@ -16,8 +16,8 @@ from spg_trainer.errors import TrainingError
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import write_text
+from spg_trainer.settings.fields import OptimizerConfig
 from spg_trainer.settings.machine import check_torchao
-from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.values import json_document
 from spg_trainer.training.muon import Muon
 

@@ -22,8 +22,9 @@ from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
-from spg_trainer.runs.pin import pin, refuse_another, refuse_changed_hub, settings_before
+from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
+from spg_trainer.settings.arguments import task_arguments, text_arguments
 from spg_trainer.settings.check import (
     check,
     check_algorithm,
@@ -38,7 +39,6 @@ from spg_trainer.settings.machine import check_machine
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
-from spg_trainer.settings.rows_arguments import task_arguments, text_arguments
 from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.patience import stalled_at

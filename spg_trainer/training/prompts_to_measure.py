@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spg_trainer.rollout.lines import is_file, parts_measured_whole
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import Config, EvalConfig
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.results import EvalConfig
 
 if TYPE_CHECKING:
     from envs import TextEnv

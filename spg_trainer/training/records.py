@@ -1,13 +1,17 @@
 """Writes the files of a run: rows, samples, checkpoints, the summary and the report; and composes its last lines."""
 
+import platform
 import shlex
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from spg_trainer import __version__
 from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all, rank
 from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
@@ -20,9 +24,11 @@ from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
+from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.lora import REFERENCE_FOLDER
 from spg_trainer.settings.packages import verifiers
-from spg_trainer.settings.rows_arguments import task_arguments
+from spg_trainer.settings.recorded import task_record
 from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
 from spg_trainer.training import validation
@@ -32,8 +38,8 @@ from spg_trainer.training.advice import (
     WORSE,
     nothing_gained_line,
     shares_of_groups,
+    surely_gained_nothing,
 )
-from spg_trainer.training.environment_json import environment_record, versions
 from spg_trainer.training.run import Run, TrainingState
 
 
@@ -287,8 +293,8 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     lines += [f"Everything is in {Path(summary['model']).parent}.", f"Next:  {first}"]
     lines += [f"       {line}" for line in others]
     is_judged = before and after and config.samples and not summary["worse"]
-    if is_judged and (line := nothing_gained_line(summary)):
-        lines.append(line)
+    if is_judged and surely_gained_nothing(summary):
+        lines.append(nothing_gained_line(summary))
     if summary["lost"]:
         lines.append(lost_line(summary["lost"]))
     return lines
@@ -371,3 +377,31 @@ def save_report(path: Path, console: Console) -> None:
     except Exception as error:  # a finished run is worth more than its picture
         again = f"Try again with: python -m spg_trainer report {shlex.quote(str(path))}"
         console.warn(f"{REPORT} was not written ({type(error).__name__}: {error}). {again}")
+
+
+def environment_record(run: Run) -> dict[str, Any]:
+    """The content of environment.json for a model that this run writes."""
+    config, model, own_copy = run.config, run.config.model, run.folder.path / REFERENCE_FOLDER
+    if own_copy.is_dir():  # the folder that --model named may be deleted before the run is
+        model = replace(model, model=str(own_copy))
+    origin = dict(run.splits["train"].origin)
+    return {
+        **task_record(config.env, task_arguments(config), model, config.rollout, origin=origin),
+        "ends": run.algorithm.end_tokens,
+        "dtype": str(run.policy.model.dtype).removeprefix("torch."),
+        "base_model": run.policy.source,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages on which a result depends."""
+    packages = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
+    python_and_ours = {"python": platform.python_version(), "spg-trainer": __version__}
+    return python_and_ours | {package: installed(package) for package in packages}
+
+
+@cache
+def installed(package: str) -> str:
+    """The version of an installed package; cached, since looking it up takes as long as writing a small checkpoint."""
+    return version(package)

@@ -12,7 +12,7 @@ from spg_trainer.distributed import decide_on_main, gather, make_accelerator, ow
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
 from spg_trainer.estimate.memory import Memory, step_memory
-from spg_trainer.estimate.sizes import rows_of_a_pass
+from spg_trainer.estimate.sizes import arithmetic, rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
@@ -32,23 +32,20 @@ from spg_trainer.runs.inputs import (
     task_code_differs,
     write_inputs,
 )
-from spg_trainer.runs.machine import crowded_cores
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.lora import REFERENCE_FOLDER
+from spg_trainer.settings.machine import crowded_cores
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,
     other_lengths,
     to_yaml,
 )
-from spg_trainer.settings.updates import AUTO
 from spg_trainer.settings.weights import unseen
-from spg_trainer.training.arithmetic import arithmetic
-from spg_trainer.training.environment_json import environment_record
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, check_attention
-from spg_trainer.training.records import load_checkpoint
+from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.sources import open_source
 from spg_trainer.training.validation import CRITERIA

@@ -45,7 +45,6 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
             rows_per_forward,
             dealt_by=algorithm.dealt_by,
             records=algorithm.records,
-            branches=algorithm.branches,
             right_groups_teach=algorithm.right_groups_teach,
         )
     return source, check_prompts_fit(config, policy, splits)

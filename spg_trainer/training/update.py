@@ -22,7 +22,7 @@ from spg_trainer.models import Policy
 from spg_trainer.models.out_of_memory import halved_until_it_fits
 from spg_trainer.models.shard import trains_parts
 from spg_trainer.models.working_copy import drop_gradients
-from spg_trainer.settings.updates import BatchConfig
+from spg_trainer.settings.fields import BatchConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.micro_batches import (
     Update,

@@ -1,6 +1,5 @@
 """Losses of algorithms against plain autograd of their published formulas, one unpadded completion at a time."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,9 +9,7 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.algorithms.base import loss_of_values
-from spg_trainer.algorithms.checking import with_fills
 from spg_trainer.likelihood import Masks, accumulate
-from spg_trainer.seeding import generator
 from spg_trainer.tensors import Rows
 from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
@@ -49,8 +46,6 @@ class Row:
     steps: list[int]
     """The step that unmasked each token."""
     reward: float
-    fill: int
-    """The step whose masks one pass filled; -1 = the sampler wrote the row."""
     group: list["Row"] = field(repr=False)
     """The completions of its group, this one too."""
     update: list["Row"] = field(repr=False)
@@ -140,33 +135,14 @@ def sampled(rows: int = 4) -> Rows:
     stream = torch.Generator().manual_seed(5)
     rollouts.unmask_step[:] = (rollouts.unmask_step + 1).where(rollouts.completion_mask, 0)
     rollouts.unmask_logps[:] = -4 * torch.rand(rollouts.unmask_logps.shape, generator=stream)
-    entropy = 3 * torch.rand(rollouts.unmask_step.shape, generator=stream)
     falls_back = torch.rand(rollouts.unmask_step.shape, generator=stream) < 0.6
-    return rollouts.with_columns(entropy=entropy, fallback=falls_back)
-
-
-def worth(row: int, step: int) -> float:
-    """What a state of `sampled` is said to be worth."""
-    return math.sin(3 * row + step)
-
-
-def probed(algorithm: Algorithm, rollouts: Rows) -> Rows:
-    """With what an algorithm asks of their states."""
-    if (steps := algorithm.probe_steps(rollouts, 1, lambda row: generator(0, "states", row))) is None:
-        return rollouts
-    rewards = [[worth(b, step) for step in of_one] for b, of_one in enumerate(steps.tolist())]
-    return rollouts.with_columns(probe_steps=steps, probe_rewards=torch.tensor(rewards, dtype=torch.float64))
+    return rollouts.with_columns(fallback=falls_back)
 
 
 def prepare(algorithm: Algorithm, rewards: Tensor, rollouts: Rows) -> Rows:
-    """The rollouts with what an algorithm makes of them; if it learns from fills, every second is one."""
-    rollouts = probed(algorithm, rollouts)
-    if algorithm.branches > 1:  # in the middle of the run
-        count = rewards.numel()
-        rollouts = rollouts.with_columns(branched=torch.arange(count) % algorithm.branches > 0)
+    """The rollouts with what an algorithm makes of them in the middle of a run."""
     rows = view_of(rewards, rollouts, share_done=0.5, correct=rewards == 1)
-    rows = rows.with_columns(**algorithm.prepare(rows))
-    return with_fills(rows) if "fills" in algorithm.needs else rows
+    return rows.with_columns(**algorithm.prepare(rows))
 
 
 def formula_error(
@@ -208,8 +184,7 @@ def formula_error(
         drawn = its.scored[0, :, :n], its.weight[0, :, :n], float(its.scale[0])
         steps, reward = one.unmask_step[0, :n].tolist(), float(rewards.flatten()[number])
         members = [] if number % group == 0 else rows[-1].group
-        fill = int(one.get("fill_step", -1))
-        told = advantage, n, steps, reward, fill, members, rows
+        told = advantage, n, steps, reward, members, rows
         path = None
         if measured is not None:
             olds = (

@@ -14,7 +14,7 @@ from tests.common.process_cases import algorithm_config
 from tests.common.trainer_cases import ENV, LORA, made_once, save_tiny
 from tests.common.turn_cases import TALK
 
-ALGORITHMS = ("spg", "wd1", "gdpo", "espo", "vrpo", "justgrpo", "d2_stepmerge", "egspo_sa")
+ALGORITHMS = ("spg", "wd1", "gdpo", "espo", "vrpo", "justgrpo", "d2_stepmerge", "rspo")
 TASKS = ("letters", "talk", "sudoku")
 TRAINED = ("all weights", "adapters")
 CASES = tuple(itertools.product(ALGORITHMS, TASKS, TRAINED))

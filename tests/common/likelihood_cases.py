@@ -186,20 +186,15 @@ def naive_logps(model: torch.nn.Module, rollouts: Rows, masks: Masks, mask_id: i
 
 
 def naive_measure(name: str, logits: Tensor, written: Tensor, scored: Tensor) -> Tensor:
-    """(T,) from logits (T, V) and the tokens (T,): the token's logit where it is scored and the best one elsewhere,
-    the entropy, or that of squared probabilities where the token is the best.
+    """(T,) from logits (T, V) and the tokens (T,): the token's logit where it is scored and the best one elsewhere, or
+    the entropy.
     """
     if name == "raw_logit":
         of_token = logits.gather(-1, written[:, None]).squeeze(-1)
         return torch.where(scored, of_token, logits.amax(-1))
-    if name == "entropy":
-        law = logits.softmax(-1)
-        return -(law * law.log()).sum(-1)
-    assert name == "right_entropy"
-    powers = logits.softmax(-1).square()
-    law = powers / powers.sum(-1, keepdim=True)
-    is_best = logits.gather(-1, written[:, None]).squeeze(-1) == logits.amax(-1)
-    return -(law * law.log()).sum(-1) * is_best
+    assert name == "entropy"
+    law = logits.softmax(-1)
+    return -(law * law.log()).sum(-1)
 
 
 def whole_gradient(model: torch.nn.Module) -> Tensor:

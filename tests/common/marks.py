@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-REPRESENTATIVES = ("spg", "diffu_grpo", "gdpo", "vrpo", "raft", "justgrpo", "justgrpo_repro", "egspo", "mdpo")
-REPRESENTATIVES += ("d_treerpo", "rspo", "mapg", "distil")
+REPRESENTATIVES = ("spg", "diffu_grpo", "gdpo", "vrpo", "raft", "justgrpo", "justgrpo_repro", "rspo")
+REPRESENTATIVES += ("mapg",)
 """Of what an algorithm may ask the trainer for, each has one that asks: bounds of two sides (spg), ratios of tokens
 (diffu_grpo) and of completions (gdpo), pairs (vrpo), neither ratios nor a reference, and equal completions as one
-(raft), tokens one by one (justgrpo), up to another end and with the tail behind it (justgrpo_repro), entropies (egspo),
-probes (mdpo), trees (d_treerpo), a loss that couples completions (rspo), drawn positions with a figure beside
-log-probabilities (mapg), and what is right with a reference that sees a hint (distil)."""
+(raft), tokens one by one (justgrpo), up to another end and with the tail behind it (justgrpo_repro), a loss that
+couples completions (rspo), and drawn positions with a figure beside log-probabilities (mapg)."""
 
 
 def slow_if(cases: Iterable[Any], slow: Callable[..., bool]) -> list[Any]:

@@ -165,8 +165,6 @@ def algorithm_config(output: Path, algorithm: str, **changes: Any) -> Config:
         {"block_length": 1, "diffusion_steps": 10} if get(algorithm).left_to_right else {"num_iterations": 2}
     )
     settings = {"algorithm": algorithm, "algorithm_args": {}, "env_args": {}, **LORA, **one_by_one}
-    if get(algorithm).branches > 1:
-        settings["algorithm_args"] = {"branches": 2}
     if "fallback" in build(algorithm).records:
         settings |= {"unmasking": "threshold", "fallback": "leftmost"}
     config = gradient_config(output, "float64", "", algorithm_args={})

@@ -24,10 +24,8 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.models import load_model, new_tiny, save_model, tiny_tokenizer
 from spg_trainer.models.load import no_progress_bars
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import BatchConfig, Config, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.results import EvalConfig, OutputConfig
-from spg_trainer.settings.updates import BatchConfig, OptimizerConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.run import Run
@@ -139,7 +137,7 @@ PUBLISHED += (
     "stabledrl",
     "maxrl",
 )
-PUBLISHED += ("egspo", "egspo_sa", "rspo", "rldf", "dispo", "mdpo", "d_treerpo", "mapg", "opsd", "distil")
+PUBLISHED += ("rspo", "mapg")
 PUBLISHED += ("spg_eubo",)
 PROBE = "tests.common.trainer_cases:Probe"
 SELF_NORMALISED = "tests.common.trainer_cases:SelfNormalised"
@@ -221,7 +219,7 @@ def save_adapter(folder: Path, dropout: float = 0.05) -> Path:
     return folder
 
 
-def start(settings: Config | Plan, *, quiet: bool = True) -> Run:
+def start(settings: Config | Plan, *, quiet: bool = False) -> Run:
     """The opened run of settings, or of a plan."""
     return open_run(settings if isinstance(settings, Plan) else settle(settings), quiet=quiet)
 

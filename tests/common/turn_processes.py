@@ -15,24 +15,16 @@ ALGORITHMS = (
     "espo",
     "stabledrl",
     "raft",
-    "egspo_sa",
-    "dispo",
-    "mdpo",
-    "d_treerpo",
     "mapg",
     "forkgrpo",
-    "opsd",
-    "distil",
     "rspo",
     SELF_NORMALISED,
 )
 
 
 def config(output: Path, algorithm: str):
-    """Two updates on all weights, or on adapters where a reference is needed; groups are shared, but those of trees."""
-    return talk_algorithm(
-        output, algorithm, num_generations=4 if algorithm == "d_treerpo" else 5, num_minibatches=1
-    )
+    """Two updates on all weights, or on adapters where a reference is needed; groups are shared."""
+    return talk_algorithm(output, algorithm, num_generations=5, num_minibatches=1)
 
 
 if __name__ == "__main__":

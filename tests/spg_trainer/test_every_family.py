@@ -36,8 +36,6 @@ def config_of(family, output, algorithm, **changes):
         settings["ref_copy"] = False
     if "fallback" in build(algorithm).records:
         settings |= {"unmasking": "threshold", "fallback": "leftmost"}
-    if algorithm == "opsd":  # a block sees no later one
-        settings["algorithm_args"] = {"hint": "steps"}
     return small_config(output, model=untrained(family), **settings)
 
 
@@ -47,12 +45,11 @@ def family_pattern(config):
 
 
 def refused(config):
-    """How a model that attends in blocks is refused, if it is: trees branch inside one, first ones may be shorter."""
+    """How a model that attends in blocks is refused, if it is: first blocks may be shorter."""
     pattern = family_pattern(config)
     if pattern.is_full:
         return ""
-    algorithm = build(config.algorithm)
-    sees_later_blocks = algorithm.branches > 1 or isinstance(algorithm.make_masking(), PositionMasking)
+    sees_later_blocks = isinstance(build(config.algorithm).make_masking(), PositionMasking)
     return "attends in blocks" if sees_later_blocks else ""
 
 
@@ -123,12 +120,12 @@ SDAR, DREAM = "JetLM/SDAR-8B-Chat", "Dream-org/Dream-v0-Instruct-7B"
 @pytest.mark.parametrize(
     "model, flags, value, remedy",
     [
-        (SDAR, ("--block-length", "8"), "block_length=8", "block_length=4"),
-        (SDAR, ("--cache", "dual"), "cache=dual", "cache=blocks"),
-        (DREAM, ("--cache", "blocks"), "cache=blocks", "cache=none"),
-        (DREAM, ("--attention-block", "32", "--cache", "prefix"), "cache=prefix", "cache=blocks"),
-        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "block_length=32", "block_length=8"),
-        ("tiny", ("--cache", "blocks"), "cache=blocks", "cache=none"),
+        (SDAR, ("--block-length", "8"), "--block-length 8", "--block-length 4"),
+        (SDAR, ("--cache", "dual"), "--cache dual", "--cache blocks"),
+        (DREAM, ("--cache", "blocks"), "--cache blocks", "--cache none"),
+        (DREAM, ("--attention-block", "32", "--cache", "prefix"), "--cache prefix", "--cache blocks"),
+        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "--block-length 32", "--block-length 8"),
+        ("tiny", ("--cache", "blocks"), "--cache blocks", "--cache none"),
     ],
 )
 def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(
@@ -163,11 +160,6 @@ def test_a_dry_run_asks_who_attends_to_whom_as_training_does(published, tmp_path
         ("sdar", {"cache": "window"}, "--cache blocks"),
         ("dream", {"cache": "blocks"}, "--cache none"),
         ("dream", {"attention_block": 5, "cache": "dual"}, "--cache blocks"),
-        (  # No block length is advised to trees that blocks of attention cannot have.
-            "sdar",
-            {"algorithm": "d_treerpo", "algorithm_args": {}, "block_length": 10, "diffusion_steps": 5},
-            "d2_stepmerge",
-        ),
     ],
 )
 def test_a_training_refuses_it_before_anything_is_decoded(tmp_path, family, changes, remedy):

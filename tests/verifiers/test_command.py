@@ -68,22 +68,29 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
 
 
 def test_references_that_are_compared_as_text_are_counted_with_an_example(run, tmp_path):
-    answers = ["5", "New York", "New York", "2-3", ""]  # the last is invalid
+    answers = ["5", "October 30", "October 30", "5 \\pmod 7", ""]  # the last is invalid
     lines = [json.dumps({"completion": f"<answer>{answer}</answer>", "answer": answer}) for answer in answers]
     path = write(tmp_path / "a.jsonl", *lines)
     _, _, said = run("math500", path)
     assert (
-        "3 of 4 references cannot be read as mathematics and are compared as text (New York, 2-3): " in said
+        "3 of 4 references cannot be read as mathematics and are compared as text (October 30, 5 \\pmod 7): "
+        in said
     )
     _, (*_, facts), _ = run("math", path, "--json", "--workers", "2")
-    assert facts["compared_as_text"] == {"n": 3, "references": ["New York", "2-3"]}
+    assert facts["compared_as_text"] == {"n": 3, "references": ["October 30", "5 \\pmod 7"]}
     numbers = write(tmp_path / "b.jsonl", lines[0])
     assert "compared as text" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
-    time = write(
-        tmp_path / "c.jsonl", json.dumps({"completion": r"\boxed{15:45}", "answer": r"3:45\text{ p.m.}"})
-    )
-    status, rows, said = run("math500", time)  # other spellings of a time are right
-    assert status == 0 and rows[0]["correct"] and "compared as text" not in said
+
+
+def test_answers_that_are_wrong_only_for_their_unit_are_counted(run, tmp_path):
+    row = {"problem": "How long is the side?", "answer": "5"}
+    lines = [
+        json.dumps({"completion": f"\\boxed{{{text}}}", **row}) for text in ("5", "5 euros", "6 euros", "6")
+    ]
+    path = write(tmp_path / "a.jsonl", *lines)
+    assert "  1 wrong answer equal to the reference, but in a unit" in run("math500", path)[2]
+    _, (*_, facts), _ = run("math500", path, "--json")
+    assert facts["correct"] == 1 and facts["refused_for_unit"] == 1
 
 
 def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path):

@@ -176,6 +176,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     judged.tally.update(f"columns.{name}" for name in columns_seen)
     texts = list(_compared_as_text(job, references, outcomes_of_completions))
     judged.tally["as_text"] = len(texts)
+    judged.tally["unit"] = _count_units_refused(job, references, outcomes_of_completions)
     return judged._replace(
         kinds=kinds,
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
@@ -203,6 +204,20 @@ def _compared_as_text(
     for answer, outcome in zip(references["answer"], outcomes, strict=True):
         if not isinstance(outcome, str) and is_compared_as_text(answer):
             yield str(answer)
+
+
+def _count_units_refused(job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]) -> int:
+    """How many answers of MATH are wrong only for their unit, which the problem neither asks for nor has."""
+    if find(job.task).name != "math500" or "problem" not in references:
+        return 0
+    from verifiers.math500.task import is_refused_for_unit
+
+    columns = zip(references["answer"], references["problem"], outcomes, strict=True)
+    return sum(
+        is_refused_for_unit(outcome[2], answer, problem)
+        for answer, problem, outcome in columns
+        if not isinstance(outcome, str) and outcome[3] == Reason.WRONG and outcome[2] and problem
+    )
 
 
 def _readable(

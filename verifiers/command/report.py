@@ -49,6 +49,7 @@ def summary(
         "tiers": counts(tally, "tiers"),
         **({"unmarked": list(unmarked)} if unmarked else {}),
         **({"compared_as_text": {"n": tally["as_text"], "references": list(texts)}} if texts else {}),
+        **({"refused_for_unit": tally["unit"]} if tally["unit"] else {}),
         "invalid_lines": tally["invalid"],
         **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
         "broken_files": tally["broken"],
@@ -164,6 +165,10 @@ def summary_text(facts: dict[str, Any]) -> str:
 
         count, texts = facts["compared_as_text"]["n"], facts["compared_as_text"]["references"]
         lines.append(f"  {compared_as_text(count, f'{n:,} references', texts)}")
+    if count := facts.get("refused_for_unit"):
+        lines.append(
+            f"  {plural(count, 'wrong answer')} equal to the reference, but in a unit that the problem has not"
+        )
     if facts["invalid_lines"]:
         lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")
     if "repeated_lines" in facts:

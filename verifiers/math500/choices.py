@@ -137,7 +137,7 @@ def option_at(problem: str, start: int, end: int) -> str:
 def is_label(problem: str, place: int) -> bool:
     """True if the letter at a place is a label: `(A)`, or `A)`, `A.` or `A:` where a line begins."""
     behind = problem[place + 1 : place + 4].lstrip(" ")[:1]
-    is_bracketed = problem[:place].rstrip(" ").endswith("(") and behind == ")"
+    is_bracketed = problem[max(place - 20, 0) : place].rstrip(" ").endswith("(") and behind == ")"
     return is_bracketed or (
         behind in (*").:",) and without_label(problem[max(place - 20, 0) : place]).endswith("\n")
     )

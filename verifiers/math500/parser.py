@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import takewhile
 from typing import NamedTuple, Never, TypeVar
 
 from verifiers.math500 import words as w
@@ -51,7 +50,7 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.reading import units
-from verifiers.reading.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS, currencies_of
+from verifiers.reading.amounts import CODES, NAMES, SIGNS, currencies_of
 from verifiers.reading.tokens import (
     COMMAND,
     LETTERS,
@@ -61,7 +60,6 @@ from verifiers.reading.tokens import (
     Malformed,
     Token,
     Unsupported,
-    is_plain,
 )
 
 DEPTH_LIMIT = 40  # nested brackets and arguments
@@ -96,7 +94,6 @@ _SENTENCE = (
 
 MIXED = "mixed"  # a mixed number was read, or a number with a word such as "million"
 WORDED = "worded"  # words stood before a value
-UNITS = "units"  # the word "units" stood behind a value
 MODULUS = "modulus"  # a modulus stood behind a value: 3 (mod 7)
 
 
@@ -215,12 +212,11 @@ class Cursor:
 
 
 class Reading(NamedTuple):
-    """The value that a text says, and what was noticed on the way: see `MIXED`, `WORDED` and `UNITS`."""
+    """The value that a text says, and what was noticed on the way: see `MIXED` and `WORDED`."""
 
     value: Value
     mixed: bool = False
     worded: bool = False
-    in_units: bool = False
 
 
 def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
@@ -237,7 +233,7 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
         marks.append(WORDED)
     if text.is_reference and type(value) is Several and marks.count(WORDED) > 1:
         raise Malformed("words that tell values apart")
-    return Reading(value, MIXED in marks, WORDED in marks, UNITS in marks)
+    return Reading(value, MIXED in marks, WORDED in marks)
 
 
 def read_formula(tokens: list[Token]) -> Value:
@@ -400,16 +396,9 @@ def read_whole(text: Text, low: int, high: int, marks: list[str]) -> Value:
         if len(verbs) == 1 and not all(token[0] == WORD for token in tokens[low:high]):
             return read_predicate(cursor, verbs[0])  # The answer is 5
     items, join = read_items(cursor)
-    while len(items) > 1 and join == "," and is_clause(items[0]) and type(items[-1]) is not Words:
-        del items[0]  # "In the triangle, x is 16"
     while len(items) > 1 and is_domain(items[-1], text.is_reference):
         del items[-1]  # 2 k \pi, k \in \mathbb{Z}
     return as_one(items, join)
-
-
-def is_clause(value: Value) -> bool:
-    """True for two words or more that may begin a sentence before its comma: "In the triangle"."""
-    return type(value) is Words and len(value.words) > 1 and w.NEGATING.isdisjoint(value.words)
 
 
 _INTEGERS = (*(("sym", name) for name in ("mathbb Z", "mathbb N", "Z", "N")), REALS)
@@ -671,8 +660,6 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     unit = units.canonical_unit(words)
     if unit is None:
         raise Malformed("the power of no unit")
-    if unit == "" and words[0] in ("unit", "units"):  # the name of a unit leaves out the word "units"
-        cursor.marks.append(UNITS)
     if unit == "" and words[0].lower() in units.ORDINALS:
         return value  # 12th is the number 12
     whole = Quantity(value, unit)
@@ -718,12 +705,6 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
         elif at_unit_fraction(cursor):
             cursor.advance()
             words += [*unit_words(read_label(cursor)), "/", *unit_words(read_label(cursor))]
-        elif cursor.kind in (WORD, LETTERS) and cursor.value in ("a", "an") and words == ["of"]:
-            words.clear()  # 3/4 of a cup
-            cursor.advance()
-        elif at_article_of_time(cursor):
-            words.append("/")
-            cursor.advance()
         elif at_unit_letter(cursor, words) or cursor.value == "%" or is_noun(cursor):
             read_unit_word(cursor, words)
         elif words and cursor.kind == LETTERS and cursor.value in units.DEGREE_LETTERS:
@@ -743,18 +724,9 @@ def is_noun(cursor: Cursor) -> bool:
 
 
 def at_rate(cursor: Cursor) -> bool:
-    """True at the slash of a rate: 5/hour."""
+    """True at the slash of a rate: $5/hour."""
     kind, value, _ = cursor.peek()
     return cursor.value == "/" and kind == WORD and value.lower() in units.UNITS
-
-
-def at_article_of_time(cursor: Cursor) -> bool:
-    """True at the article of a rate: the "an" of $5 an hour. Not if the reference has a letter a."""
-    kind, value, _ = cursor.peek()
-    if kind != WORD or units.kind_of(units.UNITS.get(value.lower(), "")) not in ("second", "month"):
-        return False
-    is_article = cursor.kind in (WORD, LETTERS) and cursor.value.lower() in ("a", "an", "each", "every")
-    return is_article and cursor.value not in (cursor.text.letters or ())
 
 
 def read_unit_word(cursor: Cursor, words: list[str]) -> None:
@@ -762,35 +734,22 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     word = cursor.value
     is_unknown_letter = cursor.kind == WORD and len(word) == 1 and word.islower() and word not in units.UNITS
     is_second_unit = bool(words) and word == "%"
-    changes_value = word.lower() in w.CHANGING_BEHIND and not is_harmless(cursor, words)
-    if is_second_unit or changes_value or is_unknown_letter:
+    kind, following, _ = cursor.peek()
+    # 24 positive divisors, 15 more people; but not 5 more than 3
+    is_harmless = (
+        word in ("more", "fewer", "positive", "negative") and kind == WORD and following not in ("than", "or")
+    )
+    changes_value = word.lower() in w.CHANGING_BEHIND and not is_harmless
+    if is_second_unit or is_unknown_letter or changes_value:
         raise Malformed("words")
     words.append(cursor.advance())
     if cursor.accept("^"):
         words.append("^" + braced(cursor, read_digits))
 
 
-def is_harmless(cursor: Cursor, words: Sequence[str]) -> bool:
-    """True if a word of `CHANGING_BEHIND` does not change the value, because of the words around it.
-
-    Examples are the "more" of 15 more people and the "three" of 18 miles in three days.
-    """
-    word, (kind, following, _) = cursor.value.lower(), cursor.peek()
-    if word in ("more", "fewer", "positive", "negative"):  # 24 positive divisors, but not 5 more than 3
-        return kind == WORD and following not in ("than", "or")
-    if word == "pairs":
-        return bool(words)
-    is_second_count = words[-1:] == ["the"] or (
-        len(words) > 1 and words[-1] in ("in", "within", "after", "for", "every")
-    )
-    return is_second_count and word in w.NUMBER_WORDS.keys() | {"third", "fourth", "fifth"} and kind == WORD
-
-
 def expression_ends(cursor: Cursor) -> bool:
     """True if a unit or a remark begins here, and no factor: the m of 5 m, "(simplified)"."""
     if cursor.kind == LETTERS:
-        if at_article_of_time(cursor):
-            return True
         if not at_unit_letter(cursor):
             return False
         if cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD:
@@ -816,21 +775,9 @@ def at_remark(cursor: Cursor, counted: bool = False) -> bool:
 
 
 def at_unit_fraction(cursor: Cursor) -> bool:
-    r"""True if a fraction of units stands here: `\frac{\text{miles}}{\text{hour}}`, or `5 \frac{m}{s}`."""
-    if (cursor.kind, cursor.value) != (COMMAND, "frac") or cursor.peek()[1] != "{":
-        return False
-    if cursor.peek(2)[0] == WORD:
-        return True
-    match, tokens, letters = cursor.text.match, cursor.tokens, cursor.text.letters
-    middle = match.get(cursor.position + 1, cursor.end)  # the } between numerator and denominator
-    end = match.get(middle + 1, 0)
-    if letters is None or not end or cursor.peek(-1)[0] != NUMBER or not is_plain(tokens[: cursor.position]):
-        return False
-    inside = (*tokens[cursor.position + 2 : middle], *tokens[middle + 2 : end])
-    return tokens[cursor.position + 2][0] == LETTERS == tokens[middle + 2][0] and all(
-        (value in units.UNIT_LETTERS and value not in letters) or value in _UNIT_SIGNS
-        for _, value, _ in inside
-    )
+    r"""True if a fraction of units stands here: `\frac{\text{miles}}{\text{hour}}`."""
+    is_fraction = (cursor.kind, cursor.value) == (COMMAND, "frac") and cursor.peek()[1] == "{"
+    return is_fraction and cursor.peek(2)[0] == WORD
 
 
 def unit_words(label: str) -> list[str]:
@@ -1341,21 +1288,9 @@ def read_bars(cursor: Cursor) -> Node:
 
 
 def read_currency(cursor: Cursor) -> Node:
-    """Reads the sign or code of a currency, the number behind it, and the letters of a power of ten: $5M, $5mln."""
+    """Reads the sign or code of a currency, and the number behind it."""
     cursor.currency = NAMES[cursor.advance().removeprefix("\\")]
-    is_number = cursor.kind == NUMBER
-    node = read_primary(cursor)
-    if not is_number or node[0] != "num" or cursor.kind not in (LETTERS, WORD):
-        return node
-    behind = takewhile(lambda token: token[0] in (LETTERS, WORD), cursor.tokens[cursor.position : cursor.end])
-    values = [value.lower() for _, value, _ in behind]
-    for count in (3, 2, 1):  # mln, bn, M: each letter is a token, so the first three are enough
-        run = "".join(values[:count])
-        power = MONEY_MAGNITUDES.get(run) or MAGNITUDES.get(run)
-        if power and len(run) == count and cursor.peek(count)[0] not in (LETTERS, SIGN):
-            cursor.advance(count)
-            return ("num", node[1] * 10**power, node[2])
-    return node
+    return read_primary(cursor)
 
 
 def refuse(cursor: Cursor) -> Never:
@@ -1364,7 +1299,7 @@ def refuse(cursor: Cursor) -> Never:
 
 
 def read_accented(cursor: Cursor) -> Node:
-    """Reads a name with a sign over it: `\\tilde x`."""
+    """Reads a name with a sign over it: `\\overline{CD}`."""
     accent = cursor.advance()
     return ("sym", subscripted(cursor, f"{accent} {read_label(cursor)}"))
 
@@ -1471,7 +1406,7 @@ READERS: dict[
     **dict.fromkeys(FUNCTIONS, read_function),
     **dict.fromkeys(GREEK, lambda cursor: ("sym", subscripted(cursor, "\\" + cursor.advance()))),
     **dict.fromkeys(_CONSTANTS, lambda cursor: _CONSTANTS[cursor.advance()]),
-    **dict.fromkeys("tilde dot ddot overline".split(), read_accented),
+    **dict.fromkeys("tilde overline".split(), read_accented),
     **dict.fromkeys("gcd lcm max min".split(), read_selection),
     **dict.fromkeys([f"mathbb {name}" for name in "NZQC"], lambda cursor: ("sym", cursor.advance())),
     **dict.fromkeys(("sum", "prod"), read_repeated),

@@ -274,15 +274,25 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
     is_asked = first_side is not None and form.asks_for(first_side)
     comparison = Comparison(length, strict=not lenient, form=form, first_is_asked=is_asked)
     verdict = comparison.same(value, gold.meaning)
-    if verdict == YES:
-        is_of_another = first_side is not None and form.asks_for_another(first_side)  # f(4) = 5, not f(3)
-        if is_of_another or not form.allows_unit(value, gold.meaning):
-            verdict = NO
+    if verdict == YES and not form.allows_unit(value, gold.meaning):
+        verdict = NO
     if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
         return RULE_BROKEN, comparison.tier
     if verdict == UNSURE:
         return None
     return (OK if verdict == YES else WRONG), comparison.tier
+
+
+def is_refused_for_unit(answer: str, reference: object, problem: str) -> bool:
+    """True if a wrong answer would be right in lenient mode, had it not a unit that the problem does not allow."""
+    gold = reference_of(reference, index=None)
+    try:
+        value = meaning(read(tokens_of(markup.plain(answer), gold.variables), gold.variables).value)
+    except Malformed:
+        return False
+    if type(value) is not Quantity or form_of(problem).allows_unit(value, gold.meaning):
+        return False
+    return is_right(answer, gold)
 
 
 def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:

@@ -49,8 +49,6 @@ KINDS_OF_NUMBER = frozenset(
     "prime factor divisor digit multiple fraction root square cube power percentage".split()
 )
 """Words that only say what kind of number follows, right behind "the": "the prime 97", "the prime number 97"."""
-APPROXIMATING = frozenset("approximately approximate approx about roughly around nearly".split())
-"""Words that say that the value behind them is rounded: "about 5"."""
 
 _UP_TO_NINETEEN = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

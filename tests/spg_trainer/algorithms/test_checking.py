@@ -68,7 +68,7 @@ def test_a_loss_that_is_a_bare_tensor_is_told_what_to_return(tmp_path: Path, mon
     assert said == {"loss returned Tensor; it must return Loss(loss, metrics), with a scalar tensor"}
 
 
-@pytest.mark.parametrize("need", ["entropy", "correct", "reference"])
+@pytest.mark.parametrize("need", ["correct", "reference"])
 def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])
     file = tmp_path / "mine.py"

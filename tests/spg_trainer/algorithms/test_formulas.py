@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import ALGORITHMS, Algorithm, build
-from spg_trainer.algorithms.egspo import EGSPOSA
 from tests.common.algorithm_cases import (
     ADVANTAGES,
     LENGTHS,
@@ -24,7 +23,6 @@ from tests.common.algorithm_cases import (
     k3,
     sampled,
     surrogate,
-    worth,
 )
 from tests.common.likelihood_cases import seeded, seeded_stream
 from tests.common.marks import REPRESENTATIVES, slow_if
@@ -227,40 +225,6 @@ def mapg(algorithm, row, held):
     return -(tokens + algorithm.position_weight * places) / 8
 
 
-def opsd(algorithm, row, held):
-    """Single steps of the path, in copies whose teacher has a hint: a constant difference to it, times log p."""
-    copies = [m for m in range(len(row.logps)) if row.scored[m].any()]
-    total = 0.0 * row.logps.sum()
-    for m in copies:
-        (t,) = {row.steps[i] for i in range(row.length) if row.scored[m, i]}
-        assert row.scored[m].tolist() == [step == t for step in row.steps]
-        for i in row.scored[m].nonzero().flatten().tolist():
-            total = total + float((row.logps[m, i] - row.ref[m, i]).detach()) * row.logps[m, i]
-    return row.advantage * total / max(1, len(copies)) / 8
-
-
-def distil(algorithm, row, held):
-    """Near tokens hard and certain, far tokens of the same blocks as the teacher has them, copy by copy."""
-    total, block = 0.0 * row.logps.sum(), algorithm.block_length
-    for m in range(len(row.logps)):
-        seen = [i for i in range(row.length) if row.scored[m, i]]
-        first = min(row.steps[i] for i in seen)
-        near = [i for i in range(row.length) if 0 <= row.steps[i] - first < algorithm.horizon]
-        at = {i // block for i in near}
-        far = [i for i in range(row.length) if row.steps[i] >= first + algorithm.horizon and i // block in at]
-        assert seen == sorted(near + far * (algorithm.far_weight > 0))
-        for i in near:
-            term = -row.logps[m, i]
-            if algorithm.certainty_weight:
-                term = term + algorithm.certainty_weight * row.path.measured[m, i]
-            total = total + term / len(near)
-        for i in far if algorithm.far_weight else ():
-            p, q = row.logps[m, i].exp(), row.ref[m, i].exp()
-            kl = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log()
-            total = total + algorithm.far_weight * kl / len(far)
-    return row.advantage * total / len(row.logps) / 8
-
-
 # A ratio of each token.
 
 
@@ -369,75 +333,6 @@ def slim_rl(algorithm, row, held):
     return -total / 8
 
 
-def egspo_steps(algorithm, row):
-    """The M steps of the greatest mean entropy, and the number of tokens that a step of the rollout unmasks."""
-    rollouts = sampled()
-    entropy = rollouts.entropy[row.number, : row.length].double()
-    mean = {t: float(entropy[torch.tensor(row.steps) == t].mean()) for t in set(row.steps)}
-    taken = int((rollouts.unmask_step.amax(-1) + 1).sum())
-    return sorted(mean, key=mean.get, reverse=True)[
-        : algorithm.num_masks
-    ], rollouts.unmask_step.numel() / taken
-
-
-def egspo(algorithm, row, held):
-    """One ratio for each step, of the product of its tokens."""
-    chosen, step_tokens = egspo_steps(algorithm, row)
-    total = 0.0
-    for m, t in enumerate(chosen):
-        tokens = torch.tensor(row.steps) == t
-        assert row.scored[m].tolist() == tokens.tolist()
-        advantage = row.advantage
-        if isinstance(algorithm, EGSPOSA):
-            of_rank = [step_return(algorithm, one, m) for one in row.group]
-            of_rank = [value for value in of_rank if value is not None]
-            advantage = step_return(algorithm, row, m) - sum(of_rank) / len(of_rank)
-        log_ratio = sum(row.logps[m, i] - row.old[m, i] for i in tokens.nonzero().flatten())
-        d = sum(row.ref[m, i] - row.logps[m, i] for i in tokens.nonzero().flatten())
-        term = surrogate(log_ratio, advantage, algorithm.epsilon, algorithm.epsilon_high, held)
-        total = total + term - algorithm.beta * (torch.exp(d) - d - 1)
-    return -total / step_tokens / 8 / algorithm.num_masks
-
-
-def filled_tokens(row):
-    """Of a fill: what one pass wrote, which its first copy scores."""
-    tokens = [i for i in range(row.length) if row.steps[i] >= row.fill]
-    assert row.scored[0].nonzero().flatten().tolist() == tokens and not row.scored[1:].any()
-    return tokens
-
-
-def dispo(algorithm, row, held):
-    """SPG of completions; of a fill the clipped surrogates of all its tokens, a ratio each."""
-    if row.fill < 0:
-        return spg(algorithm, row, held)
-    total = 0.0
-    for i in filled_tokens(row):
-        total = total + clipped(algorithm, row, (0, i), held) - algorithm.beta * k3(row, (0, i), row.ref)
-    return -algorithm.step_weight * total / algorithm.num_fills / 8
-
-
-def mdpo(algorithm, row, held):
-    """Of fills alone, each token by how probable it was."""
-    if row.fill < 0:
-        return 0.0 * row.logps.sum()
-    tokens, total = filled_tokens(row), 0.0
-    for i in tokens:
-        new, old, ref = row.logps[0, i], row.old[0, i], row.ref[0, i]
-        term = surrogate(new - old, row.advantage, algorithm.epsilon, algorithm.epsilon, held)
-        penalty = algorithm.beta * (new - ref) ** 2 / 2
-        total = total + float(old.exp()) * (penalty - term * row.length / len(tokens))
-    return total / len(tokens) / 8
-
-
-def step_return(algorithm, row, rank):
-    """(R + lambda (R - rho)) / (1 + lambda) of a completion's step of that rank, if it has as many."""
-    chosen, _ = egspo_steps(algorithm, row)
-    if rank >= len(chosen):
-        return None
-    rho = worth(row.number, chosen[rank])
-    return (row.reward + algorithm.probe_weight * (row.reward - rho)) / (1 + algorithm.probe_weight)
-
-
 def rspo(algorithm, row, held):
     """REINFORCE on the ELBO by the token, less beta times half the square of a centred distance to the anchor."""
 
@@ -451,22 +346,6 @@ def rspo(algorithm, row, held):
     s = bound_of(row, row.logps) / row.length
     penalty = (s - anchor(row) - centre) ** 2 / 2 if algorithm.beta else 0.0
     return (algorithm.beta * penalty - row.advantage * s) / 8
-
-
-def rldf(algorithm, row, held):
-    """A mean over the step's own tokens and those masked ones that the sampler's model was sure of."""
-    total, filtered = 0.0, 0
-    for m in range(len(row.logps)):
-        v = min(row.steps[i] for i in range(row.length) if row.scored[m, i])
-        assert row.scored[m].tolist() == [step >= v for step in row.steps]
-        sure = [float(row.old[m, i].exp()) >= algorithm.threshold for i in range(row.length)]
-        kept = [i for i, step in enumerate(row.steps) if step == v or (step > v and sure[i])]
-        filtered += int(row.scored[m].sum()) - len(kept)
-        for i in kept:
-            term = clipped(algorithm, row, (m, i), held) - algorithm.beta * k3(row, (m, i), row.ref)
-            total = total + term / len(kept)
-    assert filtered or row.length < 5 or algorithm.threshold == 0
-    return -total / len(row.logps) / 8
 
 
 def tracerl(algorithm, row, held):
@@ -497,43 +376,6 @@ def coupled_grpo(algorithm, row, held):
         term = surrogate(log_ratio, row.advantage, algorithm.epsilon, algorithm.epsilon, held)
         total = total + term - algorithm.beta * (torch.exp(d) - d - 1)
     return -total * share(algorithm, row)
-
-
-def d_treerpo(algorithm, row, held):
-    """A tree of six leaves in the middle of the run, whose first four tokens are the first half."""
-    k, tree, n = algorithm.branches, row.update, row.length
-    node, others = row.number // k, [v for v in range(6 // k) if v != row.number // k]
-    value = [sum(leaf.reward for leaf in tree[v * k : v * k + k]) / k for v in range(6 // k)]
-    leaf_worth = [
-        one.reward
-        - sum(other.reward for other in tree if other is not one and other.number // k == i // k) / (k - 1)
-        for i, one in enumerate(tree)
-    ]
-    node_worth = [v - sum(w for w in value if w is not v) / len(others) for v in value]
-    tau, rising = 2 * 0.5**0.7, 3e-3 * (math.e - 1) / (math.e**2 - 1)
-
-    def siblings(half, i, number):
-        """Worth of those of a child's siblings, itself too, that are better and have a token at i."""
-        if half == 0:
-            return [a for v, a in enumerate(node_worth) if a > 0 and tree[v * k].length > i]
-        leaves = range(number // k * k, number // k * k + k)
-        return [leaf_worth[c] for c in leaves if leaf_worth[c] > 0 and tree[c].length > i]
-
-    places = sum(bool(siblings(0, i, 0)) for i in range(4))
-    places += sum(bool(siblings(1, i, v * k)) for v in range(6 // k) for i in range(4, 9))
-    total, carries = 0.0, row.number % k == 0
-    for half, tokens in enumerate((range(min(4, n)) if carries else [], range(4, n))):
-        assert row.scored[half].nonzero().flatten().tolist() == list(tokens)
-        worth = (node_worth[node], leaf_worth[row.number])[half]
-        for i in tokens:
-            at = half, i
-            term = surrogate(row.logps[at] - row.old[at], worth, algorithm.epsilon, algorithm.epsilon, held)
-            term = term - algorithm.beta * k3(row, at, row.ref)
-            total = total - term / len(tokens) / (8 + 8 / k)
-            if worth > 0:
-                share = math.exp(worth / tau) / sum(math.exp(a / tau) for a in siblings(half, i, row.number))
-                total = total - rising * share * row.logps[at] / places * 6 / 8
-    return total
 
 
 @dataclass(frozen=True)
@@ -675,20 +517,6 @@ CASES = {
         advantages=tuple(ADVANTAGES),
         clips=True,
     ),
-    "opsd": Case(
-        opsd,
-        [{"num_masks": 6, "hint": "steps"}, {"num_masks": 4, "block_length": 3, "hint_share": 0.6}],
-        advantages=RIGHT_ONES,
-    ),
-    "distil": Case(
-        distil,
-        [
-            {"num_masks": 4, "block_length": 3, "horizon": 1},
-            {"num_masks": 2, "block_length": 9, "horizon": 2, "certainty_weight": 0.5, "far_weight": 3.0},
-            {"num_masks": 2, "certainty_weight": 0.0, "far_weight": 0.0},
-        ],
-        advantages=RIGHT_ONES,
-    ),
     "mapg": Case(
         mapg,
         [
@@ -766,34 +594,6 @@ CASES = {
         off_policy=0.3,
         advantages=tuple(ADVANTAGES),
         clips=True,
-    ),
-    "egspo": Case(egspo, [{}, {"num_masks": 8, "beta": 0.0, "epsilon_high": 0.1}], clips=True),
-    "egspo_sa": Case(
-        egspo,
-        [{"num_masks": 3}, {"num_masks": 8, "beta": 0.0, "probe_weight": 2.0, "epsilon_high": 0.1}],
-        clips=True,
-    ),
-    "rldf": Case(
-        rldf,
-        [{"threshold": 0.004}, {"beta": 0.0, "num_masks": 6}, {"threshold": 0.0, "num_masks": 2}],
-        clips=True,
-    ),
-    "dispo": Case(
-        dispo,
-        [
-            {"block_length": 4},
-            {"masking": "random", "beta": 0.0, "step_weight": 2.0, "num_fills": 3, "elbo_bonus": 0.3},
-        ],
-        advantages=tuple(ADVANTAGES),
-        clips=True,
-    ),
-    "mdpo": Case(mdpo, [{}, {"beta": 0.0, "epsilon": 0.1}], advantages=tuple(ADVANTAGES), clips=True),
-    "d_treerpo": Case(
-        d_treerpo,
-        [{"branches": 2}, {"branches": 3, "beta": 0.0, "epsilon": 0.2}],
-        advantages=(*ADVANTAGES, 0.5, 0.1),
-        clips=True,
-        group=6,
     ),
     "rspo": Case(
         rspo,

@@ -37,15 +37,9 @@ WITH_PENALTY = (
     "d2_stepmerge",
     "cj_grpo",
     "coupled_grpo",
-    "egspo",
-    "egspo_sa",
-    "dispo",
-    "d_treerpo",
 )
 """By default, to a reference."""
-OTHER_BETA = (
-    dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo"), 0.1) | {"rldf": 0.0, "mdpo": 0.0}
-)
+OTHER_BETA = dict.fromkeys(WITH_PENALTY, 0.0) | dict.fromkeys(("gdpo", "agrpo"), 0.1)
 CASES = [(name, on_policy) for name in ALGORITHMS for on_policy in (True, False)]
 
 
@@ -62,22 +56,11 @@ def case(name: str, on_policy: bool, **arguments):
         "forkgrpo",
         "slim_rl",
         "tracerl",
-        "egspo",
-        "egspo_sa",
-        "rldf",
-        "mdpo",
-        "d_treerpo",
         "mapg",
-        "opsd",
-        "distil",
     ):
         given["p_mask_prompt"] = 0.0
     if name == "coupled_grpo":
         given["num_masks"] = 5
-    if name == "mdpo":
-        given["num_masks"] = 1
-    if name == "d_treerpo":
-        given |= {"num_masks": 2, "branches": 2}
     algorithm, model = build(name, given), tiny_model(layers=1)
     rewards = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     rollouts = prepare(algorithm, rewards, sampled())

@@ -50,4 +50,4 @@ def test_weights_are_distances_over_the_mean_and_nothing_where_all_are_equal():
 def test_negative_rewards_are_refused_with_what_would_do():
     with pytest.raises(ConfigError) as caught:
         weights([[1.0, -0.25]])
-    assert "-0.25" in str(caught.value) and "reward_weights" in str(caught.value)
+    assert "-0.25" in str(caught.value) and "--reward-weights" in str(caught.value)

@@ -72,7 +72,7 @@ def test_an_algorithm_of_one_s_own_masks_no_prompt_unless_it_says_so():
     """As most named ones; only those that start from d1's code mask 15%."""
     assert Algorithm.p_mask_prompt == 0
     masking = {name for name in ALGORITHMS if get(name).p_mask_prompt}
-    of_spg, of_d1 = {"spg", "spg_repro", "stabledrl", "dispo"}, {"diffu_grpo", "wd1", "d2_stepmerge"}
+    of_spg, of_d1 = {"spg", "spg_repro", "stabledrl"}, {"diffu_grpo", "wd1", "d2_stepmerge"}
     assert masking == of_spg | of_d1 | {"diffu_grpo_repro", "wd1_repro"}
 
 
@@ -91,6 +91,8 @@ def test_defaults_are_the_paper_s(name):
         ("SPG-repro", {}, "'spg_repro'"),
         ("ppo", {}, "For use: spg, raft"),
         ("dpo", {}, "Did you mean 'vrpo'"),
+        ("mdpo", {}, "has what was measured. The nearest one that stays is --algorithm d2_stepmerge"),
+        ("DiSPO", {}, "stays is --algorithm spg"),
         # Types, ranges, words.
         ("spg", {"num_masks": 2.5}, "a whole number"),
         ("spg", {"eubo_beta": "inf"}, "a number"),
@@ -126,12 +128,12 @@ def test_defaults_are_the_paper_s(name):
         # What does not go together.
         ("spg", {"negatives": "mix", "masking": "trajectory", "p_mask_prompt": 0.0}, "negatives=elbo"),
         ("spg", {"negatives": "eubo", "num_masks": 1}, "num_masks=2"),
-        ("spg_eubo", {"num_masks": 1}, "set $algorithm_args num_masks=2"),
+        ("spg_eubo", {"num_masks": 1}, "set --algorithm-args num_masks=2"),
         ("spg_eubo", {"masking": "coupled", "num_masks": 2}, "num_masks=4"),
         (
             "spg_eubo",
             {"masking": "block_active", "block_length": 1},
-            "set $algorithm_args masking=random",
+            "set --algorithm-args masking=random",
         ),
         ("spg_eubo", {"masking": "trajectory"}, "expected one of random"),
         ("spg_eubo", {"negatives": "elbo"}, "no such setting"),

@@ -8,9 +8,8 @@ from spg_trainer.estimate.seconds import REACHED, Seconds, step_seconds
 from spg_trainer.models import llada_config
 from spg_trainer.models.family import BY_ARCHITECTURE
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.updates import BatchConfig
 
 
 def seconds_of_8b(

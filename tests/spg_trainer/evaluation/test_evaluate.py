@@ -290,9 +290,9 @@ def test_an_authors_reference_changes_no_figure(policy):
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"num_problems": -1}, "num_problems=-1"),
-        ({"num_generations": 0}, "num_generations=0"),
-        ({"num_generations": 3, "sampling": Sampling(10, 5, 6)}, r"=3 .*temperature above 0"),
+        ({"num_problems": -1}, "--num-problems -1"),
+        ({"num_generations": 0}, "--num-generations 0"),
+        ({"num_generations": 3, "sampling": Sampling(10, 5, 6)}, r" 3 .*temperature above 0"),
     ],
 )
 def test_counts_that_no_evaluation_can_have_are_refused(policy, counts, words):

@@ -115,7 +115,6 @@ def test_a_completion_takes_as_many_sequences_as_its_longest_block_has_copies(mo
         (AutoregressiveMasking(24), 24, 4),
         (make_masking("trajectory", 1), 1, 1),
         (make_masking("random", 3), 3, 3),  # each scores all blocks
-        (StepMergeMasking(24, score_rest=True), 12, 12),  # so does the first of these
     ):
         masks = masking.draw(rollouts, seeded())
         assert int(masks.scored.any(-1).sum()) == 2 * copies

@@ -9,7 +9,6 @@ import pytest
 from spg_trainer.likelihood import targets
 from spg_trainer.likelihood.masking import Completion, Copies, Masking, completions_of
 from spg_trainer.likelihood.masks import MASKINGS, likelihoods
-from spg_trainer.likelihood.path_masks import HalvesMasking
 from spg_trainer.likelihood.streams import KeyedStreams
 from spg_trainer.likelihood.subset_masks import RandomMasking
 
@@ -22,7 +21,7 @@ def row_of_tiny_completion() -> Completion:
 def test_a_masking_that_is_a_likelihood_says_of_what() -> None:
     for name, masking in MASKINGS.items():
         assert bool(masking.target) == masking.is_likelihood, name
-    stated = {masking.target for masking in [*likelihoods().values(), HalvesMasking()]}
+    stated = {masking.target for masking in likelihoods().values()}
     assert stated == targets.TARGETS.keys()
 
 
@@ -34,7 +33,7 @@ def test_a_masking_averages_to_its_target(name: str) -> None:
 @pytest.mark.parametrize("name", [*targets.TARGETS])
 def test_the_weights_of_a_target_are_those_of_a_likelihood(name: str) -> None:
     """Each token weighs 1 in all, and none in a context that shows it."""
-    masking = next(m for m in [*likelihoods().values(), HalvesMasking()] if m.target == name)
+    masking = next(m for m in likelihoods().values() if m.target == name)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=targets.BLOCK)
     _, weights_of = targets.TARGETS[name]

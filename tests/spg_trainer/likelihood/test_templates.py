@@ -102,7 +102,6 @@ EVERY = {
     "modulo": BlockMasking(3, block_length=3, modulo=True),
     "with noise": make_masking("block", 3, 0.15, block_length=3),
     "by entropy": StepMergeMasking(3, segment_draw="entropy"),
-    "by surprise": StepMergeMasking(3, segment_draw="surprise", score_rest=True),
 }
 BY_BLOCKS = ("block", "block_active", "modulo", "with noise")
 

@@ -471,7 +471,7 @@ def test_a_tied_head_may_be_stored_twice(published, tmp_path):
 def test_blocks_that_config_does_not_say_are_asked_for_and_kept(published, tmp_path):
     folder = family_folder(published, "qwen3_diffusion", tmp_path / "hub")
     for open_it in (AutoModel.from_pretrained, load_model):
-        with pytest.raises(ModelError, match="attention_block"):
+        with pytest.raises(ModelError, match="--attention-block"):
             open_it(str(folder))
     for block in (0, 8):
         policy = load_model(str(folder), attention_block=block)

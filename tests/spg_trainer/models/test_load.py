@@ -261,7 +261,7 @@ def test_a_model_keeps_the_variables_of_its_chat_template_and_is_found_from_anot
 
 
 def test_a_variable_that_no_chat_template_reads_is_refused(folder):
-    with pytest.raises(ConfigError, match="chat_template_args enable_thinking: the chat template does not"):
+    with pytest.raises(ConfigError, match="--chat-template-args enable_thinking: the chat template does not"):
         load_model(str(folder), device="cpu", chat_template_args={"enable_thinking": True})
 
 

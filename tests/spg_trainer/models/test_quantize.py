@@ -153,7 +153,7 @@ def test_training_learns_resumes_and_repeats_bit_for_bit(tmp_path: Path) -> None
 
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     base = save_small(tmp_path / "base")
-    with pytest.raises(ConfigError, match="Set lora_r"):
+    with pytest.raises(ConfigError, match="Set --lora-r"):
         train(small_config(tmp_path / "run", model=base, load_4bit=True, lora_r=0), quiet=True)
 
 

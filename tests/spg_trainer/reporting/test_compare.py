@@ -140,7 +140,7 @@ def test_finished_runs_are_tabulated_and_not_run_again(here: Path, capsys, monke
     assert runs[0].startswith("Letters-v0,spg,0,") and runs[0].endswith(",Letters-v0-spg-s0")
     assert table() == first
     assert logs == [log.read_bytes() for log in sorted(here.glob("out/*/run.log"))] and len(logs) == 2
-    with pytest.raises(ConfigError, match=r"max_steps was 2, now 3.* another output_dir"):
+    with pytest.raises(ConfigError, match=r"max_steps was 2, now 3.* another --output-dir"):
         table(steps=3)
 
 

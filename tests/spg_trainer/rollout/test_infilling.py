@@ -9,7 +9,6 @@ from spg_trainer import generate
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.canvas import until_end
-from spg_trainer.rollout.probe import fill_states
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_templates, ended
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
@@ -19,7 +18,7 @@ from tests.common.marks import slow_if
 from tests.common.rollout_cases import LENGTHS, make_policy, make_prompts, pad, streams
 
 T = 24
-RECORDS = frozenset({"entropy", "confidence_change"})
+RECORDS = frozenset({"confidence_change"})
 HOLES = (
     "..ggg..g" "gggggggg" "ggg....g",  # a block that is given altogether
     "gggggggg" "ggg....." "........",  # a prefix, as long as a block and more
@@ -166,16 +165,6 @@ def test_no_end_token_is_drawn_where_a_completion_is_too_short():
     out = sample_completions(policy, *pad(policy, make_prompts(policy)), held, streams(6), canvas=canvas)
     written = (out.unmask_step >= 0) & (torch.arange(T) < 16)
     assert not torch.isin(out.completion_ids[written], torch.tensor(policy.end_token_ids)).any()
-
-
-def test_the_states_of_a_template_are_filled_around_what_is_given():
-    policy, canvas = policy_of(), make_canvas(policy_of())
-    drawn = replace(SAMPLING, temperature=1.0)
-    out = sample_completions(policy, *pad(policy, make_prompts(policy)), drawn, streams(6), canvas=canvas)
-    filled = fill_states(policy, out, torch.full((6,), 1))
-    check(filled.with_columns(unmask_logps=filled.unmask_logps * ~out.given), canvas, policy)
-    kept = out.unmask_step == 0
-    assert torch.equal(filled.completion_ids[kept], out.completion_ids[kept])
 
 
 def test_a_hole_has_an_end_of_its_own():

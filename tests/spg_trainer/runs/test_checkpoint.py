@@ -138,7 +138,7 @@ def test_a_bfloat16_model_comes_back_bit_equal_and_draws_no_progress_bar(tmp_pat
 
 def test_an_adapter_of_another_rank_is_refused(tmp_path):
     folder = save_policy(tmp_path, 1, policy := tiny_policy(lora_r=2), adam(policy))
-    with pytest.raises(CheckpointError, match=f"{folder}.*lora_r"):
+    with pytest.raises(CheckpointError, match=f"{folder}.*--lora-r"):
         checkpoint.load(folder, other := tiny_policy(lora_r=3), adam(other))
 
 

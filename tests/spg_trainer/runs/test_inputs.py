@@ -25,7 +25,7 @@ from spg_trainer.runs.inputs import (
     with_copies,
     write_inputs,
 )
-from spg_trainer.runs.pin import refuse_changed_hub
+from spg_trainer.runs.resume import refuse_changed_hub
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
@@ -111,7 +111,7 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
     said = str(refused.value)
     number = 1 + text[: text.index(old)].count("\n")
     assert f"{file} has changed" in said and f"line {number} was" in said and repr(new)[1:-1] in said
-    assert f"{flag}=run/" in said and "--output-dir" in said
+    assert f"--{flag} run/" in said and "--output-dir" in said
     assert len(rows(Path("run/metrics.jsonl"))) == 1
 
 

@@ -12,7 +12,7 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import absolute_paths, file_settings, find_inputs
-from spg_trainer.runs.pin import pin
+from spg_trainer.runs.resume import pin
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.values import replace_nested

@@ -12,11 +12,9 @@ from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check, check_algorithm, check_load
 from spg_trainer.settings.decoding import EvalSampling, Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.ranges import Branches, argument_with_value, check_ranges
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.updates import BatchConfig
 
 
 def check_both(config: Config, algorithm: Algorithm) -> None:
@@ -117,24 +115,12 @@ def test_settings_of_a_users_own_class_are_checked_as_those_they_inherit_from() 
         check(Mine(batch=BatchConfig(num_minibatches=17)))
 
 
-@pytest.mark.parametrize("algorithm", ["spg", "d_treerpo"])
-def test_the_number_of_generations_that_is_advised_is_one_that_the_algorithm_takes(algorithm: str) -> None:
-    """Six, which is no multiple of the branches of a tree, was advised there and then refused."""
-    config = defaults(Config, env="sudoku", algorithm=algorithm, num_generations=1)
+def test_the_number_of_generations_that_is_advised_is_one_that_the_algorithm_takes() -> None:
+    config = defaults(Config, env="sudoku", algorithm="spg", num_generations=1)
     with pytest.raises(
         ConfigError, match=r"--num-generations 1: should be at least 2, .* Try (\d+)\."
     ) as refused:
         check(config)
     advised = int(re.search(r"Try (\d+)", str(refused.value))[1])
     batch = replace(config.batch, num_generations=advised)
-    check_algorithm(replace(config, batch=batch), build(algorithm, config.hyper_parameters))
-
-
-def test_a_count_of_a_field_without_a_default_is_advised_too() -> None:
-    @dataclass(frozen=True)
-    class Mine:
-        branches: Branches | None = None
-
-    with pytest.raises(ConfigError, match=r"branches=1: should be at least 2, .* Try 4\."):
-        check_ranges(Mine(1), argument_with_value)
-    check_ranges(Mine(4))
+    check_algorithm(replace(config, batch=batch), build("spg", config.hyper_parameters))

@@ -16,9 +16,9 @@ from spg_trainer import EvalSampling, Sampling, cli, evaluate, generate, load_mo
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.pin import MAY_CHANGE, refuse_other_settings
+from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.settings.check import check_algorithm
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.fields import Config, EvalCommand, OptimizerConfig
 from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import (
@@ -30,7 +30,6 @@ from spg_trainer.settings.recorded import (
     to_yaml,
 )
 from spg_trainer.settings.resolve import FLAG, defaults, note_on_missing_recipe, resolve
-from spg_trainer.settings.updates import OptimizerConfig
 from spg_trainer.settings.values import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
@@ -263,8 +262,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content: bytes | None, wo
         typed("--config", str(path))
     if content is not None:
         path.rename(tmp_path / CONFIG)
-        with pytest.raises(CheckpointError, match=r"config.yaml .* another output_dir"):
-            refuse_other_settings(tmp_path, Config(), {})
+        with pytest.raises(CheckpointError, match=r"config.yaml .* another --output-dir"):
+            refuse_other_settings(tmp_path, settings_before(tmp_path), Config(), {})
 
 
 @pytest.mark.parametrize(
@@ -302,7 +301,7 @@ def test_a_resumed_run_takes_its_own_settings_and_flags_over_them(run: Path, tmp
     for resume in (run, run / "checkpoints" / "step-000010"):
         config = typed("--resume", str(resume), "--max-steps", "900")
         assert config == replace(own, max_steps=900, output=replace(own.output, resume=str(resume)))
-        refuse_other_settings(run, config, {})
+        refuse_other_settings(run, settings_before(run), config, {})
     auto = typed("--resume", "auto", "--output_dir", str(run))
     assert auto == replace(own, output=replace(own.output, resume="auto", output_dir=str(run)))
     (tmp_path / "more.yaml").write_text("max_steps: 77\nenv_args: {blanks: 8}\n")
@@ -357,14 +356,16 @@ def test_an_own_algorithm_is_not_exchanged_for_one_of_ours(run: Path) -> None:
 def test_what_changed_is_listed_with_both_values(run: Path) -> None:
     words = "--seed 4 --env-args blanks=9 --learning-rate 0.5 --reward-weights cells=0.5 --max-steps 9"
     with pytest.raises(ConfigError) as caught:
-        refuse_other_settings(run, typed("--resume", str(run), *words.split()), {})
+        refuse_other_settings(run, settings_before(run), typed("--resume", str(run), *words.split()), {})
     message = str(caught.value)
     changes = ["seed was 3, now 4", "env_args.blanks was 8, now 9", "reward_weights.cells was None, now 0.5"]
-    for words in (str(run), *changes, "optimizer.learning_rate was", "max_steps", "output_dir"):
+    for words in (str(run), *changes, "optimizer.learning_rate was", "--max-steps", "--output-dir"):
         assert words in message
     assert "max_steps was" not in message
     with pytest.raises(ConfigError, match=r"env_args.blanks was 8, now None"):
-        refuse_other_settings(run, replace(typed("--resume", str(run)), env_args={}), {})
+        refuse_other_settings(
+            run, settings_before(run), replace(typed("--resume", str(run)), env_args={}), {}
+        )
 
 
 def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -> None:
@@ -384,7 +385,7 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
         }.get(key, place[key])
         config = overlay(Config(), values, "test")
         assert to_yaml(config) != text
-        refuse_other_settings(run, config, {})
+        refuse_other_settings(run, settings_before(run), config, {})
     fixed = "seed env algorithm batch.num_generations rollout.temperature optimizer.learning_rate"
     assert not MAY_CHANGE & set(fixed.split())
 
@@ -620,7 +621,7 @@ def test_classes_and_functions_stand_for_their_names(tmp_path):
     assert isinstance(envs.make(Letters, size=3), Letters) and len(envs.make(Letters, size=3)) == 3
     for mistake, words in (
         (lambda: Sampling(8, 8, 8, remasking=first).check(), "remasking: should be a name.*defaults"),
-        (lambda: find_algorithm("./mine.py"), r"algorithm=./mine.py:MyClass"),
+        (lambda: find_algorithm("./mine.py"), r"--algorithm ./mine.py:MyClass"),
         (lambda: envs.make(5), "5 is no name of an environment"),
         (lambda: envs.make(__file__.replace(".py", ".txt")), "No environment"),
         (lambda: envs.make(str(table)), "files of rows end in .jsonl"),

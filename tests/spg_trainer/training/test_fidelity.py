@@ -84,13 +84,6 @@ def test_a_cut_changes_nothing_of_greedy_decoding():
     assert means["decoding/logp"] == pytest.approx(means["decoding/logp_exact"], abs=1e-10)
 
 
-def test_of_a_tree_only_completions_that_were_sampled_whole_are_looked_at(tmp_path):
-    config = small_config(tmp_path, algorithm="d_treerpo", algorithm_args={}, lora_r=2, **EXACT_CACHE)
-    scored, metrics = looked_at(config)
-    assert scored.branched[:8].any()
-    assert metrics["decoding/equal_tokens"] == 1.0
-
-
 def test_only_the_first_batch_of_a_step_is_looked_at(tmp_path):
     nothing_pays = {"size": 8, "dull": ",".join(map(str, range(8)))}
     config = dynamic_config(

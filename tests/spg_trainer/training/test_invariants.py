@@ -70,7 +70,7 @@ def test_every_stream_of_a_run_has_one_key_of_the_page(tmp_path, monkeypatch) ->
     }
     dull = {"dull": "0,1,2,3,4,5,6,7"}  # so that a second batch of problems is sampled
     runs = {
-        "dispo": {"max_rollout_batches": 2, "env_args": dull, "max_steps": 2},
+        "bgpo": {"max_rollout_batches": 2, "env_args": dull, "max_steps": 2},
         "spg": {"algorithm_args": {"masking": "block_active", "block_length": 4}, "lora_dropout": 0.1},
         "espo": {"pools": True},
         "unigrpo": {},

@@ -15,11 +15,11 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.checkpoint import step_of
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.inputs import file_settings, find_inputs
+from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.settings.rows_arguments import task_arguments
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.training import loop, plan
 from spg_trainer.training.plan import settle, where_to_go_on

@@ -150,12 +150,12 @@ def test_a_run_that_lost_its_copy_is_refused_unless_nothing_was_trained(from_ada
         lambda: shutil.rmtree(kept),
     ):
         lose()
-        with pytest.raises(CheckpointError, match=r"reference .* output_dir"):
+        with pytest.raises(CheckpointError, match=r"reference .* --output-dir"):
             start(from_adapter.config(folder, resume="auto"), quiet=True)
 
 
 def test_a_reference_of_whole_weights_must_be_asked_for(tmp_path):
-    with pytest.raises(ConfigError, match=r"lora_r.*ref_copy"):
+    with pytest.raises(ConfigError, match=r"--lora-r.*--ref-copy"):
         train(small_config(tmp_path / "run", algorithm=REFERENCE_PROBE), quiet=True)
     assert not (tmp_path / "run").exists()
     with (
@@ -241,6 +241,6 @@ def test_a_reference_of_adapters_stays_and_that_of_divided_weights_may_not_move(
     assert "The reference stays the start" in capsys.readouterr().out
     algorithm = algorithms.build("coupled_grpo", {})
     with pytest.raises(
-        ConfigError, match=r"shard: the reference .* every 64 updates.*ref_model_sync_steps\': 0"
+        ConfigError, match=r"shard: the reference .* every 64 updates.*ref_model_sync_steps=0"
     ):
         check_algorithm(moving(None, shard="phase"), algorithm, num_processes=2)

@@ -17,13 +17,13 @@ from spg_trainer.rollout.collect import sample_and_score
 from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Rows
-from spg_trainer.training.credit import credit, look_into_states
+from spg_trainer.training.credit import credit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.micro_batches import draw_masks, order_by_length
 from spg_trainer.training.update import gradient, plan_updates
 from tests.common import turn_processes
-from tests.common.algorithm_cases import alone, view_of
+from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import naive_measure, relative
 from tests.common.marks import few_algorithms, slow_if
 from tests.common.process_cases import one_step, run_processes
@@ -38,8 +38,6 @@ from tests.common.trainer_cases import (
 )
 from tests.common.turn_cases import Talk, talk_algorithm, talk_config
 
-OF_PARTS = ("egspo_sa", "mdpo", "d_treerpo")
-"""Algorithms in which parts of a completion have advantages of their own."""
 MANY_MASKS = ("agrpo", "bgpo", "cj_grpo", "d2_stepmerge", "tracerl", "unigrpo_repro", "vrpo")
 
 
@@ -140,7 +138,7 @@ def test_every_algorithm_equals_plain_autograd_turn_by_turn(algorithm, tmp_path)
     )
     (totals,) = step.totals_of_minibatches
     assert totals["completions"] == 12 and totals["tokens"] == float(lengths.sum())
-    if "raft" not in algorithm and algorithm not in OF_PARTS:  # raft merges equal completions
+    if "raft" not in algorithm:  # raft merges equal completions
         assert torch.equal(played.advantages, worth[episodes])
     batch = step.with_columns(totals=totals, **known)
     loss = lambda values, masks, batch: loss_of_values(run.algorithm, masks, batch, values)  # noqa: E731
@@ -230,124 +228,6 @@ def test_a_bound_of_an_episode_is_the_sum_of_its_turns(name, tmp_path):
     played = Played(talk_algorithm(tmp_path, name, **more, **sizes))
     logps, masks, known = played.logps()
     assert played.equals(by_hand(played, name, logps, masks, known))
-
-
-def probed(played):
-    """By row and column, what the states were worth; and how many turns and steps the longest episodes have."""
-    rollouts, _ = look_into_states(played.run, played.scored)
-    known = rollouts.probe_steps >= 0
-    worth = {(b, k): float(rollouts.probe_rewards[b, k]) for b, k in known.nonzero().tolist()}
-    return rollouts, worth, 1 + int(played.scored.turn.max()), int(known.any(0).sum())
-
-
-def place(played, episode, turn):
-    """The row of a turn of an episode, or None."""
-    of_rows = played.scored
-    rows = np.flatnonzero((of_rows.episode == episode) & (of_rows.turn == turn)).tolist()
-    return rows[0] if rows else None
-
-
-def group_of(played, row):
-    first = 4 * (int(played.scored.episode[row]) // 4)
-    return range(first, first + 4)
-
-
-def test_a_state_is_compared_with_the_same_turn_of_the_other_episodes(tmp_path):
-    played = Played(talk_algorithm(tmp_path, "egspo_sa", prompts_per_step=3), moved=False)
-    rollouts, worth, _, _ = probed(played)
-    reward, share = played.rewards.reshape(-1), played.run.algorithm.probe_weight
-
-    def returned(episode, turn, k):
-        own, row = reward[episode], place(played, episode, turn)
-        if row is not None and (row, k) not in worth:
-            return None
-        return (own + share * (own - worth.get((row, k), own))) / (1 + share)
-
-    assert len(played.step) == len(played.scored) and {(0, 1), (1, 1), (2, 1)} <= {
-        (int(played.scored.turn[b]), k) for b, k in worth
-    }
-    for b, k in worth:
-        turn = int(played.scored.turn[b])
-        others = [r for e in group_of(played, b) if (r := returned(e, turn, k)) is not None]
-        expected = returned(int(played.scored.episode[b]), turn, k) - np.mean(others)
-        at = rollouts.unmask_step[b] == rollouts.probe_steps[b, k]
-        found = played.step.step_advantages[b][at]
-        assert at.any() and found.numpy() == pytest.approx(np.full(len(found), expected), abs=1e-12)
-
-
-def test_the_steps_of_an_episode_go_on_from_turn_to_turn(tmp_path):
-    played = Played(
-        talk_algorithm(tmp_path, "mdpo", prompts_per_step=3, algorithm_args={"top_steps": 2}), moved=False
-    )
-    _, worth, turns, steps = probed(played)
-    reward = played.rewards.reshape(-1)
-
-    def rho(episode, turn, k):
-        return worth.get((place(played, episode, turn), k), reward[episode])
-
-    def steps_of(episode, turn):
-        return [k for k in range(steps) if (place(played, episode, turn), k) in worth]
-
-    def scores(group):
-        """Of each step that an episode of the group has, the score of all four: formula of the algorithm, by loops."""
-        slots = sorted({(turn, k) for e in group for turn in range(turns) for k in steps_of(e, turn)})
-        found = {}
-        for number, (turn, k) in enumerate(slots):
-            for e in group:
-                later = [rho(e, *slot) for slot in slots[number + 1 :]] or [rho(e, turn, k)]
-                before = 0.0
-                if k or turn:
-                    before = (
-                        rho(e, turn, k - 1) if k else rho(e, turn - 1, max(steps_of(e, turn - 1), default=0))
-                    )
-                found.setdefault((turn, k), []).append(rho(e, turn, k) - before + np.mean(later))
-        return found
-
-    advantage = {}
-    for first in (0, 4, 8):
-        for slot, values in scores(range(first, first + 4)).items():
-            worths = (np.array(values) - np.mean(values)) / (np.std(values, ddof=1) + 1e-4)
-            advantage |= {(first + i, *slot): value for i, value in enumerate(worths)}
-    expected = {}
-    for b in range(len(played.scored)):
-        episode, turn = int(played.scored.episode[b]), int(played.scored.turn[b])
-        own = {k: advantage[episode, turn, k] for k in steps_of(episode, turn)}
-        for k in sorted(own, key=lambda k: -abs(own[k]))[:2]:
-            expected[episode, turn + turns * (1 + k)] = own[k]
-    step = played.step
-    found = dict(
-        zip(
-            zip(step.episode.tolist(), step.turn.tolist(), strict=True),
-            step.advantages.tolist(),
-            strict=True,
-        )
-    )
-    expected = {at: value for at, value in expected.items() if abs(value) > 1e-9}
-    assert turns == 3 and len(found) > 20 and found == pytest.approx(expected, abs=1e-8)
-
-
-def test_a_tree_branches_in_the_first_turn_and_later_turns_are_worth_their_leaf(tmp_path):
-    played = Played(talk_algorithm(tmp_path, "d_treerpo", prompts_per_step=3), moved=False)
-    scored, halves = played.scored, played.step.half_advantages
-    leaves = played.rewards.reshape(-1, 2)  # a group of 4 has two nodes of two leaves
-    of_leaf = (leaves - leaves[:, ::-1]).reshape(-1)
-    nodes = leaves.mean(1).reshape(-1, 2)
-    of_node = (nodes - nodes[:, ::-1]).reshape(-1)
-    same = [
-        torch.equal(*scored.completion_ids[[place(played, e, 0), place(played, e + 1, 0)], :5])
-        for e in range(0, 12, 2)
-    ]
-    assert all(same) and (scored.turn > 0).sum() > 3
-    for b, (episode, turn) in enumerate(zip(scored.episode.tolist(), scored.turn.tolist(), strict=True)):
-        first = of_leaf[episode] if turn else 0.0 if episode % 2 else of_node[episode // 2]
-        assert halves[b].tolist() == pytest.approx([first, of_leaf[episode]])
-        assert bool(scored.branched[b]) == (turn == 0 and episode % 2 == 1)
-    first = scored.turn == 0
-    rewards, prepare = torch.from_numpy(played.rewards), played.run.algorithm.prepare
-    view = scored.tensors()
-    distil = prepare(view_of(rewards, None, view, share_done=0.5))["distil"]
-    alone = prepare(view_of(rewards, view.select(first), Rows.full_groups(3, 4), share_done=0.5))["distil"]
-    assert torch.equal(distil[first], alone) and alone.any() and not distil[~first].any()
 
 
 def test_an_algorithm_that_prepares_no_row_for_each_turn_is_told_what_to_return(tmp_path, monkeypatch):

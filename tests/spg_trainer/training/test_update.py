@@ -9,7 +9,6 @@ import torch
 from torch.nn.functional import pad
 
 from spg_trainer.algorithms import Metric
-from spg_trainer.algorithms.dispo import DiSPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.subset_masks import RandomMasking
@@ -367,16 +366,12 @@ def test_completions_to_which_a_coupled_loss_gives_nothing_are_not_sent_back(pla
 def test_completions_are_counted_by_what_they_do_to_the_loss():
     """The third is scored for a penalty alone, the last is not."""
     advantages, active = torch.tensor([0.5, -0.5, 0.0, 0.0]), np.array([True, True, True, False])
-    kinds = kinds_of_completions(SPG(), Rows(advantages=advantages), active)
+    kinds = kinds_of_completions(Rows(advantages=advantages), active)
     assert {name: values.tolist() for name, values in kinds.items()} == {
         "completions": [True, True, True, True],
         "scored_completions": [True, True, True, False],
         "rewarded_completions": [True, True, False, False],
-        "learned_completions": [True, True, True, False],
     }
-    of_fill = Rows(advantages=advantages, fill_advantages=torch.tensor([[0.0], [0.0], [0.0], [0.5]]))
-    learned = kinds_of_completions(DiSPO(), of_fill, active)["learned_completions"]
-    assert learned.tolist() == [True] * 4, "a fill of the last one is learned from"
 
 
 def test_metrics_are_divided_by_what_they_name():

@@ -26,7 +26,6 @@ from verifiers.math500.compare.normal_form import (
 from verifiers.math500.tree import (
     CONSTANTS,
     INDICES,
-    MINUS_ONE,
     ONE,
     TRIGONOMETRIC,
     ZERO,
@@ -36,7 +35,7 @@ from verifiers.math500.tree import (
     parts,
     symbols,
 )
-from verifiers.math500.values import Several, Value, expressions, is_expression
+from verifiers.math500.values import Value, expressions, is_expression
 
 DEGREE_LIMIT = 100  # a root of this degree or more is not looked into
 BIT_LIMIT = 4_000  # nor a root whose degree times the bits of its radicand is above this
@@ -63,8 +62,6 @@ SIGNED = ("*", "/", "paren", "deg", "pct")
 
 def is_finished(answer: Value, gold: Value) -> bool:
     """True if the answer leaves no work. If the reference leaves some, the answer may leave one step more than it."""
-    if is_pair(answer):
-        return True
     allowed = functions_in(gold)
     nodes = list(expressions(answer))
     steps = sum(work(folded(node), allowed) for node in nodes) + sum(map(has_double_sign, nodes))
@@ -79,26 +76,6 @@ def is_finished(answer: Value, gold: Value) -> bool:
     # \binom{8}{3}, it leaves a step, and then the answer may leave one step more.
     work_of_gold = sum(work(folded(node), allowed & LEFT_BY_REFERENCES) for node in expressions(gold))
     return work_of_gold > 0 and steps <= work_of_gold + 1
-
-
-def is_pair(answer: Value) -> bool:
-    r"""True for `3 \pm 7` with two numbers; its meaning is a list of the sums 3 + 1 * 7 and 3 + (-1) * 7."""
-    if type(answer) is not Several or len(answer.items) != 2:
-        return False
-    sums = [item[1] for item in answer.items if is_expression(item) and item[0] == "+"]
-    if [len(terms) for terms in sums] != [2, 2]:
-        return False
-    (first, with_plus), (first_again, with_minus) = sums
-    if first != first_again or not (begins_with(with_plus, ONE) and begins_with(with_minus, MINUS_ONE)):
-        return False
-    _, *others = with_plus[1]  # the 7 of 1 * 7
-    numbers = (first, *others)
-    return len(numbers) == 2 and all(node[0] == "num" or is_literal_fraction(node) for node in numbers)
-
-
-def begins_with(term: Node, factor: Node) -> bool:
-    """True for a product whose first factor is this one."""
-    return term[0] == "*" and term[1][0] == factor
 
 
 def has_double_sign(node: Node) -> bool:
@@ -256,20 +233,11 @@ def work_in_product(node: Node, allowed: frozenset[str]) -> int:
     """`work` of a product or quotient: none in 3/4 pi, some in 2 * 3 and sqrt 2 * sqrt 3."""
     above, below = factors_of(node)
     steps = sum(work(factor, allowed) for factor in [*above, *below])
-    steps += work_of_numbers(above, below) + work_of_surds(above, below, allowed) + nested_fractions(node)
-    bases_above, bases_below = list(map(base_of, above)), list(map(base_of, below))
-    for constant in (EULER, IMAGINARY, ("const", "pi")):
-        count_above, count_below = bases_above.count(constant), bases_below.count(constant)
-        if count_above and count_below:
-            steps += STEPS_OF_NO_OP  # pi/pi
-        if count_above + count_below > 1:
-            steps += 1  # pi * pi
-    if any(IMAGINARY in constants_in(factor) for factor in below):
-        steps += 1  # 1/i
+    steps += work_of_numbers(above, below) + work_of_surds(above, below, allowed)
     for factors in (above, below):
         sums_of_numbers = [factor for factor in factors if factor[0] == "+" and not symbols(factor)]
         steps += max(len(sums_of_numbers) - 1, 0)  # (1 + sqrt 2)(1 + sqrt 3)
-    return steps + work_of_letters(above, below)
+    return steps
 
 
 def base_of(factor: Node) -> Node:
@@ -292,19 +260,12 @@ def work_of_numbers(above: Sequence[Node], below: Sequence[Node]) -> int:
     steps = 0
     if len(numbers_above) > 1 and (numbers_below or not is_scientific(numbers_above)):  # 2 * 3, not 3 * 10^5
         steps += 1
-    if len(numbers_below) > 1:
-        steps += 1
-    powers = [factor for factor in numbers_above if factor[0] == "^" and factor[1] != TEN]
-    has_other_factors = len(above) > len(numbers_above)
-    if powers and has_other_factors and not any(map(symbols, above)):  # 4^2 \\pi
-        steps += 1
     steps += sum(factor[0] == "num" and factor[2] != 1 for factor in numbers_below)  # 3 / 0.5
     divisors = [factor[1] for factor in numbers_below if factor[0] == "num"]
     bases = [factor[1][1] for factor in numbers_above if factor[0] == "^" and factor[1][0] == "num"]
     if divisors and any(gcd(base, *divisors) > 1 for base in bases):  # 8^2 / 2
         steps += 1
-    in_fraction = (*numbers_above, *numbers_below) if numbers_below else ()
-    return steps + sum(factor[0] == "^" and factor[2][1] < 0 for factor in in_fraction)  # 2^{-1} / 3
+    return steps
 
 
 def is_scientific(factors: Sequence[Node]) -> bool:
@@ -332,25 +293,6 @@ def work_of_surds(above: Sequence[Node], below: Sequence[Node], allowed: frozens
 def surds_among(factors: Sequence[Node]) -> list[tuple[int, int]]:
     """`surd_of` for each factor that is a surd."""
     return [surd for surd in map(surd_of, factors) if surd]
-
-
-def nested_fractions(node: Node) -> int:
-    r"""How many fractions stand above and below the bar: 1 in `\frac{12}{1/18}`."""
-    return sum(part[0] == "/" for part in node[1:]) if node[0] == "/" else 0
-
-
-def work_of_letters(above: Sequence[Node], below: Sequence[Node]) -> int:
-    """How many steps are left to join powers of a letter, x * x^2, or to cancel letters, x/x."""
-    bases_above, bases_below = bases_with_letters(above), bases_with_letters(below)
-    letters = [base for base in bases_above if base[0] == "sym"]
-    repeated = len(letters) - len(set(letters))
-    cancels = any(base in bases_below for base in bases_above)
-    return repeated + (STEPS_OF_NO_OP if cancels else 0)
-
-
-def bases_with_letters(factors: Sequence[Node]) -> list[Node]:
-    """The bases of the factors that have letters in their base."""
-    return [ordered(base) for base in map(base_of, factors) if symbols(base)]
 
 
 # ---- sums ----

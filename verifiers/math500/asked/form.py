@@ -16,9 +16,8 @@ from verifiers.math500.asked.form_rules import RULES, Rule, is_decimal_literal, 
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.normal_form import folded, ordered, without_sign
 from verifiers.math500.compare.regions import Region
-from verifiers.math500.compare.value_names import INVERSE_FUNCTIONS
 from verifiers.math500.parser import read, read_formula
-from verifiers.math500.tree import ATOMS, MINUS_ONE, Node, parts, rebuilt, symbols
+from verifiers.math500.tree import ATOMS, MINUS_ONE, Node, parts, rebuilt
 from verifiers.math500.values import (
     Matrix,
     Name,
@@ -293,13 +292,6 @@ class Form:
         asked = next((text for text in self.asked_formulas if normal_answer.startswith(f"{text}=")), None)
         return "" if asked is None else answer.split("=", asked.count("=") + 1)[-1]
 
-    def asks_for_another(self, side: Value) -> bool:
-        """True for f(4) if the problem asks for f(3) or f^{-1}(4)."""
-        name = function_called(side)
-        if not name or side_key(side) in self.asked_keys:
-            return False
-        return any(function_called(formula) == name for formula in self.asked_formulas.values())
-
     def states(self, value: Value, gold: Value, letters: frozenset[str]) -> bool:
         """True if the value is a formula of the problem, not a bare number or name, and looks unlike the reference.
 
@@ -471,16 +463,6 @@ def is_long(node: Value) -> bool:
     if is_literal_fraction(node):
         return gcd(node[1][1], node[2][1]) > 1
     return True
-
-
-def function_called(node: Value) -> Node | None:
-    """The f of f(3) and of f^{-1}(3); None for a value that is no such call."""
-    if not is_expression(node) or node[0] != "*" or len(node[1]) != 2:
-        return None
-    name, argument = node[1]
-    if name in INVERSE_FUNCTIONS and not symbols(argument):
-        return name[1]  # the f of f^{-1}
-    return name if name[0] == "sym" and argument[0] == "paren" else None
 
 
 def side_key(side: Value) -> object:

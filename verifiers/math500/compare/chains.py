@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from verifiers.math500 import tree
-from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import NO, YES, compare
-from verifiers.math500.compare.regions import is_less
 from verifiers.math500.compare.value_names import is_multiple, is_name, named_value, names_value
 from verifiers.math500.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
 from verifiers.math500.values import (
@@ -91,7 +89,7 @@ class Chains:
             return None if is_expression(sides[1]) else sides[1]  # x in (2, 5)
         if operators[-1] == "mod":
             return sides[-1]  # 7^2 = 1 (mod 12)
-        if operators[-1] == "approx" and self.may_be_rounded(*sides[-2:]):
+        if operators[-1] == "approx" and not self.strict:
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
@@ -148,18 +146,6 @@ class Chains:
             return True
         return first == EULER and "e" not in tree.leaves(gold, "const")
 
-    def may_be_rounded(self, exact: Value, last: Value) -> bool:
-        """True if the last side may be the exact side, rounded: 3.14 for \\pi.
-
-        False in strict mode. True if this cannot be told, because a side is no expression or the last one no number.
-        """
-        if self.strict:
-            return False
-        if not (is_expression(exact) and is_expression(last) and last[0] == "num"):
-            return True
-        _, _, denominator = last
-        return bool(symbols(exact)) or is_near(exact, last, parts=denominator)
-
     # ---- two equations ----
 
     def same_relations(self, answer: Relation, gold: Relation) -> int:
@@ -194,14 +180,6 @@ class Chains:
         verdict, _ = compare(("*", (a, g_there)), ("*", (g, a_there)), self.length)
         are_nonzero = all(compare(value, tree.ZERO, self.length)[0] == NO for value in (g_there, a_there))
         return verdict if are_nonzero else NO
-
-
-def is_near(exact: Node, rounded: Node, parts: int) -> bool:
-    """True if a number is correctly rounded, a half up or down. `parts`: 100 for a number with two decimal places."""
-    # A little more than half a unit of the last place, because `is_less` proves nothing of equal numbers.
-    half = ("num", 501, 1000 * parts)
-    error = ("+", (exact, negative(rounded)))
-    return is_less(error, half) and is_less(negative(error), half)
 
 
 def difference(relation: Relation) -> Node:

@@ -14,12 +14,11 @@ from verifiers.reading.amounts import currencies_of
 from verifiers.reading.units import is_known
 
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as functions: f(2)
-DIFFERENTIAL = ("sym", "d")
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
 def is_name(value: Value) -> bool:
-    """True for what has the form of a name: x, f(x), f^{-1}(3), AB, P(A), dy/dx, a word, an angle; no sum or number."""
+    """True for what has the form of a name: x, f(x), f^{-1}(3), AB, P(A), a word, an angle; no sum or number."""
     if type(value) is Row:
         return all(map(is_name, value.items))
     if not is_expression(value):
@@ -28,31 +27,13 @@ def is_name(value: Value) -> bool:
         _, function, (argument, *_) = value
         may_be_named = function == "ln" or function in tree.TRIGONOMETRIC  # sin A
         return may_be_named and is_name(argument)
-    if is_derivative(value):
-        return True
     if value[0] != "*":
         # A node "held" holds a value that is no expression, such as a tuple.
         return value[0] == "sym" or (value[0] == "held" and is_name(value[1]))
     first, *others = value[1]
     is_call = first[0] == "sym" and all(part[0] in ("paren", "held") for part in others)  # f(2), P(10, 3)
     is_inverse = first in INVERSE_FUNCTIONS and len(others) == 1  # f^{-1}(3)
-    return is_call or is_inverse or all(is_name(part) and not is_derivative(part) for part in value[1])
-
-
-def is_derivative(node: Node) -> bool:
-    r"""True for \frac{dy}{dx}, \frac{d^2y}{dx^2} and dy/dx, which is read as dy/d times x."""
-    if node[0] == "*" and len(node[1]) == 2 and node[1][0][0] == "/":
-        (_, above, below), variable = node[1]
-        node = ("/", above, ("*", (below, variable)))
-    if node[0] != "/" or not all(part[0] == "*" and len(part[1]) == 2 for part in node[1:]):
-        return False  # only a product of two, d and y, stands above the bar, and another below
-    (_, (d_above, function)), (_, (d_below, variable)) = node[1:]  # the products dy and dx
-    if function[0] != "sym" or d_below != DIFFERENTIAL:
-        return False
-    if d_above[0] == variable[0] == "^":  # d^2 and x^2
-        (_, d, order), (_, letter, order_below) = d_above, variable
-        return d == DIFFERENTIAL and letter[0] == "sym" and order == order_below
-    return d_above == DIFFERENTIAL and variable[0] == "sym"
+    return is_call or is_inverse or all(map(is_name, value[1]))
 
 
 def names_value(side: Value, gold: Value) -> bool:

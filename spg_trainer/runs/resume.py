@@ -1,4 +1,4 @@
-"""Pins the settings of a run: when it is resumed, all but `MAY_CHANGE` must have the values that it began with."""
+"""What a run that is resumed refuses: all settings but `MAY_CHANGE` must be those that were pinned when it began."""
 
 import re
 import shlex

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spg_trainer.runs import machine
+from spg_trainer.settings import machine
 
 CPU = torch.device("cpu")
 
@@ -15,9 +15,9 @@ CPU = torch.device("cpu")
 def test_busy_now_and_for_a_while_is_crowded(monkeypatch, loadavg, free):
     monkeypatch.setattr(machine.Path, "read_text", lambda *_, **__: loadavg)
     monkeypatch.setattr(machine.os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(machine.torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     told = machine.crowded_cores(CPU)
     assert ("OMP_NUM_THREADS=1" in told) == (free < 2)
     assert machine.crowded_cores(torch.device("meta")) == "", "its threads are not ours"
-    monkeypatch.setattr(machine.torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert machine.crowded_cores(CPU) == ""

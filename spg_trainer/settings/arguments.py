@@ -1,20 +1,27 @@
-"""Says where a name that is no setting belongs: to the hyper-parameters of an algorithm, or the arguments of a task.
+"""Which arguments belong to whom: where a name that is no setting belongs, and what a file of the user's rows takes.
 
-The sentence becomes part of the error for an unknown name, which is raised in flags.py for a flag, in resolve.py
-for a keyword or a setting in a file; values.py checks the names inside a group of settings.
+A name may be a hyper-parameter of an algorithm, or an argument of a task. The sentence that says so becomes part of
+the error for an unknown name, which is raised in flags.py for a flag, in resolve.py for a keyword or a setting in a
+file; values.py checks the names inside a group of settings.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
 from typing import Any
 
-from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
+from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import Task, parse_tasks
 
+BAD_ROWS = "bad_rows"
+ARGUMENTS = ("verifier", "reward", BAD_ROWS)
+"""The arguments that are for files of the user's own rows. In a training on texts (--data), `bad_rows` is for the
+texts, and also for the task beside them if the task takes it."""
+FOR_ROWS_ALONE = ("verifier", BAD_ROWS)
+"""Those that other tasks do not take; the functions of `reward` are paid beside a task's own components."""
 NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"})
 """Parameters of environments that --env-args does not take."""
 
@@ -37,6 +44,8 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Collecti
     tasks = () if is_resumed else parse_tasks(str(given.get("env") or made_for or Config().env))
     shown = f"{name}={value!s:.80}"
     if "algorithm_args" in known:
+        from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
+
         named = given.get("algorithm")  # in a file of settings, it may be no name
         algorithm = named if isinstance(named, str) and named else usual_algorithm(tasks, given)
         if has_hyper_parameter(algorithm, name) and not is_resumed:
@@ -82,3 +91,36 @@ def arguments_of(task: Task) -> set[str]:
         for verifier in map(verifiers.registry.find, verifiers.tasks()):
             names |= {*verifier.fields, *verifier.optional}
     return names - NEVER_AN_ARGUMENT
+
+
+def text_arguments(config: Config) -> dict[str, object]:
+    """The arguments of the texts of --data: `bad_rows`, or the last TASK.bad_rows of several tasks."""
+    names = [name for name in config.env_args if name == BAD_ROWS or name.endswith(f".{BAD_ROWS}")]
+    return {BAD_ROWS: config.env_args[names[-1]]} if names else {}
+
+
+def task_arguments(config: Config) -> Mapping[str, object]:
+    """The arguments of the task: `env_args`, but without `bad_rows` if only the texts of --data take it."""
+    if not config.data or BAD_ROWS not in config.env_args:
+        return config.env_args
+    tasks = parse_tasks(config.env)
+    if len(tasks) == 1 and BAD_ROWS in arguments_of(tasks[0]):
+        return config.env_args
+    return {name: value for name, value in config.env_args.items() if name != BAD_ROWS}
+
+
+def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None) -> None:
+    """Raises ConfigError for an argument of a file of rows if all tasks judge their answers themselves.
+
+    data: the file of --data, which takes `bad_rows` whatever the tasks are; None = there is none.
+    """
+    tasks = parse_tasks(env)
+    if not tasks or not all(task.judges_itself for task in tasks):
+        return
+    for name in FOR_ROWS_ALONE:
+        if name in args and not (data and name == BAD_ROWS):
+            judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
+            raise ConfigError(
+                f"${name}={args[name]}: {' and '.join(task.env for task in tasks)} {judge}. ${name} is for a file of "
+                f"your own rows, e.g. $env=rows.jsonl ${name}={args[name]}."
+            )
