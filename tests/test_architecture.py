@@ -214,7 +214,7 @@ def test_imports_inside_the_trainer_run_down_the_layers() -> None:
 
 def test_the_rooms_of_the_math_verifier_import_one_way() -> None:
     """An answer is read, compared, and held against what its problem asks for; what is above calls all three."""
-    rooms = [f"verifiers.math500.{room}" for room in ("read", "compare", "asked")]
+    rooms = [f"verifiers.math500.{room}" for room in ("parser", "compare", "asked")]
     for module, names in arrows("verifiers").items():
         if is_within(module, "verifiers.math500"):
             place = next((k for k, room in enumerate(rooms) if is_within(module, room)), len(rooms))

@@ -51,6 +51,7 @@ Judged = tuple[int, int, float, int, int]
 # give it new pages each time.
 SLICE_CHARACTERS = 1 << 17
 MAX_THREADS = 8
+LOCATED = -2  # in place of a reason, from a kernel that finds an answer but cannot read it
 KERNEL_ROWS = 8  # fewer rows are judged sooner without a kernel, even if it is loaded
 LOADING_SECONDS = 0.7  # processor time in which numba is imported and a kernel loaded from its disk cache
 MAY_COMPILE = True
@@ -214,6 +215,7 @@ def text_task(
     explain: Callable[..., str] | None = None,
     flexible: Callable[..., Judged] | None = None,
     kernel: Kernel | None = None,
+    judge_located: Callable[..., tuple[int, int]] | None = None,
     judge_all: Callable[..., Columns] | None = None,
 ) -> Task:
     """A task whose completions are text.
@@ -225,6 +227,8 @@ def text_task(
         flexible: (text, judged, *reference) -> the verdict in mode "flexible" on a completion that `judged`, the
             verdict of lenient mode, does not call right; None for a task without this mode.
         kernel: decides most rows of large batches.
+        judge_located: (answer, row, *reference) -> (reason, tier) in lenient mode, for an answer that the kernel finds
+            in a box but cannot read.
         judge_all: (texts, lenient, *columns) -> `Columns`, in place of one call of `judge` for each row; the column of
             an optional field that is not given is None.
     """
@@ -254,10 +258,16 @@ def text_task(
         reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
         spans = np.empty((n, 2), np.int64)
         undecided: Iterable[int] = range(n)
+        reason[:] = -1
         if kernel is not None and judge_with(kernel, texts, lenient, columns, (reason, tier, score, spans)):
             undecided = np.flatnonzero(reason < 0).tolist()
         for row in undecided:
             values = [None if column is None else column[row] for column in columns]
+            if reason[row] == LOCATED and judge_located is not None:
+                answer = verdicts.cut(texts[row], *spans[row].tolist())
+                reason[row], tier[row] = judge_located(answer, row, *values)
+                score[row] = float(reason[row] == OK)
+                continue
             judged = judge(texts[row], lenient, row, *values)
             reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(texts[row], *judged[3:])
         return reason, tier, score, spans

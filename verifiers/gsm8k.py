@@ -85,4 +85,11 @@ def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Jud
     return judged if reason == MALFORMED else (reason, tier, float(reason == OK), *span)
 
 
-TASK = batch.text_task("gsm8k", ("answer",), judge, flexible=judge_unmarked, kernel=batch.PLAIN_NUMBER)
+TASK = batch.text_task(
+    "gsm8k",
+    ("answer",),
+    judge,
+    flexible=judge_unmarked,
+    kernel=batch.PLAIN_NUMBER,
+    judge_located=lambda answer, row, gold: _compared(answer, _gold(gold, row)),
+)

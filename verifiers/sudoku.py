@@ -59,16 +59,19 @@ def read_puzzle(puzzle: str) -> tuple[int, tuple[int, ...]] | None:
     if not puzzle.isascii() or puzzle.strip("0123456789., \t\r\n|"):
         return None
     # A point is a blank of its own, also between digits.
-    numbers = puzzle.replace(".", " . ").translate(_BLANKS_OF_PUZZLES).split()
-    cells = [int(cell) for cell in chain.from_iterable(numbers)]
+    numbers = (
+        [puzzle] if puzzle.isdigit() else puzzle.replace(".", " . ").translate(_BLANKS_OF_PUZZLES).split()
+    )
+    cells = list(map(int, chain.from_iterable(numbers)))
     if len(cells) not in (1, 16, 81):
         cells = [int(number) if len(number) < 3 else -1 for number in numbers]
     size = isqrt(len(cells))
     if size * size != len(cells) or size not in SIZES or not 0 <= min(cells) <= max(cells) <= size:
         return None
     for unit in _units(size):
-        given = [cell for cell in unit(cells) if cell]
-        if len(given) != len(set(given)):
+        digits = unit(cells)
+        blanks = digits.count(0)
+        if len(set(digits)) != size - blanks + (blanks > 0):
             return None
     return size, tuple(cells)
 

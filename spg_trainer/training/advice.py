@@ -487,21 +487,28 @@ def share_of_right(counts: HabitCounts) -> float:
     return (counts.alone["right"] + 0.5) / (sum(counts.alone.values()) + 1)
 
 
-def nothing_gained_line(summary: Mapping[str, Any]) -> str:
-    """A line for a run of at least `TRIED` steps that surely gained less than `MEANINGFUL`; "" for any other run.
+def surely_gained_nothing(summary: Mapping[str, Any]) -> bool:
+    """Whether a run of at least `TRIED` steps gained nothing, and its interval excludes a gain of `MEANINGFUL`.
 
     A run gained something if one of its validations solves more than that of the start; without validations, if the
     evaluation after the training solves more than the one before. summary: the content of summary.json.
     """
-    validations, groups = summary["validation"], summary["groups"]
+    validations = summary["validation"]
     if validations and validations["start"] is not None:
         # Not "best", the rate of the step in model/: that step may solve a little less than the highest (`best_step`).
         gained = validations["highest"] > validations["start"]
     else:
         gained = summary["gain"] > 0
     possible_gain = summary["eval_after"]["high"] - summary["eval_before"]["correct"]
-    if gained or summary["steps"] < TRIED or possible_gain >= MEANINGFUL:
-        return ""
+    return not gained and summary["steps"] >= TRIED and possible_gain < MEANINGFUL
+
+
+def nothing_gained_line(summary: Mapping[str, Any]) -> str:
+    """A line that says that a run did not beat its start, and what its groups were like.
+
+    summary: the content of summary.json.
+    """
+    groups = summary["groups"]
     longer, remedy = "rain longer (--max-steps), or with another --algorithm.", ""
     if groups is not None:  # None = the model sampled none
         remedy = f"{first_said(OF_EQUAL_GROUPS, SimpleNamespace(**groups))} Or t{longer}"

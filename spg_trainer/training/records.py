@@ -38,6 +38,7 @@ from spg_trainer.training.advice import (
     WORSE,
     nothing_gained_line,
     shares_of_groups,
+    surely_gained_nothing,
 )
 from spg_trainer.training.run import Run, TrainingState
 
@@ -292,8 +293,8 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     lines += [f"Everything is in {Path(summary['model']).parent}.", f"Next:  {first}"]
     lines += [f"       {line}" for line in others]
     is_judged = before and after and config.samples and not summary["worse"]
-    if is_judged and (line := nothing_gained_line(summary)):
-        lines.append(line)
+    if is_judged and surely_gained_nothing(summary):
+        lines.append(nothing_gained_line(summary))
     if summary["lost"]:
         lines.append(lost_line(summary["lost"]))
     return lines

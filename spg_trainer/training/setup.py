@@ -12,7 +12,7 @@ from spg_trainer.distributed import decide_on_main, gather, make_accelerator, ow
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
 from spg_trainer.estimate.memory import Memory, step_memory
-from spg_trainer.estimate.sizes import rows_of_a_pass
+from spg_trainer.estimate.sizes import arithmetic, rows_of_a_pass
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
@@ -43,7 +43,6 @@ from spg_trainer.settings.recorded import (
     to_yaml,
 )
 from spg_trainer.settings.weights import unseen
-from spg_trainer.training.dry_run import arithmetic
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, check_attention
 from spg_trainer.training.records import environment_record, load_checkpoint

@@ -18,13 +18,13 @@ import envs
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, as_flag
+from spg_trainer.estimate.sizes import arithmetic
 from spg_trainer.settings import machine
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand
 from spg_trainer.settings.flags import ELSEWHERE
 from spg_trainer.settings.lora import settle_adapters
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.values import settings_of
-from spg_trainer.training.dry_run import arithmetic
 from tests.common.task_file import write_task
 from tests.common.trainer_cases import save_tiny
 

@@ -120,12 +120,12 @@ SDAR, DREAM = "JetLM/SDAR-8B-Chat", "Dream-org/Dream-v0-Instruct-7B"
 @pytest.mark.parametrize(
     "model, flags, value, remedy",
     [
-        (SDAR, ("--block-length", "8"), "block_length=8", "block_length=4"),
-        (SDAR, ("--cache", "dual"), "cache=dual", "cache=blocks"),
-        (DREAM, ("--cache", "blocks"), "cache=blocks", "cache=none"),
-        (DREAM, ("--attention-block", "32", "--cache", "prefix"), "cache=prefix", "cache=blocks"),
-        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "block_length=32", "block_length=8"),
-        ("tiny", ("--cache", "blocks"), "cache=blocks", "cache=none"),
+        (SDAR, ("--block-length", "8"), "--block-length 8", "--block-length 4"),
+        (SDAR, ("--cache", "dual"), "--cache dual", "--cache blocks"),
+        (DREAM, ("--cache", "blocks"), "--cache blocks", "--cache none"),
+        (DREAM, ("--attention-block", "32", "--cache", "prefix"), "--cache prefix", "--cache blocks"),
+        ("GSAI-ML/LLaDA-8B-Instruct", ("--attention-block", "8"), "--block-length 32", "--block-length 8"),
+        ("tiny", ("--cache", "blocks"), "--cache blocks", "--cache none"),
     ],
 )
 def test_a_dry_run_refuses_what_the_attention_of_a_known_model_cannot_have(

@@ -26,7 +26,10 @@ _NUMBERS = st.lists(st.integers(-8, 8) | _BIG, min_size=1, max_size=4) | st.just
 _TARGETS = st.just(22) | st.fractions(max_denominator=8) | _BIG
 MORE_REFERENCES = {"countdown": st.fixed_dictionaries({"numbers": _NUMBERS, "target": _TARGETS})}
 PLAIN = {
-    "gsm8k": st.from_regex(r"-?[0-9]{1,4}(,[0-9]{3})?(\.[0-9]{0,3})?", fullmatch=True),
+    "gsm8k": st.from_regex(r"-?[0-9]{1,4}(,[0-9]{3})?(\.[0-9]{0,3})?", fullmatch=True)
+    | st.sampled_from(
+        [r"18\text{ cm}", r"\$18", "18 eggs", r"50\%", r"\frac{36}{2}", r"{18", r"18 \} 2", "18 or 19"]
+    ),
     "countdown": st.text("3579+-*/() =", min_size=1, max_size=12) | st.just("3*5+7") | st.just("(25-5)*2+3"),
     "sudoku": st.text("12340 |", min_size=16, max_size=18)
     | st.just(SOLUTION)

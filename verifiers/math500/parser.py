@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import takewhile
 from typing import NamedTuple, Never, TypeVar
 
-from verifiers.amounts import CODES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, SIGNS, currencies_of
+from verifiers.amounts import CODES, NAMES, SIGNS, currencies_of
 from verifiers.math500 import words as w
 from verifiers.math500.tree import (
     BOUND,
@@ -95,7 +94,6 @@ _SENTENCE = (
 
 MIXED = "mixed"  # a mixed number was read, or a number with a word such as "million"
 WORDED = "worded"  # words stood before a value
-UNITS = "units"  # the word "units" stood behind a value
 MODULUS = "modulus"  # a modulus stood behind a value: 3 (mod 7)
 
 
@@ -214,12 +212,11 @@ class Cursor:
 
 
 class Reading(NamedTuple):
-    """The value that a text says, and what was noticed on the way: see `MIXED`, `WORDED` and `UNITS`."""
+    """The value that a text says, and what was noticed on the way: see `MIXED` and `WORDED`."""
 
     value: Value
     mixed: bool = False
     worded: bool = False
-    in_units: bool = False
 
 
 def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
@@ -236,7 +233,7 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
         marks.append(WORDED)
     if text.is_reference and type(value) is Several and marks.count(WORDED) > 1:
         raise Malformed("words that tell values apart")
-    return Reading(value, MIXED in marks, WORDED in marks, UNITS in marks)
+    return Reading(value, MIXED in marks, WORDED in marks)
 
 
 def read_formula(tokens: list[Token]) -> Value:
@@ -663,8 +660,6 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     unit = units.canonical_unit(words)
     if unit is None:
         raise Malformed("the power of no unit")
-    if unit == "" and words[0] in ("unit", "units"):  # the name of a unit leaves out the word "units"
-        cursor.marks.append(UNITS)
     if unit == "" and words[0].lower() in units.ORDINALS:
         return value  # 12th is the number 12
     whole = Quantity(value, unit)
@@ -710,9 +705,6 @@ def read_unit_words(cursor: Cursor, words: list[str]) -> None:
         elif at_unit_fraction(cursor):
             cursor.advance()
             words += [*unit_words(read_label(cursor)), "/", *unit_words(read_label(cursor))]
-        elif cursor.kind in (WORD, LETTERS) and cursor.value in ("a", "an") and words == ["of"]:
-            words.clear()  # 3/4 of a cup
-            cursor.advance()
         elif at_unit_letter(cursor, words) or cursor.value == "%" or is_noun(cursor):
             read_unit_word(cursor, words)
         elif words and cursor.kind == LETTERS and cursor.value in units.DEGREE_LETTERS:
@@ -1296,21 +1288,9 @@ def read_bars(cursor: Cursor) -> Node:
 
 
 def read_currency(cursor: Cursor) -> Node:
-    """Reads the sign or code of a currency, the number behind it, and the letters of a power of ten: $5M, $5mln."""
+    """Reads the sign or code of a currency, and the number behind it."""
     cursor.currency = NAMES[cursor.advance().removeprefix("\\")]
-    is_number = cursor.kind == NUMBER
-    node = read_primary(cursor)
-    if not is_number or node[0] != "num" or cursor.kind not in (LETTERS, WORD):
-        return node
-    behind = takewhile(lambda token: token[0] in (LETTERS, WORD), cursor.tokens[cursor.position : cursor.end])
-    values = [value.lower() for _, value, _ in behind]
-    for count in (3, 2, 1):  # mln, bn, M: each letter is a token, so the first three are enough
-        run = "".join(values[:count])
-        power = MONEY_MAGNITUDES.get(run) or MAGNITUDES.get(run)
-        if power and len(run) == count and cursor.peek(count)[0] not in (LETTERS, SIGN):
-            cursor.advance(count)
-            return ("num", node[1] * 10**power, node[2])
-    return node
+    return read_primary(cursor)
 
 
 def refuse(cursor: Cursor) -> Never:

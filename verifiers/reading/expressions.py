@@ -139,7 +139,7 @@ def last_expression(text: str, start: int, end: int) -> tuple[int, int]:
     )
     line, line_end = max(text.rfind("\n", 0, low) + 1, start), text.find("\n", high, end)
     if text[low : low + 2] in ("- ", "* ") and not text[line:low].strip():  # an item of a list
-        low += 2
+        line = low = low + 2
     before, behind = text[line:low], text[high : line_end if line_end >= 0 else end]
     is_apart = text[low] in "0123456789(-" and text[high - 1] in "0123456789)"
     is_apart = is_apart and _BEFORE.search(before) and _BEHIND.match(behind)

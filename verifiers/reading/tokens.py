@@ -14,7 +14,7 @@ from string import ascii_letters
 from unicodedata import decimal
 
 from verifiers.amounts import CODES, SIGNS
-from verifiers.reading.units import ORDINALS, UNIT_WORDS, UNITS, power_of
+from verifiers.reading.units import ORDINALS, UNIT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]  # (kind, value, True if white space stands before it)
@@ -169,12 +169,6 @@ class Lexer:
                         value = "0."
                 if len(value) > DIGIT_LIMIT:
                     raise Malformed("too many digits")
-                elif (
-                    value in ("2", "3")
-                    and not self.spaced
-                    and self.is_behind_unit(text[position : position + 1])
-                ):
-                    self.add(SIGN, "^")  # 5 m2
                 tokens.append((NUMBER, value, self.spaced))
                 self.spaced = False
             elif kind == "sign":
@@ -261,14 +255,6 @@ class Lexer:
                 run, end = run + more[0], more.end()
             self.add(WORD, run)
         return end
-
-    def is_behind_unit(self, following: str) -> bool:
-        """True behind a unit that takes a power: a unit of length, or the s of m/s. Not at the 2 of 5ft2in."""
-        if not self.tokens or self.tokens[-1][0] not in (LETTERS, WORD) or following in _LATIN:
-            return False
-        unit = UNITS.get(self.tokens[-1][1], "")
-        is_per_second = unit == "second" and len(self.tokens) > 1 and self.tokens[-2][1] == "/"
-        return (power_of(unit) == 1 or is_per_second) and any(kind == NUMBER for kind, _, _ in self.tokens)
 
     def is_behind_number(self) -> bool:
         """True if the last token is a number or a closing brace: behind 5, behind \\frac{1}{2}."""

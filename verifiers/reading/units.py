@@ -47,7 +47,6 @@ _SPELLED = {
     for spelling in spellings.split()
     for plural in (("", "s") if len(spelling) > 2 and not spelling.endswith("s") else ("",))
 }
-_LENGTHS = frozenset([*_SCALES[1], "unit"])
 UNITS = NAMES | _SPELLED
 """{spelling in lower case: the name of its unit}: "metres" is "m", "$" is "dollar"."""
 # Parts of the names of known units: "mile" and "/" of "mile / hour".
@@ -140,12 +139,6 @@ def kind_of(unit: str) -> str:
 def is_money(unit: str) -> bool:
     """True for a unit that can only be money: dollars, but not pounds, which may be a weight."""
     return currencies_of(unit) > 0 and unit not in _SPELLINGS
-
-
-def power_of(unit: str) -> int:
-    """The exponent of a unit of length, area or volume: 2 for "cm^2" and "unit^2"; 0 for any other unit."""
-    name, _, power = unit.partition("^")
-    return int(power or 1) if name in _LENGTHS and power in ("", "2", "3") else 0
 
 
 def is_known(unit: str) -> bool:

@@ -265,11 +265,11 @@ def test_the_remainder_goes_to_the_first_steps(masked, steps, counts):
 @pytest.mark.parametrize(
     ("settings", "fits"),
     [
-        ({"block_length": 48}, ["block_length=64", "max_completion_length=288"]),
-        ({"diffusion_steps": 100}, ["diffusion_steps=104"]),
-        ({"max_completion_length": 64}, ["diffusion_steps=64"]),
-        ({"max_completion_length": 0}, ["max_completion_length=0", "at least 1"]),
-        ({"block_length": -4}, ["block_length=-4", "0 or more"]),
+        ({"block_length": 48}, ["--block-length 64", "--max-completion-length 288"]),
+        ({"diffusion_steps": 100}, ["--diffusion-steps 104"]),
+        ({"max_completion_length": 64}, ["--diffusion-steps 64"]),
+        ({"max_completion_length": 0}, ["--max-completion-length 0", "at least 1"]),
+        ({"block_length": -4}, ["--block-length -4", "0 or more"]),
         ({"diffusion_steps": 12.5}, ["12.5"]),
         ({"temperature": -0.1}, ["-0.1"]),
         ({"temperature": float("nan")}, ["nan"]),

@@ -268,7 +268,7 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
 
 def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monkeypatch, capsys):
     solved = HabitCounts(16, {"right": 16}, neither=0, groups=4, mixed=0, all_right=4)
-    monkeypatch.setattr(loop, "count_habits", lambda *_: solved)
+    monkeypatch.setattr(advice, "count_habits", lambda *_: solved)
     train(small_config(tmp_path, max_steps=1))
     _, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
     assert "Make them harder" in warning and "sft" not in warning
@@ -281,7 +281,7 @@ def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monke
 def test_a_task_that_the_model_never_solves_asks_for_force(
     tmp_path, monkeypatch, capsys, completions, temperature, remedy
 ):
-    monkeypatch.setattr(loop, "ENOUGH_TO_JUDGE", completions)
+    monkeypatch.setattr(advice, "ENOUGH_TO_JUDGE", completions)
     settings = {"max_steps": 1, "temperature": temperature, "env_args": {"dull": ALL}}
     if not temperature:  # an algorithm that a greedy rollout can teach
         settings |= {"algorithm": "raft", "algorithm_args": {}}
@@ -294,7 +294,7 @@ def test_a_task_that_the_model_never_solves_asks_for_force(
         "measured as worse: more completions of fewer problems"
     )
     train(replace(config, force=True, output=replace(config.output, resume="auto")), quiet=True)
-    monkeypatch.setattr(loop, "ENOUGH_TO_JUDGE", completions + 1)
+    monkeypatch.setattr(advice, "ENOUGH_TO_JUDGE", completions + 1)
     train(small_config(tmp_path / "few", **settings))
     said = capsys.readouterr().out
     assert re.search(remedy, said), "too few to tell"

@@ -69,8 +69,8 @@ def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [
-        ({"optimizer": "muon"}, "optimizer=adamw"),
-        ({"save_dtype": "bfloat16"}, "save_dtype=auto"),
+        ({"optimizer": "muon"}, "--optimizer adamw"),
+        ({"save_dtype": "bfloat16"}, "--save-dtype auto"),
     ],
 )
 def test_what_a_divided_model_cannot_is_refused(tmp_path, changes, remedy):

@@ -12,7 +12,14 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.training import evaluations, records, schedule, solved_validation, validation
+from spg_trainer.training import (
+    advice,
+    evaluations,
+    records,
+    schedule,
+    solved_validation,
+    validation,
+)
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (
     LORA,
@@ -260,7 +267,7 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
     script({0: 5, 1: 5, 2: 4, 3: 5})
     config = settings(tmp_path / "run")
     short = train(config, quiet=True)
-    assert not records.surely_gained_nothing(short)
+    assert not advice.surely_gained_nothing(short)
     long = {**short, "steps": 40, "eval_before": {**short["eval_before"], "correct": 0.5}}
     long |= {"eval_after": {**short["eval_after"], "correct": 0.5, "low": 0.44, "high": 0.56}}
     lines = records.closing_lines(long, config)
@@ -268,17 +275,17 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
     assert "with another --algorithm" in line
     few = {**long, "eval_after": {**long["eval_after"], "low": 0.2, "high": 0.8}}
     better = {**long, "validation": {**long["validation"], "highest": 1.0}}
-    assert records.surely_gained_nothing(long) and not any(
-        map(records.surely_gained_nothing, (few, better, {**long, "steps": 3}))
+    assert advice.surely_gained_nothing(long) and not any(
+        map(advice.surely_gained_nothing, (few, better, {**long, "steps": 3}))
     )
 
 
 def test_a_run_without_a_gain_says_what_its_groups_were_and_where_help_stands():
     groups = {"silent": 0.99, "equal": 0.99, "all_right": 0.04, "all_wrong": 0.95, "same_wrong_text": 0.1}
-    line = records.nothing_gained_line({"groups": groups, "solved_sampled": 0.03})
+    line = advice.nothing_gained_line({"groups": groups, "solved_sampled": 0.03})
     assert "99% of its groups had equal rewards (4% of all groups are all right, 95% all wrong" in line
     assert "Take easier problems (--env-args)" in line and line.endswith("with another --algorithm.")
-    assert "not one sampled completion was right" in records.nothing_gained_line(
+    assert "not one sampled completion was right" in advice.nothing_gained_line(
         {"groups": groups, "solved_sampled": 0.0}
     )
 
