@@ -339,7 +339,7 @@ def split_micro_batch(micro: Rows, most_copies: int, compares: str) -> list[Rows
 
 
 def logps_without_graph(micro: Rows, model: nn.Module, mask_id: int) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities (B, M, T), and what the masks measure (see `likelihood.measures`), (B, M, T) or None.
+    """Log-probabilities (B, M, T), and what the masks measure (see `likelihood.logps.MEASURES`), (B, M, T) or None.
 
     `token_logps` keeps no graph. With the same weights the values equal, bit for bit, those that the update computes.
     """
