@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 from verifiers import batch
-from verifiers.amounts import NAMES
 from verifiers.errors import invalid_reference
+from verifiers.reading.amounts import NAMES
 from verifiers.reading.locate import find_answer, last_hashes
 from verifiers.reading.numbers import Amount, amount, is_plain
 from verifiers.reading.unmarked import last_value

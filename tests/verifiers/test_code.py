@@ -230,7 +230,7 @@ def test_reasons_and_the_share_of_cases(program, reason, score):
 def test_a_program_is_found_in_linear_time():
     start = time.process_time()
     for part in ("\n", "```\n", "```python\n", "<answer>", "    \n", "def add(", "x```\n"):
-        locate(part.encode() * (10**6 // len(part)), "add")
+        locate(part * (10**6 // len(part)), "add")
     for part in ("Text.\n", "def other(a):\n", "@x\n", "from there\n", "\n"):
         without_prose("Text.\n" + part * (60_000 // len(part)), "add")
     assert time.process_time() - start < 10
@@ -266,9 +266,8 @@ PROMPT = 'import math\n\ndef helper(x):\n    return x\n\ndef add(a, b):\n    """
     ],
 )
 def test_where_the_program_is(completion, extracted):
-    data = completion.encode()
-    _, low, high = locate(data, "add")
-    assert (None if low < 0 else data[low:high].decode()) == extracted
+    _, low, high = locate(completion, "add")
+    assert (None if low < 0 else completion[low:high]) == extracted
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,6 @@ TOLD_APART = [
     ("gsm8k", "So the new price is $45, which is $15 less than the original price.", "45", True),
     ("gsm8k", "Mark has 40 cards, which is 4 times as many as Joe has.", "40", True),
     ("gsm8k", "3 ladders cost 32 each, which is 96 dollars.", "96", True),
-    ("math500", "Thus, the possible values of $x$ are -1, 2, and 3.", "-1,2,3", True),
     ("math500", "The solutions are -2 and 5.", "-2,5", True),
     ("math500", "Therefore, the solutions are (1, 2) and (3, 4).", "(1,2),(3,4)", True),
     ("math500", "The roots are -1 and 2.", "-1", False),

@@ -9,8 +9,9 @@ import pytest
 
 from tests.common.soup import judge, use_kernels
 from tests.common.sudoku_answers import blanked, solved_grid
-from verifiers import extract, verify
+from verifiers import verify
 from verifiers.countdown import DIGITS_LIMIT, LITERALS_LIMIT
+from verifiers.reading.locate import ANSWER_LIMIT
 
 
 def paid(task: str, answer: str, reference: dict, monkeypatch) -> bool:
@@ -62,7 +63,7 @@ def test_a_hedge_is_two_boxes_near_each_other_with_or_and_nothing_else_between(m
 
 
 def test_an_answer_longer_than_the_limit_is_refused_unread() -> None:
-    spaces = " " * (extract.ANSWER_LIMIT - 4)
+    spaces = " " * (ANSWER_LIMIT - 4)
     assert verify("gsm8k", f"<answer>18{spaces}</answer>", answer="18").correct
     assert verify("gsm8k", f"<answer>18{spaces}   </answer>", answer="18").reason == "malformed"
 

@@ -1,11 +1,8 @@
 """An answer that is named in words at the end of a completion: one rule for GSM8K and MATH."""
 
-import random
-
 import pytest
 
-from verifiers import extract, sentence, verify, verify_batch
-from verifiers.answer_words import LANGUAGES, TERMS_OF
+from verifiers import verify, verify_batch
 
 NAMED = [
     "The answer is $18$.",
@@ -99,32 +96,3 @@ def test_values_with_or_on_a_line_between_them_are_one_list() -> None:
 def test_of_an_equation_in_a_sentence_the_value_counts() -> None:
     assert verify("math500", "Therefore, the answer is $x = \\frac{1}{2}$.", answer="\\frac{1}{2}").correct
     assert not verify("math500", "The answer is not 5.", answer="5").correct
-
-
-def test_functions_with_a_second_form_where_compiled_agree_in_both():
-    rng = random.Random(0)
-    pieces = [b"{", b"}", b"\\boxed", b"x" * 300, b" ", b"answer>", b"<|eot_id|>", b"</s>", b"<|e", b""]
-    for _ in range(300):
-        data = b"".join(rng.choices(pieces, k=rng.randrange(6)))
-        start, end = sorted(rng.randrange(len(data) + 1) for _ in range(2))
-        at = data, start, end
-        assert extract.line_start(*at) == extract.line_start_in_array(*at)
-        assert extract.last_command(*at, extract.BOX) == extract.last_command_in_array(*at, extract.BOX)
-        assert extract.is_end_token(*at) == extract.is_end_token_in_array(*at)
-        for pattern in (extract.BOX, b"answer>", b"</answer>"):
-            assert extract.matches(*at, pattern) == extract.matches_in_array(*at, pattern)
-        for byte in b"{<":
-            assert extract.find_byte(data, byte, start, end) == extract.find_byte_in_array(
-                data, byte, start, end
-            )
-
-
-@pytest.mark.parametrize("language", [*LANGUAGES, *TERMS_OF])
-def test_a_line_with_a_word_for_an_answer_is_read(language):
-    words = (LANGUAGES | TERMS_OF)[language].answer.split()
-    for word in words:
-        for spelling in (word, word.capitalize(), word.upper()):
-            line = f"x + 1 {spelling}: 5".encode()
-            assert sentence.may_name(line, 0, len(line)), spelling
-    line = b"So we add 3 and 4."
-    assert not sentence.may_name(line, 0, len(line))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 
-from verifiers.extract import ANSWER_LIMIT, is_not_text, read_tags
+from verifiers.reading.locate import ANSWER_LIMIT, NOT_TEXT, regions
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
-_FENCES = b"```", b"~~~"
-_BLANK = b" \t\r\n"
-_BEGIN, _DONE = b"[BEGIN]", b"[DONE]"
+_FENCES = "```", "~~~"
+_BLANK = " \t\r\n"
+_BEGIN, _DONE = "[BEGIN]", "[DONE]"
 """The marks around a program in the prompt of MBPP's paper."""
 _STARTS = ("def ", "async def ", "class ", "import ", "from ", "@")
 """The beginnings of lines that begin a definition or an import."""
@@ -23,47 +23,47 @@ _TRIED, _BEFORE = 3, 16
 first of them."""
 
 
-def locate(data: bytes, entry: str) -> tuple[int, int, int]:
+def locate(text: str, entry: str) -> tuple[int, int, int]:
     """(OK | NO_ANSWER | MALFORMED, start, end) of the program in a completion; -1, -1 if there is none.
 
     Only the text before the first end-of-text token counts. The program is looked for in the last closed `<answer>`
     block, else behind an unclosed `<answer>`, else everywhere. If that text has `[BEGIN]` and `[DONE]`, only what
     stands between them counts; if it has fenced blocks, only the last one that defines `entry`, or else the last one.
     """
-    cut, begin, block_start, block_end, unclosed, _, _ = read_tags(data, 0, len(data))
-    low, high = block_start, block_end
-    if block_start < 0:
-        low, high = max(unclosed, begin), cut
+    where = regions(text)
+    low, high = where.block
+    if low < 0:
+        low, high = max(where.unclosed[0], where.begin), where.cut
     # Text behind the first [DONE] is about another problem.
-    high = next((start for start, _ in marks_at_lines(data, _DONE, low, high)), high)
-    low = max([low, *(after for _, after in marks_at_lines(data, _BEGIN, low, high))])
-    blocks = fenced_blocks(data, low, high)
+    high = next((start for start, _ in marks_at_lines(text, _DONE, low, high)), high)
+    low = max([low, *(after for _, after in marks_at_lines(text, _BEGIN, low, high))])
+    blocks = fenced_blocks(text, low, high)
     if blocks:
-        defining = [block for block in blocks if defines(data[slice(*block)].decode(errors="replace"), entry)]
+        defining = [block for block in blocks if defines(text[slice(*block)], entry)]
         low, high = (defining or blocks)[-1]
-    first_not_blank = high - len(data[low:high].lstrip(_BLANK))
-    low = max(low, data.rfind(b"\n", low, first_not_blank) + 1)  # the first line keeps its indentation
-    high = low + len(data[low:high].rstrip(_BLANK))
+    first_not_blank = high - len(text[low:high].lstrip(_BLANK))
+    low = max(low, text.rfind("\n", low, first_not_blank) + 1)  # the first line keeps its indentation
+    high = low + len(text[low:high].rstrip(_BLANK))
     if low == high:
         return NO_ANSWER, -1, -1
-    if high - low > ANSWER_LIMIT or is_not_text(data, low, high):
+    if high - low > ANSWER_LIMIT or NOT_TEXT.search(text, low, high):
         return MALFORMED, -1, -1
     return OK, low, high
 
 
-def marks_at_lines(data: bytes, mark: bytes, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """(start of the line, end of the mark) of each `mark` in data[low:high] before which its line has only blanks."""
-    place = data.find(mark, low, high)
+def marks_at_lines(text: str, mark: str, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """(start of the line, end of the mark) of each `mark` in text[low:high] before which its line has only blanks."""
+    place = text.find(mark, low, high)
     while place >= 0:
         start = place
-        while start > low and data[start - 1] in b" \t":
+        while start > low and text[start - 1] in " \t":
             start -= 1
-        if start == 0 or data[start - 1] == ord("\n"):
+        if start == 0 or text[start - 1] == "\n":
             yield start, place + len(mark)
-        place = data.find(mark, place + 1, high)
+        place = text.find(mark, place + 1, high)
 
 
-def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
+def fenced_blocks(text: str, start: int, end: int) -> list[tuple[int, int]]:
     """(start, end) of the fenced blocks that are not empty, between backticks or tildes.
 
     The last fence may have no partner. If it is bare and the only fence, it closes a block that the prompt has opened;
@@ -71,11 +71,11 @@ def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
     """
     blocks: list[tuple[int, int]] = []
     opened = -1  # where the text of the open block begins; -1 if no block is open
-    fence, bare = b"", False  # the fence that opened it, and whether nothing else stands on the fence's line
+    fence, bare = "", False  # the fence that opened it, and whether nothing else stands on the fence's line
     i = start
     while i < end:
-        after = data.find(b"\n", i, end) + 1 or end
-        line = data[i:after].strip()
+        after = text.find("\n", i, end) + 1 or end
+        line = text[i:after].strip()
         if opened < 0 and line.startswith(_FENCES):
             opened, fence = after, line[:3]
             bare = line == fence
@@ -83,14 +83,14 @@ def fenced_blocks(data: bytes, start: int, end: int) -> list[tuple[int, int]]:
             blocks.append((opened, i))
             opened = -1
         elif opened >= 0 and line.endswith(fence):
-            blocks.append((opened, data.rindex(fence, i, after)))
+            blocks.append((opened, text.rindex(fence, i, after)))
             opened = -1
         i = after
     if opened >= 0 and bare and not blocks:
-        blocks.append((start, data.rindex(fence, start, opened)))
+        blocks.append((start, text.rindex(fence, start, opened)))
     elif opened >= 0:
         blocks.append((opened, end))
-    return [block for block in blocks if data[slice(*block)].strip()]
+    return [block for block in blocks if text[slice(*block)].strip()]
 
 
 def indentation(line: str) -> str:

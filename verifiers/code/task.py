@@ -16,7 +16,7 @@ from verifiers.code.program import imported, locate, reads_input, ways_to_run, w
 from verifiers.code.values import NOTHING, PRINTED, Case, arguments, plain_reply, python_source, read_cases
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
-from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, Reason, cut, encoded
+from verifiers.verdicts import ERROR, GRAMMAR, MALFORMED, OK, PROBE, TEXT, TIMEOUT, Reason
 
 if TYPE_CHECKING:
     from verifiers.worker import Workers
@@ -225,10 +225,10 @@ def _judge_all(
     jobs: dict[tuple, dict[str, Any]] = {}
     places: dict[tuple, list[int]] = {}
     for place, (text, (entry, cases, prompt, fuel)) in enumerate(zip(texts, references, strict=True)):
-        reason, start, end = locate(encoded(text), entry)
-        reasons[place], tiers[place], spans[place] = reason, TEXT, (start, end)
+        reason, start, end = locate(text, entry)
+        reasons[place], tiers[place], spans[place] = reason, TEXT, batch.in_bytes(text, start, end)
         if reason == OK:
-            ways = _ways(cut(text, start, end) or "", entry, prompt, lenient)
+            ways = _ways(text[start:end], entry, prompt, lenient)
             key = (entry, id(cases), fuel, *ways["sources"])
             jobs.setdefault(key, job_of(fuel, entry=entry, **ways, cases=cases, lenient=lenient))
             places.setdefault(key, []).append(place)

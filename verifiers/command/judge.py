@@ -23,12 +23,12 @@ from verifiers.command.read import (
     read_sample,
 )
 from verifiers.errors import LineError, VerifierError
-from verifiers.extract import read_tags
 from verifiers.files import Block, read_line
 from verifiers.other_rules import compared
+from verifiers.reading.locate import regions
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
-from verifiers.verdicts import DETAILS, Reason, cut, encoded
+from verifiers.verdicts import DETAILS, Reason
 
 SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many completions without an answer, or references compared as text, are shown
@@ -243,9 +243,7 @@ def _end_of(completion: object) -> str:
     """How a completion ends before its first end token, as it is shown."""
     read_part: object = completion
     if isinstance(completion, str):
-        data = encoded(completion)
-        end_of_text, *_ = read_tags(data, 0, len(data))
-        read_part = cut(completion, 0, end_of_text)
+        read_part = completion[: regions(completion).cut]
     return repr(read_part)[-SHOWN_CHARACTERS:]
 
 

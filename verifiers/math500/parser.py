@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple, Never, TypeVar
 
-from verifiers.amounts import CODES, NAMES, SIGNS, currencies_of
 from verifiers.math500 import words as w
 from verifiers.math500.tree import (
     BOUND,
@@ -51,6 +50,7 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.reading import units
+from verifiers.reading.amounts import CODES, NAMES, SIGNS, currencies_of
 from verifiers.reading.tokens import (
     COMMAND,
     LETTERS,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from verifiers import batch
-from verifiers.amounts import currencies_of
 from verifiers.errors import invalid_reference
 from verifiers.math500.asked.form import NO_FORM
 from verifiers.math500.choices import CHOICES
@@ -16,6 +15,7 @@ from verifiers.math500.parser import read
 from verifiers.math500.tree import symbols
 from verifiers.math500.values import Quantity, Value, expressions, is_expression
 from verifiers.reading import markup
+from verifiers.reading.amounts import currencies_of
 from verifiers.reading.locate import last_box, last_hashes
 from verifiers.reading.tokens import LETTERS, Malformed, Unsupported, tokens_of
 

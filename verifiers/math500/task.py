@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
 from verifiers.errors import invalid_reference
-from verifiers.flexible.answer import flexible_answer
 from verifiers.limit import deadline
 from verifiers.math500 import choices
 from verifiers.math500.asked.finished import is_finished
@@ -27,6 +26,7 @@ from verifiers.math500.values import Quantity, Relation, Several, Value
 from verifiers.reading import markup
 from verifiers.reading.locate import Found, find_answer, last_box
 from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
+from verifiers.reading.unmarked import last_value
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -38,7 +38,6 @@ from verifiers.verdicts import (
     TEXT,
     TYPED,
     WRONG,
-    encoded,
 )
 
 if TYPE_CHECKING:
@@ -373,18 +372,14 @@ def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: o
 
 def _judge_unmarked(text: str, judged: batch.Judged, answer: object, problem: object) -> batch.Judged:
     """The verdict in mode flexible on a completion whose verdict in lenient mode, `judged`, is not right."""
-    data = encoded(text)
-    low, high = -1, -1
-    if judged[0] != verdicts.HEDGE:
-        span = batch.in_bytes(text, *judged[3:])
-        low, high = flexible_answer(data, judged[0], *span, letter_of=choices.leading_choice)
-    if low < 0:
+    span = last_value(text, formulas=True)
+    if span is None:
         return judged
-    marked = f"<answer>{data[low:high].decode('utf-8', 'surrogatepass')}</answer>"
+    marked = f"<answer>{text[slice(*span)]}</answer>"
     reason, tier, score, _, _ = _judge(marked, True, None, answer, problem)
     if reason in (MALFORMED, verdicts.NO_ANSWER):
         return judged
-    return reason, tier, score, *batch.in_characters(text, low, high)
+    return reason, tier, score, *span
 
 
 def _judge_all(

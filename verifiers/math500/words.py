@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.amounts import MAGNITUDES
+from verifiers.reading.amounts import MAGNITUDES
 
 NEGATING = frozenset(
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "

@@ -121,7 +121,8 @@ _JOINT = re.compile(
     r"(?:[\s\\$(){}\[\];~]|(,)|\b(?:(and)|(or)|text|textbf|mathrm|mbox|q?quad)\b)*+\Z", re.IGNORECASE
 )
 _NAME = re.compile(r"(?:^|[\s$,:(])([a-z](?:_\d)?)\s*+=\s*+\Z")
-_NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
+NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
+"""What an answer may not hold: NUL and halves of characters."""
 
 
 def last_box(text: str, start: int, end: int, command: str = "\\boxed") -> tuple[int, int, int] | None:
@@ -548,7 +549,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
     if reason != OK:
         return Found(reason, named=named)
-    if _NOT_TEXT.search(text, low, high):
+    if NOT_TEXT.search(text, low, high):
         return Found(MALFORMED, boxed=boxed)
     return Found(OK, low, high, boxed, alone, named)
 

@@ -103,7 +103,8 @@ def joined_lines(answer: str) -> str:
     if len(lines) < 2 or max(map(len, lines)) > 60:
         return answer
     items = [_ITEM.match(line) for line in lines]
-    return ", ".join(line[item.end() :] if item else line for line, item in zip(lines, items, strict=True))
+    values = (line[item.end() :] if item else line for line, item in zip(lines, items, strict=True))
+    return ", ".join(values).replace(", or, ", " or ").replace(", and, ", " and ")
 
 
 _LOGARITHM = re.compile(r"\\log(?![_A-Za-z])")

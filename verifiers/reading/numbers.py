@@ -11,8 +11,15 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from verifiers.amounts import GLUED_MAGNITUDES, MAGNITUDES, MONEY_MAGNITUDES, NAMES, NATIONS, currencies_of
 from verifiers.reading import words
+from verifiers.reading.amounts import (
+    GLUED_MAGNITUDES,
+    MAGNITUDES,
+    MONEY_MAGNITUDES,
+    NAMES,
+    NATIONS,
+    currencies_of,
+)
 from verifiers.reading.tokens import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token, tokens_of
 from verifiers.verdicts import HEDGE, MALFORMED
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from string import ascii_letters
 from unicodedata import decimal
 
-from verifiers.amounts import CODES, SIGNS
+from verifiers.reading.amounts import CODES, SIGNS
 from verifiers.reading.units import ORDINALS, UNIT_WORDS
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"

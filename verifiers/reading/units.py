@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from verifiers.amounts import CODES, NAMES, currencies_of
+from verifiers.reading.amounts import CODES, NAMES, currencies_of
 
 _SPELLINGS = {  # {unit: its spellings in any case}; an s may follow those of three letters or more
     "degree": "deg degree", "percent": "percent percentage % pct", "degree celsius": "celsius centigrade",

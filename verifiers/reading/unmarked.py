@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from verifiers.amounts import MAGNITUDES, NAMES
 from verifiers.reading import words
+from verifiers.reading.amounts import MAGNITUDES, NAMES
 from verifiers.reading.locate import Found, find_answer, regions, turns
 from verifiers.verdicts import NO_ANSWER, OK
 
@@ -19,7 +19,7 @@ _BEHIND = sorted(
     word for word in {*MAGNITUDES, *NAMES} if word.isalpha() and word not in ("pound", "pounds", "real")
 )
 _PIECE = re.compile(
-    r"""(?P<formula>\$\$.{1,1000}?\$\$|\\\[.{1,1000}?\\\]|\\\(.{1,400}?\\\)
+    r"""(?P<formula>\$\$.{1,400}?\$\$|\\\[.{1,400}?\\\]|\\\(.{1,400}?\\\)
       |(?<![\\$\w])\$(?=[^\s$])[^$\n]{1,400}+\$(?!\d))
     |(?P<number>(?<![A-Za-z\d.])(?<!\d:)(?:(?<![\w)\]}.])[-−]|\b(?:minus|negative)\ )?+(?:\\?[$€£¥₹])?+
       (?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3}(?!\d))++|\d++)(?!:(?!00)\d)
@@ -33,29 +33,33 @@ _PIECE = re.compile(
 _EXPRESSION = re.compile(  # of MATH, outside of dollars: \frac{3}{4}, (3, -2), 6 - 5i
     r"""(?<![\w\\])(?=[^\n]{0,80}?[\d√π∞]|\\)[-−√]?+
     (?:\\(?:left|right|[dt]?frac|sqrt|pi|infty|cdot|times|cup|circ|begin\{\w{1,20}+\}|end\{\w{1,20}+\}|[,;!\ {}\\])
-      |[\d{}()\[\]^_√π∞|!%]|[A-Za-z](?![A-Za-z'’])|[.,](?=\d)|,\ ?(?=[-−(\d\\])|\ ?[-−+*/=&]\ ?(?=[\w\\(√-])
-      |(?:sqrt|pi|sin|cos|tan|log|ln)(?![a-z]))++""",
+      |[\d{}()\[\]^_√π∞|!%]|(?!a\ [a-z])[A-Za-z](?![A-Za-z'’])|[.,:](?=\d)|,\ ?(?=[-−(\d\\])
+      |\ ?[-−+*/=&]\ ?(?=[\w\\(√-])
+      |(?:sqrt|pi|sin|cos|tan|log|ln)(?![a-z])
+      |\ (?=\\)|(?<=cdot)\ |(?<=times)\ |(?<=cup)\ |(?<=[\[({])\ ){1,120}+""",
     re.VERBOSE,
 )
 _LETTER = re.compile(
-    r"[\s*]*+\(?(?P<alone>[A-J])\)?+[\s*.]*+\Z"
-    r"|[^\n]{0,200}?\b(?:correct|right)\s\w{1,20}+\sis\s[*(]*+(?P<said>[A-J])[)*.\s]*+\Z"
+    r"[\s*]*+\(?(?P<alone>[A-J])(?:[).][^\d\n]{0,80}+)?+[\s*.]*+\Z"
+    r"|[^\n]{0,200}?\b(?:correct|right)\s\w{1,20}+\sis\s[*(\\$]*+(?P<said>[A-J])[)*.\\$\s]*+\Z"
 )
-_NAME = re.compile(r"[$\\(\[\s]*+[A-Za-z]++[$\\)\].\s]*+\Z")
+_NAME = re.compile(r"[$\\(\[\s]*+[A-Za-z]++(?:\([a-z]\))?+[$\\)\].\s]*+\Z")
+_BEGINS = re.compile(r"(?:\A|[\n:=]|\b(?:is|are|equals|be)\s)\s?\Z")
 _CONSTANTS = ("\\pi", "\\infty")
 _MONEY = re.compile(r"[$€£]|dollar|euro|cent", re.IGNORECASE)
 _CHECK = re.compile(r"[\s*#]*+(?:let(?:'s|’s| us)\s)?+(?:check|verif)", re.IGNORECASE)
+_OF_GSM8K = re.compile(r"(?:(?<=\d)[kmb]|\srs|\s[a-z ]{0,30}below zero)\Z", re.IGNORECASE)
 _COMPARING = re.compile(r"[^.,;\n]{0,40}?\b(?:than|as)\b")
 _FIRST_CLAUSE = re.compile(  # of a named answer: the 72 of "72 clips (48 in April)", the 18 of "18. She sold 9."
     r"(?=[\s*$\\(]*+(?:about|exactly|roughly|approximately|around)?+\s?[-$\\€£(]*+\d)(?!1[.)]\s)(?P<value>[^\n]{1,200}?)"
-    r"(?P<stop>[.!](?=\s|\*|\Z)|\**+\s?\((?!or\b)[^()\n]{0,200}+\)[\s*.]*+\Z|\**+,?\s(?:because|since|which)\b|\**+\s[—–]\s|\Z)"
+    r"(?P<stop>[.!](?=\s|\*|\Z)|\**+\s?\((?!or\b)[^()\n]{0,200}+\)[\s*.]*+\Z|\s(?:for|after)\s(?=\d)|\**+,?\s(?:because|since|which)\b|\**+\s[—–]\s|\Z)"
 )
 _GOES_ON = re.compile(r"=|\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _STOPS = re.compile(r"[.!?](?=\s|\Z)|\n")
 _CLAUSE = re.compile(r"[^,;:(=\d]*+(?=(?:so|and|but)\b)?+")
 _BEING = frozenset("= ≈ is are was were be equals became becomes".split())
 _BOUNDING = frozenset("than least most almost nearly between".split())
-_ASIDE = frozenset("in within during after over per every each all both these those".split())
+_ASIDE = frozenset("in within during after over per every each all both these those reject discard".split())
 _JOINING = frozenset("or ± + * · × ÷ / ^ x times to – -".split())
 _PHRASES = frozenset(
     "over during before until for with from by at on after to if such satisfying of out".split()
@@ -114,6 +118,8 @@ def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
     if not sentences:
         return None
     begin, values = sentences[-1]
+    if formulas and (listed := _bullets(text, sentences)):
+        return listed
     value = max(reversed(values), key=lambda value: value.rank)
     if (
         not value.is_clear
@@ -124,11 +130,34 @@ def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
     return value.low, value.high
 
 
+def _bullets(text: str, sentences: list[tuple[int, list[_Value]]]) -> tuple[int, int] | None:
+    """(start, end) of the lines "- $x = 2$" and "- $x = 3$" with which a text ends; None for one line."""
+    low = high = -1
+    name = ""
+    for begin, values in reversed(sentences):
+        formula = text[values[0].low : values[0].high]
+        is_step = any(sign in formula.partition("=")[2] for sign in (" - ", "+", "*", "/", "\\times"))
+        if (
+            is_step
+            or len(values) > 1
+            or text[begin : values[0].low] not in ("- ", "* ")
+            or "=" not in formula
+        ):
+            break
+        if name and formula.partition("=")[0] != name:
+            break
+        name, low, high = formula.partition("=")[0], begin, max(high, values[0].high)
+    return (low, high) if "\n" in text[low:high] else None
+
+
 def _last_letter(text: str, end: int) -> tuple[int, int] | None:
     """(start, end) of the letter of a choice that the last line names: "**B**", "Thus the correct graph is (B)."."""
     end = len(text[:end].rstrip())
     letter = _LETTER.match(text, text.rfind("\n", 0, end) + 1, end)
-    return letter.span("alone" if letter["alone"] else "said") if letter else None
+    if not letter:
+        return None
+    low, high = letter.span("alone" if letter["alone"] else "said")
+    return None if _is_denied(text[letter.start() : low]) else (low, high)
 
 
 def _first_clause(text: str, found: Found) -> tuple[int, int] | None:
@@ -140,7 +169,7 @@ def _first_clause(text: str, found: Found) -> tuple[int, int] | None:
         or _GOES_ON.search(text, clause.end(), found.end)
     ):
         return None
-    return clause.span("value")
+    return None if " (" in clause["value"] else clause.span("value")
 
 
 def _is_taken_back(text: str, start: int, end: int) -> bool:
@@ -163,7 +192,7 @@ def _sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[in
             between.append("x")
         elif kind in ("number", "formula"):
             value = _value(text, values, low, high, between)
-            if formulas and values and (joined := _joined(text, values[-1], value, between)):
+            if formulas and values and (joined := _joined(text, values[-1], value, between, end)):
                 values[-1], between = joined, []
                 continue
             if values and not value.is_clear and (not between or between[-1] in _JOINING):
@@ -204,32 +233,59 @@ def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[s
         if not piece:
             return
         kind, low, high = piece.lastgroup or "", *piece.span()
-        if formulas and kind != "formula" and (found := _EXPRESSION.match(text, low, end)):
-            stop = low + len(found[0].rstrip(",.;:=+ "))
-            inside = text[low:stop]
-            is_closed = (
-                all(inside.count(a) == inside.count(b) for a, b in ("()", "[]", "{}")) or "\\left" in inside
-            )
-            if stop > high and is_closed and not (kind == "word" and "=" in inside):
-                kind, high = "formula", stop
+        if formulas and kind != "formula":
+            begin = low - 1 if low > start and text[low - 1] == "\\" else low
+            found = _EXPRESSION.match(text, begin, end)
+            stop = begin + len(found[0].rstrip(",.;:=+ ")) if found else 0
+            if stop > high and _is_expression(text, begin, stop, kind):
+                kind, low, high = "formula", begin, stop
+        if formulas and kind == "number" and (suffix := _OF_GSM8K.search(text[low:high])):
+            high = low + suffix.start()
         yield kind, low, high
         at = high
 
 
-def _joined(text: str, before: _Value, value: _Value, between: list[str]) -> _Value | None:
+def _is_expression(text: str, low: int, high: int, kind: str) -> bool:
+    """True if text[low:high] is a value as a whole: not a calculation, `9 + 9`, nor "Part b - 5" or `x = 5`."""
+    inside = text[low:high]
+    is_closed = sum(map(inside.count, "([{")) == sum(map(inside.count, ")]}"))
+    has_more = (
+        ",-" in inside
+        or ", -" in inside
+        or "\\" in inside
+        or any(sign.isalpha() or sign in "√([{^:!" for sign in inside)
+    )
+    begins = kind != "word" or ("=" not in inside and _BEGINS.search(text[max(low - 8, 0) : low]) is not None)
+    return is_closed and has_more and begins
+
+
+def _joined(text: str, before: _Value, value: _Value, between: list[str], end: int) -> _Value | None:
     """Two values of one list as one: `$x = 2$ and $x = 3$`, or "-2 and 5" behind "are"; None if they are apart."""
     first, second = text[before.low : before.high], text[value.low : value.high]
-    is_same = "=" in first and first.partition("=")[0] == second.partition("=")[0]
+    lead = text[max(before.low - 12, 0) : before.low]
+    names = first.partition("=")[0], second.partition("=")[0]
+    if between[-1:] == ["="] and len(between) > 2:  # x = 2 and x = 3
+        names, between = (lead.rpartition(" ")[0][-3:], f"{between[-2]} ="), between[:-2]
+        is_same = names[0] == names[1]
+    else:
+        is_same = "=" in first and names[0] == names[1]
+    is_pair = "=" in first and "=" in second and before.rank == 2 and between == [","]
+    is_last = not any(map(str.isalnum, text[value.high : end]))
     both = first[0] in "$\\" and second[0] in "$\\" and "=" not in first + second
+    begins = before.rank == 2 or (is_same and lead.lower().endswith(_CONCLUDING))
     if (
         between in ([","], ["and"], [",", "and"])
-        and before.rank == 2
-        and (is_same or both or text[max(before.low - 5, 0) : before.low] == " are ")
+        and begins
+        and is_last
+        and (is_same or both or is_pair or lead.endswith(" are "))
     ):
         return _Value(before.low, value.high, 2, is_clear=before.is_clear)
-    if between in (["or"], [",", "or"]) and is_same:
+    if between in (["or"], [",", "or"]) and is_same and begins and is_last:
         return _Value(before.low, value.high, 2, is_clear=before.is_clear)
     return None
+
+
+_CONCLUDING = ("so ", "thus ", "hence ", "therefore ", "so, ", "thus, ", "hence, ", "therefore, ")
 
 
 def _is_name(formula: str, formulas: bool) -> bool:
@@ -263,10 +319,16 @@ def _value(text: str, values: list[_Value], low: int, high: int, between: list[s
     if values:
         ends = [place for place, word in enumerate(between) if word in _GOING_ON]
         phrase = between[ends[-1] + 1 :][:1] if ends else between
-        is_priced = "for" in phrase and _MONEY.search(text, low, high) is not None  # 9 eggs for $18
+        is_formula = text[low] in "\\$" and text[high - 1] in ")]$"
+        is_priced = (
+            "for" in phrase and not is_formula and _MONEY.search(text, low, high) is not None
+        )  # 9 eggs for $18
         is_rest = "left" in between and _SPANNING.isdisjoint(between)  # she is left with 18
         is_said = is_priced or is_rest or last == "by"
         is_phrase = not _REASONS.isdisjoint(between) or (not _PHRASES.isdisjoint(phrase) and not is_said)
+        is_condition = last in ("as", "where") and between[-2] in (",", "(") if len(between) > 1 else False
+        if is_condition or (values[-1].rank < 0 and between == [","]):
+            return _Value(low, high, -1, is_clear=True)  # where $a = 1$, $b = 2$
     return _Value(low, high, 0 if last in _ASIDE or is_phrase else 1, is_clear=True)
 
 
@@ -281,7 +343,7 @@ def _is_denied(before: str) -> bool:
             denied, apart, clause = False, False, []
             continue
         is_verb = word.endswith("n't") or word in ("can't", "cannot", "never")
-        if word in _APART:
+        if word in _APART or (word == "that" and last in ("probability", "chance")):
             apart = bool(clause)
         elif is_verb or (word == "not" and last in _AUXILIARIES):
             subject = clause[: None if is_verb else -1]

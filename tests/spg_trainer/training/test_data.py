@@ -16,9 +16,8 @@ from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import loss_validation
 from spg_trainer.training.advice import MORE_ROWS
-from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.records import closing_lines, next_steps
-from spg_trainer.training.update import loss_without_gradient
+from spg_trainer.training.update import Update, loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
 from tests.spg_trainer.training.test_sft import prepared

@@ -7,10 +7,10 @@ An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", fact
 
 from __future__ import annotations
 
-from verifiers.amounts import currencies_of
 from verifiers.math500 import tree
 from verifiers.math500.tree import MINUS_ONE, Node
 from verifiers.math500.values import Matrix, Name, Quantity, Row, Value, Words, is_expression
+from verifiers.reading.amounts import currencies_of
 from verifiers.reading.units import is_known
 
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as functions: f(2)
