@@ -17,7 +17,7 @@ from transformers import AutoModel
 
 import spg_trainer.models  # noqa: F401  (registers the families)
 from spg_trainer.models.body import EXPERTS
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from measuring import hardware, medians, print_head, print_row, seconds, wall_se
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from spg_trainer.algorithms.spg_repro import SPGRepro
+from spg_trainer.algorithms.spg import SPGRepro
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.models import llada_config
 from spg_trainer.tensors import Rows

@@ -29,7 +29,7 @@ R = TypeVar("R", bound="Rows")
 
 
 lockstep: Any = None
-"""A `spg_trainer.models.lockstep.Lockstep` if each process holds a part of the weights, so that all processes make the
+"""A `spg_trainer.models.shard.Lockstep` if each process holds a part of the weights, so that all processes make the
 passes of the model together; else None.
 
 Before processes communicate in any other way, the passes must be ended (`end_passes`)."""

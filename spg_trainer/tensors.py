@@ -431,7 +431,7 @@ class Masks(Rows):
     """(B, M, T) bool, where another figure besides log-probabilities is computed, in copies that score something; None
     = nowhere."""
     measure: str = ""
-    """The name of that figure in `spg_trainer.likelihood.measures.MEASURES`."""
+    """The name of that figure in `spg_trainer.likelihood.logps.MEASURES`."""
     temperature: float = 1.0
     """The temperature at which log-probabilities are taken. Other than 1, it is the sampler's, and [MASK] has
     probability 0 as in sampling."""

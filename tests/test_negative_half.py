@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import build
-from spg_trainer.algorithms.checking import check_algorithm, draw_view
-from spg_trainer.likelihood.streams import KeyedStreams
+from spg_trainer.algorithms.contract import check_algorithm, draw_view
+from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.seeding import generator
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "negative_half.py"

@@ -200,7 +200,7 @@ class Algorithm(ABC):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """{name: masking}, the choices of the field `masking`."""
-        from spg_trainer.likelihood.masks import MASKINGS
+        from spg_trainer.likelihood.maskings import MASKINGS
 
         return MASKINGS
 

@@ -3,10 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE, build
-from spg_trainer.algorithms.template import write_algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings.values import parse_pairs
 
@@ -19,6 +19,41 @@ examples:
 
 Exit status: 0 when all is well, 1 when a check fails, 2 when a name, a file or a flag cannot be used.
 """
+TEMPLATE = '''\
+"""{name}: REINFORCE with the ELBO as log-likelihood. Train with it: --algorithm ./{file}:{name}"""
+
+from dataclasses import dataclass
+
+from spg_trainer.algorithms import Algorithm, Loss, Metric
+from spg_trainer.likelihood.bounds import elbo
+
+
+@dataclass(frozen=True)
+class {name}(Algorithm):
+    """Each completion's ELBO, weighed by its advantage over the mean of its group."""
+
+    # Every field is a hyper-parameter: --algorithm-args strength=2. Those of `Algorithm` are there too: `masking` says
+    # how completions are masked, `num_masks` how often, `advantage` what a reward is compared with.
+    masking: str = "random"
+    strength: float = 1.0
+
+    # Say what the loss needs: `needs: ClassVar[frozenset[str]] = frozenset({{"old", "reference"}})` fills
+    # batch.old_logps (under the model that sampled) and batch.ref_logps (under the model that training started from).
+    # If the loss compares the completions of a group, `compares: ClassVar[str] = "group"` keeps them in one
+    # micro-batch.
+
+    def loss(self, logps, masks, batch) -> Loss:
+        # logps (B, M, T): log-probability of each scored token of M masked copies of B completions; 0 where not scored.
+        # masks.scored (B, M, T) bool, masks.weight (B, M, T): the importance weight of a token.
+        # batch.advantages (B,), batch.length (B,): tokens, batch.group (B,), batch.completion_mask (B, T).
+        bound = elbo(logps, masks)  # (B,)
+        terms = self.strength * batch.advantages.to(logps) * bound
+        # Divide by batch.totals, the sums over the whole update on all processes, never by counts of this micro-batch.
+        loss = -terms.sum() / batch.totals["completions"]
+        # What metrics.jsonl shows: a sum, and what the sum over all completions is divided by.
+        shown = Metric((bound / batch.length).detach().sum(), "scored_completions")
+        return Loss(loss, {{"bound/elbo": shown}})
+'''
 
 
 class Parser(argparse.ArgumentParser):
@@ -50,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
             f"  python -m spg_trainer --env sudoku --algorithm ./{options.file}:{name}\n"
         )
         return 0
-    from spg_trainer.algorithms.checking import check_algorithm  # torch takes seconds
+    from spg_trainer.algorithms.contract import check_algorithm  # torch takes seconds
 
     failed = False
     for name in options.names:
@@ -90,3 +125,20 @@ def parser() -> Parser:
     args_help = "the hyper-parameters to check with, e.g. num_masks=4"
     check.add_argument("--algorithm-args", metavar="KEY=VALUE", nargs="+", default=[], help=args_help)
     return result
+
+
+def write_algorithm(file: str) -> str:
+    """Writes a working starting file; returns the name of the class in it, "MyAlgorithm" for my_algorithm.py.
+
+    Raises ConfigError if the file exists, its folder does not, or its name is no Python name with ".py".
+    """
+    path = Path(file)
+    if path.suffix != ".py" or not path.stem.isidentifier():
+        raise ConfigError(f"{file}: the file needs a name like my_algorithm.py.")
+    if path.exists():
+        raise ConfigError(f"{file} exists. Choose another name, or remove it.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{file}: there is no folder {path.parent}. Make it first.")
+    name = "".join(part.capitalize() for part in path.stem.split("_"))
+    path.write_text(TEMPLATE.format(name=name, file=path.name), encoding="utf-8")
+    return name

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.masks import MASKINGS
+from spg_trainer.likelihood.maskings import MASKINGS
 from spg_trainer.settings.ranges import Below1, Count, NotNegative
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, normalise
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.masks import likelihoods
+from spg_trainer.likelihood.maskings import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.settings.ranges import Count
 from spg_trainer.tensors import Masks, Rows

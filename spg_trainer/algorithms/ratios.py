@@ -16,7 +16,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.masks import likelihoods
+from spg_trainer.likelihood.maskings import likelihoods
 from spg_trainer.settings.ranges import Below1, NotNegative
 from spg_trainer.tensors import Masks, Rows
 

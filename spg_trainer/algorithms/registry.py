@@ -16,15 +16,15 @@ from spg_trainer.settings.values import read_nested
 
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",
-    "spg_repro": "spg_trainer.algorithms.spg_repro:SPGRepro",
-    "spg_eubo": "spg_trainer.algorithms.spg_eubo:SPGEUBO",
+    "spg_repro": "spg_trainer.algorithms.spg:SPGRepro",
+    "spg_eubo": "spg_trainer.algorithms.spg:SPGEUBO",
     "raft": "spg_trainer.algorithms.raft:RAFT",
     "diffu_grpo": "spg_trainer.algorithms.diffu_grpo:DiffuGRPO",
     "diffu_grpo_repro": "spg_trainer.algorithms.diffu_grpo:DiffuGRPO",
     "wd1": "spg_trainer.algorithms.wd1:WD1",
     "wd1_repro": "spg_trainer.algorithms.wd1:WD1",
     "unigrpo": "spg_trainer.algorithms.unigrpo:UniGRPO",
-    "unigrpo_repro": "spg_trainer.algorithms.unigrpo_repro:UniGRPORepro",
+    "unigrpo_repro": "spg_trainer.algorithms.unigrpo:UniGRPORepro",
     "gdpo": "spg_trainer.algorithms.gdpo:GDPO",
     "gdpo_repro": "spg_trainer.algorithms.gdpo:GDPORepro",
     "bgpo": "spg_trainer.algorithms.bgpo:BGPO",

@@ -6,8 +6,10 @@ Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and says wher
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, norma
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.settings.ranges import AtLeast1, Below1, NotNegative, Share
+from spg_trainer.likelihood.maskings import MASKINGS, BlockMasking
+from spg_trainer.settings.ranges import AtLeast1, Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 
@@ -114,3 +117,72 @@ class SPG(Algorithm):
             result["bound/eubo"] = Metric((upper / length).sum(), "scored_completions")
             result["bound/gap"] = Metric(((upper - lower) / length).sum(), "scored_completions")
         return result
+
+
+@dataclass(frozen=True)
+class SPGEUBO(SPG):
+    """Raises the ELBO of completions better than their group's mean, and lowers the EUBO of the others.
+
+    loss = -sum_b (A_b * bound_b + elbo_bonus * ELBO_b) * norm_b, where bound_b is the ELBO if A_b >= 0, else the EUBO,
+    and norm_b is what `normalizer` says. Raises ConfigError for values out of range.
+    """
+
+    masking: str = "random"
+    """What the model is shown when a completion is scored: any masking that shows a token in several contexts."""
+    num_masks: Count = 8
+    p_mask_prompt: Below1 = 0.0
+    eubo_beta: AtLeast1 = 1.0
+
+    negatives: ClassVar[str] = "eubo"  # type: ignore[misc]
+    """Fixed here: the mixture also lowers the ELBO, and so a token even where the model would hardly write it."""
+    mix_weight: ClassVar[float] = 1.0  # type: ignore[misc]
+    """Fixed here, as nothing is mixed."""
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        """The maskings that show a token in several contexts, which the EUBO compares."""
+        return {name: masking for name, masking in super().maskings().items() if masking.varies_context}
+
+
+@dataclass(frozen=True)
+class SPGRepro(SPG):
+    """SPG with the semantics of its reference code; the differences are numbered at the top of the module."""
+
+    advantage: Literal["mean"] = "mean"
+    normalizer: Literal["tokens"] = "tokens"
+
+    elbo_bonus: ClassVar[float] = 0.0  # type: ignore[misc]
+    """Fixed here, as the code has no such term."""
+    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        """`block` draws blocks as the code does (its `block_random`)."""
+        return {"random": MASKINGS["random"], "block": BlockMasking(modulo=True)}
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        advantages = batch.advantages.to(logps)
+        length = batch.length.to(logps)
+        lower, upper = length * mean_elbo(logps, masks), None
+        if self.make_masking().has_eubo:
+            upper = length * mean_eubo(logps, masks, length, self.eubo_beta)
+        bound = torch.where(advantages > 0, lower, self.negative(lower, upper))
+        terms = -advantages * bound / batch.totals["tokens"]
+        return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
+
+
+def mean_elbo(logps: Tensor, masks: Masks) -> Tensor:
+    """(B,) mean logp over the masked tokens of each mask, then over masks."""
+    return ((logps * masks.scored).sum(-1) / masks.scored.sum(-1).clamp(min=1)).mean(-1)
+
+
+def mean_eubo(logps: Tensor, masks: Masks, length: Tensor, beta: float) -> Tensor:
+    """(B,) mean over positions masked at least once of log(mean_m p^beta / t_hat) / beta, with t_hat = K/n.
+
+    length: (B,) n. K counts the masked tokens of each mask.
+    """
+    ratio = masks.scored.sum(-1).to(logps) / length[:, None]
+    powers = torch.where(masks.scored, beta * logps - ratio.log()[:, :, None], -math.inf)
+    seen = masks.scored.any(1)
+    means = torch.where(seen, powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
+    return means.sum(-1) / (beta * seen.sum(-1))

@@ -5,17 +5,26 @@
 kl is the estimator k3 of the KL to the reference. Prompts stay clean; current, old and reference model see the same k
 masked tokens. Over the iterations their share of the completion rises to 1. Source: arXiv 2505.15809, section 3 and
 Algorithm 1. The mean over the k masked tokens needs no code here: the masking weighs each of them by n/k, and
-normalizer=length divides by the completion's n tokens. `unigrpo_repro` (a file of its own) follows the code that the
+normalizer=length divides by the completion's n tokens. `UniGRPORepro` follows the code that the
 paper's authors point to.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from spg_trainer.algorithms.base import Advantage
+from torch import Tensor
+
+from spg_trainer.algorithms.base import Advantage, Loss, Metric, Need, normalise
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
-from spg_trainer.settings.ranges import Below1, Count, NotNegative
+from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
+from spg_trainer.likelihood.bounds import weighted_sum
+from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.maskings import RatioMasking
+from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share
+from spg_trainer.tensors import Masks, Rows
 
 
 @dataclass(frozen=True)
@@ -34,3 +43,44 @@ class UniGRPO(DiffuGRPO):
     """Clip of a token's ratio. We found no value in the paper; this one is from its authors' code."""
     beta: NotNegative = 0.01
     """Weight of the KL to the reference; 0 = no reference. The value is from the authors' code."""
+
+
+@dataclass(frozen=True)
+class UniGRPORepro(UniGRPO):
+    """UniGRPO with the semantics of dLLM-RL's code; the differences are numbered at the top of the module.
+
+    Raises ConfigError for values out of range.
+    """
+
+    masking: str = "bernoulli"
+    num_masks: Count = 35
+    advantage: Literal["z_score"] = "z_score"
+    normalizer: Literal["length"] = "length"
+    beta: NotNegative = 0.01
+    """Weight of the KL to the model that sampled; it acts from the second update of a rollout on."""
+    min_ratio: Share = 0.1
+    """Least probability with which a token of a copy is masked (lower_p)."""
+    max_ratio: Share = 0.9
+    """Greatest such probability, at least `min_ratio` (upper_p)."""
+
+    end_tokens: ClassVar[Literal["any", "eos"]] = "eos"
+    needs: ClassVar[frozenset[Need]] = frozenset({"old"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fine = self.min_ratio <= self.max_ratio and self.max_ratio > 0
+        self.require("max_ratio", fine, "above 0 and at least min_ratio, e.g. 0.9")
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        return {"bernoulli": RatioMasking()}
+
+    def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
+        log_ratio = logps - batch.old_logps
+        advantages = batch.advantages.to(logps)[:, None, None]
+        surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
+        kl = kl_k3(logps, batch.old_logps)
+        penalty = kl.sum(-1).mean(-1) / batch.totals["completions"]
+        terms = normalise(weighted_sum(surrogate, masks), batch, self.normalizer) - self.beta * penalty
+        metrics = token_metrics(logps, log_ratio, clipped, masks)
+        return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

@@ -4,12 +4,19 @@ The layers are transformers' Llama, changed in `models/body.py`: its `Float32Ang
 rotary embedding.
 """
 
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.architecture import llada
 from spg_trainer.errors import ModelError
+from spg_trainer.settings.model import ModelConfig
 
 if TYPE_CHECKING:
     from transformers.core_model_loading import WeightRenaming
+
 
 NAMES = {
     "attention_bias": "include_qkv_bias",
@@ -25,7 +32,6 @@ NAMES = {
     "tie_word_embeddings": "weight_tying",
 }
 """{transformers' name of a setting: config.json's name}."""
-
 REQUIRED: dict[str, Any] = {
     "activation_type": "silu",
     "block_group_size": 1,
@@ -41,7 +47,6 @@ REQUIRED: dict[str, Any] = {
 }
 """The values that config.json must have for these settings, if it names them. With these values LLaDA's own code is
 Llama without a causal mask."""
-
 MODULES = {
     "attn_norm": "input_layernorm",
     "ff_norm": "post_attention_layernorm",
@@ -54,7 +59,6 @@ MODULES = {
     "ff_out": "mlp.down_proj",
 }
 """{published name of a module of each layer: transformers' name}."""
-
 UNREAD = frozenset(
     "alibi_bias_max attention_layer_norm_with_affine embedding_size flash_attention init_cutoff_factor init_device "
     "init_fn mlp_ratio multi_query_attention precision rope_full_precision".split()
@@ -96,3 +100,54 @@ def renamings() -> "list[WeightRenaming]":
         for old, new in MODULES.items()
     ]
     return [WeightRenaming(old.replace(".", r"\."), new.replace(".", r"\.")) for old, new in pairs]
+
+
+class EmbeddedConfig(SimpleNamespace):
+    """The configuration of a tiny model that the package ships, under transformers' names, with its tensors' shapes.
+
+    It has what `--dry-run` needs of a configuration, without the seconds that importing transformers takes. `origin`,
+    `context` and `block_size` are as in `Pattern`.
+    """
+
+    origin = "sequence"
+    context = "blocks"
+    block_size = 0
+
+    @classmethod
+    def read(cls, folder: Path) -> "EmbeddedConfig":
+        """The configuration of a model in `models_folder()`, from its config.json and the header of its weights."""
+        transformers_name = {in_file: name for name, in_file in llada.NAMES.items()}
+        file = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        settings = {transformers_name.get(name, name): value for name, value in file.items()}
+        with (folder / "model.safetensors").open("rb") as weights:
+            header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
+        shapes = {
+            name: tuple(description["shape"])
+            for name, description in header.items()
+            if name != "__metadata__"
+        }
+        return cls(**settings, tensors=shapes)
+
+    @property
+    def linear(self) -> list[tuple[int, ...]]:
+        """The shapes of the weights of all linear layers, without the head; adapters change each of them."""
+        matrices = {name: shape for name, shape in self.tensors.items() if len(shape) == 2}
+        # Names of weights in layers have the layer's number. Those of the embedding and the head have none.
+        return [shape for name, shape in matrices.items() if re.search(r"\.\d+\.", name)]
+
+
+def apply_flags(config: Any, settings: ModelConfig) -> None:
+    """Writes what flags say of a model into its configuration, which is saved with the model."""
+    if settings.mask_token_id is not None:
+        config.mask_token_id = settings.mask_token_id
+    if settings.attention_block is not None:
+        config.block_size = settings.attention_block
+
+
+def check_block_size(config: Any) -> None:
+    """Raises ModelError if neither config.json nor a flag says who attends to whom."""
+    if config.block_size is None:
+        raise ModelError(
+            "config.json does not say who attends to whom; pass $attention_block=N (or "
+            "block_size=N to from_pretrained): 0 = all tokens to all, n = blocks of n tokens"
+        )

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from spg_trainer.architecture import llada
-from spg_trainer.architecture.configuration import EmbeddedConfig
 from spg_trainer.architecture.experts import expert_layers
+from spg_trainer.architecture.llada import EmbeddedConfig
 from spg_trainer.errors import ConfigError
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")

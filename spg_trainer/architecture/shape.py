@@ -7,8 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from spg_trainer.architecture.configuration import EmbeddedConfig, apply_flags, check_block_size
 from spg_trainer.architecture.experts import expert_layers
+from spg_trainer.architecture.llada import EmbeddedConfig, apply_flags, check_block_size
 from spg_trainer.architecture.lora_layers import EXPERTS, lora_layers, published_names
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError, written
@@ -179,7 +179,7 @@ def open_config(weights: Weights, settings: ModelConfig) -> Any:
     """As `find_config`, for a model whose files transformers reads. The result is enough to open its tokenizer."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from spg_trainer.models.family import FamilyConfig, open_config
+    from spg_trainer.models.families import FamilyConfig, open_config
 
     base, adapter = weights.base, weights.adapter
     place = adapter if adapter is not None and (adapter / "config.json").is_file() else base

@@ -6,7 +6,8 @@ was found. Completions in the file are not made again, so the same command conti
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
@@ -35,14 +36,12 @@ from spg_trainer.evaluation.evaluate import (
     problems_to_ask,
 )
 from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
-from spg_trainer.evaluation.rules import check_rules, comparison_text, figures_by_rules
 from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.cache import memory_line
-from spg_trainer.rollout.checks import check_names, check_pattern
-from spg_trainer.rollout.sampler import RolloutStopped
+from spg_trainer.rollout.sampler import RolloutStopped, check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json
@@ -62,6 +61,7 @@ from spg_trainer.settings.check import check, check_processes
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.machine import crowded_cores
+from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import parse_tasks
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from envs import TextEnv
+
 
 LENGTH, BLOCK_LENGTH = "rollout.max_completion_length", "rollout.block_length"
 """The dotted names of two settings, as `Resolved.origins` has them."""
@@ -506,3 +507,41 @@ def model_step(model: str) -> int | None:
         if "step" in content:
             return content["step"]
     return None
+
+
+def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
+    """Raises ConfigError if rules that `--rules` names do not judge the task of an environment."""
+    for name in rules:
+        if name == "ours":
+            continue
+        verifiers.registry.find("gsm8k", name)  # loads the rules, all of which have gsm8k
+        tasks = getattr(verifiers, name).TASKS
+        if task_of(env) not in tasks:
+            wrong = f"{env.spec_name} is none of the tasks that these rules have"
+            raise ConfigError(f"--rules {name}: {wrong}, {', '.join(tasks)}. Leave the flag out.")
+
+
+def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The solved rate of an evaluation's rows by other rules, and how often their verdicts differ from ours.
+
+    A row's completion ends before its first end token; the published code also reads what follows that token.
+    """
+    task, tally = task_of(env), Counter()
+    verifiers.registry.find(task, rules)  # loads the rules
+    for row in rows:
+        problem = env.problem(row["index"])
+        finding = getattr(verifiers, rules).judge(
+            task, row["completion"], {**problem.metadata, **problem.reference}
+        )
+        tally.update(verifiers.other_rules.compared(row["correct"], finding))
+    return verifiers.other_rules.comparison_facts(rules, task, tally)
+
+
+def comparison_text(facts: Mapping[str, Any]) -> list[str]:
+    """The lines that show what `figures_by_rules` found."""
+    return verifiers.other_rules.comparison_text(facts)
+
+
+def task_of(env: "TextEnv") -> str:
+    """The task of `verifiers` that judges an environment's completions."""
+    return getattr(env, "verifier", "") or env.spec_name.partition("[")[0]

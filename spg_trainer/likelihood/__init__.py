@@ -3,9 +3,8 @@
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.gradient import accumulate
 from spg_trainer.likelihood.logps import token_logps
-from spg_trainer.likelihood.masking import Completion, Copies, Masking
-from spg_trainer.likelihood.masks import MASKINGS
-from spg_trainer.likelihood.streams import KeyedStreams, Streams
+from spg_trainer.likelihood.masking import Completion, Copies, KeyedStreams, Masking, Streams
+from spg_trainer.likelihood.maskings import MASKINGS
 from spg_trainer.tensors import Masks
 
 __all__ = [

@@ -1,8 +1,7 @@
 """The base class of maskings: a masking says which tokens the model is shown as [MASK], and which of them are scored.
 
-This file has the class that all maskings share. The table {name: masking} is in masks.py. The maskings themselves are
-in subset_masks.py (`random` and other draws of single tokens), block_masks.py, path_masks.py (what the sampler saw) and
-context_masks.py.
+This file has the class that all maskings share, and the random streams from which masks are drawn. The maskings
+themselves and the table {name: masking} are in maskings.py; those of what the sampler saw are in path_masks.py.
 
 Axes: B completions, M masks, L prompt tokens, T places of a completion. The T places are its canvas; n <= T is the
 number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller
@@ -10,20 +9,81 @@ hands in, so a draw depends neither on the padded width of the prompt nor on the
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, get_args
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood.streams import RowStreams, Streams
+from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import GIVEN, Masks, Record, Rows
 
 if TYPE_CHECKING:
     from spg_trainer.architecture.pattern import Pattern
+
+
+class Streams(Protocol):
+    """The streams of B rows. Each call returns a new generator, at the beginning of its stream."""
+
+    def of_mask(self, row: int, mask: int) -> np.random.Generator:
+        """For draws of one masked copy of a row alone."""
+
+    def of_row(self, row: int) -> np.random.Generator:
+        """For draws that all copies of a row share."""
+
+    def of_iterations(self, row: int) -> np.random.Generator:
+        """For draws that all copies of a row share in all iterations of a step."""
+
+    def of_everyone(self, mask: int) -> np.random.Generator:
+        """For draws that the copies of this number share in all rows of a step."""
+
+
+@dataclass(frozen=True)
+class KeyedStreams:
+    """`Streams` that depend on a seed and on the key of a row, but not on the number of the row.
+
+    So a completion has the same masks in any process and any place of the batch.
+    """
+
+    seed: int
+    purpose: tuple[int | str, ...]
+    """The part of the key that all masks of a step have, e.g. ("masks", step)."""
+    row_keys: Sequence[tuple[int | str, ...]]
+    """(B,) the part of the key that tells the rows apart, e.g. `Rows.noise_keys`."""
+    update: tuple[int, ...] = ()
+    """The part of the key that tells the iterations of a step apart: (iteration,), or () if there is only one."""
+
+    # Masks are numbered from 0. The streams of a whole row have -1 and -2 in place of the number of a mask.
+
+    def of_mask(self, row: int, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, mask)
+
+    def of_row(self, row: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, -1)
+
+    def of_iterations(self, row: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], -2)
+
+    def of_everyone(self, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, "all", *self.update, mask)
+
+
+class RowStreams:
+    """The streams of one row. A stream that is asked for again is the same generator, and goes on where it was.
+
+    Only `of_everyone` returns a new generator each time, at the beginning of its stream.
+    """
+
+    def __init__(self, streams: Streams, row: int) -> None:
+        self.of_mask = cache(partial(streams.of_mask, row))
+        self.of_row = cache(partial(streams.of_row, row))
+        self.of_iterations = cache(partial(streams.of_iterations, row))
+        self.of_everyone = streams.of_everyone
+
 
 TOKEN_COLUMNS = (*get_args(Record), "pilot")
 """The columns of `Rows` with values of each token that a masking may read: those of a rollout, which it names in
@@ -80,7 +140,7 @@ class Copies(NamedTuple):
     masked: np.ndarray
     """(M, T) bool, which entries are shown as [MASK]."""
     scored: np.ndarray
-    """(M, T) bool, the entries whose log-probability counts: masked ones, except in a clean copy (context_masks.py)."""
+    """(M, T) bool, the entries whose log-probability counts: masked ones, except in a clean copy (`ContextMasking`)."""
     weight: np.ndarray | float
     """What a scored token weighs in the bound; anything that broadcasts to (M, T)."""
     part: slice = slice(None)

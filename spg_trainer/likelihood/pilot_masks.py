@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from spg_trainer.likelihood.masking import Completion, Copies, Masking, count_scored, random_subset
-from spg_trainer.likelihood.subset_masks import FullMasking, SubsetMasking, Subsets
+from spg_trainer.likelihood.maskings import FullMasking, SubsetMasking, Subsets
 
 LEAST_SHARE = 1e-6
 """The least beta of a token, divided by the mean: a token without entropy is masked before all others are shown."""

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood.masking import Completion, Masking, completions_of
-from spg_trainer.likelihood.streams import KeyedStreams
+from spg_trainer.likelihood.masking import Completion, KeyedStreams, Masking, completions_of
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 

@@ -4,8 +4,7 @@
 Hub id.
 """
 
-from spg_trainer.models.families import FAMILIES
-from spg_trainer.models.family import Family, register_family
+from spg_trainer.models.families import FAMILIES, Family, register_family
 from spg_trainer.models.load import (
     divide_policy,
     load_model,

@@ -1,6 +1,6 @@
 """Turns transformers' own ("stock") model classes into masked diffusion models, whose attention is not causal.
 
-Attention is full, or block-causal. `spg_trainer.models.family` makes the classes: it mixes `Body` in before a stock
+Attention is full, or block-causal. `spg_trainer.models.families` makes the classes: it mixes `Body` in before a stock
 `...Model`, and `MaskedLM` before a stock `...ForCausalLM`.
 """
 
@@ -25,7 +25,7 @@ from transformers.integrations.moe import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward, rotate_half
 
-from spg_trainer.architecture.configuration import check_block_size
+from spg_trainer.architecture.llada import check_block_size
 from spg_trainer.architecture.pattern import Pattern, visible
 from spg_trainer.errors import ModelError
 from spg_trainer.models.clean_text import SharedText

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean, first_line
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.load import no_progress_bars
 
 ARCHITECTURES = {

@@ -23,12 +23,11 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import logging
 
 from spg_trainer import distributed
-from spg_trainer.architecture.configuration import apply_flags
+from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.compiled import compile_layers
-from spg_trainer.models.family import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
-from spg_trainer.models.lockstep import Lockstep
+from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.lora import (
     TRAINED,
     add_lora,
@@ -40,6 +39,7 @@ from spg_trainer.models.parts import local
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
 from spg_trainer.models.replay import Replays
+from spg_trainer.models.shard import Lockstep
 from spg_trainer.models.special_tokens import SpecialTokens, check_template_args, find_special_tokens
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer

@@ -1,15 +1,17 @@
 """`Policy`: a model with all else that masked diffusion needs: tokenizer, special tokens, reference."""
 
 import copy
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import shard
 from spg_trainer.models.lora import REFERENCE_ADAPTER, using_reference
@@ -17,6 +19,10 @@ from spg_trainer.models.replay import Replays
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(repr=False)
@@ -140,3 +146,23 @@ def check_policy(value: object, function: str) -> None:
             f"{function} takes a policy, not {shown}. Open one: policy = load_model({str(example)!r}). A model object "
             "becomes one by Policy(model, tokenizer, mask_id, pad_id, end_token_ids, source)."
         )
+
+
+def halved_until_it_fits(work: Callable[[int], Result], size: int, what: str) -> tuple[Result, int]:
+    """(what `work(size)` returns, the size that fitted): `size` is halved until the work fits into memory.
+
+    work: may be called again from its start. size: how many of `what` it has in memory at once. Raises
+    torch.OutOfMemoryError if even 1 does not fit, and if processes make their passes together (`lockstep`).
+    """
+    while True:
+        try:
+            return work(size), size
+        except torch.OutOfMemoryError as error:
+            if size <= 1 or distributed.lockstep is not None:
+                raise
+            reason, _, _ = str(error).partition(". ")
+        # Only here, outside the handler, are the tensors of the failed attempt gone.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        logger.warning(f"{size} {what} at once do not fit, so from now on it is {size // 2}: {reason}.")
+        size //= 2

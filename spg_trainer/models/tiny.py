@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.seeding import derive
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.published import known_settings

@@ -10,11 +10,12 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from importlib import import_module
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,6 @@ from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean, written
 from spg_trainer.evaluation.statistics import Mean, mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
-from spg_trainer.reporting.differing import table_of_differences
 from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.console import Console
@@ -36,7 +36,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
-from spg_trainer.settings.values import read_word, settings_of
+from spg_trainer.settings.values import flatten, plain, read_word, settings_of
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives to each run itself, so they cannot be among the shared ones."""
@@ -67,6 +67,8 @@ difference: of the solved rates after training, paired by seed and problem. p: o
 0, by the t-test that gives the interval; one seed has no p, since it says nothing of others. compare.csv has a row for
 each run.
 """
+OF_A_RUN = frozenset("algorithm seed dry_run output.output_dir output.resume".split())
+"""Settings that differ between the runs of a comparison anyway; the list leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -348,3 +350,30 @@ def rows_of_runs(tasks: Mapping[str, Groups]) -> str:
                 done = run.summary["steps"], run.summary["seconds"]
                 writer.writerow([task, setting, run.config.seed, *shown, *done, run.path.name])
     return text.getvalue()
+
+
+def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
+    """The settings in which the columns of each task differ, as a Markdown table; "" where there are none.
+
+    tasks: {task: {column: its settings}}. "-" stands for a setting that a column does not have.
+    """
+    tables = []
+    for task, columns in tasks.items():
+        values = {name: all_settings(config) for name, config in columns.items()}
+        names = dict.fromkeys(name for settings in values.values() for name in settings)
+        differing = []
+        for name in names:
+            shown = [str(settings.get(name, "-")) for settings in values.values()]
+            if len(set(shown)) > 1:
+                differing.append([name, *shown])
+        if differing:
+            head = [f"{task}: settings that differ", *columns]
+            tables.append([head, ["---"] * len(head), *differing])
+    texts = ["".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables]
+    return "\n".join(texts)
+
+
+def all_settings(config: Config) -> dict[str, Any]:
+    """{dotted name: value} of all settings of a training but `OF_A_RUN`, with all hyper-parameters of its algorithm."""
+    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
+    return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), ignore=OF_A_RUN)

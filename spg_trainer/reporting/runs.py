@@ -10,7 +10,7 @@ import numpy as np
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import change_of_shares
-from spg_trainer.evaluation.lost import lost_components
+from spg_trainer.evaluation.statistics import lost_components
 from spg_trainer.runs.files import read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.inputs import read_inputs

@@ -1,27 +1,33 @@
 """The completions of a step: episodes of an environment, played by the model round by round and scored in one call."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from spg_trainer.distributed import raising_on_all, world_size
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import (
+    Pools,
     choose_more,
     choose_problems,
     deal_groups,
     prompt_length,
 )
-from spg_trainer.rollout.dialogues import Prompts, Round, play
 from spg_trainer.rollout.failures import Failures
-from spg_trainer.rollout.pools import Pools
 from spg_trainer.rollout.room import SKIP, Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.scored import gather_groups
-from spg_trainer.rollout.tokens import encode_prompts, encode_templates, sample
+from spg_trainer.rollout.tokens import (
+    decode_completions,
+    encode_fitting,
+    encode_prompts,
+    encode_templates,
+    sample,
+)
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
@@ -30,6 +36,12 @@ from spg_trainer.tensors import Record, Rows
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
     from envs.episodes import Episodes
+
+
+Prompts = tuple[Tensor, Tensor]
+"""Encoded prompts: ids and mask, (B, L) each."""
+Round = tuple[Rows, list[int]]
+"""The completions of a round, and their owners: the numbers of the episodes that they belong to."""
 
 
 class EnvironmentSource:
@@ -274,3 +286,42 @@ def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round
         truncated=episodes.truncated[episode],
         no_room=episodes.ended.count("no_room"),  # episodes whose next prompt was too long for the model
     )
+
+
+def play(
+    policy: Policy,
+    episodes: "Episodes",
+    prompts: Prompts,
+    owners: list[int],
+    sampling: Sampling,
+    decode_round: Callable[[Prompts, list[int], int], Rows],
+) -> list[Round]:
+    """Plays episodes to their end, and returns the rounds; they are not scored yet.
+
+    owners: the numbers of the episodes to which `prompts` belong. decode_round: decodes a round, from its prompts,
+    their owners and its number, from 0 on.
+    """
+    rounds: list[Round] = []
+    while owners:
+        rollouts = decode_round(prompts, owners, len(rounds))
+        rounds.append((rollouts, owners))
+        prompts, owners = take_turns(policy, episodes, rollouts, owners, sampling)
+    return rounds
+
+
+def take_turns(
+    policy: Policy, episodes: "Episodes", rollouts: Rows, owners: Sequence[int], sampling: Sampling
+) -> tuple[Prompts, list[int]]:
+    """Gives the environment the completions of a round; returns the prompts of the next round, and their owners.
+
+    `Episodes.take_turn` calls the environment's `reply`. An episode whose next prompt is too long for the model ends;
+    the model does not read its last reply. owners: the episodes of the completions.
+    """
+    texts = decode_completions(policy, rollouts)
+    prefixes = [problem.completion_prefix for problem in episodes.problems]
+    going_on = episodes.take_turn({i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)})
+    chats = [episodes.prompt(i) for i in going_on]
+    # `prompts` has only the prompts that fit; `fits` says for each of `going_on` whether its prompt fits.
+    prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going_on], sampling)
+    episodes.cut([i for i, fit in zip(going_on, fits, strict=True) if not fit])
+    return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]

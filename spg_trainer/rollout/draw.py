@@ -17,8 +17,8 @@ Measure = Callable[[Tensor], Tensor]
 
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]
 """What `Sampler.draw` in sampler.py returns, and explains: (tokens, logps, compared_logps, order, highest), each
-(b, n) for n places of b rows. The type stands here, because recorded.py needs it and sampler.py imports
-recorded.py."""
+(b, n) for n places of b rows. The type stands here, because graphs.py needs it and sampler.py imports
+graphs.py."""
 
 
 MAX_LOGITS = 2**26

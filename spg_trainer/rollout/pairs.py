@@ -44,7 +44,7 @@ class PairFile:
     env = None
     """No environment judges these completions: the file says which of a pair is better."""
     pools = None
-    """There are no difficulty pools (`rollout/pools.py`): all pairs are drawn equally often."""
+    """There are no difficulty pools (`rollout/dealing.py`): all pairs are drawn equally often."""
     mix: Mapping[str, float] = {}
     """Only demonstrations have a mix (--mix): {habit, a named way of answering: its share among them}."""
 

@@ -13,7 +13,7 @@ from spg_trainer.tensors import NEVER, Rows, cut_into_groups
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
-    from spg_trainer.rollout.pools import Pools
+    from spg_trainer.rollout.dealing import Pools
 
 
 def given_rows(rows: Rows, rewards: np.ndarray, reason: list[str]) -> Rows:

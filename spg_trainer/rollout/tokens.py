@@ -12,8 +12,7 @@ from jinja2 import TemplateError
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError, first_line, naming_keywords, plural
-from spg_trainer.models.out_of_memory import halved_until_it_fits
-from spg_trainer.models.policy import Policy, check_policy
+from spg_trainer.models.policy import Policy, check_policy, halved_until_it_fits
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling

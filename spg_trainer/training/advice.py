@@ -1,6 +1,6 @@
 """What a run says unasked: a table of (condition, sentence, page) for each moment, and the figures that it reads.
 
-A run that lacks memory is helped elsewhere: `models/out_of_memory.py` repeats work with half as much at once, and
+A run that lacks memory is helped elsewhere: `models/policy.py` repeats work with half as much at once, and
 `estimate/fits.py` says before a run what fits on a card, and which settings would.
 """
 

@@ -49,9 +49,7 @@ from spg_trainer.training.evaluations import (
 )
 from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sums
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
-from spg_trainer.training.patience import stale
 from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.records import (
     closing_lines,
@@ -63,9 +61,9 @@ from spg_trainer.training.records import (
     write_summary,
 )
 from spg_trainer.training.run import OnStep, Run
-from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
+from spg_trainer.training.schedule import DECAYS_LATE, learning_rate, stale
 from spg_trainer.training.setup import finished_summary, of_python, open_run, refuse_keywords
-from spg_trainer.training.update import EXTREMES, gradient, means, of_all_processes, plan_updates
+from spg_trainer.training.update import EXTREMES, Update, gradient, means, of_all_processes, plan_updates
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""

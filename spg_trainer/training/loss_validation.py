@@ -7,7 +7,7 @@ problems.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from spg_trainer.training.patience import stale
+from spg_trainer.training.schedule import stale
 
 Losses = Mapping[int, float]
 """Validated step -> the loss of the held-out completions, in nats a token, always under the same masks."""

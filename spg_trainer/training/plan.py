@@ -41,8 +41,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import knows_nothing, unseen
-from spg_trainer.training.patience import stalled_at
-from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
+from spg_trainer.training.schedule import DECAYS_LATE, stalled_at, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA
 
 _log = logging.getLogger(__name__)
@@ -233,7 +232,7 @@ def refuse_other_types(config: Config) -> None:
 
 def refuse_unsound(name: str, algorithm: algorithms.Algorithm) -> None:
     """Refuses an algorithm from outside of this package whose masking or loss does not keep its contract."""
-    checking = import_module("spg_trainer.algorithms.checking")
+    checking = import_module("spg_trainer.algorithms.contract")
     checking.refuse_unsound_masking(name, algorithm)
     checking.refuse_unsound_loss(name, algorithm)
 
@@ -365,7 +364,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.lora_layers import check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.checks import check_names
+    from spg_trainer.rollout.sampler import check_names
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
@@ -386,7 +385,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
 
 def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
     """Refuses masks and decoding that do not go with the attention of the model."""
-    from spg_trainer.rollout.checks import check_pattern
+    from spg_trainer.rollout.sampler import check_pattern
 
     algorithm.make_masking().check_pattern(pattern)
     check_pattern(pattern, rollout)

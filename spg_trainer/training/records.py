@@ -16,9 +16,9 @@ from spg_trainer.distributed import begin_phase, gather, gathered_order, raising
 from spg_trainer.errors import plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
-from spg_trainer.evaluation.lost import lost_components
+from spg_trainer.evaluation.statistics import lost_components
 from spg_trainer.models import Policy
-from spg_trainer.rollout.pools import Pools
+from spg_trainer.rollout.dealing import Pools
 from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console

@@ -19,7 +19,7 @@ from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
 from spg_trainer.training import schedule
-from spg_trainer.training.patience import stalled_at
+from spg_trainer.training.schedule import stalled_at
 
 if TYPE_CHECKING:
     from envs import TextEnv

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from spg_trainer.evaluation.statistics import sign_test
-from spg_trainer.training.patience import stale
+from spg_trainer.training.schedule import stale
 
 Validations = Mapping[int, Sequence[bool]]
 """Validated step -> whether each validation problem was solved, always in the same order."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
-from spg_trainer.rollout.demonstration_source import Demonstrations, check_lengths
+from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.scored import Source

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from spg_trainer.architecture.pattern import visible
 from spg_trainer.models import tiny_tokenizer
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 from tests.common.trainer_cases import made_once, save_writing
 
 BLOCKS = {

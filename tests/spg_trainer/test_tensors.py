@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.base import prepare_columns
-from spg_trainer.algorithms.checking import draw_view
+from spg_trainer.algorithms.contract import draw_view
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks

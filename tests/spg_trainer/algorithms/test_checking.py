@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build, get
-from spg_trainer.algorithms.checking import check_algorithm, refuse_unsound_loss, refuse_unsound_masking
+from spg_trainer.algorithms.contract import check_algorithm, refuse_unsound_loss, refuse_unsound_masking
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train

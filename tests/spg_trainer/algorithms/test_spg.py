@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms.checking import check_algorithm
+from spg_trainer.algorithms.contract import check_algorithm
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks

@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from spg_trainer.algorithms.spg import SPG
-from spg_trainer.algorithms.spg_repro import SPGRepro
+from spg_trainer.algorithms.spg import SPG, SPGRepro
 from spg_trainer.settings.recorded import ENVIRONMENT
 from tests.common.algorithm_cases import LENGTHS, SIZE, WITH_ZERO, make_batch
 from tests.common.likelihood_cases import make_rollouts, seeded

@@ -5,10 +5,9 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms.unigrpo import UniGRPO
-from spg_trainer.algorithms.unigrpo_repro import UniGRPORepro
+from spg_trainer.algorithms.unigrpo import UniGRPO, UniGRPORepro
 from spg_trainer.likelihood import Masks
-from spg_trainer.likelihood.subset_masks import RatioMasking
+from spg_trainer.likelihood.maskings import RatioMasking
 from spg_trainer.tensors import Rows
 from tests.common.likelihood_cases import make_rollouts, seeded
 

@@ -13,10 +13,9 @@ import torch
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.block_masks import ActiveBlockMasking, BlockMasking
+from spg_trainer.likelihood.masking import KeyedStreams
+from spg_trainer.likelihood.maskings import ActiveBlockMasking, BlockMasking, InformedMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
-from spg_trainer.likelihood.streams import KeyedStreams
-from spg_trainer.likelihood.subset_masks import InformedMasking
 from spg_trainer.rollout.sampler import sample_completions
 from tests.common.likelihood_cases import (
     Branching,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spg_trainer.likelihood.measures import MEASURES, Measured
+from spg_trainer.likelihood.logps import MEASURES, Measured
 
 
 @pytest.mark.parametrize("name", MEASURES)

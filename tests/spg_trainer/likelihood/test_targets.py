@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 
 from spg_trainer.likelihood import targets
-from spg_trainer.likelihood.masking import Completion, Copies, Masking, completions_of
-from spg_trainer.likelihood.masks import MASKINGS, likelihoods
-from spg_trainer.likelihood.streams import KeyedStreams
-from spg_trainer.likelihood.subset_masks import RandomMasking
+from spg_trainer.likelihood.masking import Completion, Copies, KeyedStreams, Masking, completions_of
+from spg_trainer.likelihood.maskings import MASKINGS, RandomMasking, likelihoods
 
 
 def row_of_tiny_completion() -> Completion:

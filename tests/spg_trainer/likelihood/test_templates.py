@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.block_masks import ActiveBlockMasking, BlockMasking
-from spg_trainer.likelihood.masks import MASKINGS
+from spg_trainer.likelihood.maskings import MASKINGS, ActiveBlockMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling

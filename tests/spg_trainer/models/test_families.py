@@ -33,7 +33,7 @@ from spg_trainer.models import (
     weight_files,
 )
 from spg_trainer.models.body import pick
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.settings.fields import MergeCommand
 from spg_trainer.training.loop import train
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder

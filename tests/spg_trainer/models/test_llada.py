@@ -21,7 +21,7 @@ from transformers.masking_utils import flash_attention_mask
 
 from spg_trainer.errors import ModelError
 from spg_trainer.models import hidden_states, llada_config, new_tiny
-from spg_trainer.models.family import BY_ARCHITECTURE, register_again
+from spg_trainer.models.families import BY_ARCHITECTURE, register_again
 from spg_trainer.models.lora import add_lora
 from tests.common.model_cases import (
     HUB_CONFIG,

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from spg_trainer import distributed
-from spg_trainer.models.lockstep import Lockstep
 from spg_trainer.models.lora import add_lora
+from spg_trainer.models.shard import Lockstep
 from tests.common.model_cases import small, some_ids
 
 WITHOUT, WITH = 0, 1

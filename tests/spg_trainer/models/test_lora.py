@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from spg_trainer.architecture.lora_layers import lora_layers
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import llada_config
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
 from spg_trainer.models.shard import reduce_gradients, unsharded

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spg_trainer.models.out_of_memory import halved_until_it_fits
+from spg_trainer.models.policy import halved_until_it_fits
 from spg_trainer.rollout import tokens
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.training import update as updates

@@ -16,7 +16,7 @@ from spg_trainer.evaluation import command as eval_command
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
-from spg_trainer.models.family import BY_ARCHITECTURE
+from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.load import save_model
 from spg_trainer.models.quantize import four_bits
 from spg_trainer.settings.decoding import EvalRollout

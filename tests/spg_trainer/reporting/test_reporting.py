@@ -16,7 +16,6 @@ import spg_trainer
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import page
-from spg_trainer.reporting.completions import fitting
 from spg_trainer.reporting.curves import (
     COLOURS,
     NARROW,
@@ -28,7 +27,7 @@ from spg_trainer.reporting.curves import (
     draw_figure,
     draw_panels,
 )
-from spg_trainer.reporting.page import report
+from spg_trainer.reporting.page import fitting, report
 from spg_trainer.reporting.runs import group_by_setting, read_run
 from spg_trainer.training.loop import train
 from tests.common.browser import CHROMIUM, chromium

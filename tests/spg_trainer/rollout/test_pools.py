@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.pools import Pools
+from spg_trainer.rollout.dealing import Pools
 from spg_trainer.settings.check import check_training
 from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.training.loop import train, train_step

@@ -72,7 +72,7 @@ def test_a_folder_with_a_run_is_refused_and_named(run):
         run.append_metrics({"step": step})
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
-    assert all(part in str(caught.value) for part in ("4 steps", f"resume={run.path} "))
+    assert all(part in str(caught.value) for part in ("4 steps", f"--resume {run.path} "))
     assert yaml.safe_load((run.path / "config.yaml").read_text())["env"] == "sudoku"
     assert json.loads((run.path / "environment.json").read_text()) == {"env": "sudoku"}
     run.write_summary({"steps": 4})

@@ -16,9 +16,8 @@ from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import loss_validation
 from spg_trainer.training.advice import MORE_ROWS
-from spg_trainer.training.micro_batches import Update
 from spg_trainer.training.records import closing_lines, next_steps
-from spg_trainer.training.update import loss_without_gradient
+from spg_trainer.training.update import Update, loss_without_gradient
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
 from tests.spg_trainer.training.test_sft import prepared
@@ -211,7 +210,7 @@ def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_
 
 
 def test_what_does_not_go_with_a_file_is_refused_before_training(texts: Config) -> None:
-    with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length=7"):
+    with pytest.raises(ConfigError, match=r"of 60 completions have more than 3 tokens.*length 7"):
         sft(change(texts, max_completion_length=3))
     with pytest.raises(ConfigError, match="mix"):
         check(change(texts, mix={"right": 1}))

@@ -4,8 +4,7 @@ import pytest
 
 from spg_trainer.settings.fields import Config
 from spg_trainer.training import loss_validation
-from spg_trainer.training.patience import stale, stalled_at
-from spg_trainer.training.schedule import learning_rate, steps_and_decay_start
+from spg_trainer.training.schedule import learning_rate, stale, stalled_at, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA
 from tests.common.trainer_cases import change
 

@@ -20,8 +20,7 @@ from spg_trainer.tensors import Rows
 from spg_trainer.training.credit import credit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.micro_batches import draw_masks, order_by_length
-from spg_trainer.training.update import gradient, plan_updates
+from spg_trainer.training.update import draw_masks, gradient, order_by_length, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import naive_measure, relative

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer.algorithms.checking import check_algorithm
+from spg_trainer.algorithms.contract import check_algorithm
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import small_config

@@ -12,7 +12,14 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
-from spg_trainer.training import advice, evaluations, patience, records, solved_validation, validation
+from spg_trainer.training import (
+    advice,
+    evaluations,
+    records,
+    schedule,
+    solved_validation,
+    validation,
+)
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (
     LORA,
@@ -246,7 +253,7 @@ def test_every_line_of_a_step_shows_the_newest_validation(tmp_path, script, monk
 
 def test_validations_that_beat_no_best_are_counted_from_the_last_that_did():
     def stale(*counts: int) -> int:
-        return patience.stale(
+        return schedule.stale(
             solved_validation.improvements({10 * i: solved(n) for i, n in enumerate(counts)})
         )
 

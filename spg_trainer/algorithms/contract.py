@@ -30,7 +30,7 @@ from spg_trainer.algorithms.base import (
 )
 from spg_trainer.algorithms.registry import build
 from spg_trainer.errors import ConfigError, written
-from spg_trainer.likelihood.streams import KeyedStreams
+from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
@@ -72,7 +72,7 @@ class Case:
     algorithm: Algorithm
     logps: Tensor
     """(B, M, T) float64, zero where not scored. If the masks also measure a figure of each token
-    (`likelihood/measures.py`), (B, M, 2T): the figures are the last T columns."""
+    (`likelihood/logps.py`), (B, M, 2T): the figures are the last T columns."""
     masks: Masks
     batch: Rows
 
