@@ -126,7 +126,7 @@ def test_a_masking_from_outside_serves_losses_of_likelihoods_unless_it_says_that
     monkeypatch.setitem(MASKINGS, "first", FirstTokens())
     assert isinstance(build(name, {"masking": "first"}).make_masking(), FirstTokens)
     monkeypatch.setitem(MASKINGS, "first", WithoutLikelihood())
-    with pytest.raises(ConfigError, match=r"'masking': 'first'\}: expected one of "):
+    with pytest.raises(ConfigError, match="--algorithm-args masking=first: expected one of "):
         build(name, {"masking": "first"})
 
 
@@ -153,7 +153,7 @@ def block_and_one_before(sampling):
 def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, names, table, function, steps):
     for command in (Config, EvalCommand):
         assert "mine" in str(resolve(command, [f"--{flag}", "mine"]).config)
-    with pytest.raises(ConfigError, match=f"{flag}='mine' is .* Use one of: {names}"):
+    with pytest.raises(ConfigError, match=f"--{flag} 'mine' is .* Use one of: {names}"):
         train(outside(tmp_path / "run", **{flag: "mine"}), quiet=True)
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(table, "mine", function)

@@ -633,7 +633,7 @@ def test_too_few_blocks_for_the_modulo_draw_are_refused_with_remedies_that_work(
     with pytest.raises(ConfigError) as refused:
         masking.check(12)
     advice = " or ".join(f"{name}={value}" for name, value in remedies.items())
-    assert written(refused.value).endswith(f"Use $algorithm_args {advice}.")
+    assert written(refused.value).endswith(f"Use --algorithm-args {advice}.")
     for name, value in remedies.items():
         replace(masking, **{name: value}).check(12)
     with pytest.raises(ConfigError):

@@ -10,6 +10,7 @@ from spg_trainer.rollout.tokens import encode_completions, encode_prompts, speci
 from tests.common import field_reports
 from tests.common.family_cases import WORDS, tokenizer_of
 from tests.common.field_reports import cases
+from tests.common.published import MASKS
 from tests.spg_trainer.models.test_tokenizers import CHATML, ROLES
 
 
@@ -21,9 +22,7 @@ def policy_of(name: str, template: str | None) -> Policy:
     else:
         tokenizer = tokenizer_of(name, chat_template=template)
     end = max(tokenizer.added_tokens_decoder)
-    mask = next(
-        index for index, token in tokenizer.added_tokens_decoder.items() if "mask" in str(token).lower()
-    )
+    mask = MASKS.get(name, tokenizer.mask_token_id)
     model: Any = SimpleNamespace(device="cpu", parameters=lambda: iter(()))
     return Policy(model, tokenizer, mask, end, (end,), "test")
 

@@ -110,7 +110,8 @@ def plain_logps(model, one, its, mask_id: int) -> torch.Tensor:
     written = one.completion_ids[0].expand(len(shown), -1)
     chosen = logits.log_softmax(-1).gather(-1, written[..., None]).squeeze(-1)
     if its.measured is not None:
-        further = [naive_measure(its.measure, *of_copy) for of_copy in zip(logits, written, strict=True)]
+        copies = zip(logits, written, its.scored[0], strict=True)
+        further = [naive_measure(its.measure, *of_copy) for of_copy in copies]
         chosen = torch.cat([chosen, torch.stack(further)], -1)
     return (chosen * its.valued[0])[None]
 
