@@ -18,7 +18,7 @@ from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.habits import count_habits
 from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.training.outlook import share_of_right
+from spg_trainer.training.advice import share_of_right
 
 WAYS = {
     "by confidence, temperature 1.5": ("low_confidence", 1.5),

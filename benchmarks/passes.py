@@ -29,7 +29,8 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.values import parse_pairs
 from spg_trainer.training import loop
-from spg_trainer.training.setup import start
+from spg_trainer.training.plan import settle
+from spg_trainer.training.setup import open_run
 
 ALGORITHMS = (
     "spg",
@@ -41,7 +42,7 @@ ALGORITHMS = (
 
 def count(config: Config, steps: int) -> Counter[str]:
     """Passes of some steps by what they are for; `completions` are those sampled."""
-    run, passes, part = start(config, quiet=True), Counter[str](), "sent"
+    run, passes, part = open_run(settle(config), quiet=True), Counter[str](), "sent"
 
     def note(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         graph = " with gradient" if torch.is_grad_enabled() else ""

@@ -28,8 +28,9 @@ from spg_trainer.rollout.refill import Row
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train_step
+from spg_trainer.training.plan import settle
 from spg_trainer.training.run import Run
-from spg_trainer.training.setup import start
+from spg_trainer.training.setup import open_run
 
 
 class Numbers(envs.TextEnv):
@@ -83,7 +84,7 @@ def make_run(folder: Path, groups: int, size: int, env: str, **env_args: int) ->
     }
     none = {"eval_problems": 0, "eval_steps": 0, "save_steps": 0, "sample_steps": 0, "force": True}
     more = {"algorithm": "spg", "env_args": env_args, "output_dir": str(folder), **lengths, **sizes, **none}
-    return start(defaults(Config, env=env, model="tiny", **more), quiet=True)
+    return open_run(settle(defaults(Config, env=env, model="tiny", **more)), quiet=True)
 
 
 def each_row(rows: Sequence[Row]) -> tuple[list[int], list[int]]:

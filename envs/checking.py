@@ -282,11 +282,11 @@ def _method_that_changes(env: TextEnv, problem: Problem) -> str:
     if scoring_of(type(task)).alone:
         calls["score"] = [partial(task.score_turns, given, (text,)) for text in texts]
     for method, calls_of_method in calls.items():
-        call_all(
-            lambda: task.spec_name, calls_of_method, limits_of(task)
-        )  # what they raise is found elsewhere
-        if content(given) != content(problem):
-            return method
+        for call in calls_of_method:
+            # What it raises is found elsewhere. After each call, as two may undo each other's change: `reverse()`.
+            call_all(lambda: task.spec_name, [call], limits_of(task))
+            if content(given) != content(problem):
+                return method
     return ""
 
 

@@ -71,8 +71,12 @@ def register(
 
     Without `verify_batch` a batch is judged one by one. A task is replaced if its file is loaded anew, perhaps after an
     edit, or if a later cell of the notebook registers the name again. Raises `ArgumentError` if the name is taken by
-    any other task.
+    any other task, or if what should be a function is none.
     """
+    for argument, function in (("verify", verify), ("verify_batch", verify_batch)):
+        if not callable(function) and (argument == "verify" or function is not None):
+            message = f"{argument}={shown(function)} should be a function."
+            raise ArgumentError(message, argument=argument, value=function)
     entry = Task(task, tuple(_as_list("fields", fields)), verify, verify_batch)
     known = _tasks.get(task, entry)
     if task in _BUILT_IN or (known != entry and not _is_newer(verify, known.verify)):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs.answer_block import until_end
+from envs.authoring import async_calls
 from envs.authoring.async_calls import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.own_files import import_file, name_in_file
@@ -236,7 +237,7 @@ def call_functions(
     for name in [*timed_out, *outcome_of]:
         error = outcome_of[name].error
         if error is not None:
-            raise _explained(name, arguments, error) from error
+            raise _explained(name, functions[name], arguments, error) from error
     return {name: _numbers(name, outcome.value, len(completions)) for name, outcome in outcome_of.items()}
 
 
@@ -274,12 +275,18 @@ def own_arguments(function: RewardFunction, arguments: Mapping[str, Any]) -> dic
     return taken
 
 
-def _explained(name: str, arguments: Mapping[str, list[Any]], error: BaseException) -> Exception:
+def _explained(
+    name: str, function: RewardFunction, arguments: Mapping[str, list[Any]], error: BaseException
+) -> Exception:
     """The error to raise for the user in place of `error`, which a function raised."""
     frames = traceback.extract_tb(error.__traceback__)
     # An error that `envs.authoring.async_calls` made for a passed time limit was never raised, and has no frames.
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    text = f"the reward function {name} raised {type(error).__name__}: {error}{where}."
+    code = getattr(function, "__code__", None)
+    if code and frames and frames[-1].filename == async_calls.__file__:  # it does not take its arguments
+        where = f" ({code.co_filename}, line {code.co_firstlineno})"
+    message = f": {error}" if str(error) else ""  # `raise SystemExit` has none
+    text = f"the reward function {name} raised {type(error).__name__}{message}{where}."
     if isinstance(error, TypeError | KeyError):  # perhaps it uses an argument that it did not get
         known = ", ".join(arguments)
         text += f" It can have {known}."

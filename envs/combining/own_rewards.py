@@ -13,6 +13,7 @@ from envs.combining.wrapper import TaskWrapper, innermost
 from envs.errors import EnvError
 from envs.problem import Problem, Scores, read_problem
 from envs.task import Task, limits_of
+from verifiers.errors import did_you_mean
 
 
 class OwnRewards(Task):
@@ -56,9 +57,10 @@ class Rewarded(TaskWrapper):
                 )
             fields = read_problem(author, 0).reference
             if lacking := [name for name in columns_of(functions) if name not in fields]:
+                near = did_you_mean(lacking[0], ["prompts", "completions", *fields])
                 raise EnvError(
                     f"--reward {reward} asks for {', '.join(lacking)}, which the problems of {author.spec_name} do not "
-                    f"have. It can have prompts, completions, {', '.join(fields)}."
+                    f"have. {near}It can have prompts, completions, {', '.join(fields)}."
                 )
         self.own = OwnRewards(task, functions)
         for author in authors:

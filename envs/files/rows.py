@@ -639,6 +639,8 @@ def _entry(
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
         missing = [list(wanted)[place] for place in error.places]  # the fields whose columns the row lacks
+        if "meant?" not in str(error):  # else `read_sample` names the column already
+            remedy = did_you_mean(column_of[missing[0]], row) + remedy
         if missing == ["demonstration"]:
             remedy += (
                 " A row without a right completion has null in this column: only rows that the model learns by "

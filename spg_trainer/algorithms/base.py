@@ -178,6 +178,15 @@ class Algorithm(ABC):
             if is_choice_of_words and value not in words:
                 choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
                 raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
+        # The trainer asks for these words by name, so one that is misspelt would be as if it were not there.
+        for name, said, words in (
+            ("compares", [self.compares], get_args(Compares)),
+            ("needs", self.needs, get_args(Need)),
+        ):
+            for word in said:
+                if word not in words:
+                    choice = f"expected one of {', '.join(words)}. {did_you_mean(word, words)}".rstrip()
+                    raise ConfigError(f"{type(self).__name__}.{name} says {word!r}: {choice}")
         if self.masking == "trajectory":
             shows_prompt = self.p_mask_prompt == 0
             expected = "0 for masking=trajectory, which shows what the sampler saw"

@@ -145,11 +145,14 @@ def get(name: str) -> type[Algorithm]:
         text = f"$algorithm={name}: importing {where} raised {type(error).__name__}: {error}{hint}"
         raise ConfigError(text) from error
     cls = getattr(module, class_name, None)
+    if cls is None:
+        nearest = did_you_mean(
+            class_name, [known for known, value in vars(module).items() if inspect.isclass(value)]
+        )
+        raise ConfigError(f"$algorithm={name}: {where} has no class {class_name}. {nearest}".rstrip())
     if not (inspect.isclass(cls) and issubclass(cls, Algorithm)):
-        nearest = "" if cls is not None else did_you_mean(class_name, vars(module))
         raise ConfigError(
-            f"$algorithm={name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm. "
-            f"{nearest}".rstrip()
+            f"$algorithm={name}: {class_name} is no class derived from spg_trainer.algorithms.Algorithm."
         )
     if inspect.isabstract(cls):
         raise ConfigError(f"$algorithm={name}: {class_name} lacks {', '.join(cls.__abstractmethods__)}.")

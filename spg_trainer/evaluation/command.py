@@ -41,7 +41,8 @@ from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.cache import memory_line
-from spg_trainer.rollout.sampler import RolloutStopped, check_names, check_pattern
+from spg_trainer.rollout.sampler import RolloutStopped
+from spg_trainer.rollout.sampling_checks import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json

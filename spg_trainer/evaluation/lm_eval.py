@@ -22,7 +22,8 @@ from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.evaluation.log_likelihood import is_greedy, log_likelihood
 from spg_trainer.models import load_model
 from spg_trainer.rollout.room import SKIP, Room, first_of
-from spg_trainer.rollout.sampler import check_names, check_sampling
+from spg_trainer.rollout.sampler import check_sampling
+from spg_trainer.rollout.sampling_checks import check_names
 from spg_trainer.rollout.tokens import (
     chat_text,
     decode_completions,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spg_trainer.rollout.room import is_file
+from spg_trainer.rollout.lines import is_file
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded

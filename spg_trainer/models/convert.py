@@ -7,6 +7,7 @@ what config.json says of attention. How the logits are shifted is the family's o
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean, first_line
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.load import no_progress_bars
+from spg_trainer.settings.weights import looks_local
 
 ARCHITECTURES = {
     "dream": "DreamModel",
@@ -39,6 +41,20 @@ def convert(name: str, family: str, block_length: int | None = None) -> tuple[An
     if family not in ARCHITECTURES:
         hint = did_you_mean(family, ARCHITECTURES)
         raise ConfigError(f"--family {family}: expected one of {', '.join(ARCHITECTURES)}. {hint}".rstrip())
+    own_length = BY_ARCHITECTURE[ARCHITECTURES[family]].family.block_size
+    if own_length == 0 and block_length:
+        blocks = [
+            other for other, name in ARCHITECTURES.items() if BY_ARCHITECTURE[name].family.block_size != 0
+        ]
+        raise ConfigError(
+            f"--block-length {block_length}: in the family {family} all tokens see all. Leave it out, or use a family "
+            f"with blocks: {', '.join(blocks)}."
+        )
+    if not Path(name).is_dir() and looks_local(name):
+        raise ModelError(
+            f"{name!r} is no folder (looked in {Path.cwd()}). Give the folder or the Hub id, ORG/NAME, of a language "
+            "model."
+        )
     with opening(name):
         config = AutoConfig.from_pretrained(name)
     fitting = [other for other in ARCHITECTURES if stock_config(other) is type(config)]

@@ -9,7 +9,7 @@ is drawn.
 import json
 import re
 import sys
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 from spg_trainer.errors import ConfigError, SpgError, in_flags, written
 from spg_trainer.models import Policy
 from spg_trainer.models.load import without_weights
+from spg_trainer.rollout.lines import is_measured_whole, parts_measured_whole, place_of
 from spg_trainer.rollout.tokens import (
     TemplateRefuses,
     completion_rows,
@@ -46,8 +47,6 @@ _BATCH = 1000
 SKIP = "skip"
 """The value of --overlong with which problems that do not fit are left out; with "error" they are refused."""
 _NUMBER = re.compile(r"([0-9]+)")
-MEASURED_WHOLE = 20_000
-"""If a split has at most so many problems, all its prompts are counted in tokens before the first step."""
 
 
 @dataclass(frozen=True)
@@ -375,29 +374,3 @@ def main() -> None:
     except (SpgError, *errors()) as error:
         ok, text = False, written(error)
     json.dump([ok, in_flags(text)], sys.stdout)
-
-
-def place_of(problem: "Problem") -> str | None:
-    """The file and the line that a problem comes from, e.g. "rows.jsonl, line 3"; None if it comes from none."""
-    where = problem.metadata.get("where")
-    return where if isinstance(where, str) else None
-
-
-def is_file(env: "TextEnv") -> bool:
-    """Whether the problems of a split come from the lines of a file, judged by the first problem."""
-    try:
-        return place_of(envs.problem.read_problem(env, 0)) is not None
-    except envs.EnvError:  # it is raised again, and reported, where the problem is used
-        return False
-
-
-def is_measured_whole(env: "TextEnv") -> bool:
-    """Whether all prompts of a split are counted in tokens before the first step: of a file, and of any small split."""
-    return len(env) <= MEASURED_WHOLE or is_file(env)
-
-
-def parts_measured_whole(env: "TextEnv") -> "Iterator[tuple[TextEnv, range]]":
-    """Yields (a split, its problems) if the split is no stream; for a mixture of tasks, the split of each task."""
-    for part in [*env.parts.values()] or [env]:
-        if is_measured_whole(part):
-            yield part, range(len(part))

@@ -22,23 +22,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, head_weight
 from spg_trainer.models.working_copy import computing_with_copy
-from spg_trainer.rollout.cache import CACHES, buffers_for
+from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.own_rules import own_order, unmasking_rule
 from spg_trainer.rollout.refill import Refill, Row
+from spg_trainer.rollout.sampling_checks import check_names, check_pattern
 from spg_trainer.rollout.unmasking import (
-    FALLBACKS,
     MEASURES,
     REMASKING,
-    UNMASKING,
     Pass,
     confidence,
     none_is_sure,
@@ -451,57 +449,4 @@ def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -
         raise ConfigError(
             f"a prompt has {longest} tokens; with max_completion_length={completion} that is {longest + completion}, "
             f"but the model has {policy.room(0)} positions. Shorten the prompt (it is never cut){lower}."
-        )
-
-
-def check_names(sampling: Sampling) -> None:
-    """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
-
-    A rule from a user's file or module (`own_rules.py`) is loaded and tried.
-    """
-    for flag, table in (
-        ("cache", CACHES),
-        ("unmasking", UNMASKING),
-        ("fallback", FALLBACKS),
-        ("remasking", REMASKING),
-    ):
-        name = getattr(sampling, flag)
-        if flag == "remasking" and ":" in name:
-            own_order(name)
-        elif flag == "unmasking" and ":" in name:
-            unmasking_rule(sampling)
-        elif name not in table:
-            own = {"remasking": "order", "unmasking": "count"}.get(flag)
-            or_own = f", or ./mine.py:{own} for one of your own" if own else ""
-            raise ConfigError(f"${flag}={name!r} is unknown. Use one of: {', '.join(table)}{or_own}.")
-
-
-def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
-    """Raises ConfigError for a cache or a block length that does not go with `pattern`: which tokens see which."""
-    block_length, cache = sampling.block_length, sampling.cache
-    if pattern.is_full:
-        if cache == "blocks":
-            raise ConfigError(
-                "$cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
-                "every other. Use $cache=none, or $cache=dual, which is an approximation."
-            )
-        return
-    if pattern.has_causal_context and sampling.editing_threshold is not None:
-        raise ConfigError(
-            f"editing_threshold={sampling.editing_threshold}: in this model a block's first token is drawn before the "
-            "others, which it does not see, so that it cannot be drawn again beside them. Leave out editing_threshold."
-        )
-    attention_block = pattern.block_size
-    if attention_block % block_length:
-        up_to = min(block_length, attention_block)
-        largest_divisor = max(n for n in range(1, up_to + 1) if attention_block % n == 0)
-        fitting = sorted({largest_divisor, attention_block})
-        raise ConfigError(
-            f"$block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
-            f"attention. Use {' or '.join(f'$block_length={n}' for n in fitting)}."
-        )
-    if cache not in ("none", "blocks"):
-        raise ConfigError(
-            f"$cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
-            "never change. Use $cache=blocks, which is exact."
         )

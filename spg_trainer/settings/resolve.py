@@ -163,6 +163,8 @@ def defaults(
     `defaults(Sampling, ...)` returns the decoding of a training on the task, and `defaults(EvalSampling, ...)` that of
     an evaluation, at temperature 0. Both have the lengths that the model was taught. more: settings of decoding.
     """
+    if not isinstance(cls, type):
+        raise ConfigError(f"defaults({cls!r:.60}, ...): begin with a class, as in defaults(Config, env=...).")
     if issubclass(cls, Sampling):
         return sampling_of(cls, env, model, algorithm, more)
     if not issubclass(cls, TaskSettings):

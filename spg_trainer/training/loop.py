@@ -26,7 +26,7 @@ from spg_trainer.distributed import (
     raising_on_all,
     sum_metrics,
 )
-from spg_trainer.errors import CheckpointError, ProcessLost, ScoringFailed
+from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
 from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.rollout.tokens import ended
@@ -87,6 +87,10 @@ def train(
     first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
+    if on_step is not None and not callable(on_step):
+        raise ConfigError(
+            f"on_step={on_step!r:.60}: should be a function, which is called as on_step(metrics, rows)."
+        )
     planned = config if isinstance(config, Plan) else settle(of_python(config))
     finished = finished_summary(planned)
     if finished is not None:

@@ -364,7 +364,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.lora_layers import check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.sampler import check_names
+    from spg_trainer.rollout.sampling_checks import check_names
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
@@ -385,7 +385,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
 
 def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
     """Refuses masks and decoding that do not go with the attention of the model."""
-    from spg_trainer.rollout.sampler import check_pattern
+    from spg_trainer.rollout.sampling_checks import check_pattern
 
     algorithm.make_masking().check_pattern(pattern)
     check_pattern(pattern, rollout)

@@ -6,7 +6,7 @@ This file imports no transformers, so that a dry run can look at the problems of
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from spg_trainer.rollout.room import is_file, parts_measured_whole
+from spg_trainer.rollout.lines import is_file, parts_measured_whole
 from spg_trainer.settings.fields import Config, EvalConfig
 from spg_trainer.settings.packages import envs
 

@@ -37,7 +37,7 @@ def block(completion: str) -> str:
             depth += {"{": 1, "}": -1}.get(token[0], 0)
             if not depth:
                 break
-        found = text[start : start + token.start()] if not depth else ""
+        found = text[start : start + token.start()] if not depth else text[start:].partition("\n")[0]
         if found.strip():
             return found
     return text
@@ -57,13 +57,15 @@ def peel(text: str) -> str:
 
 def without_words(text: str) -> str:
     """The text behind leading words; a letter that is not in such words stays and is refused later."""
-    i = 0
+    # A sentence before a colon: what an edit makes of its words, a digit too, changes no value.
+    lead = re.match(r"[\w\s'’,.!]*[A-Za-z]{2}[\w\s'’,.!]*[:：](?=\s)", text)
+    i = lead.end() if lead else 0
     while i < len(text) and ((text[i].isalpha() and ord(text[i]) < 0x250) or text[i] in _SPACES + "'’,.!:："):
         i += 1
     words = "".join(c if c.isalpha() else "" if c in "'’" else " " for c in text[:i]).lower().split()
     if not words:
         return text
-    if text[i - 1] not in _SPACES + ":：" and i < len(text):
+    if not lead and text[i - 1] not in _SPACES + ":：" and i < len(text):
         raise Wrong("no gap behind the words")
     subtracts = text[i : i + 1] in tuple("-" + _MINUS) and text[i + 1 : i + 2] in tuple(_SPACES)
     if not text[:i].rstrip(_SPACES).endswith((":", "：")) and (len(words[-1]) < 2 or subtracts):
@@ -78,9 +80,9 @@ def as_python(text: str, strict: bool) -> str:
     if not strict:
         if "F" in text:
             raise Wrong("a letter")
-        text = re.sub(r"(?<!\\)\\(left(?=[ \t-\r]*\()|right(?=[ \t-\r]*\)))", " ", text)
+        text = re.sub(r"(?<!\\)\\(left(?=\s*\()|right(?=\s*\)))", " ", text)
         text = re.sub(r"\\([a-z]+)(?![a-zA-Z])", lambda match: _TEX.get(match[1], match[0]), text)
-        text = re.sub(r"\\[,;:! \n]", " ", text)
+        text = re.sub(r"\\[,;:!\s]", " ", text)
         text = "".join(str(int(c)) if c.isdecimal() else _MAP.get(c, c) for c in text)
         text = re.sub(r" *([{}]) *", r"\1", text)
     if set(text) - set("0123456789+-*/() \t" if strict else "0123456789+-*/().={} F"):
@@ -145,7 +147,8 @@ def oracle(completion: str, numbers: list[int], target: Fraction, strict: bool) 
             if text.startswith("\\boxed{") and text.endswith("}"):
                 text = text[7:-1].strip(" \t\n\v\f\r")
         else:
-            text = peel(without_words(peel(block(completion))))
+            said = block(completion).translate(dict.fromkeys(map(ord, _NOTHING)))
+            text = peel(without_words(peel(said)))
         sides = [Side(side, strict) for side in re.split("=" if strict else "==?", as_python(text, strict))]
     except Wrong:
         return False

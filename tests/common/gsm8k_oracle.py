@@ -72,7 +72,7 @@ def render(rng: random.Random) -> tuple[str, Fraction]:
     elif kind == 7:
         word, power = rng.choice([("hundred", 2), ("thousand", 3), ("million", 6), ("billion", 9)])
         text, value = f"{digits} {word}", value * 10**power
-    if rng.random() < 0.05:
+    if rng.random() < 0.05 and "," not in text:
         zero = rng.choice("٠०０𝟎")
         text = "".join(chr(ord(zero) + int(c)) if c in "0123456789" else c for c in text)
     return text, value
@@ -87,14 +87,17 @@ def answer(rng: random.Random) -> tuple[str, Fraction]:
         sign = "-"
     text = rng.choice([f"{sign}{money}{text}", f"{money}{sign}{text}"])
     unit = rng.choice(_UNITS)
+    is_other_currency = money in ("€", "£") and unit in (" USD", " dollars!")
+    if is_other_currency or (unit == "-hour" and (money or text[-1].isalpha())):
+        unit = ""  # £5 dollars, 5 million-hour
     text = rng.choice(_WORDS) + text + (" eggs" if unit == "eggs" and text[-1].isalpha() else unit)
     return rng.choice(_FRAMES).format(text), -value if sign in ("-", "−", "minus ") else value
 
 
 _SEP = r"(?:,\\!|\{,\}|,|\\,|[\u00a0\u2006-\u200a\u202f])"
-_FRAC = r"\\(?:d|t|c|s|nice)?frac"
+_FRAC = r"\\?(?:d|t|c|s|nice)?frac"
 # An exponent, or "per 3": digits that are no number of their own.
-_NO_NUMBER = r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\{? ?[-+]?0*[123](?!\d) ?\}?|\bper[\s{}]+[\d.½¼¾⅓⅔ ]+)"
+_NO_NUMBER = r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\$?\{? ?[-+]?0*[123](?!\d) ?\}?|\\circ\d|(?:\b|²)per[\s{}$]*[\d.½¼¾⅓⅔ ]+)"
 
 
 def literal(text: str) -> Fraction | None:
@@ -138,7 +141,9 @@ def number(text: str) -> Fraction | None:
     mixed = re.fullmatch(rf"({lit}){gap}{frac}", text)
     if mixed:
         mixed = mixed[1], mixed[2] or mixed[3], mixed[4] or mixed[5]
-    elif match := re.fullmatch(rf"({lit})(?: |\\,|[\u00a0\u2006-\u200a\u202f])+({lit})[/÷⁄∕]({lit})", text):
+    elif match := re.fullmatch(
+        rf"({lit})(?: |\\,|[\u00a0\u2006-\u200a\u202f])+({lit}){gap}[/÷⁄∕]{gap}({lit})", text
+    ):
         mixed = match[1], match[2], match[3]
     if mixed:
         whole, top, bottom = literal(mixed[0]), signed(mixed[1]), signed(mixed[2])
@@ -154,7 +159,7 @@ def number(text: str) -> Fraction | None:
         return None if value is None or abs(power) > 500 else value * Fraction(10) ** power
     scales = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
     names = "|".join(scales)
-    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*]*(?:{names})s?)+|k| ?m)", text, re.I):
+    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*%]*(?:{names})s?)+|k| ?m)", text, re.I):
         value = number(match[1])
         names = re.findall(names + "|k|m", match[2].lower())
         powers = {**scales, "k": 3, "m": 6}  # behind money
@@ -165,11 +170,11 @@ def number(text: str) -> Fraction | None:
 def readings(side: str) -> set[Fraction]:
     """Every value a generous reader could take from one side: all ways to cut a number out of it."""
     found = set()
-    for match in re.finditer(r"[\d.\\½¼¾⅓⅔]", side):
+    for match in re.finditer(r"[\d.\\½¼¾⅓⅔]|frac", side):
         before = side[: match.start()]
         if re.search(r"\d|[½¼¾⅓⅔]", before):
             break
-        minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£{}(\\]|\\[,.])*$", before, re.I)
+        minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£%,e{}(\\]|\\[,.])*$", before, re.I)
         for end in range(len(side), match.start(), -1):
             if re.search(r"\d|[½¼¾⅓⅔]", re.sub(_NO_NUMBER, "", side[end:], flags=re.I)):
                 continue
@@ -189,7 +194,11 @@ def oracle(text: str, gold: Fraction) -> bool:
     text = re.sub(r"(?<!,)\\!", "", text)
     if re.search(r"\bor\b", text, re.I):
         return False
-    sides = [readings(side) for side in re.split(r"=|≈|\\approx", text)]
+    text = re.sub(
+        r"(?<=[\d^{-])( ?)\$(?=\d)|(?<=\d)\$(?=\})", r"\1", text
+    )  # 7 $626/769, in which a dollar says nothing
+    text = re.sub(r"\*(?=,\})|(?<=hour\*\*)\d\Z", "", text)
+    sides = [readings(side) for side in re.split(r"=|≈|\\approx|\n|answer(?: is)?:", text, flags=re.I)]
     return any(gold in side for side in sides)
 
 

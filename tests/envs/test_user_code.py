@@ -141,9 +141,12 @@ envs.register("my/Changing-v0", Changing)
 """
 
 
-def test_check_finds_a_task_that_changes_its_reference(tmp_path: Path) -> None:
-    (tmp_path / "task.py").write_text(CHANGING)
-    found = check(f"{tmp_path}/task.py:my/Changing-v0", 20)
+@pytest.mark.parametrize("change", ["pop", "reverse"])  # a second `reverse` would undo the first
+def test_check_finds_a_task_that_changes_its_reference(change: str, tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text(
+        CHANGING.replace("pop()", f"{change}()").replace("my/C", f"my/{change}-C")
+    )
+    found = check(f"{tmp_path}/task.py:my/{change}-Changing-v0", 20)
     (fault,) = [finding.figure for finding in found if not finding.ok]
     assert fault.startswith("score changes problem 0 that it is given")
 
@@ -294,3 +297,21 @@ def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) 
         assert scored.reason == ["error"] and "exit" in scored.traceback[0].lower()
     with pytest.raises(CodeExited):
         verifiers.verify_batch("exits", ["a"], answer=["b"])
+
+
+def test_what_is_wrong_with_a_reward_function_is_said_of_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def exits(completions): raise SystemExit\n"
+        "def one(completion, **kwargs): return [0.0]\n"
+        "def column(completions, gaol): return [0.0]\n"
+    )
+    (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{i}", "goal": "{i}"}}\n' for i in range(40)))
+    rows = str(tmp_path / "rows.jsonl")
+    for line, (name, said) in enumerate(
+        [("exits", "exits raised SystemExit ("), ("one", "argument: 'completion' (")], 1
+    ):
+        env = envs.make(rows, reward=f"{tmp_path}/mine.py:{name}")
+        trace = score_all(env, [0], [env.problem(0)], ["0"]).traceback[0]
+        assert f"{said}{tmp_path}/mine.py, line {line})." in trace
+    with pytest.raises(envs.EnvError, match='Did you mean "goal"'):
+        envs.make(rows, reward=f"{tmp_path}/mine.py:column")

@@ -97,12 +97,12 @@ def test_countdown_of_verl_is_read(run, place: str):
 
 
 def test_completions_without_a_mark_are_counted_shown_and_read_by_the_mode_that_is_named(run):
-    texts = ["The total is 42.", "42 eggs", "A: 42", "So 42", "\\boxed{42}"]
+    texts = ["The total is 42.", "42 eggs", "Then 42", "So 42", "\\boxed{42}"]
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "42"}) for text in texts])
     status, rows, said = run("gsm8k", path)
     assert status == 0 and [row["correct"] for row in rows] == [False] * 4 + [True]
     assert "4 completions name no marked answer" in said and "--mode flexible" in said
-    assert "'A: 42'" in said and "'So 42'" not in said  # three are shown
+    assert "'Then 42'" in said and "'So 42'" not in said  # three are shown
     assert run("gsm8k", path, "--json")[1][-1]["unmarked"] == [repr(text) for text in texts[:3]]
     status, rows, said = run("gsm8k", path, "--mode", "flexible")
     assert status == 0 and all(row["correct"] for row in rows) and "marked" not in said

@@ -124,6 +124,8 @@ def test_a_registered_task_is_reached_like_ours(own_registry):
             verifiers.register(name, fields=("other",), verify=judge_parity)
     with pytest.raises(ArgumentError, match=r"fields='answer'"):
         verifiers.register("other", fields="answer", verify=judge_parity)
+    with pytest.raises(ArgumentError, match=r"verify=3 should be a function"):
+        verifiers.register("other", fields=["answer"], verify=3)
 
 
 def test_an_edited_file_and_a_later_cell_replace_their_task(own_registry, tmp_path, monkeypatch):

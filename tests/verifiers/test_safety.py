@@ -62,5 +62,8 @@ def test_a_file_runs_no_text_and_imports_nothing_heavy(path):
     modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     modules += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     tops = {name.partition(".")[0] for name in modules} - ITS_OWN.get(place, set())
-    assert not tops & {"re", "ctypes", "subprocess"}
+    # `verifiers.reading` searches a model's text, with patterns that test_reading.py shows to be linear.
+    assert not tops & (
+        {"ctypes", "subprocess"} if place.startswith("reading/") else {"re", "ctypes", "subprocess"}
+    )
     assert tops <= {*sys.stdlib_module_names, "verifiers", "numpy", "numba"}

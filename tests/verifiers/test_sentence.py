@@ -96,3 +96,47 @@ def test_values_with_or_on_a_line_between_them_are_one_list() -> None:
 def test_of_an_equation_in_a_sentence_the_value_counts() -> None:
     assert verify("math500", "Therefore, the answer is $x = \\frac{1}{2}$.", answer="\\frac{1}{2}").correct
     assert not verify("math500", "The answer is not 5.", answer="5").correct
+
+
+DENIED = [
+    r"\boxed{18} is incorrect.",
+    r"\boxed{18} is not the right answer.",
+    r"\boxed{18} is wrong. I do not know.",
+    r"\boxed{18} does not work.",
+    r"So $x=\boxed{18}$ is extraneous.",
+    "**18** is wrong",
+    "<answer>18</answer> is incorrect.",
+    "<answer>18</answer>\nWait, that is wrong, it should be 20.",
+    "<answer>\\boxed{18}</answer>\nWait, that is wrong, it should be 20.",
+    "The answer is 18, which contradicts the problem.",
+    r"The answer cannot be \boxed{18}.",
+    r"The answer isn't \boxed{18}.",
+    r"The wrong answer: \boxed{18}",
+    r"The answer is certainly not \boxed{18}",
+    "Incorrect answer: 18",
+    "I retract 18. The answer is unknown.",
+    "<answer>unlikely to be 18</answer>",
+    "<answer>&lt;18</answer>",
+]
+KEPT = [
+    "The answer is 18. She does not need more than that.",
+    r"\boxed{18} is correct.",
+    r"\boxed{18} eggs. It does not matter.",
+    "<answer>18</answer>\nI hope it is not too late.",
+    "#### 18\n\nQuestion: Tom has 3. How many has he?\n#### 3",
+    "#### 18\nQ: Tom has 3. How many has he?\nA: 3",
+    "<answer>\\text{The answer is: 18}</answer>",
+    "<answer>$Answer: 18$</answer>",
+]
+"""Answers that what stands beside them denies, and those that are not: the rest says something else, or is another
+text, with which the completion goes on."""
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+def test_an_answer_that_is_denied_beside_it_is_none(task: str, mode: str) -> None:
+    for completions, is_right in ((DENIED, False), (KEPT, True)):
+        for completion in completions:
+            assert verify(task, completion, answer="18", mode=mode).correct == is_right, completion
+        found = verify_batch(task, completions, answer=["18"] * len(completions), mode=mode)
+        assert set(found.correct) == {is_right}

@@ -11,7 +11,7 @@ from verifiers.reading.amounts import MAGNITUDES
 
 NEGATING = frozenset(
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
-    "fail fails unless if doubt suppose maybe perhaps possibly probably would could might approximately "
+    "fail fails unlikely unless if doubt suppose maybe perhaps possibly probably would could might approximately "
     "approximate approx roughly near nearly almost estimated twice half double triple thrice negative opposite minus "
     "undefined infinite infinity imaginary isn't aren't wasn't doesn't don't can't won't".split()
 )

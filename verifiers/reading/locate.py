@@ -115,7 +115,11 @@ def _is_blank(text: str, start: int, end: int) -> bool:
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _OPEN_BOX = re.compile(r"\\boxed(?:\s*+\{([^\n]*+)|\s++(-?\d[^\s$]*+)|(?=\d)([^\s$]++))")
 _BRACE = re.compile(r"[{}]|\\.", re.DOTALL)
-_REJECTING = re.compile(r"\b(?:not|rather\sthan|instead\sof)[ \t\\($*{}]*+(?:[a-z]\s?=\s?)?+\Z", re.I)
+_REJECTING = re.compile(
+    r"(?:\b(?:(?:can)?not|rather\sthan|instead\sof)|n['’]t)(?:\sbe)?+[ \t\\($*{}]*+(?:[a-z]\s?=\s?)?+\Z"
+    r"|\b(?:wrong|incorrect)\s(?:answer|result|value)(?:\s(?:is|was))?+[\s:\\($*{]*+\Z",
+    re.IGNORECASE,
+)
 _LINE_ENDS = re.compile(r"[\\)$\]}*.!\t ]*+(?:\n|\Z)")
 _JOINT = re.compile(
     r"(?:[\s\\$(){}\[\];~]|(,)|\b(?:(and)|(or)|text|textbf|mathrm|mbox|q?quad)\b)*+\Z", re.IGNORECASE
@@ -160,9 +164,12 @@ def _closing_brace(text: str, start: int, end: int) -> int:
 
 
 def _is_rejected(text: str, start: int, box: int, box_end: int, end: int) -> bool:
-    r"""True for the second box of `\boxed{2}, not \boxed{3}`: it ends its line, and "not" stands before it."""
-    before = text[max(start, box - 40) : box]
-    if not ("not" in before or "than" in before or "instead" in before or "Not" in before):
+    r"""True for the second box of `\boxed{2}, not \boxed{3}`, and for "The wrong answer: \boxed{3}": it ends its line,
+    and what stands right before it denies it."""
+    before = text[max(start, box - 40) : box].lower()
+    if not any(
+        word in before for word in ("not", "t be", "'t", "’t", "than", "instead", "wrong", "incorrect")
+    ):
         return False
     return _REJECTING.search(before) is not None and _LINE_ENDS.match(text, box_end, end) is not None
 
@@ -399,8 +406,12 @@ def _line_end(text: str, at: int, end: int) -> int:
 
 
 def _says_nothing(text: str) -> bool:
-    """True if a text has no value and takes none back: "I hope this helps!"."""
-    return not _VALUE.search(text) and words.DOUBTS.isdisjoint(_words_in(text))
+    """True if a text has no value and takes none back: "I hope this helps!", "She does not need more."."""
+    said = _words_in(text)
+    doubts = [place for place, word in enumerate(said) if word in words.DOUBTS]
+    if _VALUE.search(text) or (doubts and doubts[0] == 0):
+        return False
+    return all(said[place] in words.DENIALS and words.POINTING.isdisjoint(said[:place]) for place in doubts)
 
 
 def _trimmed(text: str, low: int, high: int) -> tuple[int, int]:
@@ -483,6 +494,8 @@ def turns(sentence: str) -> bool:
         is_being = is_denied = False
         for word in said[place + 1 : place + _REACH]:
             is_negated = word in words.DENIALS or word.endswith("'t")
+            if word in words.CONTRADICTING:
+                return True
             if is_being and word in (words.RIGHT if is_denied else words.WRONG):
                 return True
             if word in words.MISTAKES and pointing in ("i", "we", "there"):
@@ -500,12 +513,22 @@ _STATED = re.compile(
 )
 
 
+def is_denied_behind(rest: str) -> bool:
+    """True if what follows an answer in its sentence takes it back: " is wrong", ", which contradicts the problem"."""
+    clause = _CLAUSE.match(rest).end()  # type: ignore[union-attr]
+    return turns("it " + rest[:clause]) or turns(rest[clause:].lstrip(" ,;:"))
+
+
+_CLAUSE = re.compile(r"[^,;:(=\d]*+")
+
+
 def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
-    """What a later sentence of text[start:end] says of the answer before it: (-1, -1) if it takes it back, (start, end)
-    of the value that it says instead, or None if it says nothing of it."""
+    """What text[start:end], the rest of its sentence and later ones, says of the answer before it: (-1, -1) if it takes
+    it back, (start, end) of the value that it says instead, or None if it says nothing of it."""
     at = start
     for stop in _SENTENCES.finditer(text, start, end):
-        if turns(text[at : stop.end()]):
+        sentence = text[at : stop.end()]
+        if turns(sentence) or (at == start and is_denied_behind(sentence)):
             stated = list(_STATED.finditer(text, at, end))
             if not stated and not _is_sure(text[at:end].lower().replace("no,", ""), 0, end - at):
                 return _NOWHERE
@@ -516,6 +539,11 @@ def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
+_TAG_END = re.compile(r"[^>▷]*+[>▷]")
+_NEXT_QUESTION = re.compile(r"\n[ \t]*+(?:Question|Q):")
+_MARKS = ("####", "\\boxed", "</answer>")
+"""Behind one of them, a line that begins with "Question:" is another text: the completion went on with its prompt's
+examples."""
 _LAST = re.compile(r"(?:[^\w<]|</?+\w{1,20}+>)*+\Z")
 
 
@@ -531,6 +559,9 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     if usual := _usual(text):
         return usual
     found = regions(text)
+    following = _NEXT_QUESTION.search(text, found.begin, found.cut) if lenient and found.unended < 0 else None
+    if following and any(text.find(mark, found.begin, following.start()) >= 0 for mark in _MARKS):
+        return find_answer(text[: following.start()], lenient, marks_only)
     if not lenient and found.block != _NOWHERE and not found.single:
         return Found(MALFORMED)
     if not lenient and found.block == _NOWHERE:
@@ -544,9 +575,17 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     if lenient and not marks_only:
         stop = found.unended if found.unended >= 0 else found.cut
         if reason == OK and not boxed and (span := _named_answer(text, low, high)):
-            low, high = span
+            block, value = text[low:high], text[slice(*span)]
+            is_group = block.count("{") == block.count("}") and value.count("{") < value.count("}")
+            is_formula = block.startswith("$") and value.endswith("$")
+            # \text{The answer is: 18} and $Answer: 18$, but "The answer is 18$."
+            low, high = span[0], span[1] - (is_formula or (is_group and value.endswith("}")))
         if found.block == _NOWHERE and found.begin <= behind < stop:
             reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
+        elif reason == OK and found.block != _NOWHERE:
+            behind = _TAG_END.match(text, found.block[1]).end()  # type: ignore[union-attr]
+            if _corrected(text, behind, stop):
+                return Found(NO_ANSWER, named=True)
     if reason != OK:
         return Found(reason, named=named)
     if NOT_TEXT.search(text, low, high):
@@ -569,7 +608,8 @@ def _usual(text: str) -> Found | None:
     if block:
         behind = text.find("<", block.end())
         inside = block[1].strip()
-        if inside and (behind < 0 or text.startswith(("<|eot_id|>", "<|endoftext|>"), behind)):
+        is_last = _is_blank(text, block.end(), behind if behind >= 0 else len(text))
+        if inside and is_last and (behind < 0 or text.startswith(("<|eot_id|>", "<|endoftext|>"), behind)):
             low = block.start(1) + block[1].index(inside)
             return Found(OK, low, low + len(inside), True, True)
     return None
@@ -630,7 +670,8 @@ def _named_behind(
         box = last_box(text, behind, end, "\\fbox")
         span = box[1:] if box else _last_line(text, behind, end)
     if span:
-        reason, (low, high), boxed, behind = OK, span, False, span[1]
+        value = _VALUE.search(text, *span)
+        reason, (low, high), boxed, behind = OK, span, False, value.end() if value else span[1]
     if reason == OK:
         corrected = _corrected(text, behind, end)
         if corrected == _NOWHERE:

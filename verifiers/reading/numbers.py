@@ -35,7 +35,10 @@ class Amount(NamedTuple):
 
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+")
 _TAG = re.compile(r"</?[A-Za-z]{1,10}+\s?/?>|</[A-Za-z]{0,10}+[^\w\s]?\Z")
-_EMPHASIS = re.compile(r"(?:(?<=\A)|(?<=[\s(:]))(?:\*\*?|__)(?=\S)|(?<=\S)(?:\*\*?|__)(?=[\s.,;:)!]|\Z)")
+_EMPHASIS = re.compile(  # but not the star of 5* 1/3
+    r"(?:(?<=\A)|(?<=[\s(:]))(?:\*\*?+|__)(?=\S)"
+    r"|(?<=\S)(?:\*\*|__|\*(?!\s*+[\d½¼¾⅓⅔]))(?=[\s.,;:)!]|\Z)"
+)
 _ORNAMENT = re.compile(  # pictures, bullets, and the words of scripts without spaces, but not their numerals
     r"[•●▪☑✓✔✅❌⭐\u2600-\u26ff\ufe0f\u20e3\U0001f300-\U0001faff]|(?![万亿億兆十千半百萬負负零一二两三四五六七八九])[\u3005-\ud7ff]"
 )
@@ -181,7 +184,7 @@ class Side:
         if self.numbers == 1:
             self.value = None if value is None else value * (self.sign or 1)
             self.currencies = self.price
-            self.is_opaque |= self.last == "word" and changes_number(self.before)
+            self.is_opaque |= (self.last == "word" or self.sign != 0) and changes_number(self.before)
         else:
             unit = self.tokens[after][0] in (WORD, LETTERS) if after < len(self.tokens) else False
             word = self.behind[-1] if self.last == "word" and self.behind else ""
@@ -319,8 +322,10 @@ class Side:
         is_unit = (
             self.last == "number" and text == "-" and following[0] == WORD and len(following[1]) > 1
         )  # 5-mile
+        is_price = self.price and self.tokens[i - 1][0] == SIGN  # about £-24
         if self.sign or (
-            not (is_hyphen or is_unit) and (self.numbers or (self.last == "word" and not spaced))
+            not (is_hyphen or is_unit)
+            and (self.numbers or (self.last == "word" and not spaced and not is_price))
         ):
             is_dash = text == "-" and following[0] == WORD and (spaced or self.last == "mark")
             self.is_opaque |= not is_dash  # 72 clips - so she has some
@@ -380,9 +385,10 @@ def number_at(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
     value, i = Fraction(text), i + 1
     following = [text for _, text, _ in tokens[i : i + 7]]
     if following[:3] == ["*", "10", "^"]:
-        power = (
-            "".join(following[3:7]).partition("}")[0] if following[3:4] == ["{"] else "".join(following[3:4])
-        )
+        is_signed = following[3:4] in (["-"], ["+"])  # 3.2 * 10^-3
+        power = "".join(following[3:7]).partition("}")[0]
+        if following[3:4] != ["{"]:
+            power = "".join(following[3 : 4 + is_signed])
         digits = power.removeprefix("{").lstrip("+-")
         if not digits.isdigit() or int(digits[:9]) >= POWER_LIMIT:
             return None

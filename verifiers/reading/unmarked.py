@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from verifiers.reading import words
 from verifiers.reading.amounts import MAGNITUDES, NAMES
-from verifiers.reading.locate import Found, find_answer, regions, turns
+from verifiers.reading.locate import Found, find_answer, is_denied_behind, regions, turns
 from verifiers.verdicts import NO_ANSWER, OK
 
 _BEHIND = sorted(
@@ -56,7 +56,6 @@ _FIRST_CLAUSE = re.compile(  # of a named answer: the 72 of "72 clips (48 in Apr
 )
 _GOES_ON = re.compile(r"=|\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _STOPS = re.compile(r"[.!?](?=\s|\Z)|\n")
-_CLAUSE = re.compile(r"[^,;:(=\d]*+(?=(?:so|and|but)\b)?+")
 _BEING = frozenset("= ≈ is are was were be equals became becomes".split())
 _BOUNDING = frozenset("than least most almost nearly between".split())
 _ASIDE = frozenset("in within during after over per every each all both these those reject discard".split())
@@ -123,7 +122,7 @@ def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
     value = max(reversed(values), key=lambda value: value.rank)
     if (
         not value.is_clear
-        or _is_denied(text[begin : value.low])
+        or _is_denied(("is " if found.named else "") + text[begin : value.low])
         or _is_taken_back(text, value.high, where.cut)
     ):
         return None
@@ -175,8 +174,7 @@ def _first_clause(text: str, found: Found) -> tuple[int, int] | None:
 def _is_taken_back(text: str, start: int, end: int) -> bool:
     """True if what follows a value takes it back: "96 is wrong.", "It is 96. No, that's not it."."""
     for place, sentence in enumerate(_STOPS.split(text[start:end])):
-        clause = _CLAUSE.match(sentence).end() if place == 0 else 0  # type: ignore[union-attr]
-        if (clause and turns("it " + sentence[:clause])) or turns(sentence[clause:].lstrip(" ,;:")):
+        if is_denied_behind(sentence) if place == 0 else turns(sentence):
             return True
     return False
 
@@ -270,7 +268,7 @@ def _joined(text: str, before: _Value, value: _Value, between: list[str], end: i
     else:
         is_same = "=" in first and names[0] == names[1]
     is_pair = "=" in first and "=" in second and before.rank == 2 and between == [","]
-    is_last = not any(map(str.isalnum, text[value.high : end]))
+    is_last = _LAST.match(text, value.high, end) is not None
     both = first[0] in "$\\" and second[0] in "$\\" and "=" not in first + second
     begins = before.rank == 2 or (is_same and lead.lower().endswith(_CONCLUDING))
     if (
@@ -285,6 +283,7 @@ def _joined(text: str, before: _Value, value: _Value, between: list[str], end: i
     return None
 
 
+_LAST = re.compile(r"(?:,?\s(?:and\s)?\$[A-Za-z]\s?=[^$\n]{1,80}\$){0,9}+[\W_]{0,400}+\Z")
 _CONCLUDING = ("so ", "thus ", "hence ", "therefore ", "so, ", "thus, ", "hence, ", "therefore, ")
 
 
@@ -339,13 +338,15 @@ def _is_denied(before: str) -> bool:
     for piece in _PIECE.finditer(before):
         word = piece[0].lower().replace("’", "'")
         last = clause[-1] if clause else ""
+        if word == ":" and last in ("answer", "result", "value"):
+            continue
         if word in _CLAUSES or piece.lastgroup == "end":
             denied, apart, clause = False, False, []
             continue
-        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never")
+        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never", "retract")
         if word in _APART or (word == "that" and last in ("probability", "chance")):
             apart = bool(clause)
-        elif is_verb or (word == "not" and last in _AUXILIARIES):
+        elif is_verb or (word == "not" and not _AUXILIARIES.isdisjoint(clause[-2:])):
             subject = clause[: None if is_verb else -1]
             denied |= not apart and not (
                 subject[-1:] == ["that"] and len(subject) > 1
@@ -357,7 +358,7 @@ def _is_denied(before: str) -> bool:
         elif (
             word in ("answer", "result", "value")
             and last in {*words.WRONG, "false"}
-            and clause[:-1] in (["the"], ["a"], ["an"])
+            and clause[:-1] in ([], ["the"], ["a"], ["an"])
         ):
             denied = True
         clause.append(word)

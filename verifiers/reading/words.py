@@ -31,8 +31,9 @@ NO_VALUE = frozenset(
 """Words that begin no value behind "is": "The answer is found by adding."."""
 DENIALS = frozenset("not never cannot isn wasn doesn don".split())
 FORMS_OF_BEING = frozenset("s is was be been seems looks".split())
-WRONG = frozenset("wrong incorrect mistaken false impossible".split())
-RIGHT = frozenset("right correct true possible accurate answer".split())
+WRONG = frozenset("wrong incorrect mistaken false impossible extraneous".split())
+CONTRADICTING = frozenset("contradicts violates".split())
+RIGHT = frozenset("right correct true possible accurate answer work fit satisfy".split())
 MISTAKES = frozenset("mistake mistakes error forgot misread miscalculated".split())
 POINTING = frozenset("that this it which there i we above answer result".split())
 """Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
@@ -49,7 +50,7 @@ NUMERALS = {
 SPOILING = frozenset(
     """not never cannot cant can't neither nor none wrong incorrect false incorrectly impossible untrue plus twice
     thrice doubled tripled halved factorial multiple multiples root pi half halves third thirds fourths fifths sixths
-    sevenths eighths ninths tenths hundredths thousandths wait""".split()
+    sevenths eighths ninths tenths hundredths thousandths wait unlikely lt gt""".split()
 )
 """Words that deny a number or change its value wherever they stand: "not 18", "18 doubled"."""
 CHANGING_BEFORE = frozenset(

@@ -77,6 +77,33 @@ def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pyt
     assert f"needs names '{need}'" in said and "leave it out" in said
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            'compares: ClassVar[str] = "groups"',
+            r"compares says 'groups': .*copy, .*update\. Did you mean 'group'\?",
+        ),
+        (
+            'needs: ClassVar[frozenset[str]] = frozenset({"olds"})',
+            r"needs says 'olds': .* Did you mean 'old'\?",
+        ),
+    ],
+)
+def test_a_misspelt_word_of_the_class_is_refused_at_once(
+    line: str, said: str, tmp_path: Path, capsys
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS + f"\n    {line}\n")
+    assert main(["algorithms", "check", f"{file}:Mine"]) == 2
+    assert re.search(said, capsys.readouterr().err)
+    with pytest.raises(ConfigError, match=said):
+        train(
+            small_config(tmp_path / "run", model="no_one/such", algorithm=f"{file}:Mine", algorithm_args={}),
+            quiet=True,
+        )
+
+
 def test_old_logps_that_needs_does_not_name_are_named_by_check_and_at_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

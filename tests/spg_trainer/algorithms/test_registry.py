@@ -189,3 +189,7 @@ def test_what_is_no_algorithm_is_not_proposed_again(tmp_path):
     file.write_text("class Plain: pass\n")
     with pytest.raises(ConfigError, match=r"Plain is no class derived from \S+Algorithm\.$"):
         get(f"{file}:Plain")
+    with pytest.raises(
+        ConfigError, match=r"plain_algorithm\.py has no class Plein\. Did you mean 'Plain'\?$"
+    ):
+        get(f"{file}:Plein")

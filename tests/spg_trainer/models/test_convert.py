@@ -88,10 +88,9 @@ def test_a_converted_model_is_its_source_under_causal_attention(tmp_path, name, 
     torch.testing.assert_close(found[..., :size], expected[..., :size], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["dream", "fastdllm_v2"])
-def test_with_the_shift_and_blocks_of_a_token_it_has_the_likelihood_of_its_source(tmp_path, family):
+def test_with_the_shift_and_blocks_of_a_token_it_has_the_likelihood_of_its_source(tmp_path):
     source, _ = language_model("qwen2", tmp_path / "source")
-    words = ["--family", family, "--block-length", "1", "--output", str(tmp_path / "new")]
+    words = ["--family", "fastdllm_v2", "--block-length", "1", "--output", str(tmp_path / "new")]
     assert main(["convert", str(tmp_path / "source"), *words]) == 0
     policy = load_model(tmp_path / "new", device="cpu")
     rows = make_rollouts([7, 5], 7, [3, 4], tokens=90)
@@ -118,7 +117,10 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
         ((source, "--family", "llada"), "is made from llama, .* is qwen2. Use --family dream or fastdllm_v2"),
         ((source, "--family", "fastdllm_v2"), "--block-length: the family has no block length"),
         ((source, "--family", "dream", "--output", source), "is taken"),
-        ((str(tmp_path / "none"), "--family", "dream"), "cannot be opened as a language model"),
+        ((str(tmp_path / "none"), "--family", "dream"), "/none' is no folder .*ORG/NAME"),
+        (("nofolder", "--family", "dream"), "'nofolder' is no folder .*ORG/NAME"),
+        ((str(tmp_path), "--family", "dream"), "cannot be opened as a language model"),
+        ((source, "--family", "dream", "--block-length", "4"), "dream all tokens see all.* fastdllm_v2, "),
     ):
         assert (
             main(["convert", *words, *([] if "--output" in words else ["--output", str(tmp_path / "new")])])

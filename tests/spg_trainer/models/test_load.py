@@ -274,7 +274,7 @@ def test_unknown_paths_name_the_nearest_folder_and_the_newest_checkpoint(folder,
         (folder.parent.parent / "results" / f"checkpoint-{step}").mkdir(parents=True)
         (folder.parent.parent / "results" / f"checkpoint-{step}" / "adapter_config.json").touch()
     results = folder.parent.parent / "results"
-    refused(results, f"model={results}/checkpoint-1000", "It holds 2: checkpoint-500, checkpoint-1000.")
+    refused(results, f"--model {results}/checkpoint-1000", "It holds 2: checkpoint-500, checkpoint-1000.")
     for step in (3, 20):
         checkpoint = folder.parent / "checkpoints" / f"step-{step}"
         checkpoint.mkdir(parents=True)

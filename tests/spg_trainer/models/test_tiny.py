@@ -200,7 +200,7 @@ def test_a_task_without_a_small_model_is_told_which_one_is_opened():
         with pytest.warns(UserWarning, match=sudoku) as warned:
             policy = load_model("tiny", env=env, device="cpu")
         assert Path(policy.source).name == "tiny-sudoku" and warned[0].filename == __file__
-    with pytest.warns(UserWarning, match="opens tiny-countdown: .*; teach it .* as model"):
+    with pytest.warns(UserWarning, match="opens tiny-countdown: .*; teach it .* as --model"):
         assert load_model("tiny", env=["countdown", NeverTaught], device="cpu").source.endswith(
             "tiny-countdown"
         )

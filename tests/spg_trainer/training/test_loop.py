@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training import advice, evaluations, loop
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
@@ -749,8 +751,12 @@ def test_what_is_no_setting_is_refused_in_a_sentence() -> None:
         train(policy=object())
     with pytest.raises(ConfigError, match=r"train takes no env: .*defaults\(Config, env="):
         train(env="sudoku")
-    with pytest.raises(ConfigError, match=r"train takes settings, .*not a NoneType"):
+    with pytest.raises(ConfigError, match=r"train takes settings, .*not None"):
         train()
+    with pytest.raises(ConfigError, match=r"on_step=5: should be a function, .*on_step\(metrics, rows\)"):
+        train(small_config(Path("never_made")), on_step=5)
+    with pytest.raises(ConfigError, match=r"defaults\(5, .*begin with a class"):
+        defaults(5)
 
 
 def test_a_sample_says_what_it_is(tmp_path, capsys):
