@@ -93,6 +93,14 @@ def test_answers_that_are_wrong_only_for_their_unit_are_counted(run, tmp_path):
     assert facts["correct"] == 1 and facts["refused_for_unit"] == 1
 
 
+def test_thinking_that_never_ends_is_counted(run, tmp_path):
+    texts = ("<think>so \\boxed{5} then", "<think>so</think> \\boxed{5}", "it is hard")
+    path = write(tmp_path / "a.jsonl", *(json.dumps({"completion": text, "answer": "5"}) for text in texts))
+    assert "  1 completion without an answer: thinking begins and never ends" in run("gsm8k", path)[2]
+    _, (*_, facts), _ = run("gsm8k", path, "--json")
+    assert facts["correct"] == 1 and facts["unended_thinking"] == 1
+
+
 def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path):
     lines = [{"completion": "\\boxed{2+3}", "answer": "5", "prompt": "What is 2+3?"} for _ in range(2)]
     lines[1]["prompt"] = [{"role": "user", "content": "Add 2+3."}, {"role": "assistant", "content": "So"}]

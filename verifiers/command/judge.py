@@ -177,6 +177,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     texts = list(_compared_as_text(job, references, outcomes_of_completions))
     judged.tally["as_text"] = len(texts)
     judged.tally["unit"] = _count_units_refused(job, references, outcomes_of_completions)
+    judged.tally["thinking"] = sum(_thinks_to_its_end(completions[index]) for index in unanswered)
     return judged._replace(
         kinds=kinds,
         texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
@@ -218,6 +219,11 @@ def _count_units_refused(job: Job, references: dict[str, list[Any]], outcomes: I
         for answer, problem, outcome in columns
         if not isinstance(outcome, str) and outcome[3] == Reason.WRONG and outcome[2] and problem
     )
+
+
+def _thinks_to_its_end(completion: object) -> bool:
+    """True if a completion opens a block of thinking that never ends."""
+    return isinstance(completion, str) and regions(completion).unended >= 0
 
 
 def _readable(

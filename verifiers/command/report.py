@@ -50,6 +50,7 @@ def summary(
         **({"unmarked": list(unmarked)} if unmarked else {}),
         **({"compared_as_text": {"n": tally["as_text"], "references": list(texts)}} if texts else {}),
         **({"refused_for_unit": tally["unit"]} if tally["unit"] else {}),
+        **({"unended_thinking": tally["thinking"]} if tally["thinking"] else {}),
         "invalid_lines": tally["invalid"],
         **({"repeated_lines": tally["repeated"]} if tally["repeated"] else {}),
         "broken_files": tally["broken"],
@@ -169,6 +170,8 @@ def summary_text(facts: dict[str, Any]) -> str:
         lines.append(
             f"  {plural(count, 'wrong answer')} equal to the reference, but in a unit that the problem has not"
         )
+    if count := facts.get("unended_thinking"):
+        lines.append(f"  {plural(count, 'completion')} without an answer: thinking begins and never ends")
     if facts["invalid_lines"]:
         lines.append(f"  {plural(facts['invalid_lines'], 'line')} without a verdict (not counted above)")
     if "repeated_lines" in facts:
