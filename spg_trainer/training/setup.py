@@ -124,8 +124,8 @@ def of_python(settings: object) -> Config:
     """The settings that a script has given to `train`; ConfigError for anything but a `Config` for a training."""
     if not isinstance(settings, Config):
         raise ConfigError(
-            f"train takes settings, as defaults(Config, env=..., model=...) returns them, not "
-            f"{settings!r:.60}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
+            "train takes settings, as defaults(Config, env=..., model=...) returns them, not "
+            f"{'None' if settings is None else f'a {type(settings).__name__}'}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
             "then model=FOLDER."
         )
     if settings.dry_run or settings.config:

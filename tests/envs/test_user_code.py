@@ -176,7 +176,7 @@ def puts_behind(prompts, completions, **kwargs):
 async def waits(completions, numbers, trainer_state, log_extra):
     await asyncio.sleep(0)
     log_extra("left", numbers)
-    paid = [float(left.pop() == 2 and trainer_state.global_step == 1) for left in numbers]
+    paid = [float(left.pop() == 2 and trainer_state.global_step != 7) for left in numbers]
     return paid
 """
 

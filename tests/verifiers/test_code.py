@@ -287,7 +287,7 @@ def test_where_the_program_is(completion, extracted):
             "  add = lambda a, b: a + b",
             [
                 ["import math\n\ndef helper(x):\n    return x\n", "add = lambda a, b: a + b"],
-                [PROMPT + "  add = lambda a, b: a + b"],
+                [PROMPT + "    add = lambda a, b: a + b"],
             ],
         ),
     ],
