@@ -123,10 +123,10 @@ def refuse_keywords(others: Mapping[str, object]) -> None:
 def of_python(settings: object) -> Config:
     """The settings that a script has given to `train`; ConfigError for anything but a `Config` for a training."""
     if not isinstance(settings, Config):
+        given = "None" if settings is None else f"a {type(settings).__name__}"
         raise ConfigError(
-            "train takes settings, as defaults(Config, env=..., model=...) returns them, not "
-            f"{'None' if settings is None else f'a {type(settings).__name__}'}. A policy in memory is trained from a folder: save_model(policy, FOLDER), "
-            "then model=FOLDER."
+            f"train takes settings, as defaults(Config, env=..., model=...) returns them, not {given}. A policy in "
+            "memory is trained from a folder: save_model(policy, FOLDER), then model=FOLDER."
         )
     if settings.dry_run or settings.config:
         raise ConfigError(
