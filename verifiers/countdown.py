@@ -193,7 +193,9 @@ def _judge_answer(
     return _graded(answer, lenient, _read_numbers(numbers, row), _read_target(target, row))
 
 
-def _graded(answer: str, lenient: bool, given: list[int], fraction: tuple[int, int]) -> tuple[int, int, float]:
+def _graded(
+    answer: str, lenient: bool, given: list[int], fraction: tuple[int, int]
+) -> tuple[int, int, float]:
     reason = judge_expression(expression_in(answer) if lenient else answer, lenient, given, *fraction)
     tier = GRAMMAR if reason in (MALFORMED, RULE_BROKEN) else RATIONAL
     return reason, tier, float(reason == OK)

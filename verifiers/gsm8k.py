@@ -73,7 +73,7 @@ def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Ju
 
 
 def judge_answer(inside: str, lenient: bool, row: int | None, answer: object) -> tuple[int, int, float]:
-    """(reason, tier, score) of an answer, which in strict mode stands alone in its box; raises for an invalid reference."""
+    """(reason, tier, score) of an answer, in strict mode of one alone in its box; raises for an invalid reference."""
     gold = _gold(answer, row)
     if not lenient and not is_plain(inside):
         return MALFORMED, GRAMMAR, 0.0

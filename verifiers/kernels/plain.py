@@ -137,7 +137,9 @@ def is_box_doubtful(data, scope, start, box):
             return True
         for k in range(0, len(_DENYING), 4):
             n = 0
-            while n < 4 and (_DENYING[k + n] == 0 or i + n < box and data[i + n] | 32 == _DENYING[k + n] | 32):
+            while n < 4 and (
+                _DENYING[k + n] == 0 or (i + n < box and data[i + n] | 32 == _DENYING[k + n] | 32)
+            ):
                 n += 1
             if n == 4:
                 return True
@@ -248,15 +250,21 @@ def locate(data, start, end, marks_only):
     box = last_box(data, first, scope_end)
     kind, behind = 0, scope_end
     if box >= 0:
-        last = box_end(data, box, scope_end)
-        if last < 0 or is_box_doubtful(data, scope, first, box):
+        last, inside = box_end(data, box, scope_end), box + len(_BOX) + 1
+        if inside > scope_end or data[inside - 1] != _LEFT or is_box_doubtful(data, scope, first, box):
             return doubt
-        before = blank(data, first, box)
-        inside_low, inside_high = strip(data, box + len(_BOX) + 1, last)
         kind, behind = BOXED, last + 1
-        after = blank(data, behind, scope_end)
-        if low >= 0 and opened == 1 and closed == 1 and before == 1 and after == 1:
-            kind = BOXED | ALONE
+        if last < 0:  # nothing closes it: the rest of its line
+            last = find(data, _NEWLINE, inside, scope_end)
+            while last > inside and (
+                is_space(data[last - 1]) or data[last - 1] == 36 or data[last - 1] == _POINT
+            ):
+                last -= 1
+            behind = min(last + 1, scope_end)
+        elif low >= 0 and opened == 1 and closed == 1:
+            if blank(data, first, box) == 1 and blank(data, behind, scope_end) == 1:
+                kind = BOXED | ALONE
+        inside_low, inside_high = strip(data, inside, last)
     elif low >= 0:
         inside_low, inside_high = strip(data, low, high)
         kind = ALONE if opened == 1 and closed == 1 else 0
