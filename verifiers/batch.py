@@ -1,6 +1,6 @@
 """Judges many completions at once: each by its task's reader, in plain Python, or a batch first by a kernel of numba.
 
-A kernel of `verifiers.kernels` decides the rows that are written as prompts ask for it, in threads; the reader gets
+A kernel of `verifiers.kernels` finds the answers of most rows and decides many of them, in threads; the reader gets
 the others. numba is imported, a kernel loaded from numba's disk cache, and one that is not there compiled, only when
 judging without it has taken, or will take, longer than that.
 """
@@ -201,9 +201,9 @@ PLAIN_NUMBER = Kernel(
     pack=_pack_numbers,
     tiers={OK: RATIONAL, WRONG: RATIONAL},
     saves=20e-6,
-    compiling=4.0,
+    compiling=6.0,
 )
-"""Decides rows whose answer and reference are one plain number each."""
+"""Finds answers, and decides rows whose answer and reference are one plain number each."""
 
 
 def locate_answers(texts: list[str], lenient: bool) -> tuple[list[bool], npt.NDArray[np.int64]]:

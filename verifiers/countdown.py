@@ -348,6 +348,6 @@ TASK = batch.text_task(
         tiers={OK: RATIONAL, WRONG: RATIONAL, RULE_BROKEN: GRAMMAR, NO_ANSWER: TEXT},
         memory=3 * 64,
         saves=25e-6,
-        compiling=2.5,
+        compiling=4.5,
     ),
 )

@@ -203,6 +203,6 @@ TASK = batch.text_task(
         tiers={**dict.fromkeys((OK, WRONG, MALFORMED, RULE_BROKEN), GRAMMAR), NO_ANSWER: TEXT},
         memory=256,
         saves=25e-6,
-        compiling=2.0,
+        compiling=4.0,
     ),
 )
