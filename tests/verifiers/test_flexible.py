@@ -133,6 +133,12 @@ def test_a_number_in_an_expression_is_read_with_the_whole_of_it(answer, form):
         ("So 9*2=18.", "18", True),
         ("Total=18", "18", True),
         (r"So the total cost is $\$32{,}348$.", "32348", True),
+        ("Student answer: 18. Grade: wrong", "18", False),
+        ("She nearly reached 18.", "18", False),
+        ("She nearly ran out, and has 18 left.", "18", True),
+        ("My friend says the answer is 18. He is wrong.", "18", False),
+        ("Tom thinks that it is 18, but he is wrong.", "18", False),
+        ("She has 18 left. They are all blue.", "18", True),
     ],
 )
 def test_a_number_is_read_alone_only_if_it_stands_alone(completion, answer, is_right):

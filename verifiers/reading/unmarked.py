@@ -343,7 +343,7 @@ def _is_denied(before: str) -> bool:
         if word in _CLAUSES or piece.lastgroup == "end":
             denied, apart, clause = False, False, []
             continue
-        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never", "retract")
+        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never", "retract", "nearly", "almost")
         if word in _APART or (word == "that" and last in ("probability", "chance")):
             apart = bool(clause)
         elif is_verb or (word == "not" and not _AUXILIARIES.isdisjoint(clause[-2:])):
