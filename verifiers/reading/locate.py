@@ -121,6 +121,7 @@ _REJECTING = re.compile(
     r"|\b(?:wrong|incorrect)\s(?:answer|result|value)(?:\s(?:is|was))?+[\s:\\($*{]*+\Z",
     re.IGNORECASE,
 )
+_MAY_REJECT = re.compile("not|than|instead|n['’]t|wrong|incorrect")  # before a slower search
 _LINE_ENDS = re.compile(r"[\\)$\]}*.!\t ]*+(?:\n|\Z)")
 _JOINT = re.compile(
     r"(?:[\s\\$(){}\[\];~]|(,)|\b(?:(and)|(or)|text|textbf|mathrm|mbox|q?quad)\b)*+\Z", re.IGNORECASE
@@ -168,9 +169,7 @@ def _is_rejected(text: str, start: int, box: int, box_end: int, end: int) -> boo
     r"""True for the second box of `\boxed{2}, not \boxed{3}`, and for "The wrong answer: \boxed{3}": it ends its line,
     and what stands right before it denies it."""
     before = text[max(start, box - 40) : box].lower()
-    if not any(
-        word in before for word in ("not", "t be", "'t", "’t", "than", "instead", "wrong", "incorrect")
-    ):
+    if not _MAY_REJECT.search(before):
         return False
     return _REJECTING.search(before) is not None and _LINE_ENDS.match(text, box_end, end) is not None
 
@@ -510,9 +509,9 @@ def turns(sentence: str) -> bool:
     if is_grade and not _VALUE.search(sentence):
         return True  # Grade: wrong
     for place, pointing in enumerate(said):
-        is_person = pointing in words.PERSONS
-        if pointing not in words.POINTING and not is_person:
+        if pointing not in _SPEAKING:
             continue
+        is_person = pointing in words.PERSONS
         is_being = is_denied = False
         for word in said[place + 1 : place + _REACH]:
             is_negated = word in words.DENIALS or word.endswith("'t")
@@ -534,6 +533,7 @@ def turns(sentence: str) -> bool:
     return False
 
 
+_SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
     r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b|=|:)[\s*:]*+(?=[$\\(-]{0,3}+\d)"
@@ -607,7 +607,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             is_formula = block.startswith("$") and value.endswith("$")
             # \text{The answer is: 18} and $Answer: 18$, but "The answer is 18$."
             low, high = span[0], span[1] - (is_formula or (is_group and value.endswith("}")))
-        if reason == OK and high - low < _VALUE_LIMIT:
+        if reason == OK and " " in text[low : min(high, low + _VALUE_LIMIT)]:
             high = _without_comment(text, low, high, in_brackets=False)
         if found.block == _NOWHERE and found.begin <= behind < stop:
             reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
