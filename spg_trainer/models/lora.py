@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.lora_layers import EXPERTS, check_lora, lora_layers
+from spg_trainer.architecture.shape import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.weight_files import base_name, is_adapter
 from spg_trainer.seeding import generator, gpus

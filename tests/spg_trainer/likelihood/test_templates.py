@@ -12,7 +12,7 @@ from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rows
-from spg_trainer.training.fidelity import exact_logps
+from spg_trainer.training.metrics import exact_logps
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import any_order_elbo, context_logps, predictor
 from tests.common.likelihood_cases import ToyModel, make_masking, make_rollouts, seeded
