@@ -465,8 +465,8 @@ class GaussBlocksMasking(Masking):
 
 
 # The maskings below look first: what a pass without a graph says of the tokens decides which ones are masked. The first
-# pass shows the copies of another masking, the `pilot`, and what it finds is in `row.recorded["pilot"]`. Source of both:
-# LIFT (arXiv 2605.22939) and its code (github.com/divelab/LIFT), as docs/algorithms/mle.md says.
+# pass shows the copies of another masking, the `pilot`, and what it finds is in `row.recorded["pilot"]`. Source of
+# both: LIFT (arXiv 2605.22939) and its code (github.com/divelab/LIFT), as docs/algorithms/mle.md says.
 
 LEAST_SHARE = 1e-6
 """The least beta of a token, divided by the mean: a token without entropy is masked before all others are shown."""

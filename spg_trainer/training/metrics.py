@@ -13,17 +13,15 @@ from dataclasses import asdict, replace
 from operator import itemgetter
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from spg_trainer.distributed import gather
-from spg_trainer.likelihood import Masks, token_logps
+from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import is_failure
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.settings.packages import envs
-from spg_trainer.tensors import NEVER, Rows, cut_into_groups
+from spg_trainer.tensors import Rows, cut_into_groups
 
 
 def reported_means() -> dict[str, float]:
@@ -66,6 +64,9 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         **{f"env_errors/{reason}": count for reason, count in sorted(failed.items())},
         **reported_means(),
     }
+    if "engine_gap" in completions:
+        # The mean distance of a token's log-probability in the engine from that in the model itself.
+        metrics["engine/logp_gap"] = float(completions["engine_gap"].sum() / max(1.0, written))
     if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
         metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
@@ -81,7 +82,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
     the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the
-    number of denoising steps.
+    number of denoising steps. `engine_gap` is the sum of the distances of an engine's log-probabilities from ours.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
     columns = {
@@ -98,6 +99,9 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + scored.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
+    if "engine_logps" in scored:
+        gaps = (scored.unmask_logps - scored.engine_logps).abs() * written
+        columns["engine_gap"] = gaps.sum(-1).numpy(force=True).astype(float)
     if scored.has_turns:
         columns |= {"turn": scored.turn.numpy(), "truncated": scored.truncated}
     parts = gather([columns])
@@ -258,13 +262,13 @@ def fidelity_sums(
     if "logp" in names:
         values |= {
             "logp": rollouts.unmask_logps * written,
-            "logp_exact": exact_logps(policy, rollouts) * written,
+            "logp_exact": path_logps(policy.model, rollouts, policy.mask_id) * written,
         }
     return {name: float(values[name].sum()) for name in names}
 
 
 def records_logps_of_model(sampling: Sampling) -> bool:
-    """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `exact_logps` does.
+    """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `path_logps` does.
 
     With `top_p` or `top_k` it records those of the tempered and cut distribution that it draws from, and with
     `eos_penalty` or `min_completion_length` those after the logits of end tokens were lowered (`rollout/draw.py`).
@@ -283,25 +287,3 @@ def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
     totals = {name: sum(sums_of_process[name] for sums_of_process in sums) for name in sums[0]}
     tokens = totals.pop("tokens")
     return {f"decoding/{name}": total / tokens for name, total in totals.items()}
-
-
-def exact_logps(policy: Policy, rollouts: Rows) -> Tensor:
-    """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
-
-    There is one masked copy of a completion for each of S denoising steps: it shows what the sampler saw before that
-    step, and scores the tokens which that step unmasked.
-    """
-    unmask_step = rollouts.unmask_step[:, None]  # (B, 1, T)
-    step = torch.arange(int(unmask_step.max()) + 1, device=unmask_step.device)[:, None]  # (S, 1)
-    scored = (unmask_step == step) & rollouts.completion_mask[:, None]  # (B, S, T)
-    masked = (unmask_step >= step) | (unmask_step == NEVER)
-    no_prompt_token = masked.new_zeros(*masked.shape[:2], rollouts.prompt_ids.shape[1])
-    # `token_logps` reads only `masked` and `scored`. The other fields say that each scored token counts once.
-    masks = Masks(
-        masked=torch.cat([no_prompt_token, masked], -1),
-        scored=scored,
-        weight=scored.double(),
-        scale=torch.ones(len(rollouts), dtype=torch.float64, device=step.device),
-        part=rollouts.completion_mask,
-    )
-    return token_logps(policy.model, rollouts, masks, policy.mask_id).sum(1)

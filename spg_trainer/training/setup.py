@@ -24,6 +24,7 @@ from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource, Source
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
+from spg_trainer.rollout.engine import Engine
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
@@ -80,7 +81,8 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     with raising_on_all():
         attention = base_model(policy.model).pattern
         if planned.model_config is None or pattern_of(planned.model_config) != attention:
-            check_attention(config.rollout, algorithm, attention)
+            model_type = base_model(policy.model).config.model_type
+            check_attention(config, algorithm, model_type, attention)
         source, skipped_note = open_source(planned, policy, rows_per_forward)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(
@@ -357,7 +359,7 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
         notice = f"{train.notice} {skipped}".strip()
         source = Demonstrations(train, held_out, policy, config, planned.mix, notice)
     else:
-        # `Algorithm` in algorithms/base.py says what these four mean.
+        # `Algorithm` in algorithms/base.py says what its four attributes mean.
         source = EnvironmentSource(
             splits["train"],
             policy,
@@ -366,6 +368,7 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
             dealt_by=algorithm.dealt_by,
             records=algorithm.records,
             right_groups_teach=algorithm.right_groups_teach,
+            engine=Engine(config, planned.folder) if config.rollout_engine else None,
         )
     return source, check_prompts_fit(config, policy, splits)
 
