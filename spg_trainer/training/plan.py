@@ -362,7 +362,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` calls `check_attention` once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
-    from spg_trainer.architecture.shape import check_lora, find_config, pattern_of
+    from spg_trainer.architecture.lora_layers import check_lora
+    from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.sampling_checks import check_names
 
     check_names(config.rollout)
