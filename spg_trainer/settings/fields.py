@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from spg_trainer.settings.decoding import EvalRollout, Sampling
-from spg_trainer.settings.explained import explained
 from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.settings.ranges import (
+from spg_trainer.settings.values import (
     Below1,
     Count,
     CountOrZero,
@@ -24,6 +23,7 @@ from spg_trainer.settings.ranges import (
     Rate,
     Seed,
     Weight,
+    explained,
 )
 
 AUTO = "auto"
@@ -186,6 +186,9 @@ class OutputConfig:
     repaired what stopped the run. Later changes of the code are refused again."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it if runs are often interrupted."""
+    save_minutes: NotNegative = 0.0
+    """The number of minutes since the last checkpoint after which a step is followed by one as well; 0 lets
+    --save-steps alone decide. For steps that take long, or whose time is not known."""
     keep: Count | None = None
     """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
     or one if a checkpoint takes more than 16 GB. Raise it to be able to go back further. If the best step is older than
@@ -245,6 +248,10 @@ class Config(TaskSettings):
     timeout_minutes: Positive = 30.0
     """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
     if a single problem takes longer to be judged."""
+    rollout_engine: str | None = None
+    """Samples the completions that a step learns from on a serving engine: sglang starts SGLang on the GPU of this
+    process, and sglang:http://HOST:PORT uses one that runs. Only for models whose attention goes by blocks (SDAR,
+    LLaDA2). If it is left out, the trainer samples itself. Set it if rollouts take most of the time."""
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""
