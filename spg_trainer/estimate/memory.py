@@ -4,6 +4,7 @@
 completions are taken to have full length. benchmarks/memory.py compares it with measured peaks.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,7 +190,12 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer = sizes.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
     layer += sizes.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
-    layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
+    # The column's row of the attention mask. Each process of --sequence-parallel has the mask of all columns.
+    layer += sizes.pass_bytes * sizes.seen_columns * sizes.sequence_parallel
+    if sizes.sequence_parallel > 1:
+        layer += (
+            sizes.pass_bytes * shape.queries
+        )  # the output of attention, before and after the exchange of heads
     if sizes.adapters:
         # The inputs of adapters: one for queries, keys and values, one for the gate and the up projection, and one for
         # the down projection (that of the output projection is counted above); and for each adapter, the r values
@@ -216,12 +222,13 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     else:
         share_of_last_layer = sizes.completion_length / sizes.columns_of_copy  # it computes completions alone
         column = layer * (shape.layers - 1 + share_of_last_layer)
-    activations = float(sizes.copies_at_once * sizes.columns_of_copy * column)
+    activations = float(sizes.copies_at_once * sizes.own_columns_of_copy * column)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
     if trained_head:  # its backward pass needs the probabilities again, so those of several chunks are kept
         rows_of_logits *= chunks_to_keep(trained_head * sizes.pass_bytes, shape.vocabulary, sizes.logit_bytes)
-    positions = min(rows_of_logits, sizes.copies_at_once * sizes.completion_length)
+    own_tokens = math.ceil(sizes.copies_at_once * sizes.completion_length / sizes.sequence_parallel)
+    positions = min(rows_of_logits, own_tokens)
     logits = float(positions * shape.vocabulary * sizes.logit_bytes)
     if sizes.pass_bytes < sizes.trained_bytes:
         # The head's gradient: its sum over chunks in float32; in a pass's type, a chunk's gradient and the rounded sum.

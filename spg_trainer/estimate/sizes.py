@@ -70,6 +70,8 @@ class StepSizes(NamedTuple):
     """How many of these go through the model together."""
     copies_at_once: int
     """Masked copies of all completions of a micro-batch that go through the model together."""
+    sequence_parallel: int
+    """How many processes share the columns of a pass of an update."""
     copies_of_text: int
     """How many of these share a clean text: those of one completion; 1 where each has its own prompt noise."""
     updates: int
@@ -93,6 +95,11 @@ class StepSizes(NamedTuple):
     def columns_of_copy(self) -> float:
         """Columns that go through the model for each masked copy: its own, and its share of the text."""
         return self.copy_columns + self.text_columns / self.copies_of_text
+
+    @property
+    def own_columns_of_copy(self) -> float:
+        """Those of them that a process computes in an update."""
+        return self.columns_of_copy / self.sequence_parallel
 
     @property
     def head(self) -> int:
@@ -166,6 +173,7 @@ def step_sizes(
         masks=masks,
         masks_at_once=masks_at_once,
         copies_at_once=completions_at_once * masks_at_once,
+        sequence_parallel=model_settings.sequence_parallel,
         copies_of_text=1 if masking.p_mask_prompt else masks_at_once,
         updates=batch.num_iterations * batch.num_minibatches,
         completions=completions,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spg_trainer.algorithms.base import prepare_columns
-from spg_trainer.distributed import gather_rows
+from spg_trainer.distributed import gather, gather_rows, rank
 from spg_trainer.tensors import Rows
 from spg_trainer.training.run import Run
 
@@ -47,7 +47,7 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
 
 
 def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) -> tuple[torch.Tensor, Rows]:
-    """The advantages of this process's completions, and the rows of the step that it updates with.
+    """The advantages of this process's completions, and the rows of the step that it updates with (`rows_to_learn`).
 
     scored: those of this process. all_rows: the completions of all processes. names: the columns of `all_rows`
     that `prepare` returned. The returned rows are those that change the loss, in the order of their groups. Their
@@ -63,12 +63,13 @@ def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) ->
         lengths=all_rows.length.numpy(force=True),
         num_minibatches=batch.num_minibatches,
     )
-    # The row indices of this process's completions among those of all processes.
-    indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
+    rows = rows_to_learn(scored, all_rows, run.config.model.sequence_parallel)
+    # The row indices of these rows among those of all processes.
+    indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, rows.episode.numpy())))
     # `prepared_here` has what was gathered from all processes, `rows_here` all columns of the same rows.
     prepared_here = all_rows.select(indices_here)
     num_episodes = int(episode[-1]) + 1  # episodes are numbered from 0, in ascending order
-    rows_here = scored.tensors().with_columns(
+    rows_here = rows.with_columns(
         # The place of the episode in the step: some maskings spread the numbers of masks evenly over the episodes.
         quantile=prepared_here.episode.double() / num_episodes,
         **{name: prepared_here.get(name) for name in names},
@@ -85,7 +86,27 @@ def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) ->
         totals_of_minibatches=tuple(totals),
         counts_of_minibatches=tuple(counts),
     )
-    return prepared_here.advantages, step
+    own_advantages = prepared_here.advantages[torch.isin(prepared_here.episode, scored.episode)]
+    return own_advantages, step
+
+
+def rows_to_learn(scored: Rows, all_rows: Rows, sequence_parallel: int) -> Rows:
+    """The rows that this process updates with: its own, or with --sequence-parallel those of its whole group.
+
+    scored: the completions of this process. all_rows: those of all processes, on the CPU.
+    """
+    own = scored.tensors()
+    if sequence_parallel == 1:
+        return own
+    episodes_by_process = gather([own.episode])
+    first = rank() - rank() % sequence_parallel
+    episodes = torch.cat(episodes_by_process[first : first + sequence_parallel])
+    of_group = all_rows.select(torch.isin(all_rows.episode, episodes))
+    columns = {name: column for name, column in vars(own).items() if isinstance(column, torch.Tensor)}
+    return own.with_columns(
+        shared_by=sequence_parallel,
+        **{name: of_group.get(name).to(column.device) for name, column in columns.items()},
+    )
 
 
 def kinds_of_completions(rows: Rows, active: np.ndarray) -> ByKind:

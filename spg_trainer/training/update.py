@@ -50,6 +50,13 @@ class Update:
     completions: list[tuple[int, int]]
     """(problem, generation) of each completion."""
     micro_batches: list[Rows]
+    shared_by: int = 1
+    """How many processes, neighbours in rank, have this same update, as in `Rows`."""
+
+    @property
+    def is_counted_here(self) -> bool:
+        """Whether this process reports what the update measures, so that it is counted once."""
+        return rank() % self.shared_by == 0
 
 
 def plan_updates(
@@ -83,6 +90,7 @@ def plan_updates(
                 counts=step.counts_of_minibatches[minibatch],
                 completions=[problem_and_generation[row] for row in chosen],
                 micro_batches=[],
+                shared_by=step.shared_by,
             )
             for row_indices in split_rows(chosen, units, size):
                 # A group that is kept together may be larger than `size`: fewer of its masks then fit at once.
@@ -101,8 +109,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included.
 
     If memory runs out, everything is computed again with half as many masked copies at once, and later updates begin
-    with this number. This is only possible if `.grad` was empty before and gradients are whole on each process;
-    otherwise the error ends the run.
+    with this number. This is only possible if `.grad` was empty before, gradients are whole on each process, and no
+    other process computes columns of the same copies; otherwise the error ends the run.
     """
     coupled_sums: dict[tuple[str, str], Tensor] = {}
     if algorithm.compares == "update":
@@ -110,7 +118,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     at_first = max(map(copies_at_once, update.micro_batches), default=1)
     if policy.most_copies is not None:
         at_first = min(at_first, policy.most_copies)
-    repeatable = not trains_parts(policy.model) and all(p.grad is None for p in policy.model.parameters())
+    repeatable = update.shared_by == 1 and not trains_parts(policy.model)
+    repeatable = repeatable and all(p.grad is None for p in policy.model.parameters())
     if not repeatable:
         return _gradient(policy, algorithm, update, at_first, coupled_sums)
 
@@ -162,17 +171,17 @@ def _gradient(
             ("rewarded_tokens", scored_tokens * (micro.advantages != 0)),
         ):
             sums["", per] = sums.get(("", per), 0) + count.sum()
-    return {key: float(value) for key, value in sums.items()}
+    return {key: float(value) for key, value in sums.items()} if update.is_counted_here else {}
 
 
 def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
-    """What this process's completions add to the loss of an update, measured without making the update."""
+    """What this process adds to the loss of an update, measured without making the update."""
     total = 0.0
     with torch.no_grad():
         for micro in update.micro_batches:
             logps, _ = logps_without_graph(micro, policy.model, policy.mask_id)
             total += float(algorithm.loss(logps, micro.masks, micro).loss)
-    return total
+    return total if update.is_counted_here else 0.0
 
 
 def of_all_processes(sums: Sums) -> Sums:
@@ -209,7 +218,7 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     # A list for each process, with an entry for each of its micro-batches.
     parts_by_process = gather(
         [[rows_with_bounds(policy, algorithm, micro) for micro in update.micro_batches]]
-    )
+    )[:: update.shared_by]  # processes that share an update have the same parts
     parts = [part for parts_of_process in parts_by_process for part in parts_of_process]
     rows = Rows.join(parts)
     episodes = rows_of_episodes(rows, update.totals)
@@ -218,7 +227,8 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
     # From episodes back to the rows of their turns, and from these to the micro-batches.
     coefficients_of_parts = rows.spread(coefficients).split([len(part) for part in parts])
-    first = sum(map(len, parts_by_process[: rank()]))  # how many parts the processes before this one have
+    # How many parts the processes before this one have.
+    first = sum(map(len, parts_by_process[: rank() // update.shared_by]))
     coefficients_here = coefficients_of_parts[first : first + len(update.micro_batches)]
     update.micro_batches = [
         micro.with_columns(coefficients=part.to(micro.advantages.device))
