@@ -257,7 +257,7 @@ def sequence_config(output: Path, name: str, **changes: Any) -> Config:
         config = gradient_config(output, "float64", "tokens")
     else:
         config = family_config(output, family, model=untrained(family, kv_heads=2))
-    return change(config, **case, **changes)
+    return change(config, **{**case, **changes})
 
 
 def watched_step(config: Config) -> tuple[torch.Tensor, dict[str, Any], list[int]]:

@@ -10,6 +10,9 @@ from tests.common.process_cases import SEQUENCE_PARALLEL, sequence_config, watch
 from tests.common.trainer_cases import small_config
 from tests.common.two_processes import left_by
 
+ROUNDING = 1e-8
+"""In float64; a mixture's router computes in float32."""
+
 
 @pytest.mark.parametrize("name", list(SEQUENCE_PARALLEL))
 def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
@@ -19,8 +22,8 @@ def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
     assert columns and float(expected.norm()) > 1e-3
     for rank in (0, 1):
         found, metrics_of_process, own_columns = left_by(rank)[f"sequence {name}"]
-        assert relative(found, expected) < 1e-10
-        assert metrics_of_process == pytest.approx(metrics, rel=1e-9, abs=1e-10)
+        assert relative(found, expected) < ROUNDING
+        assert metrics_of_process == pytest.approx(metrics, rel=ROUNDING, abs=ROUNDING / 10)
         assert max(own_columns) <= (max(columns) + 1) // 2
 
 
