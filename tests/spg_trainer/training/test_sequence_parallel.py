@@ -30,13 +30,13 @@ def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
 def test_groups_that_processes_or_heads_cannot_make_are_refused(tmp_path):
     alone = small_config(tmp_path / "run", sequence_parallel=2)
     with pytest.raises(
-        ConfigError, match=r"sequence_parallel=2 makes groups of 2 processes, and there is one process"
+        ConfigError, match=r"sequence.parallel.2 makes groups of 2 processes, and there is one process"
     ):
         train(alone, quiet=True)
     three = small_config(None, sequence_parallel=3, processes=3, dry_run=True)
-    with pytest.raises(ConfigError, match=r"sequence_parallel=3.*the model has 2 key-value heads"):
+    with pytest.raises(ConfigError, match=r"sequence.parallel.3.*the model has 2 key-value heads"):
         settle(three)
     with pytest.raises(ConfigError, match=r"are 4 processes. Start a multiple of 3"):
         settle(small_config(None, sequence_parallel=3, processes=4, dry_run=True))
-    with pytest.raises(ConfigError, match=r"compile: layers whose columns .*sequence_parallel divides"):
+    with pytest.raises(ConfigError, match=r"compile: layers whose columns .*sequence.parallel divides"):
         settle(small_config(None, sequence_parallel=2, processes=2, compile=True, dry_run=True))
