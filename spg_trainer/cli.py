@@ -27,7 +27,7 @@ COMMANDS = {
     "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
     "diff": (fields.DiffCommand, "evaluation.diff", "run_diff"),
     "sft": (fields.Config, "training.loop", "train"),
-    "compare": (fields.CompareCommand, "reporting.compare", "compare"),
+    "compare": (fields.CompareCommand, "reporting.compare", "run_compare"),
     "report": (fields.ReportCommand, "reporting.page", "write"),
     "merge": (fields.MergeCommand, "export", "merge"),
     "convert": (fields.ConvertCommand, "export", "convert"),
@@ -39,7 +39,7 @@ STANDS_FOR = {"sft": ("--source", "demonstrations")}
 OWN_FLAGS = {
     "algorithms": "algorithms.command",
     "lm-eval": "evaluation.lm_eval_command",
-    "machine": "runs.machine_command",
+    "machine": "runs.machine",
 }
 """Commands that read their flags themselves: {word: module with a `main`}."""
 WORDS = (*COMMANDS, *OWN_FLAGS)

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from spg_trainer.settings.decoding import EvalRollout, Sampling
-from spg_trainer.settings.explained import explained
 from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.settings.ranges import (
+from spg_trainer.settings.values import (
     Below1,
     Count,
     CountOrZero,
@@ -24,6 +23,7 @@ from spg_trainer.settings.ranges import (
     Rate,
     Seed,
     Weight,
+    explained,
 )
 
 AUTO = "auto"
@@ -187,6 +187,9 @@ class OutputConfig:
     repaired what stopped the run. Later changes of the code are refused again."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it if runs are often interrupted."""
+    save_minutes: NotNegative = 0.0
+    """The number of minutes since the last checkpoint after which a step is followed by one as well; 0 lets
+    --save-steps alone decide. For steps that take long, or whose time is not known."""
     keep: Count | None = None
     """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
     or one if a checkpoint takes more than 16 GB. Raise it to be able to go back further. If the best step is older than

@@ -3,23 +3,23 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.models.states import trainable_parameters
-from spg_trainer.rollout.scored import Source
+from spg_trainer.rollout.collect import Source
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
 from spg_trainer.training import schedule
-from spg_trainer.training.schedule import stalled_at
+from spg_trainer.training.validation import Criterion
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -45,6 +45,8 @@ class TrainingState:
     """Seconds that the run took up to the checkpoint from which it continues."""
     started: float = field(default_factory=time.monotonic)
     """When this run was begun or resumed, on the monotonic clock, in seconds."""
+    saved: float = field(default_factory=time.monotonic)
+    """When the last checkpoint was written; before the first one, when this run was begun or resumed."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl, one for each finished step, oldest first."""
     judged_since: int = 0
@@ -93,8 +95,8 @@ class Run:
     accelerator: Accelerator
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
-    criterion: ModuleType
-    """The module of `validation.CRITERIA` that judges this run's validations."""
+    criterion: Criterion
+    """How this run's validations are judged, of `validation.CRITERIA`."""
     stop: StopRequest = field(default_factory=StopRequest)
     on_step: OnStep | None = None
     """The user's function, which `train` takes."""
@@ -118,7 +120,7 @@ class Run:
         Both are `max_steps`, unless the schedule is warmup_stable_decay: then the rate falls earlier. With --patience,
         both numbers become smaller there once validations bring no improvement any more.
         """
-        stalled = stalled_at(self.criterion.improvements(self.state.validations), self.config.eval.patience)
+        stalled = self.criterion.stalled_at(self.state.validations, self.config.eval.patience)
         optimizer = self.config.optimizer
         return schedule.steps_and_decay_start(
             self.config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled
@@ -135,8 +137,11 @@ class Run:
 
     @property
     def saves(self) -> bool:
-        """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
+        """Whether a checkpoint of the finished step is due: by --save-steps, by --save-minutes, or because the rate
+        begins to fall. Processes agree on the time, so all of them have to ask."""
         total, decay_start = self.steps_and_decay_start
         falls_late = decay_start < total  # only with warmup_stable_decay; else the two are equal
         begins_to_fall = falls_late and self.state.step == decay_start
-        return begins_to_fall or self.due(self.config.output.save_steps)
+        minutes = self.config.output.save_minutes
+        is_time = minutes > 0 and any(gather([time.monotonic() - self.state.saved >= 60 * minutes]))
+        return is_time or begins_to_fall or self.due(self.config.output.save_steps)
