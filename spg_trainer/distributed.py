@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
     from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
 
     from spg_trainer.tensors import Rows
 
@@ -33,6 +34,8 @@ lockstep: Any = None
 passes of the model together; else None.
 
 Before processes communicate in any other way, the passes must be ended (`end_passes`)."""
+_meshes: dict[tuple[int, str], "DeviceMesh"] = {}
+"""{(size, type of device): what `process_mesh` has made}."""
 
 
 def _distributed():
@@ -80,6 +83,32 @@ def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator
         AcceleratorState._reset_state(reset_partial_state=True)
     waits = InitProcessGroupKwargs(timeout=timedelta(minutes=timeout_minutes))
     return Accelerator(cpu=on_cpu, kwargs_handlers=[waits])
+
+
+def process_mesh(size: int, device_type: str, timeout_minutes: float = 30.0) -> "DeviceMesh":
+    """All processes of the run in groups of `size` neighbours, as a mesh of the shape (world_size / size, size).
+
+    Its dimension `group` holds the processes of this process's group, its dimension `across` those that stand at the
+    same place in their groups. With 4 processes in groups of 2, process 3 is in the group (2, 3), and across (1, 3).
+    All processes must make the first call for a size together; later calls return the same mesh.
+
+    size: a divisor of the number of processes. device_type: `cpu` or `cuda`. timeout_minutes: as in `make_accelerator`.
+    """
+    import torch
+    from torch.distributed.device_mesh import DeviceMesh
+
+    if (size, device_type) not in _meshes:
+        numbers = torch.arange(world_size()).view(-1, size)
+        across, group = (
+            _distributed().new_subgroups_by_enumeration(
+                lists.tolist(), timeout=timedelta(minutes=timeout_minutes)
+            )[0]
+            for lists in (numbers.T, numbers)
+        )
+        _meshes[size, device_type] = DeviceMesh.from_group(
+            [across, group], device_type, mesh=numbers, mesh_dim_names=("across", "group")
+        )
+    return _meshes[size, device_type]
 
 
 def begin_phase(phase: str) -> None:

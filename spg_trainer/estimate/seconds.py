@@ -74,8 +74,13 @@ def update_flops(config: Config, algorithm: Algorithm, sizes: StepSizes) -> floa
     # backward pass (except for its last chunks), and the gradients of states and of weights. On average half of a
     # completion's tokens are scored.
     head_flops = 4 * sizes.completion_length * sizes.head
-    flops_of_layers = passes_of_copy * layer_flops(sizes, sizes.columns_of_copy, sizes.seen_columns)
-    return sizes.masks * config.batch.num_iterations * (flops_of_layers + head_flops)
+    flops_of_copy = layer_flops(sizes, sizes.columns_of_copy, sizes.seen_columns)
+    flops = sizes.masks * (passes_of_copy * flops_of_copy + head_flops)
+    if pilot := algorithm.make_masking().pilot:
+        # A first pass without a graph, before the masks are drawn; at most all of a completion's tokens are scored.
+        copies = pilot.sequences(sizes.completion_length, sizes.shape.pattern)
+        flops += copies * (flops_of_copy + 2 * sizes.completion_length * sizes.head)
+    return config.batch.num_iterations * flops
 
 
 def layer_flops(sizes: StepSizes, computed: float, seen: int) -> float:

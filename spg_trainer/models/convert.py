@@ -108,8 +108,9 @@ def converted(source: Any, tokenizer: Any, kind: Any, block_length: int | None) 
         for layer in {source.get_input_embeddings(), source.get_output_embeddings()}:
             rows = layer.weight.data
             rows[tokenizer.mask_token_id] = rows[: tokenizer.mask_token_id].float().mean(0).to(rows.dtype)
-    settings = source.config.to_dict()
-    own = {field.name: settings[field.name] for field in dataclasses.fields(kind) if field.name in settings}
+    settings = source.config.to_dict()  # under transformers' newest names, which `attribute_map` gives
+    names = {field.name: kind.attribute_map.get(field.name, field.name) for field in dataclasses.fields(kind)}
+    own = {name: settings[newest] for name, newest in names.items() if newest in settings}
     config = kind(**{**own, "mask_token_id": tokenizer.mask_token_id, "block_size": block_length})
     config.check()
     with torch.device("meta"):  # whose weights are then those of the source, without a second copy

@@ -18,6 +18,7 @@ def seconds_of_8b(
     lora_r: int = 0,
     checkpointing: bool = False,
     completions: int = 6,
+    masking: str | None = None,
     **more,
 ) -> Seconds:
     """LLaDA-8B's shape on an H100, one prompt with six completions of 256 tokens unless said otherwise."""
@@ -26,7 +27,10 @@ def seconds_of_8b(
         rollout=rollout or Sampling(temperature=0.9),
         batch=BatchConfig(1, completions, per_device_batch_size=1),
     )
-    return step_seconds(llada_config(), config, build("spg", {"block_length": 32}), CARDS["H100"], **more)
+    algorithm = (
+        build("mle", {"masking": masking, "num_masks": 2}) if masking else build("spg", {"block_length": 32})
+    )
+    return step_seconds(llada_config(), config, algorithm, CARDS["H100"], **more)
 
 
 def test_a_rollout_without_a_cache_takes_two_operations_a_weight_and_column() -> None:
@@ -85,6 +89,13 @@ def test_adapters_save_a_third_of_an_update_and_checkpointing_computes_layers_on
     # Adapters are 4.5% more weights in each pass over the layers, of which they save one.
     saved = by_layers[0, False] - by_layers[128, False]
     assert saved == pytest.approx(layers * (1 - 2 * 0.045), rel=0.05)
+
+
+def test_the_first_pass_of_a_masking_counts() -> None:
+    """Layers run once without a graph, beside three times in the update; the output layer twice, beside four times."""
+    random, lift, gift = (seconds_of_8b(masking=name).update for name in ("random", "lift", "gift"))
+    assert lift - random == pytest.approx(2 * (gift - random)), "LIFT shows both copies first, GIFT one"
+    assert random / 3 < lift - random < random / 2
 
 
 def test_processes_share_the_completions() -> None:

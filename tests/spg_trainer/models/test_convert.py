@@ -14,6 +14,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from spg_trainer.cli import main
@@ -36,6 +38,11 @@ SOURCES = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM, {}),
     "qwen2 tied, padded": (Qwen2Config, Qwen2ForCausalLM, {"tie_word_embeddings": True, "vocab_size": 128}),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM, {"head_dim": 8}),
+    "qwen3_moe": (
+        Qwen3MoeConfig,
+        Qwen3MoeForCausalLM,
+        {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8},
+    ),
     "llama": (LlamaConfig, LlamaForCausalLM, {}),
 }
 CASES = [
@@ -44,6 +51,7 @@ CASES = [
     ("qwen2 tied, padded", "fastdllm_v2", 8),
     ("qwen3", "sdar", 4),
     ("qwen3", "qwen3_diffusion", 0),
+    ("qwen3_moe", "sdar_moe", 4),
     ("llama", "llada", 0),
     ("llama", "illada", 0),
 ]
