@@ -48,6 +48,8 @@ class StepSizes(NamedTuple):
     """The linear layers of a transformer layer that have adapters, as `lora_layers` names them."""
     trained: int
     """Weights that are trained: the adapters, or the whole model."""
+    own_experts: float
+    """Weights of experts that a process keeps with --expert-parallel; 0 without."""
     in_four_bits: float
     """Weights that are stored in 4 bits, and that each pass converts to its own type, a layer at a time."""
     pass_bytes: int
@@ -105,9 +107,14 @@ class StepSizes(NamedTuple):
         return self.shape.embedding_and_head > self.head
 
     @property
+    def gathered(self) -> int:
+        """Weights that --shard divides: all but the experts that --expert-parallel divides."""
+        return self.shape.whole - (self.shape.experts if self.own_experts else 0)
+
+    @property
     def layer(self) -> float:
-        """Weights of one layer."""
-        return self.shape.body / self.shape.layers
+        """Weights of one layer that --shard divides."""
+        return (self.gathered - self.shape.embedding_and_head) / self.shape.layers
 
     @property
     def logit_bytes(self) -> int:
@@ -135,7 +142,7 @@ def step_sizes(
     accelerator. rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
     batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
-    pass_bytes = BYTES[dtype]
+    pass_bytes, expert_parallel = BYTES[dtype], model_settings.expert_parallel
     shape = shape_of(model)
     targets, experts = model_settings.lora_targets, model_settings.lora_experts
     adapters = count_lora(model, model_settings.lora_r, targets, experts=experts)
@@ -155,6 +162,7 @@ def step_sizes(
         adapters=adapters,
         adapted_layers=lora_layers(model, targets, experts=experts) if adapters else (),
         trained=adapters or shape.whole,
+        own_experts=shape.experts / expert_parallel if expert_parallel > 1 else 0,
         in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,
         trained_bytes=max(4, pass_bytes),

@@ -1,4 +1,4 @@
-"""Tensors that `--shard` and `--expert-parallel` divide, so that each process has a part; whole tensors pass through unchanged."""
+"""Tensors that are divided, so that each process has a part; whole tensors pass through unchanged."""
 
 import sys
 from typing import Any
