@@ -67,7 +67,7 @@ def steps_to(task: str, masking: str, seed: int, args: argparse.Namespace, flags
     with tempfile.TemporaryDirectory() as folder:
         words = f"--source demonstrations --env {task} --model {args.model} --seed {seed}"
         words += f" --output-dir {folder}/run --max-steps {args.steps} --save-steps {args.every}"
-        words += f" --keep {args.steps} --eval-steps 0 --eval-problems 0 --algorithm-args masking={masking}"
+        words += f" --keep {args.steps} --eval-steps 0 --eval-problems 1 --algorithm-args masking={masking}"
         train(settle([*words.split(), *flags]), quiet=True)
         for step in range(args.every, args.steps + 1, args.every):
             model = Path(folder) / "run" / "checkpoints" / f"step-{step:06d}"

@@ -49,6 +49,9 @@ class Rows:
     """(B, T) float32 (float64 if the model is), log-probability of the token at that step, at temperature 1; 0 where
     never unmasked. With --top-p or --top-k, it is taken in the distribution drawn from: tempered, cut, and without the
     mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
+    engine_logps: Tensor
+    """(B, T), type as `unmask_logps`, the same log-probabilities as the engine of `--rollout-engine` computed them;
+    `unmask_logps` are then computed by the model itself. Behind the end of the completion the two are equal."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spg_trainer.likelihood.block_replay import CopyIndex, index_copies, sequences_of
-from spg_trainer.tensors import Masks, Rows
+from spg_trainer.tensors import NEVER, Masks, Rows
 
 
 @torch.no_grad()
@@ -34,6 +34,28 @@ def token_logps(
     for copies in divide_into_passes(model, rollouts, masks, masks_at_once):
         logps = logps + score(model, rollouts, masks, mask_id, copies)
     return logps
+
+
+def path_logps(model: nn.Module, rollouts: Rows, mask_id: int) -> Tensor:
+    """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
+
+    There is one masked copy of a completion for each of S denoising steps: it shows what the sampler saw before that
+    step, and scores the tokens which that step unmasked, up to the end of the completion.
+    """
+    unmask_step = rollouts.unmask_step[:, None]  # (B, 1, T)
+    step = torch.arange(int(unmask_step.max()) + 1, device=unmask_step.device)[:, None]  # (S, 1)
+    scored = (unmask_step == step) & rollouts.completion_mask[:, None]  # (B, S, T)
+    masked = (unmask_step >= step) | (unmask_step == NEVER)
+    no_prompt_token = masked.new_zeros(*masked.shape[:2], rollouts.prompt_ids.shape[1])
+    # `token_logps` reads only `masked` and `scored`. The other fields say that each scored token counts once.
+    masks = Masks(
+        masked=torch.cat([no_prompt_token, masked], -1),
+        scored=scored,
+        weight=scored.double(),
+        scale=torch.ones(len(rollouts), dtype=torch.float64, device=step.device),
+        part=rollouts.completion_mask,
+    )
+    return token_logps(model, rollouts, masks, mask_id).sum(1)
 
 
 def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:

@@ -14,7 +14,8 @@ import torch
 
 from spg_trainer.architecture.lora_layers import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
-from spg_trainer.models.weight_files import base_name, is_adapter
+from spg_trainer.models.states import base_model
+from spg_trainer.models.weight_files import base_name, base_weights, is_adapter
 from spg_trainer.seeding import generator, gpus
 
 if TYPE_CHECKING:
@@ -195,6 +196,30 @@ def merged_layers(
             owner, leaf = owners[name]
             yield name, getattr(owner, leaf).detach().to(dtype)
             setattr(owner, leaf, torch.nn.Parameter(torch.empty(0), requires_grad=False))
+
+
+def merged_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields (name, weight) of a model in memory, with the trained adapter added if there is one; it stays as it is.
+
+    The names are those without adapters, in the order of the model's files. Sums are made in float32, a layer at a
+    time, and have the type of the weight.
+    """
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    base = base_model(model)
+    whole = whole_weights(model) if isinstance(model, PeftModel) else {}
+    adapted = {
+        base_name(name): module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)
+    }
+    for name, weight in base_weights(base).items():
+        owner, _, leaf = name.rpartition(".")
+        if owner in adapted and name not in whole:
+            layer = copy.deepcopy(adapted[owner]).float()
+            layer.merge(adapter_names=[TRAINED])
+            yield name, getattr(layer.get_base_layer(), leaf).detach().to(weight.dtype)
+        else:
+            yield name, whole.get(name, weight).detach().to(weight.dtype)
 
 
 def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:

@@ -66,7 +66,7 @@ def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
     """{tensor's name: bytes} of each file of a model's weights; a file has layers up to `FILE_BYTES`, in order."""
     files: list[dict[str, int]] = [{}]
     values = _stored(model)
-    for layer in _by_layer(values):
+    for layer in by_layer(values):
         sizes = {name: values[name].numel() * values[name].element_size() for name in layer}
         if files[-1] and sum((files[-1] | sizes).values()) > FILE_BYTES:
             files.append({})
@@ -113,7 +113,7 @@ def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Te
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
     values = base_weights(model)
-    for layer in _by_layer(values):
+    for layer in by_layer(values):
         # Converting tensors without numbers gives the names under which the Hub keeps a layer.
         parts = {
             name: local(values[name]) if is_expert_part(values[name]) else values[name] for name in layer
@@ -156,7 +156,7 @@ def _stored(base: Any) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name not in base.all_tied_weights_keys}
 
 
-def _by_layer(names: Iterable[str]) -> list[list[str]]:
+def by_layer(names: Iterable[str]) -> list[list[str]]:
     """The names of tensors, grouped by layer, because the Hub may keep several tensors of a layer as one.
 
     The first three parts of a name are its layer: `model.layers.7`.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from spg_trainer.rollout.dealing import (
     deal_groups,
     prompt_length,
 )
+from spg_trainer.rollout.engine import Engine
 from spg_trainer.rollout.failures import Failures
 from spg_trainer.rollout.room import SKIP, Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 Prompts = tuple[Tensor, Tensor]
 """Encoded prompts: ids and mask, (B, L) each."""
+Sample = Callable[..., Rows]
+"""Takes what `tokens.sample` takes, and returns what it returns."""
 Round = tuple[Rows, list[int]]
 """The completions of a round, and their owners: the numbers of the episodes that they belong to."""
 
@@ -60,8 +64,9 @@ class EnvironmentSource:
         dealt_by: Literal["episode", "group"] = "episode",
         records: frozenset[Record] = frozenset(),
         right_groups_teach: bool = False,
+        engine: Engine | None = None,
     ) -> None:
-        """rows_per_forward, records: as for `sample_and_score`.
+        """rows_per_forward, records: as for `sample_and_score`. engine: samples in place of the trainer itself.
 
         dealt_by: as for `deal_groups`. right_groups_teach: whether the algorithm learns from a group that is all right,
         too.
@@ -70,6 +75,7 @@ class EnvironmentSource:
         self.rows_per_forward, self.records = rows_per_forward, records
         self.dealt_by = dealt_by
         self.right_groups_teach = right_groups_teach
+        self.engine = engine
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.mix: dict[str, float] = {}  # only demonstrations follow a mix
         self.pools = None  # without difficulty pools, all problems are drawn equally often
@@ -91,8 +97,15 @@ class EnvironmentSource:
         With `max_rollout_batches` above 1, the step learns from the groups that teach, in the order in which they were
         sampled (dynamic sampling, DAPO, arXiv 2503.14476). If too few groups teach, other groups fill the step up.
         """
-        config = self.config.batch
         envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
+        if self.engine is None:
+            return self.collect_batches(step)
+        with self.engine.serving(self.policy, f"{self.config.seed}-{step}-{uuid4().hex}"):
+            return self.collect_batches(step)
+
+    def collect_batches(self, step: int) -> Rows:
+        """As `collect`, inside the step."""
+        config = self.config.batch
         with raising_on_all():
             index = self.choose(step, batch=0, taken=[])
         parts = [self.sample(step, batch=0, index=index, groups_before=0)]
@@ -190,6 +203,7 @@ class EnvironmentSource:
                 seed=self.config.seed,
                 rows_per_forward=self.rows_per_forward,
                 records=self.records,
+                sample=self.engine.sample if self.engine else sample,
             ).with_columns(skipped=skipped)
         # `add` raises if too many completions of this batch, on all processes, could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
@@ -206,11 +220,12 @@ def sample_and_score(
     seed: int,
     rows_per_forward: int | None,
     records: frozenset[Record] = frozenset(),
+    sample: Sample = sample,
 ) -> Rows:
     """Plays an episode for each row of `first_turns`, and scores all in one verifier call; returns a row for each turn.
 
     key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. rows_per_forward, records: as for
-    `sample_completions`.
+    `sample_completions`. sample: writes the completions.
     """
     index = first_turns.problem.tolist()
     episodes = envs.episodes.Episodes(env, index)

@@ -245,6 +245,10 @@ class Config(TaskSettings):
     timeout_minutes: Positive = 30.0
     """The number of minutes after which a run of several processes ends because one of them does not answer. Raise it
     if a single problem takes longer to be judged."""
+    rollout_engine: str | None = None
+    """Samples the completions that a step learns from on a serving engine: sglang starts SGLang on the GPU of this
+    process, and sglang:http://HOST:PORT uses one that runs. Only for models whose attention goes by blocks (SDAR,
+    LLaDA2). If it is left out, the trainer samples itself. Set it if rollouts take most of the time."""
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""

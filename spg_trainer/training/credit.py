@@ -17,6 +17,9 @@ ByKind = dict[str, np.ndarray]
 """{kind: (B,) bool, which completions of all processes are of this kind}, e.g. {"scored_completions": [True, False]}.
 Losses and metrics are divided by how many there are of a kind."""
 
+MOST_WEIGHT = 2.0
+"""The largest weight of a completion that an engine sampled."""
+
 
 def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
     """The advantages (B,) of this process's completions, and the rows that the updates of the step go through.
@@ -43,7 +46,20 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
     all_rows = gather_rows(scored.tensors().with_columns(**figures))
     all_rows = all_rows.with_columns(share_done=run.state.step / run.config.max_steps)
     prepared = prepare_columns(algorithm, all_rows)
+    if "engine_logps" in all_rows:
+        prepared["advantages"] = prepared["advantages"] * engine_weights(all_rows)
     return all_rows.with_columns(**prepared), [*prepared]
+
+
+def engine_weights(rows: Rows) -> torch.Tensor:
+    """(B,) float64, min(p / p_engine, `MOST_WEIGHT`), by which completions that an engine sampled are weighed.
+
+    p is the probability with which the model itself unmasks the tokens of an episode as they were unmasked, and
+    p_engine the one that the engine computed, which rounds differently: truncated importance sampling, as in TIS
+    (Yao et al., 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+    """
+    gap = (rows.unmask_logps.double() - rows.engine_logps.double()).sum(-1)
+    return rows.spread(rows.total(gap)).exp().clamp(max=MOST_WEIGHT)
 
 
 def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) -> tuple[torch.Tensor, Rows]:

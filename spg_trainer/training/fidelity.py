@@ -8,14 +8,11 @@ exact decoding. These figures say how different they are.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
-import torch
-from torch import Tensor
-
-from spg_trainer.likelihood import Masks, token_logps
+from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
-from spg_trainer.tensors import NEVER, Rows
+from spg_trainer.tensors import Rows
 
 EPISODES = 8
 """How many episodes are looked at: the first ones of a step, over all processes. Each turn of them is a completion."""
@@ -70,13 +67,13 @@ def fidelity_sums(
     if "logp" in names:
         values |= {
             "logp": rollouts.unmask_logps * written,
-            "logp_exact": exact_logps(policy, rollouts) * written,
+            "logp_exact": path_logps(policy.model, rollouts, policy.mask_id) * written,
         }
     return {name: float(values[name].sum()) for name in names}
 
 
 def records_logps_of_model(sampling: Sampling) -> bool:
-    """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `exact_logps` does.
+    """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `path_logps` does.
 
     With `top_p` or `top_k` it records those of the tempered and cut distribution that it draws from, and with
     `eos_penalty` or `min_completion_length` those after the logits of end tokens were lowered (`rollout/draw.py`).
@@ -95,25 +92,3 @@ def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
     totals = {name: sum(sums_of_process[name] for sums_of_process in sums) for name in sums[0]}
     tokens = totals.pop("tokens")
     return {f"decoding/{name}": total / tokens for name, total in totals.items()}
-
-
-def exact_logps(policy: Policy, rollouts: Rows) -> Tensor:
-    """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
-
-    There is one masked copy of a completion for each of S denoising steps: it shows what the sampler saw before that
-    step, and scores the tokens which that step unmasked.
-    """
-    unmask_step = rollouts.unmask_step[:, None]  # (B, 1, T)
-    step = torch.arange(int(unmask_step.max()) + 1, device=unmask_step.device)[:, None]  # (S, 1)
-    scored = (unmask_step == step) & rollouts.completion_mask[:, None]  # (B, S, T)
-    masked = (unmask_step >= step) | (unmask_step == NEVER)
-    no_prompt_token = masked.new_zeros(*masked.shape[:2], rollouts.prompt_ids.shape[1])
-    # `token_logps` reads only `masked` and `scored`. The other fields say that each scored token counts once.
-    masks = Masks(
-        masked=torch.cat([no_prompt_token, masked], -1),
-        scored=scored,
-        weight=scored.double(),
-        scale=torch.ones(len(rollouts), dtype=torch.float64, device=step.device),
-        part=rollouts.completion_mask,
-    )
-    return token_logps(policy.model, rollouts, masks, policy.mask_id).sum(1)

@@ -282,14 +282,15 @@ def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
 def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
     """Metrics that say how far a step's decoding is from exact decoding. Call this before the weights change.
 
-    The result is {} in three cases: the metrics are not due (--sample-steps); the run decodes exactly, without
-    `shortcuts`; or its completions are given, not sampled.
+    The result is {} in four cases: the metrics are not due (--sample-steps); the run decodes exactly, without
+    `shortcuts`; an engine samples, whose noise cannot be drawn again; or completions are given, not sampled.
     """
     config, steps_before = run.config, run.state.step
     # `run.due` looks at the step that was finished last, and this step is not finished yet.
     this_step, every = steps_before + 1, config.output.sample_steps
     is_due = every > 0 and (this_step % every == 0 or this_step == config.max_steps)
-    if not is_due or not config.rollout.shortcuts or run.source.env is None:
+    by_itself = run.source.env is not None and not config.rollout_engine
+    if not is_due or not config.rollout.shortcuts or not by_itself:
         return {}
     # Later batches of a step (--max-rollout-batches) are not looked at, since their noise has other keys.
     first_batch = config.batch.prompts_per_step * config.batch.num_generations

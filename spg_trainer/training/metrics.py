@@ -54,6 +54,9 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         **{f"env_errors/{reason}": count for reason, count in sorted(failed.items())},
         **reported_means(),
     }
+    if "engine_gap" in completions:
+        # The mean distance of a token's log-probability in the engine from that in the model itself.
+        metrics["engine/logp_gap"] = float(completions["engine_gap"].sum() / max(1.0, written))
     if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
         metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
@@ -69,7 +72,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
     the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the
-    number of denoising steps.
+    number of denoising steps. `engine_gap` is the sum of the distances of an engine's log-probabilities from ours.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
     columns = {
@@ -86,6 +89,9 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + scored.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
+    if "engine_logps" in scored:
+        gaps = (scored.unmask_logps - scored.engine_logps).abs() * written
+        columns["engine_gap"] = gaps.sum(-1).numpy(force=True).astype(float)
     if scored.has_turns:
         columns |= {"turn": scored.turn.numpy(), "truncated": scored.truncated}
     parts = gather([columns])

@@ -32,7 +32,6 @@ from spg_trainer.settings.check import (
     check_processes,
     refuse_model_of_texts,
 )
-from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.lora import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.machine import check_machine
@@ -370,7 +369,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
-        check_attention(config.rollout, algorithm, pattern_of(model))
+        check_attention(config, algorithm, model.model_type, pattern_of(model))
         if config.model.expert_parallel > 1:
             check_expert_parallel(model, config.model.expert_parallel)
         if config.model.lora_r and not find_adapter(config.model.model):
@@ -386,12 +385,18 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     return model
 
 
-def check_attention(rollout: Sampling, algorithm: algorithms.Algorithm, pattern: "Pattern") -> None:
-    """Refuses masks and decoding that do not go with the attention of the model."""
+def check_attention(
+    config: Config, algorithm: algorithms.Algorithm, model_type: str, pattern: "Pattern"
+) -> None:
+    """Refuses masks, decoding and an engine that do not go with the attention of the model."""
     from spg_trainer.rollout.sampling_checks import check_pattern
 
     algorithm.make_masking().check_pattern(pattern)
-    check_pattern(pattern, rollout)
+    check_pattern(pattern, config.rollout)
+    if config.rollout_engine:
+        from spg_trainer.rollout.engine import check_engine
+
+        check_engine(config, algorithm, model_type, pattern)
 
 
 def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":

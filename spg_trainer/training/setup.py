@@ -72,7 +72,8 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     with raising_on_all():
         attention = base_model(policy.model).pattern
         if planned.model_config is None or pattern_of(planned.model_config) != attention:
-            check_attention(config.rollout, algorithm, attention)
+            model_type = base_model(policy.model).config.model_type
+            check_attention(config, algorithm, model_type, attention)
         source, skipped_note = open_source(planned, policy, rows_per_forward)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(

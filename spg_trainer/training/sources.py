@@ -10,6 +10,7 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import EnvironmentSource
 from spg_trainer.rollout.dealing import check_prompts
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
+from spg_trainer.rollout.engine import Engine
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.scored import Source
@@ -37,7 +38,7 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
         notice = f"{train.notice} {skipped}".strip()
         source = Demonstrations(train, held_out, policy, config, planned.mix, notice)
     else:
-        # `Algorithm` in algorithms/base.py says what these four mean.
+        # `Algorithm` in algorithms/base.py says what its four attributes mean.
         source = EnvironmentSource(
             splits["train"],
             policy,
@@ -46,6 +47,7 @@ def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> 
             dealt_by=algorithm.dealt_by,
             records=algorithm.records,
             right_groups_teach=algorithm.right_groups_teach,
+            engine=Engine(config, planned.folder) if config.rollout_engine else None,
         )
     return source, check_prompts_fit(config, policy, splits)
 

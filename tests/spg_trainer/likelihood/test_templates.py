@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import elbo, token_logps
+from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.likelihood.maskings import MASKINGS, ActiveBlockMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rows
-from spg_trainer.training.fidelity import exact_logps
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.exact_likelihood import any_order_elbo, context_logps, predictor
 from tests.common.likelihood_cases import ToyModel, make_masking, make_rollouts, seeded
@@ -212,7 +212,7 @@ def test_replayed_steps_give_the_log_likelihood_that_the_sampler_recorded(patter
     out = sample_completions(policy, *pad(policy, prompts), drawn, streams(6), canvas=canvas)
     recorded = (out.unmask_logps * out.completion_mask).sum(-1)
     if masking == "fidelity":
-        found = (exact_logps(policy, out) * out.completion_mask).sum(-1)
+        found = (path_logps(policy.model, out, policy.mask_id) * out.completion_mask).sum(-1)
     else:
         masks = make_masking("step_merge", size).draw(out, seeded())
         found = elbo(token_logps(policy.model, out, masks, policy.mask_id), masks)

@@ -1,0 +1,207 @@
+"""Rollouts on a serving engine: the client against a small engine of ours, which has SGLang's routes."""
+
+import pytest
+import torch
+
+from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.models import load_model
+from spg_trainer.models.lora import merged_weights
+from spg_trainer.rollout import engine as client
+from spg_trainer.rollout.engine import Engine
+from spg_trainer.rollout.sglang_plugin import draw, places_to_unmask
+from spg_trainer.rollout.tokens import sample
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.tensors import Rows
+from spg_trainer.training.credit import engine_weights
+from spg_trainer.training.loop import train
+from spg_trainer.training.plan import settle
+from tests.common.family_cases import untrained
+from tests.common.rollout_cases import pad
+from tests.common.small_engine import SmallEngine, by_own_sampler, served
+from tests.common.trainer_cases import assert_equal_runs, rows, saved_steps, small_config
+
+GREEDY = Sampling(10, 5, 6, 0.0)
+PROMPTS = [[7, 8, 9, 10, 11], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [20, 21, 22, 23, 24]]
+"""Prompts of whole blocks of 5: a block that the completion's end cuts is decoded whole by an engine alone."""
+
+
+def config(output, url, family="sdar", **changes):
+    """A run of three steps on an engine, with adapters that change what it writes."""
+    return small_config(
+        output,
+        model=untrained(family),
+        rollout_engine=f"sglang:{url}",
+        **{"lora_r": 2, "save_steps": 1, "eval_problems": 1, **changes},
+    )
+
+
+def small(family="sdar"):
+    return SmallEngine(load_model(str(untrained(family)), device="cpu"), by_own_sampler)
+
+
+@pytest.mark.parametrize("family", ["sdar", "llada2"])
+def test_rows_are_those_of_the_own_sampler(tmp_path, family):
+    """Also in what stands behind the end, and with other weights than those with which the engine began."""
+    policy = load_model(str(untrained(family)), device="cpu", lora_r=2)
+    stream = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if ".lora_B." in name:
+                weight.copy_(torch.randn(weight.shape, generator=stream))
+    keys = [("rollout", 0, row) for row in range(len(PROMPTS))]
+    expected = sample(policy, pad(policy, PROMPTS), GREEDY, 0, keys, None)
+    with served(small(family)) as url:
+        engine = Engine(config(None, url), tmp_path)
+        with engine.serving(policy, "now"):
+            found = engine.sample(policy, pad(policy, PROMPTS), GREEDY, 0, keys, None)
+    for name, column in vars(expected).items():
+        if name != "unmask_logps":
+            assert torch.equal(getattr(found, name), column), name
+    assert torch.allclose(found.unmask_logps, expected.unmask_logps, atol=1e-5)
+    gap = (found.engine_logps - found.unmask_logps).abs()
+    assert float(gap.max()) < 1e-5 and float(found.unmask_logps.abs().max()) > 0.1
+    assert len({tuple(row) for row in found.completion_ids.tolist()}) == 3
+    assert not list(tmp_path.iterdir())  # the weights that were sent are gone
+
+
+def test_merged_weights_are_those_that_peft_merges():
+    policy = load_model(str(untrained("sdar")), device="cpu", lora_r=2)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if ".lora_B." in name:
+                weight.fill_(0.1)
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    found = dict(merged_weights(policy.model))
+    assert all(torch.equal(value, before[name]) for name, value in policy.model.state_dict().items())
+    merged = policy.model.merge_and_unload()
+    assert found.keys() == merged.state_dict().keys()
+    assert all(torch.equal(found[name], value) for name, value in merged.state_dict().items())
+    name = "model.layers.0.self_attn.q_proj"
+    assert not torch.equal(found[f"{name}.weight"], before[f"base_model.model.{name}.base_layer.weight"])
+
+
+def test_a_run_on_an_engine_learns_from_its_rows(tmp_path):
+    engine = small()
+    with served(engine) as url:
+        train(config(tmp_path / "run", url), quiet=True)
+    found = rows(tmp_path / "run/metrics.jsonl")
+    assert [row["step"] for row in found] == [1, 2, 3]
+    assert all(0 < row["engine/logp_gap"] < 1e-5 for row in found), [r["engine/logp_gap"] for r in found]
+    assert engine.calls == ["update_weights_from_disk", "generate"] * 3
+    assert len(set(engine.sums)) == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        ("die", "died or cannot be reached"),
+        ("hang", "has not answered"),
+        ("old weights", "answered with the weights 'of another training', not with those"),
+        ("deaf", "answered with the weights"),
+        ("no plugin", "without the plugin"),
+    ],
+)
+def test_an_engine_that_fails_ends_the_step_with_a_sentence(tmp_path, broken, sentence):
+    policy = load_model(str(untrained("sdar")), device="cpu")
+    engine = small()
+    with served(engine) as url:
+        engine.broken = broken
+        connection = Engine(config(None, url, timeout_minutes=0.02), tmp_path)
+        with pytest.raises(TrainingError, match=sentence) as raised:
+            with connection.serving(policy, "now"):
+                connection.sample(policy, pad(policy, PROMPTS), GREEDY, 0, [("r", i) for i in range(3)], None)
+    assert f"--resume {tmp_path}" in str(raised.value)
+
+
+def test_a_run_whose_engine_died_goes_on_as_if_it_had_not(tmp_path):
+    whole = tmp_path / "whole"
+    engine = small()
+    with served(engine) as url:
+        train(config(whole, url), quiet=True)
+    cut = tmp_path / "cut"
+    engine = small()
+
+    def die(metrics, _):
+        if metrics["step"] == 2:
+            engine.broken = "die"
+
+    with served(engine) as url, pytest.raises(TrainingError, match="No step is lost"):
+        train(config(cut, url), quiet=True, on_step=die)
+    assert saved_steps(cut)[-1] == 2
+    with served(small()) as url:
+        train(config(cut, url, resume=str(cut)), quiet=True)
+    assert_equal_runs(cut, whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model": None}, "is sampled by the trainer alone"),
+        ({"rollout_engine": "vllm"}, "use sglang"),
+        ({"rollout_engine": "sglang:host"}, "http://HOST:PORT"),
+        ({"rollout_engine": "sglang"}, "is not installed"),
+        ({"block_length": 1, "diffusion_steps": 10}, "--block-length 5"),
+        ({"unmasking": "factor", "force": True}, "use one of schedule, threshold, dynamic"),
+        ({"remasking": "random"}, "no --remasking random"),
+        ({"top_p": 0.9}, "no --top-p 0.9"),
+        ({"load_4bit": True}, "with --load-4bit"),
+    ],
+)
+def test_what_an_engine_cannot_do_is_refused(tmp_path, changes, sentence, monkeypatch):
+    monkeypatch.setattr(client, "find_spec", lambda name: None)
+    settings = {
+        "model": untrained("sdar"),
+        "rollout_engine": "sglang:http://127.0.0.1:1",
+        "lora_r": 2,
+        **changes,
+    }
+    with pytest.raises(ConfigError) as raised:
+        settle(small_config(tmp_path / "run", **settings))
+    assert sentence in str(raised.value)
+
+
+def test_rows_are_weighed_by_their_probability_here_over_that_in_the_engine():
+    logps = torch.tensor([[-1.0, -2.0], [-1.0, -1.0], [-3.0, -1.0]])
+    theirs = torch.tensor([[-1.5, -2.0], [-1.0, -0.5], [-9.0, -1.0]])
+    of_one_turn = Rows(unmask_logps=logps, engine_logps=theirs, episode=torch.arange(3))
+    expected = torch.tensor([0.5, -0.5, 6.0]).double().exp().clamp(max=2)
+    assert torch.allclose(engine_weights(of_one_turn), expected)
+    of_turns = of_one_turn.with_columns(episode=torch.tensor([0, 0, 1]), max_turns=2)
+    assert torch.allclose(engine_weights(of_turns), torch.tensor([1.0, 1.0, 2.0]).double())
+
+
+def test_a_row_s_noise_is_its_own():
+    logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(0))
+    wanted = {"spg_seed": 5, "spg_temperature": 1.0}
+
+    def tokens(logits, **changes):
+        at = {"start": 8, "number": 1, **changes}
+        return draw(logits, 2, {**wanted, **at.pop("params", {})}, at["start"], at["number"])[0].tolist()
+
+    flat = torch.zeros(30, 50)
+    assert tokens(flat) == tokens(flat.clone())
+    others = [{"start": 12}, {"number": 2}, {"params": {"spg_seed": 6}}]
+    assert all(tokens(flat, **change) != tokens(flat) for change in others)
+    assert 2 not in tokens(
+        torch.eye(1, 9)[:, [1, 2, 0, 3, 4, 5, 6, 7, 8]].roll(1, 1) * 90, params={"spg_temperature": 0.0}
+    )
+    assert torch.allclose(
+        draw(logits, 2, {}, 0, 0)[1], logits.log_softmax(-1).where(torch.arange(9) != 2, -9e9).amax(-1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "number", "expected"),
+    [
+        ({}, 0, [2]),
+        ({"spg_counts": [2, 1]}, 0, [2, 0]),
+        ({"spg_counts": [2, 1]}, 7, [2]),
+        ({"spg_threshold": 0.5}, 0, [2, 0, 3]),
+        ({"spg_threshold": 0.99}, 0, [2]),
+        ({"spg_threshold": 0.5, "spg_most": 2}, 0, [2, 0]),
+        ({"spg_threshold": 0.9, "spg_counts": [3]}, 0, [2, 0, 3]),
+    ],
+)
+def test_a_pass_unmasks_the_surest_tokens(wanted, number, expected):
+    logps = torch.tensor([0.6, 0.1, 0.9, 0.5000001]).log().tolist()
+    assert places_to_unmask(logps, wanted, number) == expected
