@@ -11,35 +11,50 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from spg_trainer.evaluation.diff import Difference, diff
     from spg_trainer.evaluation.evaluate import Evaluation, evaluate
     from spg_trainer.evaluation.text_likelihood import LogLikelihood, log_likelihood
     from spg_trainer.models import Policy, load_model, save_model
+    from spg_trainer.reporting.compare import compare
     from spg_trainer.reporting.page import report
+    from spg_trainer.reporting.runs import Recorded, read_run
     from spg_trainer.rollout.sampler import sample_completions
     from spg_trainer.rollout.tokens import generate
     from spg_trainer.settings.decoding import EvalSampling, Sampling
-    from spg_trainer.settings.fields import Config
+    from spg_trainer.settings.fields import CompareCommand, Config
     from spg_trainer.settings.resolve import defaults
     from spg_trainer.training.loop import train
 
 __all__ = [
+    "CompareCommand",
     "Config",
+    "Difference",
     "EvalSampling",
     "Evaluation",
     "LogLikelihood",
     "Policy",
+    "Recorded",
     "Sampling",
+    "compare",
     "defaults",
+    "diff",
     "evaluate",
     "generate",
     "load_model",
     "log_likelihood",
+    "read_run",
     "report",
     "sample_completions",
     "save_model",
     "train",
 ]
 _MODULES = {
+    "CompareCommand": "settings.fields",
+    "Difference": "evaluation.diff",
+    "Recorded": "reporting.runs",
+    "compare": "reporting.compare",
+    "diff": "evaluation.diff",
+    "read_run": "reporting.runs",
     "Config": "settings.fields",
     "Evaluation": "evaluation.evaluate",
     "Policy": "models",

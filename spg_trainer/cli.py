@@ -27,7 +27,7 @@ COMMANDS = {
     "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
     "diff": (fields.DiffCommand, "evaluation.diff", "run_diff"),
     "sft": (fields.Config, "training.loop", "train"),
-    "compare": (fields.CompareCommand, "reporting.compare", "compare"),
+    "compare": (fields.CompareCommand, "reporting.compare", "run_compare"),
     "report": (fields.ReportCommand, "reporting.page", "write"),
     "merge": (fields.MergeCommand, "export", "merge"),
     "convert": (fields.ConvertCommand, "export", "convert"),

@@ -151,7 +151,8 @@ def _parser() -> Parser:
     add(
         "--json",
         action="store_true",
-        help="writes the summary as one line of JSON; to standard output if --output takes the verdicts",
+        help="writes the summary as one line of JSON: to standard output if --output takes the verdicts, else to "
+        "standard error, so that standard output has verdicts alone",
     )
     add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
     add(

@@ -40,11 +40,17 @@ class Difference:
     """Two-sided exact sign test (McNemar) on the problems that changed."""
 
 
-def run_diff(command: DiffCommand) -> Difference:
-    """Compares two evaluations, and prints the difference.
+def diff(a: str | Path, b: str | Path) -> Difference:
+    """How evaluation B differs from A, paired by problem.
 
-    Raises ConfigError for files that hold no evaluation, and for evaluations of other problems.
+    a, b: each a file of eval/, or a run folder for its evaluation after the training. Raises ConfigError for a place
+    that holds no evaluation, and for evaluations of other problems.
     """
+    return difference(*(group_by_problem(evaluation_file(str(place))) for place in (a, b)))
+
+
+def run_diff(command: DiffCommand) -> Difference:
+    """Compares two evaluations as `diff` does, and prints the difference."""
     if len(command.evaluations) != 2:
         raise ConfigError(f"diff needs two evaluations, A B, not {len(command.evaluations)}.")
     files = [evaluation_file(place) for place in command.evaluations]

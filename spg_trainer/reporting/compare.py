@@ -89,17 +89,26 @@ class Planned:
         return self.root / re.sub(r"[^\w.,=+-]+", "_", f"{self.task}-{self.setting}-s{self.config.seed}")
 
 
-def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
+def run_compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
+    """Compares as `compare` does; returns 1 if a run failed, else 0."""
+    finished = compare(command, shared)
+    return int(not command.dry_run and len(finished) < len(plan_runs(command, shared)))
+
+
+def compare(command: CompareCommand, shared: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Trains what has not finished, then writes the table (also to standard output) and the curves.
 
-    shared: flags of every training. If a run fails, the others go on; returns 1 then, else 0. Raises SpgError for what
-    a training would refuse and for folders of other runs. Unknown names and values are refused before anything is
+    Returns the rows of compare.csv, one for each finished run, with the columns `ROW`: rates before and after training
+    and their gain, the mean rate of the completions sampled in training (None where there is none), steps and seconds.
+
+    shared: flags of every training. If a run fails, the others go on, and it has no row. Raises SpgError for what a
+    training would refuse and for folders of other runs. Unknown names and values are refused before anything is
     started. The other checks take seconds, so they are made while the first runs load.
     """
     runs = plan_runs(command, shared)
     if command.dry_run:
         sys.stdout.write(table_of_differences(settings_by_task(runs)) or "The settings are equal.\n")
-        return 0
+        return []
     check_place(Path(command.output_dir))
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
@@ -119,7 +128,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> int:
     console.say(f"Written: {folder}/compare.md, {folder}/compare.csv, {folder}/curves.svg")
     if failed:
         console.say(f"{len(failed)} of {len(runs)} runs failed. The same command tries them again.")
-    return int(bool(failed))
+    return rows_of_runs(tasks)
 
 
 def write_tables(runs: Sequence[Planned], folder: Path) -> dict[str, dict[str, list[Recorded]]]:
@@ -132,7 +141,7 @@ def write_tables(runs: Sequence[Planned], folder: Path) -> dict[str, dict[str, l
     text = markdown(tasks, len({run.config.seed for run in runs}))
     differing = table_of_differences(settings_by_task(runs))
     write_text(folder / "compare.md", f"{text}\n{differing}" if differing else text)
-    write_text(folder / "compare.csv", rows_of_runs(tasks))
+    write_text(folder / "compare.csv", as_csv(rows_of_runs(tasks)))
     return tasks
 
 
@@ -334,21 +343,32 @@ def sampled_rate(run: Recorded) -> float | None:
     return float(np.mean(rates)) if rates else None
 
 
-def rows_of_runs(tasks: Mapping[str, Groups]) -> str:
-    """The content of compare.csv: a row for each finished run."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ROW)
+def rows_of_runs(tasks: Mapping[str, Groups]) -> list[dict[str, Any]]:
+    """The rows of compare.csv, one for each finished run."""
+    rows = []
     for task, settings in tasks.items():
         for setting, runs in settings.items():
             for run in runs:
                 after = float(run.before_after[-1].correct.mean())
                 before = float(run.before_after[0].correct.mean()) if len(run.before_after) == 2 else None
                 gain = None if before is None else after - before
-                figures = (before, after, gain, sampled_rate(run))
-                shown = ("" if value is None else f"{value:.6g}" for value in figures)
                 done = run.summary["steps"], run.summary["seconds"]
-                writer.writerow([task, setting, run.config.seed, *shown, *done, run.path.name])
+                figures = (before, after, gain, sampled_rate(run), *done)
+                values = (task, setting, run.config.seed, *figures, run.path.name)
+                rows.append(dict(zip(ROW, values, strict=True)))
+    return rows
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The content of compare.csv; rates have six digits, and a missing one is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ROW)
+    rates = ("before", "after", "gain", "trained")
+    for row in rows:
+        writer.writerow(
+            f"{value:.6g}" if name in rates and value is not None else value for name, value in row.items()
+        )
     return text.getvalue()
 
 

@@ -186,6 +186,9 @@ class OutputConfig:
     repaired what stopped the run. Later changes of the code are refused again."""
     save_steps: CountOrZero = 10
     """The number of steps between checkpoints; 0 writes one only at the end. Lower it if runs are often interrupted."""
+    save_minutes: NotNegative = 0.0
+    """The number of minutes since the last checkpoint after which a step is followed by one as well; 0 lets
+    --save-steps alone decide. For steps that take long, or whose time is not known."""
     keep: Count | None = None
     """How many of the newest checkpoints are kept, besides the one of the best step. If it is left out, two are kept,
     or one if a checkpoint takes more than 16 GB. Raise it to be able to go back further. If the best step is older than

@@ -2,6 +2,7 @@
 
 import platform
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
@@ -146,6 +147,7 @@ def save_checkpoint(run: Run) -> None:
         resumable={decay_start} if decay_start < state.step else (),
         **tensors,
     )
+    state.saved = time.monotonic()
 
 
 def load_checkpoint(

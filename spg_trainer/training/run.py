@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from spg_trainer.algorithms import Algorithm
+from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.rollout.scored import Source
@@ -45,6 +46,8 @@ class TrainingState:
     """Seconds that the run took up to the checkpoint from which it continues."""
     started: float = field(default_factory=time.monotonic)
     """When this run was begun or resumed, on the monotonic clock, in seconds."""
+    saved: float = field(default_factory=time.monotonic)
+    """When the last checkpoint was written; before the first one, when this run was begun or resumed."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """The rows of metrics.jsonl, one for each finished step, oldest first."""
     judged_since: int = 0
@@ -135,8 +138,11 @@ class Run:
 
     @property
     def saves(self) -> bool:
-        """Whether a checkpoint of the finished step is due: by --save-steps, or because the rate begins to fall."""
+        """Whether a checkpoint of the finished step is due: by --save-steps, by --save-minutes, or because the rate
+        begins to fall. Processes agree on the time, so all of them have to ask."""
         total, decay_start = self.steps_and_decay_start
         falls_late = decay_start < total  # only with warmup_stable_decay; else the two are equal
         begins_to_fall = falls_late and self.state.step == decay_start
-        return begins_to_fall or self.due(self.config.output.save_steps)
+        minutes = self.config.output.save_minutes
+        is_time = minutes > 0 and any(gather([time.monotonic() - self.state.saved >= 60 * minutes]))
+        return is_time or begins_to_fall or self.due(self.config.output.save_steps)

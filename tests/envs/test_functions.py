@@ -363,6 +363,8 @@ def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
         "    log_metric('of', trainer_state.max_steps)\n"
         "    log_extra('length', [len(text) for text in completions])\n"
         "    return [0.5 * trainer_state.global_step / trainer_state.max_steps] * len(completions)\n\n\n"
+        "def of_the_run(completions, trainer_state):\n"
+        "    return [trainer_state.global_step / 10 + trainer_state.max_steps] * len(completions)\n\n\n"
         "def wrong(completions, log_extra):\n"
         "    log_extra('length', [1])\n"
         "    return [0.5] * len(completions)\n"
@@ -393,6 +395,8 @@ def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
         scored(["a", "b"], reward="./logs.py:wrong")
     _, scores = scored(["a", "b"], reward="./logs.py:logs")
     assert scores.rewards["logs"].tolist() == [0.5, 0.5]
+    _, scores = scored(["a"], reward="./logs.py:of_the_run")
+    assert scores.rewards["of_the_run"].tolist() == [1.1], "both are 1 again once the run has ended"
 
 
 def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch):

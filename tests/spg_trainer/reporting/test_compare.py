@@ -17,7 +17,15 @@ from filelock import FileLock
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import mean_over
-from spg_trainer.reporting.compare import against, compare, figures_of, plan_runs, read_word, rows_of_runs
+from spg_trainer.reporting.compare import (
+    against,
+    as_csv,
+    compare,
+    figures_of,
+    plan_runs,
+    read_word,
+    rows_of_runs,
+)
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
@@ -125,7 +133,8 @@ def test_finished_runs_are_tabulated_and_not_run_again(here: Path, capsys, monke
     def table(steps: int = 2, seeds: int = 1) -> str:
         settings = ("spg", "spg:num_masks=1,negatives=elbo")
         command = CompareCommand((ENV,), settings, (str(tiny_folder()),), (seeds,), 0, "out")
-        assert compare(command, [*SMALL, str(steps)]) == 0
+        returned = [as_csv([row]).splitlines()[1] for row in compare(command, [*SMALL, str(steps)])]
+        assert returned == (here / "out" / "compare.csv").read_text().splitlines()[1:] and len(returned) == 2
         return capsys.readouterr().out
 
     first, logs = table(), [log.read_bytes() for log in sorted(here.glob("out/*/run.log"))]
@@ -176,7 +185,7 @@ def test_a_run_whose_start_other_code_has_judged_has_no_gain() -> None:
     same = run([1.0, 0.0], [1.0, 0.0])
     assert figures_of([same, same])[2] == "+0.000", "no interval where no problem differs"
     assert after.startswith("0.750 [") and of_seeds == "0.750 0.750"
-    lines = rows_of_runs({"task": {"spg": [whole, later]}}).splitlines()
+    lines = as_csv(rows_of_runs({"task": {"spg": [whole, later]}})).splitlines()
     assert ",0.25,0.75,0.5,," in lines[1] and ",,0.75,,," in lines[2]
 
 

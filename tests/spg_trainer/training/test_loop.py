@@ -28,7 +28,8 @@ from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training import advice, evaluations, loop
+from spg_trainer.training import advice, evaluations, loop, records
+from spg_trainer.training import run as run_module
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
 from tests.common.process_cases import half_dull
@@ -447,6 +448,23 @@ def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
     assert 1 <= last < 5 and steps_of(folder) == list(range(1, last + 1)) and saved_steps(folder) == [last]
     assert (folder / "eval" / "after.json").is_file() and (folder / "model" / "config.json").is_file()
     assert json.loads((folder / "summary.json").read_text())["ended_by"] == "max_minutes"
+
+
+def test_a_checkpoint_is_also_written_once_so_many_minutes_have_passed_since_the_last(tmp_path, monkeypatch):
+    now = [time.monotonic()]
+    for module in (run_module, records):
+        monkeypatch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}))
+
+    def on_step(metrics, completions):
+        now[0] += 60.0 * metrics["step"]  # the steps take 1, 2, 3, ... minutes
+
+    folder, settings = tmp_path / "run", {"save_steps": 0, "save_minutes": 4.0, "keep": 9}
+    train(small_config(folder, max_steps=5, **settings), quiet=True, on_step=on_step)
+    assert saved_steps(folder) == [3, 4, 5], "after 6, then 4, then 5 minutes"
+    whole = (folder / "metrics.jsonl").read_bytes()
+    changes = {"resume": str(step(folder, 3)), "save_minutes": 0.0}
+    train(change(small_config(folder, max_steps=5, **settings), **changes), quiet=True)
+    assert (folder / "metrics.jsonl").read_bytes() == whole
 
 
 def test_a_task_that_fails_too_often_stops_and_keeps_finished_steps(tmp_path, monkeypatch):
