@@ -62,7 +62,7 @@ def card_lines(
     return [
         verdict,
         hours_in_all(config, seconds, processes),
-        needed_elsewhere(config, shape, memory, processes),
+        needed_elsewhere(config, shape, memory),
         *([card.note] if card.note else []),
         "These figures are computed from data sheets, not measured.",
     ]
@@ -126,7 +126,11 @@ def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
     # Muon works neither with divided weights nor with moments of 8 bits. If a run has AdamW already, `typed_flags`
     # leaves this flag out.
     adamw = {"optimizer": "adamw"}
-    by_layer = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
+    # Each group of processes that share the experts needs all of its processes.
+    counts = [processes for processes in PROCESSES if processes % model.expert_parallel == 0]
+    by_layer = [({"shard": "layer", **adamw}, processes) for processes in counts]
+    if model.expert_parallel > 1:  # it needs `--shard layer`
+        return [unchanged, *by_layer]
     if model.lora_r:
         # `--shard phase` is not tried: it saves nothing at the peak, as it gathers all weights for an update, and
         # adapters are never divided.
@@ -218,13 +222,13 @@ def evaluated_problems(config: Config) -> int:
     return problems
 
 
-def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: int) -> str:
+def needed_elsewhere(config: Config, shape: Shape, memory: Memory) -> str:
     """A sentence with what the run needs besides its card: download, disk and host memory, in GB and GiB."""
     published = 2.0 * shape.whole  # bytes of all weights in bfloat16
     is_local = resolve_model(config.model.model, config.env).is_local
     download = "nothing" if is_local else f"{published / 1e9:.1f} GB"
-    checkpoint = checkpoint_bytes(config, memory, processes)
-    trained = trained_bytes(config, memory, processes)
+    checkpoint = checkpoint_bytes(config, memory)
+    trained = trained_bytes(config, memory)
     # The disk holds the newest checkpoints, which are kept, and the one that is being written.
     num_checkpoints = newest_kept(config.output.keep, checkpoint) + 1
     disk = num_checkpoints * checkpoint
@@ -245,21 +249,21 @@ def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: in
     )
 
 
-def checkpoint_bytes(config: Config, memory: Memory, processes: int) -> float:
+def checkpoint_bytes(config: Config, memory: Memory) -> float:
     """Bytes of a checkpoint, which holds all trained weights and the whole state of the optimizer."""
     # `held` is what one process holds. With `--shard phase` or `layer` that is a part of the optimizer's state, unless
     # adapters are trained, whose state is never divided.
     is_part = config.model.is_divided and not config.model.lora_r
-    parts = processes if is_part else 1
-    return trained_bytes(config, memory, processes) + parts * memory.held["optimizer"]
+    parts = memory.weight_parts if is_part else 1
+    return trained_bytes(config, memory) + parts * memory.held["optimizer"]
 
 
-def trained_bytes(config: Config, memory: Memory, processes: int) -> float:
+def trained_bytes(config: Config, memory: Memory) -> float:
     """Bytes of all trained weights, read off the estimate of their gradients, which take as many bytes."""
     # With `--shard layer` a process holds a part of each gradient; with `phase` it holds whole gradients until they are
     # summed. Gradients of adapters are never divided.
     is_part = config.model.shard == "layer" and not config.model.lora_r
-    parts = processes if is_part else 1
+    parts = memory.weight_parts if is_part else 1
     return parts * memory.held["gradients"]
 
 

@@ -58,6 +58,8 @@ class StepSizes(NamedTuple):
     """The linear layers of a transformer layer that have adapters, as `lora_layers` names them."""
     trained: int
     """Weights that are trained: the adapters, or the whole model."""
+    own_experts: float
+    """Weights of experts that a process keeps with --expert-parallel; 0 without."""
     in_four_bits: float
     """Weights that are stored in 4 bits, and that each pass converts to its own type, a layer at a time."""
     pass_bytes: int
@@ -115,9 +117,14 @@ class StepSizes(NamedTuple):
         return self.shape.embedding_and_head > self.head
 
     @property
+    def gathered(self) -> int:
+        """Weights that --shard divides: all but the experts that --expert-parallel divides."""
+        return self.shape.whole - (self.shape.experts if self.own_experts else 0)
+
+    @property
     def layer(self) -> float:
-        """Weights of one layer."""
-        return self.shape.body / self.shape.layers
+        """Weights of one layer that --shard divides."""
+        return (self.gathered - self.shape.embedding_and_head) / self.shape.layers
 
     @property
     def logit_bytes(self) -> int:
@@ -145,7 +152,7 @@ def step_sizes(
     accelerator. rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
     batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
-    pass_bytes = BYTES[dtype]
+    pass_bytes, expert_parallel = BYTES[dtype], model_settings.expert_parallel
     shape = shape_of(model)
     targets, experts = model_settings.lora_targets, model_settings.lora_experts
     adapters = count_lora(model, model_settings.lora_r, targets, experts=experts)
@@ -165,6 +172,7 @@ def step_sizes(
         adapters=adapters,
         adapted_layers=lora_layers(model, targets, experts=experts) if adapters else (),
         trained=adapters or shape.whole,
+        own_experts=shape.experts / expert_parallel if expert_parallel > 1 else 0,
         in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,
         trained_bytes=max(4, pass_bytes),
@@ -239,6 +247,8 @@ class Memory:
     """Masked copies of an update that go through the model at once: --per-device-batch-size."""
     rows: int
     """Completions of a rollout that go through the model at once."""
+    weight_parts: float
+    """All weights of the model, divided by those that a process keeps."""
 
     @property
     def peak(self) -> float:
@@ -272,24 +282,30 @@ def step_memory(
     """
     sizes = step_sizes(model, config, algorithm, processes=processes, cpu_threads=cpu_threads, **more)
     weight_parts = 1 if shard == "none" else processes
+    if sizes.own_experts:
+        weight_parts = sizes.shape.whole / (sizes.gathered / processes + sizes.own_experts)
     trained_parts = 1 if sizes.adapters else weight_parts  # each process has all adapters
-    update = _update_memory(sizes, config) | _gathered(sizes, shard)
+    recomputes = config.model.gradient_checkpointing
+    update = _update_memory(sizes, config) | _gathered(sizes, shard, recomputes)
     return Memory(
         held=_held(sizes, config, algorithm, weight_parts, trained_parts, shard),
         update=update | _gradients_not_yet_summed(sizes, shard, update),
-        rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, in_rollout=True),
+        rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, recomputes, in_rollout=True),
         optimizer_step=_optimizer_memory(sizes, trained_parts, on_cpu=cpu_threads > 0),
         copies=config.batch.per_device_batch_size,
         rows=sizes.rows_at_once,
+        weight_parts=weight_parts,
     )
 
 
-def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
+def _gathered(sizes: StepSizes, shard: str, recomputes: bool, in_rollout: bool = False) -> dict[str, float]:
     """Bytes of weights that a process has for a while in addition to those that it keeps, in the type of a pass.
 
     Without sharding, this is a copy of the weights if they are kept in a wider type. With `phase`, all weights are
     gathered from all processes. With `layer`, two layers are gathered, and at the end of a pass the head in place of
     the layers. If the head is the embedding too, it is there from the beginning of a pass, beside the layers.
+
+    recomputes: whether activations are computed again in a backward pass.
     """
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
@@ -300,7 +316,13 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
         # A head that is being gathered is there twice: in the parts that come in, and put together. In an update, this
         # is not the highest point.
         at_the_head = 2 * sizes.head if in_rollout else sizes.head
-        return {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
+        gathered = {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
+        if sizes.own_experts and not sizes.adapters and sizes.pass_bytes < sizes.trained_bytes:
+            # The backward pass needs the experts in the type of the pass again: it keeps them, or makes them again a
+            # layer at a time.
+            layers = sizes.shape.layers if in_rollout or recomputes else 1
+            gathered["working copy"] = sizes.pass_bytes * sizes.own_experts / layers
+        return gathered
     if not sizes.adapters and sizes.pass_bytes < sizes.trained_bytes:
         return {"working copy": float(sizes.pass_bytes * sizes.shape.whole)}
     return {}
@@ -319,7 +341,9 @@ def _gradients_not_yet_summed(
     head_weights = head_gradient = sizes.pass_bytes * sizes.head
     summed_copy_of_head_gradient = sizes.trained_bytes * sizes.head
     # A layer's gradients as the pass has computed them, and their float32 copy, in which they are summed.
-    in_layers = (sizes.pass_bytes + sizes.trained_bytes) * sizes.shape.body / sizes.shape.layers
+    in_layers = (sizes.pass_bytes + sizes.trained_bytes) * (
+        sizes.layer + sizes.own_experts / sizes.shape.layers
+    )
     in_update = sum(update_memory.values())
     head_while_summed = head_weights + head_gradient + summed_copy_of_head_gradient
     if sizes.has_own_head:
@@ -334,11 +358,16 @@ def _gradients_not_yet_summed(
 
 
 def _held(
-    sizes: StepSizes, config: Config, algorithm: Algorithm, weight_parts: int, trained_parts: int, shard: str
+    sizes: StepSizes,
+    config: Config,
+    algorithm: Algorithm,
+    weight_parts: float,
+    trained_parts: float,
+    shard: str,
 ) -> dict[str, float]:
     """Bytes of weights, gradients, the optimizer's moments and a reference.
 
-    weight_parts, trained_parts: among how many processes all weights, and the trained ones, are divided.
+    weight_parts, trained_parts: all weights, and all trained ones, divided by those that a process keeps.
     """
     held = {}
     if sizes.adapters:
@@ -366,7 +395,7 @@ def _held(
     return held
 
 
-def _optimizer_memory(sizes: StepSizes, trained_parts: int, on_cpu: bool) -> float:
+def _optimizer_memory(sizes: StepSizes, trained_parts: float, on_cpu: bool) -> float:
     """Bytes of the square roots of second moments, by which AdamW divides.
 
     An accelerator computes the roots of all weights at once. A CPU computes one tensor after the other, so it has at

@@ -56,6 +56,11 @@ class LoadConfig:
     """Divides the weights, and in training the optimizer's state, among the processes. phase gathers all weights for a
     whole rollout or update, which is fast, but every GPU must hold them once; layer gathers one layer at a time in
     every pass, so that a GPU holds little more than its part. Set it if one GPU cannot hold the model."""
+    expert_parallel: Count = 1
+    """The number of processes among which the experts of a mixture are divided; it needs --shard layer, which divides
+    all other weights. A process keeps whole experts, and gets the tokens that chose them, where --shard layer alone
+    sends the weights of all experts to every process in every pass. Set it for a mixture with many experts, to the
+    number of GPUs of a node."""
 
     @property
     def is_divided(self) -> bool:

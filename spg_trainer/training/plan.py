@@ -362,6 +362,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` calls `check_attention` once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
+    from spg_trainer.architecture.experts import check_expert_parallel
     from spg_trainer.architecture.lora_layers import check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.sampling_checks import check_names
@@ -370,6 +371,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config, algorithm, model.model_type, pattern_of(model))
+        if config.model.expert_parallel > 1:
+            check_expert_parallel(model, config.model.expert_parallel)
         if config.model.lora_r and not find_adapter(config.model.model):
             check_lora(
                 model,
