@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from spg_trainer import distributed
 from spg_trainer.errors import ModelError
+from spg_trainer.models.expert_parallel import divide_experts, sum_over_copies
 from spg_trainer.models.parts import is_part, local
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import is_adapter, load_parts, unreadable
@@ -44,6 +45,7 @@ def divide(
     device: torch.device,
     compute_dtype: torch.dtype,
     by_layer: bool = False,
+    expert_parallel: int = 1,
     folder: Path | None = None,
 ) -> None:
     """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
@@ -52,6 +54,8 @@ def divide(
     compute_dtype: the type in which weights are gathered; the trained weights keep their type.
     by_layer: whether each pass gathers a layer at a time, so that `lockstep` has to order passes; else a phase gathers
         all weights.
+    expert_parallel: among how many processes the experts of a mixture are divided, each whole in one of them; 1 = they
+        are divided like all other weights.
     folder: the folder from which to read the weights, if the model is still empty (on the device `meta`).
 
     Raises ModelError if torch is too old.
@@ -65,13 +69,14 @@ def divide(
     adapters = {p for name, p in base.named_parameters() if is_adapter(name)}
     for p in adapters:
         p.data = p.data.to(device)
+    experts = set() if expert_parallel == 1 else divide_experts(base, device, compute_dtype, expert_parallel)
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
         # Inputs are not cast, since positions are rotated in float32 with weights of any type.
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=compute_dtype, reduce_dtype=base.dtype, cast_forward_inputs=False
         ),
-        "ignored_params": adapters,
+        "ignored_params": adapters | experts,
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
     head = base.get_output_embeddings()
@@ -217,6 +222,7 @@ def reduce_gradients(model: nn.Module) -> None:
             # weight decay included; with zeros it applies both.
             if p.requires_grad and p.grad is None:
                 p.grad = torch.zeros_like(p)
+        sum_over_copies(base)
     elif trains_parts(base):
         # FSDP sums gradients over the processes at the end of a backward pass. The gradients are there already, so this
         # pass adds zeros to them and only brings about the sum.

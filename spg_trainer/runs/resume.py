@@ -19,7 +19,7 @@ from spg_trainer.runs.inputs import (
     refuse_changed_inputs,
 )
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.lora import settle_adapters
+from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.recorded import CONFIG, read_config, record_of
 from spg_trainer.settings.values import flatten, plain, replace_nested
 
@@ -27,7 +27,7 @@ MAY_CHANGE = frozenset(
     "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.rollout_graphs model.shard "
     "output.accept_changed_code output.output_dir output.report output.resume output.track max_steps max_minutes "
     "dry_run force gpu processes rollout_engine eval.eval_steps eval.keep_worse output.keep output.sample_steps "
-    "output.save_minutes output.save_steps".split()
+    "output.save_minutes output.save_steps model.expert_parallel".split()
 )
 """Settings that may change on resume: how long the run takes, what is shown and kept, and where it runs."""
 

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import safetensors
 import torch
 
 from spg_trainer import distributed
@@ -20,8 +22,8 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, weight_files
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
+from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.rollout.dealing import choose_problems
-from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train, train_step
@@ -210,6 +212,50 @@ def family_config(output: Path, family: str, **changes: Any) -> Config:
     return change(config, **{**own, **changes})
 
 
+EXPERTS: dict[str, dict[str, Any]] = {"experts": {}, "experts and adapters": LORA}
+"""Steps of a mixture of which each process has some whole experts."""
+
+
+def experts_config(output: Path, experts_of: int = 2, **changes: Any) -> Config:
+    """A whole run of a mixture whose experts so many processes share; 1 = one process has it all."""
+    divided = {"shard": "layer", "expert_parallel": experts_of} if experts_of > 1 else {}
+    return loop_config(output, model=untrained("llada2"), save_steps=1, **divided, **changes)
+
+
+def resumed_experts(output: Path) -> tuple[set[float], set[float], set[int]]:
+    """Of a run that this process resumes: the share that it has of each tensor of experts, the share of each other one,
+    and the numbers of the experts that it has read from files.
+    """
+    read: list[str] = []
+    original = safetensors.safe_open
+
+    class Recorded:
+        """A file whose tensors are noted when they are read."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.file = original(*args, **options)
+
+        def __enter__(self) -> "Recorded":
+            self.file.__enter__()
+            return self
+
+        def __exit__(self, *error: Any) -> None:
+            self.file.__exit__(*error)
+
+        def get_tensor(self, name: str) -> torch.Tensor:
+            read.append(name)
+            return self.file.get_tensor(name)
+
+    with patch.object(safetensors, "safe_open", Recorded):
+        run = start(experts_config(output, resume="auto"), quiet=True)
+    run.folder.release()
+    shares: tuple[set[float], set[float]] = set(), set()
+    for name, p in run.policy.model.named_parameters():
+        for value in (p, *(v for v in run.optimizer.state[p].values() if v.ndim)):
+            shares[".experts." not in name].add(own(value).numel() / value.numel())
+    return *shares, {int(found[1]) for name in read if (found := re.search(r"\.experts\.(\d+)\.", name))}
+
+
 def half_config(output: Path, shard: str = "phase") -> Config:
     """Steps in bfloat16 on a divided model, too short for bfloat16 to hold."""
     return small_config(output, dtype="bfloat16", shard=shard, max_steps=8, learning_rate=1e-5)
@@ -319,6 +365,12 @@ def in_each_process(here: Path) -> None:
     for family, divided in itertools.product(FAMILIES, ("none", *DIVIDED)):
         name = f"{family}-{divided}"
         found[name] = one_step(family_config(here / name, family, shard=divided))
+    for name, changes in EXPERTS.items():
+        found[name] = one_step(
+            family_config(here / name, "llada2", shard="layer", expert_parallel=2, **changes)
+        )
+    train(experts_config(here / "experts run"), quiet=True)
+    found["resumed experts"] = resumed_experts(here / "experts run")
     train(loop_config(here / "loop"), quiet=True)
     for by, (name, changes) in itertools.product(DIVIDED, SHARDED.items()):
         config = gradient_config(here / f"{by}-{name}", "float64", "tokens", shard=by)
