@@ -38,7 +38,7 @@ from transformers import AutoModelForMaskedLM
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import leave_processes
 from spg_trainer.distributed import gather, join, rank, world_size
-from spg_trainer.estimate.sizes import micro_batch_size
+from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer

@@ -20,7 +20,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
 from spg_trainer.likelihood.maskings import RandomMasking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import AtLeast1, Below1, Count
+from spg_trainer.settings.values import AtLeast1, Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

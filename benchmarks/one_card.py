@@ -104,7 +104,7 @@ def update(step: Any, args: argparse.Namespace, note: Note, compiled: bool = Fal
         if policy is None:
             policy = step.make_policy(given)
             if compiled:
-                from spg_trainer.models.compiled import compile_layers
+                from spg_trainer.models.load import compile_layers
 
                 compile_layers(policy.model)
             trained = [p for p in policy.model.parameters() if p.requires_grad]

@@ -3,8 +3,9 @@
     python benchmarks/teaching.py [--tasks sudoku ...] [--maskings random lift gift] [--model tiny] [--rate 0.5]
         [--seeds 5] [--steps 40] [--every 4] [--problems 64] [-- FLAGS OF sft]
 
-A run saves a checkpoint every so many steps; each is measured, greedily, until one reaches the rate. A run that never
-does counts as --steps and is shown in brackets. The difference is that of the same seeds to the first masking.
+A run saves a checkpoint every so many steps. Every fourth is measured, greedily, until one reaches the rate; then those
+just before it. A run that never reaches it counts as --steps and is shown in brackets. The difference is that of the
+same seeds to the first masking.
 """
 
 import argparse
@@ -64,22 +65,31 @@ def shown_difference(differences: np.ndarray) -> str:
 
 def steps_to(task: str, masking: str, seed: int, args: argparse.Namespace, flags: list[str]) -> int | None:
     """The first measured step that reaches the rate; None = none."""
+    print(f"{task} {masking} seed {seed}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         words = f"--source demonstrations --env {task} --model {args.model} --seed {seed}"
         words += f" --output-dir {folder}/run --max-steps {args.steps} --save-steps {args.every}"
         words += f" --keep {args.steps} --eval-steps 0 --eval-problems 1 --algorithm-args masking={masking}"
         train(settle([*words.split(), *flags]), quiet=True)
-        for step in range(args.every, args.steps + 1, args.every):
-            model = Path(folder) / "run" / "checkpoints" / f"step-{step:06d}"
-            asked = f"--env {task} --model {model} --split validation --num-problems {args.problems}"
-            (result,) = run_eval(
-                resolve(EvalCommand, [*asked.split(), "--output-dir", f"{folder}/eval-{step}"]), quiet=True
-            )
-            rate = sum(row["correct"] for row in result.rows) / len(result.rows)
-            print(f"{task} {masking} seed {seed} step {step}: {rate:.3f}", file=sys.stderr, flush=True)
-            if rate >= args.rate:
-                return step
+        fine, coarse = args.every, 4 * args.every
+        for step in range(coarse, args.steps + 1, coarse):
+            if solved(task, folder, step, args.problems) >= args.rate:
+                before = range(step - coarse + fine, step, fine)
+                return next(
+                    (at for at in before if solved(task, folder, at, args.problems) >= args.rate), step
+                )
     return None
+
+
+def solved(task: str, folder: str, step: int, problems: int) -> float:
+    """The greedy solved rate of validation problems at a checkpoint of the run."""
+    model = Path(folder) / "run" / "checkpoints" / f"step-{step:06d}"
+    asked = f"--env {task} --model {model} --split validation --num-problems {problems}"
+    words = [*asked.split(), "--output-dir", f"{folder}/eval-{step}"]
+    (result,) = run_eval(resolve(EvalCommand, words), quiet=True)
+    rate = sum(row["correct"] for row in result.rows) / len(result.rows)
+    print(f"    step {step}: {rate:.3f}", file=sys.stderr, flush=True)
+    return rate
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from unittest.mock import patch
 from measuring import hardware, medians, one_core, print_head, print_row, seconds
 
 import envs
+from spg_trainer.rollout.canvas import Row
 from spg_trainer.rollout.columns import Columns
-from spg_trainer.rollout.refill import Row
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train_step

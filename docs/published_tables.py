@@ -16,7 +16,7 @@ import yaml
 
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.lora import default_alpha
+from spg_trainer.settings.model import default_alpha
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.values import flatten, plain
 

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from spg_trainer.evaluation.diff import Difference, diff
     from spg_trainer.evaluation.evaluate import Evaluation, evaluate
-    from spg_trainer.evaluation.text_likelihood import LogLikelihood, log_likelihood
+    from spg_trainer.evaluation.log_likelihood import LogLikelihood, log_likelihood
     from spg_trainer.models import Policy, load_model, save_model
     from spg_trainer.reporting.compare import compare
     from spg_trainer.reporting.page import report
@@ -63,9 +63,9 @@ _MODULES = {
     "defaults": "settings.resolve",
     "evaluate": "evaluation.evaluate",
     "generate": "rollout.tokens",
-    "LogLikelihood": "evaluation.text_likelihood",
+    "LogLikelihood": "evaluation.log_likelihood",
     "load_model": "models",
-    "log_likelihood": "evaluation.text_likelihood",
+    "log_likelihood": "evaluation.log_likelihood",
     "report": "reporting.page",
     "sample_completions": "rollout.sampler",
     "save_model": "models",

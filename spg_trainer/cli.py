@@ -39,7 +39,7 @@ STANDS_FOR = {"sft": ("--source", "demonstrations")}
 OWN_FLAGS = {
     "algorithms": "algorithms.command",
     "lm-eval": "evaluation.lm_eval_command",
-    "machine": "runs.machine_command",
+    "machine": "runs.machine",
 }
 """Commands that read their flags themselves: {word: module with a `main`}."""
 WORDS = (*COMMANDS, *OWN_FLAGS)

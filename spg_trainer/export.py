@@ -20,7 +20,6 @@ from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, 
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.settings.fields import Config, ConvertCommand, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.published import known_settings
 from spg_trainer.settings.recorded import (
     ENVIRONMENT,
     model_environment,
@@ -29,7 +28,7 @@ from spg_trainer.settings.recorded import (
     write_record,
 )
 from spg_trainer.settings.values import without_folders
-from spg_trainer.settings.weights import is_embedded, looks_local, resolve_model
+from spg_trainer.settings.weights import is_embedded, known_settings, looks_local, resolve_model
 
 MERGED, CARD, CURVE = "merged", "README.md", "curve.png"
 PLACES = frozenset("output config dry_run gpu processes link".split())

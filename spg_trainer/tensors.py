@@ -51,7 +51,8 @@ class Rows:
     mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
     engine_logps: Tensor
     """(B, T), type as `unmask_logps`, the same log-probabilities as the engine of `--rollout-engine` computed them;
-    `unmask_logps` are then computed by the model itself. Behind the end of the completion the two are equal."""
+    `unmask_logps` are then computed by the model itself. The two are equal behind the end of the completion, and in a
+    last block that its length cuts, which the engine decoded whole."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;

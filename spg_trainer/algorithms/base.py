@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.ranges import Below1, Count, argument_with_value, check_ranges
+from spg_trainer.settings.values import Below1, Count, argument_with_value, check_ranges
 
 if TYPE_CHECKING:
     from torch import Tensor

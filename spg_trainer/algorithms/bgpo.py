@@ -16,7 +16,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Ne
 from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.ranges import Below1, Count
+from spg_trainer.settings.values import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, NotNegative
+from spg_trainer.settings.values import Below1, Count, NotNegative
 
 
 @dataclass(frozen=True)

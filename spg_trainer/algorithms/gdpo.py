@@ -29,7 +29,7 @@ from torch import Tensor
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import GaussMasking
-from spg_trainer.settings.ranges import Below1, Count, Zero
+from spg_trainer.settings.values import Below1, Count, Zero
 
 
 @dataclass(frozen=True)

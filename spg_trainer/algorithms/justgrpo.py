@@ -26,7 +26,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.ranges import Count, Zero
+from spg_trainer.settings.values import Count, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

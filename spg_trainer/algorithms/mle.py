@@ -16,9 +16,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss, Need
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import ContextMasking
-from spg_trainer.likelihood.pilot_masks import GiftMasking, LiftMasking
-from spg_trainer.settings.ranges import Count, NotNegative
+from spg_trainer.likelihood.maskings import ContextMasking, GiftMasking, LiftMasking
+from spg_trainer.settings.values import Count, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -22,7 +22,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.ranges import Count
+from spg_trainer.settings.values import Count
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -17,7 +17,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need,
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.ranges import Below1, NotNegative
+from spg_trainer.settings.values import Below1, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.ranges import Count, NotNegative
+from spg_trainer.settings.values import Count, NotNegative
 from spg_trainer.tensors import Rows
 
 

@@ -19,7 +19,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import MASKINGS, BlockMasking
-from spg_trainer.settings.ranges import AtLeast1, Below1, Count, NotNegative, Share
+from spg_trainer.settings.values import AtLeast1, Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -18,7 +18,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.ranges import Below1, Count, NotNegative, Positive, Zero
+from spg_trainer.settings.values import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

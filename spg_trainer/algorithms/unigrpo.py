@@ -23,7 +23,7 @@ from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metric
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import RatioMasking
-from spg_trainer.settings.ranges import Below1, Count, NotNegative, Share
+from spg_trainer.settings.values import Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 

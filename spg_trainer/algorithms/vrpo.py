@@ -19,7 +19,7 @@ from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import likelihoods
 from spg_trainer.likelihood.path_masks import BlockStepsMasking, StepMergeMasking
-from spg_trainer.settings.ranges import Count, NotNegative, Positive
+from spg_trainer.settings.values import Count, NotNegative, Positive
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -1,6 +1,6 @@
 """The linear layers that LoRA adapters are put on: their names, here and in published models.
 
-The settings of adapters are in settings/model.py, and `settings/lora.py` fills them in; `models/lora.py` makes
+The settings of adapters are in settings/model.py, and `settings/model.py` fills them in; `models/lora.py` makes
 adapters.
 """
 

@@ -13,8 +13,7 @@ from spg_trainer.architecture.lora_layers import EXPERTS, lora_layers, published
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError, written
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.published import known_settings
-from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
+from spg_trainer.settings.weights import Weights, is_embedded, known_settings, resolve_model
 
 
 class Shape(NamedTuple):

@@ -25,7 +25,6 @@ from spg_trainer.distributed import (
     world_size,
 )
 from spg_trainer.errors import ConfigError, as_flag, plural
-from spg_trainer.evaluation.environment import make_env
 from spg_trainer.evaluation.evaluate import (
     BATCH,
     Evaluation,
@@ -35,8 +34,8 @@ from spg_trainer.evaluation.evaluate import (
     note_of_fewer_problems,
     problems_to_ask,
 )
+from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
-from spg_trainer.evaluation.teaching import sft_command
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
@@ -58,10 +57,10 @@ from spg_trainer.runs.inputs import (
 from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings import packages
-from spg_trainer.settings.check import check, check_processes
+from spg_trainer.settings.arguments import make_env
+from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
-from spg_trainer.settings.machine import crowded_cores
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved

@@ -16,12 +16,10 @@ from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.evaluation.statistics import reason_of
 from spg_trainer.models.policy import Policy, check_policy
-from spg_trainer.rollout.collect import sample_and_score
+from spg_trainer.rollout.collect import Failures, is_failure, sample_and_score, sample_rows
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
-from spg_trainer.rollout.failures import Failures, is_failure
 from spg_trainer.rollout.room import Room
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
-from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config

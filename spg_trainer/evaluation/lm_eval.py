@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
-from spg_trainer.evaluation.log_likelihood import is_greedy, log_likelihood
+from spg_trainer.evaluation.log_likelihood import elbo_of_ids, is_greedy
 from spg_trainer.models import load_model
 from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
@@ -227,7 +227,7 @@ class SpgLLaDA(LM):
         limit = self.policy.model.config.max_position_embeddings
         prompt = prompt[max(0, len(prompt) + len(wanted) - limit) :]  # the end of a context that is too long
         rng = numpy_generator(self.seed, "log-likelihood", *wanted)
-        return log_likelihood(self.policy, prompt, wanted, rng, num_masks=self.num_masks)
+        return elbo_of_ids(self.policy, prompt, wanted, rng, num_masks=self.num_masks)
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.log_likelihood import blocks_of, log_likelihood, tries_all
+from spg_trainer.evaluation.log_likelihood import blocks_of, elbo_of_ids, tries_all
 from spg_trainer.models import Policy
 from spg_trainer.rollout.tokens import encode_plain, encode_prompts, is_chat, special_tokens, spell_apart
 from spg_trainer.seeding import numpy_generator
@@ -140,10 +140,10 @@ def elbo_of(
     options = {"block_length": block_length, "max_completion_length": max_completion_length}
     if tries_all(max(stop - start for start, stop in blocks), num_masks):
         rng = numpy_generator(*key)
-        return log_likelihood(*arguments, rng, num_masks=num_masks, **options), 0.0
+        return elbo_of_ids(*arguments, rng, num_masks=num_masks, **options), 0.0
     options["num_masks"] = num_masks // ESTIMATES
     estimates = [
-        log_likelihood(*arguments, numpy_generator(*key, number), **options) for number in range(ESTIMATES)
+        elbo_of_ids(*arguments, numpy_generator(*key, number), **options) for number in range(ESTIMATES)
     ]
     return float(np.mean(estimates)), float(np.var(estimates, ddof=1)) / ESTIMATES
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.likelihood.block_replay import CopyIndex
-from spg_trainer.likelihood.logps import divide_into_passes, score, zero_logps
+from spg_trainer.likelihood.logps import CopyIndex, divide_into_passes, score, zero_logps
 from spg_trainer.seeding import gpus
 from spg_trainer.tensors import Masks, Rows
 

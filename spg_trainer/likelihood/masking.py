@@ -199,8 +199,8 @@ class Masking(ABC):
     def sequences(self, size: int, pattern: "Pattern") -> int:
         """How many sequences the model reads, at most, for all M copies of a completion of `size` places.
 
-        By default M, since each copy is a sequence of its own; `block_replay` puts several copies into one sequence.
-        pattern: the attention of the model.
+        By default M, since each copy is a sequence of its own; block replay (logps.py) puts several copies into one
+        sequence. pattern: the attention of the model.
         """
         return self.count(size)
 

@@ -161,7 +161,7 @@ class BlockStepsMasking(StepMergeMasking):
     """Shows the state before one step of each block, drawn among those that wrote there, and scores what it wrote.
 
     There is a copy for each block, whatever num_masks says; a block's step weighs the number of its steps. Under
-    block-causal attention all copies of a completion are one sequence (`block_replay`). A completion that is given has
+    block-causal attention all copies of a completion are one sequence (block replay). A completion that is given has
     no steps: then each block is written in a random order, one token a step, after the earlier blocks. Mean over all
     masks: the log-probability of the sampler's path, or of a given completion the block ELBO. block_length: tokens.
 
@@ -233,7 +233,7 @@ class PositionMasking(StepMergeMasking):
 def sequences_of_path(num_copies: int, pattern: "Pattern") -> int:
     """The most sequences that the copies need, if no two copies score the same token.
 
-    In a full pattern, each copy needs one. Else copies that score different blocks share a sequence (`block_replay`),
+    In a full pattern, each copy needs one. Else copies that score different blocks share a sequence (block replay),
     and at most as many copies score the same block as it has tokens.
     """
     return num_copies if pattern.is_full else min(num_copies, pattern.block_size)

@@ -1,6 +1,12 @@
-"""Opens and writes models; the rest of the trainer need not know how transformers does it."""
+"""Opens and writes models; the rest of the trainer need not know how transformers does it.
+
+A frozen base under adapters may be stored in 4 bits (QLoRA, arXiv 2305.14314), by bitsandbytes. Layers that torch
+compiles for passes without a cache (`--compile`) round differently: kernels are fused, and the adapters of queries,
+keys and values are joined (`join_adapters` in lora_linear.py).
+"""
 
 import copy
+import logging
 import os
 import re
 import warnings
@@ -9,10 +15,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import (
     AutoModelForMaskedLM,
     AutoTokenizer,
@@ -20,13 +27,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
-from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from spg_trainer import distributed
+from spg_trainer.architecture.experts import expert_layers
 from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
-from spg_trainer.models.compiled import compile_layers
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.lora import (
     TRAINED,
@@ -36,23 +43,29 @@ from spg_trainer.models.lora import (
     merged_layers,
 )
 from spg_trainer.models.parts import local
-from spg_trainer.models.policy import Policy, check_policy
-from spg_trainer.models.quantize import four_bits, keep_as_stored, what_stays_whole
+from spg_trainer.models.policy import (
+    Policy,
+    SpecialTokens,
+    check_policy,
+    check_template_args,
+    find_special_tokens,
+)
 from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import Lockstep
-from spg_trainer.models.special_tokens import SpecialTokens, check_template_args, find_special_tokens
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.models.working_copy import keep_wider
-from spg_trainer.settings.lora import settle_adapters
-from spg_trainer.settings.machine import find_device
-from spg_trainer.settings.model import LoadConfig, ModelConfig
+from spg_trainer.settings.check import check_bitsandbytes, check_compiler, find_device
+from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.ranges import check_ranges
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.task import known_tasks
+from spg_trainer.settings.values import check_ranges
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
+
+if TYPE_CHECKING:
+    from transformers import BitsAndBytesConfig
 
 
 @naming_keywords
@@ -295,13 +308,13 @@ def save_weights(policy: Policy, folder: str | Path) -> None:
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Inside, transformers draws no progress bars."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
     try:
         yield
     finally:
         if shown:
-            logging.enable_progress_bar()
+            enable_progress_bar()
 
 
 def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
@@ -559,3 +572,61 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
 def _name_of(dtype: torch.dtype) -> str:
     """The name of a type in `--dtype`: `float32` for torch.float32."""
     return str(dtype).removeprefix("torch.")
+
+
+def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
+    """transformers' settings to store linear layers in 4 bits: NF4 with quantised scales, multiplied in `dtype`.
+
+    Embeddings, norms, the head and experts keep `dtype`. Raises ModelError if bitsandbytes is not installed.
+    """
+    check_bitsandbytes()
+    from transformers import BitsAndBytesConfig
+
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would complain of missing kernels
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+
+
+def keep_as_stored(model: torch.nn.Module) -> None:
+    """Keeps bitsandbytes from repacking weights on a CPU.
+
+    Its first pass in eval mode would otherwise round their scales to bfloat16. A rollout would then sample from another
+    model than the update trains.
+    """
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
+def what_stays_whole(config: Any) -> str:
+    """A line for the user about the weights that are not stored in 4 bits, where these are most of the model."""
+    if not expert_layers(config):
+        return ""
+    return "$load_4bit: the experts of this model are no linear layers, and keep their type."
+
+
+def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
+    """Compiles the inner layers of a model in place, for any number of rows and columns.
+
+    Two layers are left out, since they differ from the others: the first, whose input has no gradient if the embedding
+    is frozen, and the last, which computes only some columns. All others share one compilation. A run makes four of
+    them: with autograd and without, with an attention mask and without; and four more for passes of a single row.
+
+    Raises ConfigError if there is no compiler.
+    """
+    base = base_model(model)
+    check_compiler(base.device)
+    layers = base.base_model.layers[1:-1]
+    if model is not base:
+        # This import costs nothing here, as the adapter has imported peft.
+        from spg_trainer.models.lora_linear import join_adapters
+
+        for layer in layers:
+            join_adapters(layer.self_attn)
+    for layer in layers:
+        layer.compile(dynamic=True, backend=backend)
+    base.base_model.is_compiled = True

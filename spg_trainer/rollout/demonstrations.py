@@ -12,10 +12,10 @@ import torch
 from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
+from spg_trainer.rollout.collect import given_rows
 from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.rollout.lines import is_file
 from spg_trainer.rollout.room import IN_A_ROW, SKIP, Room, TooLong, name_of
-from spg_trainer.rollout.scored import given_rows
 from spg_trainer.rollout.tokens import completion_rows, count_tokens, encode_prompts, pad_completions
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.fields import Config

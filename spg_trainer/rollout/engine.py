@@ -5,6 +5,7 @@ which gives the engine the present weights under a version of their own; an answ
 """
 
 import base64
+import ctypes
 import io
 import json
 import math
@@ -24,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import torch
 from torch import Tensor
@@ -54,6 +55,8 @@ FLAGS = ("--dllm-algorithm", NAME, "--dllm-fdfo")
 """The flags that any engine of a training needs."""
 MEMORY_SHARE = "0.4"
 """The share of a GPU that an engine beside the training takes for weights and keys, while it samples."""
+OPENER = build_opener(ProxyHandler({}))
+"""Reaches an engine directly: a proxy of the environment is for other addresses."""
 REPLAYED_AT_ONCE = 8
 """On a CPU, so many completions at once are replayed for their log-probabilities."""
 
@@ -100,8 +103,8 @@ def check_engine(config: Config, algorithm: Algorithm, model_type: str, pattern:
         refuse(is_set, f"with ${setting} no process has whole weights to send. Leave one of them out.")
     refuse(
         not url and not config.is_for_other_machines and find_spec("sglang") is None,
-        "SGLang is not installed here. Run `pip install sglang==0.5.23`, or name an engine that runs: "
-        "$rollout_engine=sglang:http://HOST:PORT.",
+        "SGLang is not installed beside the trainer. Version 0.5.23 asks for another version of transformers, so "
+        "start it in an environment of its own and name it: $rollout_engine=sglang:http://HOST:PORT.",
     )
 
 
@@ -186,15 +189,17 @@ class Engine:
         ]
         rows = rows_of_paths(policy, (prompt_ids, prompt_mask), paths, sampling.max_completion_length)
         policy.model.eval()
-        size = rows_per_forward or REPLAYED_AT_ONCE
         # All that was written counts here, also behind the end.
         written = rows.with_columns(completion_mask=rows.unmask_step >= 0)
-        logps = [
-            path_logps(policy.model, written.select(chosen), policy.mask_id)
-            for chosen in torch.arange(len(rows), device=policy.device).split(size)
-        ]
+        parts = torch.arange(len(rows), device=policy.device).split(rows_per_forward or REPLAYED_AT_ONCE)
+        logps = [path_logps(policy.model, written.select(part), policy.mask_id) for part in parts]
         unmask_logps = torch.cat(logps)
-        engine_logps = rows.unmask_logps.to(unmask_logps).where(rows.completion_mask, unmask_logps)
+        # A block that was cut was decoded beside tokens that are gone, so its log-probabilities say nothing here.
+        size, length = sampling.block_length, sampling.max_completion_length
+        prompt = prompt_mask.sum(-1, keepdim=True)
+        end_of_block = ((prompt + torch.arange(length, device=prompt.device)) // size + 1) * size
+        is_compared = rows.completion_mask & (end_of_block <= prompt + length)
+        engine_logps = rows.unmask_logps.to(unmask_logps).where(is_compared, unmask_logps)
         return rows.with_columns(unmask_logps=unmask_logps, engine_logps=engine_logps)
 
     def _path(
@@ -290,7 +295,16 @@ class Engine:
                 "--enable-memory-saver",
                 *(str(w) for pair in flags.items() for w in pair),
             ]
-            self.process = subprocess.Popen(words, stdout=output, stderr=output, start_new_session=True)
+            # Of a launcher's variables, such as RANK, the engine would take itself for a part of this training.
+            launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+            self.process = subprocess.Popen(
+                words,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name not in launched},
+                preexec_fn=die_with_parent,
+            )
             weakref.finalize(self, end_process, self.process)
             until = time.monotonic() + self.timeout
             while not self._is_up():
@@ -301,7 +315,7 @@ class Engine:
 
     def _is_up(self) -> bool:
         try:
-            with urlopen(f"{self.url}/health", timeout=5) as answer:
+            with OPENER.open(f"{self.url}/health", timeout=5) as answer:
                 return answer.status == 200
         except (OSError, HTTPException):
             return False
@@ -312,7 +326,7 @@ class Engine:
             f"{self.url}/{route}", json.dumps(message).encode(), {"Content-Type": "application/json"}
         )
         try:
-            with urlopen(request, timeout=self.timeout) as answer:
+            with OPENER.open(request, timeout=self.timeout) as answer:
                 body = answer.read()
             return json.loads(body) if body else None
         except HTTPError as error:
@@ -375,6 +389,13 @@ def write_weights(policy: Policy, folder: Path) -> None:
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(base.config, dtype=base.dtype)
     save_whole(model, ((name, weight.cpu()) for name, weight in merged_weights(policy.model)), folder)
+
+
+def die_with_parent() -> None:
+    """Has Linux end the calling process when its parent ends, even by a SIGKILL, so that it leaves no GPU taken."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 def end_process(process: "subprocess.Popen[bytes]") -> None:

@@ -18,10 +18,9 @@ from spg_trainer.models.policy import Policy
 from spg_trainer.models.replay import MOST_POSITIONS, Replays
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout.cache import Access, KeyValues
-from spg_trainer.rollout.canvas import Blocks, Canvas
+from spg_trainer.rollout.canvas import Blocks, Canvas, Row
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import MAX_LOGITS, Drawn, Generators, fill_noise, is_cut
-from spg_trainer.rollout.refill import Row
 from spg_trainer.rollout.unmasking import (
     REMASKING,
     UNMASKING,

@@ -1,7 +1,7 @@
 """Writes completions: block by block from left to right, and in each block the best tokens first.
 
-This file is the loop over forward passes. Three files beside it do the parts of a pass: `refill.py` decides which rows
-take part, `columns.py` computes their hidden states, and `canvas.py` holds the ids and when each was unmasked.
+This file is the loop over forward passes. Two files beside it do the parts of a pass: `columns.py` computes the hidden
+states of its rows, and `canvas.py` says which rows take part, and holds the ids and when each was unmasked.
 
 Three tables of functions hold what users choose by name: which columns a pass computes (`--cache`, in `cache.py`), how
 many tokens it unmasks and in what order (`--unmasking`, `--remasking`, in `unmasking.py`). With `--cache none` and
@@ -27,12 +27,10 @@ from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, head_weight
 from spg_trainer.models.working_copy import computing_with_copy
 from spg_trainer.rollout.cache import buffers_for
-from spg_trainer.rollout.canvas import Blocks, Canvas
+from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
-from spg_trainer.rollout.own_rules import own_order, unmasking_rule
-from spg_trainer.rollout.refill import Refill, Row
 from spg_trainer.rollout.sampling_checks import check_names, check_pattern
 from spg_trainer.rollout.unmasking import (
     MEASURES,
@@ -40,6 +38,8 @@ from spg_trainer.rollout.unmasking import (
     Pass,
     confidence,
     none_is_sure,
+    own_order,
+    unmasking_rule,
 )
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rows

@@ -3,15 +3,14 @@
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.cache import CACHES
-from spg_trainer.rollout.own_rules import own_order, unmasking_rule
-from spg_trainer.rollout.unmasking import FALLBACKS, REMASKING, UNMASKING
+from spg_trainer.rollout.unmasking import FALLBACKS, REMASKING, UNMASKING, own_order, unmasking_rule
 from spg_trainer.settings.decoding import Sampling
 
 
 def check_names(sampling: Sampling) -> None:
     """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
 
-    A rule from a user's file or module (`own_rules.py`) is loaded and tried.
+    A rule from a user's file or module (`own_order`, `unmasking_rule`) is loaded and tried.
     """
     for flag, table in (
         ("cache", CACHES),

@@ -19,7 +19,7 @@ from spg_trainer.runs.inputs import (
     refuse_changed_inputs,
 )
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.lora import settle_adapters
+from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.recorded import CONFIG, read_config, record_of
 from spg_trainer.settings.values import flatten, plain, replace_nested
 

@@ -1,4 +1,4 @@
-"""Which arguments belong to whom: where a name that is no setting belongs, and what a file of the user's rows takes.
+"""The arguments of tasks: which of them make an environment, where a name belongs that is no setting, and whose it is.
 
 A name may be a hyper-parameter of an algorithm, or an argument of a task. The sentence that says so becomes part of
 the error for an unknown name, which is raised in flags.py for a flag, in resolve.py for a keyword or a setting in a
@@ -7,14 +7,19 @@ file; values.py checks the names inside a group of settings.
 
 from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import Task, parse_tasks
+
+if TYPE_CHECKING:
+    from envs import TextEnv
+
 
 BAD_ROWS = "bad_rows"
 ARGUMENTS = ("verifier", "reward", BAD_ROWS)
@@ -124,3 +129,17 @@ def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None
                 f"${name}={args[name]}: {' and '.join(task.env for task in tasks)} {judge}. ${name} is for a file of "
                 f"your own rows, e.g. $env=rows.jsonl ${name}={args[name]}."
             )
+
+
+def make_env(
+    env: str, env_args: Mapping[str, object], reward_weights: Mapping[str, object], split: str
+) -> "TextEnv":
+    """The environment of a command's settings, in one of its splits; EnvError if the split has no problems."""
+    weights = {"reward_weights": reward_weights} if reward_weights else {}
+    opened = envs.make(env, split=split, **env_args, **weights)
+    if len(opened) < 1:
+        raise envs.EnvError(
+            f"{opened.spec_name} has no {split} problems; it needs at least 1. If envs.split_of divides few problems, "
+            f"{split} may get none: write more problems, or choose the problems of {split} yourself."
+        )
+    return opened

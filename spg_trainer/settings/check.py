@@ -2,7 +2,8 @@
 
 `check` judges settings and files, and needs no torch. `check_algorithm` and `check_chance` refuse settings that do not
 fit the algorithm, `check_processes` those that do not fit the number of processes. Each function takes only the
-settings that it judges. All raise ConfigError, except ModelError for a model or a device that cannot be used, and
+settings that it judges. `check_machine` looks for the devices, compilers and packages that settings need; a dry run for
+other machines leaves it out. All raise ConfigError, except ModelError for a model or a device that cannot be used, and
 EnvError for a task that cannot be found.
 
 Names of settings that do not exist never come here. They are refused where they are read, with the nearest known name
@@ -10,15 +11,18 @@ Names of settings that do not exist never come here. They are refused where they
 """
 
 import math
+import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.arguments import refuse_rows_arguments
 from spg_trainer.settings.decoding import Sampling, check_steps
@@ -30,11 +34,13 @@ from spg_trainer.settings.fields import (
     OptimizerConfig,
     TaskSettings,
 )
-from spg_trainer.settings.lora import trains_adapters
-from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.model import LoadConfig, ModelConfig, trains_adapters
 from spg_trainer.settings.recorded import model_environment
+from spg_trainer.settings.values import check_ranges
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
+
+if TYPE_CHECKING:
+    import torch
 
 
 def refuse(is_wrong: object, message: str) -> None:
@@ -450,3 +456,85 @@ def check_reference(model: ModelConfig, algorithm: Any, flag: str) -> None:
             "no such reference is kept of divided weights. Use $algorithm_args ref_model_sync_steps=0, or "
             "$lora_r=128."
         )
+
+
+def check_machine(model: ModelConfig, adam_moments: str) -> None:
+    """Raises ConfigError or ModelError if a device, a compiler or a package that the settings need is missing."""
+    device = find_device(model.device)
+    if model.load_4bit:
+        check_bitsandbytes()
+    if model.compile:
+        check_compiler(device)
+    if adam_moments == "8bit":
+        check_torchao(device)
+
+
+def find_device(name: str) -> "torch.device":
+    """The device of --device; ModelError if it is not here."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # unknown, not here, or torch is built without CUDA
+        raise ModelError(f"device {name!r}: {first_line(error)}; use auto, cpu, cuda or cuda:0") from error
+
+
+def check_bitsandbytes() -> None:
+    """Raises ModelError if bitsandbytes is missing, with which --load-4bit stores weights."""
+    if find_spec("bitsandbytes") is None:
+        raise ModelError('$load_4bit needs the package bitsandbytes: pip install "bitsandbytes>=0.49"')
+
+
+def check_compiler(device: "torch.device") -> None:
+    """Raises ConfigError if there is no compiler for --compile."""
+    if missing := missing_compiler(device):
+        raise ConfigError(f"$compile needs {missing}, and there is none. Install it, or leave out $compile.")
+
+
+def check_torchao(device: "torch.device") -> None:
+    """Raises ConfigError if torchao, whose AdamW has moments of 8 bits, is missing or cannot run."""
+    try:
+        import torchao.optim  # noqa: F401
+    except ImportError as error:
+        text = f"$adam_moments=8bit is torchao's, which cannot be imported here ({error})"
+        raise ConfigError(f"{text}. `pip install torchao`, or use $adam_moments=float32.") from error
+    if missing := missing_compiler(device):
+        text = f"$adam_moments=8bit: torchao compiles its step, which needs {missing}"
+        raise ConfigError(f"{text}, and there is none. Install it, or use $adam_moments=float32.")
+
+
+def missing_compiler(device: "torch.device") -> str:
+    """The name of the program that torch needs to compile for a device, if it is missing; "" if it is installed."""
+    if device.type == "cpu":
+        has_compiler = any(map(shutil.which, ("c++", "g++", "clang++")))
+        return "" if has_compiler else "a C++ compiler on a CPU"
+    return "" if find_spec("triton") else "triton on a GPU"
+
+
+def crowded_cores(device: "torch.device") -> str:
+    """A warning if other work leaves fewer free cores than PyTorch has threads; "" if not, and on a GPU.
+
+    A thread that waits for a core makes all the others wait at each operation.
+    """
+    import torch
+
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    free = max(1, cores - others_running())
+    if device.type != "cpu" or free >= threads:
+        return ""
+    return (
+        f"PyTorch has {threads} threads, but other work leaves about {free} of {cores} cores free: steps may take "
+        f"many times as long. Set OMP_NUM_THREADS={free}, or wait until the machine is idle."
+    )
+
+
+def others_running() -> int:
+    """How many cores other processes keep busy, both now and over the last minute; 0 if the system does not say."""
+    try:
+        minute, _, _, now, _ = Path("/proc/loadavg").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    others_now = int(now.partition("/")[0]) - 1  # without this process
+    return min(round(float(minute)), others_now)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.explained import explained
-from spg_trainer.settings.ranges import (
+from spg_trainer.settings.values import (
     CountOrZero,
     LengthOrZero,
     NotNegative,
@@ -19,8 +18,10 @@ from spg_trainer.settings.ranges import (
     Probability,
     Temperature,
     check_ranges,
+    explained,
+    scalar,
+    without_folders,
 )
-from spg_trainer.settings.values import scalar, without_folders
 
 Steps = int | str
 """Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from spg_trainer.settings.decoding import EvalRollout, Sampling
-from spg_trainer.settings.explained import explained
 from spg_trainer.settings.model import LoadConfig, ModelConfig
-from spg_trainer.settings.ranges import (
+from spg_trainer.settings.values import (
     Below1,
     Count,
     CountOrZero,
@@ -24,6 +23,7 @@ from spg_trainer.settings.ranges import (
     Rate,
     Seed,
     Weight,
+    explained,
 )
 
 AUTO = "auto"

@@ -15,10 +15,17 @@ from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.arguments import ARGUMENTS, place_of, refuse_rows_arguments
 from spg_trainer.settings.decoding import EvalDecoding, steps_at_rate
-from spg_trainer.settings.explained import docstrings, summary
 from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.task import is_rows, join_tasks, parse_tasks
-from spg_trainer.settings.values import convert, hints, parse_pairs, settings_of, settings_value
+from spg_trainer.settings.values import (
+    convert,
+    docstrings,
+    hints,
+    parse_pairs,
+    settings_of,
+    settings_value,
+    summary,
+)
 
 PROG = "python -m spg_trainer"
 HELP = {"-h", "--help"}

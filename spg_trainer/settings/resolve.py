@@ -27,9 +27,7 @@ from spg_trainer.settings.arguments import place_of
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
-from spg_trainer.settings.lora import find_adapter
-from spg_trainer.settings.published import family_layer
-from spg_trainer.settings.ranges import check_ranges
+from spg_trainer.settings.model import find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -48,6 +46,7 @@ from spg_trainer.settings.task import (
     with_arguments,
 )
 from spg_trainer.settings.values import (
+    check_ranges,
     flatten,
     hints,
     plain,
@@ -56,7 +55,7 @@ from spg_trainer.settings.values import (
     replace_nested,
     settings_of,
 )
-from spg_trainer.settings.weights import newest_checkpoint
+from spg_trainer.settings.weights import family_layer, newest_checkpoint
 
 Settings = TypeVar("Settings")
 

@@ -1,18 +1,97 @@
-"""Converts values to the types of settings: `KEY=VALUE` words (`parse_pairs`), and nested mappings (YAML, JSON).
+"""Values of settings: their ranges as parts of a field's type, their conversion, and how `--help` explains them.
 
-For nested mappings pydantic would save some thirty lines, but its import would add 0.16 s to every start.
+A range is written where a field is declared (`learning_rate: Positive`). Converted are `KEY=VALUE` words
+(`parse_pairs`) and nested mappings (YAML, JSON): pydantic would save some thirty lines, but its import would add 0.16 s
+to every start. A field is explained by the docstring below it, with its type and range.
 """
 
+import ast
+import inspect
 import json
 import math
 import re
+import textwrap
 import types
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
-from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
+from functools import cache, wraps
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from spg_trainer.errors import ConfigError, did_you_mean, python_value
+from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean, python_value
+
+
+class Range(NamedTuple):
+    """The values that a number may have."""
+
+    expected: str
+    """What an error says would be right: "0 or more"."""
+    holds: Callable[[Any], bool]
+    """Whether a value is in the range."""
+    advice: str = ""
+    """What an error adds to `expected`, with the punctuation before it: why, or a value to try (". Try 1")."""
+
+
+NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
+Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
+CountOrZero = Annotated[int, NOT_NEGATIVE]
+LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
+Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
+NotNegative = Annotated[float, NOT_NEGATIVE]
+Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
+Temperature = Annotated[float, Range("from 0 to 100", lambda v: 0 <= v <= 100, ". Try 1")]
+Rate = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1, ". Try 1e-5")]
+Share = Annotated[float, Range("from 0 to 1", lambda v: 0 <= v <= 1)]
+Weight = Annotated[float, Range("from 0.01 to 1", lambda v: 0.01 <= v <= 1)]
+Probability = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
+Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
+AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
+Zero = Annotated[float, Range("0", lambda v: v == 0)]
+
+
+def setting_with_value(name: str, value: object) -> str:
+    """A setting with its value, as a message writes it (`errors.py`)."""
+    return f"${name}={value}"
+
+
+def argument_with_value(name: str, value: object) -> str:
+    """A hyper-parameter with its value, as a message writes it (`errors.py`)."""
+    return f"$algorithm_args {name}={value}"
+
+
+def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_with_value) -> None:
+    """Raises ConfigError for a number outside the `Range` of its annotation, in a dataclass and the dataclasses in it.
+
+    shown: how the error writes the name and the value.
+    """
+    hints = get_type_hints(type(settings), include_extras=True)
+    for field in fields(settings):
+        name, value = field.name, getattr(settings, field.name)
+        if is_dataclass(value):
+            check_ranges(value, shown)
+        check_number(hints[name], name, value, shown)  # a type such as `Count`
+        # The range may be in a part of the type, as in `Count | None` and `Count | str`. There None or a word may stand
+        # in place of a number, so only a number is checked.
+        if isinstance(value, Real):
+            for part in get_args(hints[name]):
+                check_number(part, name, value, shown)
+
+
+def check_number(hint: Any, name: str, value: Any, shown: Callable[[str, object], str]) -> None:
+    """Raises ConfigError if `hint` is a type with a range, such as `Positive`, and the value is no number in it."""
+    for allowed in ranges_of(hint):
+        expected = f"{allowed.expected}{allowed.advice}"
+        kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
+        if not isinstance(value, kind):
+            raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
+        if not allowed.holds(value):
+            raise ConfigError(f"{shown(name, value)}: should be {expected}.")
+
+
+def ranges_of(hint: Any) -> list[Range]:
+    """The ranges of an `Annotated` type such as `Positive`; [] for any other type, also for `Positive | None`."""
+    return [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Range)]
+
 
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
@@ -265,3 +344,130 @@ def without_folders(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_folders(item) for item in value]
     return FOLDERS.sub("", value) if isinstance(value, str) else value
+
+
+Settings = TypeVar("Settings")
+WIDTH = 100
+"""The longest line of `help`."""
+
+
+def explained(cls: type[Settings]) -> type[Settings]:
+    """Decorates a dataclass of settings.
+
+    - `help(cls)` lists the settings with plain types. This text, `cls.__doc__`, is made when it is asked for; `summary`
+      returns the docstring alone.
+    - Messages can name the settings (`errors.SETTINGS`).
+    - `repr` shows the settings that differ from their defaults.
+    - Numpy's numbers and the like become those of Python (`settings_value`).
+    """
+    cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # plain types, without `Annotated`
+    cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
+    cls.__repr__ = _repr  # type: ignore[assignment, method-assign]
+    cls.__init__ = _with_settings_values(cls.__init__)  # type: ignore[method-assign]
+    SETTINGS.update(field.name for field in fields(cls))  # type: ignore[arg-type]
+    return cls
+
+
+def _with_settings_values(init: Callable[..., None]) -> Callable[..., None]:
+    """Wraps the `__init__` of a dataclass: it gets `settings_value` of each argument, and refuses unknown names."""
+    known = inspect.signature(init).parameters.keys() - {"self"}
+
+    @wraps(init)
+    def checked_init(self: Any, *arguments: Any, **keywords: Any) -> None:
+        for name in keywords.keys() - known:
+            near, cls = did_you_mean(name, known), type(self).__name__
+            raise ConfigError(f"{cls}({name}=...): no such setting. {near}`help({cls})` lists them.")
+        init(self, *map(settings_value, arguments), **settings_value(keywords))
+
+    return checked_init
+
+
+def _repr(settings: Any) -> str:
+    """The repr of settings: `Sampling(max_completion_length=20, temperature=0.9)`."""
+    values = {field: getattr(settings, field.name) for field in fields(settings)}
+    changed = [f"{field.name}={value!r}" for field, value in values.items() if value != default_of(field)]
+    return f"{type(settings).__name__}({', '.join(changed)})"
+
+
+def default_of(field: "Field[Any]") -> Any:
+    """The default of a field; MISSING if it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+class _Help:
+    """A descriptor for the `__doc__` of a class: its docstring, and a list of its settings."""
+
+    def __init__(self, summary: str) -> None:
+        self.summary = summary
+
+    def __get__(self, instance: object, owner: type) -> str:
+        return f"{inspect.cleandoc(self.summary)}\n\nSettings:\n{settings_text(owner)}"
+
+
+def summary(cls: type) -> str:
+    """The docstring of a class, without the list of its settings."""
+    doc = vars(cls).get("__doc__") or ""
+    return inspect.cleandoc(doc.summary if isinstance(doc, _Help) else doc)
+
+
+def settings_text(cls: type) -> str:
+    """Each setting of a dataclass with its type, range, default and meaning; a group with the names of its settings."""
+    hints, docs = get_type_hints(cls, include_extras=True), docstrings(cls)
+    entries = []
+    for field in fields(cls):  # type: ignore[arg-type]
+        hint = hints[field.name]
+        if is_dataclass(hint):
+            names = ", ".join(inner.name for inner in fields(hint))
+            head = f"{field.name}: {hint.__name__}"
+            text = (
+                f"{summary(hint)} It has {names}; help({hint.__module__}.{hint.__qualname__}) explains them."
+            )
+        else:
+            head, text = _headline(field, hint, get_type_hints(cls)[field.name]), docs.get(field.name, "")
+        entries += [f"  {head}", _wrapped(text)]
+    return "\n".join(entries)
+
+
+def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
+    """The first line on a setting: `top_k: int = 0 (0 or more)`. hint, plain: its type, with and without ranges."""
+    kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
+    value = default_of(field)
+    default = "" if value is MISSING else f" = {value!r}"
+    # In `Count | None`, the range belongs to a part of the union.
+    ranges = [allowed for part in (hint, *get_args(hint)) for allowed in ranges_of(part)]
+    return f"{field.name}: {kind}{default}" + (f" ({ranges[0].expected})" if ranges else "")
+
+
+def _wrapped(text: str) -> str:
+    """A text in indented lines of up to `WIDTH` characters."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
+    )
+
+
+@cache
+def docstrings(cls: type) -> dict[str, str]:
+    """{name of a field: the docstring below it} of a dataclass and its base classes.
+
+    A class without source, e.g. from Python's prompt, has none.
+    """
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if is_dataclass(base):
+            docs |= _own_docstrings(base)
+    return docs
+
+
+@cache
+def _own_docstrings(cls: type) -> dict[str, str]:
+    """As `docstrings`, without those of base classes."""
+    try:
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError):
+        return {}
+    docs = {}
+    for node, below in zip(tree.body, tree.body[1:], strict=False):  # type: ignore[attr-defined]
+        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
+            docs[node.target.id] = " ".join(str(below.value.value).split())
+    return docs

@@ -7,16 +7,21 @@ These names are known (an *embedded* model is a small trained one that comes wit
 - `tiny:block` and `tiny:shift` are embedded models of other families, which only know Sudoku.
 - A folder stands for the model or adapter in it; a run folder for the one in its `model/`, the best by validation.
 - Anything else is a Hub id.
+
+What is known of published models without a network is in `models/published.yaml`: `known_settings`, `family_layer`.
 """
 
 import json
 import re
 import shlex
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from spg_trainer.errors import ModelError, did_you_mean
 from spg_trainer.settings import packages  # `packages.verifiers` is ours, loaded on first use
+from spg_trainer.settings.recipes import Layer, parsed
 from spg_trainer.settings.task import parse_tasks
 
 FALLBACK = "sudoku"
@@ -230,3 +235,42 @@ def looks_local(name: str) -> bool:
     has_form = re.fullmatch(r"[A-Za-z0-9][\w.-]*\b/\b[\w.-]{1,96}\b", name, re.ASCII)
     has_forbidden_part = re.search(r"--|\.\.|\.git$", name)
     return not has_form or bool(has_forbidden_part) or Path(name).parent.is_dir()
+
+
+FILE = "models/published.yaml"
+
+
+def known_settings(base: str) -> dict[str, Any]:
+    """The config.json of a folder; for a Hub id, its settings in `published.yaml`; {} if there is neither."""
+    file = Path(base) / "config.json"
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        _, _, name = base.rpartition("/")
+        return _facts()["models"].get(name, {})
+
+
+def family_layer(model: str) -> Layer | None:
+    """What is published for the model's family, as a layer of settings (`resolve.py`): decoding, layers of adapters.
+
+    The layer has no decoding if the family's authors publish none, and a dry run says so. None for a model of a family
+    that `published.yaml` does not name.
+    """
+    try:
+        settings = known_settings(resolve_model(model).base)
+    except ModelError:  # it is raised again when the model is opened
+        return None
+    model_type = str(settings.get("model_type"))
+    # The name of a family is its model_type; if several families share it, model_type and class: `llada
+    # LLaDAMoEModelLM`.
+    names = {model_type}
+    names |= {f"{model_type} {architecture}" for architecture in settings.get("architectures") or ()}
+    for name, values in _facts()["families"].items():
+        if name in names:
+            return Layer(f"{FILE}: {name}", values)
+    return None
+
+
+def _facts() -> dict[str, Any]:
+    """The content of `published.yaml`."""
+    return parsed((resources.files("spg_trainer") / FILE).read_text(encoding="utf-8"))

@@ -13,18 +13,16 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import begin_phase, gather, raising_on_all
 from spg_trainer.errors import ConfigError, plural
 from spg_trainer.evaluation.evaluate import evaluate_checked
-from spg_trainer.evaluation.habits import HabitCounts, count_habits
-from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.evaluation.habits import HabitCounts, count_habits, sft_command
 from spg_trainer.models.shard import unsharded
+from spg_trainer.rollout.collect import counts_text, sample_rows
 from spg_trainer.rollout.demonstrations import normalised
-from spg_trainer.rollout.failures import counts_text
-from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.weights import is_embedded, unseen
 from spg_trainer.tensors import Rows
-from spg_trainer.training.loss_validation import has_risen
 from spg_trainer.training.run import Run
+from spg_trainer.training.validation import LOSS
 
 History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""
@@ -436,7 +434,7 @@ def look_at_groups(run: Run) -> None:
         counts = count_habits(env, samples)
     run.console.say(f"At temperature {config.rollout.temperature:g}: {counts.shares}; {counts.signal}.")
     if not counts.mixed:
-        rose = config.validates == "loss" and has_risen(run.state.validations)
+        rose = config.validates == "loss" and LOSS.has_risen(run.state.validations)
         remedy = first_said(OF_NO_MIXED_GROUP, SimpleNamespace(has_risen=rose))
         run.console.warn(f"no group is mixed, so RL has no right and wrong answers to compare. {remedy}")
     for task in env.parts or [""]:  # "" = the only task, of which all samples are

@@ -11,20 +11,15 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
 from spg_trainer.errors import ModelError
-from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
-from spg_trainer.estimate.cards import Card, find_card
-from spg_trainer.estimate.fits import card_lines, what_fits
-from spg_trainer.estimate.memory import Memory, step_memory
-from spg_trainer.estimate.seconds import REACHED, step_seconds
-from spg_trainer.estimate.sizes import PROMPT, arithmetic
+from spg_trainer.estimate.fits import card_lines, fitting_batch, usable_here, what_fits, with_masked_copies
+from spg_trainer.estimate.memory import PROMPT, Memory, arithmetic, step_memory
+from spg_trainer.estimate.seconds import REACHED, Card, find_card, step_seconds
 from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.published import family_layer
 from spg_trainer.settings.recorded import other_lengths
 from spg_trainer.settings.values import plain
-from spg_trainer.settings.weights import Weights, is_embedded, resolve_model
-from spg_trainer.training.plan import Plan
-from spg_trainer.training.prompts_to_measure import are_surely_short
+from spg_trainer.settings.weights import Weights, family_layer, is_embedded, resolve_model
+from spg_trainer.training.plan import Plan, are_surely_short
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -83,7 +78,7 @@ def check_texts(planned: Plan) -> str:
         if are_surely_short(config, planned.splits, positions):
             return ""
     from spg_trainer.models.load import without_weights
-    from spg_trainer.training.sources import open_source
+    from spg_trainer.training.setup import open_source
 
     try:
         policy = without_weights(model_settings, config.env, download=False)

@@ -37,12 +37,11 @@ from spg_trainer.runs.files import damaged, write_folder
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import is_embedded
-from spg_trainer.training import solved_validation
-from spg_trainer.training.credit import credit
 from spg_trainer.training.plan import kept_weights
 from spg_trainer.training.records import environment_record, record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
-from spg_trainer.training.update import loss_without_gradient, plan_updates
+from spg_trainer.training.update import credit, loss_without_gradient, plan_updates
+from spg_trainer.training.validation import end_below_start
 
 
 def run_validation(run: Run, last: bool = False) -> None:
@@ -128,7 +127,7 @@ def write_best_model(run: Run) -> int:
 def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
     """Puts the start back into model/ if the trained model solves fewer of the problems by more than chance.
 
-    If so, returns what `solved_validation.end_below_start` says and, as `kept`, the step in model/: 0, or with
+    If so, returns what `end_below_start` says and, as `kept`, the step in model/: 0, or with
     --keep-worse the step of the trained model. Otherwise returns None. step: the step of the trained model, which has
     been evaluated.
     """
@@ -137,7 +136,7 @@ def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
         before = [row["correct"] for row in run.folder.completions("before")]
         after = [row["correct"] for row in run.folder.completions("after")]
         is_start = step == 0
-        how_much_worse = None if is_start else solved_validation.end_below_start(before, after)
+        how_much_worse = None if is_start else end_below_start(before, after)
         if how_much_worse is None:
             return None
         kept = step if run.config.eval.keep_worse else write_start(run, otherwise=step)

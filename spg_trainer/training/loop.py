@@ -28,7 +28,7 @@ from spg_trainer.distributed import (
 )
 from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
 from spg_trainer.models.shard import trains_parts, unsharded
-from spg_trainer.rollout.scored import gather_groups
+from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
 from spg_trainer.runs.console import Console
@@ -37,9 +37,7 @@ from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import packages
 from spg_trainer.settings.fields import Config
 from spg_trainer.tensors import Rows
-from spg_trainer.training import solved_validation
 from spg_trainer.training.advice import form_warning, look_at_base, look_at_groups, new_warnings
-from spg_trainer.training.credit import credit
 from spg_trainer.training.evaluations import (
     evaluate_once,
     keep_start_if_worse,
@@ -47,8 +45,7 @@ from spg_trainer.training.evaluations import (
     run_validation,
     write_best_model,
 )
-from spg_trainer.training.fidelity import EPISODES, fidelity_means, fidelity_sums
-from spg_trainer.training.metrics import rollout_metrics
+from spg_trainer.training.metrics import EPISODES, fidelity_means, fidelity_sums, rollout_metrics
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
 from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.records import (
@@ -61,9 +58,18 @@ from spg_trainer.training.records import (
     write_summary,
 )
 from spg_trainer.training.run import OnStep, Run
-from spg_trainer.training.schedule import DECAYS_LATE, learning_rate, stale
+from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, of_python, open_run, refuse_keywords
-from spg_trainer.training.update import EXTREMES, Update, gradient, means, of_all_processes, plan_updates
+from spg_trainer.training.update import (
+    EXTREMES,
+    Update,
+    credit,
+    gradient,
+    means,
+    of_all_processes,
+    plan_updates,
+)
+from spg_trainer.training.validation import rate
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
@@ -266,7 +272,7 @@ def validation_figures(run: Run) -> dict[str, Any]:
     if not state.validations:
         return {}
     newest = max(state.validations)
-    return {"validation": solved_validation.rate(state.validations[newest])}
+    return {"validation": rate(state.validations[newest])}
 
 
 def recent_loss(history: Sequence[Mapping[str, Any]]) -> float:
@@ -428,7 +434,7 @@ def reason_to_end(run: Run) -> str:
     # With warmup_stable_decay, --patience does not end the run at once: the learning rate falls first, and
     # `steps_and_decay_start` then says where the run ends.
     falls_first = run.config.optimizer.lr_schedule == DECAYS_LATE
-    validations_without_gain = stale(run.criterion.improvements(run.state.validations))
+    validations_without_gain = run.criterion.stale(run.state.validations)
     if not falls_first and 0 < run.config.eval.patience <= validations_without_gain:
         return "patience"
     total, _ = run.steps_and_decay_start

@@ -1,12 +1,13 @@
 """Settles a training: finds, checks and pins its settings before any model is opened. A dry run does the same.
 
-Checks of names and files come first and import no torch.
+Checks of names and files come first and import no torch. This file imports no transformers, so that a dry run can look
+at the problems of a small model without a tokenizer (`are_surely_short`).
 """
 
 import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -16,34 +17,31 @@ from typing import TYPE_CHECKING, Any, get_origin
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank
 from spg_trainer.errors import CheckpointError, ConfigError, written
-from spg_trainer.evaluation.environment import make_env
-from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.evaluation.habits import sft_command
+from spg_trainer.rollout.lines import is_file, parts_measured_whole
 from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
-from spg_trainer.settings.arguments import task_arguments, text_arguments
+from spg_trainer.settings.arguments import make_env, task_arguments, text_arguments
 from spg_trainer.settings.check import (
     check,
     check_algorithm,
     check_chance,
+    check_machine,
     check_processes,
     refuse_model_of_texts,
 )
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.lora import REFERENCE_FOLDER, find_adapter
-from spg_trainer.settings.machine import check_machine
-from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.fields import Config, EvalConfig
+from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.values import hints
 from spg_trainer.settings.weights import knows_nothing, unseen
-from spg_trainer.training.schedule import DECAYS_LATE, stalled_at, steps_and_decay_start
+from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA
-
-_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,6 +50,9 @@ if TYPE_CHECKING:
     from envs.errors import DataUnavailable
     from spg_trainer.architecture.pattern import Pattern
     from spg_trainer.rollout.pairs import Pair
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,7 +298,7 @@ def where_to_go_on(
 
 def decay_start(config: Config, validations: Mapping[int, object]) -> int:
     """The step from which the learning rate falls by these settings and validations (`steps_and_decay_start`)."""
-    stalled = stalled_at(CRITERIA[config.validates].improvements(validations), config.eval.patience)
+    stalled = CRITERIA[config.validates].stalled_at(validations, config.eval.patience)
     optimizer = config.optimizer
     _, start = steps_and_decay_start(
         config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled
@@ -491,3 +492,51 @@ def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "
             f"{train.spec_name} with $model={model}: {what_is_unseen}. Teach it the task first with "
             f"`{sft_command(train, env, env_args)}`, and train with $model=base. To train all the same: $force."
         )
+
+
+ADORNED = 32
+"""The most tokens that the chat format of a model of this package puts around a prompt."""
+
+
+def asked_problems(
+    eval_settings: EvalConfig, splits: "Mapping[str, TextEnv]"
+) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
+    """Yields (a split, the problems of it that evaluations and validations ask).
+
+    For a user's file, these are all its lines, so that an error names all that are too long.
+    """
+    split = eval_settings.eval_split
+    # {split: the number of problems of each evaluation or validation on it}, where 0 stands for all of the split.
+    asked = {split: [eval_settings.eval_problems]} if split in splits else {}
+    # With the split `held_out`, validations measure a loss and ask no problems.
+    if eval_settings.eval_steps and "held_out" not in splits:
+        asked.setdefault("validation", []).append(eval_settings.validation_problems)
+    for split, counts in asked.items():
+        env = splits[split]
+        if is_file(env):
+            yield env, range(len(env))
+            continue
+        count = 0 if 0 in counts else max(counts)
+        yield env, envs.splits.distinct_problems(env, count)
+
+
+def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions: int) -> bool:
+    """Whether each measured prompt is so short that it surely leaves room, for a model of this package.
+
+    An ASCII text has at most as many tokens as characters. positions: how many the model has.
+    """
+    room = positions - config.rollout.max_completion_length - ADORNED
+    trained = parts_measured_whole(splits["train"]) if config.samples else ()
+    for env, indices in (*trained, *asked_problems(config.eval, splits)):
+        for index in indices:
+            try:
+                problem = envs.problem.read_problem(env, int(index))
+            except envs.EnvError:  # it is raised again when the problem is used
+                continue
+            prompt, prefix = problem.prompt, problem.completion_prefix
+            if not isinstance(prompt, str) or problem.completion_template:
+                return False
+            surely_fits = len(prompt) + len(prefix) <= room and prompt.isascii() and prefix.isascii()
+            if not surely_fits:
+                return False
+    return True

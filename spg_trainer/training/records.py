@@ -19,15 +19,15 @@ from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.statistics import lost_components
 from spg_trainer.models import Policy
+from spg_trainer.rollout.collect import sample_rows
 from spg_trainer.rollout.dealing import Pools
-from spg_trainer.rollout.scored import sample_rows
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.lora import REFERENCE_FOLDER
+from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import task_record
 from spg_trainer.settings.task import task_words
@@ -142,7 +142,7 @@ def save_checkpoint(run: Run) -> None:
         keep=run.config.output.keep,
         # For each checkpoint that is kept, the best step up to it is needed: a run that goes on from there may end with
         # the weights of that step.
-        needed=partial(validation.needed_steps, state.validations, choose=run.criterion.best_step),
+        needed=partial(run.criterion.needed_steps, state.validations),
         # A run that is resumed with more steps goes on from where its learning rate began to fall.
         resumable={decay_start} if decay_start < state.step else (),
         **tensors,

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,14 +12,14 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.models.states import trainable_parameters
-from spg_trainer.rollout.scored import Source
+from spg_trainer.rollout.collect import Source
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.fields import Config
 from spg_trainer.training import schedule
-from spg_trainer.training.schedule import stalled_at
+from spg_trainer.training.validation import Criterion
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -96,8 +95,8 @@ class Run:
     accelerator: Accelerator
     rows_per_forward: int | None
     """Completions decoded at once; None = as many as is fastest."""
-    criterion: ModuleType
-    """The module of `validation.CRITERIA` that judges this run's validations."""
+    criterion: Criterion
+    """How this run's validations are judged, of `validation.CRITERIA`."""
     stop: StopRequest = field(default_factory=StopRequest)
     on_step: OnStep | None = None
     """The user's function, which `train` takes."""
@@ -121,7 +120,7 @@ class Run:
         Both are `max_steps`, unless the schedule is warmup_stable_decay: then the rate falls earlier. With --patience,
         both numbers become smaller there once validations bring no improvement any more.
         """
-        stalled = stalled_at(self.criterion.improvements(self.state.validations), self.config.eval.patience)
+        stalled = self.criterion.stalled_at(self.state.validations, self.config.eval.patience)
         optimizer = self.config.optimizer
         return schedule.steps_and_decay_start(
             self.config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled

@@ -7,7 +7,6 @@ never fallen (MiniCPM, arXiv 2404.06395, section 4).
 """
 
 import math
-from collections.abc import Iterable
 
 from spg_trainer.settings.fields import OptimizerConfig
 
@@ -63,27 +62,3 @@ def learning_rate(
     if settings.lr_schedule == "linear":
         return (floor + (1 - floor) * (1 - step / total)) * warmed_up
     return warmed_up
-
-
-def stale(improved: Iterable[tuple[int, bool]]) -> int:
-    """How many validations in a row, up to the newest, brought no improvement.
-
-    improved: (step, whether it improved) of each validation, in the order of steps.
-    """
-    count = 0
-    for _, better in improved:
-        count = 0 if better else count + 1
-    return count
-
-
-def stalled_at(improved: Iterable[tuple[int, bool]], patience: int) -> int | None:
-    """The first step at which `patience` validations in a row had brought no improvement; None if there is none.
-
-    improved: as for `stale`.
-    """
-    count = 0
-    for step, better in improved:
-        count = 0 if better else count + 1
-        if 0 < patience <= count:
-            return step
-    return None

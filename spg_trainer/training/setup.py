@@ -1,4 +1,8 @@
-"""Opens a run from its plan, anew or from a checkpoint."""
+"""Opens a run from its plan, anew or from a checkpoint, and the source of its completions.
+
+A run opens its source with its model, a dry run with the model's tokenizer alone; both refuse the same texts that do
+not fit the model, before the first step.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,15 +14,19 @@ import torch
 from spg_trainer.architecture.shape import pattern_of
 from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate.auto_batch import fitting_batch, usable_here, with_masked_copies
-from spg_trainer.estimate.memory import Memory, step_memory
-from spg_trainer.estimate.sizes import arithmetic, rows_of_a_pass
-from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.estimate.fits import fitting_batch, usable_here, with_masked_copies
+from spg_trainer.estimate.memory import Memory, arithmetic, rows_of_a_pass, step_memory
+from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.cache import memory_line
-from spg_trainer.rollout.dealing import deal_groups
+from spg_trainer.rollout.collect import EnvironmentSource, Source
+from spg_trainer.rollout.dealing import check_prompts, deal_groups
+from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
+from spg_trainer.rollout.engine import Engine
+from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
@@ -33,9 +41,9 @@ from spg_trainer.runs.inputs import (
     write_inputs,
 )
 from spg_trainer.runs.tracking import Trackers
+from spg_trainer.settings.check import crowded_cores
 from spg_trainer.settings.fields import AUTO, Config
-from spg_trainer.settings.lora import REFERENCE_FOLDER
-from spg_trainer.settings.machine import crowded_cores
+from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     model_environment,
@@ -44,14 +52,15 @@ from spg_trainer.settings.recorded import (
 )
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import Plan, check_attention
+from spg_trainer.training.plan import Plan, asked_problems, check_attention
 from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
-from spg_trainer.training.sources import open_source
 from spg_trainer.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from envs import TextEnv
 
 
 def open_run(planned: Plan, *, quiet: bool = False) -> Run:
@@ -332,3 +341,54 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     if needs_copy and planned.own_copy is None:
         with raising_on_all():
             checkpoint.export(path / REFERENCE_FOLDER, run.policy, environment_record(run))
+
+
+def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> tuple[Source, str]:
+    """(the source of completions, a note on the problems that are skipped as too long).
+
+    policy: the model, whose weights are not needed. Raises ConfigError for texts that do not fit and are not skipped.
+    """
+    config, algorithm, splits = planned.config, planned.algorithm, planned.splits
+    source: Source
+    if config.source == "pairs":
+        source = PairFile(config, policy, planned.pairs)
+    elif config.source == "demonstrations":
+        train, held_out = splits["train"], splits["held_out"]
+        room = Room(policy, config.rollout.max_completion_length)
+        skipped = check_lengths(room, [train, held_out], planned.mix, config)
+        notice = f"{train.notice} {skipped}".strip()
+        source = Demonstrations(train, held_out, policy, config, planned.mix, notice)
+    else:
+        # `Algorithm` in algorithms/base.py says what its four attributes mean.
+        source = EnvironmentSource(
+            splits["train"],
+            policy,
+            config,
+            rows_per_forward,
+            dealt_by=algorithm.dealt_by,
+            records=algorithm.records,
+            right_groups_teach=algorithm.right_groups_teach,
+            engine=Engine(config, planned.folder) if config.rollout_engine else None,
+        )
+    return source, check_prompts_fit(config, policy, splits)
+
+
+def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
+    """A note on the problems that are skipped as too long for the model, "" if there are none.
+
+    The problems of evaluations, validations and training are looked at. But if training has a stream of problems (more
+    than 20,000 that come from no file, e.g. generated ones), each is looked at only when it is drawn. Raises
+    ConfigError if a problem is too long and may not be skipped (--overlong), or if too few are left for a step.
+    """
+    too_long = TooLong(Room(policy, config.rollout.max_completion_length))
+    if config.samples:
+        too_long.add_split(splits["train"])
+    # For a mixture, the number of problems that remain is not checked. A mixture repeats the problems of tasks that
+    # have few, so this number is not len(train) minus the number of problems that are too long.
+    if config.samples and config.overlong == SKIP and not splits["train"].parts:
+        train = splits["train"]
+        num_left = len(train) - len(too_long.named)
+        check_prompts(config.batch.prompts_per_step, num_left, train.spec_name, too_long.text)
+    for env, indices in asked_problems(config.eval, splits):
+        too_long.add(env, indices)
+    return too_long.note(config.overlong)

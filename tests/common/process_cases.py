@@ -20,8 +20,8 @@ from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, weight_files
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
+from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.rollout.dealing import choose_problems
-from spg_trainer.rollout.scored import gather_groups
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train, train_step

@@ -10,10 +10,9 @@ import envs
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training import loop
-from spg_trainer.training.credit import credit
 from spg_trainer.training.loop import train
 from spg_trainer.training.run import Run
-from spg_trainer.training.update import Update, plan_updates
+from spg_trainer.training.update import Update, credit, plan_updates
 from tests.common.trainer_cases import change
 
 

@@ -140,17 +140,18 @@ class Runner:
     @torch.no_grad()
     def forward(self, batch: Any, pp_proxy_tensors: Any = None) -> Any:
         size, model = batch.size, self.policy.model
-        rows = []
-        for before, block in zip(batch.before, batch.input_ids.view(-1, size), strict=True):
-            ids = torch.cat([torch.tensor(before, dtype=torch.int64), block])[None]
-            places = torch.arange(len(before), len(before) + size)[None]
-            states = hidden_states(
-                model, ids, torch.ones_like(ids, dtype=torch.bool), keep=places, start=len(before)
-            )
-            rows.append(states[0] @ head_weight(model).T)
-        return SimpleNamespace(
-            logits_output=SimpleNamespace(full_logits=torch.cat(rows)), can_run_graph=False
-        )
+        blocks = batch.input_ids.view(-1, size)
+        logits = torch.empty(len(blocks), size, head_weight(model).shape[0])
+        for start in set(map(len, batch.before)):  # equally long rows together
+            rows = [row for row, before in enumerate(batch.before) if len(before) == start]
+            before = torch.tensor([batch.before[row] for row in rows], dtype=torch.int64)
+            ids = torch.cat([before.view(len(rows), start), blocks[rows]], 1)
+            places = torch.arange(start, start + size).expand(len(rows), -1)
+            seen = torch.ones_like(ids, dtype=torch.bool)
+            states = hidden_states(model, ids, seen, keep=places, start=start)
+            logits[rows] = states @ head_weight(model).T
+        logits = logits.flatten(0, 1)
+        return SimpleNamespace(logits_output=SimpleNamespace(full_logits=logits), can_run_graph=False)
 
 
 def request(prompt: list[int], params: dict[str, Any], config: Any) -> SimpleNamespace:
@@ -196,7 +197,7 @@ def request(prompt: list[int], params: dict[str, Any], config: Any) -> SimpleNam
 def by_sglang(
     policy: Policy, prompts: list[list[int]], params: list[dict[str, Any]]
 ) -> list[dict[str, list]]:
-    """What the plugin brings back for each prompt. Requests wait in a queue, at most four in a batch."""
+    """What the plugin brings back for each prompt. Requests wait in a queue; a batch has four, or an eighth of all."""
     files = sglang()
     size, mask = base_model(policy.model).pattern.block_size, policy.mask_id
     config = SimpleNamespace(
@@ -224,9 +225,9 @@ def by_sglang(
     for req in reqs:
         if refusal := kind.validate_request(req):
             raise ValueError(refusal)
-    queue = list(reqs)
+    queue, most = list(reqs), max(4, len(reqs) // 8)
     while queue:
-        batch, queue = queue[:4], queue[4:]
+        batch, queue = queue[:most], queue[most:]
         for req in batch:
             known = req.origin_input_ids + list(req.output_ids)
             start = req.committed

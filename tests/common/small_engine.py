@@ -64,6 +64,9 @@ class SmallEngine:
         prompts, params = message["input_ids"], message["sampling_params"]
         version = "of another training" if self.broken == "old weights" else self.version
         lists = self.decode(self.policy, prompts, params)
+        if self.broken == "unlike":
+            for of_row in lists:
+                of_row["spg_logp"] = [logp - 5 for logp in of_row["spg_logp"]]
         if self.broken == "no plugin":
             lists = [{} for _ in prompts]
         return [

@@ -18,11 +18,11 @@ import envs
 from spg_trainer import __version__, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, as_flag
-from spg_trainer.estimate.sizes import arithmetic
-from spg_trainer.settings import machine
+from spg_trainer.estimate.memory import arithmetic
+from spg_trainer.settings import check
 from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand
 from spg_trainer.settings.flags import ELSEWHERE
-from spg_trainer.settings.lora import settle_adapters
+from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.values import settings_of
 from tests.common.task_file import write_task
@@ -53,7 +53,7 @@ COMMANDS = {"": Config, "eval": EvalCommand, "sft": Config, "compare": CompareCo
 @pytest.fixture(autouse=True)
 def idle_machine(monkeypatch) -> None:
     """What a command says of other work on the machine is not part of what these tests compare."""
-    monkeypatch.setattr(machine, "others_running", lambda: 0)
+    monkeypatch.setattr(check, "others_running", lambda: 0)
 
 
 @pytest.fixture(scope="module")

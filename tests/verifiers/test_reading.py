@@ -74,16 +74,17 @@ PIECES = (
 """Texts of one of these pieces, again and again, behind nothing, a mark and a name, take most work."""
 
 
+@pytest.mark.parametrize("size", [20_000, pytest.param(500_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("before", ["", "\\boxed{5} ", "The answer is "])
-def test_time_grows_with_the_text_alone(before: str) -> None:
+def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
     for piece in PIECES:
         times = []
-        for size in (50_000, 100_000):
-            text = before + (piece * (size // len(piece) + 1))[:size]
+        for characters in (size, 2 * size):
+            text = before + (piece * (characters // len(piece) + 1))[:characters]
             began = process_time()
             find_answer(text)
             times.append(process_time() - began)
-        assert times[1] < max(2.5 * times[0], 0.2), (piece, times)
+        assert times[1] < max(2.5 * times[0], 0.1), (piece, times)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,16 @@ def test_time_grows_with_the_text_alone(before: str) -> None:
         ("The answer is 18. You can't buy half a box.", "18"),
         ("\\boxed{18}\nThe other roots are wrong. No smaller number works.", "18"),
         ("#### 18\nWait, let me check: 9 * 2 = 18.", "18"),
+        ("#### 18\nEdit: 20", "20"),
+        ("\\boxed{18}\n\nUpdate: it is 20.", "20"),
+        ("\\boxed{18}\nI will edit: the text", "18"),
+        ("The answer is 18. Grade: wrong", None),
+        ("#### 18\nThis is not wrong.", "18"),
+        ("\\boxed{18}\nHe is mistaken.", None),
+        ("\\boxed{18}\nShe should have bought more.", "18"),
+        ("The answer is 18, which is not too many.", "18"),
+        ("<answer>18 eggs, which isn't a lot</answer>", "18 eggs"),
+        ("The answer is 18, which is wrong.", None),
     ],
 )
 def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | None) -> None:
@@ -140,6 +151,8 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("#### Step 2\n18\n#### 19", "19"),
         ("####\n18", "18"),
         ("<finalanswer>18</finalanswer>", "18"),
+        ("**Answer:**\n```\n18\n```", "18"),
+        ("The answer is __18__.", "18"),
         ("Is it prime? It is not\n\n$\\boxed{18}$", "18"),
         ("Por lo tanto, la respuesta final es 18.", "18"),
         ("所以答案是18。", "18"),

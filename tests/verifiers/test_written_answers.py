@@ -23,6 +23,7 @@ NO_STRICT = {
     "math_kinds",
     "math_bounds",
     "math_everyday",
+    "math_measures",
 }
 """Books that say nothing of strict mode."""
 

@@ -50,7 +50,7 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.reading import units
-from verifiers.reading.amounts import CODES, NAMES, SIGNS, currencies_of
+from verifiers.reading.amounts import CODES, MONEY_MAGNITUDES, NAMES, SIGNS, currencies_of
 from verifiers.reading.tokens import (
     COMMAND,
     LETTERS,
@@ -572,7 +572,7 @@ def value_of_words_alone(cursor: Cursor, words: list[str]) -> Value | None:
     if are_changing or not w.NEGATING.isdisjoint(lower):
         raise Malformed("words")
     is_apart = cursor.spaced or has_colon
-    if not is_apart and (cursor.kind == NUMBER or cursor.value in ("(", "[", "{", "\\{")):
+    if not is_apart and (cursor.kind == NUMBER or cursor.value in ("-", "(", "[", "{", "\\{")):
         raise Malformed("a word run into a number or used as a function")
     return None
 
@@ -642,6 +642,12 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
     words = [word for word in (unit or cursor.currency, cursor.temperature) if word]
+    if at_money_letter(cursor):  # $5k
+        cursor.marks.append(MIXED)
+        value = ("num", value[1] * 10 ** MONEY_MAGNITUDES[cursor.advance().lower()], value[2])
+    is_part = is_expression(value) and value[0] == "/"
+    if is_part and not words and cursor.value == "of" and cursor.peek()[1].lower() in ("a", "an", "one"):
+        cursor.advance(2)  # 3/4 of an hour
     if (
         cursor.kind == WORD
         and cursor.value.lower() in w.SCALE_WORDS
@@ -750,6 +756,8 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
 def expression_ends(cursor: Cursor) -> bool:
     """True if a unit or a remark begins here, and no factor: the m of 5 m, "(simplified)"."""
     if cursor.kind == LETTERS:
+        if at_money_letter(cursor):
+            return True
         if not at_unit_letter(cursor):
             return False
         if cursor.peek()[0] == NUMBER and cursor.peek(2)[0] == WORD:
@@ -772,6 +780,14 @@ def at_remark(cursor: Cursor, counted: bool = False) -> bool:
     if not inside or cursor.text.is_reference:
         return False
     return is_remark(inside) or (counted and not hedges(inside))
+
+
+def at_money_letter(cursor: Cursor) -> bool:
+    """True at the k of $5k and the M of $5M."""
+    is_behind_price = cursor.currency and cursor.kind == LETTERS and not cursor.spaced
+    if not is_behind_price or cursor.peek(-1)[0] != NUMBER:
+        return False
+    return cursor.value.lower() in MONEY_MAGNITUDES and cursor.peek()[0] in ("end", WORD)
 
 
 def at_unit_fraction(cursor: Cursor) -> bool:

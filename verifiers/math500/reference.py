@@ -2,8 +2,10 @@ r"""What is known of a reference, such as `\boxed{\frac{3}{56}}` or `(C)`, befor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
+from math import gcd
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
@@ -36,6 +38,10 @@ class Reference:
         self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.has_logarithm = "\\log" in answer or "\\ln" in answer
         self.is_money = False
+        self.is_name = is_name(answer)
+        # Its text with its last letter as a unit, if it may be one: the W of 5 W.
+        self.with_unit = f"{answer[:-1]}\\text{{{answer[-1]}}}" if _WITH_CAPITAL.fullmatch(answer) else ""
+        self.moment = None if self.is_integer else clock_or_date(answer)
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
         self.worded = False  # it has words before the value
@@ -74,6 +80,27 @@ def is_short_integer(answer: str) -> bool:
     """True for at most 18 ASCII digits, with or without a minus before them."""
     digits = answer.removeprefix("-")
     return len(digits) <= 18 and digits.isdigit() and digits.isascii()
+
+
+_WITH_CAPITAL = re.compile(r"-?[\d.,]++ [WVANJKCF]")
+
+
+def is_name(text: str) -> bool:
+    """True for US, HCl and DNA, whose letters keep their order; false for points, which are neighbours: AB, BCA."""
+    capitals = [letter for letter in text if letter.isupper()]
+    if not (text.isalpha() and text.isascii() and text[:1].isupper() and len(capitals) > 1):
+        return False
+    are_points = len(set(capitals)) == len(text) and ord(max(capitals)) - ord(min(capitals)) < 5
+    return not are_points or (len(text) == 2 and capitals != sorted(capitals))
+
+
+def clock_or_date(text: str) -> markup.Moment | None:
+    """The time or date that a reference is; None also for a ratio in lowest terms, 9:16, which may be no time."""
+    moment = markup.moment_of(text)
+    if moment is None or len(moment.parts) > 1 or not moment.is_open:
+        return moment
+    is_ratio = not text[-2:].isdigit() or (":0" not in text and gcd(*divmod(moment.parts[0], 60)) == 1)
+    return None if is_ratio else moment
 
 
 def is_empty(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import chain, repeat
@@ -22,8 +23,8 @@ from verifiers.math500.compare.same import Comparison
 from verifiers.math500.parser import Reading, read
 from verifiers.math500.reference import Reference, is_short_integer, reference_of
 from verifiers.math500.tree import INFINITIES, Node
-from verifiers.math500.values import Quantity, Relation, Several, Value
-from verifiers.reading import markup
+from verifiers.math500.values import Quantity, Relation, Several, Value, is_expression
+from verifiers.reading import markup, units
 from verifiers.reading.locate import Found, find_answer, last_box
 from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
 from verifiers.reading.unmarked import last_value
@@ -94,6 +95,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if gold.has_logarithm and problem and form_of(problem).has_natural_logs:
         gold = reference_of(markup.with_natural_logs(gold.text), index=None)
         answer = markup.with_natural_logs(answer)
+    if gold.with_unit and not (problem and form_of(problem).has_letters(gold.variables)):
+        kind = units.kind_of(units.SYMBOLS[gold.text[-1]])
+        if any(units.kind_of(unit) == kind for unit in units.named_in(answer)):
+            gold = reference_of(gold.with_unit, index=None)  # 5 watts says what 5 W is
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or is_ok(outcome) or not lenient or len(answer) > TEXT_LIMIT:
         return outcome
@@ -105,11 +110,20 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
         judged = judge_as_written(result, gold, problem, lenient)
         if is_ok(judged):
             return judged
+    if (head := markup.said_twice(answer)) and is_ok(judge_as_written(head[0], gold, problem, lenient)):
+        second, is_about = head[1:]
+        again = f"{head[0]} \\approx {second}" if is_about else second
+        if is_right(again, gold):
+            return OK, TYPED
     return outcome
 
 
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
+
+
+def _judge_extracted(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
+    return (_judge_short if len(answer) <= SHORT else judge)(answer, gold, problem, lenient)
 
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
@@ -126,7 +140,9 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         answer = without_words(answer, gold)
         if type(gold.meaning) is Several:
             answer = markup.joined_lines(answer)
-    if gold.is_money and "$" in answer:
+        if (letter := _CAPITAL.search(answer)) and names_unit(letter[1], gold, problem):
+            answer = f"{answer[: letter.start()]} \\text{{{letter[1]}}}"
+    if "$" in answer and (gold.is_money or answer[-1] in "kM"):
         answer = with_price_marked(answer)
     try:
         number = markup.literal(answer)
@@ -153,6 +169,17 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return WRONG, PROBE
 
 
+_CAPITAL = re.compile(r"(?<=[\d}])\s?([WVANJKCF])[\s.$]*+\Z")
+
+
+def names_unit(letter: str, gold: Reference, problem: str | None) -> bool:
+    """True if a capital letter behind a number is a unit: the reference or the problem has one of its kind."""
+    known = {gold.meaning.unit} if type(gold.meaning) is Quantity else set()
+    asked = form_of(problem).units if problem and not gold.variables else set()
+    kind = units.kind_of(units.SYMBOLS[letter])
+    return any(unit != "degree" and units.kind_of(unit) == kind for unit in known | asked)
+
+
 def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
     """The verdict if answer and reference are short whole numbers, as most are; else None."""
     if not gold.is_integer or not is_short_integer(answer):
@@ -170,6 +197,9 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
     if gold.meaning is None and token_text(answer) == token_text(gold.text):
         return OK, TEXT
+    is_time = gold.moment and "ratio" not in (problem or "")
+    if is_time and (moment := markup.moment_of(answer)):
+        return (OK if markup.is_same_moment(moment, gold.moment) else WRONG), TYPED
     # Those of a reference such as FE_{16}; two empty texts for any other.
     digits_of_gold, base = gold.digits or ("", "")
     if gold.digits and not base and problem:
@@ -188,7 +218,12 @@ def token_text(text: str) -> str:
     except Malformed:
         return markup.key(text)
     values = " ".join(v.lower() if kind == WORD and len(v) > 1 else v for kind, v, _ in tokens)
-    return values.replace(" p . m", " pm").replace(" a . m", " am")
+    return _ORDINAL.sub("", values)
+
+
+_ORDINAL = re.compile(
+    r"(?<=\d) (?:\^ (?:\{ )?+)?+(?:s ?t|n ?d|r ?d|t ?h)\b(?: \})?+"
+)  # April 10^{th} is April 10
 
 
 def outcome_by_number(number: Node, gold: Reference, length: int) -> Outcome:
@@ -269,6 +304,13 @@ def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bo
     form = NO_FORM if problem is None else form_of(problem)
     if gold.is_choice and type(value) is Quantity:
         return WRONG, TYPED  # "A good idea" is read as A with a unit
+    if (
+        gold.is_name
+        and is_expression(value)
+        and value != gold.meaning
+        and not form.has_points(gold.variables)
+    ):
+        return WRONG, TYPED  # SU is not US
     first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
     first_side = first.sides[0] if type(first) is Relation else None
     is_asked = first_side is not None and form.asks_for(first_side)
@@ -358,8 +400,7 @@ def located(
         return (verdicts.HEDGE if found.boxed and is_hedge else MALFORMED, TEXT), found
     if found.reason != OK:
         return (found.reason, TEXT), found
-    extracted = text[found.start : found.end]
-    return (_judge_short if len(extracted) <= SHORT else judge)(extracted, gold, problem_text, lenient), found
+    return _judge_extracted(text[found.start : found.end], gold, problem_text, lenient), found
 
 
 def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
@@ -388,23 +429,28 @@ def _judge_all(
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
-    columns = zip(texts, answers, problems or repeat(None), strict=False)
-    judged = [located(text, lenient, row, *given) for row, (text, *given) in enumerate(columns)]
+    is_located, spans = batch.locate_answers(texts, lenient)
+    columns = zip(texts, answers, problems or repeat(None), is_located, spans.tolist(), strict=False)
+    outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    for row, (outcome, found) in enumerate(judged):
+    for row, (text, answer, problem, is_known, (start, end)) in enumerate(columns):
+        if is_known:
+            extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
+            gold, problem_text = reference_of(answer, row), problem_of(problem, row)
+            outcome = _judge_extracted(extracted, gold, problem_text, lenient)
+        else:
+            outcome, found = located(text, lenient, row, answer, problem)
+            extracted = text[found.start : found.end]
+            spans[row] = batch.in_bytes(text, found.start, found.end)
         if outcome is None:
-            pair = texts[row][found.start : found.end], reference_of(answers[row], row).text
-            undecided.setdefault(pair, []).append(row)
-    outcomes = [outcome for outcome, _ in judged]
+            undecided.setdefault((extracted, reference_of(answer, row).text), []).append(row)
+        outcomes.append(outcome)
     for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in rows:
             outcomes[row] = outcome
     codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = codes.reshape(-1, 2).T.copy()
-    spans = [
-        batch.in_bytes(text, found.start, found.end) for text, (_, found) in zip(texts, judged, strict=True)
-    ]
-    return reasons, tiers, (reasons == OK).astype(np.float64), np.array(spans, np.int64).reshape(-1, 2)
+    return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 
 TASK = batch.text_task(

@@ -12,6 +12,7 @@ import re
 from typing import NamedTuple
 
 from verifiers.reading import words
+from verifiers.reading.units import UNITS
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
 ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
@@ -120,6 +121,7 @@ _REJECTING = re.compile(
     r"|\b(?:wrong|incorrect)\s(?:answer|result|value)(?:\s(?:is|was))?+[\s:\\($*{]*+\Z",
     re.IGNORECASE,
 )
+_MAY_REJECT = re.compile("not|than|instead|n['’]t|wrong|incorrect")  # before a slower search
 _LINE_ENDS = re.compile(r"[\\)$\]}*.!\t ]*+(?:\n|\Z)")
 _JOINT = re.compile(
     r"(?:[\s\\$(){}\[\];~]|(,)|\b(?:(and)|(or)|text|textbf|mathrm|mbox|q?quad)\b)*+\Z", re.IGNORECASE
@@ -167,9 +169,7 @@ def _is_rejected(text: str, start: int, box: int, box_end: int, end: int) -> boo
     r"""True for the second box of `\boxed{2}, not \boxed{3}`, and for "The wrong answer: \boxed{3}": it ends its line,
     and what stands right before it denies it."""
     before = text[max(start, box - 40) : box].lower()
-    if not any(
-        word in before for word in ("not", "t be", "'t", "’t", "than", "instead", "wrong", "incorrect")
-    ):
+    if not _MAY_REJECT.search(before):
         return False
     return _REJECTING.search(before) is not None and _LINE_ENDS.match(text, box_end, end) is not None
 
@@ -240,6 +240,8 @@ _NAMES = re.compile(
     rf"\b(?:{'|'.join(words.ANSWER.split())})\b|{'|'.join(words.ANSWER_CJK.split())}|(?:(?<=\n)|(?<=\n\*\*)|\A)A(?=:)",
     re.IGNORECASE,
 )
+_STEMS = ("a:", *(word for word in words.ANSWER.split() if word.isascii() and word[:4] != "answ"))
+"""With one of them each match of `_NAMES` in an ASCII text begins, in lower case."""
 _DIALOGUE = re.compile(r"(?:^|\n)(?:Q|B):")
 """Lines by which `A:` is a choice, or the answer to another question."""
 _VERB = re.compile(
@@ -256,7 +258,7 @@ _VERB = re.compile(
 """What stands between a word for an answer and its value: perhaps an aside, then a verb, a colon or the line's end."""
 _PARTS = re.compile(r"[^\W\d_]++|\n|\S")
 _DECORATION = frozenset("*_#\"'`-–—•\\(")
-_LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>)*+", re.IGNORECASE)
+_LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>|```[a-z]*+\n)*+", re.IGNORECASE)
 _ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
 _LEAD_IN = re.compile(
     r"(?!(?:first|given|step|to)\b|[^\n]{0,100}?\b(?:is|are|was)\b[ $\\*]*+\d)"
@@ -286,9 +288,22 @@ def _words_in(text: str) -> list[str]:
     return [word.replace("’", "'") for word in map(str.lower, _WORDS.findall(text))]
 
 
+def _names(text: str, start: int, end: int) -> list[re.Match[str]]:
+    """The words for an answer in text[start:end]; of ASCII, in a tenth of the time that `finditer` takes."""
+    if not text.isascii():
+        return list(_NAMES.finditer(text, start, end))
+    lowered, places = text.lower(), set()
+    for stem in _STEMS:
+        at = lowered.find(stem, start, end)
+        while at >= 0:
+            places.add(at)
+            at = lowered.find(stem, at + 1, end)
+    return [name for at in sorted(places) if (name := _NAMES.match(text, at, end))]
+
+
 def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
     """(start, end) of the answer that text[start:end] names last, in a sentence or by a heading, or None."""
-    for name in reversed(list(_NAMES.finditer(text, start, end))[-_TRIED:]):
+    for name in reversed(_names(text, start, end)[-_TRIED:]):
         verb = _VERB.match(text, name.end(), end)
         if len(name[0]) == 1 and _DIALOGUE.search(text, start, end):
             continue
@@ -415,14 +430,10 @@ def _says_nothing(text: str) -> bool:
 
 
 def _trimmed(text: str, low: int, high: int) -> tuple[int, int]:
-    """text[low:high] without spaces and stars around it, a full stop, and a value that is denied behind it."""
-    for other in _OTHER.finditer(text, low, high):
-        if _OTHER_VALUE.match(text, other.end(), high):
-            high = other.start()
-            break
-    first, last = low, high
+    """text[low:high] without spaces and stars around it, a full stop, and what only comments on the value."""
+    first, last = low, (high := _without_comment(text, low, high))
     low += len(text[low:high]) - len(text[low:high].lstrip(" \t\r\n*"))
-    high = low + len(text[low:high].rstrip(" \t\r\n*"))
+    high = low + len(text[low:high].rstrip(" \t\r\n*_"))
     if text[high - 1 : high] == "." and text[high - 2 : high - 1] != ".":
         high = low + len(text[low : high - 1].rstrip(" \t\r\n*"))
     ending = _ENDING.search(text, low, high)
@@ -436,6 +447,27 @@ def _trimmed(text: str, low: int, high: int) -> tuple[int, int]:
     if opens and stars and (stars % 2 or closes):
         low -= 2
     return low, high
+
+
+def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -> int:
+    """Where the value text[low:high] ends before a value that is denied, "20, not 21", or before a clause that has no
+    value and denies nothing: ", which is not too many", "because it is even".
+
+    in_brackets: the denied value may stand in brackets, too: "20 (not 21)".
+    """
+    for other in _OTHER.finditer(text, low, high):
+        if _OTHER_VALUE.match(text, other.end(), high) and (in_brackets or "(" not in other[0]):
+            return other.start()
+    clause = _CLAUSE_BEHIND.search(text, low, high)
+    if clause and _VALUE.search(text, low, clause.start()):
+        rest = text[clause.end() : high]
+        has_unit = not UNITS.keys().isdisjoint(_words_in(rest))
+        if not has_unit and not _VALUE.search(rest) and not is_denied_behind(rest):
+            return clause.start()
+    return high
+
+
+_CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
 
 
 def _value_before(text: str, start: int, name: int, name_end: int, end: int) -> tuple[int, int] | None:
@@ -478,7 +510,7 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:wait|oops|sorry|correction|actually)\b"
-    r"|no(?=\s?(?:[,.!;:—-]|\Z)))",
+    r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
 
@@ -488,9 +520,13 @@ def turns(sentence: str) -> bool:
     if _TURN.match(sentence):
         return True
     said = _words_in(sentence)
+    is_grade = 0 < len(said) < 4 and said[-1] in words.WRONG - {"false"} and words.DENIALS.isdisjoint(said)
+    if is_grade and not _VALUE.search(sentence):
+        return True  # Grade: wrong
     for place, pointing in enumerate(said):
-        if pointing not in words.POINTING:
+        if pointing not in _SPEAKING:
             continue
+        is_person = pointing in words.PERSONS
         is_being = is_denied = False
         for word in said[place + 1 : place + _REACH]:
             is_negated = word in words.DENIALS or word.endswith("'t")
@@ -498,15 +534,21 @@ def turns(sentence: str) -> bool:
                 return True
             if is_being and word in (words.RIGHT if is_denied else words.WRONG):
                 return True
+            if is_person:
+                if word not in words.FORMS_OF_BEING:
+                    break  # He is wrong
+                is_being = True
+                continue
             if word in words.MISTAKES and pointing in ("i", "we", "there"):
                 return True
             is_being |= word in words.FORMS_OF_BEING or is_negated
             is_denied |= is_negated
-        if said[place + 1 : place + 3] in (["should", "be"], ["should", "have"]):
+        if not is_person and said[place + 1 : place + 3] in (["should", "be"], ["should", "have"]):
             return True
     return False
 
 
+_SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
     r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b|=|:)[\s*:]*+(?=[$\\(-]{0,3}+\d)"
@@ -556,7 +598,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             between them.
         marks_only: no sentence or heading names an answer, as for Countdown and Sudoku.
     """
-    if usual := _usual(text):
+    if usual := _usual(text, lenient and not marks_only):
         return usual
     found = regions(text)
     following = _NEXT_QUESTION.search(text, found.begin, found.cut) if lenient and found.unended < 0 else None
@@ -580,6 +622,8 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             is_formula = block.startswith("$") and value.endswith("$")
             # \text{The answer is: 18} and $Answer: 18$, but "The answer is 18$."
             low, high = span[0], span[1] - (is_formula or (is_group and value.endswith("}")))
+        if reason == OK and " " in text[low : min(high, low + _VALUE_LIMIT)]:
+            high = _without_comment(text, low, high, in_brackets=False)
         if found.block == _NOWHERE and found.begin <= behind < stop:
             reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
         elif reason == OK and found.block != _NOWHERE:
@@ -596,9 +640,9 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
 _USUAL = re.compile(r"<answer>\s*+\\boxed\{([^{}\\\n<\0\ud800-\udfff]{1,100}+)\}\s*+</answer>")
 
 
-def _usual(text: str) -> Found | None:
+def _usual(text: str, comments: bool) -> Found | None:
     """The answer where only reasoning stands before the one block, and one plain box in it: most texts, in a tenth of
-    the time; None for any other text."""
+    the time; None for any other text. comments: what only comments on the value is left out."""
     at = text.find("<")
     if text.startswith("<reasoning>", at):
         at = text.find("<", at + 1)
@@ -611,7 +655,10 @@ def _usual(text: str) -> Found | None:
         is_last = _is_blank(text, block.end(), behind if behind >= 0 else len(text))
         if inside and is_last and (behind < 0 or text.startswith(("<|eot_id|>", "<|endoftext|>"), behind)):
             low = block.start(1) + block[1].index(inside)
-            return Found(OK, low, low + len(inside), True, True)
+            high = low + len(inside)
+            if comments and " " in inside:
+                high = _without_comment(text, low, high, in_brackets=False)
+            return Found(OK, low, high, True, True)
     return None
 
 

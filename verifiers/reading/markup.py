@@ -6,6 +6,7 @@ For texts such as `**36**`, `\left( 3, 4 \right)`, `\approx 3.14` and the rows o
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 from unicodedata import normalize
 
 from verifiers.reading.tokens import is_command
@@ -45,20 +46,27 @@ def key(text: str) -> str:
     return apart.sub(lambda space: "" if space[1] else " ", text.strip())
 
 
-_WRAPPING = frozenset("*`<\"“'")  # only a text with one of these or with __ needs `plain`
+_WRAPPING = frozenset("*`<\"“'!")  # only a text with one of these or with __ needs `plain`
+ORNAMENT = re.compile(
+    r"[•●▪■∎☑★\u2600-\u2714\u2719-\u274b\u2753-\u275a\u2794-\u27bf\u2b50\ufe0f\u20e3\U0001f300-\U0001f44d\U0001f44f-\U0001f60f\U0001f642-\U0001f6aa\U0001f6ac-\U0001f913\U0001f915-\U0001faff]"
+)
+"""Pictures, bullets and check marks, but none that says that an answer is wrong: no cross, no doubtful face."""
 _EMPHASIS = re.compile(r"(?<!\w)(\*\*|__)(?=[^\s*_])([^*_]++)(?<!\s)(?:\*\*|__)(?!\w)")
+_CALL = re.compile(r"(?<=[A-Za-z]{2})!++\Z")  # of "Paris!"
 _TAG = re.compile(r"</?(?:b|strong|i|em|u|p)>")
 _QUOTED = re.compile(r"\*([^*]++)\*|\"([^\"]++)\"|“([^”]++)”|'([^']++)'")
 
 
 def plain(text: str) -> str:
     """An answer without the marks of Markdown, tags of HTML and quotes around it or a part of it: 36 for **36**."""
+    if not text.isascii():
+        text = ORNAMENT.sub(" ", text)
     if _WRAPPING.isdisjoint(text) and "__" not in text:
         return text.strip()
     text = _EMPHASIS.sub(r"\2", text).replace("`", "")
     if "</" in text:
         text = _TAG.sub("", text)
-    text = text.strip()
+    text = _CALL.sub("", text.strip())
     quoted = _QUOTED.fullmatch(text)
     return quoted[quoted.lastindex].strip() if quoted else text
 
@@ -107,6 +115,40 @@ def joined_lines(answer: str) -> str:
     return ", ".join(values).replace(", or, ", " or ").replace(", and, ", " and ")
 
 
+_TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?+(?:(?P<half>[ap])\.?m\.?)?+", re.ASCII)
+_DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
+_LAYOUT = re.compile(r"\\(?:text|mathrm|[,!;: ])|[{}$~\s]")
+
+
+class Moment(NamedTuple):
+    """A time of day or a date, as numbers that are equal for the same one."""
+
+    parts: tuple[int, ...]
+    """(minutes since midnight) or the three numbers of a date."""
+    is_open: bool = False
+    """Whether it may be before or after noon."""
+
+
+def moment_of(text: str) -> Moment | None:
+    """The time of day or date that an answer is as a whole: 2:30 p.m., 14:30, 2/1/2024; None for any other text."""
+    text = _LAYOUT.sub("", text[:60]).lower()
+    if date := _DATE.fullmatch(text):
+        return Moment(tuple(int(part) for part in date.groups()))
+    time = _TIME.fullmatch(text)
+    if not time or not (time[2] or time["half"]) or int(time[1]) > (12 if time["half"] else 24):
+        return None
+    hour = int(time[1]) % 12 + 12 * (time["half"] == "p") if time["half"] else int(time[1])
+    is_open = not time["half"] and hour <= 12 and not text.startswith("0")
+    return Moment((60 * hour + int(time[2] or 0),), is_open)
+
+
+def is_same_moment(answer: Moment, gold: Moment) -> bool:
+    """True for the same date or time; 2:30 p.m. is right for 2:30, but not the reverse."""
+    if gold.is_open and not answer.is_open and len(answer.parts) == 1:
+        return (answer.parts[0] - gold.parts[0]) % 720 == 0
+    return answer.parts == gold.parts
+
+
 _LOGARITHM = re.compile(r"\\log(?![_A-Za-z])")
 
 
@@ -128,6 +170,32 @@ def without_approximation(answer: str) -> str:
     return answer[found.end() :] if found else answer
 
 
+def said_twice(answer: str) -> tuple[str, str, bool] | None:
+    r"""(what stands before a bracket at the end, what stands in it, whether it is the value rounded), or None.
+
+    For 160 minutes (2 hours and 40 minutes), `\frac12 \text{ (or } 0.5)` and `8\pi (\approx 25.13)`.
+    """
+    answer = answer.rstrip(" .$}")
+    head, _, inside = answer.rpartition("(")
+    if not answer.endswith(")") or not head.endswith((" ", "{")) or inside.count(")") > 1:
+        return None
+    inside = inside[:-1]
+    if head.rstrip().endswith("\\text{"):
+        head, inside = head.rstrip().removesuffix("\\text{"), inside.replace("}", "", 1)
+    inside = inside[_THAT_IS.match(inside).end() :]  # type: ignore[union-attr]
+    second = without_approximation(inside)
+    head, second = head.strip(" $\\~"), second.strip(" $")
+    is_value = any(map(str.isalnum, second)) and (
+        second == inside.strip(" $") or any(map(str.isdigit, second))
+    )
+    return (
+        None
+        if head in (second, f"({second})") or not is_value
+        else (head, second, second != inside.strip(" $"))
+    )
+
+
+_THAT_IS = re.compile(r"\s*+(?:(?:or|i\.e\.,?|that is|which is)\s|=)?+\s*+")
 _ALIGNED = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 
 

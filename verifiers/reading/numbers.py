@@ -20,6 +20,7 @@ from verifiers.reading.amounts import (
     NATIONS,
     currencies_of,
 )
+from verifiers.reading.markup import ORNAMENT
 from verifiers.reading.tokens import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malformed, Token, tokens_of
 from verifiers.verdicts import HEDGE, MALFORMED
 
@@ -39,8 +40,8 @@ _EMPHASIS = re.compile(  # but not the star of 5* 1/3
     r"(?:(?<=\A)|(?<=[\s(:]))(?:\*\*?+|__)(?=\S)"
     r"|(?<=\S)(?:\*\*|__|\*(?!\s*+[\d½¼¾⅓⅔]))(?=[\s.,;:)!]|\Z)"
 )
-_ORNAMENT = re.compile(  # pictures, bullets, and the words of scripts without spaces, but not their numerals
-    r"[•●▪☑✓✔✅❌⭐\u2600-\u26ff\ufe0f\u20e3\U0001f300-\U0001faff]|(?![万亿億兆十千半百萬負负零一二两三四五六七八九])[\u3005-\ud7ff]"
+_FOREIGN = re.compile(  # the words of scripts without spaces, but not their numerals
+    r"(?![万亿億兆十千半百萬負负零一二两三四五六七八九])[\u3005-\ud7ff]"
 )
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:,\d{3})++(?![\d,])")
 _PRICE = re.compile(r"(?<![\\$])\$(?=\d[\d,.]*+(?:[^$\d]|\Z))|(?<=\d)\$(?!\d)")
@@ -69,11 +70,9 @@ def _amount(text: str) -> Amount | int:
     if "*" in text or "__" in text:
         text = _EMPHASIS.sub("", text.removeprefix("* "))
     if not text.isascii():
-        text = _ORNAMENT.sub(" ", text)
+        text = _FOREIGN.sub(" ", ORNAMENT.sub(" ", text))
     if "," in text:
         text = _GROUPS.sub(lambda groups: groups[0].replace(",", ""), text)
-    if "Rs." in text:
-        text = text.replace("Rs.", "Rs ")
     if text.count("$") % 2:
         text = _PRICE.sub(r"\\$", text)
     try:

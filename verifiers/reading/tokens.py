@@ -14,7 +14,7 @@ from string import ascii_letters
 from unicodedata import decimal
 
 from verifiers.reading.amounts import CODES, SIGNS
-from verifiers.reading.units import ORDINALS, UNIT_WORDS
+from verifiers.reading.units import ORDINALS, SYMBOLS, UNIT_WORDS, takes_power
 
 NUMBER, LETTERS, WORD, COMMAND, SIGN = "number", "letters", "word", "command", "sign"
 Token = tuple[str, str, bool]  # (kind, value, True if white space stands before it)
@@ -38,7 +38,7 @@ LATEX_OF = str.maketrans({  # {a character beyond ASCII: LaTeX or ASCII for it}
     "′": "'", "″": "''", "’": "'", "…": r"\dots ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ",
     "λ": r"\lambda ", "μ": r"\mu ", "φ": r"\phi ", "ω": r"\omega ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
     "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "。": ".", "、": ",", "ℝ": r"\mathbb{R}",
-    "ℤ": r"\mathbb{Z}", "℃": r"^\circ C", "℉": r"^\circ F",
+    "ℤ": r"\mathbb{Z}", "℃": r"^\circ C", "℉": r"^\circ F", "Ω": r"\Omega ", "\u2126": r"\Omega ",
 })  # fmt: skip
 
 # What commands are. Those in none of these tables are a COMMAND of their own name.
@@ -46,7 +46,8 @@ SPACES = frozenset([*",;: >\n", "", "quad", "qquad", "enspace", "thinspace", "sp
 DROPPED = frozenset(  # commands that change nothing but the looks: `\left(` is `(`
     "! left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits "
     "nolimits mathbf boldsymbol mathcal vec overrightarrow hat bm bf rm it boxed fbox ( ) [ ] underline tiny small "
-    "normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath vphantom checkmark blacksquare".split()
+    "normalsize large Large LARGE huge Huge mathsf mathtt mathit ensuremath vphantom checkmark square "
+    "blacksquare".split()
 )
 DROPPED_WITH_ARGUMENT = frozenset("color textcolor phantom hphantom hspace".split())  # `\color{red} 5` is 5
 TEXTS = frozenset("text textbf textit textrm texttt textsf mbox mathrm operatorname textnormal emph".split())
@@ -112,6 +113,7 @@ _SEPARATORS = str.maketrans("", "", ",{}\\! ")
 _POWER_OF_TEN = re.compile(r" *+10\^\{?[+-]?\d")
 _MORE_OF_WORD = re.compile(r"[-'][A-Za-z]++")
 _COUNTED = re.compile(r" *+(?:of |and |[ .,$}]*+\Z)")
+_BEFORE_PRICE = re.compile(r"\.?+(?= *+\}? *+\d)")
 _ARGUMENT = re.compile(r" *+[({\[|_\\]")
 
 
@@ -169,6 +171,8 @@ class Lexer:
                         value = "0."
                 if len(value) > DIGIT_LIMIT:
                     raise Malformed("too many digits")
+                if value in ("2", "3") and not self.spaced and self.is_behind_unit(position):
+                    self.add(SIGN, "^")  # 8 m2
                 tokens.append((NUMBER, value, self.spaced))
                 self.spaced = False
             elif kind == "sign":
@@ -237,10 +241,22 @@ class Lexer:
             and _POWER_OF_TEN.match(text, end)
         ):
             self.add(SIGN, "*")  # 3 x 10^8
-        elif run.isupper() and run.lower() in CODES and text[end:].lstrip()[:1].isdigit():
+        elif (
+            (run.isupper() or run == "Rs")
+            and run.lower() in CODES
+            and (price := _BEFORE_PRICE.match(text, end))
+        ):
             self.add(SIGN, run.lower())  # EUR 5
+            end = price.end()
         elif run.isupper() and run.lower() in CODES and behind_number and not self.is_factor(run):
             self.add(WORD, run)  # 5 EUR
+        elif (
+            run in SYMBOLS
+            and len(run) > 1
+            and self.is_behind_number()
+            and not self.is_product_of_letters(run)
+        ):
+            self.add(WORD, run)  # 5 kW
         elif True in self.texts or run.lower() in _WORDS or self.is_word(run, end):
             while (more := _MORE_OF_WORD.match(text, end)) and len(run) > 1:  # two-digit, isn't, Vieta's
                 run, end = run + more[0], more.end()
@@ -263,6 +279,27 @@ class Lexer:
     def is_factor(self, run: str) -> bool:
         """True if letters touch the number before them, 2CAD, and may be variables of the reference."""
         return not self.spaced and self.letters.issuperset(run)
+
+    def is_product_of_letters(self, run: str) -> bool:
+        """True if letters behind a number may be variables of the reference: 2CAD, 5 ms if it has an m and an s."""
+        return self.is_factor(run) or (self.variables is not None and self.variables.issuperset(run))
+
+    def is_unit_sign(self) -> bool:
+        """True behind a number that is all of the text so far, with a space in a reference, and without its letters."""
+        kinds = [kind for kind, value, _ in self.tokens if value != "-"]
+        return kinds == [NUMBER] and (self.spaced if self.variables is None else not self.variables)
+
+    def is_behind_unit(self, end: int) -> bool:
+        """True for the 2 of 8 m2 and 9.8 m/s2, which ends at `end`; not if m is a letter of the reference."""
+        kinds = [kind for kind, _, _ in self.tokens[-2:]]
+        unit, is_below = self.tokens[-1][1] if self.tokens else "", self.tokens[-2:-1] == [(SIGN, "/", False)]
+        return (
+            kinds[1:] in ([LETTERS], [WORD])
+            and (kinds[0] == NUMBER or is_below)
+            and unit not in (self.variables or ())
+            and takes_power(unit, is_below)
+            and not self.text[end : end + 1].isalpha()  # 5ft2in
+        )
 
     def is_word(self, run: str, end: int) -> bool:
         """True if letters are a word because of what is beside them: the min of 5 min, the th of 12th and 12^{th}."""
@@ -331,6 +368,8 @@ class Lexer:
                     _, position = self.braced(position)  # the columns of the array: {cc}
                 self.add(COMMAND, f"{name} {argument}")
                 return position, 1 if name == "begin" else -1
+        elif name == "Omega" and self.is_unit_sign():
+            self.add(WORD, "ohm")  # 5\ \Omega
         elif name == "mathbb":
             while text.startswith(" ", position):
                 position += 1
@@ -410,6 +449,7 @@ _DOLLARS = {
     "HK": "HKD",
     "S": "SGD",
 }
+_MICRO = re.compile(r"[µμ](?=[mgsLlAVWJ]\b)")
 _NATIONAL = re.compile(r"\b(US|AU?|CA?|NZ|HK|S)\\?\$\s?(?=\d)")
 
 
@@ -422,6 +462,7 @@ def with_words_marked(text: str) -> str:
 
 def to_latex(text: str) -> str:
     """The text in ASCII: known characters as LaTeX, a run of superscripts as a power, of subscripts as an index."""
+    text = _MICRO.sub("u", text)
     text = _SCRIPT_RUN.sub(
         lambda m: ("^" if m[0][0] in _SUPERSCRIPTS else "_") + "{" + "".join(map(_SCRIPTS.get, m[0])) + "}",
         text,

@@ -223,20 +223,25 @@ def _sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[in
     return found
 
 
+_LONG = 100  # characters of what is no expression, in which none is looked for from each sign on
+
+
 def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[str, int, int]]:
     """(kind, start, end) of the formulas, numbers, words and signs of text[start:end]; for MATH also expressions."""
-    at = start
+    at = read = start  # read: up to here, a long run of signs is known to be no expression
     while at < end:
         piece = _PIECE.search(text, at, end)
         if not piece:
             return
         kind, low, high = piece.lastgroup or "", *piece.span()
-        if formulas and kind != "formula":
+        if formulas and kind != "formula" and low >= read:
             begin = low - 1 if low > start and text[low - 1] == "\\" else low
             found = _EXPRESSION.match(text, begin, end)
             stop = begin + len(found[0].rstrip(",.;:=+ ")) if found else 0
             if stop > high and _is_expression(text, begin, stop, kind):
                 kind, low, high = "formula", begin, stop
+            elif found and found.end() - begin > _LONG:
+                read = found.end()
         if formulas and kind == "number" and (suffix := _OF_GSM8K.search(text[low:high])):
             high = low + suffix.start()
         yield kind, low, high
@@ -343,7 +348,7 @@ def _is_denied(before: str) -> bool:
         if word in _CLAUSES or piece.lastgroup == "end":
             denied, apart, clause = False, False, []
             continue
-        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never", "retract")
+        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never", "retract", "nearly", "almost")
         if word in _APART or (word == "that" and last in ("probability", "chance")):
             apart = bool(clause)
         elif is_verb or (word == "not" and not _AUXILIARIES.isdisjoint(clause[-2:])):

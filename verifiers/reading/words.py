@@ -35,6 +35,8 @@ WRONG = frozenset("wrong incorrect mistaken false impossible extraneous".split()
 CONTRADICTING = frozenset("contradicts violates".split())
 RIGHT = frozenset("right correct true possible accurate answer work fit satisfy".split())
 MISTAKES = frozenset("mistake mistakes error forgot misread miscalculated".split())
+PERSONS = frozenset("he she they".split())
+"""Words for another who gave the answer: "My friend says 18. He is wrong."."""
 POINTING = frozenset("that this it which there i we above answer result".split())
 """Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
 NUMERALS = {

@@ -9,7 +9,7 @@ import yaml
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate import auto_batch
+from spg_trainer.estimate import fits
 from spg_trainer.estimate.memory import Memory
 from spg_trainer.models import new_policy
 from spg_trainer.settings.fields import BatchConfig, Config
@@ -44,7 +44,7 @@ def taking(copies: int, rows: int | None) -> Memory:
 )
 def test_auto_is_the_most_that_fits_up_to_all_of_a_step(usable, processes, copies, rows) -> None:
     """Of 12 completions, 2 copies each, a process of five has at most 3."""
-    found = auto_batch.fitting_batch(AUTO, build("spg"), taking, usable, processes=processes)
+    found = fits.fitting_batch(AUTO, build("spg"), taking, usable, processes=processes)
     assert found == (copies, rows)
 
 
@@ -52,16 +52,15 @@ def test_a_cpu_and_divided_weights_take_few_copies_and_rows_by_the_rule() -> Non
     divided = replace(AUTO, model=ModelConfig(shard="phase"))
     for config, on_cuda in ((AUTO, False), (divided, True)):
         found = [
-            auto_batch.fitting_batch(config, build("spg"), taking, usable, on_cuda=on_cuda)
-            for usable in (50, 1e9)
+            fits.fitting_batch(config, build("spg"), taking, usable, on_cuda=on_cuda) for usable in (50, 1e9)
         ]
         assert found == [(4, None), (8, None)]
 
 
 def test_a_number_stays() -> None:
     config = replace(AUTO, batch=BatchConfig(per_device_batch_size=7))
-    found = auto_batch.fitting_batch(config, build("spg"), taking, 1.0)
-    assert found == (7, None) and auto_batch.with_masked_copies(config, 7) == config
+    found = fits.fitting_batch(config, build("spg"), taking, 1.0)
+    assert found == (7, None) and fits.with_masked_copies(config, 7) == config
 
 
 def test_another_word_is_refused() -> None:
@@ -87,22 +86,22 @@ def test_a_run_of_divided_weights_counts_a_part_of_them_for_each_process(monkeyp
 def test_a_gpu_has_what_is_free_and_what_the_process_has_reserved(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (60, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 20)
-    assert auto_batch.usable_here(torch.device("cuda"), 8) == pytest.approx(0.9 * 80)
-    assert 2**28 < auto_batch.usable_here(torch.device("cpu"), 1) < 2**44
+    assert fits.usable_here(torch.device("cuda"), 8) == pytest.approx(0.9 * 80)
+    assert 2**28 < fits.usable_here(torch.device("cpu"), 1) < 2**44
 
 
 def test_processes_of_a_machine_share_its_memory_and_a_container_has_its_limit(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    monkeypatch.setattr(auto_batch, "CGROUP", tmp_path)
+    monkeypatch.setattr(fits, "CGROUP", tmp_path)
     free = {"/proc/meminfo MemAvailable:": 2**30, "/proc/self/status VmRSS:": 2**20}  # in KiB
-    number_in = auto_batch._number_in
+    number_in = fits._number_in
     monkeypatch.setattr(
-        auto_batch, "_number_in", lambda file, name: free.get(f"{file} {name}") or number_in(file, name)
+        fits, "_number_in", lambda file, name: free.get(f"{file} {name}") or number_in(file, name)
     )
 
     def usable(processes: int) -> float:
         """In GiB, of which this process has 1 already."""
-        return auto_batch.usable_here(torch.device("cpu"), processes) / 0.9 / 2**30
+        return fits.usable_here(torch.device("cpu"), processes) / 0.9 / 2**30
 
     assert [usable(1), usable(4)] == pytest.approx([1024 + 1, 256 + 1])
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # the other two are elsewhere
@@ -116,8 +115,8 @@ def test_processes_of_a_machine_share_its_memory_and_a_container_has_its_limit(t
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         (tmp_path / "memory.stat").write_text(f"anon 5\n{stat}\n")
         assert usable(4) == pytest.approx(left / 2 + 1)
-    monkeypatch.setattr(auto_batch, "_number_in", lambda file, name: 0.0)
-    monkeypatch.setattr(auto_batch, "CGROUP", tmp_path / "none")
+    monkeypatch.setattr(fits, "_number_in", lambda file, name: 0.0)
+    monkeypatch.setattr(fits, "CGROUP", tmp_path / "none")
     assert usable(4) == float("inf"), "a system without /proc does not say what is free"
 
 

@@ -9,14 +9,13 @@ import pytest
 from spg_trainer.algorithms import build
 from spg_trainer.architecture.shape import find_config
 from spg_trainer.cli import main
-from spg_trainer.estimate.cards import CARDS, find_card
 from spg_trainer.estimate.fits import checkpoint_bytes
 from spg_trainer.estimate.memory import step_memory
-from spg_trainer.estimate.seconds import step_seconds
+from spg_trainer.estimate.seconds import CARDS, find_card, step_seconds
 from spg_trainer.models import llada_config
-from spg_trainer.settings.explained import docstrings
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.values import docstrings
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import small_config
 

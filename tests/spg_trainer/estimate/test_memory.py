@@ -17,9 +17,8 @@ from spg_trainer.architecture.llada import EmbeddedConfig
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.architecture.shape import count_lora, find_config, pattern_of, shape_of
 from spg_trainer.cli import main
-from spg_trainer.estimate.memory import Memory, step_memory
+from spg_trainer.estimate.memory import Memory, micro_batch_size, rows_of_a_pass, step_memory
 from spg_trainer.estimate.seconds import rollout_passes
-from spg_trainer.estimate.sizes import micro_batch_size, rows_of_a_pass
 from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora

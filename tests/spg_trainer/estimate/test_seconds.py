@@ -3,8 +3,7 @@
 import pytest
 
 from spg_trainer.algorithms import build
-from spg_trainer.estimate.cards import CARDS
-from spg_trainer.estimate.seconds import REACHED, Seconds, step_seconds
+from spg_trainer.estimate.seconds import CARDS, REACHED, Seconds, step_seconds
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.settings.decoding import Sampling

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from spg_trainer.evaluation.log_likelihood import draw_masks, is_greedy, log_likelihood
+from spg_trainer.evaluation.log_likelihood import draw_masks, elbo_of_ids, is_greedy
 from spg_trainer.models import Policy, new_tiny
 from spg_trainer.seeding import numpy_generator
 from tests.common.block_cases import PATTERNS, plain_logits, with_pattern
@@ -49,23 +49,22 @@ def test_short_texts_are_exact(name):
     pattern = policy.model.pattern
     spans = [(0, 4)] if pattern.is_full else list(pattern.spans(3, 4, pattern.block_size))
     for seed in (0, 1):
-        found = log_likelihood(policy, prompt, text, numpy_generator(seed, "test"))
+        found = elbo_of_ids(policy, prompt, text, numpy_generator(seed, "test"))
         assert found == pytest.approx(enumerated(policy, prompt, text, spans), rel=1e-10)
 
 
 def test_without_a_prompt_all_of_a_text_is_scored():
     policy, text = policy_of(), [50, 60, 70]
-    found = log_likelihood(policy, [], text, numpy_generator(0, "test"))
+    found = elbo_of_ids(policy, [], text, numpy_generator(0, "test"))
     assert found == pytest.approx(enumerated(policy, [], text, [(0, 3)]), rel=1e-10)
 
 
 def test_draws_are_unbiased_and_as_many_as_asked_for():
     """Of a text too long for all masks, against all of its masks, over 200 repeats."""
     policy, prompt, text = policy_of(), [5, 6], [50, 60, 70, 80, 90]
-    exact = log_likelihood(policy, prompt, text, numpy_generator(0, "test"), num_masks=31)
+    exact = elbo_of_ids(policy, prompt, text, numpy_generator(0, "test"), num_masks=31)
     found = [
-        log_likelihood(policy, prompt, text, numpy_generator(seed, "test"), num_masks=10)
-        for seed in range(200)
+        elbo_of_ids(policy, prompt, text, numpy_generator(seed, "test"), num_masks=10) for seed in range(200)
     ]
     error = np.std(found) / np.sqrt(len(found))
     assert error > 0 and abs(np.mean(found) - exact) < 4 * error

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import envs
-from spg_trainer.evaluation.teaching import sft_command
+from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config

@@ -11,7 +11,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import accumulate, token_logps
 from spg_trainer.likelihood import logps as likelihood_logps
-from spg_trainer.likelihood.block_replay import CopyIndex, index_copies
+from spg_trainer.likelihood.logps import CopyIndex, index_copies
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, BlockStepsMasking, StepMergeMasking
 from spg_trainer.tensors import Masks
 from spg_trainer.training.loop import train_step

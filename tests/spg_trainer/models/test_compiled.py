@@ -5,11 +5,11 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.models import compiled
+from spg_trainer.models import load
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.settings import machine
+from spg_trainer.settings import check
 from spg_trainer.settings.decoding import Sampling
 from tests.common.likelihood_cases import relative
 from tests.common.marks import slow_if
@@ -59,7 +59,7 @@ def test_compiled_layers_have_the_gradient_of_others(backend: str, weights: str)
     model, plain = adapted_or_whole(weights), adapted_or_whole(weights)
     noted = torch._dynamo.utils.counters
     noted.clear()
-    compiled.compile_layers(model, backend)
+    load.compile_layers(model, backend)
     # Not as many rows as heads at first: torch would take the two for one number.
     for rows, columns in ((3, 20), (5, 31), (4, 26)):
         ids = torch.randint(0, 200, (rows, columns), generator=torch.Generator().manual_seed(rows))
@@ -80,7 +80,7 @@ def test_a_rollout_with_a_cache_compiles_nothing_and_without_one_no_more_than_an
     prompts = pad(policy, make_prompts(policy, (6, 9)))
     sampling = Sampling(max_completion_length=8, block_length=4, diffusion_steps=4, cache=cache)
     plain = sample_completions(policy, *prompts, sampling, None)
-    compiled.compile_layers(policy.model, counter)
+    load.compile_layers(policy.model, counter)
     found = sample_completions(policy, *prompts, sampling, None)
     assert torch.equal(found.completion_ids, plain.completion_ids)
     assert counter.frame_count <= (2 if cache == "none" else 0)
@@ -92,6 +92,6 @@ def test_layers_of_one_kind_have_one_class() -> None:
 
 
 def test_a_missing_compiler_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(machine, "missing_compiler", lambda device: "a C++ compiler on a CPU")
+    monkeypatch.setattr(check, "missing_compiler", lambda device: "a C++ compiler on a CPU")
     with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler on a CPU, and there is none"):
-        compiled.compile_layers(make_policy(torch.float32).model)
+        load.compile_layers(make_policy(torch.float32).model)

@@ -17,8 +17,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.export import merge
 from spg_trainer.models import load_model
 from spg_trainer.models.families import BY_ARCHITECTURE
-from spg_trainer.models.load import save_model
-from spg_trainer.models.quantize import four_bits
+from spg_trainer.models.load import four_bits, save_model
 from spg_trainer.settings.decoding import EvalRollout
 from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig

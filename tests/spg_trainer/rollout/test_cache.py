@@ -12,8 +12,8 @@ import torch
 
 from spg_trainer import load_model
 from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.canvas import Row
 from spg_trainer.rollout.columns import Columns
-from spg_trainer.rollout.refill import Row
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import UNMASKING, Pass
 from spg_trainer.settings.decoding import Sampling

@@ -12,9 +12,9 @@ from spg_trainer.rollout.sglang_plugin import draw, places_to_unmask
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rows
-from spg_trainer.training.credit import engine_weights
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
+from spg_trainer.training.update import engine_weights
 from tests.common.family_cases import untrained
 from tests.common.rollout_cases import pad
 from tests.common.small_engine import SmallEngine, by_own_sampler, served
@@ -170,6 +170,23 @@ def test_rows_are_weighed_by_their_probability_here_over_that_in_the_engine():
     assert torch.allclose(engine_weights(of_turns), torch.tensor([1.0, 1.0, 2.0]).double())
 
 
+def test_an_engine_unlike_the_model_has_its_rows_weighed(tmp_path):
+    """To it each token is e^5 times less probable, so all rows weigh 2, but for those of a cut block alone."""
+    advantages = {}
+    for broken in ("", "unlike"):
+        engine = small()
+        engine.broken = broken
+        with served(engine) as url:
+            train(config(tmp_path / f"run{broken}", url, max_steps=1), quiet=True)
+        samples = rows(tmp_path / f"run{broken}/samples/step-000001.jsonl")
+        advantages[broken] = [row["advantage"] for row in samples]
+    pairs = list(zip(advantages["unlike"], advantages[""], strict=True))
+    rates = [round(heavy / light, 4) for heavy, light in pairs if light]
+    assert set(rates) <= {1.0, 2.0} and rates.count(2.0) > len(rates) / 2
+    (row,) = rows(tmp_path / "rununlike/metrics.jsonl")
+    assert 2 < row["engine/logp_gap"] < 4.9, row["engine/logp_gap"]  # none counts in a cut block
+
+
 def test_a_row_s_noise_is_its_own():
     logits = torch.randn(3, 9, generator=torch.Generator().manual_seed(0))
     wanted = {"spg_seed": 5, "spg_temperature": 1.0}
@@ -182,12 +199,11 @@ def test_a_row_s_noise_is_its_own():
     assert tokens(flat) == tokens(flat.clone())
     others = [{"start": 12}, {"number": 2}, {"params": {"spg_seed": 6}}]
     assert all(tokens(flat, **change) != tokens(flat) for change in others)
-    assert 2 not in tokens(
-        torch.eye(1, 9)[:, [1, 2, 0, 3, 4, 5, 6, 7, 8]].roll(1, 1) * 90, params={"spg_temperature": 0.0}
-    )
-    assert torch.allclose(
-        draw(logits, 2, {}, 0, 0)[1], logits.log_softmax(-1).where(torch.arange(9) != 2, -9e9).amax(-1)
-    )
+    likely_mask = logits.index_fill(1, torch.tensor([2]), 90.0)
+    assert all(2 not in tokens(likely_mask, params={"spg_temperature": t}) for t in (0.0, 1.0))
+    greedy, logps = draw(logits, 2, {}, 0, 0)
+    assert torch.equal(greedy, logits.index_fill(1, torch.tensor([2]), -9.0).argmax(-1))
+    assert torch.allclose(logps, logits.log_softmax(-1).gather(1, greedy[:, None])[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,8 @@ def test_a_run_of_five_steps_is_the_same_after_its_engine_was_killed(tmp_path, f
     train(config(whole, family), quiet=True)
     found = rows(whole / "metrics.jsonl")
     assert [row["step"] for row in found] == [1, 2, 3, 4, 5]
-    assert all(0 < row["engine/logp_gap"] < 1e-4 for row in found)
+    gaps = [row["engine/logp_gap"] for row in found]
+    assert all(0 < gap < 1e-5 for gap in gaps), gaps
     assert len({row["completions/entropy"] for row in found}) == 5
     started = []
     start = client.subprocess.Popen
@@ -130,7 +131,7 @@ def test_draws_follow_the_law_of_the_sampler(tmp_path):
         mask = policy.model.get_input_embeddings().weight[policy.mask_id]
         few = [65, 66, 67]
         for row, token in enumerate(few):
-            head[token] += (6 + 0.4 * row) * mask / mask.norm() ** 2
+            head[token] += (6 + 0.08 * row) * mask / mask.norm() ** 2
     # A block of which three places are fixed by the prompt leaves two: their law is a sum over few paths.
     temperature, prompt = 0.9, [*PROMPTS[0], 70, 71, 72]
     sampling = Sampling(5, 5, 5, temperature)

@@ -3,7 +3,7 @@
 import traceback
 
 from envs.errors import EnvError
-from spg_trainer.rollout.failures import own_frames
+from spg_trainer.rollout.collect import own_frames
 
 
 def trace_of(error: Exception) -> str:

@@ -19,8 +19,7 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.settings.check import check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand, OptimizerConfig
-from spg_trainer.settings.lora import settle_adapters
-from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.model import ModelConfig, settle_adapters
 from spg_trainer.settings.recorded import (
     CONFIG,
     lengths_left_out,

@@ -14,10 +14,10 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training import loss_validation
 from spg_trainer.training.advice import MORE_ROWS
 from spg_trainer.training.records import closing_lines, next_steps
 from spg_trainer.training.update import Update, loss_without_gradient
+from spg_trainer.training.validation import LOSS
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
 from tests.spg_trainer.training.test_sft import prepared
@@ -153,7 +153,7 @@ def test_a_run_that_learned_its_rows_by_heart_is_not_told_to_make_more_steps(tex
         ({0: 5.0, 10: 1.0, 20: 1.4, 30: 1.8}, True),
         ({0: 5.0, 10: 1.0, 20: 0.9}, False),
     ):
-        validations = loss_validation.summary(losses, loss_validation.best_step(losses))
+        validations = LOSS.summary(losses, LOSS.best_step(losses))
         lines = closing_lines(summary | {"validation": validations}, texts)
         assert (MORE_ROWS in lines) == has_risen
         assert any("--max-steps 60" in line for line in lines) != has_risen

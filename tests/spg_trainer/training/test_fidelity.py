@@ -11,8 +11,8 @@ from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.tensors import Rows
-from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.loop import look_at_decoding
+from spg_trainer.training.metrics import fidelity_means, fidelity_sums
 from tests.common.process_cases import dynamic_config
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad
 from tests.common.trainer_cases import rows, small_config, start

@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.models import new_tiny
 from spg_trainer.models.lora import add_lora
-from spg_trainer.training.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonalized
+from spg_trainer.training.optimize import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonalized
 
 
 def by_decomposition(matrix: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,8 @@
 import pytest
 
 from spg_trainer.settings.fields import Config
-from spg_trainer.training import loss_validation
-from spg_trainer.training.schedule import learning_rate, stale, stalled_at, steps_and_decay_start
-from spg_trainer.training.validation import CRITERIA
+from spg_trainer.training.schedule import learning_rate, steps_and_decay_start
+from spg_trainer.training.validation import LOSS
 from tests.common.trainer_cases import change
 
 
@@ -74,24 +73,22 @@ def test_a_loss_has_stalled_after_as_many_validations_as_patience_has_that_fell_
     None
 ):
     losses = {10: 2.0, 20: 1.0, 30: 0.995, 40: 1.2}
-    falls = list(loss_validation.improvements(losses))
+    falls = list(LOSS.improvements(losses))
     assert falls == [(10, True), (20, True), (30, False), (40, False)]
-    assert stalled_at(falls, 2) == 40 and stalled_at(falls, 3) is None
-    assert stalled_at(falls, 0) is None and stale(falls) == 2
-    assert loss_validation.best_step(losses) == 30
-    assert loss_validation.best_step({10: 1.0, 20: 1.009, 30: 1.011}) == 20, (
-        "the latest within 1% of the lowest"
-    )
+    assert LOSS.stalled_at(losses, 2) == 40 and LOSS.stalled_at(losses, 3) is None
+    assert LOSS.stalled_at(losses, 0) is None and LOSS.stale(losses) == 2
+    assert LOSS.best_step(losses) == 30
+    assert LOSS.best_step({10: 1.0, 20: 1.009, 30: 1.011}) == 20, "the latest within 1% of the lowest"
 
 
 def test_a_loss_has_risen_if_the_newest_is_more_than_1_percent_above_the_lowest() -> None:
-    assert loss_validation.has_risen({0: 5.0, 10: 1.0, 20: 1.02})
-    assert not loss_validation.has_risen({0: 5.0, 10: 1.0, 20: 1.009})
-    assert not loss_validation.has_risen({0: 1.0}) and not loss_validation.has_risen({})
+    assert LOSS.has_risen({0: 5.0, 10: 1.0, 20: 1.02})
+    assert not LOSS.has_risen({0: 5.0, 10: 1.0, 20: 1.009})
+    assert not LOSS.has_risen({0: 1.0}) and not LOSS.has_risen({})
 
 
 def test_a_run_whose_loss_is_above_that_of_its_start_is_told_once() -> None:
-    warning = CRITERIA["loss"].warning
+    warning = LOSS.warning
     assert "worse than its start: validation loss 2.1000 at step 10, 2.0000 at step 0" in warning(
         {0: 2.0, 10: 2.1}
     )

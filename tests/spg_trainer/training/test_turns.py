@@ -13,14 +13,12 @@ from spg_trainer.evaluation.diff import group_by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
-from spg_trainer.rollout.collect import sample_and_score
-from spg_trainer.rollout.scored import gather_groups
+from spg_trainer.rollout.collect import gather_groups, sample_and_score
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Rows
-from spg_trainer.training.credit import credit
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.update import draw_masks, gradient, order_by_length, plan_updates
+from spg_trainer.training.update import credit, draw_masks, gradient, order_by_length, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import naive_measure, relative

@@ -16,9 +16,15 @@ from spg_trainer.rollout.dealing import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 from spg_trainer.training import update as updating
-from spg_trainer.training.credit import credit, kinds_of_completions
 from spg_trainer.training.loop import train
-from spg_trainer.training.update import gradient, means, plan_updates, split_rows
+from spg_trainer.training.update import (
+    credit,
+    gradient,
+    kinds_of_completions,
+    means,
+    plan_updates,
+    split_rows,
+)
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
 from tests.common.process_cases import (
     KINDS,

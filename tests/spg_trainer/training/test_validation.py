@@ -16,11 +16,10 @@ from spg_trainer.training import (
     advice,
     evaluations,
     records,
-    schedule,
-    solved_validation,
     validation,
 )
 from spg_trainer.training.loop import train
+from spg_trainer.training.validation import SOLVED
 from tests.common.trainer_cases import (
     LORA,
     Letters,
@@ -74,37 +73,35 @@ def script(monkeypatch):
 
 def test_the_best_is_the_latest_within_one_standard_error_of_the_most():
     curve = {0: solved(2), 10: solved(6), 20: solved(6), 30: solved(3)}
-    assert solved_validation.best_step(curve) == 20
-    assert validation.needed_steps(curve, [5, 15, 30], solved_validation.best_step) == {0, 10, 20}
-    assert solved_validation.best_step({**curve, 30: solved(5)}) == 30, "one lost of one that changed"
-    assert solved_validation.best_step({**curve, 30: solved(4)}) == 20, "two lost of two"
+    assert SOLVED.best_step(curve) == 20
+    assert SOLVED.needed_steps(curve, [5, 15, 30]) == {0, 10, 20}
+    assert SOLVED.best_step({**curve, 30: solved(5)}) == 30, "one lost of one that changed"
+    assert SOLVED.best_step({**curve, 30: solved(4)}) == 20, "two lost of two"
     swapped = [False] * 3 + [True] * 4 + [False]
-    assert solved_validation.best_step({**curve, 30: swapped}) == 30, "three lost, one won"
-    assert validation.needed_steps({}, [5], solved_validation.best_step) == set()
-    assert solved_validation.best_step({0: solved(6), 10: solved(5)}) == 0, (
-        "fewer than the start, if by chance"
-    )
-    assert solved_validation.best_step({0: solved(6), 10: solved(7), 20: solved(6), 30: solved(5)}) == 20
-    assert solved_validation.best_step({10: solved(6), 20: solved(5)}) == 20, "the start is not known"
+    assert SOLVED.best_step({**curve, 30: swapped}) == 30, "three lost, one won"
+    assert SOLVED.needed_steps({}, [5]) == set()
+    assert SOLVED.best_step({0: solved(6), 10: solved(5)}) == 0, "fewer than the start, if by chance"
+    assert SOLVED.best_step({0: solved(6), 10: solved(7), 20: solved(6), 30: solved(5)}) == 20
+    assert SOLVED.best_step({10: solved(6), 20: solved(5)}) == 20, "the start is not known"
 
 
 def test_below_the_start_is_more_lost_problems_than_chance_explains():
     assert sign_test(8, 0) == 1 / 256
     assert sign_test(5, 3) == (56 + 28 + 8 + 1) / 256
     assert sign_test(0, 0) == 1
-    assert not solved_validation.warning({0: solved(7), 10: solved(0)}), "p = 1/128"
-    said = solved_validation.warning({0: solved(8), 10: solved(0)})
+    assert not SOLVED.warning({0: solved(7), 10: solved(0)}), "p = 1/128"
+    said = SOLVED.warning({0: solved(8), 10: solved(0)})
     assert "step 10" in said and "(8 lost, 0 won, p = 0.004)" in said
     mixed = {0: [True] * 12 + [False] * 4, 10: [False] * 12 + [True] * 4}
-    assert not solved_validation.warning(mixed), "12 lost and 4 won: p = 0.04"
-    assert not solved_validation.warning({0: solved(8)}) and not solved_validation.warning({})
-    assert not solved_validation.warning({10: solved(8), 20: solved(0)}), "its start is not known"
+    assert not SOLVED.warning(mixed), "12 lost and 4 won: p = 0.04"
+    assert not SOLVED.warning({0: solved(8)}) and not SOLVED.warning({})
+    assert not SOLVED.warning({10: solved(8), 20: solved(0)}), "its start is not known"
 
 
 def test_a_summary_has_the_start_where_it_was_validated_whatever_steps_follow():
     curve = {10: solved(6), 20: solved(5)}
-    assert solved_validation.summary({0: solved(3), **curve}, 10)["start"] == 0.375
-    assert solved_validation.summary({1: solved(3), **curve}, 10)["start"] is None
+    assert SOLVED.summary({0: solved(3), **curve}, 10)["start"] == 0.375
+    assert SOLVED.summary({1: solved(3), **curve}, 10)["start"] is None
 
 
 # Runs.
@@ -120,7 +117,7 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
     assert not same_weights(folder / "model", step(folder, 3))
     scores = {"start": 0.375, "best_step": 2, "best": 0.625, "highest": 0.625, "last_step": 3, "last": 0.25}
     scores |= {"stale": 2, "highest_step": 2}
-    rule = f"step 2, with 0.625 of 8 validation problems: {solved_validation.RULE} (0.625 at step 2)"
+    rule = f"step 2, with 0.625 of 8 validation problems: {validation.RULE} (0.625 at step 2)"
     scores["chosen"] = rule
     assert summary["validation"] == {"problems": 8, **scores} and summary["ended_by"] == "max_steps"
     assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 2
@@ -137,7 +134,7 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
 def test_what_is_kept_is_told_with_the_rule_and_both_numbers():
     """It need not be the step with the highest rate, and nothing may say so."""
     curve = {0: solved(2), 20: solved(7), 40: solved(6), 60: solved(2)}
-    found = solved_validation.summary(curve, solved_validation.best_step(curve))
+    found = SOLVED.summary(curve, SOLVED.best_step(curve))
     assert (found["best_step"], found["best"], found["highest_step"], found["highest"]) == (
         40,
         0.75,
@@ -148,7 +145,7 @@ def test_what_is_kept_is_told_with_the_rule_and_both_numbers():
         "step 40, with 0.750 of 8 validation problems: the latest step within one standard error of the highest rate "
         "(0.875 at step 20)"
     )
-    lost = solved_validation.summary(curve, 60)["chosen"]
+    lost = SOLVED.summary(curve, 60)["chosen"]
     assert "standard error" not in lost and "is not lost" in lost
 
 
@@ -159,7 +156,7 @@ def test_an_end_below_the_start_is_told_where_it_is_beyond_its_interval(lost, wo
     """7 of 16 lost: p = 0.016. 5 of 5: p = 0.0625."""
     before = [True] * lost + [False] * won + [True] * 9
     after = [False] * lost + [True] * won + [True] * 9
-    found = solved_validation.end_below_start(before, after)
+    found = validation.end_below_start(before, after)
     assert (found is not None) is is_told
     if (lost, won) == (7, 0):
         assert found == {"lost": 7, "won": 0, "p": 2 / 2**7}
@@ -253,9 +250,7 @@ def test_every_line_of_a_step_shows_the_newest_validation(tmp_path, script, monk
 
 def test_validations_that_beat_no_best_are_counted_from_the_last_that_did():
     def stale(*counts: int) -> int:
-        return schedule.stale(
-            solved_validation.improvements({10 * i: solved(n) for i, n in enumerate(counts)})
-        )
+        return SOLVED.stale({10 * i: solved(n) for i, n in enumerate(counts)})
 
     assert stale() == stale(3) == 0
     assert stale(3, 3, 2) == 2

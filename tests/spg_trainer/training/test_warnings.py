@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from spg_trainer.algorithms import build
-from spg_trainer.rollout.scored import gather_groups
+from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.tensors import Rows
 from spg_trainer.training import advice
 from spg_trainer.training.advice import all_warnings, form_warning, new_warnings

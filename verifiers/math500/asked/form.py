@@ -6,6 +6,7 @@ its form, even if a problem merely speaks of factors or is misread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from math import gcd
@@ -55,6 +56,7 @@ _PHRASES = {
     "nearest hundredth|nearest thousandth|dollars and cents",
     "repeating": "repeating decimal",
     "parts": "partial fraction",
+    "rational": "rationaliz|rationalis",
     "radical": "simplest radical|simplified radical|simplify the radical",
     "scientific": "scientific notation",
     "one fraction": "single fraction|one fraction",
@@ -66,6 +68,12 @@ _NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phras
 _FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 """Phrases that ask to factor where they begin a sentence or follow a word of `_BEFORE_FACTOR`: "Factor $x^2-1$."."""
 _BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
+_SORTING = re.compile(
+    r"(?:(?:\A|[.?!:;\n])\s*+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
+    r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
+    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
+    r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"
+)
 _POINTS = (
     "ordered pair,ordered triple,coordinates,(x\0y),(x\0 y),vector,the point,vertex,midpoint".replace(
         ",", "|"
@@ -144,6 +152,8 @@ class Form:
             asks.add("factored")
         if ("the form" in lower or "following form" in lower) and template_of(self.problem):
             asks.add("template")
+        if asks_for_order(lower):
+            asks.add("ordered")
         if "gcd" in lower and ("= 1" in lower or "=1" in lower):
             asks.add("coprime")  # coefficients without a common divisor
         pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
@@ -273,6 +283,13 @@ class Form:
             for name in names
         )
 
+    def has_points(self, letters: frozenset[str]) -> bool:
+        """True if the problem has one of these letters, or all of them in a name of points such as ABC."""
+        points = (
+            set(word.strip(".,;:?!()$")) for word in self.problem.split() if word.strip(".,;:?!()$").isupper()
+        )
+        return self.has_letters(letters) or any(letters <= name for name in points)
+
     @cached_property
     def without_commands(self) -> str:
         """The problem without the names of LaTeX's commands."""
@@ -339,6 +356,12 @@ def folded_expressions(value: Value) -> list[Node]:
 def layouts_of(value: Value) -> list[tuple[bool, ...]]:
     """The `layout` of each expression of a value, sorted."""
     return sorted(map(layout, folded_expressions(value)))
+
+
+def asks_for_order(lower: str) -> bool:
+    """True for a problem that sorts a list, "Please sort 3, 1, 2.", or what it finds, "and sort them", or that asks for
+    what comes next, "the next three terms". lower: its text in lower case."""
+    return "any order" not in lower and _SORTING.search(lower) is not None
 
 
 def asks_to_factor(text: str) -> bool:

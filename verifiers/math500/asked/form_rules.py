@@ -247,12 +247,27 @@ def count_terms(nodes: Nodes) -> int:
 
 
 Rule = Callable[[Nodes, Nodes], bool]
+
+
+def is_rational_below(answer: Nodes, _: Nodes) -> bool:
+    """True if no root of a number stands in or around a denominator: sqrt(2)/2, not 1/sqrt(2), nor sqrt(1/2)."""
+    return not any(
+        has_surd(node[2]) if node[0] == "/" else node[:2] == ("fn", "root") and divides(node[2][0])
+        for node in all_nodes(answer)
+    )
+
+
+def divides(node: Node) -> bool:
+    """True for a quotient or a number that is not whole."""
+    return node[0] == "/" or (node[0] == "num" and node[1] % node[2] != 0)
+
+
 RULES: dict[str, Rule] = {  # {form that a problem asks for: whether an answer has it}
     "expanded": is_expanded, "factored": is_factored, "primes": is_product_of_primes, "lowest": is_lowest,
     "single": is_single, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "repeating": is_literal, "parts": is_in_parts, "radical": is_simplest_radical, "scientific": is_scientific,
     "one fraction": is_one_fraction, "fraction": is_fraction, "power": is_power,
-    "coprime": is_coprime,
+    "coprime": is_coprime, "rational": is_rational_below,
 }  # fmt: skip
 
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from verifiers.math500 import tree
+from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import NO, YES, compare
+from verifiers.math500.compare.regions import is_less
 from verifiers.math500.compare.value_names import is_multiple, is_name, named_value, names_value
 from verifiers.math500.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
 from verifiers.math500.values import (
@@ -89,7 +91,7 @@ class Chains:
             return None if is_expression(sides[1]) else sides[1]  # x in (2, 5)
         if operators[-1] == "mod":
             return sides[-1]  # 7^2 = 1 (mod 12)
-        if operators[-1] == "approx" and not self.strict:
+        if operators[-1] == "approx" and not self.strict and may_be_rounded(*sides[-2:]):
             operators, sides = operators[:-1], sides[:-1]  # the exact value stands before its approximation
         if any(operator != "=" for operator in operators):
             return None
@@ -191,6 +193,19 @@ def difference(relation: Relation) -> Node:
 def sample_point(names: frozenset[str]) -> dict[Node, Node]:
     """{variable: a rational number of its own}: always the same point for the same names."""
     return {("sym", name): ("num", 1009 + 89 * k * k + 7 * k, 113) for k, name in enumerate(sorted(names))}
+
+
+def may_be_rounded(exact: Value, last: Value) -> bool:
+    r"""False if the last side of a chain is not the exact side, rounded up or down to its digits: 3.15 for \pi.
+
+    True if this cannot be told, because a side is no expression, or the last one no number.
+    """
+    if not (is_expression(exact) and is_expression(last) and last[0] == "num") or symbols(exact):
+        return True
+    # A little more than half a unit of the last place, because `is_less` proves nothing of equal numbers.
+    half = ("num", 501, 1000 * last[2])
+    error = ("+", (exact, negative(last)))
+    return is_less(error, half) and is_less(negative(error), half)
 
 
 def in_decimal(value: Value) -> Value:

@@ -31,7 +31,7 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.math500.words import ARTICLES, SUBJECT_WORDS
-from verifiers.reading.units import conflict, conversion
+from verifiers.reading.units import conflict, conversion, is_known
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
@@ -82,7 +82,7 @@ class Comparison(Chains):
         # As with the sides of 3/4 = 0.75, it is enough that one of the values has the form that the problem asks for.
         self.sides += answer.items
         verdicts = [self.same(item, gold) for item in answer.items]
-        return NO if NO in verdicts else max(verdicts)  # UNSURE is above YES (see probe.py)
+        return YES if YES in verdicts else max(verdicts)  # UNSURE is above YES and NO (see probe.py)
 
     def same_container(self, answer: Value, gold: Value) -> int:
         """Compares two values that are not both expressions: as values of one kind or, if need be, of two kinds."""
@@ -184,6 +184,11 @@ class Comparison(Chains):
             return NO
         if len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
             return self.in_order(answer, gold)
+        nouns = [noun_of(item) for item in gold]
+        if "" not in nouns and len(set(nouns)) > 1 and "" not in map(noun_of, answer):
+            # 3 apples and 2 pears are no 2 apples and 3 pears
+            answer, gold = sorted(answer, key=noun_of), sorted(gold, key=noun_of)
+            return self.in_order(answer, gold) if list(map(noun_of, answer)) == sorted(nouns) else NO
         unmatched, verdict = list(answer), YES
         for g in gold:
             item_verdict = self.take_same(g, unmatched)
@@ -258,6 +263,12 @@ def without_subject(words: list[str], subjects: frozenset[str]) -> list[str]:
 def value_and_unit(side: Value) -> tuple[Value, str]:
     """(5, "cm") for 5 cm; any other value with "" for its unit."""
     return (side.value, side.unit) if type(side) is Quantity else (side, "")
+
+
+def noun_of(side: Value) -> str:
+    """The noun behind a value if it is no known unit, without the s of the plural: "apple" for 3 apples; else ""."""
+    unit = value_and_unit(side)[1]
+    return "" if is_known(unit) else unit.removesuffix("s")
 
 
 def without_percent(side: Value) -> Value:

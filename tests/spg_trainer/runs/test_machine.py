@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from spg_trainer.cli import main
-from spg_trainer.runs import machine_command
-from spg_trainer.runs.machine_command import products_a_second
+from spg_trainer.runs import machine
+from spg_trainer.runs.machine import products_a_second
 from spg_trainer.settings.packages import envs
 
 
@@ -25,10 +25,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch):
         "get_device_capability": lambda number: (9, 0),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    monkeypatch.setattr(machine_command, "products_a_second", lambda device, dtype: found["speed"])
-    monkeypatch.setattr(
-        machine_command.shutil, "disk_usage", lambda place: SimpleNamespace(free=found["disk"])
-    )
+    monkeypatch.setattr(machine, "products_a_second", lambda device, dtype: found["speed"])
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda place: SimpleNamespace(free=found["disk"]))
     monkeypatch.setattr(envs.files.hub, "why_offline", lambda: found["offline"])
     files = [SimpleNamespace(rfilename="a.json", size=10), SimpleNamespace(rfilename="w", size=16 * 10**9)]
     info = SimpleNamespace(siblings=files)
@@ -41,7 +39,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch):
         return SimpleNamespace(content=content, raise_for_status=lambda: None)
 
     clock = {"now": 0.0}
-    monkeypatch.setattr(machine_command.time, "perf_counter", lambda: clock["now"])
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock["now"])
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(get=get))
     found["rate"] = 100 * 10**6
     return found
@@ -78,10 +76,10 @@ def test_a_machine_without_a_card_is_told_what_torch_says(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.cuda, "init", refuse)
-    ((is_there, text),) = machine_command.card()
+    ((is_there, text),) = machine.card()
     assert not is_there and "too old" in text and "nvidia-smi" in text
     monkeypatch.setattr(torch.version, "cuda", None)
-    ((is_there, text),) = machine_command.card()
+    ((is_there, text),) = machine.card()
     assert not is_there and "built without CUDA" in text
 
 
