@@ -1,6 +1,6 @@
 """Judges many completions at once: each by its task's reader, in plain Python, or a batch first by a kernel of numba.
 
-A kernel of `verifiers.kernels` decides the rows that are written as prompts ask for it, in threads; the reader gets
+A kernel of `verifiers.kernels` finds the answers of most rows and decides many of them, in threads; the reader gets
 the others. numba is imported, a kernel loaded from numba's disk cache, and one that is not there compiled, only when
 judging without it has taken, or will take, longer than that.
 """
@@ -201,9 +201,23 @@ PLAIN_NUMBER = Kernel(
     pack=_pack_numbers,
     tiers={OK: RATIONAL, WRONG: RATIONAL},
     saves=20e-6,
-    compiling=4.0,
+    compiling=6.0,
 )
-"""Decides rows whose answer and reference are one plain number each."""
+"""Finds answers, and decides rows whose answer and reference are one plain number each."""
+
+
+def locate_answers(texts: list[str], lenient: bool) -> tuple[list[bool], npt.NDArray[np.int64]]:
+    """(whether a kernel says where the answer of each text stands, spans (N, 2) in bytes of these answers).
+
+    Such an answer is in a box, in strict mode one that stands alone in the block.
+    """
+    import numpy as np
+
+    n = len(texts)
+    spans = np.empty((n, 2), np.int64)
+    reason = np.full(n, -1, np.int8)
+    judge_with(PLAIN_NUMBER, texts, lenient, [[""] * n], (reason, np.empty(n, np.int8), np.empty(n), spans))
+    return (reason == LOCATED).tolist(), spans
 
 
 def text_task(
@@ -215,7 +229,7 @@ def text_task(
     explain: Callable[..., str] | None = None,
     flexible: Callable[..., Judged] | None = None,
     kernel: Kernel | None = None,
-    judge_located: Callable[..., tuple[int, int]] | None = None,
+    judge_located: Callable[..., tuple[int, int, float]] | None = None,
     judge_all: Callable[..., Columns] | None = None,
 ) -> Task:
     """A task whose completions are text.
@@ -227,8 +241,8 @@ def text_task(
         flexible: (text, judged, *reference) -> the verdict in mode "flexible" on a completion that `judged`, the
             verdict of lenient mode, does not call right; None for a task without this mode.
         kernel: decides most rows of large batches.
-        judge_located: (answer, row, *reference) -> (reason, tier) in lenient mode, for an answer that the kernel finds
-            in a box but cannot read.
+        judge_located: (answer, lenient, row, *reference) -> (reason, tier, score) of an answer that the kernel finds
+            but cannot read.
         judge_all: (texts, lenient, *columns) -> `Columns`, in place of one call of `judge` for each row; the column of
             an optional field that is not given is None.
     """
@@ -265,8 +279,7 @@ def text_task(
             values = [None if column is None else column[row] for column in columns]
             if reason[row] == LOCATED and judge_located is not None:
                 answer = verdicts.cut(texts[row], *spans[row].tolist())
-                reason[row], tier[row] = judge_located(answer, row, *values)
-                score[row] = float(reason[row] == OK)
+                reason[row], tier[row], score[row] = judge_located(answer, lenient, row, *values)
                 continue
             judged = judge(texts[row], lenient, row, *values)
             reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(texts[row], *judged[3:])

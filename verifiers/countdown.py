@@ -178,14 +178,27 @@ def _judge(text: str, lenient: bool, row: int | None, numbers: object, target: o
     """The verdict on one completion; raises for an invalid reference."""
     given, fraction = _read_numbers(numbers, row), _read_target(target, row)
     found = find_answer(text, lenient, marks_only=True)
+    span = found.start, found.end
     if found.reason != OK:
-        return found.reason, TEXT, 0.0, found.start, found.end
-    answer = text[found.start : found.end]
+        return found.reason, TEXT, 0.0, *span
     if not lenient and found.boxed and not found.alone:
-        return MALFORMED, GRAMMAR, 0.0, found.start, found.end
+        return MALFORMED, GRAMMAR, 0.0, *span
+    return *_graded(text[slice(*span)], lenient, given, fraction), *span
+
+
+def _judge_answer(
+    answer: str, lenient: bool, row: int | None, numbers: object, target: object
+) -> tuple[int, int, float]:
+    """(reason, tier, score) of the answer of a completion; raises for an invalid reference."""
+    return _graded(answer, lenient, _read_numbers(numbers, row), _read_target(target, row))
+
+
+def _graded(
+    answer: str, lenient: bool, given: list[int], fraction: tuple[int, int]
+) -> tuple[int, int, float]:
     reason = judge_expression(expression_in(answer) if lenient else answer, lenient, given, *fraction)
     tier = GRAMMAR if reason in (MALFORMED, RULE_BROKEN) else RATIONAL
-    return reason, tier, float(reason == OK), found.start, found.end
+    return reason, tier, float(reason == OK)
 
 
 def _judge_unmarked(text: str, judged: batch.Judged, numbers: Sequence[Any], target: Any) -> batch.Judged:
@@ -327,13 +340,14 @@ TASK = batch.text_task(
     _judge,
     explain=explain,
     flexible=_judge_unmarked,
+    judge_located=_judge_answer,
     kernel=batch.Kernel(
         "countdown",
         references="int64[::1], int64[::1], int64[::1]",
         pack=_pack,
-        tiers={OK: RATIONAL, WRONG: RATIONAL, RULE_BROKEN: GRAMMAR},
+        tiers={OK: RATIONAL, WRONG: RATIONAL, RULE_BROKEN: GRAMMAR, NO_ANSWER: TEXT},
         memory=3 * 64,
         saves=25e-6,
-        compiling=2.5,
+        compiling=4.5,
     ),
 )

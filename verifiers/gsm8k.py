@@ -63,17 +63,22 @@ def _is_as_in_prompt(text: str, start: int, end: int) -> bool:
 
 def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Judged:
     """The verdict on one completion; raises for an invalid reference."""
-    gold = _gold(answer, row)
+    _gold(answer, row)
     found = find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
-    inside = text[found.start : found.end]
-    if not lenient and not (
-        found.alone and is_plain(inside) and _is_as_in_prompt(text, found.start, found.end)
-    ):
+    if not lenient and not (found.alone and _is_as_in_prompt(text, found.start, found.end)):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
+    return *judge_answer(text[found.start : found.end], lenient, row, answer), found.start, found.end
+
+
+def judge_answer(inside: str, lenient: bool, row: int | None, answer: object) -> tuple[int, int, float]:
+    """(reason, tier, score) of an answer, in strict mode of one alone in its box; raises for an invalid reference."""
+    gold = _gold(answer, row)
+    if not lenient and not is_plain(inside):
+        return MALFORMED, GRAMMAR, 0.0
     reason, tier = _compared(inside, gold)
-    return reason, tier, float(reason == OK), found.start, found.end
+    return reason, tier, float(reason == OK)
 
 
 def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Judged:
@@ -91,5 +96,5 @@ TASK = batch.text_task(
     judge,
     flexible=judge_unmarked,
     kernel=batch.PLAIN_NUMBER,
-    judge_located=lambda answer, row, gold: _compared(answer, _gold(gold, row)),
+    judge_located=judge_answer,
 )

@@ -96,26 +96,37 @@ def grade(puzzle: Sequence[int], cells: Sequence[int], size: int) -> tuple[int, 
     return WRONG, right / blanks
 
 
-def _judge(text: str, lenient: bool, row: int | None, puzzle: object) -> batch.Judged:
-    """The verdict on one completion; raises for an invalid puzzle."""
+def _known(puzzle: object, row: int | None) -> tuple[int, tuple[int, ...]]:
+    """(n, cells) of a puzzle; raises for an invalid one."""
     if not isinstance(puzzle, str):
         raise invalid_reference("puzzle", puzzle, "is no string such as '0310200404001043'", row)
     known = read_puzzle(puzzle)
     if known is None:
         raise invalid_reference("puzzle", puzzle, _A_PUZZLE, row)
-    size, given = known
+    return known
+
+
+def _judge(text: str, lenient: bool, row: int | None, puzzle: object) -> batch.Judged:
+    """The verdict on one completion; raises for an invalid puzzle."""
+    _known(puzzle, row)
     found = find_answer(text, lenient, marks_only=True)
     span = found.start, found.end
     if found.reason != OK:
         return found.reason, TEXT, 0.0, *span
     # In strict mode, the grid itself stands in the `<answer>` block.
-    cells = cells_in(text[slice(*span)], size, lenient) if lenient or not found.boxed else None
-    return (MALFORMED, GRAMMAR, 0.0, *span) if cells is None else _graded(given, cells, size, span)
+    if found.boxed and not lenient:
+        return MALFORMED, GRAMMAR, 0.0, *span
+    return *_judge_answer(text[slice(*span)], lenient, row, puzzle), *span
 
 
-def _graded(puzzle: Sequence[int], cells: Sequence[int], size: int, span: tuple[int, int]) -> batch.Judged:
-    reason, score = grade(puzzle, cells, size)
-    return reason, GRAMMAR, score, *span
+def _judge_answer(answer: str, lenient: bool, row: int | None, puzzle: object) -> tuple[int, int, float]:
+    """(reason, tier, score) of the answer of a completion; raises for an invalid puzzle."""
+    size, given = _known(puzzle, row)
+    cells = cells_in(answer, size, lenient)
+    if cells is None:
+        return MALFORMED, GRAMMAR, 0.0
+    reason, score = grade(given, cells, size)
+    return reason, GRAMMAR, score
 
 
 def _judge_unmarked(text: str, judged: batch.Judged, puzzle: str) -> batch.Judged:
@@ -126,7 +137,10 @@ def _judge_unmarked(text: str, judged: batch.Judged, puzzle: str) -> batch.Judge
     size, given = read_puzzle(puzzle)  # type: ignore[misc]
     span = last_grid(text, places.begin, places.cut, size)
     cells = cells_in(text[slice(*span)], size) if span[0] >= 0 else None
-    return judged if cells is None else _graded(given, cells, size, span)
+    if cells is None:
+        return judged
+    reason, score = grade(given, cells, size)
+    return reason, GRAMMAR, score, *span
 
 
 def explain(extracted: str | None, reason: str, puzzle: str) -> str:
@@ -181,13 +195,14 @@ TASK = batch.text_task(
     _judge,
     explain=explain,
     flexible=_judge_unmarked,
+    judge_located=_judge_answer,
     kernel=batch.Kernel(
         "sudoku",
         references=batch.TEXTS,
         pack=_pack,
-        tiers=dict.fromkeys((OK, WRONG, MALFORMED, RULE_BROKEN), GRAMMAR),
+        tiers={**dict.fromkeys((OK, WRONG, MALFORMED, RULE_BROKEN), GRAMMAR), NO_ANSWER: TEXT},
         memory=256,
         saves=25e-6,
-        compiling=2.0,
+        compiling=4.0,
     ),
 )

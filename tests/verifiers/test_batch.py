@@ -1,7 +1,10 @@
 """Batches: kernels answer as the reader does, in threads, with and without a disk cache or numba."""
 
 import dataclasses
+import gzip
+import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import verifiers
+from tests.common import soup as pieces
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from tests.common.soup import REFERENCES, judge, soup, use_kernels
 from verifiers import batch, registry, verify, verify_batch
@@ -47,6 +51,147 @@ BLOCKS = (
 )
 
 
+EDITS = [
+    *(
+        "<answer>",
+        "</answer>",
+        "\\boxed{",
+        "}",
+        "{",
+        "####",
+        "<|eot_id|>",
+        "<|endoftext|>",
+        "<|im_end|>",
+        "<|start|>",
+    ),
+    *(
+        "<think>",
+        "</think>",
+        "<reasoning>",
+        "</reasoning>",
+        "\nQ: ",
+        "\nQuestion: ",
+        "\u25c1think\u25b7",
+        "</s>",
+        "<",
+    ),
+    *(
+        "\u25c1/answer\u25b7",
+        "\u00a0",
+        "\x1c",
+        "é",
+        "×",
+        "\u2019t",
+        " not ",
+        " isn't ",
+        " or ",
+        " and ",
+        ", ",
+        "</",
+        "$",
+    ),
+    *(
+        "\\boxed{7}",
+        "\\boxed 7",
+        "\\fbox{7}",
+        "\\)",
+        "**",
+        ".",
+        " wait, no",
+        " That is wrong.",
+        " hours",
+        "12",
+        " 18",
+    ),
+    *(
+        " The answer is 12.",
+        " is the answer.",
+        "1,250",
+        "-",
+        "\n",
+        "\t",
+        "\\",
+        "<final answer>",
+        "\nA: 5",
+        " rather than ",
+    ),
+    *(
+        "\x00",
+        "\ud800",
+        "=",
+        "x=",
+        "%",
+        "\\text{ cm}",
+        "\n#### 18",
+        "<Answer>",
+        "\\}",
+        "\\\\",
+        "",
+        "",
+        "",
+        "",
+    ),
+]
+WHOLE = (
+    "We add 9 and 9.\n</reasoning>\n<answer>\n\\boxed{{{0}}}\n</answer><|eot_id|><|endoftext|>",
+    "So it is \\boxed{{{0}}}.\n</answer><|eot_id|>",
+    "First, \\boxed{{{1}}}.\n</reasoning>\n\n<answer>\n\\boxed{{{0}}}<|eot_id|>",
+    "<reasoning>\nx < 5\n</reasoning>\n<answer>\n{0}\n</answer>",
+    "x = \\boxed{{{1}}}, so\n</answer>\n<answer>\n\\boxed{{{0}}}\\) hours\n</answer>",
+    "<answer>{1}</answer> and then <answer> {0}",
+)
+"""Completions as models write them, with an answer and another one."""
+
+
+def edited(rng: random.Random, text: str) -> str:
+    """The text with one to three pieces put in, cut out or put in the place of a tag, most of them near its end."""
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        at = rng.randint(max(0, len(text) - rng.choice((20, 60, 200))), len(text))
+        kind = rng.random()
+        if kind < 0.6:
+            text = text[:at] + rng.choice(EDITS) + text[at:]
+        elif kind < 0.8:
+            text = text[:at] + text[at + rng.choice((1, 2, 5, 10)) :]
+        else:
+            before, tag, behind = text.rpartition(
+                rng.choice(("<answer>", "</answer>", "\\boxed{", "}", "</reasoning>"))
+            )
+            text = before + (rng.choice(EDITS) if tag else "") + behind
+    return text
+
+
+def assert_agrees(task: str, texts: list[str], references: list[dict], mode: str) -> None:
+    """A batch that kernels judge gets the verdicts that its rows get alone."""
+    alone = [
+        verify(task, text, mode=mode, **reference) for text, reference in zip(texts, references, strict=True)
+    ]
+    assert list(judge(task, texts, references, mode)) == alone
+
+
+@pytest.mark.parametrize("task", sorted(REFERENCES))
+def test_kernels_and_the_reader_agree_on_edited_texts(task, at_length, monkeypatch):
+    use_kernels(monkeypatch)
+    rng = random.Random(5)
+    answers = [*pieces.RIGHT[task], "18", "-3", "1250", "1234", "2*5", "5 3", ""]
+    for mode in registry.find(task).modes:
+        texts, references = [], []
+        for _ in range(20_000 if at_length else 700):
+            texts.append(edited(rng, rng.choice(WHOLE).format(rng.choice(answers), rng.choice(answers))))
+            references.append(rng.choice(REFERENCES[task][:3]))
+        assert_agrees(task, texts, references, mode)
+
+
+@pytest.mark.parametrize("task", sorted(REFERENCES))
+def test_kernels_and_the_reader_agree_on_recorded_texts(task, shared_data, monkeypatch):
+    use_kernels(monkeypatch)
+    with gzip.open(shared_data / "llada_generations" / f"{task}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    texts = [row["completion"] for row in rows]
+    references = [{field: row[field] for field in REFERENCES[task][0]} for row in rows]
+    assert_agrees(task, texts, references, "lenient")
+    assert_agrees(task, texts, references, "strict")
+
+
 @pytest.mark.parametrize("task", WITH_KERNELS)
 def test_kernels_and_readers_agree(task, at_length, monkeypatch):
     references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
@@ -54,7 +199,7 @@ def test_kernels_and_readers_agree(task, at_length, monkeypatch):
     use_kernels(monkeypatch)
 
     @settings(
-        max_examples=400 if at_length else 120,
+        max_examples=400 if at_length else 15,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture],
     )
@@ -81,7 +226,8 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
     columns = [[value] * 8 for value in reference.values()]
     into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
     assert batch.judge_with(kernel, [text, "I think so."] * 4, True, columns, into)
-    assert into[0].tolist() == [0, -1] * 4 and into[2][0] == 1
+    without = -1 if task == "gsm8k" else 2  # a sentence names an answer of GSM8K
+    assert into[0].tolist() == [0, without] * 4 and into[2][0] == 1
     low, high = into[3][0].tolist()
     assert text[low:high] == right
 
@@ -105,6 +251,11 @@ def test_slices_in_threads_give_the_same_in_order(monkeypatch):
 KERNEL = batch.Kernel("sudoku", batch.TEXTS, batch.pack, tiers={}, saves=1e-3, compiling=1.5, memory=256)
 
 
+def small(data, starts, first, lenient, golds, gold_starts, reason, score, spans, scratch):
+    """A kernel that is compiled in a moment."""
+    reason[0] = first
+
+
 def fresh_kernel(monkeypatch, tmp_path) -> tuple[batch.Kernel, list]:
     """A kernel that is in no cache, and what is asked of the compiler: whether only a cached kernel is wanted."""
     import numba
@@ -116,7 +267,7 @@ def fresh_kernel(monkeypatch, tmp_path) -> tuple[batch.Kernel, list]:
 
     def counted(function, signature, only_cached=False):
         asked.append(only_cached)
-        again = numba.njit(nogil=True)(function.py_func)  # as in another process
+        again = numba.njit(nogil=True)(small)  # as in another process
         return compiled(again, signature, only_cached)
 
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
@@ -188,7 +339,7 @@ def test_code_of_other_sources_is_kept_under_another_name(monkeypatch, tmp_path)
 
     fresh_kernel(monkeypatch, tmp_path)[0].load()
     sources_of = disk_cache.sources_of
-    monkeypatch.setattr(disk_cache, "sources_of", lambda function: sources_of(function)[1:])
+    monkeypatch.setattr(disk_cache, "sources_of", lambda function: sources_of(function)[:-1])
     kernel = dataclasses.replace(KERNEL)
     kernel.load(only_cached=True)
     assert kernel.function is None

@@ -2,7 +2,7 @@
 
 import numba
 
-from verifiers.kernels.plain import READ, answer_in, is_space
+from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, is_space, locate
 
 OK, WRONG, RULE_BROKEN = 0, 1, 4  # as in `verifiers.verdicts`
 NUMBERS = 60  # the most given numbers, which are bits of an integer
@@ -128,9 +128,13 @@ def judge(data, starts, first, lenient, numbers, number_starts, targets, reason,
         count = number_starts[row + 1] - number_starts[row]
         if not 0 < count <= NUMBERS:
             continue
-        low, high, _ = answer_in(data, starts[i], starts[i + 1])
-        if low < 0:
+        low, high, kind = locate(data, starts[i], starts[i + 1], True)
+        if kind < 0 or not (lenient or kind & ALONE):
             continue
+        if low < 0:
+            reason[i], score[i], spans[i, 0], spans[i, 1] = NO_ANSWER, 0.0, -1, -1
+            continue
+        spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
         judged = judge_one(
             data,
             low,
@@ -142,7 +146,4 @@ def judge(data, starts, first, lenient, numbers, number_starts, targets, reason,
             targets[row],
             stacks,
         )
-        if judged == READ:
-            continue
-        reason[i], score[i] = judged, 1.0 if judged == OK else 0.0
-        spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
+        reason[i], score[i] = LOCATED if judged == READ else judged, 1.0 if judged == OK else 0.0

@@ -1,20 +1,28 @@
-r"""The one closed `<answer>` block, maybe a box that is all of it, and in it one plain number: equal, wrong, or READ.
+r"""Where the answer of a completion stands, as `verifiers.reading.locate` says, and in it one plain number.
 
-`answer_in` is shared by all kernels. It decides only where the text leaves no doubt: one block with closed reasoning
-before it, and nothing but end tokens behind it.
+`locate` is shared by all kernels. It decides only where the text leaves no doubt: the last mark is a block, a closed
+box or an `<answer>` that nothing closes, and nothing is said behind it.
 """
 
 import numba
 
 READ = -1  # in place of a reason: the row is for the reader
-LOCATED = -2  # the same, but the answer is found, in a box
-OK, WRONG = 0, 1  # as in `verifiers.verdicts`
+LOCATED = -2  # the same, but the answer is found
+OK, WRONG, NO_ANSWER = 0, 1, 2  # as in `verifiers.verdicts`
+DOUBT = -1  # in place of a kind: the reader must find the answer, or that there is none
+BOXED, ALONE = 1, 2  # bits of a kind: the answer is in a box; nothing else is in the one block
 LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
 DIGITS = 17  # the most digits of a number; 18 fit 64 bits
+LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
+DENIED = 40  # bytes before a box in which it may be denied
 
 _ANSWER, _CLOSE, _REASONING, _END_REASONING = b"<answer>", b"</answer>", b"<reasoning>", b"</reasoning>"
-_END_OF_TURN, _END_OF_TEXT, _BOX = b"<|eot_id|>", b"<|endoftext|>", b"\\boxed{"
-_NEWLINE, _SPACE, _BANG, _COMMA, _MINUS, _POINT, _LESS, _BACKSLASH, _LEFT, _RIGHT = tuple(b"\n !,-.<\\{}")
+_END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
+_BOX, _HASHES, _Q, _QUESTION = b"\\boxed", b"####", b"Q:", b"Question:"
+_TAG_LETTERS = b"AaFfTtRrSs|"  # with which the tags begin that `locate.regions` knows
+_DENYING = b"not\0t be't\0\0thaninstwroninco"  # words of `locate._is_rejected`, four bytes of each
+_APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
+_NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _LESS, _BACKSLASH, _LEFT, _RIGHT = tuple(b"\n ,-.<\\{}")
 
 
 @numba.njit(nogil=True)
@@ -61,62 +69,223 @@ def strip(data, start, end):
 
 
 @numba.njit(nogil=True)
-def block_in(data, start, end):
-    """(start, end) of what the one closed `<answer>` block holds; -1s if there is any doubt."""
-    opened = shut = -1
-    reasoning = 0  # how many blocks of reasoning are open
-    i = find(data, _LESS, start, end)
-    while i < end:
-        if shut >= 0 and (begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT)):
-            end = i
-            break
-        if begins(data, i, end, _ANSWER) and opened < 0 and reasoning <= 0:
-            opened = i + len(_ANSWER)
-        elif begins(data, i, end, _CLOSE) and opened >= 0 and shut < 0:
-            shut = i
-        elif begins(data, i, end, _REASONING) and opened < 0:
-            reasoning += 1
-        elif begins(data, i, end, _END_REASONING) and opened < 0:
-            reasoning -= 1
-        elif i + 1 == end or not (is_space(data[i + 1]) or 48 <= data[i + 1] <= 57):  # another tag
-            return -1, -1
-        i = find(data, _LESS, i + 1, end)
-    if shut < 0:
-        return -1, -1
-    behind, _ = strip(data, shut + len(_CLOSE), end)
-    if behind < end or shut - opened > LONGEST:
-        return -1, -1
-    return strip(data, opened, shut)
+def is_in(byte, several):
+    """True if `byte` is one of several."""
+    for other in several:
+        if byte == other:
+            return True
+    return False
 
 
 @numba.njit(nogil=True)
-def answer_in(data, start, end):
-    """(start, end, whether a box held it) of the answer in the one closed block; -1s if there is any doubt."""
-    low, high = block_in(data, start, end)
-    if low < 0 or low == high:
-        return -1, -1, False
-    if begins(data, low, high, _BOX):
-        low += len(_BOX)
-        depth = 1
-        i = low
-        while i < high and depth > 0:
-            if data[i] == 0 or data[i] >= 128 or begins(data, i, high, _BOX):
-                return -1, -1, False
-            if data[i] == _BACKSLASH:
-                i += 1
-            elif data[i] == _LEFT:
-                depth += 1
-            elif data[i] == _RIGHT:
-                depth -= 1
+def blank(data, start, end):
+    """1 if data[start:end] is white space, 0 if not, DOUBT if what comes first behind it is no ASCII character."""
+    while start < end and is_space(data[start]):
+        start += 1
+    return 1 if start >= end else 0 if 32 < data[start] < 127 else DOUBT
+
+
+@numba.njit(nogil=True)
+def last_box(data, start, end):
+    r"""Position of the last `\boxed` in data[start:end]; -1 if there is none."""
+    i = end - len(_BOX)
+    while i >= start:
+        while i - 64 >= start:
+            hit = False
+            for other in data[i - 63 : i + 1]:
+                hit |= other == _BACKSLASH
+            if hit:
+                break
+            i -= 64
+        while i >= start and data[i] != _BACKSLASH:
+            i -= 1
+        if i >= start and begins(data, i, end, _BOX):
+            return i
+        i -= 1
+    return -1
+
+
+@numba.njit(nogil=True)
+def box_end(data, i, end):
+    r"""Position of the brace that closes the one behind the `\boxed` at i; -1 if none does, or no brace follows."""
+    i += len(_BOX)
+    if i >= end or data[i] != _LEFT:
+        return -1
+    depth = 1
+    i += 1
+    while i < end:
+        if data[i] == _BACKSLASH:
             i += 1
-        if depth > 0 or i < high:  # something follows the box
-            return -1, -1, False
-        low, high = strip(data, low, high - 1)
-        return (low, high, True) if low < high else (-1, -1, False)
-    for i in range(low, high):
-        if data[i] == _BACKSLASH or data[i] == 0 or data[i] >= 128:
-            return -1, -1, False
-    return low, high, False
+        elif data[i] == _LEFT:
+            depth += 1
+        elif data[i] == _RIGHT:
+            depth -= 1
+            if depth == 0:
+                return i
+        i += 1
+    return -1
+
+
+@numba.njit(nogil=True)
+def is_box_doubtful(data, scope, start, box):
+    r"""True if what stands before the last `\boxed` may deny it, or begin a list of boxes.
+
+    scope, start: where a list of boxes may begin, and where this box may.
+    """
+    for i in range(max(start, box - DENIED), box):
+        if data[i] >= 128:
+            return True
+        for k in range(0, len(_DENYING), 4):
+            n = 0
+            while n < 4 and (
+                _DENYING[k + n] == 0 or (i + n < box and data[i + n] | 32 == _DENYING[k + n] | 32)
+            ):
+                n += 1
+            if n == 4:
+                return True
+    other = last_box(data, max(scope, box - LIST_GAP), box)
+    if other < 0:
+        return False
+    for i in range(box_end(data, other, box), box):
+        if i < 0:
+            return True
+        if is_in(data[i], _APART):
+            return False
+    return True
+
+
+@numba.njit(nogil=True)
+def is_said(data, start, end):
+    """True if data[start:end] has a letter or digit, save for tags of answers."""
+    i = start
+    while i < end:
+        if begins(data, i, end, _ANSWER) or begins(data, i, end, _CLOSE):
+            i = find(data, 62, i, end)
+        elif data[i] >= 127 or 48 <= data[i] <= 57 or 97 <= data[i] | 32 <= 122:
+            return True
+        i += 1
+    return False
+
+
+@numba.njit(nogil=True)
+def has_other_rules(data, start, begin, end, hashes):
+    """True if data[start:end] has a tag of Kimi, or data[begin:end] a line that begins with "Question:", or a `####`.
+
+    hashes: whether a `####` counts.
+    """
+    i = find(data, 0x97, start, end)
+    while i < end:
+        if i > start and i + 1 < end and data[i - 1] == 0xE2 and data[i + 1] == 0x81:
+            return True
+        i = find(data, 0x97, i + 1, end)
+    i = find(data, 81, begin, end)
+    while i < end:
+        if begins(data, i, end, _Q) or begins(data, i, end, _QUESTION):
+            k = i - 1
+            while k >= begin and (data[k] == _SPACE or data[k] == 9):
+                k -= 1
+            if k >= begin and data[k] == _NEWLINE:
+                return True
+        i = find(data, 81, i + 1, end)
+    i = find(data, 35, begin, end) if hashes else end
+    while i < end:
+        if begins(data, i, end, _HASHES):
+            return True
+        i = find(data, 35, i + 1, end)
+    return False
+
+
+@numba.njit(nogil=True)
+def locate(data, start, end, marks_only):
+    """(start, end, kind) of the answer in data[start:end]; the kind has bits of BOXED and ALONE, or is DOUBT.
+
+    (-1, -1, 0) if there is no answer. marks_only: no sentence names an answer.
+    """
+    doubt = -1, -1, DOUBT
+    begin, opening = start, -1
+    low = high = outer_low = outer_high = unclosed = -1
+    opened = closed = 0
+    i = find(data, _LESS, start, end)
+    while i < end:
+        if begins(data, i, end, _ANSWER):
+            if opening >= 0:
+                if blank(data, opening, i) != 1:  # text stands between two of them
+                    return doubt
+            opening = i + len(_ANSWER)
+            opened += 1
+        elif begins(data, i, end, _CLOSE):
+            closed += 1
+            if opening >= 0:
+                low, high, opening = opening, i, -1
+        elif begins(data, i, end, _REASONING):
+            outer_low, outer_high = low, high
+        elif begins(data, i, end, _END_REASONING):
+            begin, opening, low, high = i + len(_END_REASONING), -1, outer_low, outer_high
+            outer_low = outer_high = -1
+        elif begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT):
+            if begins(data, find(data, 62, i, end) + 1, end, _START):
+                return doubt
+            end = i
+            break
+        else:
+            k = i + 1
+            if k < end and data[k] == 47:
+                k += 1
+            if k < end and (data[k] >= 128 or is_in(data[k], _TAG_LETTERS)):
+                return doubt
+        i = find(data, _LESS, i + 1, end)
+    if has_other_rules(data, start, begin, end, low < 0):
+        return doubt
+    scope, scope_end, first = low, high, low
+    if low < 0:
+        if begin > start and blank(data, begin, end):  # only its reasoning may have the answer
+            return doubt
+        scope, scope_end = begin, end
+        if opening >= 0:
+            empty = blank(data, opening, end)
+            if empty < 0:
+                return doubt
+            unclosed = -1 if empty else opening
+        first = max(begin, unclosed)
+    box = last_box(data, first, scope_end)
+    kind, behind = 0, scope_end
+    if box >= 0:
+        last, inside = box_end(data, box, scope_end), box + len(_BOX) + 1
+        if inside > scope_end or data[inside - 1] != _LEFT or is_box_doubtful(data, scope, first, box):
+            return doubt
+        kind, behind = BOXED, last + 1
+        if last < 0:  # nothing closes it: the rest of its line
+            last = find(data, _NEWLINE, inside, scope_end)
+            while last > inside and (
+                is_space(data[last - 1]) or data[last - 1] == 36 or data[last - 1] == _POINT
+            ):
+                last -= 1
+            behind = min(last + 1, scope_end)
+        elif low >= 0 and opened == 1 and closed == 1:
+            if blank(data, first, box) == 1 and blank(data, behind, scope_end) == 1:
+                kind = BOXED | ALONE
+        inside_low, inside_high = strip(data, inside, last)
+    elif low >= 0:
+        inside_low, inside_high = strip(data, low, high)
+        kind = ALONE if opened == 1 and closed == 1 else 0
+        if inside_low == inside_high:
+            return -1, -1, 0
+    elif unclosed >= 0:
+        inside_low, inside_high = strip(data, unclosed, end)
+    elif marks_only:
+        return -1, -1, 0
+    else:
+        return doubt
+    if low >= 0:
+        behind = high + len(_CLOSE)
+    if not marks_only and is_said(data, behind, end):
+        return doubt
+    if inside_low == inside_high or inside_high - inside_low > LONGEST:
+        return doubt
+    for i in range(inside_low, inside_high):
+        if data[i] >= 127 or (data[i] < 32 and not is_space(data[i])):
+            return doubt
+    return inside_low, inside_high, kind
 
 
 @numba.njit(nogil=True)
@@ -171,19 +340,18 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
     for i in range(len(starts) - 1):
         reason[i] = READ
         row = first + i
-        known, gold, gold_decimals = number(golds, gold_starts[row], gold_starts[row + 1], True)
-        if not known:
+        low, high, kind = locate(data, starts[i], starts[i + 1], False)
+        if kind < 0 or low < 0:
             continue
-        low, high, boxed = answer_in(data, starts[i], starts[i + 1])
-        if low < 0 or not (lenient or boxed):
+        boxed = kind & BOXED != 0
+        if not lenient and not (kind == BOXED | ALONE and data[low - 1] == _LEFT and data[high] == _RIGHT):
             continue
-        if not lenient and (data[low - 1] != _LEFT or data[high] != _RIGHT):
-            continue
-        known, value, decimals = number(data, low, high, not lenient)
-        if boxed and lenient:
+        if boxed:
             reason[i] = LOCATED
             spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
-        if not known:
+        is_number, value, decimals = number(data, low, high, not lenient)
+        known, gold, gold_decimals = number(golds, gold_starts[row], gold_starts[row + 1], True)
+        if not (known and is_number):
             continue
         while decimals < gold_decimals and abs(value) < 10**17:
             value, decimals = value * 10, decimals + 1

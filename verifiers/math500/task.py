@@ -122,6 +122,10 @@ _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 
 
+def _judge_extracted(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
+    return (_judge_short if len(answer) <= SHORT else judge)(answer, gold, problem, lenient)
+
+
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """`judge` for an answer all of which says the value."""
     if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
@@ -396,8 +400,7 @@ def located(
         return (verdicts.HEDGE if found.boxed and is_hedge else MALFORMED, TEXT), found
     if found.reason != OK:
         return (found.reason, TEXT), found
-    extracted = text[found.start : found.end]
-    return (_judge_short if len(extracted) <= SHORT else judge)(extracted, gold, problem_text, lenient), found
+    return _judge_extracted(text[found.start : found.end], gold, problem_text, lenient), found
 
 
 def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
@@ -426,23 +429,28 @@ def _judge_all(
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
-    columns = zip(texts, answers, problems or repeat(None), strict=False)
-    judged = [located(text, lenient, row, *given) for row, (text, *given) in enumerate(columns)]
+    is_located, spans = batch.locate_answers(texts, lenient)
+    columns = zip(texts, answers, problems or repeat(None), is_located, spans.tolist(), strict=False)
+    outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    for row, (outcome, found) in enumerate(judged):
+    for row, (text, answer, problem, is_known, (start, end)) in enumerate(columns):
+        if is_known:
+            extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
+            gold, problem_text = reference_of(answer, row), problem_of(problem, row)
+            outcome = _judge_extracted(extracted, gold, problem_text, lenient)
+        else:
+            outcome, found = located(text, lenient, row, answer, problem)
+            extracted = text[found.start : found.end]
+            spans[row] = batch.in_bytes(text, found.start, found.end)
         if outcome is None:
-            pair = texts[row][found.start : found.end], reference_of(answers[row], row).text
-            undecided.setdefault(pair, []).append(row)
-    outcomes = [outcome for outcome, _ in judged]
+            undecided.setdefault((extracted, reference_of(answer, row).text), []).append(row)
+        outcomes.append(outcome)
     for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in rows:
             outcomes[row] = outcome
     codes = np.fromiter(chain.from_iterable(outcomes), np.int8, 2 * len(outcomes))
     reasons, tiers = codes.reshape(-1, 2).T.copy()
-    spans = [
-        batch.in_bytes(text, found.start, found.end) for text, (_, found) in zip(texts, judged, strict=True)
-    ]
-    return reasons, tiers, (reasons == OK).astype(np.float64), np.array(spans, np.int64).reshape(-1, 2)
+    return reasons, tiers, (reasons == OK).astype(np.float64), spans
 
 
 TASK = batch.text_task(

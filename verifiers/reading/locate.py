@@ -240,6 +240,8 @@ _NAMES = re.compile(
     rf"\b(?:{'|'.join(words.ANSWER.split())})\b|{'|'.join(words.ANSWER_CJK.split())}|(?:(?<=\n)|(?<=\n\*\*)|\A)A(?=:)",
     re.IGNORECASE,
 )
+_STEMS = ("a:", *(word for word in words.ANSWER.split() if word.isascii() and word[:4] != "answ"))
+"""With one of them each match of `_NAMES` in an ASCII text begins, in lower case."""
 _DIALOGUE = re.compile(r"(?:^|\n)(?:Q|B):")
 """Lines by which `A:` is a choice, or the answer to another question."""
 _VERB = re.compile(
@@ -286,9 +288,22 @@ def _words_in(text: str) -> list[str]:
     return _WORDS.findall(text.lower().replace("’", "'"))
 
 
+def _names(text: str, start: int, end: int) -> list[re.Match[str]]:
+    """The words for an answer in text[start:end]; of ASCII, in a tenth of the time that `finditer` takes."""
+    if not text.isascii():
+        return list(_NAMES.finditer(text, start, end))
+    lowered, places = text.lower(), set()
+    for stem in _STEMS:
+        at = lowered.find(stem, start, end)
+        while at >= 0:
+            places.add(at)
+            at = lowered.find(stem, at + 1, end)
+    return [name for at in sorted(places) if (name := _NAMES.match(text, at, end))]
+
+
 def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
     """(start, end) of the answer that text[start:end] names last, in a sentence or by a heading, or None."""
-    for name in reversed(list(_NAMES.finditer(text, start, end))[-_TRIED:]):
+    for name in reversed(_names(text, start, end)[-_TRIED:]):
         verb = _VERB.match(text, name.end(), end)
         if len(name[0]) == 1 and _DIALOGUE.search(text, start, end):
             continue
