@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer.errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedConfig
@@ -16,6 +18,17 @@ def expert_layers(config: "PreTrainedConfig") -> int:
     # A config says which layers are dense by the number of the first ones, or by a list of them.
     dense = getattr(config, "first_k_dense_replace", len(getattr(config, "mlp_only_layers", None) or ()))
     return config.num_hidden_layers - dense
+
+
+def check_expert_parallel(config: "PreTrainedConfig", size: int) -> None:
+    """Raises ConfigError if the experts of a model of this configuration cannot be divided among `size` processes."""
+    if not expert_layers(config):
+        raise ConfigError(f"$expert_parallel={size}: this model has no experts to divide. Leave it out.")
+    if config.num_local_experts % size:
+        raise ConfigError(
+            f"$expert_parallel={size} does not divide the {config.num_local_experts} experts of a layer. Use a divisor "
+            "of their number."
+        )
 
 
 @contextmanager

@@ -35,6 +35,8 @@ class Shape(NamedTuple):
     """Weights of the embedding and the head; one matrix if they are tied."""
     active: int
     """Weights of the layers that one token uses: all but those of experts that it does not take."""
+    experts: int
+    """Weights of the experts among which a token chooses."""
     linear: int
     """Weights of linear layers, without the head and experts: what --load-4bit stores in 4 bits."""
     largest_linear: int
@@ -59,9 +61,10 @@ def shape_of(config: Any) -> Shape:
         # Every token takes the shared experts besides those that are chosen for it.
         ffn = (chosen + getattr(config, "n_shared_experts", 0)) * expert_width
         expert_size = 3 * width * expert_width  # an expert has three matrices: gate, up and down
-        idle = layers_of_experts * (config.num_local_experts - chosen) * expert_size
+        experts = layers_of_experts * config.num_local_experts * expert_size
+        idle = experts - layers_of_experts * chosen * expert_size
     else:
-        ffn, idle = config.intermediate_size, 0
+        ffn, experts, idle = config.intermediate_size, 0, 0
     head_dim = getattr(config, "head_dim", None) or width // config.num_attention_heads
     embedding_and_head = config.vocab_size * width * (1 if config.tie_word_embeddings else 2)
     body = sum(sizes) - embedding_and_head
@@ -75,6 +78,7 @@ def shape_of(config: Any) -> Shape:
         body=body,
         embedding_and_head=embedding_and_head,
         active=body - idle,
+        experts=experts,
         linear=sum(linear),
         largest_linear=max(linear),
         largest=max(sizes),

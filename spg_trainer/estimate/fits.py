@@ -62,7 +62,7 @@ def card_lines(
     return [
         verdict,
         hours_in_all(config, seconds, processes),
-        needed_elsewhere(config, shape, memory, processes),
+        needed_elsewhere(config, shape, memory),
         *([card.note] if card.note else []),
         "These figures are computed from data sheets, not measured.",
     ]
@@ -126,7 +126,11 @@ def changes_to_try(config: Config) -> list[tuple[dict[str, Any], int]]:
     # Muon works neither with divided weights nor with moments of 8 bits. If a run has AdamW already, `typed_flags`
     # leaves this flag out.
     adamw = {"optimizer": "adamw"}
-    by_layer = [({"shard": "layer", **adamw}, processes) for processes in PROCESSES]
+    # Each group of processes that share the experts needs all of its processes.
+    counts = [processes for processes in PROCESSES if processes % model.expert_parallel == 0]
+    by_layer = [({"shard": "layer", **adamw}, processes) for processes in counts]
+    if model.expert_parallel > 1:  # it needs `--shard layer`
+        return [unchanged, *by_layer]
     if model.lora_r:
         # `--shard phase` is not tried: it saves nothing at the peak, as it gathers all weights for an update, and
         # adapters are never divided.
@@ -218,13 +222,13 @@ def evaluated_problems(config: Config) -> int:
     return problems
 
 
-def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: int) -> str:
+def needed_elsewhere(config: Config, shape: Shape, memory: Memory) -> str:
     """A sentence with what the run needs besides its card: download, disk and host memory, in GB and GiB."""
     published = 2.0 * shape.whole  # bytes of all weights in bfloat16
     is_local = resolve_model(config.model.model, config.env).is_local
     download = "nothing" if is_local else f"{published / 1e9:.1f} GB"
-    checkpoint = checkpoint_bytes(config, memory, processes)
-    trained = trained_bytes(config, memory, processes)
+    checkpoint = checkpoint_bytes(config, memory)
+    trained = trained_bytes(config, memory)
     # The disk holds the newest checkpoints, which are kept, and the one that is being written.
     num_checkpoints = newest_kept(config.output.keep, checkpoint) + 1
     disk = num_checkpoints * checkpoint
@@ -245,30 +249,30 @@ def needed_elsewhere(config: Config, shape: Shape, memory: Memory, processes: in
     )
 
 
-def checkpoint_bytes(config: Config, memory: Memory, processes: int) -> float:
+def checkpoint_bytes(config: Config, memory: Memory) -> float:
     """Bytes of a checkpoint, which holds all trained weights and the whole state of the optimizer."""
     # `held` is what one process holds. With `--shard phase` or `layer` that is a part of the optimizer's state, unless
     # adapters are trained, whose state is never divided.
     is_part = config.model.is_divided and not config.model.lora_r
-    parts = processes if is_part else 1
-    return trained_bytes(config, memory, processes) + parts * memory.held["optimizer"]
+    parts = memory.weight_parts if is_part else 1
+    return trained_bytes(config, memory) + parts * memory.held["optimizer"]
 
 
-def trained_bytes(config: Config, memory: Memory, processes: int) -> float:
+def trained_bytes(config: Config, memory: Memory) -> float:
     """Bytes of all trained weights, read off the estimate of their gradients, which take as many bytes."""
     # With `--shard layer` a process holds a part of each gradient; with `phase` it holds whole gradients until they are
     # summed. Gradients of adapters are never divided.
     is_part = config.model.shard == "layer" and not config.model.lora_r
-    parts = processes if is_part else 1
+    parts = memory.weight_parts if is_part else 1
     return parts * memory.held["gradients"]
 
 
 CAREFUL_COPIES = 8
-"""The most masked copies at once that `auto` takes on a CPU and with divided weights.
+"""The most masked copies at once that `auto` takes on a CPU, and with divided weights or columns.
 
-Elsewhere, on CUDA with undivided weights, it fills the memory. On a CPU more copies gain nothing, and free memory is
-not always known. With divided weights, running out of memory would end the run, since its update is not repeated with
-half as many copies."""
+Elsewhere, on CUDA with undivided weights and columns, it fills the memory. On a CPU more copies gain nothing, and free
+memory is not always known. With divided weights or columns, running out of memory would end the run, since its update
+is not repeated with half as many copies."""
 CGROUP = Path("/sys/fs/cgroup")
 """The folder in which Linux says how much memory the container of this process may take."""
 
@@ -292,9 +296,10 @@ def fitting_batch(
     copies: masked copies of an update, as --per-device-batch-size has them. rows: completions of a rollout;
     None = decided later, on a GPU by `estimate/memory.py: rows_of_a_pass` and on a CPU by the sampler.
 
-    Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
-    are searched for separately, since an update and a rollout are never in memory together. A run on anything but CUDA,
-    and one whose weights are divided, takes at most `CAREFUL_COPIES` copies, and leaves the rows open.
+    Neither number is above what a process has in a step (in an update with --sequence-parallel: its group), nor below
+    1, even if 1 does not fit. Copies and completions are searched for separately, since an update and a rollout are
+    never in memory together. A run on anything but CUDA, and one whose weights or columns are divided, takes at most
+    `CAREFUL_COPIES` copies, and leaves the rows open.
 
     memory_of: (copies, rows) -> the most that a process holds. usable: bytes that tensors of a process can take.
     """
@@ -302,8 +307,10 @@ def fitting_batch(
         return config.batch.per_device_batch_size, None
     batch = config.batch
     completions = math.ceil(batch.prompts_per_step * batch.num_generations / processes)
-    most_copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
-    is_careful = not on_cuda or config.model.is_divided
+    masks = algorithm.make_masking().count(config.rollout.max_completion_length)
+    sharing = config.model.sequence_parallel
+    most_copies = sharing * completions * masks
+    is_careful = not on_cuda or config.model.is_divided or sharing > 1
     if is_careful:
         most_copies = min(most_copies, CAREFUL_COPIES)
     any_rows = 1  # the peak of an update does not depend on them

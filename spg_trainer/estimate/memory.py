@@ -58,6 +58,8 @@ class StepSizes(NamedTuple):
     """The linear layers of a transformer layer that have adapters, as `lora_layers` names them."""
     trained: int
     """Weights that are trained: the adapters, or the whole model."""
+    own_experts: float
+    """Weights of experts that a process keeps with --expert-parallel; 0 without."""
     in_four_bits: float
     """Weights that are stored in 4 bits, and that each pass converts to its own type, a layer at a time."""
     pass_bytes: int
@@ -80,6 +82,8 @@ class StepSizes(NamedTuple):
     """How many of these go through the model together."""
     copies_at_once: int
     """Masked copies of all completions of a micro-batch that go through the model together."""
+    sequence_parallel: int
+    """How many processes share the columns of a pass of an update."""
     copies_of_text: int
     """How many of these share a clean text: those of one completion; 1 where each has its own prompt noise."""
     updates: int
@@ -105,6 +109,11 @@ class StepSizes(NamedTuple):
         return self.copy_columns + self.text_columns / self.copies_of_text
 
     @property
+    def own_columns_of_copy(self) -> float:
+        """Those of them that a process computes in an update."""
+        return self.columns_of_copy / self.sequence_parallel
+
+    @property
     def head(self) -> int:
         """Weights of the output layer; the embedding has as many."""
         return self.shape.vocabulary * self.shape.width
@@ -115,9 +124,14 @@ class StepSizes(NamedTuple):
         return self.shape.embedding_and_head > self.head
 
     @property
+    def gathered(self) -> int:
+        """Weights that --shard divides: all but the experts that --expert-parallel divides."""
+        return self.shape.whole - (self.shape.experts if self.own_experts else 0)
+
+    @property
     def layer(self) -> float:
-        """Weights of one layer."""
-        return self.shape.body / self.shape.layers
+        """Weights of one layer that --shard divides."""
+        return (self.gathered - self.shape.embedding_and_head) / self.shape.layers
 
     @property
     def logit_bytes(self) -> int:
@@ -145,7 +159,7 @@ def step_sizes(
     accelerator. rows_per_forward: completions that an accelerator samples at once; None = `rows_of_a_pass` decides.
     """
     batch, model_settings, length = config.batch, config.model, config.rollout.max_completion_length
-    pass_bytes = BYTES[dtype]
+    pass_bytes, expert_parallel = BYTES[dtype], model_settings.expert_parallel
     shape = shape_of(model)
     targets, experts = model_settings.lora_targets, model_settings.lora_experts
     adapters = count_lora(model, model_settings.lora_r, targets, experts=experts)
@@ -165,6 +179,7 @@ def step_sizes(
         adapters=adapters,
         adapted_layers=lora_layers(model, targets, experts=experts) if adapters else (),
         trained=adapters or shape.whole,
+        own_experts=shape.experts / expert_parallel if expert_parallel > 1 else 0,
         in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,
         trained_bytes=max(4, pass_bytes),
@@ -176,6 +191,7 @@ def step_sizes(
         masks=masks,
         masks_at_once=masks_at_once,
         copies_at_once=completions_at_once * masks_at_once,
+        sequence_parallel=model_settings.sequence_parallel,
         copies_of_text=1 if masking.p_mask_prompt else masks_at_once,
         updates=batch.num_iterations * batch.num_minibatches,
         completions=completions,
@@ -239,6 +255,8 @@ class Memory:
     """Masked copies of an update that go through the model at once: --per-device-batch-size."""
     rows: int
     """Completions of a rollout that go through the model at once."""
+    weight_parts: float
+    """All weights of the model, divided by those that a process keeps."""
 
     @property
     def peak(self) -> float:
@@ -272,24 +290,30 @@ def step_memory(
     """
     sizes = step_sizes(model, config, algorithm, processes=processes, cpu_threads=cpu_threads, **more)
     weight_parts = 1 if shard == "none" else processes
+    if sizes.own_experts:
+        weight_parts = sizes.shape.whole / (sizes.gathered / processes + sizes.own_experts)
     trained_parts = 1 if sizes.adapters else weight_parts  # each process has all adapters
-    update = _update_memory(sizes, config) | _gathered(sizes, shard)
+    recomputes = config.model.gradient_checkpointing
+    update = _update_memory(sizes, config) | _gathered(sizes, shard, recomputes)
     return Memory(
         held=_held(sizes, config, algorithm, weight_parts, trained_parts, shard),
         update=update | _gradients_not_yet_summed(sizes, shard, update),
-        rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, in_rollout=True),
+        rollout=_rollout_memory(sizes, config.rollout) | _gathered(sizes, shard, recomputes, in_rollout=True),
         optimizer_step=_optimizer_memory(sizes, trained_parts, on_cpu=cpu_threads > 0),
         copies=config.batch.per_device_batch_size,
         rows=sizes.rows_at_once,
+        weight_parts=weight_parts,
     )
 
 
-def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[str, float]:
+def _gathered(sizes: StepSizes, shard: str, recomputes: bool, in_rollout: bool = False) -> dict[str, float]:
     """Bytes of weights that a process has for a while in addition to those that it keeps, in the type of a pass.
 
     Without sharding, this is a copy of the weights if they are kept in a wider type. With `phase`, all weights are
     gathered from all processes. With `layer`, two layers are gathered, and at the end of a pass the head in place of
     the layers. If the head is the embedding too, it is there from the beginning of a pass, beside the layers.
+
+    recomputes: whether activations are computed again in a backward pass.
     """
     if shard == "phase":
         return {"gathered weights": float(sizes.pass_bytes * sizes.shape.whole)}
@@ -300,7 +324,13 @@ def _gathered(sizes: StepSizes, shard: str, in_rollout: bool = False) -> dict[st
         # A head that is being gathered is there twice: in the parts that come in, and put together. In an update, this
         # is not the highest point.
         at_the_head = 2 * sizes.head if in_rollout else sizes.head
-        return {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
+        gathered = {"gathered weights": sizes.pass_bytes * max(in_layers, at_the_head)}
+        if sizes.own_experts and not sizes.adapters and sizes.pass_bytes < sizes.trained_bytes:
+            # The backward pass needs the experts in the type of the pass again: it keeps them, or makes them again a
+            # layer at a time.
+            layers = sizes.shape.layers if in_rollout or recomputes else 1
+            gathered["working copy"] = sizes.pass_bytes * sizes.own_experts / layers
+        return gathered
     if not sizes.adapters and sizes.pass_bytes < sizes.trained_bytes:
         return {"working copy": float(sizes.pass_bytes * sizes.shape.whole)}
     return {}
@@ -319,7 +349,9 @@ def _gradients_not_yet_summed(
     head_weights = head_gradient = sizes.pass_bytes * sizes.head
     summed_copy_of_head_gradient = sizes.trained_bytes * sizes.head
     # A layer's gradients as the pass has computed them, and their float32 copy, in which they are summed.
-    in_layers = (sizes.pass_bytes + sizes.trained_bytes) * sizes.shape.body / sizes.shape.layers
+    in_layers = (sizes.pass_bytes + sizes.trained_bytes) * (
+        sizes.layer + sizes.own_experts / sizes.shape.layers
+    )
     in_update = sum(update_memory.values())
     head_while_summed = head_weights + head_gradient + summed_copy_of_head_gradient
     if sizes.has_own_head:
@@ -334,11 +366,16 @@ def _gradients_not_yet_summed(
 
 
 def _held(
-    sizes: StepSizes, config: Config, algorithm: Algorithm, weight_parts: int, trained_parts: int, shard: str
+    sizes: StepSizes,
+    config: Config,
+    algorithm: Algorithm,
+    weight_parts: float,
+    trained_parts: float,
+    shard: str,
 ) -> dict[str, float]:
     """Bytes of weights, gradients, the optimizer's moments and a reference.
 
-    weight_parts, trained_parts: among how many processes all weights, and the trained ones, are divided.
+    weight_parts, trained_parts: all weights, and all trained ones, divided by those that a process keeps.
     """
     held = {}
     if sizes.adapters:
@@ -366,7 +403,7 @@ def _held(
     return held
 
 
-def _optimizer_memory(sizes: StepSizes, trained_parts: int, on_cpu: bool) -> float:
+def _optimizer_memory(sizes: StepSizes, trained_parts: float, on_cpu: bool) -> float:
     """Bytes of the square roots of second moments, by which AdamW divides.
 
     An accelerator computes the roots of all weights at once. A CPU computes one tensor after the other, so it has at
@@ -392,7 +429,11 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer = sizes.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
     layer += sizes.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
-    layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
+    # The column's row of the attention mask. Each process of --sequence-parallel has the mask of all columns.
+    layer += sizes.pass_bytes * sizes.seen_columns * sizes.sequence_parallel
+    if sizes.sequence_parallel > 1:
+        # The output of attention is there before and after the exchange of heads for columns.
+        layer += sizes.pass_bytes * shape.queries
     if sizes.adapters:
         # The inputs of adapters: one for queries, keys and values, one for the gate and the up projection, and one for
         # the down projection (that of the output projection is counted above); and for each adapter, the r values
@@ -419,12 +460,13 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     else:
         share_of_last_layer = sizes.completion_length / sizes.columns_of_copy  # it computes completions alone
         column = layer * (shape.layers - 1 + share_of_last_layer)
-    activations = float(sizes.copies_at_once * sizes.columns_of_copy * column)
+    activations = float(sizes.copies_at_once * sizes.own_columns_of_copy * column)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
     if trained_head:  # its backward pass needs the probabilities again, so those of several chunks are kept
         rows_of_logits *= chunks_to_keep(trained_head * sizes.pass_bytes, shape.vocabulary, sizes.logit_bytes)
-    positions = min(rows_of_logits, sizes.copies_at_once * sizes.completion_length)
+    own_tokens = math.ceil(sizes.copies_at_once * sizes.completion_length / sizes.sequence_parallel)
+    positions = min(rows_of_logits, own_tokens)
     logits = float(positions * shape.vocabulary * sizes.logit_bytes)
     if sizes.pass_bytes < sizes.trained_bytes:
         # The head's gradient: its sum over chunks in float32; in a pass's type, a chunk's gradient and the rounded sum.

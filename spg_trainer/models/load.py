@@ -241,7 +241,14 @@ def divide_policy(policy: Policy, settings: ModelConfig, device: str) -> None:
     if policy.frozen is not None:
         models.append(policy.frozen.to(compute_dtype))
     for model in models:
-        shard.divide(model, own_device, compute_dtype, by_layer=by_layer, folder=policy.unread)
+        shard.divide(
+            model,
+            own_device,
+            compute_dtype,
+            by_layer=by_layer,
+            expert_parallel=settings.expert_parallel,
+            folder=policy.unread,
+        )
     policy.unread = None
     with distributed.raising_on_all():
         refuse_not_finite(policy)

@@ -1,4 +1,4 @@
-"""Tensors that `--shard` divides, so that each process has a part; whole tensors pass through unchanged."""
+"""Tensors that are divided, so that each process has a part; whole tensors pass through unchanged."""
 
 import sys
 from typing import Any
@@ -25,8 +25,20 @@ def local(value: Tensor) -> Tensor:
     return part.to_local() if is_part(value) else value
 
 
+def mesh_of(value: Tensor) -> Any:
+    """The mesh of processes among which a tensor is divided; None for a whole tensor."""
+    part: Any = value
+    return part.device_mesh if is_part(value) else None
+
+
 def is_part(value: Tensor) -> bool:
     """Whether a tensor is divided, so that this process has a part of it."""
     # The module is slow to import. If anything has been divided, it has been imported.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(value, module.DTensor)
+
+
+def is_expert_part(value: Tensor) -> bool:
+    """Whether a tensor holds some whole experts of a layer, as this process has them."""
+    mesh = mesh_of(value)
+    return mesh is not None and mesh.mesh_dim_names == ("group",)

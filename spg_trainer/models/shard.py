@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from spg_trainer import distributed
 from spg_trainer.errors import ModelError
+from spg_trainer.models.expert_parallel import divide_experts, sum_over_copies
 from spg_trainer.models.parts import is_part, local
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import is_adapter, load_parts, unreadable
@@ -44,6 +45,7 @@ def divide(
     device: torch.device,
     compute_dtype: torch.dtype,
     by_layer: bool = False,
+    expert_parallel: int = 1,
     folder: Path | None = None,
 ) -> None:
     """Divides a model's weights among the processes of the run, in place. An optimizer must be made after this.
@@ -52,6 +54,8 @@ def divide(
     compute_dtype: the type in which weights are gathered; the trained weights keep their type.
     by_layer: whether each pass gathers a layer at a time, so that `lockstep` has to order passes; else a phase gathers
         all weights.
+    expert_parallel: among how many processes the experts of a mixture are divided, each whole in one of them; 1 = they
+        are divided like all other weights.
     folder: the folder from which to read the weights, if the model is still empty (on the device `meta`).
 
     Raises ModelError if torch is too old.
@@ -65,13 +69,14 @@ def divide(
     adapters = {p for name, p in base.named_parameters() if is_adapter(name)}
     for p in adapters:
         p.data = p.data.to(device)
+    experts = set() if expert_parallel == 1 else divide_experts(base, device, compute_dtype, expert_parallel)
     options: dict[str, Any] = {
         "mesh": init_device_mesh(device.type, (distributed.world_size(),)),
         # Inputs are not cast, since positions are rotated in float32 with weights of any type.
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=compute_dtype, reduce_dtype=base.dtype, cast_forward_inputs=False
         ),
-        "ignored_params": adapters,
+        "ignored_params": adapters | experts,
     }
     layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
     head = base.get_output_embeddings()
@@ -217,6 +222,7 @@ def reduce_gradients(model: nn.Module) -> None:
             # weight decay included; with zeros it applies both.
             if p.requires_grad and p.grad is None:
                 p.grad = torch.zeros_like(p)
+        sum_over_copies(base)
     elif trains_parts(base):
         # FSDP sums gradients over the processes at the end of a backward pass. The gradients are there already, so this
         # pass adds zeros to them and only brings about the sum.
@@ -272,8 +278,6 @@ class Lockstep:
         there is none."""
         self._is_for_others = False
         """Whether the present pass is one that only other processes need."""
-        self.is_inside = False
-        """Whether a pass or its backward pass is under way, in which all processes gather and sum together."""
         for number, model in enumerate(models):
             body = model.base_model
             if gathers_head_separately(model):
@@ -287,7 +291,7 @@ class Lockstep:
         After an error inside a pass, this process makes no further pass. The others still wait for it within that pass,
         so a further one would not meet theirs.
         """
-        if self.is_inside:
+        if distributed.is_inside_pass:
             return
         self._close()
         while (kind := self._agree(kind_here=None)) is not None:
@@ -304,7 +308,7 @@ class Lockstep:
         kind_here = 2 * number + self._has_graph(number)
         while (kind := self._agree(kind_here)) != kind_here:
             self._make_for_others(kind)
-        self.is_inside = True
+        distributed.is_inside_pass = True
         _prepare(self.models[number])
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
@@ -314,7 +318,7 @@ class Lockstep:
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
         if self._is_for_others:
             return
-        self.is_inside = False
+        distributed.is_inside_pass = False
         if self._has_graph(number):
             states = output.last_hidden_state
             self._open = number, states
@@ -322,13 +326,13 @@ class Lockstep:
 
     def _note_backward_begun(self, gradient: Tensor) -> None:
         """Called when a backward pass reaches the last hidden states; arranges the call at its end."""
-        self._open, self.is_inside = None, True
+        self._open, distributed.is_inside_pass = None, True
         # FSDP learns of the end of a backward pass in the same way.
         torch.autograd.Variable._execution_engine.queue_callback(self._note_backward_ended)
 
     def _note_backward_ended(self) -> None:
         """Called when a backward pass has ended."""
-        self.is_inside = False
+        distributed.is_inside_pass = False
 
     def _has_graph(self, number: int) -> bool:
         """Whether a pass of this model, made now, has a graph of autograd."""
@@ -346,7 +350,7 @@ class Lockstep:
         """Makes a pass over one token, and back with gradient 0, because another process has a pass of this kind."""
         number, with_graph = divmod(kind, 2)
         model = self.models[number]
-        self._is_for_others = self.is_inside = True
+        self._is_for_others = distributed.is_inside_pass = True
         # Where dropout acts, a pass for others draws from the global stream.
         with torch.random.fork_rng(gpus(model.device), enabled=model.training):
             try:
@@ -363,7 +367,7 @@ class Lockstep:
                     self._send_back_nothing(number, states)
             finally:
                 self._is_for_others = False
-        self.is_inside = False
+        distributed.is_inside_pass = False
         self.for_others += 1
 
     def _close(self) -> None:

@@ -6,6 +6,7 @@ tensors (`_as_ours`).
 
 import copy
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer.errors import ModelError, first_line
-from spg_trainer.models.parts import is_part, own_part, whole
+from spg_trainer.models.parts import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.models.states import base_model
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
         for name, saved in layer.items():
             value = values[name]
             saved = saved.to(value.dtype)
-            value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
+            if is_expert_part(value):
+                local(value.detach()).copy_(saved)
+            else:
+                value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
 
 
 def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
@@ -98,6 +102,8 @@ def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
 def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:
     """Yields the weights of a model folder, one layer at a time, as {name without adapters: weight}.
 
+    Of experts that `--expert-parallel` divides, only those of this process are read.
+
     Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit the model.
     """
     from safetensors import safe_open
@@ -109,16 +115,31 @@ def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Te
     values = base_weights(model)
     for layer in by_layer(values):
         # Converting tensors without numbers gives the names under which the Hub keeps a layer.
-        shapes = {name: torch.empty(values[name].shape, device="meta") for name in layer}
+        parts = {
+            name: local(values[name]) if is_expert_part(values[name]) else values[name] for name in layer
+        }
+        shapes = {name: torch.empty(part.shape, device="meta") for name, part in parts.items()}
+        first = max(map(_first_expert, (values[name] for name in layer)))
         stored = {}
         for name in revert_weight_conversion(model, shapes):
-            with safe_open(folder / index.get(name, "model.safetensors"), framework="pt") as file:
-                stored[name] = file.get_tensor(name)
+            in_file = _numbered_from(first, name)
+            with safe_open(folder / index.get(in_file, "model.safetensors"), framework="pt") as file:
+                stored[name] = file.get_tensor(in_file)
         tensors = _as_ours(model, stored)
         for name, saved in tensors.items():
-            if saved.shape != values[name].shape:
-                raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(values[name].shape)}")
+            if saved.shape != parts[name].shape:
+                raise RuntimeError(f"{name} is {tuple(saved.shape)}, not {tuple(parts[name].shape)}")
         yield tensors
+
+
+def _first_expert(value: Any) -> int:
+    """The number of the first expert that this process has of a tensor; 0 for a tensor without divided experts."""
+    return value.device_mesh.get_local_rank() * len(local(value)) if is_expert_part(value) else 0
+
+
+def _numbered_from(first: int, name: str) -> str:
+    """The name on the Hub of an expert's tensor, from its name among the experts that begin with number `first`."""
+    return re.sub(r"(?<=\.experts\.)\d+", lambda number: str(int(number[0]) + first), name)
 
 
 def unreadable(folder: Path, error: Exception) -> ModelError:

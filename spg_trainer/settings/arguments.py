@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import Task, parse_tasks
@@ -136,9 +135,9 @@ def make_env(
 ) -> "TextEnv":
     """The environment of a command's settings, in one of its splits; EnvError if the split has no problems."""
     weights = {"reward_weights": reward_weights} if reward_weights else {}
-    opened = envs.make(env, split=split, **env_args, **weights)
+    opened = packages.envs.make(env, split=split, **env_args, **weights)
     if len(opened) < 1:
-        raise envs.EnvError(
+        raise packages.envs.EnvError(
             f"{opened.spec_name} has no {split} problems; it needs at least 1. If envs.split_of divides few problems, "
             f"{split} may get none: write more problems, or choose the problems of {split} yourself."
         )

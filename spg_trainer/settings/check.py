@@ -115,6 +115,20 @@ def check_load(model: LoadConfig, env: str, resumes: bool) -> None:
         is_training and model.compile and model.is_divided,
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     )
+    refuse(
+        is_training and model.compile and model.sequence_parallel > 1,
+        "$compile: layers whose columns $sequence_parallel divides are not compiled. Leave out one of the two.",
+    )
+    refuse(
+        model.expert_parallel > 1 and model.shard != "layer",
+        f"$expert_parallel={model.expert_parallel}: processes exchange tokens in every pass, and so must make their "
+        "passes together. Use $shard=layer.",
+    )
+    refuse(
+        model.expert_parallel > 1 and is_training and model.lora_experts,
+        f"$expert_parallel={model.expert_parallel}: adapters of experts are not divided. Leave out $lora_experts, "
+        "which leaves adapters on attention, or leave out $expert_parallel.",
+    )
     if not resumes and is_training:
         width, heads, trained = model.hidden_size, model.num_heads, trains_adapters(model)
         unit = 2 * heads  # rotary positions need heads of even width
@@ -312,7 +326,7 @@ def check_eval(command: EvalCommand) -> None:
 
 
 def check_processes(model: LoadConfig, num_processes: int) -> None:
-    """Refuses a single GPU for several processes, and --shard with a single process."""
+    """Refuses a single GPU for several processes, --shard with a single one, and unequal groups of them."""
     refuse(
         num_processes > 1 and ":" in model.device,
         f"$device={model.device} is one GPU, not {num_processes}. Leave out $device.",
@@ -321,6 +335,18 @@ def check_processes(model: LoadConfig, num_processes: int) -> None:
         model.is_divided and num_processes == 1,
         "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
         "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
+    )
+    size = model.sequence_parallel if isinstance(model, ModelConfig) else 1
+    refuse(
+        num_processes % size,
+        f"$sequence_parallel={size} makes groups of {size} processes, and there "
+        f"{'is one process' if num_processes == 1 else f'are {num_processes} processes'}. Start a multiple of {size}, "
+        f"e.g. with `torchrun --nproc-per-node {size} -m spg_trainer`, or leave it out.",
+    )
+    refuse(
+        num_processes % model.expert_parallel,
+        f"$expert_parallel={model.expert_parallel} does not divide the {num_processes} processes into equal groups. "
+        "Use a divisor of their number.",
     )
 
 

@@ -56,6 +56,11 @@ class LoadConfig:
     """Divides the weights, and in training the optimizer's state, among the processes. phase gathers all weights for a
     whole rollout or update, which is fast, but every GPU must hold them once; layer gathers one layer at a time in
     every pass, so that a GPU holds little more than its part. Set it if one GPU cannot hold the model."""
+    expert_parallel: Count = 1
+    """The number of processes among which the experts of a mixture are divided; it needs --shard layer, which divides
+    all other weights. A process keeps whole experts, and gets the tokens that chose them, where --shard layer alone
+    sends the weights of all experts to every process in every pass. Set it for a mixture with many experts, to the
+    number of GPUs of a node."""
 
     @property
     def is_divided(self) -> bool:
@@ -100,6 +105,11 @@ class ModelConfig(LoadConfig):
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
     need far less memory."""
+    sequence_parallel: Count = 1
+    """The number of processes that share the columns (tokens) of each pass of an update: each computes its part of the
+    same completions, so that the activations of long completions divide among them. They are exchanged for attention
+    heads where attention is computed. It must divide the number of processes and the model's number of key-value heads.
+    Set it if an update of one long completion does not fit; --gradient-checkpointing comes first."""
     ref_copy: bool = False
     """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
     if training ends with a message that asks for a reference; it costs a second set of weights in memory and on

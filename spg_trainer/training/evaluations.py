@@ -161,7 +161,7 @@ def write_start(run: Run, otherwise: int) -> int:
         if model.is_divided:
             # This process opens the start whole, on the CPU. `auto` is float32 there, the type in which a divided run
             # keeps the weights that it trains; --dtype is only the type in which such a run computes.
-            model = replace(model, shard="none", dtype="auto")
+            model = replace(model, shard="none", expert_parallel=1, dtype="auto")
         start = open_policy(model, env=config.env, seed=config.seed, device="cpu")
     except (SpgError, OSError, RuntimeError, ValueError, ImportError) as error:
         run.console.warn(

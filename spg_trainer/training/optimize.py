@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from spg_trainer.distributed import all_reduce_gradients, gather, raised_by_all, rank
 from spg_trainer.errors import TrainingError
-from spg_trainer.models.parts import is_part, whole
+from spg_trainer.models.parts import is_part, mesh_of, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import write_text
 from spg_trainer.settings.check import check_torchao
@@ -67,9 +67,17 @@ def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
 
     The norm is over the parts of all processes; each process scales its own part of a divided gradient.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = whole(torch.nn.utils.get_total_norm(gradients))
-    torch.nn.utils.clip_grads_with_norm_(parameters, limit, norm)
+    # Torch takes together only what is divided among the same processes.
+    by_mesh: dict[Any, list[Tensor]] = {}
+    for p in parameters:
+        by_mesh.setdefault(mesh_of(p), []).append(p)
+    norms = [
+        whole(torch.nn.utils.get_total_norm([p.grad for p in alike if p.grad is not None]))
+        for alike in by_mesh.values()
+    ]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+    for alike in by_mesh.values():
+        torch.nn.utils.clip_grads_with_norm_(alike, limit, norm)
     return float(norm)
 
 
@@ -103,7 +111,7 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
     The next finite update sets the count back to 0. After `MAX_SKIPPED` skipped updates in a row, the completions of
     the last one are written to a file, and TrainingError is raised.
 
-    completions: (problem, generation) of each completion that this process had in the update. number: the update's
+    completions: (problem, generation) of each completion that this process counts in the update. number: the update's
     number in its step.
     """
     run.state.skipped += 1

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import safetensors
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from spg_trainer import distributed
 from spg_trainer.algorithms.registry import ALGORITHMS, build, get
@@ -19,6 +22,7 @@ from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, weight_files
+from spg_trainer.models.body import KeepingLayer
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.collect import gather_groups
@@ -212,15 +216,59 @@ def cases_to_run(names: Iterable[str], ways: Iterable[str]) -> list[tuple[str, s
     return [case for case in itertools.product(names, ways) if all_cases or is_default(*case)]
 
 
-def family_config(output: Path, family: str, **changes: Any) -> Config:
+def family_config(output: Path, family: str, model: Path | None = None, **changes: Any) -> Config:
     """A step of two updates of all weights of a family's small model; of SDAR's with copies that share sequences."""
     by_path = {
         "algorithm": "d2_stepmerge",
         "algorithm_args": {"num_masks": 10, "p_mask_prompt": 0.0, "beta": 0.0},
     }
     own = by_path if family == "sdar" else {}
-    config = gradient_config(output, "float64", "tokens", model=untrained(family), num_iterations=2)
+    config = gradient_config(output, "float64", "tokens", model=model or untrained(family), num_iterations=2)
     return change(config, **{**own, **changes})
+
+
+EXPERTS: dict[str, dict[str, Any]] = {"experts": {}, "experts and adapters": LORA}
+"""Steps of a mixture of which each process has some whole experts."""
+
+
+def experts_config(output: Path, experts_of: int = 2, **changes: Any) -> Config:
+    """A whole run of a mixture whose experts so many processes share; 1 = one process has it all."""
+    divided = {"shard": "layer", "expert_parallel": experts_of} if experts_of > 1 else {}
+    return loop_config(output, model=untrained("llada2"), save_steps=1, **divided, **changes)
+
+
+def resumed_experts(output: Path) -> tuple[set[float], set[float], set[int]]:
+    """Of a run that this process resumes: the share that it has of each tensor of experts, the share of each other one,
+    and the numbers of the experts that it has read from files.
+    """
+    read: list[str] = []
+    original = safetensors.safe_open
+
+    class Recorded:
+        """A file whose tensors are noted when they are read."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            self.file = original(*args, **options)
+
+        def __enter__(self) -> "Recorded":
+            self.file.__enter__()
+            return self
+
+        def __exit__(self, *error: Any) -> None:
+            self.file.__exit__(*error)
+
+        def get_tensor(self, name: str) -> torch.Tensor:
+            read.append(name)
+            return self.file.get_tensor(name)
+
+    with patch.object(safetensors, "safe_open", Recorded):
+        run = start(experts_config(output, resume="auto"), quiet=True)
+    run.folder.release()
+    shares: tuple[set[float], set[float]] = set(), set()
+    for name, p in run.policy.model.named_parameters():
+        for value in (p, *(v for v in run.optimizer.state[p].values() if v.ndim)):
+            shares[".experts." not in name].add(own(value).numel() / value.numel())
+    return *shares, {int(found[1]) for name in read if (found := re.search(r"\.experts\.(\d+)\.", name))}
 
 
 def half_config(output: Path, shard: str = "phase") -> Config:
@@ -243,6 +291,47 @@ def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
     train_step(run)
     run.folder.release()
     return sorted(seen)
+
+
+SEQUENCE_PARALLEL: dict[str, dict[str, Any]] = {
+    "full attention": {},
+    "adapters": {**LORA, "num_iterations": 2},
+    "a loss of all completions": {
+        "algorithm": SELF_NORMALISED,
+        "algorithm_args": {},
+        "env_args": {},
+        "num_iterations": 2,
+    },
+    "blocks, by layer": {"family": "sdar", "shard": "layer"},
+    "experts, by phase": {"family": "llada2", "shard": "phase"},
+}
+"""Steps whose columns two processes share."""
+
+
+def sequence_config(output: Path, name: str, **changes: Any) -> Config:
+    """The settings of such a step."""
+    case = dict(SEQUENCE_PARALLEL[name])
+    family = case.pop("family", None)
+    if family is None:
+        config = gradient_config(output, "float64", "tokens")
+    else:
+        config = family_config(output, family, model=untrained(family, kv_heads=2))
+    return change(config, **{**case, **changes})
+
+
+def watched_step(config: Config) -> tuple[torch.Tensor, dict[str, Any], list[int]]:
+    """What `one_step` returns, and how many columns of each copy the passes of the updates computed."""
+    found: list[int] = []
+
+    def see(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        if isinstance(module, KeepingLayer) and module.training:
+            found.append(arguments[0].shape[1])
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        return *one_step(config), found
+    finally:
+        handle.remove()
 
 
 def without_a_pass(output: Path) -> bool:
@@ -332,6 +421,12 @@ def in_each_process(here: Path) -> None:
     for family, divided in cases_to_run(FAMILIES, ("none", *DIVIDED)):
         name = f"{family}-{divided}"
         found[name] = one_step(family_config(here / name, family, shard=divided))
+    for name, changes in EXPERTS.items():
+        found[name] = one_step(
+            family_config(here / name, "llada2", shard="layer", expert_parallel=2, **changes)
+        )
+    train(experts_config(here / "experts run"), quiet=True)
+    found["resumed experts"] = resumed_experts(here / "experts run")
     train(loop_config(here / "loop"), quiet=True)
     for name, by in cases_to_run(SHARDED, DIVIDED):
         config = gradient_config(here / f"{by}-{name}", "float64", "tokens", shard=by)
@@ -340,6 +435,9 @@ def in_each_process(here: Path) -> None:
         gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
     )
     found["for others"] = distributed.lockstep.for_others
+    for name in SEQUENCE_PARALLEL:
+        config = sequence_config(here / name, name, sequence_parallel=2)
+        found[f"sequence {name}"] = watched_step(config)
     found["whole ends"] = whole_inside_a_layer(here / "whole ends")
     found["without a pass"] = without_a_pass(here / "without a pass")
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)

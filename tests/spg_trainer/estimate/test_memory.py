@@ -91,6 +91,11 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
     model, m = AutoModelForMaskedLM.from_config(config), ModelConfig(lora_r=3, lora_experts=lora_experts)
     counted = shape_of(config)
     assert counted.whole == sum(p.numel() for p in model.parameters())
+    assert counted.experts == sum(
+        p.numel()
+        for name, p in model.named_parameters()
+        if ".experts.gate" in name or ".experts.down" in name
+    )
     sparse = 2 if mixture else 0  # layers, in which a token takes 2 of 6
     assert counted.active == counted.body - sparse * 4 * 3 * 64 * 24
     if lora_experts and not mixture:
@@ -104,6 +109,33 @@ def test_weights_and_adapters_of_every_kind_of_body_are_counted(architecture, mo
     targets = ("q_proj", "o_proj")
     adapted = add_lora(plain, r=3, alpha=3, dropout=0.0, seed=0, base="", targets=targets)
     assert count_lora(config, 3, targets) == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+def test_experts_that_are_divided_are_counted_by_themselves() -> None:
+    """Four processes in groups of two: half of the experts each, and a quarter of all else."""
+    sizes = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "vocab_size": 40}
+    sizes |= {"n_routed_experts": 6, "moe_intermediate_size": 24, "num_experts_per_tok": 2}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    config = BY_ARCHITECTURE["LLaDA2MoeModelLM"](**sizes, n_group=2, topk_group=1, use_qk_norm=True)
+    counted = shape_of(config)
+    kept = counted.experts / 2 + (counted.whole - counted.experts) / 4
+    together, alone = (
+        step_memory(
+            config,
+            Config(model=ModelConfig(expert_parallel=size)),
+            build("spg", {}),
+            dtype="bfloat16",
+            shard="layer",
+            processes=4,
+        )
+        for size in (2, 1)
+    )
+    assert together.held == {"weights": 4 * kept, "gradients": 4 * kept, "optimizer": pytest.approx(8 * kept)}
+    assert together.weight_parts * kept == pytest.approx(counted.whole) and alone.weight_parts == 4
+    # Beside what it keeps, a process has two layers without experts, and its own experts in the type of a pass.
+    assert together.update["working copy"] == 2 * counted.experts / 2
+    assert together.update["gathered weights"] == 2 * 2 * (counted.body - counted.experts) / 3
+    assert alone.update["gathered weights"] == 2 * 2 * counted.body / 3
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny:block", "tiny:shift"])

@@ -71,7 +71,7 @@ def test_merged_weights_are_those_that_peft_merges():
             if ".lora_B." in name:
                 weight.fill_(0.1)
     before = {name: value.clone() for name, value in policy.model.state_dict().items()}
-    found = dict(merged_weights(policy.model))
+    found = {name: value.clone() for name, value in merged_weights(policy.model)}
     assert all(torch.equal(value, before[name]) for name, value in policy.model.state_dict().items())
     merged = policy.model.merge_and_unload()
     assert found.keys() == merged.state_dict().keys()
