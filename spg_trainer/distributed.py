@@ -34,6 +34,10 @@ lockstep: Any = None
 passes of the model together; else None.
 
 Before processes communicate in any other way, the passes must be ended (`end_passes`)."""
+is_inside_pass = False
+"""Whether other processes wait for this one within a pass of the model, or its backward pass, that they make together.
+
+They cannot be told of an error then, and this process must not communicate with them in any other way."""
 _meshes: dict[tuple[int, str], "DeviceMesh"] = {}
 """{(size, type of device): what `process_mesh` has made}."""
 
@@ -74,8 +78,8 @@ def make_accelerator(device: str, timeout_minutes: float = 30.0) -> "Accelerator
     from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState
 
-    global lockstep
-    lockstep = None  # an earlier run of this Python session may have set it
+    global lockstep, is_inside_pass
+    lockstep, is_inside_pass = None, False  # an earlier run of this Python session may have set them
     on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     # accelerate keeps the device of the first run of a Python session, and refuses another device in the next run.
     kept_device = AcceleratorState._shared_state.get("device")
@@ -238,8 +242,8 @@ def raising_on_all() -> Iterator[None]:
         yield
     except (Exception, SystemExit) as raised:  # SystemExit: of a user's code
         error = raised
-    if error is not None and lockstep is not None and lockstep.is_inside:
-        raise error  # the others wait inside a pass; the launcher ends them once this process has ended
+    if error is not None and is_inside_pass:
+        raise error  # the launcher ends the others once this process has ended
     own_text = f"Process {rank()} failed with {type(error).__name__}: {written(error)}" if error else ""
     failures = [text for text in gather([own_text]) if text]
     if error is not None:

@@ -114,6 +114,8 @@ class Rows:
     quantile: Tensor
     """(B,) float64, the number of the row's episode divided by the number of episodes of the step: 0 to below 1."""
 
+    shared_by: int = 1
+    """How many processes hold these same rows; in a pass of an update, each computes its part of their columns."""
     totals: Mapping[str, float]
     """Counts over the update's completions on all processes: `completions` and `tokens` of all, `scored_completions`
     that change the loss (`Algorithm.active`), `rewarded_completions` with an advantage other than 0. The turns of an

@@ -268,11 +268,11 @@ def trained_bytes(config: Config, memory: Memory) -> float:
 
 
 CAREFUL_COPIES = 8
-"""The most masked copies at once that `auto` takes on a CPU and with divided weights.
+"""The most masked copies at once that `auto` takes on a CPU, and with divided weights or columns.
 
-Elsewhere, on CUDA with undivided weights, it fills the memory. On a CPU more copies gain nothing, and free memory is
-not always known. With divided weights, running out of memory would end the run, since its update is not repeated with
-half as many copies."""
+Elsewhere, on CUDA with undivided weights and columns, it fills the memory. On a CPU more copies gain nothing, and free
+memory is not always known. With divided weights or columns, running out of memory would end the run, since its update
+is not repeated with half as many copies."""
 CGROUP = Path("/sys/fs/cgroup")
 """The folder in which Linux says how much memory the container of this process may take."""
 
@@ -296,9 +296,10 @@ def fitting_batch(
     copies: masked copies of an update, as --per-device-batch-size has them. rows: completions of a rollout;
     None = decided later, on a GPU by `estimate/memory.py: rows_of_a_pass` and on a CPU by the sampler.
 
-    Neither number is above what a process has in a step, nor below 1, even if 1 does not fit. Copies and completions
-    are searched for separately, since an update and a rollout are never in memory together. A run on anything but CUDA,
-    and one whose weights are divided, takes at most `CAREFUL_COPIES` copies, and leaves the rows open.
+    Neither number is above what a process has in a step (in an update with --sequence-parallel: its group), nor below
+    1, even if 1 does not fit. Copies and completions are searched for separately, since an update and a rollout are
+    never in memory together. A run on anything but CUDA, and one whose weights or columns are divided, takes at most
+    `CAREFUL_COPIES` copies, and leaves the rows open.
 
     memory_of: (copies, rows) -> the most that a process holds. usable: bytes that tensors of a process can take.
     """
@@ -306,8 +307,10 @@ def fitting_batch(
         return config.batch.per_device_batch_size, None
     batch = config.batch
     completions = math.ceil(batch.prompts_per_step * batch.num_generations / processes)
-    most_copies = completions * algorithm.make_masking().count(config.rollout.max_completion_length)
-    is_careful = not on_cuda or config.model.is_divided
+    masks = algorithm.make_masking().count(config.rollout.max_completion_length)
+    sharing = config.model.sequence_parallel
+    most_copies = sharing * completions * masks
+    is_careful = not on_cuda or config.model.is_divided or sharing > 1
     if is_careful:
         most_copies = min(most_copies, CAREFUL_COPIES)
     any_rows = 1  # the peak of an update does not depend on them

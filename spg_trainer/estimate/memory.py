@@ -82,6 +82,8 @@ class StepSizes(NamedTuple):
     """How many of these go through the model together."""
     copies_at_once: int
     """Masked copies of all completions of a micro-batch that go through the model together."""
+    sequence_parallel: int
+    """How many processes share the columns of a pass of an update."""
     copies_of_text: int
     """How many of these share a clean text: those of one completion; 1 where each has its own prompt noise."""
     updates: int
@@ -105,6 +107,11 @@ class StepSizes(NamedTuple):
     def columns_of_copy(self) -> float:
         """Columns that go through the model for each masked copy: its own, and its share of the text."""
         return self.copy_columns + self.text_columns / self.copies_of_text
+
+    @property
+    def own_columns_of_copy(self) -> float:
+        """Those of them that a process computes in an update."""
+        return self.columns_of_copy / self.sequence_parallel
 
     @property
     def head(self) -> int:
@@ -184,6 +191,7 @@ def step_sizes(
         masks=masks,
         masks_at_once=masks_at_once,
         copies_at_once=completions_at_once * masks_at_once,
+        sequence_parallel=model_settings.sequence_parallel,
         copies_of_text=1 if masking.p_mask_prompt else masks_at_once,
         updates=batch.num_iterations * batch.num_minibatches,
         completions=completions,
@@ -421,7 +429,11 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer = sizes.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
     layer += sizes.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
-    layer += sizes.pass_bytes * sizes.seen_columns  # the column's row of the attention mask
+    # The column's row of the attention mask. Each process of --sequence-parallel has the mask of all columns.
+    layer += sizes.pass_bytes * sizes.seen_columns * sizes.sequence_parallel
+    if sizes.sequence_parallel > 1:
+        # The output of attention is there before and after the exchange of heads for columns.
+        layer += sizes.pass_bytes * shape.queries
     if sizes.adapters:
         # The inputs of adapters: one for queries, keys and values, one for the gate and the up projection, and one for
         # the down projection (that of the output projection is counted above); and for each adapter, the r values
@@ -448,12 +460,13 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     else:
         share_of_last_layer = sizes.completion_length / sizes.columns_of_copy  # it computes completions alone
         column = layer * (shape.layers - 1 + share_of_last_layer)
-    activations = float(sizes.copies_at_once * sizes.columns_of_copy * column)
+    activations = float(sizes.copies_at_once * sizes.own_columns_of_copy * column)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
     if trained_head:  # its backward pass needs the probabilities again, so those of several chunks are kept
         rows_of_logits *= chunks_to_keep(trained_head * sizes.pass_bytes, shape.vocabulary, sizes.logit_bytes)
-    positions = min(rows_of_logits, sizes.copies_at_once * sizes.completion_length)
+    own_tokens = math.ceil(sizes.copies_at_once * sizes.completion_length / sizes.sequence_parallel)
+    positions = min(rows_of_logits, own_tokens)
     logits = float(positions * shape.vocabulary * sizes.logit_bytes)
     if sizes.pass_bytes < sizes.trained_bytes:
         # The head's gradient: its sum over chunks in float32; in a pass's type, a chunk's gradient and the rounded sum.

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from spg_trainer.architecture.pattern import Pattern
+from spg_trainer.distributed import process_mesh
 from spg_trainer.tensors import NEVER, Masks, Rows
 
 
@@ -241,6 +242,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     of the block before, which is unmasked here as it was then. In a causal context, a token that is scored but not
     masked is predicted from the clean text before it alone.
     """
+    from spg_trainer.models.sequence_parallel import computed_in_shares
     from spg_trainer.models.states import base_model, head_weight, hidden_states
 
     row, masked, scored, measured, mask_of_place = sequences_of(
@@ -265,8 +267,18 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         if scored_unmasked.any():
             causal_argument = {"from_context": scored_unmasked.gather(1, places)}
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
+    group = None
+    if rollouts.shared_by > 1:
+        group = process_mesh(rollouts.shared_by, ids.device.type).get_group("group")
     states = hidden_states(
-        model, ids, attention, keep=places + prompt_width, start=prompt_width, clean=clean, **causal_argument
+        model,
+        ids,
+        attention,
+        keep=places + prompt_width,
+        start=prompt_width,
+        clean=clean,
+        group=group,
+        **causal_argument,
     )
     states = states[is_wanted]  # without the states at places that only fill up
     head = head_weight(model)
@@ -278,14 +290,25 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     never_drawn = None
     if masks.temperature != 1:  # as the sampler draws, and it never draws [MASK]
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
-    values = HeadLogps.apply(states_of_scored, head, completion_ids[scored], kept_chunks, never_drawn)
+    targets = completion_ids[scored]
+
+    def logps_of(part: slice) -> Tensor:
+        return HeadLogps.apply(states_of_scored[part], head, targets[part], kept_chunks, never_drawn)
+
+    values = computed_in_shares(logps_of, len(targets), group)
     sequence, place = scored.nonzero(as_tuple=True)
     column = place  # in the last axis of the result, which holds T log-probabilities and then T figures
     if measured is not None:
-        targets = completion_ids.masked_fill(~scored, -1)[measured]
-        figures = Measured.apply(
-            states[measured[wanted]], head, targets, masks.measure, rows_per_chunk(len(head))
-        )
+        states_of_measured = states[measured[wanted]]
+        targets_of_measured = completion_ids.masked_fill(~scored, -1)[measured]
+        chunk_rows = rows_per_chunk(len(head))
+
+        def figures_of(part: slice) -> Tensor:
+            return Measured.apply(
+                states_of_measured[part], head, targets_of_measured[part], masks.measure, chunk_rows
+            )
+
+        figures = computed_in_shares(figures_of, len(targets_of_measured), group)
         measured_sequence, measured_place = measured.nonzero(as_tuple=True)
         values = torch.cat([values, figures])
         sequence, place = torch.cat([sequence, measured_sequence]), torch.cat([place, measured_place])

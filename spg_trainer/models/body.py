@@ -170,11 +170,13 @@ class KeepingLayer:
         shapes_of_pairs = ((len(keep), 1, normed.shape[1]), (len(keep), 1, 1))
         shares_texts = kwargs.get("shared") is not None
         can_pick_queries = mask is None or mask.shape[:-1] in shapes_of_pairs or shares_texts
+        can_pick_queries &= kwargs.get("columns") is None
         if isinstance(self.self_attn, Float32Rotation) and can_pick_queries:
             attended, _ = self.self_attn(normed, asked=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
         else:
-            # Flash attention takes a mask of keys (B, S), and so as many queries as keys.
+            # Flash attention takes a mask of keys (B, S), and so as many queries as keys. So does an exchange of
+            # heads for columns.
             attended, _ = self.self_attn(hidden_states=normed, **kwargs)
             kept = pick(hidden_states + attended, keep)
         return kept + self.mlp(self.post_attention_layernorm(kept))

@@ -278,8 +278,6 @@ class Lockstep:
         there is none."""
         self._is_for_others = False
         """Whether the present pass is one that only other processes need."""
-        self.is_inside = False
-        """Whether a pass or its backward pass is under way, in which all processes gather and sum together."""
         for number, model in enumerate(models):
             body = model.base_model
             if gathers_head_separately(model):
@@ -293,7 +291,7 @@ class Lockstep:
         After an error inside a pass, this process makes no further pass. The others still wait for it within that pass,
         so a further one would not meet theirs.
         """
-        if self.is_inside:
+        if distributed.is_inside_pass:
             return
         self._close()
         while (kind := self._agree(kind_here=None)) is not None:
@@ -310,7 +308,7 @@ class Lockstep:
         kind_here = 2 * number + self._has_graph(number)
         while (kind := self._agree(kind_here)) != kind_here:
             self._make_for_others(kind)
-        self.is_inside = True
+        distributed.is_inside_pass = True
         _prepare(self.models[number])
 
     def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
@@ -320,7 +318,7 @@ class Lockstep:
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
         if self._is_for_others:
             return
-        self.is_inside = False
+        distributed.is_inside_pass = False
         if self._has_graph(number):
             states = output.last_hidden_state
             self._open = number, states
@@ -328,13 +326,13 @@ class Lockstep:
 
     def _note_backward_begun(self, gradient: Tensor) -> None:
         """Called when a backward pass reaches the last hidden states; arranges the call at its end."""
-        self._open, self.is_inside = None, True
+        self._open, distributed.is_inside_pass = None, True
         # FSDP learns of the end of a backward pass in the same way.
         torch.autograd.Variable._execution_engine.queue_callback(self._note_backward_ended)
 
     def _note_backward_ended(self) -> None:
         """Called when a backward pass has ended."""
-        self.is_inside = False
+        distributed.is_inside_pass = False
 
     def _has_graph(self, number: int) -> bool:
         """Whether a pass of this model, made now, has a graph of autograd."""
@@ -352,7 +350,7 @@ class Lockstep:
         """Makes a pass over one token, and back with gradient 0, because another process has a pass of this kind."""
         number, with_graph = divmod(kind, 2)
         model = self.models[number]
-        self._is_for_others = self.is_inside = True
+        self._is_for_others = distributed.is_inside_pass = True
         # Where dropout acts, a pass for others draws from the global stream.
         with torch.random.fork_rng(gpus(model.device), enabled=model.training):
             try:
@@ -369,7 +367,7 @@ class Lockstep:
                     self._send_back_nothing(number, states)
             finally:
                 self._is_for_others = False
-        self.is_inside = False
+        distributed.is_inside_pass = False
         self.for_others += 1
 
     def _close(self) -> None:

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel
 from spg_trainer.architecture.pattern import visible
 from spg_trainer.errors import ModelError
 from spg_trainer.models.clean_text import NoisyCopies, beside_own_text, same_texts, with_shared_text
+from spg_trainer.models.sequence_parallel import divided_states
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch.distributed import ProcessGroup
 
 
 def base_model(model: "PreTrainedModel | PeftModel") -> PreTrainedModel:
@@ -40,6 +42,7 @@ def hidden_states(
     clean: Tensor | None = None,
     blocks: Tensor | None = None,
     from_context: Tensor | None = None,
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """The last hidden states, final norm applied, from which logits of tokens are computed; padding is not seen.
 
@@ -60,6 +63,8 @@ def hidden_states(
         blocks: (b, S) int64, the number of each column's block; only needed with a mask of pairs in a causal context.
         from_context: (b, n) bool, which of the wanted tokens are predicted only from the clean text before them; only
             in a causal context, without a mask of pairs.
+        group: processes that divide the columns of this pass among themselves; all of them call this with the same
+            tensors. Needs `keep`, without a cache. None = this process computes all columns.
 
     Returns the states from which the wanted tokens are predicted, (b, n, D), or (b, S, D) without `keep`; states of
     padding are garbage. Where the state of a token stands:
@@ -108,19 +113,33 @@ def hidden_states(
                 is_causal=pattern.has_causal_context,
                 from_context=from_context,
             )
-            return _states_of_copies(base, copies, cache_arguments, may_share=positions_are_counted)
+            return _states_of_copies(
+                base, copies, cache_arguments, may_share=positions_are_counted, group=group
+            )
         mask = visible(blocks, blocks)
     elif cache is not None and mask is not None and mask.ndim == 2:
         mask = mask[:, None, None]
-    return base.base_model(input_ids, mask, positions, keep=columns, **cache_arguments).last_hidden_state
+    arguments = {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions, "keep": columns}
+    return _states(base, group, **arguments, **cache_arguments)
+
+
+def _states(base: PreTrainedModel, group: "ProcessGroup | None", **arguments: Any) -> Tensor:
+    """The last hidden states of a pass of the body. group: as for `hidden_states`."""
+    if group is not None:
+        return divided_states(base.base_model, group, **arguments)
+    return base.base_model(**arguments).last_hidden_state
 
 
 def _states_of_copies(
-    base: PreTrainedModel, copies: NoisyCopies, cache_arguments: dict[str, Any], may_share: bool
+    base: PreTrainedModel,
+    copies: NoisyCopies,
+    cache_arguments: dict[str, Any],
+    may_share: bool,
+    group: "ProcessGroup | None",
 ) -> Tensor:
     """The wanted last hidden states (b, n, D) of b copies; a text that copies share goes through the model only once.
 
-    may_share: whether equal texts have equal positions, too.
+    may_share: whether equal texts have equal positions, too. group: as for `hidden_states`.
     """
     text, num_texts = None, len(copies.clean)
     # Only our "sdpa" kernel (`clean_text.attend`) handles shared texts.
@@ -128,7 +147,7 @@ def _states_of_copies(
         text, num_texts = same_texts(copies)
     shares = text is not None and num_texts < len(text)
     arguments = with_shared_text(copies, text, num_texts) if shares else beside_own_text(copies)
-    states = base.base_model(**arguments, **cache_arguments).last_hidden_state
+    states = _states(base, group, **arguments, **cache_arguments)
     return states.view(*copies.keep.shape, -1)
 
 

@@ -116,6 +116,10 @@ def check_load(model: LoadConfig, env: str, resumes: bool) -> None:
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     )
     refuse(
+        is_training and model.compile and model.sequence_parallel > 1,
+        "$compile: layers whose columns $sequence_parallel divides are not compiled. Leave out one of the two.",
+    )
+    refuse(
         model.expert_parallel > 1 and model.shard != "layer",
         f"$expert_parallel={model.expert_parallel}: processes exchange tokens in every pass, and so must make their "
         "passes together. Use $shard=layer.",
@@ -331,6 +335,13 @@ def check_processes(model: LoadConfig, num_processes: int) -> None:
         model.is_divided and num_processes == 1,
         "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
         "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
+    )
+    size = model.sequence_parallel if isinstance(model, ModelConfig) else 1
+    refuse(
+        num_processes % size,
+        f"$sequence_parallel={size} makes groups of {size} processes, and there "
+        f"{'is one process' if num_processes == 1 else f'are {num_processes} processes'}. Start a multiple of {size}, "
+        f"e.g. with `torchrun --nproc-per-node {size} -m spg_trainer`, or leave it out.",
     )
     refuse(
         num_processes % model.expert_parallel,

@@ -90,9 +90,10 @@ class BatchConfig:
     per_device_batch_size: Count | Literal["auto"] = 8
     """How many masked copies of completions go through the model at once in an update; a rollout on a GPU decodes four
     times as many completions at once. auto fills a GPU by the estimate of --dry-run, in an update with copies and in a
-    rollout with completions, but with no more of them than a step has. On a CPU, and with --shard, auto takes at most 8
-    copies. If a GPU's memory runs out, the number is halved and the work is repeated. The result stays the same, except
-    for rounding; set a number if it should be the same to the bit on another GPU."""
+    rollout with completions, but with no more of them than a step has. On a CPU, and with --shard or
+    --sequence-parallel, auto takes at most 8 copies. If a GPU's memory runs out, the number is halved and the work is
+    repeated. The result stays the same, except for rounding; set a number if it should be the same to the bit on
+    another GPU."""
 
 
 @explained

@@ -105,6 +105,11 @@ class ModelConfig(LoadConfig):
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass. Set it if memory runs out: updates take about a third longer and
     need far less memory."""
+    sequence_parallel: Count = 1
+    """The number of processes that share the columns (tokens) of each pass of an update: each computes its part of the
+    same completions, so that the activations of long completions divide among them. They are exchanged for attention
+    heads where attention is computed. It must divide the number of processes and the model's number of key-value heads.
+    Set it if an update of one long completion does not fit; --gradient-checkpointing comes first."""
     ref_copy: bool = False
     """Keeps a frozen copy of the start weights as the reference of a KL term when all weights are trained by RL. Set it
     if training ends with a message that asks for a reference; it costs a second set of weights in memory and on

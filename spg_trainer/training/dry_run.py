@@ -1,5 +1,6 @@
 """What --dry-run prints, without opening the weights: every setting with its origin, a step in numbers, an estimate."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -168,6 +169,13 @@ def memory_and_time(planned: Plan) -> list[str]:
 
     memory = memory_of(config)
     lines = memory_lines(memory, shape, dtype_of(config.model), processes)
+    if (sharing := config.model.sequence_parallel) > 1:
+        length, pattern = config.rollout.max_completion_length, shape.pattern
+        columns = pattern.copy_width(PROMPT, length) + pattern.text_width(PROMPT, length)
+        lines.append(
+            f"sequence_parallel: in an update each process computes {math.ceil(columns / sharing)} of the {columns} "
+            "columns of a masked copy"
+        )
     if config.batch.per_device_batch_size == AUTO:
         where = "this machine" if on_cpu(config) else f"the {card.name}"
         fits = what_fits(memory.copies, None if on_cpu(config) else memory.rows)

@@ -159,7 +159,8 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     # With --shard each process has only its part of the model (`lockstep` is set with `--shard layer`). The other
     # processes are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
-    others_are_missing = isinstance(error, ProcessLost) or (divided and not is_raised_by_all(error))
+    others_are_missing = isinstance(error, ProcessLost) or distributed.is_inside_pass
+    others_are_missing = others_are_missing or (divided and not is_raised_by_all(error))
     # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
@@ -403,7 +404,7 @@ def one_update(run: Run, update: Update, number: int) -> dict[tuple[str, str], f
         if run.moves_reference and run.state.updates % run.algorithm.ref_model_sync_steps == 0:
             run.policy.move_reference(run.algorithm.ref_model_mixup_alpha)
     else:
-        count_skipped(run, update.completions, number)
+        count_skipped(run, update.completions if update.is_counted_here else [], number)
     figures = {(name, per): metrics[name] for name, per in sums if name}
     of_update = {"grad_norm": norm, "learning_rate": rate, "is_applied": applied}
     return figures | {(name, "update"): value for name, value in of_update.items()}

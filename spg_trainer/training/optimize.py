@@ -111,7 +111,7 @@ def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: in
     The next finite update sets the count back to 0. After `MAX_SKIPPED` skipped updates in a row, the completions of
     the last one are written to a file, and TrainingError is raised.
 
-    completions: (problem, generation) of each completion that this process had in the update. number: the update's
+    completions: (problem, generation) of each completion that this process counts in the update. number: the update's
     number in its step.
     """
     run.state.skipped += 1

@@ -359,7 +359,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     configuration, or None if it is not looked at.
 
     goes_on: whether a run continues. The model that it started from may be gone. Then nothing of the model is checked
-    here, but `open_run` calls `check_attention` once the run's own copy is open.
+    here, but `open_run` does it once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.experts import check_expert_parallel
@@ -371,6 +371,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config, algorithm, model.model_type, pattern_of(model))
+        check_heads(model, config.model.sequence_parallel)
         if config.model.expert_parallel > 1:
             check_expert_parallel(model, config.model.expert_parallel)
         if config.model.lora_r and not find_adapter(config.model.model):
@@ -398,6 +399,19 @@ def check_attention(
         from spg_trainer.rollout.engine import check_engine
 
         check_engine(config, algorithm, model_type, pattern)
+
+
+def check_heads(model: Any, sequence_parallel: int) -> None:
+    """Refuses groups of processes among which the heads of the model's attention cannot be divided.
+
+    model: the model's configuration.
+    """
+    heads = model.num_key_value_heads
+    if heads % sequence_parallel:
+        raise ConfigError(
+            f"$sequence_parallel={sequence_parallel}: each process takes an equal part of the heads where attention is "
+            f"computed, and the model has {heads} key-value head{'s' if heads > 1 else ''}. Use a divisor of {heads}."
+        )
 
 
 def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":

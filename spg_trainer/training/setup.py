@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from spg_trainer.architecture.shape import pattern_of
-from spg_trainer.distributed import decide_on_main, gather, make_accelerator, own_device, raising_on_all
+from spg_trainer.distributed import (
+    decide_on_main,
+    gather,
+    make_accelerator,
+    own_device,
+    process_mesh,
+    raising_on_all,
+)
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.fits import fitting_batch, usable_here, with_masked_copies
 from spg_trainer.estimate.memory import Memory, arithmetic, rows_of_a_pass, step_memory
@@ -52,7 +59,7 @@ from spg_trainer.settings.recorded import (
 )
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import Plan, asked_problems, check_attention
+from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
 from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 from spg_trainer.training.validation import CRITERIA
@@ -83,6 +90,7 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         if planned.model_config is None or pattern_of(planned.model_config) != attention:
             model_type = base_model(policy.model).config.model_type
             check_attention(config, algorithm, model_type, attention)
+        check_heads(base_model(policy.model).config, config.model.sequence_parallel)
         source, skipped_note = open_source(planned, policy, rows_per_forward)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(
@@ -189,6 +197,8 @@ def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
         ).ending_with(algorithm.end_tokens)
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
+    if config.model.sequence_parallel > 1:
+        process_mesh(config.model.sequence_parallel, policy.device.type, config.timeout_minutes)
     # What the run writes names the original model (`source`), not the copy. environment.json of the copy has its name.
     if planned.own_copy:
         policy.source = model_environment(str(planned.own_copy))["base_model"]

@@ -53,6 +53,13 @@ class Update:
     completions: list[tuple[int, int]]
     """(problem, generation) of each completion."""
     micro_batches: list[Rows]
+    shared_by: int = 1
+    """How many processes, neighbours in rank, have this same update, as in `Rows`."""
+
+    @property
+    def is_counted_here(self) -> bool:
+        """Whether this process reports what the update measures, so that it is counted once."""
+        return rank() % self.shared_by == 0
 
 
 def plan_updates(
@@ -86,6 +93,7 @@ def plan_updates(
                 counts=step.counts_of_minibatches[minibatch],
                 completions=[problem_and_generation[row] for row in chosen],
                 micro_batches=[],
+                shared_by=step.shared_by,
             )
             for row_indices in split_rows(chosen, units, size):
                 # A group that is kept together may be larger than `size`: fewer of its masks then fit at once.
@@ -104,8 +112,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     """Adds this process's gradient of the loss to `.grad`; returns its share of the metrics, loss included.
 
     If memory runs out, everything is computed again with half as many masked copies at once, and later updates begin
-    with this number. This is only possible if `.grad` was empty before and gradients are whole on each process;
-    otherwise the error ends the run.
+    with this number. This is only possible if `.grad` was empty before, gradients are whole on each process, and no
+    other process computes columns of the same copies; otherwise the error ends the run.
     """
     coupled_sums: dict[tuple[str, str], Tensor] = {}
     if algorithm.compares == "update":
@@ -113,7 +121,8 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     at_first = max(map(copies_at_once, update.micro_batches), default=1)
     if policy.most_copies is not None:
         at_first = min(at_first, policy.most_copies)
-    repeatable = not trains_parts(policy.model) and all(p.grad is None for p in policy.model.parameters())
+    repeatable = update.shared_by == 1 and not trains_parts(policy.model)
+    repeatable = repeatable and all(p.grad is None for p in policy.model.parameters())
     if not repeatable:
         return _gradient(policy, algorithm, update, at_first, coupled_sums)
 
@@ -165,17 +174,17 @@ def _gradient(
             ("rewarded_tokens", scored_tokens * (micro.advantages != 0)),
         ):
             sums["", per] = sums.get(("", per), 0) + count.sum()
-    return {key: float(value) for key, value in sums.items()}
+    return {key: float(value) for key, value in sums.items()} if update.is_counted_here else {}
 
 
 def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
-    """What this process's completions add to the loss of an update, measured without making the update."""
+    """What this process adds to the loss of an update, measured without making the update."""
     total = 0.0
     with torch.no_grad():
         for micro in update.micro_batches:
             logps, _ = logps_without_graph(micro, policy.model, policy.mask_id)
             total += float(algorithm.loss(logps, micro.masks, micro).loss)
-    return total
+    return total if update.is_counted_here else 0.0
 
 
 def of_all_processes(sums: Sums) -> Sums:
@@ -212,7 +221,7 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     # A list for each process, with an entry for each of its micro-batches.
     parts_by_process = gather(
         [[rows_with_bounds(policy, algorithm, micro) for micro in update.micro_batches]]
-    )
+    )[:: update.shared_by]  # processes that share an update have the same parts
     parts = [part for parts_of_process in parts_by_process for part in parts_of_process]
     rows = Rows.join(parts)
     episodes = rows_of_episodes(rows, update.totals)
@@ -221,7 +230,8 @@ def couple(policy: Policy, algorithm: CoupledAlgorithm, update: Update) -> Loss:
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
     # From episodes back to the rows of their turns, and from these to the micro-batches.
     coefficients_of_parts = rows.spread(coefficients).split([len(part) for part in parts])
-    first = sum(map(len, parts_by_process[: rank()]))  # how many parts the processes before this one have
+    # How many parts the processes before this one have.
+    first = sum(map(len, parts_by_process[: rank() // update.shared_by]))
     coefficients_here = coefficients_of_parts[first : first + len(update.micro_batches)]
     update.micro_batches = [
         micro.with_columns(coefficients=part.to(micro.advantages.device))
@@ -477,7 +487,7 @@ def engine_weights(rows: Rows) -> torch.Tensor:
 
 
 def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) -> tuple[torch.Tensor, Rows]:
-    """The advantages of this process's completions, and the rows of the step that it updates with.
+    """The advantages of this process's completions, and the rows of the step that it updates with (`rows_to_learn`).
 
     scored: those of this process. all_rows: the completions of all processes. names: the columns of `all_rows`
     that `prepare` returned. The returned rows are those that change the loss, in the order of their groups. Their
@@ -493,12 +503,13 @@ def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) ->
         lengths=all_rows.length.numpy(force=True),
         num_minibatches=batch.num_minibatches,
     )
-    # The row indices of this process's completions among those of all processes.
-    indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, scored.episode.numpy())))
+    rows = rows_to_learn(scored, all_rows, run.config.model.sequence_parallel)
+    # The row indices of these rows among those of all processes.
+    indices_here = torch.from_numpy(np.flatnonzero(np.isin(episode, rows.episode.numpy())))
     # `prepared_here` has what was gathered from all processes, `rows_here` all columns of the same rows.
     prepared_here = all_rows.select(indices_here)
     num_episodes = int(episode[-1]) + 1  # episodes are numbered from 0, in ascending order
-    rows_here = scored.tensors().with_columns(
+    rows_here = rows.with_columns(
         # The place of the episode in the step: some maskings spread the numbers of masks evenly over the episodes.
         quantile=prepared_here.episode.double() / num_episodes,
         **{name: prepared_here.get(name) for name in names},
@@ -515,7 +526,27 @@ def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) ->
         totals_of_minibatches=tuple(totals),
         counts_of_minibatches=tuple(counts),
     )
-    return prepared_here.advantages, step
+    own_advantages = prepared_here.advantages[torch.isin(prepared_here.episode, scored.episode)]
+    return own_advantages, step
+
+
+def rows_to_learn(scored: Rows, all_rows: Rows, sequence_parallel: int) -> Rows:
+    """The rows that this process updates with: its own, or with --sequence-parallel those of its whole group.
+
+    scored: the completions of this process. all_rows: those of all processes, on the CPU.
+    """
+    own = scored.tensors()
+    if sequence_parallel == 1:
+        return own
+    episodes_by_process = gather([own.episode])
+    first = rank() - rank() % sequence_parallel
+    episodes = torch.cat(episodes_by_process[first : first + sequence_parallel])
+    of_group = all_rows.select(torch.isin(all_rows.episode, episodes))
+    columns = {name: column for name, column in vars(own).items() if isinstance(column, torch.Tensor)}
+    return own.with_columns(
+        shared_by=sequence_parallel,
+        **{name: of_group.get(name).to(column.device) for name, column in columns.items()},
+    )
 
 
 def kinds_of_completions(rows: Rows, active: np.ndarray) -> ByKind:

@@ -66,12 +66,16 @@ UNTRAINED = {
 """Architecture of a model of each family that a test makes itself, and the settings that are its own."""
 
 
-def untrained(name: str) -> Path:
-    """A small model of a family for the tests' own task, in a folder of the session and the processes it starts."""
-    return made_once(name, functools.partial(save_untrained, name))
+def untrained(name: str, kv_heads: int = 1) -> Path:
+    """A small model of a family for the tests' own task, in a folder of the session and the processes it starts.
+
+    It has two heads of queries for each of `kv_heads`, those of keys and values.
+    """
+    folder = name if kv_heads == 1 else f"{name}-{kv_heads}-heads"
+    return made_once(folder, functools.partial(save_untrained, name, kv_heads=kv_heads))
 
 
-def save_untrained(name: str, folder: Path) -> Path:
+def save_untrained(name: str, folder: Path, kv_heads: int = 1) -> Path:
     """Writes that model to a folder."""
     architecture, own = UNTRAINED[name]
     tokenizer, kind = tiny_tokenizer(), BY_ARCHITECTURE[architecture]
@@ -81,7 +85,8 @@ def save_untrained(name: str, folder: Path) -> Path:
         "num_hidden_layers": 2,
         "max_position_embeddings": 128,
     }
-    sizes |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": len(tokenizer)}
+    heads = {"num_attention_heads": 2 * kv_heads, "num_key_value_heads": kv_heads, "head_dim": 8}
+    sizes |= {**heads, "vocab_size": len(tokenizer)}
     tokens = {"mask_token_id": tokenizer.mask_token_id, "eos_token_id": tokenizer.eos_token_id}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

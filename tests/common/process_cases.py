@@ -13,6 +13,7 @@ from unittest.mock import patch
 
 import safetensors
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from spg_trainer import distributed
 from spg_trainer.algorithms.registry import ALGORITHMS, build, get
@@ -20,6 +21,7 @@ from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, weight_files
+from spg_trainer.models.body import KeepingLayer
 from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.collect import gather_groups
@@ -201,14 +203,14 @@ FAMILIES = ("sdar", "llada2")
 """Blocks of attention, and a mixture of experts with them."""
 
 
-def family_config(output: Path, family: str, **changes: Any) -> Config:
+def family_config(output: Path, family: str, model: Path | None = None, **changes: Any) -> Config:
     """A step of two updates of all weights of a family's small model; of SDAR's with copies that share sequences."""
     by_path = {
         "algorithm": "d2_stepmerge",
         "algorithm_args": {"num_masks": 10, "p_mask_prompt": 0.0, "beta": 0.0},
     }
     own = by_path if family == "sdar" else {}
-    config = gradient_config(output, "float64", "tokens", model=untrained(family), num_iterations=2)
+    config = gradient_config(output, "float64", "tokens", model=model or untrained(family), num_iterations=2)
     return change(config, **{**own, **changes})
 
 
@@ -276,6 +278,47 @@ def whole_inside_a_layer(output: Path) -> list[tuple[bool, ...]]:
     train_step(run)
     run.folder.release()
     return sorted(seen)
+
+
+SEQUENCE_PARALLEL: dict[str, dict[str, Any]] = {
+    "full attention": {},
+    "adapters": {**LORA, "num_iterations": 2},
+    "a loss of all completions": {
+        "algorithm": SELF_NORMALISED,
+        "algorithm_args": {},
+        "env_args": {},
+        "num_iterations": 2,
+    },
+    "blocks, by layer": {"family": "sdar", "shard": "layer"},
+    "experts, by phase": {"family": "llada2", "shard": "phase"},
+}
+"""Steps whose columns two processes share."""
+
+
+def sequence_config(output: Path, name: str, **changes: Any) -> Config:
+    """The settings of such a step."""
+    case = dict(SEQUENCE_PARALLEL[name])
+    family = case.pop("family", None)
+    if family is None:
+        config = gradient_config(output, "float64", "tokens")
+    else:
+        config = family_config(output, family, model=untrained(family, kv_heads=2))
+    return change(config, **{**case, **changes})
+
+
+def watched_step(config: Config) -> tuple[torch.Tensor, dict[str, Any], list[int]]:
+    """What `one_step` returns, and how many columns of each copy the passes of the updates computed."""
+    found: list[int] = []
+
+    def see(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
+        if isinstance(module, KeepingLayer) and module.training:
+            found.append(arguments[0].shape[1])
+
+    handle = register_module_forward_pre_hook(see)
+    try:
+        return *one_step(config), found
+    finally:
+        handle.remove()
 
 
 def without_a_pass(output: Path) -> bool:
@@ -379,6 +422,9 @@ def in_each_process(here: Path) -> None:
         gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
     )
     found["for others"] = distributed.lockstep.for_others
+    for name in SEQUENCE_PARALLEL:
+        config = sequence_config(here / name, name, sequence_parallel=2)
+        found[f"sequence {name}"] = watched_step(config)
     found["whole ends"] = whole_inside_a_layer(here / "whole ends")
     found["without a pass"] = without_a_pass(here / "without a pass")
     train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)

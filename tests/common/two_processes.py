@@ -27,7 +27,8 @@ SEGMENTATION_FAULT = "exitcode: -11"
 def _fill(folder: Path) -> None:
     """What the two leave, and `failure.txt` with the error that has ended them early, "" for none."""
     for family in process_cases.FAMILIES:
-        untrained(family)  # here, as the second of several processes writes no model
+        untrained(family)
+        untrained(family, kv_heads=2)  # here, as the second of several processes writes no model
     failure = _failure(folder)
     if SEGMENTATION_FAULT in failure:
         warnings.warn(

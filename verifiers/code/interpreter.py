@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -29,6 +31,7 @@ from verifiers.errors import VerifierError
 from verifiers.worker import environment
 
 MEMORY = 256 << 20  # bytes that a guest may use
+TO_COMPILE = 2.7e9  # bytes of memory that compiling takes at its peak
 LOCK = "compiling.lock"
 PROGRESS_SECONDS = 20.0  # between two lines on how long compiling has taken
 # The harness, guest.py, has its own copy of the built-in functions: the judged program may break those that it sees.
@@ -223,7 +226,14 @@ def _make_stdlib() -> None:
 
 def _compile(folder: Path) -> None:
     """Compiles in a separate process, because compiling takes the memory of several workers."""
-    advice = "some 80 s on two cores, 2.6 GB of memory; 400 MB are kept"
+    if (free := free_memory()) < TO_COMPILE:  # the system would kill a process of its choice
+        message = (
+            f"Compiling the sealed interpreter of task code takes {TO_COMPILE / 1e9:.1f} GB of memory once, and "
+            f"{free / 1e9:.1f} GB are free. Free memory, or run `python -m verifiers code --prepare` on another "
+            f"machine with such a processor, and copy its {folder} here."
+        )
+        raise InterpreterMissing(message, argument="task", value="code")
+    advice = f"some 80 s on two cores, {TO_COMPILE / 1e9:.1f} GB of memory; 400 MB are kept"
     logging.getLogger("verifiers").warning("compiling the sealed interpreter once (%s in %s)", advice, folder)
     command = [sys.executable, "-c", f"import {__name__} as i; i.compile_interpreter()"]
     process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -242,8 +252,31 @@ def _compile(folder: Path) -> None:
     if process.returncode:
         last_line = said.decode(errors="replace").strip().rpartition("\n")[2]
         problem = last_line or f"status {process.returncode}"
-        message = f"The sealed interpreter could not be compiled (2.6 GB of memory are needed): {problem}"
+        needed = f"{TO_COMPILE / 1e9:.1f} GB of memory are needed"
+        message = f"The sealed interpreter could not be compiled ({needed}): {problem}"
         raise InterpreterMissing(message, argument="task", value="code")
+
+
+def free_memory() -> float:
+    """Bytes of memory that the machine and the container (cgroup v2) have left; infinite where nothing says so.
+
+    Files that Linux keeps in memory and gives up when it is needed count as free.
+    """
+    free = math.inf
+    with suppress(OSError):  # a system without /proc
+        free = 1024.0 * _numbers_of("/proc/meminfo").get("MemAvailable:", math.inf)
+    with suppress(OSError, ValueError):  # no such container, or "max"
+        limit, taken = (
+            int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current")
+        )
+        free = min(free, limit - taken + _numbers_of("/sys/fs/cgroup/memory.stat").get("inactive_file", 0.0))
+    return free
+
+
+def _numbers_of(file: str) -> dict[str, float]:
+    """{name: number} of a file of Linux whose lines are names and numbers."""
+    lines = [line.split() for line in Path(file).read_text(encoding="ascii").splitlines()]
+    return {words[0]: float(words[1]) for words in lines if len(words) > 1}
 
 
 def compile_interpreter() -> None:

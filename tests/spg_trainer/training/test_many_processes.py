@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.settings.recorded import to_yaml
-from tests.common import divided_runs
+from tests.common import divided_runs, sequence_runs
 from tests.common.likelihood_cases import relative
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import (
@@ -86,6 +86,40 @@ def test_runs_of_eight_algorithms_by_layer_are_those_of_one(tmp_path, of_one_pro
         found, expected = (divided_runs.place(folder, *case) for folder in (tmp_path, of_one_process))
         assert all(row["grad_norm"] > 1e-6 for row in rows(expected / "metrics.jsonl")), case
         assert_same_run(found, expected, of_metrics=1e-10)
+
+
+@pytest.fixture(scope="module")
+def whole_columns(tmp_path_factory):
+    """The folder of the runs that one process has made, which computes all columns."""
+    folder = tmp_path_factory.mktemp("whole columns")
+    sequence_runs.make_all(folder, 1)
+    return folder
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("count", "size"), [(2, 2), (4, 2), (4, 4)])
+def test_runs_whose_columns_processes_share_are_those_of_one(tmp_path, whole_columns, count, size):
+    """Three algorithms on three families, with all weights and adapters, whole and divided; and every family."""
+    run_processes("tests.common.sequence_runs", str(tmp_path), str(size), count=count, timeout=3000)
+    for case in sequence_runs.CASES:
+        found, expected = (sequence_runs.place(folder, *case) for folder in (tmp_path, whole_columns))
+        assert all(row["grad_norm"] > 1e-6 for row in rows(expected / "metrics.jsonl")), case
+        # The router of a mixture computes in float32.
+        assert_same_run(found, expected, tolerance=1e-7, of_metrics=1e-8)
+
+
+@pytest.mark.parametrize("changes", [{}, LORA], ids=["all weights", "adapters"])
+def test_a_run_whose_columns_were_shared_goes_on_with_other_processes(tmp_path, launch, changes):
+    """Four in two groups, two in one, with divided weights, one alone, four that share nothing."""
+    folder, config = tmp_path / "run", small_config(None, **{**SETTINGS, **changes})
+    shared, layer = ("--sequence-parallel", "2"), ("--shard", "layer")
+    parts = [(4, shared), (2, shared), (2, (*shared, *layer)), (1, ()), (4, ()), (4, (*shared, *layer))]
+    for steps, (count, flags) in enumerate(parts, 1):
+        said = launch(folder, config, count, *flags, "--max-steps", str(steps))
+        assert saved_steps(folder)[-1] == steps
+        assert steps == 1 or f"from step {steps - 1}" in said[0]
+    launch(tmp_path / "one", config, 1, "--max-steps", "6")
+    assert_same_run(folder, tmp_path / "one")
 
 
 @pytest.mark.parametrize("changes", [{}, LORA], ids=["all weights", "adapters"])
@@ -229,10 +263,13 @@ def test_an_error_in_one_process_ends_all_with_one_message(tmp_path, launch, by)
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("changes", [{}, LORA], ids=["all weights", "adapters"])
-def test_an_error_inside_a_layer_ends_all_at_once(tmp_path, launch, monkeypatch, where, changes):
-    """The others wait there for weights, and cannot be told: the launcher ends them."""
+@pytest.mark.parametrize(
+    "together", [{"shard": "layer"}, {"sequence_parallel": 2}], ids=["weights", "columns"]
+)
+def test_an_error_inside_a_layer_ends_all_at_once(tmp_path, launch, monkeypatch, where, changes, together):
+    """The others wait there for weights or heads, and cannot be told: the launcher ends them."""
     monkeypatch.setenv("SPG_TEST_FAILS_IN", where)
-    config, started = small_config(None, **{**SETTINGS, **changes, "shard": "layer"}), time.monotonic()
+    config, started = small_config(None, **{**SETTINGS, **changes, **together}), time.monotonic()
     with pytest.raises(RuntimeError) as failed:
         launch(tmp_path / "run", config, 2, module="tests.common.one_fails_inside")
     assert time.monotonic() - started < 120

@@ -1,0 +1,60 @@
+"""Runs of three steps whose columns a group of processes shares, which any number of processes makes."""
+
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from spg_trainer.settings.fields import Config
+from spg_trainer.training.loop import train
+from tests.common.family_cases import UNTRAINED, untrained
+from tests.common.process_cases import gradient_config
+from tests.common.trainer_cases import LORA, change, made_once, save_tiny
+
+FAMILIES = ("llada", *UNTRAINED)
+ALGORITHMS = ("spg", "wd1", "d2_stepmerge")
+TRAINED: dict[str, dict[str, Any]] = {
+    "all weights": {},
+    "by phase": {"shard": "phase"},
+    "by layer": {"shard": "layer"},
+    "adapters": LORA,
+    "adapters by layer": {**LORA, "shard": "layer"},
+}
+CASES = (
+    *itertools.product(("llada", "sdar", "llada2"), ALGORITHMS, TRAINED),
+    *((family, "spg", "all weights") for family in UNTRAINED),
+)
+
+
+def model(family: str) -> Path:
+    """An untrained model with four key-value heads."""
+    if family == "llada":
+        return made_once("llada-4-heads", lambda folder: save_tiny(folder, heads=4, hidden_size=32))
+    return untrained(family, kv_heads=4)
+
+
+def config(output: Path, size: int, family: str, algorithm: str, trained: str) -> Config:
+    """The settings of a run whose columns groups of `size` processes share."""
+    of_run = {"max_steps": 3, "max_grad_norm": 1.0, "eval_steps": 0, "save_steps": 0, "num_iterations": 2}
+    own = {} if algorithm == "spg" else {"algorithm": algorithm, "algorithm_args": {}}
+    settings = gradient_config(output, "float64", "tokens", model=model(family))
+    settings = change(settings, **own, **of_run, **TRAINED[trained], sequence_parallel=size)
+    return settings if size > 1 else change(settings, shard="none")
+
+
+def place(folder: Path, *case: str) -> Path:
+    """Where a case's run is."""
+    return folder / "-".join(case).replace(" ", "_")
+
+
+def make_all(folder: Path, size: int) -> None:
+    """Every case, each in a folder of its own."""
+    for case in dict.fromkeys(CASES):
+        train(config(place(folder, *case), size, *case), quiet=True)
+
+
+if __name__ == "__main__":
+    make_all(Path(sys.argv[1]), int(sys.argv[2]))
+    torch.distributed.destroy_process_group()
