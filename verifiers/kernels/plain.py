@@ -21,6 +21,7 @@ _END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
 _BOX, _HASHES, _Q, _QUESTION = b"\\boxed", b"####", b"Q:", b"Question:"
 _TAG_LETTERS = b"AaFfTtRrSs|"  # with which the tags begin that `locate.regions` knows
 _DENYING = b"not\0t be't\0\0thaninstwroninco"  # words of `locate._is_rejected`, four bytes of each
+_COMMENTING = b"not\0rathinstwhicbecasinc"  # the same of `locate._without_comment`
 _APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
 _NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _LESS, _BACKSLASH, _LEFT, _RIGHT = tuple(b"\n ,-.<\\{}")
 
@@ -127,6 +128,19 @@ def box_end(data, i, end):
 
 
 @numba.njit(nogil=True)
+def has_any(data, start, end, words):
+    """True if data[start:end] has one of some words, of which `words` has the first four bytes; in any case."""
+    for i in range(start, end):
+        for k in range(0, len(words), 4):
+            n = 0
+            while n < 4 and (words[k + n] == 0 or (i + n < end and data[i + n] | 32 == words[k + n] | 32)):
+                n += 1
+            if n == 4:
+                return True
+    return False
+
+
+@numba.njit(nogil=True)
 def is_box_doubtful(data, scope, start, box):
     r"""True if what stands before the last `\boxed` may deny it, or begin a list of boxes.
 
@@ -135,14 +149,8 @@ def is_box_doubtful(data, scope, start, box):
     for i in range(max(start, box - DENIED), box):
         if data[i] >= 128:
             return True
-        for k in range(0, len(_DENYING), 4):
-            n = 0
-            while n < 4 and (
-                _DENYING[k + n] == 0 or (i + n < box and data[i + n] | 32 == _DENYING[k + n] | 32)
-            ):
-                n += 1
-            if n == 4:
-                return True
+    if has_any(data, max(start, box - DENIED), box, _DENYING):
+        return True
     other = last_box(data, max(scope, box - LIST_GAP), box)
     if other < 0:
         return False
@@ -281,6 +289,8 @@ def locate(data, start, end, marks_only):
     if not marks_only and is_said(data, behind, end):
         return doubt
     if inside_low == inside_high or inside_high - inside_low > LONGEST:
+        return doubt
+    if not marks_only and has_any(data, inside_low, inside_high, _COMMENTING):
         return doubt
     for i in range(inside_low, inside_high):
         if data[i] >= 127 or (data[i] < 32 and not is_space(data[i])):

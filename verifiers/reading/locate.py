@@ -285,7 +285,7 @@ _CHOICE = re.compile(
 
 def _words_in(text: str) -> list[str]:
     """The words of a text in lower case; "isn't" is one of them."""
-    return [word.replace("’", "'") for word in map(str.lower, _WORDS.findall(text))]
+    return _WORDS.findall(text.lower().replace("’", "'"))
 
 
 def _names(text: str, start: int, end: int) -> list[re.Match[str]]:
@@ -455,6 +455,8 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
 
     in_brackets: the denied value may stand in brackets, too: "20 (not 21)".
     """
+    if not _MAY_COMMENT.search(text, low, high):
+        return high
     for other in _OTHER.finditer(text, low, high):
         if _OTHER_VALUE.match(text, other.end(), high) and (in_brackets or "(" not in other[0]):
             return other.start()
@@ -467,6 +469,7 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
     return high
 
 
+_MAY_COMMENT = re.compile("not|than|instead|which|because|since", re.IGNORECASE)  # before slower searches
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
 
 
@@ -520,8 +523,11 @@ def turns(sentence: str) -> bool:
     if _TURN.match(sentence):
         return True
     said = _words_in(sentence)
-    is_grade = 0 < len(said) < 4 and said[-1] in words.WRONG - {"false"} and words.DENIALS.isdisjoint(said)
-    if is_grade and not _VALUE.search(sentence):
+    if (
+        0 < len(said) < 4
+        and said[-1] in _GRADES
+        and not (_DENYING.search(sentence) or _VALUE.search(sentence))
+    ):
         return True  # Grade: wrong
     for place, pointing in enumerate(said):
         if pointing not in _SPEAKING:
@@ -548,6 +554,8 @@ def turns(sentence: str) -> bool:
     return False
 
 
+_DENYING = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
+_GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
@@ -622,7 +630,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             is_formula = block.startswith("$") and value.endswith("$")
             # \text{The answer is: 18} and $Answer: 18$, but "The answer is 18$."
             low, high = span[0], span[1] - (is_formula or (is_group and value.endswith("}")))
-        if reason == OK and " " in text[low : min(high, low + _VALUE_LIMIT)]:
+        if reason == OK and high - low < _VALUE_LIMIT:
             high = _without_comment(text, low, high, in_brackets=False)
         if found.block == _NOWHERE and found.begin <= behind < stop:
             reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
@@ -656,7 +664,7 @@ def _usual(text: str, comments: bool) -> Found | None:
         if inside and is_last and (behind < 0 or text.startswith(("<|eot_id|>", "<|endoftext|>"), behind)):
             low = block.start(1) + block[1].index(inside)
             high = low + len(inside)
-            if comments and " " in inside:
+            if comments:
                 high = _without_comment(text, low, high, in_brackets=False)
             return Found(OK, low, high, True, True)
     return None

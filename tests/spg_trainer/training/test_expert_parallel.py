@@ -13,21 +13,31 @@ from spg_trainer.models import load_model, open_policy
 from spg_trainer.models.expert_parallel import divide_experts
 from spg_trainer.models.states import base_model
 from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
+from tests.common import expert_runs
 from tests.common.family_cases import untrained
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import EXPERTS, experts_config, family_config, one_step
+from tests.common.process_cases import EXPERTS, experts_config, family_config, one_step, run_processes
 from tests.common.trainer_cases import change, rows, small_config, step, tiny_folder, weights
 from tests.common.two_processes import left_by, two_processes
 
 
 def assert_same_run(folder, expected):
+    """The same steps, and evaluations to the byte."""
+    assert_same_steps(folder, expected)
+    for name in ("after", "step-000002"):
+        assert (folder / f"eval/{name}.jsonl").read_bytes() == (expected / f"eval/{name}.jsonl").read_bytes()
+
+
+def assert_same_steps(folder, expected):
     """Equal completions; metrics and weights equal up to the order of sums."""
     for found, row in zip(rows(folder / "metrics.jsonl"), rows(expected / "metrics.jsonl"), strict=True):
         assert found == pytest.approx(row, rel=1e-6, abs=1e-7)
-    for name in ("after", "step-000002"):
-        assert (folder / f"eval/{name}.jsonl").read_bytes() == (expected / f"eval/{name}.jsonl").read_bytes()
+    for file in sorted((expected / "samples").iterdir()):
+        found = [row["completion"] for row in rows(folder / "samples" / file.name)]
+        assert found == [row["completion"] for row in rows(file)], file.name
     assert_same_weights(weights(folder / "model"), weights(expected / "model"))
 
 
@@ -115,3 +125,45 @@ def test_an_adapter_on_experts_is_refused():
     base = base_model(open_policy(settings, env="sudoku", seed=3).model)
     with pytest.raises(ConfigError, match=r"the adapter is on experts.*adapters of attention alone"):
         divide_experts(base, torch.device("cpu"), torch.float32, 2)
+
+
+@pytest.fixture(scope="module")
+def of_one_process(tmp_path_factory):
+    """The folder of the runs that one process has made."""
+    folder = tmp_path_factory.mktemp("one")
+    expert_runs.make_all(folder, 1)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("count, size", [(2, 2), (4, 2), (4, 4)])
+def test_runs_of_three_algorithms_are_those_of_one(tmp_path, of_one_process, count, size):
+    """With all weights and with adapters; in some steps a process has nothing to learn from."""
+    untrained("llada2")
+    run_processes("tests.common.expert_runs", str(tmp_path), str(size), count=count, timeout=1500)
+    for case in expert_runs.CASES:
+        found, expected = (expert_runs.place(folder, *case) for folder in (tmp_path, of_one_process))
+        assert all(row["grad_norm"] > 1e-6 for row in rows(expected / "metrics.jsonl")), case
+        assert_same_steps(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_goes_on_with_other_groups_of_processes(tmp_path):
+    """Groups of four, of two, of none, of two again; and without groups."""
+    config = experts_config(None, experts_of=1, env_args={"dull": "0,3,5"})
+    (tmp_path / "settings.yaml").write_text(to_yaml(config))
+    flags = ["--config", str(tmp_path / "settings.yaml"), "--resume", "auto"]
+    run, layer = ["--output-dir", str(tmp_path / "run")], ["--shard", "layer"]
+    parts = [(4, 4), (2, 2), (1, 1), (4, 2), (2, 1)]
+    for steps, (count, size) in enumerate(parts, 1):
+        divided = [*layer, "--expert-parallel", str(size)] if count > 1 else []
+        said = run_processes(
+            "spg_trainer", *flags, *run, *divided, "--max-steps", str(steps), count=count, timeout=600
+        )
+        assert steps == 1 or f"from step {steps - 1}" in said[0]
+    run_processes(
+        "spg_trainer", *flags, "--output-dir", str(tmp_path / "one"), "--max-steps", "5", count=1, timeout=600
+    )
+    assert_same_steps(tmp_path / "run", tmp_path / "one")
