@@ -264,6 +264,16 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(server, method, path, bo
     assert "\n" not in reply["error"] and len(reply["error"]) < 500
 
 
+def test_the_error_about_one_completion_names_no_row(server):
+    said = "answer='many' is not one number"
+    verl = {"data_source": "gsm8k", "solution_str": "", "ground_truth": "many"}
+    for path, body in (("/verify/gsm8k", {"completion": "", "answer": "many"}), ("/verl", verl)):
+        status, reply = server.post(path, body)
+        assert status == 422 and reply["error"].startswith(said), reply
+    status, reply = server.post("/verify/gsm8k", {"completions": [""], "answer": ["many"]})
+    assert status == 422 and reply["error"].startswith("answer[0]='many'"), reply
+
+
 def replies(data: bytes) -> list[tuple[int, bytes]]:
     """(status, body) of each answer in what came back over one connection."""
     found = []
