@@ -314,7 +314,10 @@ def test_heads_and_ends_of_answers(server):
         connection.sendall(head + b"\r\n\r\n")
         assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
-        assert b'"correct": true' in connection.recv(1 << 16)
+        said = b""
+        while b"}" not in said:  # the head may come in a packet of its own
+            said += connection.recv(1 << 16)
+        assert b'"correct": true' in said
         connection.sendall(post("18").replace(b"HTTP/1.1", b"HTTP/1.0"))
         said = b"".join(iter(lambda: connection.recv(1 << 16), b""))  # to the end, which the server makes
         assert said.startswith(b"HTTP/1.1 200 OK\r\n") and b"\r\nconnection: close\r\n" in said
