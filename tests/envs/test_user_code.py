@@ -254,6 +254,9 @@ def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, c
         status = f"{error}"
     said = capsys.readouterr()
     assert status != 0 and "SystemExit" in f"{status} {said.out} {said.err}"
+    if place == "init":
+        with pytest.raises(CodeExited):
+            envs.make(name)
     if place == "score":
         env = envs.make(name)
         scored = score_all(env, [0], [env.problem(0)], ["0"])
