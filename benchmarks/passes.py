@@ -44,9 +44,9 @@ def count(config: Config, steps: int) -> Counter[str]:
     """Passes of some steps by what they are for; `completions` are those sampled."""
     run, passes, part = open_run(settle(config), quiet=True), Counter[str](), "sent"
 
-    def note(_module: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def note(_module: Any, _arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         graph = " with gradient" if torch.is_grad_enabled() else ""
-        ids, mask, *_ = arguments
+        ids, mask = keywords["input_ids"], keywords["attention_mask"]
         shares = keywords.get("shared") is not None
         passes[part + graph] += len(mask) if shares else len(ids)
         passes[f"tokens of {part}"] += ids.numel()

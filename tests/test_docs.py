@@ -85,6 +85,7 @@ def test_every_flag_exists(page: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert set(re.findall(r"(?<![\w-])--([a-z][a-z-]+)", text)) - flags == set()
 
 
+@pytest.mark.slow
 def test_the_commands_that_add_a_task_run_in_order(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WORLD_SIZE", raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -106,6 +107,12 @@ class Source:
             return _parquet(self.path, self.columns)
         if magic.startswith(b"\x1f\x8b"):
             stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
+        # A text in UTF-16 begins with a mark, or with a character of which one byte is 0.
+        first_two = stream.peek(2)[:2]
+        if first_two in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or first_two.count(0) == 1:
+            raise CommandError(
+                f"{self.path} is UTF-16, not UTF-8. Save it as UTF-8, e.g. with iconv -f UTF-16 -t UTF-8."
+            )
         if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
             csv.field_size_limit(LINE_LIMIT)
             head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")

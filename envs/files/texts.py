@@ -216,7 +216,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
                 f"{where}: the last message is the {message['role']}'s; it must be the assistant's."
             )
         completion = message["content"]
-    if not is_prompt(prompt) or not isinstance(completion, str) or not completion:
+    if not is_prompt(prompt) or prompt == [] or not isinstance(completion, str) or not completion:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
         raise EnvError(f"{where} has {shown}; give two texts, the completion not empty, or chat messages.")
     for name, value in (("prompt", prompt), ("completion", completion)):

@@ -97,7 +97,10 @@ def answer(rng: random.Random) -> tuple[str, Fraction]:
 _SEP = r"(?:,\\!|\{,\}|,|\\,|[\u00a0\u2006-\u200a\u202f])"
 _FRAC = r"\\?(?:d|t|c|s|nice)?frac"
 # An exponent, or "per 3": digits that are no number of their own.
-_NO_NUMBER = r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\$?\{? ?[-+]?0*[123](?!\d) ?\}?|\\circ\d|(?:\b|²)per[\s{}$]*[\d.½¼¾⅓⅔ ]+)"
+_NO_NUMBER = (
+    r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\$?\{? ?[-+]?0*[123](?!\d) ?\}?|\\circ\d|"
+    r"\b[cdkm]?m[23](?!\d)|(?:\b|²)per[\s{}$]*[\d.½¼¾⅓⅔ ]+)"
+)
 
 
 def literal(text: str) -> Fraction | None:

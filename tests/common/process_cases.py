@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,18 @@ DIVIDED = ("phase", "layer")
 """How weights are divided: gathered for a phase, or in each pass."""
 FAMILIES = ("sdar", "llada2")
 """Blocks of attention, and a mixture of experts with them."""
+
+
+def is_default(name: str, divided: str) -> bool:
+    """Whether a case runs without --slow: by default each way to divide and each case comes once."""
+    of_layers = ("recomputed", "a reference", "adapters and a reference", "sdar")
+    return divided == ("layer" if name in of_layers else "phase")
+
+
+def cases_to_run(names: Iterable[str], ways: Iterable[str]) -> list[tuple[str, str]]:
+    """The (case, way to divide) that the two processes do in this session of tests."""
+    all_cases = bool(os.environ.get("SPG_TEST_SLOW"))
+    return [case for case in itertools.product(names, ways) if all_cases or is_default(*case)]
 
 
 def family_config(output: Path, family: str, model: Path | None = None, **changes: Any) -> Config:
@@ -405,7 +418,7 @@ def in_each_process(here: Path) -> None:
     found["coupled"] = one_step(gradient_config(here / "coupled", "float64", "tokens", **coupled))
     for algorithm in sorted(ALGORITHMS if os.environ.get("SPG_TEST_SLOW") else REPRESENTATIVES):
         found[algorithm] = one_step(algorithm_config(here / algorithm, algorithm))
-    for family, divided in itertools.product(FAMILIES, ("none", *DIVIDED)):
+    for family, divided in cases_to_run(FAMILIES, ("none", *DIVIDED)):
         name = f"{family}-{divided}"
         found[name] = one_step(family_config(here / name, family, shard=divided))
     for name, changes in EXPERTS.items():
@@ -415,9 +428,9 @@ def in_each_process(here: Path) -> None:
     train(experts_config(here / "experts run"), quiet=True)
     found["resumed experts"] = resumed_experts(here / "experts run")
     train(loop_config(here / "loop"), quiet=True)
-    for by, (name, changes) in itertools.product(DIVIDED, SHARDED.items()):
+    for name, by in cases_to_run(SHARDED, DIVIDED):
         config = gradient_config(here / f"{by}-{name}", "float64", "tokens", shard=by)
-        found[f"{by}-{name}"] = one_step(change(config, **changes))
+        found[f"{by}-{name}"] = one_step(change(config, **SHARDED[name]))
     found["layer-probe"] = one_step(
         gradient_config(here / "layer-probe", "float64", "tokens", shard="layer", **PROBE_CONFIG)
     )
@@ -441,6 +454,8 @@ def in_each_process(here: Path) -> None:
     found["share"] = sum(own(v).numel() for v in tensors) / sum(v.numel() for v in tensors)
     train(half_config(here / "half"), quiet=True)
     for name, changes in SFT.items():
+        if name == "sft-phase" and not os.environ.get("SPG_TEST_SLOW"):
+            continue
         stopped_sft(sft_command(here / name, **changes))
         sft(sft_command(here / name, **changes, resume="auto"))
     found["failure"] = failing(here / "failing", rank)

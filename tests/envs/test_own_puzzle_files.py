@@ -66,7 +66,7 @@ def test_a_bad_line_is_named_whatever_split_is_opened(tmp_path, task, size, firs
 
 @pytest.mark.parametrize("task", ["countdown", "sudoku"])
 def test_a_file_that_is_missing_empty_or_no_text(tmp_path, task):
-    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xff\x00")
     for path, message in (
         (str(tmp_path / "none.jsonl"), "No file .*none.jsonl. Give a file that may be read"),
         (write(tmp_path / "empty.jsonl", "\n"), "empty.jsonl holds no rows"),

@@ -103,6 +103,7 @@ def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> N
         ),
         ([{"prompt": "a", "completion": ""}], "the completion ''"),
         ([{"prompt": 3, "completion": "a"}], "the prompt 3"),
+        ([ROWS[0], {"prompt": [], "completion": "a"}], "line 2 has the prompt []"),
         ([ROWS[0]], "none is"),
         (["text"], 'line 1 is no JSON object such as {"prompt": ..., "completion": ...}'),
     ],

@@ -10,6 +10,7 @@ import pytest
 import envs
 import verifiers
 from envs.__main__ import main
+from envs.authoring.reward_functions import reports
 from envs.checking import check, demonstration_of, habits_of
 from envs.core import render_turns
 from envs.episodes import Episodes, play
@@ -196,6 +197,7 @@ def test_what_reward_functions_change_is_their_own(names: str, tmp_path: Path) -
         scored = score_all(env, [0] * 3, [problem] * 3, ["one", "two", "three"])
         assert scored.traceback == [None] * 3
         assert all(scored.rewards[name].tolist() == [1, 1, 1] for name in names.split("+"))
+        assert reports.logged_for(problem, "one").get("left") == ([1, 2] if "waits" in names else None)
         problem_of_user = env.problem(1)
         problem_of_user.prompt.append({"role": "user", "content": "more"})
         assert len(env.problem(1).prompt) == 1
@@ -207,11 +209,18 @@ def test_what_a_verifier_changes_is_its_own() -> None:
         numbers.remove(2)
         return verifiers.Verdict(True, 1.0, None, verifiers.Reason.OK, verifiers.Tier.TEXT)
 
+    def verify_all(completions, *, mode, numbers):
+        return verifiers.Verdicts.of(
+            [verify(text, mode=mode, numbers=own) for text, own in zip(completions, numbers, strict=True)]
+        )
+
     verifiers.register("uses_up", fields=["numbers"], verify=verify)
+    verifiers.register("uses_all_up", fields=["numbers"], verify=verify, verify_batch=verify_all)
     numbers = [1, 2]
     for _ in range(2):
-        assert verifiers.verify("uses_up", "x", numbers=numbers).correct
-        assert verifiers.verify_batch("uses_up", ["x", "y"], numbers=[numbers, numbers]).correct.all()
+        for task in ("uses_up", "uses_all_up"):
+            assert verifiers.verify(task, "x", numbers=numbers).correct
+            assert verifiers.verify_batch(task, ["x", "y"], numbers=[numbers, numbers]).correct.all()
     assert numbers == [1, 2]
 
 
@@ -245,6 +254,9 @@ def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, c
         status = f"{error}"
     said = capsys.readouterr()
     assert status != 0 and "SystemExit" in f"{status} {said.out} {said.err}"
+    if place == "init":
+        with pytest.raises(CodeExited):
+            envs.make(name)
     if place == "score":
         env = envs.make(name)
         scored = score_all(env, [0], [env.problem(0)], ["0"])

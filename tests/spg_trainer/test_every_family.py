@@ -16,7 +16,7 @@ from spg_trainer.training.plan import settle
 from tests.common.family_cases import UNTRAINED, family_folder, untrained
 from tests.common.likelihood_cases import relative
 from tests.common.marks import slow_if
-from tests.common.process_cases import DIVIDED, FAMILIES, family_config, one_step
+from tests.common.process_cases import DIVIDED, FAMILIES, family_config, is_default, one_step
 from tests.common.trainer_cases import LORA, PUBLISHED, small_config, start
 from tests.common.two_processes import left_by
 
@@ -99,8 +99,10 @@ def test_an_algorithm_trains_a_model_of_each_family(tmp_path, algorithm, family,
     assert_trained(config_of(family, tmp_path / "run", algorithm, **weights))
 
 
-@pytest.mark.parametrize("divided", ["none", *DIVIDED])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family, divided",
+    slow_if(itertools.product(FAMILIES, ("none", *DIVIDED)), lambda *case: not is_default(*case)),
+)
 def test_two_processes_give_the_gradient_of_one(family, divided, tmp_path):
     """A mixture's router is computed in float32 also in a float64 model, in other batches then."""
     expected, metrics = one_step(family_config(tmp_path / "one", family))

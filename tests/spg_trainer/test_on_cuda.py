@@ -514,10 +514,10 @@ def test_a_pass_that_cannot_be_recorded_is_made_as_ever(gpu, caplog) -> None:
     sampling = replace(SAMPLING, cache="dual")
     plain = sample_completions(policy, *prompts, sampling, None)
 
-    def read(model: torch.nn.Module, args: tuple) -> None:
-        bool(args[0].sum() < 0)
+    def read(model: torch.nn.Module, args: tuple, keywords: dict) -> None:
+        bool(keywords["input_ids"].sum() < 0)
 
-    policy.model.base_model.register_forward_pre_hook(read)
+    policy.model.base_model.register_forward_pre_hook(read, with_kwargs=True)
     replays = Replays()
     found = [sample_completions(replace(policy, replays=replays), *prompts, sampling, None) for _ in range(2)]
     assert all(torch.equal(each.completion_ids.cpu(), plain.completion_ids.cpu()) for each in found)

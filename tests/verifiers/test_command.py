@@ -292,6 +292,18 @@ def test_whole_lines_before_a_torn_end_are_judged_and_the_rest_is_counted(run, t
     assert "1 file broke off" in run("sudoku", path)[2]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz"])
+def test_a_file_in_utf_16_is_named_as_such(run, tmp_path, name, encoding):
+    text = {"a.csv": f"puzzle,completion\n{PUZZLE},{RIGHT}\n", "a.json": f"[{sample()}]"}.get(name, sample())
+    written = text.encode(encoding)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
+    status, rows, said = run("sudoku", path)
+    assert rows == [] and "broke off" not in said
+    assert f"{name} is UTF-16, not UTF-8. Save it as UTF-8, e.g. with iconv" in said and status == 2
+
+
 def test_an_array_with_a_mistake_is_refused(run, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(f"[{sample()},{sample()},,]")

@@ -140,6 +140,7 @@ def test_one_question_in_many_layouts_is_asked_once(monkeypatch) -> None:
     assert len(workers.asked) == 1
 
 
+@pytest.mark.slow
 def test_the_callers_limit_ends_a_batch_and_is_not_remembered() -> None:
     slow = [rf"\sum_{{k=1}}^{{n}} \frac{{\sin(k^{j})\cos(k^k)}}{{\sqrt{{1+k^{j}}}}}" for j in range(3, 23)]
     texts = [rf"\boxed{{{text}}}" for text in slow]

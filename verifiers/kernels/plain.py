@@ -12,6 +12,9 @@ OK, WRONG, NO_ANSWER = 0, 1, 2  # as in `verifiers.verdicts`
 DOUBT = -1  # in place of a kind: the reader must find the answer, or that there is none
 BOXED, ALONE = 1, 2  # bits of a kind: the answer is in a box; nothing else is in the one block
 LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
+LONGEST_TEXT = (
+    65_536  # bytes of a text, as of an answer that the reader refuses unread; a longer one is for the reader
+)
 DIGITS = 17  # the most digits of a number; 18 fit 64 bits
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 DENIED = 40  # bytes before a box in which it may be denied
@@ -210,6 +213,8 @@ def locate(data, start, end, marks_only):
     (-1, -1, 0) if there is no answer. marks_only: no sentence names an answer.
     """
     doubt = -1, -1, DOUBT
+    if end - start > LONGEST_TEXT:
+        return doubt
     begin, opening = start, -1
     low = high = outer_low = outer_high = unclosed = -1
     opened = closed = 0

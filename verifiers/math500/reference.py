@@ -2,7 +2,6 @@ r"""What is known of a reference, such as `\boxed{\frac{3}{56}}` or `(C)`, befor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
@@ -20,6 +19,7 @@ from verifiers.reading import markup
 from verifiers.reading.amounts import currencies_of
 from verifiers.reading.locate import last_box, last_hashes
 from verifiers.reading.tokens import LETTERS, Malformed, Unsupported, tokens_of
+from verifiers.reading.units import WITH_CAPITAL_UNIT
 
 
 class Reference:
@@ -40,7 +40,7 @@ class Reference:
         self.is_money = False
         self.is_name = is_name(answer)
         # Its text with its last letter as a unit, if it may be one: the W of 5 W.
-        self.with_unit = f"{answer[:-1]}\\text{{{answer[-1]}}}" if _WITH_CAPITAL.fullmatch(answer) else ""
+        self.with_unit = f"{answer[:-1]}\\text{{{answer[-1]}}}" if WITH_CAPITAL_UNIT.fullmatch(answer) else ""
         self.moment = None if self.is_integer else clock_or_date(answer)
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
@@ -80,9 +80,6 @@ def is_short_integer(answer: str) -> bool:
     """True for at most 18 ASCII digits, with or without a minus before them."""
     digits = answer.removeprefix("-")
     return len(digits) <= 18 and digits.isdigit() and digits.isascii()
-
-
-_WITH_CAPITAL = re.compile(r"-?[\d.,]++ [WVANJKCF]")
 
 
 def is_name(text: str) -> bool:

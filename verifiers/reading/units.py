@@ -217,3 +217,5 @@ def named_in(text: str) -> set[str]:
 
 
 _WORD = re.compile(r"[A-Za-z]{2,}+")
+WITH_CAPITAL_UNIT = re.compile(r"-?[\d.,]++ [WVANJKCF]")
+"""A number and a unit of one capital letter: 5 W."""

@@ -169,7 +169,10 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
         if len(group) > 1:
             return [answer for asked in group for answer in _judged([asked], seconds)]
         if isinstance(error, VerifierError):
-            return [refused(Refused(422, str(error)))]
+            text = str(error)
+            if first.is_one:  # as `verify` says it: answer='x', not answer[0]='x'
+                text = text.replace(f"{error.argument}[0]=", f"{error.argument}=", 1).removeprefix("Row 0: ")
+            return [refused(Refused(422, text))]
         logging.getLogger("verifiers.serve").exception("The task %s failed", first.task)
         text = f'The task "{first.task}" failed on this request ({type(error).__name__}); the server\'s log says more.'
         return [refused(Refused(500, text))]

@@ -39,6 +39,8 @@ class Asked:
     write: Callable[[Verdicts], str]
     """Writes the answer, as JSON."""
     mode: Mode = "lenient"
+    is_one: bool = False
+    """Whether the request is about one completion, and not about a list of them."""
 
 
 def ours(name: str, body: dict[str, Any]) -> Asked:
@@ -60,7 +62,7 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     if "completion" in arguments:
         completions = [arguments.pop("completion")]
         columns = {field: [value] for field, value in arguments.items()}  # only references are left
-        return Asked(task, completions, columns, lambda verdicts: _json_texts(verdicts)[0], mode)
+        return Asked(task, completions, columns, lambda verdicts: _json_texts(verdicts)[0], mode, is_one=True)
     completions = arguments.pop("completions")
     references = arguments  # nothing else is left
     if not isinstance(completions, list):
@@ -96,7 +98,7 @@ def verl(_: str, body: dict[str, Any]) -> Asked:
         return json.dumps(answer)
 
     columns = {field: [value] for field, value in reference.items()}
-    return Asked(task, [given["solution_str"]], columns, write)
+    return Asked(task, [given["solution_str"]], columns, write, is_one=True)
 
 
 def openrlhf(name: str, body: dict[str, Any]) -> Asked:
@@ -162,7 +164,8 @@ def nemo_gym(_: str, body: dict[str, Any]) -> Asked:
         return json.dumps(body | verdict_fields | reward_fields)  # ours replace fields of the same names
 
     completion = _output_text(_object(body.get("response"), "response"))
-    return Asked(task, [completion], {field: [value] for field, value in reference.items()}, write)
+    columns = {field: [value] for field, value in reference.items()}
+    return Asked(task, [completion], columns, write, is_one=True)
 
 
 def nemo_gym_metrics(body: dict[str, Any]) -> dict[str, Any]:

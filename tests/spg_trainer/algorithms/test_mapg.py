@@ -57,7 +57,7 @@ def published(logits, rows: Rows, segments: list[tuple[int, int]]):
     return (sum(tokens) / len(tokens), sum(places) / len(places)) if tokens else (zero, zero)
 
 
-@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_loss_and_gradient_are_the_published_ones_on_every_text_and_path(size):
     stream = torch.Generator().manual_seed(3)
     new, old = (torch.randn((*[3] * SIZE, SIZE, 2), generator=stream, dtype=torch.float64) for _ in range(2))

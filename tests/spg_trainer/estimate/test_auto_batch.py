@@ -28,7 +28,9 @@ AUTO = Config(batch=BatchConfig(4, 3, per_device_batch_size="auto"))
 def taking(copies: int, rows: int | None) -> Memory:
     """10 bytes, and for each copy of an update 10 more, or for each completion of a rollout 3."""
     held, rows = {"weights": 10.0, "gradients": 0.0}, rows or 0
-    return Memory(held, {"update": 10.0 * copies}, {"rollout": 3.0 * rows}, 0.0, copies, rows)
+    return Memory(
+        held, {"update": 10.0 * copies}, {"rollout": 3.0 * rows}, 0.0, copies, rows, weight_parts=1.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,7 @@ def gradients(model: torch.nn.Module, ids, mask) -> torch.Tensor:
     "backend, weights",
     slow_if(
         [(one, each) for one in ("eager", "aot_eager", "inductor") for each in WEIGHTS],
-        lambda backend, weights: (
-            (backend, weights) not in (("aot_eager", WEIGHTS[0]), ("eager", WEIGHTS[-1]))
-        ),
+        lambda backend, weights: (backend, weights) != ("eager", WEIGHTS[-1]),
     ),
 )
 def test_compiled_layers_have_the_gradient_of_others(backend: str, weights: str) -> None:
@@ -73,7 +71,9 @@ def test_compiled_layers_have_the_gradient_of_others(backend: str, weights: str)
     assert noted["frames"]["ok"] == noted["frames"]["total"] == 4 and not noted["graph_break"]
 
 
-@pytest.mark.parametrize("cache", ["none", "prefix", "dual", "window"])
+@pytest.mark.parametrize(
+    "cache", slow_if(["none", "prefix", "dual", "window"], lambda cache: cache in ("prefix", "window"))
+)
 def test_a_rollout_with_a_cache_compiles_nothing_and_without_one_no_more_than_an_update(cache: str) -> None:
     """An update compiles twice with autograd, so that a whole run compiles at most four times."""
     policy, counter = make_policy(torch.float32, layers=4), CompileCounterWithBackend("eager")

@@ -11,13 +11,14 @@ from spg_trainer.rollout.dealing import deal_rows
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.training.plan import settle
 from tests.common.likelihood_cases import relative
+from tests.common.marks import slow_if
 from tests.common.process_cases import SFT, run_processes, sft_command
 from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import weights
 from tests.common.two_processes import two_processes
 
 
-@pytest.mark.parametrize("name", list(SFT))
+@pytest.mark.parametrize("name", slow_if(SFT, lambda name: name == "sft-phase"))
 def test_two_processes_make_the_model_of_one(tmp_path, name):
     sft(sft_command(tmp_path / "one", **{**SFT[name], "shard": "none"}))
     found, expected = (weights(place / "model") for place in (two_processes() / name, tmp_path / "one"))

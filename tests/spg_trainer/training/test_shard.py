@@ -1,5 +1,6 @@
 """Weights divided among processes: the gradient, the run and its checkpoints are those of one process that has all."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -15,12 +16,14 @@ from spg_trainer.models.states import base_model
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative
+from tests.common.marks import slow_if
 from tests.common.process_cases import (
     DIVIDED,
     SHARDED,
     eval_command,
     gradient_config,
     half_config,
+    is_default,
     loop_config,
     one_step,
 )
@@ -53,8 +56,9 @@ def undivided(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("by", DIVIDED)
-@pytest.mark.parametrize("name", list(SHARDED))
+@pytest.mark.parametrize(
+    "name, by", slow_if(itertools.product(SHARDED, DIVIDED), lambda *case: not is_default(*case))
+)
 def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name, by):
     config = change(gradient_config(tmp_path / "run", "float64", "tokens"), **SHARDED[name])
     expected, metrics = one_step(config)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+import envs.__main__
+from spg_trainer import cli
 from spg_trainer.algorithms.contract import check_algorithm
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
@@ -43,3 +45,17 @@ def test_code_that_exits_is_an_error(place: str, tmp_path: Path) -> None:
     if place in ("prepare", "loss"):
         faults = [finding.figure for finding in check_algorithm(f"{file}:Mine") if not finding.ok]
         assert any("SystemExit" in fault for fault in faults)
+
+
+@pytest.mark.parametrize("words", [["--env", "sudoku"], ["eval", "--env", "sudoku"], ["check", "sudoku"]])
+def test_a_command_inside_which_code_exits_has_not_status_0(words: list[str], monkeypatch) -> None:
+    def exits(*_):
+        raise SystemExit(0)
+
+    monkeypatch.setattr(cli, "run_train", exits)
+    monkeypatch.setattr(cli, "check", exits)
+    said, _ = envs.__main__.COMMANDS["check"]
+    monkeypatch.setitem(envs.__main__.COMMANDS, "check", (said, exits))
+    main = envs.__main__.main if words[0] == "check" else cli.main
+    with pytest.raises(CodeExited):
+        main(words)

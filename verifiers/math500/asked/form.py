@@ -6,7 +6,6 @@ its form, even if a problem merely speaks of factors or is misread.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from math import gcd
@@ -34,6 +33,7 @@ from verifiers.reading import units
 from verifiers.reading.markup import has_price
 from verifiers.reading.markup import key as normal_text
 from verifiers.reading.tokens import Malformed, tokens_of
+from verifiers.reading.words import SORTING
 
 PROBLEMS_REMEMBERED = 4096
 # {form: the phrases of problems that ask for it, with | between them}. They are plain texts: $ begins a formula.
@@ -68,12 +68,6 @@ _NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phras
 _FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 """Phrases that ask to factor where they begin a sentence or follow a word of `_BEFORE_FACTOR`: "Factor $x^2-1$."."""
 _BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
-_SORTING = re.compile(
-    r"(?:(?:\A|[.?!:;\n])\s*+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
-    r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
-    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
-    r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"
-)
 _POINTS = (
     "ordered pair,ordered triple,coordinates,(x\0y),(x\0 y),vector,the point,vertex,midpoint".replace(
         ",", "|"
@@ -361,7 +355,7 @@ def layouts_of(value: Value) -> list[tuple[bool, ...]]:
 def asks_for_order(lower: str) -> bool:
     """True for a problem that sorts a list, "Please sort 3, 1, 2.", or what it finds, "and sort them", or that asks for
     what comes next, "the next three terms". lower: its text in lower case."""
-    return "any order" not in lower and _SORTING.search(lower) is not None
+    return "any order" not in lower and SORTING.search(lower) is not None
 
 
 def asks_to_factor(text: str) -> bool:
