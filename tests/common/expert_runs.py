@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from spg_trainer.algorithms.registry import build
+from spg_trainer.distributed import rank
 from spg_trainer.settings.fields import Config
 from spg_trainer.training.loop import train
 from tests.common.family_cases import untrained
-from tests.common.process_cases import algorithm_config
+from tests.common.process_cases import algorithm_config, one_step
 from tests.common.trainer_cases import LORA
 
 ALGORITHMS = ("spg", "wd1", "d2_stepmerge")
@@ -19,21 +20,30 @@ TRAINED = ("all weights", "adapters")
 CASES = tuple(itertools.product(ALGORITHMS, TRAINED))
 
 
-def config(output: Path, size: int, algorithm: str, trained: str) -> Config:
-    """The settings of a run whose experts `size` processes share; 1 = one process has them all."""
-    divided = {"shard": "layer", "expert_parallel": size} if size > 1 else {}
+def model() -> Path:
+    """An untrained mixture with two key-value heads."""
+    return untrained("llada2", kv_heads=2)
+
+
+def config(output: Path, experts_of: int, columns_of: int, algorithm: str, trained: str) -> Config:
+    """The settings of a run with groups of so many processes for experts and for columns; 1 = no groups."""
     changes: dict[str, Any] = {"max_steps": 3, "max_grad_norm": 1.0, "eval_steps": 0, "save_steps": 0}
-    changes |= {"model": str(untrained("llada2")), "env_args": {"dull": "0,3,5"}, **divided}
+    changes |= {"model": str(model()), "env_args": {"dull": "0,3,5"}, "sequence_parallel": columns_of}
+    changes |= {"shard": "layer", "expert_parallel": experts_of} if experts_of > 1 else {}
     changes |= LORA if trained == "adapters" else {"lora_r": 0, "lora_alpha": None}
     if trained == "all weights" and "reference" in build(algorithm).needs:
         changes["ref_copy"] = True
     return algorithm_config(output, algorithm, **changes)
 
 
-def make_all(folder: Path, size: int) -> None:
-    """Every case, each in a folder of its own."""
+def make_all(folder: Path, experts_of: int, columns_of: int) -> None:
+    """Every case, each in a folder of its own: the run, and the gradients and metrics of its first step."""
     for case in CASES:
-        train(config(place(folder, *case), size, *case), quiet=True)
+        run = place(folder, *case)
+        train(config(run, experts_of, columns_of, *case), quiet=True)
+        first_step = one_step(config(run / "first step", experts_of, columns_of, *case))
+        if rank() == 0:
+            torch.save(first_step, run / "first_step.pt")
 
 
 def place(folder: Path, *case: str) -> Path:
@@ -42,5 +52,5 @@ def place(folder: Path, *case: str) -> Path:
 
 
 if __name__ == "__main__":
-    make_all(Path(sys.argv[1]), int(sys.argv[2]))
+    make_all(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
     torch.distributed.destroy_process_group()

@@ -1,26 +1,27 @@
 """Pairs, and settings for runs on a file of pairs."""
 
-import functools
 import json
 from pathlib import Path
 from typing import Any
 
 from spg_trainer.settings.fields import Config
-from tests.common.trainer_cases import session_folder, small_config
+from tests.common.trainer_cases import made_once, small_config
 
 COUNT = 10
 
 
-@functools.cache
 def pairs_file() -> Path:
-    """Ten pairs: letters are better than digits."""
+    """A file of ten pairs for all processes of the test session: letters are better than digits."""
+    return made_once("pairs", _write_pairs) / "pairs.jsonl"
+
+
+def _write_pairs(folder: Path) -> None:
     texts = [
         {"prompt": f"write {i} {'x' * i}", "chosen": "abcdefgh"[: 1 + i % 8], "rejected": "7" * (1 + i % 5)}
         for i in range(COUNT)
     ]
-    path = session_folder("pairs-") / "pairs.jsonl"
-    path.write_text("".join(f"{json.dumps(text)}\n" for text in texts))
-    return path
+    folder.mkdir()
+    (folder / "pairs.jsonl").write_text("".join(f"{json.dumps(text)}\n" for text in texts))
 
 
 def pair_config(folder: Path | None, file: Path | str, **changes: Any) -> Config:

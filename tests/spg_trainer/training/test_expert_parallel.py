@@ -131,21 +131,27 @@ def test_an_adapter_on_experts_is_refused():
 def of_one_process(tmp_path_factory):
     """The folder of the runs that one process has made."""
     folder = tmp_path_factory.mktemp("one")
-    expert_runs.make_all(folder, 1)
+    expert_runs.make_all(folder, 1, 1)
     return folder
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("count, size", [(2, 2), (4, 2), (4, 4)])
-def test_runs_of_three_algorithms_are_those_of_one(tmp_path, of_one_process, count, size):
+@pytest.mark.parametrize("count, experts_of, columns_of", [(2, 2, 1), (4, 2, 1), (4, 4, 1), (4, 2, 2)])
+def test_runs_of_three_algorithms_are_those_of_one(tmp_path, of_one_process, count, experts_of, columns_of):
     """With all weights and with adapters; in some steps a process has nothing to learn from."""
-    untrained("llada2")
-    run_processes("tests.common.expert_runs", str(tmp_path), str(size), count=count, timeout=1500)
+    expert_runs.model()
+    words = (str(tmp_path), str(experts_of), str(columns_of))
+    run_processes("tests.common.expert_runs", *words, count=count, timeout=1500)
     for case in expert_runs.CASES:
         found, expected = (expert_runs.place(folder, *case) for folder in (tmp_path, of_one_process))
         assert all(row["grad_norm"] > 1e-6 for row in rows(expected / "metrics.jsonl")), case
         assert_same_steps(found, expected)
+        (gradient, metrics), (gradient_of_one, metrics_of_one) = (
+            torch.load(folder / "first_step.pt") for folder in (found, expected)
+        )
+        assert relative(gradient, gradient_of_one) < 1e-5, case
+        assert metrics == pytest.approx(metrics_of_one, rel=1e-6, abs=1e-7), case
 
 
 @pytest.mark.slow
