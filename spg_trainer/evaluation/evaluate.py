@@ -18,7 +18,7 @@ from spg_trainer.evaluation.statistics import reason_of
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import Failures, is_failure, sample_and_score, sample_rows
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
-from spg_trainer.rollout.room import Room
+from spg_trainer.rollout.room import SKIP, Room
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.decoding import Sampling
@@ -163,6 +163,8 @@ def evaluate(
             f"split={split!r}), or leave split out."
         )
     split = split or opened_split or "test"
+    if overlong not in ("error", SKIP):
+        raise ConfigError(f"overlong={overlong!r}: expected error or {SKIP}.")
     arguments = {"env_args": env_args, "verifier": verifier, "reward": reward, "bad_rows": bad_rows}
     given = {name: value for name, value in arguments.items() if value is not None}
     if env is None:

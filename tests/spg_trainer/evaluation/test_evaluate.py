@@ -404,6 +404,8 @@ def test_an_environment_that_was_made_without_splits_is_asked_the_test_split(pol
     with pytest.raises(ConfigError, match="split=test: this environment was opened in the split train"):
         evaluate(policy, envs.make("doubling", split="train"), EVALUATION, num_problems=2, split="test")
     assert train.settings["split"] == "train"
+    with pytest.raises(ConfigError, match="overlong='skp': expected error or skip"):
+        evaluate(policy, envs.make("doubling"), EVALUATION, overlong="skp")
 
 
 def test_tasks_and_numbers_are_taken_as_settings_take_them(policy, tmp_path):
