@@ -9,13 +9,13 @@ from collections.abc import Callable
 from envs.problem import Score
 
 OPEN, CLOSE = "<answer>", "</answer>"
-_END_TOKENS = ("<|eot_id|>", "<|endoftext|>", "<|im_end|>", "<|role_end|>", "<|end|>", "</s>")
+_END_TOKENS = "<|eot_id|> <|endoftext|> <|im_end|> <|role_end|> <|end|> </s> <|eot|> <end_of_turn>".split()
 _MAX_LENGTH = 65_536
 
 
 def until_end(completion: str) -> str:
     """The completion up to its first end token, of any model family; text behind it was never meant to be read."""
-    if "<|" in completion or "</s>" in completion:
+    if "<|" in completion or "</s>" in completion or "<end_of_turn>" in completion:
         for token in _END_TOKENS:
             completion = completion.partition(token)[0]
     return completion
@@ -41,9 +41,7 @@ def only_answer(completion: str) -> str | None:
     """
     # For speed: all tags and end tokens begin with "<", so nothing before the first "<" need be searched. Without a
     # "<", `find` returns -1 and `text` is only the last character, which holds no tag.
-    text = completion[completion.find("<") :]
-    if "<|" in text or "</s>" in text:
-        text = until_end(text)
+    text = until_end(completion[completion.find("<") :])
     if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
         return None
     start, end = text.find(OPEN) + len(OPEN), text.find(CLOSE)

@@ -5,7 +5,16 @@ import pytest
 import envs
 from verifiers import verify, verify_batch
 
-ENDS = ("<|eot_id|>", "<|endoftext|>", "<|im_end|>", "<|role_end|>", "<|end|>", "</s>")
+ENDS = (
+    "<|eot_id|>",
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|role_end|>",
+    "<|end|>",
+    "</s>",
+    "<|eot|>",
+    "<end_of_turn>",
+)
 
 
 @pytest.mark.parametrize("end", ENDS)

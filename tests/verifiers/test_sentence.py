@@ -116,6 +116,15 @@ DENIED = [
     "Incorrect answer: 18",
     "I retract 18. The answer is unknown.",
     "<answer>unlikely to be 18</answer>",
+    "<answer>far from 18</answer>",
+    "<answer>unlike 18</answer>",
+    "<answer>close to 18</answer>",
+    "The answer is 18.\nNo wait, it's 20.",
+    "\\boxed{18}\nNo wait, that's 20.",
+    "<answer>18</answer>\nNo wait, it's 20.",
+    "The answer is 18.\nScratch that: 20.",
+    "#### 18\nDisregard the above.",
+    "\\boxed{18}\nHold on, it's 20.",
     "<answer>&lt;18</answer>",
 ]
 KEPT = [

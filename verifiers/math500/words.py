@@ -41,7 +41,7 @@ _CHANGING = (
 CHANGING_BEFORE = _CHANGING | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
-    "subtracted modulo percent percentage fraction digit digits prime some without one any "
+    "subtracted modulo percent percentage fraction digit digits prime some without one any far unlike close "
     "january february march april may june july august september october november december".split()
 )
 """Words before a number that say that another value is meant: "the square of 5", "May 5". See `changes`, too."""

@@ -59,7 +59,7 @@ _NOWHERE = (-1, -1)
 _TAG = re.compile(
     r"<(?:(/)?((?:final[ _-]?)?answer|think(?:ing)?|reasoning|scratchpad)>"
     r"|\|channel\|>(analysis|final)<\|message\|>"
-    r"|(?-i:/s>|\|(?:eot_id|endoftext|im_end|role_end|return)\|>|\|end\|>)(?!<\|start\|>assistant))",
+    r"|(?-i:/s>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text)\|>|\|end\|>|end_of_turn>)(?!<\|start\|>assistant))",
     re.IGNORECASE,
 )
 """Tags of answers and of thinking, the channels of gpt-oss, and the end tokens of the model families."""
@@ -512,7 +512,8 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 _TURN = re.compile(
-    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:wait|oops|sorry|correction|actually)\b"
+    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
+    r"|(?:oops|sorry|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
@@ -580,7 +581,9 @@ def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
         sentence = text[at : stop.end()]
         if turns(sentence) or (at == start and is_denied_behind(sentence)):
             stated = list(_STATED.finditer(text, at, end))
-            if not stated and not _is_sure(text[at:end].lower().replace("no,", ""), 0, end - at):
+            if not stated and not _is_sure(
+                text[at:end].lower().replace("no,", "").replace("no wait", ""), 0, end - at
+            ):
                 return _NOWHERE
             low = stated[-1].end() if stated else _VALUE.search(text, at, end).start()  # type: ignore[union-attr]
             return _trimmed(text, low, _value_end(text, low, end))

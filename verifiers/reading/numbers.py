@@ -43,6 +43,9 @@ _EMPHASIS = re.compile(  # but not the star of 5* 1/3
 _FOREIGN = re.compile(  # the words of scripts without spaces, but not their numerals
     r"(?![万亿億兆十千半百萬負负零一二两三四五六七八九])[\u3005-\ud7ff]"
 )
+_ACCENTED = re.compile(  # a word with an accent behind a number: 18 dólares; but not 18 milhões
+    r"(?<=\d)\s?(?!\s?mil)[A-Za-z]{0,15}+[À-ÖØ-öø-ɏ][A-Za-zÀ-ÖØ-öø-ɏ]*+"
+)
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:,\d{3})++(?![\d,])")
 _PRICE = re.compile(r"(?<![\\$])\$(?=\d[\d,.]*+(?:[^$\d]|\Z))|(?<=\d)\$(?!\d)")
 _EQUALITIES = frozenset("= approx sim simeq cong equiv doteq".split())
@@ -70,7 +73,7 @@ def _amount(text: str) -> Amount | int:
     if "*" in text or "__" in text:
         text = _EMPHASIS.sub("", text.removeprefix("* "))
     if not text.isascii():
-        text = _FOREIGN.sub(" ", ORNAMENT.sub(" ", text))
+        text = _ACCENTED.sub("", _FOREIGN.sub(" ", ORNAMENT.sub(" ", text)))
     if "," in text:
         text = _GROUPS.sub(lambda groups: groups[0].replace(",", ""), text)
     if text.count("$") % 2:
@@ -214,8 +217,12 @@ class Side:
             if power:
                 self.value = None if self.value is None else self.value * 10**power
                 return i + 1
-            if (not spaced and set(word) <= set("xyzn")) or (len(word) == 1 and word in "xyzn"):
-                self.fault = MALFORMED  # 18x
+            if (
+                (not spaced and set(word) <= set("xyznea"))
+                or word in ("x", "y", "z", "n")
+                or text in ("i", "j")
+            ):
+                self.fault = MALFORMED  # 18x, 18 i, 18e
             self.is_opaque |= (word == "k" and spaced) or (
                 text in ("M", "B", "T") and not spaced
             )  # kelvins, millions
@@ -424,11 +431,14 @@ def _fraction(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
     return (parts[0] / parts[1], i) if len(parts) == 2 and parts[1] else None
 
 
+_NOT_THE_NUMBER = (["up", "to"], ["close", "to"], ["far", "from"], ["short", "of"], ["off", "by"])
+
+
 def changes_number(before: list[str]) -> bool:
     """True if the words right before a number change its value: "almost", "up to", "a quarter of (the)"."""
     if not before:
         return False
-    if before[-1] in words.CHANGING_BEFORE or before[-2:] in (["up", "to"], ["close", "to"]):
+    if before[-1] in words.CHANGING_BEFORE or before[-2:] in _NOT_THE_NUMBER:
         return True
     place = len(before)
     while place and before[place - 1] in words.DETERMINERS:

@@ -59,7 +59,7 @@ SPOILING = frozenset(
 """Words that deny a number or change its value wherever they stand: "not 18", "18 doubled"."""
 CHANGING_BEFORE = frozenset(
     """than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no
-    without except excluding but between sqrt cbrt sin sine cos cosine tan tangent ln log exp""".split()
+    without except excluding but between near unlike sqrt cbrt sin sine cos cosine tan tangent ln log exp""".split()
 )
 """Words that change the value of the number right behind them: "almost 18"."""
 CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inverse".split())
