@@ -188,16 +188,16 @@ def test_draws_follow_the_law_of_the_sampler(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(find_spec("sglang") is None, reason="SGLang is not installed")
 def test_sglang_itself_on_a_gpu(tmp_path, monkeypatch, capsys):
-    """SGLang serves a small SDAR with random weights: 32 prompts equal at temperature 0; shows tokens a second."""
+    """SGLang serves an SDAR of 1.7 B random weights: 32 prompts equal at temperature 0; shows tokens a second."""
     monkeypatch.undo()
     sizes = {
         "vocab_size": 151936,
-        "hidden_size": 512,
-        "intermediate_size": 1024,
-        "num_hidden_layers": 8,
-        "num_attention_heads": 8,
-        "num_key_value_heads": 4,
-        "head_dim": 64,
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
         "max_position_embeddings": 1024,
         "tie_word_embeddings": False,
         "block_size": 4,
