@@ -46,13 +46,9 @@ def gradients(model: torch.nn.Module, ids, mask) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize(
-    "backend, weights",
-    slow_if(
-        [(one, each) for one in ("eager", "aot_eager", "inductor") for each in WEIGHTS],
-        lambda backend, weights: (backend, weights) != ("eager", WEIGHTS[-1]),
-    ),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiled_layers_have_the_gradient_of_others(backend: str, weights: str) -> None:
     model, plain = adapted_or_whole(weights), adapted_or_whole(weights)
     noted = torch._dynamo.utils.counters

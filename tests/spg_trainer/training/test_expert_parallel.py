@@ -19,7 +19,15 @@ from spg_trainer.training.plan import settle
 from tests.common import expert_runs
 from tests.common.family_cases import untrained
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import EXPERTS, experts_config, family_config, one_step, run_processes
+from tests.common.marks import slow_if
+from tests.common.process_cases import (
+    EXPERTS,
+    ONLY_SLOW,
+    experts_config,
+    family_config,
+    one_step,
+    run_processes,
+)
 from tests.common.trainer_cases import change, rows, small_config, step, tiny_folder, weights
 from tests.common.two_processes import left_by, two_processes
 
@@ -56,7 +64,7 @@ def undivided(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", slow_if(EXPERTS, lambda name: name in ONLY_SLOW))
 def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
     expected, metrics = one_step(family_config(tmp_path / "one", "llada2", **EXPERTS[name]))
     for rank in (0, 1):

@@ -6,7 +6,8 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
 from tests.common.likelihood_cases import relative
-from tests.common.process_cases import SEQUENCE_PARALLEL, sequence_config, watched_step
+from tests.common.marks import slow_if
+from tests.common.process_cases import ONLY_SLOW, SEQUENCE_PARALLEL, sequence_config, watched_step
 from tests.common.trainer_cases import small_config
 from tests.common.two_processes import left_by
 
@@ -14,7 +15,7 @@ ROUNDING = 1e-8
 """In float64; a mixture's router computes in float32."""
 
 
-@pytest.mark.parametrize("name", list(SEQUENCE_PARALLEL))
+@pytest.mark.parametrize("name", slow_if(SEQUENCE_PARALLEL, lambda name: name in ONLY_SLOW))
 def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
     """And each of them computes half of the columns of every pass."""
     config = sequence_config(tmp_path / "run", name, shard="none")
