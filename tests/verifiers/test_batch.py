@@ -199,12 +199,14 @@ def test_kernels_and_the_reader_agree_on_recorded_texts(task, shared_data, monke
 
 
 def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
-    stems = {plain.SAYING_MORE[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(plain.SAYING_MORE), 4)}
+    codes = plain.SAYING_MORE
+    stems = {codes[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(codes), 4)}
     known = words.DENIALS | words.WRONG | words.CONTRADICTING | words.MISTAKES | {*words.ANSWER.split()}
-    assert [word for word in known if word.isascii() and not any(stem in word for stem in stems)] == []
-    texts = ["Wait, 20.", "Oops.", "Sorry: 20", "On second thought", "Scratch that", "Disregard it", "Ignore that"]
-    texts += ["Hold on", "My mistake", "Edit: 20", "Update: 20", "No, 20", "It should be 20", "Actually, 20"]
-    assert [text for text in texts if not any(stem in text.lower() for stem in stems)] == []
+    turns = (
+        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/edit: 20"
+    )
+    known |= {*turns.split("/"), "update: 20", "no, 20", "it should be 20", "actually, 20"}
+    assert [text for text in known if text.isascii() and not any(stem in text for stem in stems)] == []
 
 
 @pytest.mark.parametrize("task", WITH_KERNELS)
