@@ -26,7 +26,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward, rotate_half
 
 from spg_trainer.architecture.llada import check_block_size
-from spg_trainer.architecture.pattern import Pattern, visible
+from spg_trainer.architecture.pattern import Pattern, block_causal_mask
 from spg_trainer.errors import ModelError
 from spg_trainer.models.clean_text import SharedText
 
@@ -347,11 +347,11 @@ class Body:
             # Nothing says which block is being written, so all columns are context, and see no column after them. That
             # is the pattern with blocks of one token.
             ranks = Pattern(block_size=1).blocks(attention_mask)
-            return visible(ranks[:, -num_queries:], ranks)
+            return block_causal_mask(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":
             raise ModelError("its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)")
         blocks = self.pattern.blocks(attention_mask)
-        return visible(blocks[:, -num_queries:], blocks)
+        return block_causal_mask(blocks[:, -num_queries:], blocks)
 
 
 class MaskedLM(Checked):

@@ -14,15 +14,7 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, run_of, set_aside_after
-from spg_trainer.runs.files import (
-    check_place,
-    json_line,
-    read_json,
-    read_lines,
-    unused,
-    write_text,
-    writing,
-)
+from spg_trainer.runs.files import check_place, json_line, read_json, read_lines, unused, write_text, writing
 from spg_trainer.runs.inputs import (
     ALGORITHM_COPIES,
     INPUTS,
