@@ -104,7 +104,10 @@ class SPG(Algorithm):
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Rows) -> dict[str, Metric]:
-        """The halves of the loss, the share of completions that are scored, and their bounds in nats per token."""
+        """The halves of the loss, the share of completions that are scored, and their bounds in nats per token.
+
+        terms, lower, upper: (B,), of the loss, the ELBO and the EUBO.
+        """
         length = batch.length.to(lower)
         positive = batch.advantages > 0
         result = {

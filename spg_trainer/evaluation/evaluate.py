@@ -282,8 +282,10 @@ def evaluate_checked(
 
         try:
             with agreeing(), watching(report, stops_within_batch):
-                pairs_here = own_share(env, batch) if world > 1 else batch
-                # A small last batch may leave nothing for a process.
+                pairs_here = batch
+                if world > 1:  # a small last batch may leave nothing for a process
+                    lengths = [prompt_length(env, problem) for problem, _ in batch]
+                    pairs_here = [batch[row] for row in deal_rows(lengths)]
                 scored = solve(player, env, pairs_here) if pairs_here else None
                 new_rows = evaluated_rows(player.policy, env, scored) if scored is not None else []
         except RolloutStopped as stopped:
@@ -333,11 +335,6 @@ def problems_to_ask(room: Room, env: "TextEnv", num_problems: int, overlong: str
     different = envs.splits.distinct_problems(env, num_problems)
     indices = room.fitting(env, different, overlong)
     return indices, len(different) - len(indices)
-
-
-def own_share(env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Which of some (problem, generation) pairs this process solves."""
-    return [pairs[row] for row in deal_rows([prompt_length(env, index) for index, _ in pairs])]
 
 
 def solve(player: Player, env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> Rows:

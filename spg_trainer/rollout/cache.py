@@ -57,15 +57,6 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
 
 
-def pass_bytes_per_column(config: PreTrainedConfig) -> int:
-    """An estimate of the bytes that a refresh holds in memory at once for one column of one row.
-
-    It counts three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
-    """
-    float32_bytes = 4
-    return float32_bytes * 3 * (config.hidden_size + config.intermediate_size)
-
-
 def rows_in_flight(
     num_rows: int, rows_per_forward: int | None, block_length: int, device: torch.device
 ) -> int:
@@ -131,7 +122,10 @@ def buffers_for(
         )
     slots = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())  # of one row
-    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes_per_column(config), device)
+    # An estimate of what a refresh holds in memory at once for one column: three tensors as wide as the model and three
+    # as wide as its feed-forward layer, in float32.
+    pass_bytes_per_column = 4 * 3 * (config.hidden_size + config.intermediate_size)
+    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes_per_column, device)
     if most_rows is not None and most_rows < 1:
         raise ConfigError(
             f"cache={sampling.cache}: keys and values of {columns} columns take {kept_bytes / 2**30:.1f} GiB, and "

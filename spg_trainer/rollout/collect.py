@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from uuid import uuid4
 
 import numpy as np
 import torch
@@ -78,7 +77,7 @@ class EnvironmentSource:
         sampled (dynamic sampling, DAPO, arXiv 2503.14476). If too few groups teach, other groups fill the step up.
         """
         envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
-        with self.player.serving(f"{self.config.seed}-{step}-{uuid4().hex}"):
+        with self.player.serving(step):
             return self.collect_batches(step)
 
     def collect_batches(self, step: int) -> Rows:

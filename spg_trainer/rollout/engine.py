@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -379,8 +380,9 @@ class EnginePlayer(Player):
 
     engine: Engine
 
-    def serving(self, version: str) -> AbstractContextManager[None]:
+    def serving(self, step: int) -> AbstractContextManager[None]:
         """Inside, the engine has the policy's present weights, as for `Engine.serving`."""
+        version = decide_on_main(lambda: f"{self.seed}-{step}-{uuid4().hex}")
         return self.engine.serving(self.policy, version)
 
     def sample(self, prompts: Prompts, keys: Sequence[NoiseKey], template_ids: Tensor | None = None) -> Rows:

@@ -54,8 +54,8 @@ class Player:
         """How much room the model has for prompts beside a completion."""
         return Room(self.policy, self.sampling.max_completion_length)
 
-    def serving(self, version: str) -> AbstractContextManager[None]:
-        """Inside, completions are written with the policy's present weights. version: tells them from all others."""
+    def serving(self, step: int) -> AbstractContextManager[None]:
+        """Inside, completions are written with the policy's present weights, those of a step; all processes enter it."""
         return nullcontext()
 
     def sample(self, prompts: Prompts, keys: Sequence[NoiseKey], template_ids: Tensor | None = None) -> Rows:

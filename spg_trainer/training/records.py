@@ -42,8 +42,8 @@ def record_step(
     """Writes the rows of a finished step, and every --sample-steps its completions.
 
     From here on, a checkpoint of this step may be saved. metrics, timings: the rows for metrics.jsonl and
-    timings.jsonl, without `step`. advantages: those of the completions that were learned from, which may be fewer than
-    the scored ones.
+    timings.jsonl, without `step`. advantages: (B,), those of the completions that were learned from, which may be fewer
+    than the scored ones.
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
@@ -290,7 +290,12 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     if is_judged and advice.surely_gained_nothing(summary):
         lines.append(advice.nothing_gained_line(summary))
     if summary["lost"]:
-        lines.append(lost_line(summary["lost"]))
+        fell = [
+            f"{name} fell from {before:.2f} to {after:.2f}"
+            for name, (before, after) in summary["lost"].items()
+        ]
+        text = f"But this run lost something on these problems: {', '.join(fell)}"
+        lines.append(f"{text}; {advice.HELP_IS_ON_PAGE}")
     return lines
 
 
@@ -346,14 +351,6 @@ def worse_line(summary: Mapping[str, Any]) -> str:
         f"[{after['low']:.3f}, {after['high']:.3f}] of {after['n']} {after['settings']['split']} problems, the start "
         f"{before['correct']:.3f} ({worse['lost']} lost, {worse['won']} won, p = {worse['p']:.2g}). {what_is_kept}."
     )
-
-
-def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
-    """A line that says what a run unlearned. lost: {component: (mean before, mean after)}."""
-    fell = ", ".join(
-        f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
-    )
-    return f"But this run lost something on these problems: {fell}; {advice.HELP_IS_ON_PAGE}"
 
 
 def write_report(run: Run) -> None:

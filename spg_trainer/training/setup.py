@@ -6,7 +6,6 @@ not fit the model, before the first step.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -99,8 +98,9 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         accelerator=accelerator,
     )
     if checkpoint_folder is not None:
-        with distributed.raising_on_all():
-            run = restore(run, checkpoint_folder)
+        with distributed.raising_on_all():  # model, optimizer and source get the state that they had
+            state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
+            run = replace(run, state=state)
     prepare_folder(run, planned)
     settings_note = f"{planned.notice} {planned.demonstrations}".strip()
     introduce(run, settings_note, skipped_note)
@@ -164,12 +164,6 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
         return summary if is_last and has_ended and has_model else None
 
     return distributed.decide_on_main(summary_if_finished)
-
-
-def restore(run: Run, checkpoint_folder: Path) -> Run:
-    """The run as it was at a checkpoint: puts model, optimizer and source into the state that they had."""
-    state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
-    return replace(run, state=state)
 
 
 def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
