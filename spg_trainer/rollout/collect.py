@@ -29,8 +29,6 @@ from spg_trainer.tensors import NEVER, Rows, cut_into_groups
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
-    from spg_trainer.rollout.dealing import Pools
-    from spg_trainer.tensors import Rows
 
 
 class EnvironmentSource:
@@ -202,7 +200,7 @@ class Failures:
         self.expected, self.of_all_processes = expected, of_all_processes
         self.count: Counter[str] = Counter()
 
-    def add(self, env: "TextEnv", scored: "Rows | None") -> None:
+    def add(self, env: "TextEnv", scored: Rows | None) -> None:
         """Counts the failures among completions (None = there are none); raises ScoringFailed if they are too many."""
         outcomes = []
         if scored is not None:
@@ -303,7 +301,7 @@ class Source(Protocol):
     """The environment whose problems the model solves; None if completions are given."""
     mix: Mapping[str, float]
     """{`right` or a habit: its share among the demonstrations}; {} if no demonstrations are learned."""
-    pools: "Pools | None"
+    pools: dealing.Pools | None
     """The difficulty pools of the problems; None if all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Rows:

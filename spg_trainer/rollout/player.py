@@ -55,7 +55,7 @@ class Player:
         return Room(self.policy, self.sampling.max_completion_length)
 
     def serving(self, step: int) -> AbstractContextManager[None]:
-        """Inside, completions are written with the policy's present weights, those of a step; all processes enter it."""
+        """Inside, completions are written with the present weights, those of a step; all processes enter it."""
         return nullcontext()
 
     def sample(self, prompts: Prompts, keys: Sequence[NoiseKey], template_ids: Tensor | None = None) -> Rows:
