@@ -1,4 +1,4 @@
-"""Turns prompts into token ids, and completions back into text; `generate` does both, with decoding in between."""
+"""Turns prompts into token ids, and completions back into text; `player.py` beside it decodes in between."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
