@@ -32,7 +32,6 @@ from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity,
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
-from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.sampling_checks import check_names, check_pattern
@@ -342,16 +341,7 @@ def evaluate_one(
     name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])
     if sampling.cache != "none":
         num_rows = min(BATCH, count * command.num_generations)
-        console.say(
-            memory_line(
-                policy.model.config,
-                policy.model.dtype,
-                policy.device,
-                sampling,
-                num_rows,
-                player.rows_per_forward,
-            )
-        )
+        console.say(player.memory_of_cache(num_rows))
     earlier_rows = distributed.decide_on_main(partial(begin, folder, name, to_measure)) if folder else []
     title = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     title += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])

@@ -83,25 +83,6 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
     return (free + unused - 2**31) // row_bytes
 
 
-def memory_line(
-    config: PreTrainedConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    sampling: Sampling,
-    num_rows: int,
-    rows_per_forward: int | None,
-) -> str:
-    """A line on how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
-    length = sampling.max_completion_length
-    at_once = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
-    column_bytes = bytes_per_column(config, dtype.itemsize)
-    return (
-        f"Decoding keeps keys and values: {at_once} rows at once x (prompt + {length}) columns x "
-        f"{column_bytes / 1024:.0f} KiB: {at_once * length * column_bytes / 2**30:.2f} GiB, and "
-        f"{at_once * column_bytes / 2**20:.0f} MiB a token of the prompt."
-    )
-
-
 def buffers_for(
     policy: Policy, num_rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
 ) -> KeyValues | None:

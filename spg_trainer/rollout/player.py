@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.models.policy import Policy, check_policy, halved_until_it_fits
+from spg_trainer.rollout import cache
 from spg_trainer.rollout.room import Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions
 from spg_trainer.rollout.tokens import Prompt, decode_completions, encode_prompts, encode_templates
@@ -53,6 +54,18 @@ class Player:
     def room(self) -> Room:
         """How much room the model has for prompts beside a completion."""
         return Room(self.policy, self.sampling.max_completion_length)
+
+    def memory_of_cache(self, num_rows: int) -> str:
+        """A line on how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
+        model, sampling = self.policy.model, self.sampling
+        length = sampling.max_completion_length
+        at_once = cache.rows_in_flight(num_rows, self.rows_per_forward, sampling.block_length, model.device)
+        column_bytes = cache.bytes_per_column(model.config, model.dtype.itemsize)
+        return (
+            f"Decoding keeps keys and values: {at_once} rows at once x (prompt + {length}) columns x "
+            f"{column_bytes / 1024:.0f} KiB: {at_once * length * column_bytes / 2**30:.2f} GiB, and "
+            f"{at_once * column_bytes / 2**20:.0f} MiB a token of the prompt."
+        )
 
     def serving(self, step: int) -> AbstractContextManager[None]:
         """Inside, completions are written with the present weights, those of a step; all processes enter it."""

@@ -19,7 +19,6 @@ from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
-from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource, Source
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
@@ -247,17 +246,7 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
         # The cache holds keys and values in the dtype in which the model computes. That is `model.dtype`; but if the
         # weights are divided, `model.dtype` is this dtype only inside `unsharded`.
         with unsharded(run.policy.model):
-            model = run.policy.model
-            console.say(
-                memory_line(
-                    model.config,
-                    model.dtype,
-                    model.device,
-                    config.rollout,
-                    completions,
-                    run.player.rows_per_forward,
-                )
-            )
+            console.say(run.player.memory_of_cache(completions))
 
 
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
