@@ -213,14 +213,14 @@ def prepared(config: Config, policy: Policy | None = None) -> Run:
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
-    def drawn(seed: int, number: int, batch_size: int = 4000) -> torch.Tensor:
+    def drawn(seed: int, number: int, batch_size: int = 2000) -> torch.Tensor:
         run = prepared(
             change(
                 SMALL,
                 seed=seed,
                 prompts_per_step=batch_size,
                 max_completion_length=4,
-                per_device_batch_size=4000,
+                per_device_batch_size=2000,
             )
         )
         (micro,) = first_update(run, number).micro_batches
@@ -230,7 +230,7 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
 
     masked = drawn(0, 0)
     counts = Counter(masked.sum(1).tolist())
-    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
+    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 2000 - 0.25) < 0.04 for n in counts.values())
     assert (masked[masked.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
     few = drawn(0, 0, 40)
     assert torch.equal(drawn(0, 0, 40), few), "the same problem twice in a step is masked anew"
