@@ -25,7 +25,9 @@ def exit_is_error() -> Iterator[None]:
     `os._exit(0)` raises SystemExit inside. With another status it ends the process as always, since no one takes that
     for success, and in a process that the code has forked, since that one has no result.
     """
-    is_outermost = os._exit is _end_process  # else another thread, or a caller, has replaced it and puts it back
+    is_outermost = (
+        os._exit is _end_process
+    )  # else another thread, or a caller, has replaced it and puts it back
     process = os.getpid()
 
     def exits(status: int) -> NoReturn:

@@ -306,7 +306,10 @@ def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) 
         "".join(f'{{"prompt": "say {i}", "answer": "{i}"}}\n' for i in range(40))
     )
     rows = str(tmp_path / "rows.jsonl")
-    opened = [envs.make(rows, reward=f"{tmp_path}/mine.py:{name}") for name in ("plain", "ends", "awaited", "awaited_end")]
+    opened = [
+        envs.make(rows, reward=f"{tmp_path}/mine.py:{name}")
+        for name in ("plain", "ends", "awaited", "awaited_end")
+    ]
     for env in [*opened, envs.make(rows, verifier="exits")]:
         scored = score_all(env, [0], [env.problem(0)], ["0"])
         assert scored.reason == ["error"] and "exit" in scored.traceback[0].lower()
