@@ -428,6 +428,11 @@ def check_unmasking(rollout: Sampling, force: bool, scores_fallbacks: bool = Fal
     is_by_schedule = rollout.unmasking == "schedule"
     is_safe = is_by_schedule or is_own_and_limited or ((by_threshold or by_small_budget) and is_limited)
     refuse(
+        ":" in rollout.unmasking and not (is_safe or force or scores_fallbacks),
+        f"$unmasking={rollout.unmasking}: training needs a limit to what your own rule unmasks in one step, since the "
+        "tokens of a step have not seen each other. Use $max_tokens_per_step=4, or insist with $force.",
+    )
+    refuse(
         not (is_safe or force or scores_fallbacks),
         f"{', '.join(rollout.shortcuts)}: unmasking by confidence feeds on what RL raises. Train with "
         "$unmasking=threshold, dynamic or budget, a $threshold of 0.95 or more, a $factor of 1 or less and "
