@@ -425,7 +425,8 @@ def demonstration_layers(env: str, model: str, rl_defaults: Config) -> list[Laye
     kind, rollout = recipe_kind(model), rl_defaults.rollout
     decoding = {
         "temperature": rollout.temperature,
-        "block_length": rollout.block_length,
+        # 0 = as `fitting_block` chooses. With attention in blocks, those of the RL training may not suit.
+        "block_length": 0 if rollout.cache == "blocks" else rollout.block_length,
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
         "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else rollout.tokens_per_step),
         "remasking": rollout.remasking,

@@ -180,6 +180,23 @@ def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
             assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
 
 
+def test_what_the_function_of_the_user_does_to_a_row_stays_out_of_the_problem(tmp_path, monkeypatch):
+    """Here the task gives the same chat and the same list in each step."""
+    chat, marks, seen = [{"role": "user", "content": "add"}], [1, 2, 3], []
+    monkeypatch.setattr(Letters, "problem", lambda self, index: envs.Problem(chat, {"marks": marks}))
+    monkeypatch.setattr(Letters, "score", lambda self, *_: {"correct": 0.0, "letters": len(marks)})
+
+    def on_step(metrics, completions):
+        for given in completions:
+            seen.append((given["prompt"][0]["content"], len(given["marks"]), given["reward"]))
+            given["prompt"][0]["content"] += given["completion"]
+            given["marks"].clear()
+
+    config = small_config(tmp_path / "run", max_steps=2, eval_problems=0, validation_problems=0, force=True)
+    train(config, quiet=True, on_step=on_step)
+    assert seen == [("add", 3, 3.0)] * 32
+
+
 def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(step, step + 4))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
