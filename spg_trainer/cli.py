@@ -19,7 +19,7 @@ from spg_trainer import __version__, distributed
 from spg_trainer.distributed import is_raised_by_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean, in_flags, written
 from spg_trainer.settings import fields, packages
-from spg_trainer.settings.check import check, refuse_model_of_texts
+from spg_trainer.settings.check import check
 from spg_trainer.settings.flags import HELP, PROG, make_parser
 from spg_trainer.settings.resolve import resolve
 
@@ -102,9 +102,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
             return 0
         resolved = resolve(cls, own_args)
         has_task = issubclass(cls, fields.TaskSettings)
-        if has_task:
-            refuse_model_of_texts(resolved.config, resolved.origins)
-        check(resolved.config)  # before anything is imported that takes seconds
+        check(resolved.config, resolved.origins)  # before anything is imported that takes seconds
         if has_task or word in ("merge", "convert"):
             quiet_libraries()
         command = getattr(import_module(f"spg_trainer.{module}"), name)

@@ -231,12 +231,13 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     Raises ConfigError for an unknown name, key or value, naming what would be right.
     """
     cls, fixed, given = get(name), OWN_VALUES.get(name, {}), args or {}
+    known = {field.name for field in fields(cls)}
     for key in fixed.keys() & given.keys():
         if given[key] != fixed[key]:
             raise ConfigError(f"$algorithm_args {key}={given[key]!r}: expected one of {fixed[key]}.")
     for key, value in given.items():
         # `read_nested` refuses a key that no algorithm has.
-        if not has_hyper_parameter(name, key) and (others := algorithms_with(key)):
+        if key not in known and (others := algorithms_with(key)):
             raise ConfigError(
                 f"$algorithm_args {key}={value!r}: {name} has no such setting; these have it: {others}. Known: "
                 f"{', '.join(field.name for field in fields(cls))}."

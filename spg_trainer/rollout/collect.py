@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import spg_trainer
-from spg_trainer.distributed import gather, raising_on_all, world_size
+from spg_trainer.distributed import decide_on_main, gather, raising_on_all, world_size
 from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.models import Policy
 from spg_trainer.rollout.dealing import (
@@ -111,7 +111,8 @@ class EnvironmentSource:
         envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
         if self.engine is None:
             return self.collect_batches(step)
-        with self.engine.serving(self.policy, f"{self.config.seed}-{step}-{uuid4().hex}"):
+        version = decide_on_main(lambda: f"{self.config.seed}-{step}-{uuid4().hex}")
+        with self.engine.serving(self.policy, version):
             return self.collect_batches(step)
 
     def collect_batches(self, step: int) -> Rows:

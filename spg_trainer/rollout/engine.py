@@ -125,7 +125,8 @@ class Engine:
     def serving(self, policy: Policy, version: str) -> Iterator[None]:
         """Inside, the engine samples with the policy's weights; all processes must enter together.
 
-        version: tells these weights from all others. Raises TrainingError if the engine fails.
+        version: tells these weights from all others, the same in all processes. Raises TrainingError if the engine
+            fails.
         """
         self.version = version
         if self.is_own:

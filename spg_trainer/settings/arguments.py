@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import LoadConfig
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import Task, parse_tasks
@@ -45,7 +46,7 @@ def place_of(name: str, value: object, given: Mapping[str, Any], known: Collecti
     is_resumed = given.get("resume") is not None  # then algorithm and tasks are the run's, and not known here
     model = given.get("model")
     made_for = model_environment(model).get("env") if isinstance(model, str) else None
-    tasks = () if is_resumed else parse_tasks(str(given.get("env") or made_for or Config().env))
+    tasks = () if is_resumed else parse_tasks(str(given.get("env") or made_for or Config.env))
     shown = f"{name}={value!s:.80}"
     if "algorithm_args" in known:
         from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
@@ -70,10 +71,11 @@ def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
     """The algorithm of a run whose user names no algorithm."""
     if given.get("source") == "demonstrations":
         return "mle"
-    model = given.get("model")
-    layers = recipe_of_all(tasks, recipe_kind(model if isinstance(model, str) else Config().model.model))
+    name = given.get("model")
+    model = name if isinstance(name, str) else LoadConfig.model
+    layers = recipe_of_all(tasks, recipe_kind(model, model_environment(model)))
     in_recipes = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
-    return in_recipes[-1] if in_recipes else Config().algorithm
+    return in_recipes[-1] if in_recipes else Config.algorithm
 
 
 def arguments_of(task: Task) -> set[str]:

@@ -119,14 +119,20 @@ def task_record(
     task = {"env": env, "env_args": dict(env_args)} if env else {}
     if model.chat_template_args:
         more["chat_template_args"] = dict(model.chat_template_args)
-    return {**task, **more, "preset": recipe_kind(model.model), "rollout": rollout}
+    return {
+        **task,
+        **more,
+        "preset": recipe_kind(model.model, model_environment(model.model)),
+        "rollout": rollout,
+    }
 
 
-def recipe_kind(model: str) -> str:
-    """The kind of recipes for a model: `tiny` for models of the package and those trained from them, else `llada`."""
-    if is_embedded(model, "tiny", "new"):
-        return "tiny"
-    return model_environment(model).get("preset", "llada")
+def recipe_kind(model: str, record: Mapping[str, Any]) -> str:
+    """The kind of recipes for a model: `tiny` for models of the package and those trained from them, else `llada`.
+
+    record: the model's environment.json.
+    """
+    return "tiny" if is_embedded(model, "tiny", "new") else record.get("preset", "llada")
 
 
 def shown_settings(config: Config) -> dict[str, Any]:

@@ -20,14 +20,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.settings.arguments import place_of
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
-from spg_trainer.settings.model import find_adapter
+from spg_trainer.settings.model import LoadConfig, find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -74,6 +74,21 @@ trained."""
 JUDGES = ("verifier", "reward")
 """The arguments that name what judges the completions of a task from a file of the user's own rows. If the user gives
 one of them, neither is taken from a recipe or a model."""
+
+
+class KnownModel(NamedTuple):
+    """What is known of the model that a command names, before it is opened; read once."""
+
+    name: str
+    record: Mapping[str, Any]
+    """Its environment.json (`model_environment`)."""
+    kind: str
+    """The kind of its recipes (`recipe_kind`)."""
+
+    @property
+    def origin(self) -> str:
+        """The origin of settings from its environment.json."""
+        return f"{self.name}/{ENVIRONMENT}"
 
 
 @dataclass(frozen=True)
@@ -311,16 +326,18 @@ def layers_below(cls: type, given: Mapping[str, Any]) -> list[Layer]:
         return layers_of_run(cls, settings_file, given)
     learns_demonstrations = given.get("source") == "demonstrations"
     # Demonstrations teach fresh weights ("new") unless the user names a model.
-    model = given.get("model.model", "new" if learns_demonstrations else cls().model.model)
+    name = given.get("model.model", "new" if learns_demonstrations else LoadConfig.model)
+    record = model_environment(name)
+    model = KnownModel(name, record, recipe_kind(name, record))
     task_layers: list[Layer] = []
-    if made_for := model_environment(model).get("env"):
-        task_layers = [Layer(f"{model}/{ENVIRONMENT}", {"env": one_name_each(parse_tasks(made_for))})]
-    default = "" if given.get("data") else cls().env  # the texts of a file need no task
+    if made_for := record.get("env"):
+        task_layers = [Layer(model.origin, {"env": one_name_each(parse_tasks(made_for))})]
+    default = "" if given.get("data") else TaskSettings.env  # the texts of a file need no task
     env = given.get("env", last_value(task_layers, "env", default))
     if not env:  # this layer overrides the dataclass's default task
         task_layers = [Layer("--data", {"env": ""})]
-    chat = {"chat_template_args": model_environment(model).get("chat_template_args", {})}
-    chat_layer = read_layer(cls, Layer(f"{model}/{ENVIRONMENT}", {"model": chat}))
+    chat = {"chat_template_args": record.get("chat_template_args", {})}
+    chat_layer = read_layer(cls, Layer(model.origin, {"model": chat}))
     if cls is Config and not learns_demonstrations:
         return [*task_layers, *training_layers(env, model, given.get("algorithm")), chat_layer]
     # `eval` and demonstrations take settings from those that a training by RL on the task would have by default.
@@ -364,22 +381,22 @@ def layers_of_run(cls: type, settings_file: Path, given: Mapping[str, Any]) -> l
     return [recorded, no_folder]
 
 
-def training_layers(env: str, model: str, algorithm: str | None = None) -> list[Layer]:
+def training_layers(env: str, model: KnownModel, algorithm: str | None = None) -> list[Layer]:
     """The layers of recipes, and over them the layer of the model's environment.json.
 
     algorithm: the user's; None = the algorithm of the task's recipe.
     """
     from spg_trainer.algorithms.registry import name_in_recipes
 
-    kind, tasks = recipe_kind(model), parse_tasks(env)
-    recipes = recipe_of_all(tasks, kind)
-    if kind != "tiny" and (of_family := family_layer(model)):
+    tasks = parse_tasks(env)
+    recipes = recipe_of_all(tasks, model.kind)
+    if model.kind != "tiny" and (of_family := family_layer(model.name)):
         recipes.append(of_family)
-    algorithm = algorithm or last_value(recipes, "algorithm", Config().algorithm)
-    recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, kind)
+    algorithm = algorithm or last_value(recipes, "algorithm", Config.algorithm)
+    recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, model.kind)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
     from_recipes = [read_layer(Config, layer) for layer in recipes_for_model(model, recipes)]
-    from_model = read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))
+    from_model = read_layer(Config, Layer(model.origin, recorded))
     return [*from_recipes, from_model, *token_by_token_layer(from_recipes, from_model)]
 
 
@@ -393,70 +410,72 @@ def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> li
     length = last_value(
         [*from_recipes, from_model],
         "rollout.max_completion_length",
-        default=Config().rollout.max_completion_length,
+        default=Sampling.max_completion_length,
     )
     return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
 
 
-def eval_layers(env: str, model: str, rl_defaults: Resolved[Config]) -> list[Layer]:
+def eval_layers(env: str, model: KnownModel, rl_defaults: Resolved[Config]) -> list[Layer]:
     """The layers from which `eval` takes the arguments of its task, the decoding and the number type.
 
     Arguments and decoding are those of `rl_defaults`, the settings of a training by RL on the task. Their origin is
     this training; but decoding that the training would itself take from the model's environment.json keeps that file as
     its origin. The number type is the one that environment.json records.
     """
-    config, own_record = rl_defaults.config, f"{model}/{ENVIRONMENT}"
+    config = rl_defaults.config
     names = ("max_completion_length", "block_length", *(f.name for f in fields(Decoding)))
     rollout = {name: getattr(config.rollout, name) for name in names}
     rollout["diffusion_steps"] = steps_at_rate(config.rollout.tokens_per_step)
-    names_from_record = {name for name in rollout if rl_defaults.origins.get(f"rollout.{name}") == own_record}
-    dtype = model_environment(model).get("dtype", "auto")
+    names_from_record = {
+        name for name in rollout if rl_defaults.origins.get(f"rollout.{name}") == model.origin
+    }
+    dtype = model.record.get("dtype", "auto")
     values: dict[str, Any] = {"env_args": config.env_args, "rollout": rollout, "model": {"dtype": dtype}}
     # The second layer repeats some values of the first one, to give them the model's file as their origin.
     from_record: dict[str, Any] = {"rollout": {name: rollout[name] for name in names_from_record}}
-    layers = Layer(f"{TRAINING} {env}", values), Layer(own_record, from_record)
+    layers = Layer(f"{TRAINING} {env}", values), Layer(model.origin, from_record)
     return [read_layer(EvalCommand, layer) for layer in layers]
 
 
-def demonstration_layers(env: str, model: str, rl_defaults: Config) -> list[Layer]:
+def demonstration_layers(env: str, model: KnownModel, rl_defaults: Config) -> list[Layer]:
     """The layers of a training on demonstrations: settings of `rl_defaults` (those of a training by RL on the task),
     the recipe `sft`, and the length that the model was taught.
     """
-    kind, rollout = recipe_kind(model), rl_defaults.rollout
+    rollout = rl_defaults.rollout
     decoding = {
         "temperature": rollout.temperature,
         # 0 = as `fitting_block` chooses. With attention in blocks, those of the RL training may not suit.
         "block_length": 0 if rollout.cache == "blocks" else rollout.block_length,
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
-        "diffusion_steps": steps_at_rate(1.0 if kind == "tiny" else rollout.tokens_per_step),
+        "diffusion_steps": steps_at_rate(1.0 if model.kind == "tiny" else rollout.tokens_per_step),
         "remasking": rollout.remasking,
     }
     from_training = {"env_args": rl_defaults.env_args, "rollout": decoding}
-    recipes = recipes_for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft"))
+    recipes = recipes_for_model(model, recipe_of_all(parse_tasks(env), f"{model.kind} sft"))
     recorded = settings_made_with(env, model).get("rollout", {})
     length = {name: value for name, value in recorded.items() if name == "max_completion_length"}
     layers = (
         Layer(f"{TRAINING} {env or 'any task'}", from_training),
         *recipes,
-        Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
+        Layer(model.origin, {"rollout": length}),
     )
-    model_layer = Layer("--source demonstrations", {"model.model": model})
+    model_layer = Layer("--source demonstrations", {"model.model": model.name})
     return [model_layer, *(read_layer(Config, layer) for layer in layers)]
 
 
-def recipes_for_model(model: str, recipes: list[Layer]) -> list[Layer]:
+def recipes_for_model(model: KnownModel, recipes: list[Layer]) -> list[Layer]:
     """The recipes as they are; for an adapter without their group `model`, because its rank and scale are fixed."""
-    return [layer.without(["model"]) for layer in recipes] if find_adapter(model) else recipes
+    return [layer.without(["model"]) for layer in recipes] if find_adapter(model.name) else recipes
 
 
-def settings_made_with(env: str, model: str) -> dict[str, Any]:
+def settings_made_with(env: str, model: KnownModel) -> dict[str, Any]:
     """The arguments and the decoding that a model was made with, if it was made for the tasks of `env`; else {}.
 
     A model that learned from texts was made for no task, so its decoding is taken for any `env`. If the model was made
     for several tasks, and `env` is one of them, only this task's arguments are taken, and no arguments if several of
     the tasks have its name.
     """
-    record = model_environment(model)
+    record = model.record
     env_args = record.get("env_args") or {}
     tasks = parse_tasks(env)
     # A record without `env` is of a model that learned from texts: it counts as made for this `env`.
@@ -483,7 +502,7 @@ def is_copy(env: str, origin: Mapping[str, str]) -> bool:
     return len(hashes) == 1 and os.path.isfile(env) and hashes == [f"sha256 {hash_of(env)}"]
 
 
-def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
+def recorded_decoding(recipes: Iterable[Layer], model: KnownModel) -> dict[str, Any]:
     """The decoding that a model was taught on another task, without the settings that one of `recipes` sets.
 
     recipes: those of the task and of the algorithm. Only a recipe for this very task (`Layer.of_task`) counts as
@@ -496,7 +515,7 @@ def recorded_decoding(recipes: Iterable[Layer], model: str) -> dict[str, Any]:
         set_names |= names - lengths
         if layer.of_task and lengths:
             set_names |= {*LENGTHS}  # all three, since they must come from one source
-    recorded = model_environment(model).get("rollout") or {}
+    recorded = model.record.get("rollout") or {}
     return {"rollout": {name: value for name, value in recorded.items() if name not in set_names}}
 
 

@@ -29,10 +29,8 @@ from spg_trainer.settings.arguments import make_env, task_arguments, text_argume
 from spg_trainer.settings.check import (
     check,
     check_algorithm,
-    check_chance,
     check_machine,
     check_processes,
-    refuse_model_of_texts,
 )
 from spg_trainer.settings.fields import Config, EvalConfig
 from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
@@ -118,12 +116,12 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     if isinstance(settings, Config):
         config = settings
         refuse_other_types(config)
+        check(config)
     else:
         resolved = resolve(Config, settings)
         # The file of --config has been read: its values are in the settings now.
         config, origins = replace(resolved.config, config=None), resolved.origins
-        refuse_model_of_texts(config, origins)
-    check(config)
+        check(config, origins)
     processes, accelerator = config.processes or int(os.environ.get("WORLD_SIZE", "1")), None
     if not config.dry_run:
         accelerator = join(config.model.device, config.timeout_minutes)
@@ -342,7 +340,7 @@ def kept_weights(model: ModelConfig, run: Path, checkpoint_folder: Path | None) 
     folder = run / REFERENCE_FOLDER
     names_adapter = find_adapter(model.model) is not None
     # The run needs a copy if any of these holds:
-    # - it trains all weights (only then is `ref_copy` true here: see `adapters.settle` and `check_reference`);
+    # - it trains all weights (only then is `ref_copy` true here: see `settle_adapters` and `check_algorithm`);
     # - --model names an adapter;
     # - the folder of the copy is there (the adapter that --model named may have been deleted since).
     if not (model.ref_copy or names_adapter or folder.is_dir()):
@@ -382,8 +380,6 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
                 dropout=config.model.lora_dropout or 0.0,
             )
     check_algorithm(config, algorithm, num_processes)
-    if config.samples and not config.force:
-        check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)
     return model
 
 

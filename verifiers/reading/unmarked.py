@@ -13,6 +13,7 @@ from typing import NamedTuple
 from verifiers.reading import words
 from verifiers.reading.amounts import MAGNITUDES, NAMES
 from verifiers.reading.locate import Found, find_answer, is_denied_behind, regions, turns
+from verifiers.reading.numbers import changes_number
 from verifiers.verdicts import NO_ANSWER, OK
 
 _BEHIND = sorted(
@@ -57,7 +58,6 @@ _FIRST_CLAUSE = re.compile(  # of a named answer: the 72 of "72 clips (48 in Apr
 _GOES_ON = re.compile(r"=|\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _STOPS = re.compile(r"[.!?](?=\s|\Z)|\n")
 _BEING = frozenset("= ≈ is are was were be equals became becomes".split())
-_BOUNDING = frozenset("than least most almost nearly between".split())
 _ASIDE = frozenset("in within during after over per every each all both these those reject discard".split())
 _JOINING = frozenset("or ± + * · × ÷ / ^ x times to – -".split())
 _PHRASES = frozenset(
@@ -308,7 +308,7 @@ def _value(text: str, values: list[_Value], low: int, high: int, between: list[s
         return _Value(low, high, 0, is_clear=True)  # 18, not 19; and $15 less than 20
     is_dash = last in ("-", "–") and text[low - 1] == " "  # Week 2 - 20 hours
     is_again = between[-2:] == [",", "or"] or is_dash  # $5 a day, or $35 in 7 days
-    if last == "not" or last in _BOUNDING or last == "±":
+    if last in ("not", "±") or (last != "but" and changes_number(between[-6:])):  # nowhere near 18
         return _Value(low, high, 1, is_clear=False)
     if (
         values

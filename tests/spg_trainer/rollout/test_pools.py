@@ -9,7 +9,7 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import Pools
-from spg_trainer.settings.check import check_training
+from spg_trainer.settings.check import check
 from spg_trainer.settings.values import check_ranges
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import pools_config, pools_steps
@@ -102,7 +102,7 @@ def test_two_processes_know_what_one_does(tmp_path):
 )
 def test_what_says_nothing_is_refused(changes, said):
     with pytest.raises(ConfigError, match=said):
-        check_training(small_config(None, **changes))
+        check(small_config(None, **changes))
 
 
 def test_no_weight_is_so_low_that_drawing_takes_long():

@@ -10,7 +10,7 @@ import pytest
 from spg_trainer import Config, EvalSampling, Sampling, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, SpgError
-from spg_trainer.settings.check import check, check_algorithm, check_chance
+from spg_trainer.settings.check import check, check_algorithm
 from spg_trainer.settings.fields import BatchConfig, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import resolve
@@ -42,7 +42,6 @@ def from_python(line: str) -> str:
         check(config)
         algorithm = build(config.algorithm, config.hyper_parameters)
         check_algorithm(config, algorithm)
-        check_chance(config.rollout, config.batch.num_generations, algorithm, config.algorithm)
     return str(refused.value)
 
 

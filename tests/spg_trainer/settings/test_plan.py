@@ -10,7 +10,7 @@ from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.check import check, check_algorithm, check_load
+from spg_trainer.settings.check import check, check_algorithm
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
@@ -95,12 +95,12 @@ def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> Non
 def test_weights_in_4_bits_are_not_divided(by) -> None:
     config = replace(Config(), model=ModelConfig(lora_r=8, load_4bit=True, shard=by))
     with pytest.raises(ConfigError, match=r"4 bits are not divided\. Leave out --shard or --load-4bit"):
-        check_load(config.model, "sudoku", resumes=False)
+        check(config)
 
 
 @pytest.mark.parametrize("rule", ["threshold", "dynamic", "budget"])
 def test_decoding_by_confidence_trains_if_it_is_careful_or_insisted_on(rule) -> None:
-    careful = Sampling(unmasking=rule, threshold=0.95, max_tokens_per_step=4)
+    careful = Sampling(unmasking=rule, threshold=0.95, max_tokens_per_step=4, temperature=0.9)
     check_both(replace(Config(), rollout=careful), SPG())
     check_both(replace(Config(), rollout=Sampling(unmasking=rule, threshold=0.5), force=True), SPG())
     check_both(replace(Config(), rollout=Sampling(unmasking="factor"), force=True), SPG())

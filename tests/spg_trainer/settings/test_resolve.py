@@ -17,7 +17,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
-from spg_trainer.settings.check import check_algorithm, check_load
+from spg_trainer.settings.check import check, check_algorithm
 from spg_trainer.settings.fields import Config, EvalCommand, OptimizerConfig
 from spg_trainer.settings.model import ModelConfig, settle_adapters
 from spg_trainer.settings.recorded import (
@@ -232,13 +232,14 @@ def test_what_a_recipe_says_of_the_model_is_for_models_whose_weights_are_all_tra
 def test_a_recipe_says_nothing_of_adapters_if_all_weights_are_trained(file) -> None:
     mapg = ("--algorithm", "mapg", "--model", LLADA)
     assert typed(*mapg).model.load_4bit and typed(*mapg).model.lora_alpha == 64
-    config = file("model: {lora_r: 0}")
-    for words in (["--lora-r", "0"], ["--config", config]):
-        model = typed(*mapg, *words).model
+    settings_file = file("model: {lora_r: 0}")
+    for words in (["--lora-r", "0"], ["--config", settings_file]):
+        config = typed(*mapg, *words)
+        model = config.model
         assert (model.load_4bit, model.lora_alpha, model.lora_dropout) == (False, None, None)
-        check_load(model, "sudoku", resumes=False)
+        check(config)
     with pytest.raises(ConfigError, match="stores a base that is not trained"):
-        check_load(typed(*mapg, "--lora-r", "0", "--load-4bit").model, "sudoku", resumes=False)
+        check(typed(*mapg, "--lora-r", "0", "--load-4bit"))
 
 
 def test_tokens_one_by_one_take_a_step_each() -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from spg_trainer.models import load_model
 from spg_trainer.settings.recorded import to_yaml
 from tests.common import divided_runs, sequence_runs
+from tests.common.family_cases import untrained
 from tests.common.process_cases import run_processes
+from tests.common.small_engine import SmallEngine, by_own_sampler, served
 from tests.common.trainer_cases import (
     LORA,
     child_environment,
@@ -289,6 +292,22 @@ def test_groups_that_do_not_go_up_in_processes_are_shared_all_the_same(tmp_path,
     launch(tmp_path / "two", config, 2)
     launch(tmp_path / "one", config, 1)
     assert_same_run(tmp_path / "two", tmp_path / "one")
+
+
+def test_processes_that_share_an_engine_make_the_run_of_one(tmp_path, launch):
+    """Each step sends the weights once, and each process its own prompts."""
+    calls = {}
+    for count in (1, 2):
+        policy = load_model(str(untrained("sdar")), device="cpu", dtype="float64")
+        engine = SmallEngine(policy, by_own_sampler)
+        with served(engine) as url:
+            settings = {**SETTINGS, "model": untrained("sdar"), "rollout_engine": f"sglang:{url}"}
+            launch(tmp_path / str(count), small_config(None, **settings, eval_steps=0), count)
+        calls[count] = engine.calls
+        assert len(set(engine.sums)) == 3
+    sent = "update_weights_from_disk"
+    assert calls == {1: [sent, "generate"] * 3, 2: [sent, "generate", "generate"] * 3}
+    assert_same_run(tmp_path / "2", tmp_path / "1")
 
 
 def test_settings_that_no_process_can_use_are_told_once(tmp_path, launch):

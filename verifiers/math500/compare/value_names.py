@@ -14,6 +14,9 @@ from verifiers.reading.amounts import currencies_of
 from verifiers.reading.units import is_known
 
 NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as functions: f(2)
+UNSOLVED = [
+    ("fn", "abs", (("sym", name),)) for name in "xy"
+]  # |x|; but |z| is a length, and |S| a number of things
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
@@ -39,7 +42,8 @@ def is_name(value: Value) -> bool:
 def names_value(side: Value, gold: Value) -> bool:
     r"""True if a side only names the value that stands on another side: m + n, |z|, \gcd(a, b), 357_8 + 264_8.
 
-    A side with a letter of the reference or with a number is no name: 2x = 10 and x + 1 = 6 still have to be solved.
+    A side with a letter of the reference or with a number is no name: 2x = 10, x + 1 = 6 and |x| = 3 still have to be
+    solved.
     """
     node = side.value if type(side) is Quantity and not has_unit(side) else side
     if is_name(node):
@@ -55,6 +59,8 @@ def names_value(side: Value, gold: Value) -> bool:
     has_open_sum = bool(letters) and tree.holds_repeated(node)  # \sum_{k=1}^n k
     if has_dots or has_open_sum or tree.holds_container(node):  # a container: a tuple, set or matrix
         return True
+    if node in UNSOLVED:
+        return False
     return bool(letters) and letters.isdisjoint(letters_of_gold) and not has_number(node, is_unsolvable)
 
 
