@@ -407,7 +407,7 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
         refuse(() if resumes else OF_A_START, f)
         f.here, f.arguments = Path.cwd(), ", ".join(name for name in command.env_args if name != BAD_ROWS)
         refuse(OF_A_TRAINING, f)
-        # Demonstrations may leave lengths open, which `settle_lengths` fills in later.
+        # Demonstrations may leave lengths open, which `settle` fills in later.
         if command.source != "demonstrations" or command.rollout.is_settled:
             command.rollout.check_together()
     elif isinstance(command, EvalCommand):

@@ -29,13 +29,7 @@ from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
 from spg_trainer.settings.model import LoadConfig, find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
-from spg_trainer.settings.recorded import (
-    CONFIG,
-    ENVIRONMENT,
-    model_environment,
-    read_yaml,
-    recipe_kind,
-)
+from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import (
     Task,
     join_arguments,
