@@ -276,8 +276,8 @@ OF_AN_ALGORITHM = (
     ),
     Refused(
         lambda f: ":" in f.unmasking and not (f.unmasks_safely or f.force or f.scores_fallbacks),
-        "$unmasking={unmasking}: training needs a limit to what your own rule unmasks in one step, since the tokens of a "
-        "step have not seen each other. Use $max_tokens_per_step=4, or insist with $force.",
+        "$unmasking={unmasking}: training needs a limit to what your own rule unmasks in one step, since the tokens of "
+        "a step have not seen each other. Use $max_tokens_per_step=4, or insist with $force.",
     ),
     Refused(  # an algorithm that learns only from steps of low confidence does not raise the confidence of other tokens
         lambda f: not (f.unmasks_safely or f.force or f.scores_fallbacks),

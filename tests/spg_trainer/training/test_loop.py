@@ -286,6 +286,14 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     assert "right 0" in facts and "no group is mixed" in warning
 
 
+def test_a_form_that_the_prompt_shows_and_the_reward_does_not_pay_is_said_before_the_first_step(tmp_path, capsys):
+    (tmp_path / "prompt.txt").write_text("<answer>\n\\boxed{...}\n</answer> {numbers}, {target}")
+    arguments = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "paper"}
+    config = small_config(tmp_path / "run", eval_problems=0, validation_problems=0)
+    start(replace(config, env="countdown", env_args=arguments)).folder.release()
+    assert "no more than a wrong one" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monkeypatch, capsys):
     solved = HabitCounts(16, {"right": 16}, neither=0, groups=4, mixed=0, all_right=4)
     monkeypatch.setattr(advice, "count_habits", lambda *_: solved)
