@@ -286,7 +286,9 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     assert "right 0" in facts and "no group is mixed" in warning
 
 
-def test_a_form_that_the_prompt_shows_and_the_reward_does_not_pay_is_said_before_the_first_step(tmp_path, capsys):
+def test_a_form_that_the_prompt_shows_and_the_reward_does_not_pay_is_said_before_the_first_step(
+    tmp_path, capsys
+):
     (tmp_path / "prompt.txt").write_text("<answer>\n\\boxed{...}\n</answer> {numbers}, {target}")
     arguments = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "paper"}
     config = small_config(tmp_path / "run", eval_problems=0, validation_problems=0)
