@@ -6,10 +6,7 @@ not fit the model, before the first step.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from spg_trainer.architecture.shape import pattern_of
 from spg_trainer.distributed import (
@@ -21,8 +18,8 @@ from spg_trainer.distributed import (
     raising_on_all,
 )
 from spg_trainer.errors import ConfigError
-from spg_trainer.estimate.fits import fitting_batch, usable_here, with_masked_copies
-from spg_trainer.estimate.memory import Memory, arithmetic, rows_of_a_pass, step_memory
+from spg_trainer.estimate.fits import fitting_batch, memory_by_batch, usable_here, with_masked_copies
+from spg_trainer.estimate.memory import arithmetic, rows_of_a_pass
 from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
@@ -52,11 +49,7 @@ from spg_trainer.settings.check import crowded_cores
 from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recorded import (
-    model_environment,
-    other_lengths,
-    to_yaml,
-)
+from spg_trainer.settings.recorded import model_environment, other_lengths, to_yaml
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
@@ -108,9 +101,10 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         accelerator=accelerator,
         rows_per_forward=rows_per_forward,
     )
-    if checkpoint_folder is not None:
+    if checkpoint_folder is not None:  # model, optimizer and pools become what they were there
         with raising_on_all():
-            run = restore(run, checkpoint_folder)
+            state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
+            run = replace(run, state=state)
     prepare_folder(run, planned)
     settings_note = f"{planned.notice} {planned.demonstrations}".strip()
     introduce(run, settings_note, skipped_note)
@@ -174,12 +168,6 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
         return summary if is_last and has_ended and has_model else None
 
     return decide_on_main(summary_if_finished)
-
-
-def restore(run: Run, checkpoint_folder: Path) -> Run:
-    """The run as it was at a checkpoint: puts model, optimizer and source into the state that they had."""
-    state = load_checkpoint(checkpoint_folder, run.policy, run.optimizer, run.source.pools)
-    return replace(run, state=state)
 
 
 def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
@@ -279,33 +267,13 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
     """
     config, algorithm = planned.config, planned.algorithm
     is_auto = config.batch.per_device_batch_size == AUTO
-    is_cpu = policy.device.type == "cpu"
-    dtype = config.model.dtype
-    if dtype == "auto":
-        dtype = "float32" if is_cpu else "bfloat16"
-
-    def memory_with(copies: int, rows: int | None) -> Memory:
-        """The memory with so many masked copies at once in an update, and so many rows at once in a rollout."""
-        return step_memory(
-            base_model(policy.model).config,
-            with_masked_copies(config, copies),
-            algorithm,
-            dtype=dtype,
-            shard=config.model.shard,
-            processes=num_processes,
-            cpu_threads=torch.get_num_threads() if is_cpu else 0,
-            rows_per_forward=rows,
-        )
-
+    kind, model_config = policy.device.type, base_model(policy.model).config
+    memory_of = memory_by_batch(config, algorithm, model_config, num_processes, on_cpu=kind == "cpu")
     # `fitting_batch` reads the usable memory only if the setting is `auto`.
     usable = usable_here(policy.device, num_processes) if is_auto else 0.0
+    on_cuda = kind == "cuda"
     copies, rows = fitting_batch(
-        config,
-        algorithm,
-        memory_with,
-        usable,
-        processes=num_processes,
-        on_cuda=policy.device.type == "cuda",
+        config, algorithm, memory_of, usable, processes=num_processes, on_cuda=on_cuda
     )
     # All processes take the least of what fits on their devices.
     numbers_of_devices = gather([(copies, rows)])
