@@ -33,6 +33,7 @@ from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.settings import packages
 from spg_trainer.tensors import Masks, Record, Rows
 
 PROMPTS, GENERATIONS = 3, 4
@@ -149,16 +150,17 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
     """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
-    for title, check in CHECKS.items():
-        try:
-            finding = Finding(title, ok=True, figure=check(algorithm))
-        except CheckFailed as failure:
-            finding = Finding(title, ok=False, figure=str(failure))
-        except (Exception, SystemExit) as error:  # what an author's code raises is a finding, too
-            # A known fault says more than the error that it led to.
-            what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
-            finding = Finding(title, ok=False, figure=what)
-        findings.append(finding)
+    with packages.verifiers.user_code.exit_is_error():
+        for title, check in CHECKS.items():
+            try:
+                finding = Finding(title, ok=True, figure=check(algorithm))
+            except CheckFailed as failure:
+                finding = Finding(title, ok=False, figure=str(failure))
+            except (Exception, SystemExit) as error:  # what an author's code raises is a finding, too
+                # A known fault says more than the error that it led to.
+                what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
+                finding = Finding(title, ok=False, figure=what)
+            findings.append(finding)
     return findings
 
 

@@ -180,6 +180,23 @@ def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
             assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
 
 
+def test_what_the_function_of_the_user_does_to_a_row_stays_out_of_the_problem(tmp_path, monkeypatch):
+    """Here the task gives the same chat and the same list in each step."""
+    chat, marks, seen = [{"role": "user", "content": "add"}], [1, 2, 3], []
+    monkeypatch.setattr(Letters, "problem", lambda self, index: envs.Problem(chat, {"marks": marks}))
+    monkeypatch.setattr(Letters, "score", lambda self, *_: {"correct": 0.0, "letters": len(marks)})
+
+    def on_step(metrics, completions):
+        for given in completions:
+            seen.append((given["prompt"][0]["content"], len(given["marks"]), given["reward"]))
+            given["prompt"][0]["content"] += given["completion"]
+            given["marks"].clear()
+
+    config = small_config(tmp_path / "run", max_steps=2, eval_problems=0, validation_problems=0, force=True)
+    train(config, quiet=True, on_step=on_step)
+    assert seen == [("add", 3, 3.0)] * 32
+
+
 def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(step, step + 4))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -267,6 +284,16 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
     facts, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
     assert "right 0" in facts and "no group is mixed" in warning
+
+
+def test_a_form_that_the_prompt_shows_and_the_reward_does_not_pay_is_said_before_the_first_step(
+    tmp_path, capsys
+):
+    (tmp_path / "prompt.txt").write_text("<answer>\n\\boxed{...}\n</answer> {numbers}, {target}")
+    arguments = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "paper"}
+    config = small_config(tmp_path / "run", eval_problems=0, validation_problems=0)
+    start(replace(config, env="countdown", env_args=arguments)).folder.release()
+    assert "no more than a wrong one" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monkeypatch, capsys):
