@@ -209,7 +209,7 @@ PLAIN_NUMBER = Kernel(
 def locate_answers(texts: list[str], lenient: bool) -> tuple[list[bool], npt.NDArray[np.int64]]:
     """(whether a kernel says where the answer of each text stands, spans (N, 2) in bytes of these answers).
 
-    Such an answer is in a box, in strict mode one that stands alone in the block.
+    In strict mode, such an answer is in a box that stands alone in the block.
     """
     import numpy as np
 

@@ -16,11 +16,12 @@ import torch
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.shape import Shape
 from spg_trainer.errors import as_flag, plural
-from spg_trainer.estimate.memory import Memory
+from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.seconds import USABLE, Card, Seconds
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
 from spg_trainer.settings.arguments import make_env, task_arguments
 from spg_trainer.settings.fields import AUTO, Config
+from spg_trainer.settings.model import LoadConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.values import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model
@@ -282,6 +283,30 @@ def with_masked_copies(config: Config, copies: int) -> Config:
     return replace(config, batch=replace(config.batch, per_device_batch_size=copies))
 
 
+def dtype_of(model: LoadConfig, on_cpu: bool) -> str:
+    """The dtype in which a pass is computed; --dtype auto is bfloat16 on a GPU and float32 on a CPU."""
+    if model.dtype != "auto":
+        return model.dtype
+    return "float32" if on_cpu else "bfloat16"
+
+
+def memory_by_batch(
+    config: Config, algorithm: Algorithm, model_config: Any, processes: int, on_cpu: bool
+) -> Callable[[int, int | None], Memory]:
+    """(copies, rows) -> the memory of a process with so many at once; copies, rows: as `fitting_batch` returns them."""
+    cpu_threads = torch.get_num_threads() if on_cpu else 0
+    return lambda copies, rows: step_memory(
+        model_config,
+        with_masked_copies(config, copies),
+        algorithm,
+        dtype=dtype_of(config.model, on_cpu),
+        shard=config.model.shard,
+        processes=processes,
+        cpu_threads=cpu_threads,
+        rows_per_forward=rows,
+    )
+
+
 def fitting_batch(
     config: Config,
     algorithm: Algorithm,
@@ -301,7 +326,7 @@ def fitting_batch(
     never in memory together. A run on anything but CUDA, and one whose weights or columns are divided, takes at most
     `CAREFUL_COPIES` copies, and leaves the rows open.
 
-    memory_of: (copies, rows) -> the most that a process holds. usable: bytes that tensors of a process can take.
+    memory_of: as `memory_by_batch` returns it. usable: bytes that tensors of a process can take.
     """
     if config.batch.per_device_batch_size != AUTO:
         return config.batch.per_device_batch_size, None

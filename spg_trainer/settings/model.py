@@ -139,8 +139,9 @@ def settle_adapters(settings: Model, run: Path | None = None) -> Model:
         if alpha is None and settings.lora_r:
             alpha = default_alpha(settings.lora_r)
         # The reference of new adapters is the model without them, which needs no copy. All weights (rank 0) need one.
-        settled = without_idle_copy(settings, needed=not settings.lora_r)
-        return replace(settled, lora_alpha=alpha, lora_dropout=settings.lora_dropout or 0.0)
+        ref_copy = settings.ref_copy and not settings.lora_r
+        dropout = settings.lora_dropout or 0.0
+        return replace(settings, ref_copy=ref_copy, lora_alpha=alpha, lora_dropout=dropout)
     rank, alpha, dropout = read_adapter(folder)
     rank_set = settings.lora_r or None  # --lora-r 0 is the default and sets nothing
     for flag, setting, recorded in (("$lora_r", rank_set, rank), ("$lora_alpha", settings.lora_alpha, alpha)):
@@ -156,13 +157,7 @@ def settle_adapters(settings: Model, run: Path | None = None) -> Model:
     if settings.lora_dropout is not None:
         dropout = settings.lora_dropout
     # `ref_copy` is for all weights; a run that trains a loaded adapter always keeps a copy of the adapter.
-    settled = without_idle_copy(settings, needed=False)
-    return replace(settled, lora_r=rank, lora_alpha=alpha, lora_dropout=dropout)
-
-
-def without_idle_copy(settings: Model, *, needed: bool) -> Model:
-    """The settings without `ref_copy` (a copy of all start weights), unless the copy is `needed`."""
-    return replace(settings, ref_copy=settings.ref_copy and needed)
+    return replace(settings, ref_copy=False, lora_r=rank, lora_alpha=alpha, lora_dropout=dropout)
 
 
 def find_adapter(model: str) -> Path | None:

@@ -12,11 +12,18 @@ import yaml
 from spg_trainer import algorithms
 from spg_trainer.architecture.shape import Shape, find_config, shape_of
 from spg_trainer.errors import ModelError
-from spg_trainer.estimate.fits import card_lines, fitting_batch, usable_here, what_fits, with_masked_copies
-from spg_trainer.estimate.memory import PROMPT, Memory, arithmetic, step_memory
+from spg_trainer.estimate.fits import (
+    card_lines,
+    dtype_of,
+    fitting_batch,
+    memory_by_batch,
+    usable_here,
+    what_fits,
+    with_masked_copies,
+)
+from spg_trainer.estimate.memory import PROMPT, Memory, arithmetic
 from spg_trainer.estimate.seconds import REACHED, Card, find_card, step_seconds
 from spg_trainer.settings.fields import AUTO, Config
-from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import other_lengths
 from spg_trainer.settings.values import plain
 from spg_trainer.settings.weights import Weights, family_layer, is_embedded, resolve_model
@@ -79,6 +86,7 @@ def check_texts(planned: Plan) -> str:
         if are_surely_short(config, planned.splits, positions):
             return ""
     from spg_trainer.models.load import without_weights
+    from spg_trainer.rollout.player import Player
     from spg_trainer.training.setup import open_source
 
     try:
@@ -88,8 +96,8 @@ def check_texts(planned: Plan) -> str:
         if is_embedded(name, "tiny", "new") or has_tokenizer(resolve_model(name, config.env)):
             raise
         return "whether they are too long for the model was not looked at, as its tokenizer is not here"
-    policy = policy.ending_with(planned.algorithm.end_tokens)
-    _, note = open_source(planned, policy, rows_per_forward=None)
+    player = Player(policy.ending_with(planned.algorithm.end_tokens), planned.config.rollout)
+    _, note = open_source(planned, player)
     return note
 
 
@@ -168,7 +176,8 @@ def memory_and_time(planned: Plan) -> list[str]:
         return memory_of_process(model_config, changed, algorithm, num_processes, usable)
 
     memory = memory_of(config)
-    lines = memory_lines(memory, shape, dtype_of(config.model), processes)
+    dtype = dtype_of(config.model, on_cpu(config))
+    lines = memory_lines(memory, shape, dtype, processes)
     if (sharing := config.model.sequence_parallel) > 1:
         length, pattern = config.rollout.max_completion_length, shape.pattern
         columns = pattern.copy_width(PROMPT, length) + pattern.text_width(PROMPT, length)
@@ -184,7 +193,7 @@ def memory_and_time(planned: Plan) -> list[str]:
         lines.insert(0, f"per_device_batch_size auto: by this estimate, {where} {holds} {fits} at once")
     if on_cpu(config):  # seconds are estimated for cards only
         return lines
-    options = {"dtype": dtype_of(config.model), "processes": processes}
+    options = {"dtype": dtype, "processes": processes}
     with_batch = with_masked_copies(config, memory.copies)
     step_time = step_seconds(model_config, with_batch, algorithm, card, **options)
     rollout = f"rollout {step_time.rollout:.1f}, " if config.samples else ""
@@ -218,20 +227,7 @@ def memory_of_process(
 
     model_config: the model's configuration. usable: bytes that the tensors of a process can take.
     """
-
-    def memory_with(copies: int, rows: int | None) -> Memory:
-        """The memory with so many masked copies at once in an update, and so many rows at once in a rollout."""
-        return step_memory(
-            model_config,
-            with_masked_copies(config, copies),
-            algorithm,
-            dtype=dtype_of(config.model),
-            shard=config.model.shard,
-            processes=processes,
-            cpu_threads=torch.get_num_threads() if on_cpu(config) else 0,
-            rows_per_forward=rows,
-        )
-
+    memory_with = memory_by_batch(config, algorithm, model_config, processes, on_cpu(config))
     options = {"processes": processes, "on_cuda": not on_cpu(config)}
     return memory_with(*fitting_batch(config, algorithm, memory_with, usable, **options))
 
@@ -239,13 +235,6 @@ def memory_of_process(
 def usable_bytes(config: Config, card: Card, processes: int) -> float:
     """Bytes that the tensors of a process can take, on a card or, with --device cpu, on this machine."""
     return usable_here(torch.device("cpu"), processes) if on_cpu(config) else card.usable
-
-
-def dtype_of(model: ModelConfig) -> str:
-    """The dtype in which a pass is computed; --dtype auto is bfloat16 on a GPU and float32 on a CPU (--device cpu)."""
-    if model.dtype != "auto":
-        return model.dtype
-    return "float32" if model.device == "cpu" else "bfloat16"
 
 
 def shown_count(weights: float) -> str:

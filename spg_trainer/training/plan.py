@@ -26,12 +26,7 @@ from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.arguments import make_env, task_arguments, text_arguments
-from spg_trainer.settings.check import (
-    check,
-    check_algorithm,
-    check_machine,
-    check_processes,
-)
+from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.fields import Config, EvalConfig
 from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
 from spg_trainer.settings.packages import envs
@@ -146,16 +141,27 @@ def settle(settings: Config | Sequence[str]) -> Plan:
                 # The demonstrations decide how long completions are, so their data is opened here and not below.
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
-            config = settle_lengths(config, origins, splits.get("train"), mix)
+            from spg_trainer.models.load import without_weights
+            from spg_trainer.rollout.lengths import settled_decoding
+
+            policy = without_weights(config.model, config.env)
+            rollout = settled_decoding(config, origins, policy, splits.get("train"), mix)
+            config = replace(config, rollout=rollout)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
-            refuse_unsound(config.algorithm, algorithm)
+            contract = import_module("spg_trainer.algorithms.contract")
+            contract.refuse_unsound_masking(config.algorithm, algorithm)
+            contract.refuse_unsound_loss(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
         if before:
             inputs = refuse_another(folder, before, config)
             checkpoint = where_to_go_on(folder, checkpoint, before, config, inputs)
-            refuse_later_checkpoint(checkpoint, config.max_steps)
+            if checkpoint is not None and (step := step_of(checkpoint)) > config.max_steps:
+                raise ConfigError(
+                    f"$max_steps={config.max_steps}: {checkpoint} is already at step {step}. To go on, raise "
+                    "$max_steps, or name an earlier checkpoint of this run with $resume."
+                )
         model_config = check_settled(config, algorithm, processes, goes_on)
         if not config.is_for_other_machines:
             check_machine(config.model, config.optimizer.adam_moments)
@@ -228,30 +234,6 @@ def refuse_other_types(config: Config) -> None:
             )
 
 
-def refuse_unsound(name: str, algorithm: algorithms.Algorithm) -> None:
-    """Refuses an algorithm from outside of this package whose masking or loss does not keep its contract."""
-    checking = import_module("spg_trainer.algorithms.contract")
-    checking.refuse_unsound_masking(name, algorithm)
-    checking.refuse_unsound_loss(name, algorithm)
-
-
-def settle_lengths(
-    config: Config,
-    origins: Mapping[str, str],
-    train: "TextEnv | None",
-    mix: Mapping[str, float],
-) -> Config:
-    """The settings with the lengths that demonstrations leave open.
-
-    train, mix: the demonstrations and their shares, if they decide the length; else None and {}.
-    """
-    from spg_trainer.models.load import without_weights
-    from spg_trainer.rollout.lengths import settled_decoding
-
-    policy = without_weights(config.model, config.env)
-    return replace(config, rollout=settled_decoding(config, origins, policy, train, mix))
-
-
 def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
     """{name: share of the demonstrations}, as `Plan.mix`, from the shares that --mix gives."""
     from spg_trainer.rollout.demonstrations import mix_shares  # it imports torch
@@ -279,7 +261,7 @@ def where_to_go_on(
     if checkpoint is None or not falls_elsewhere:
         return checkpoint
     last_equal = min(start_before, start_now)  # up to this step all rates are equal
-    is_after_the_end = step_of(checkpoint) > config.max_steps  # `refuse_later_checkpoint` refuses it
+    is_after_the_end = step_of(checkpoint) > config.max_steps  # `settle` refuses it
     if step_of(checkpoint) <= last_equal or is_after_the_end:
         return checkpoint
     goes_on_from = require_up_to(folder, last_equal)
@@ -317,15 +299,6 @@ def refuse_lost_checkpoints(folder: Path, every: int) -> None:
         raise CheckpointError(
             f"$resume={folder}: this run has made {steps} steps, but its checkpoints are gone, so it cannot go on. "
             f"Put them back, or begin a new run from its weights: $model={shlex.quote(str(folder))}."
-        )
-
-
-def refuse_later_checkpoint(checkpoint: Path | None, max_steps: int) -> None:
-    """Raises ConfigError for a checkpoint of a later step than the last one of the run."""
-    if checkpoint is not None and (step := step_of(checkpoint)) > max_steps:
-        raise ConfigError(
-            f"$max_steps={max_steps}: {checkpoint} is already at step {step}. To go on, raise $max_steps, or name an "
-            "earlier checkpoint of this run with $resume."
         )
 
 
@@ -468,8 +441,16 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
     if not config.samples:
         return
     check_prompts(config.batch.prompts_per_step, len(train), train.spec_name)
-    if not (config.force or goes_on):
-        refuse_unseen(config.model.model, config.env, config.env_args, train)
+    model = config.model.model
+    # A model of this package that was taught none of the task could only solve none of it.
+    if not (config.force or goes_on) and knows_nothing(model, config.env):
+        # Behind a semicolon, the note advises sft in general. The error names the command for this task instead.
+        what_is_unseen, _, _ = unseen(model, config.env).partition(";")
+        raise ConfigError(
+            f"{train.spec_name} with $model={model}: {what_is_unseen}. Teach it the task first with "
+            f"`{sft_command(train, config.env, config.env_args)}`, and train with $model=base. To train all the same: "
+            "$force."
+        )
 
 
 def check_demonstrations(train: "TextEnv", force: bool) -> str:
@@ -494,17 +475,6 @@ def check_demonstrations(train: "TextEnv", force: bool) -> str:
             )
         notes.append(note)
     return " ".join(notes)
-
-
-def refuse_unseen(model: str, env: str, env_args: Mapping[str, object], train: "TextEnv") -> None:
-    """Refuses a model of this package that was taught none of the task: its solved rate could only be zero."""
-    if knows_nothing(model, env):
-        # Behind a semicolon, the note advises sft in general. The error names the command for this task instead.
-        what_is_unseen, _, _ = unseen(model, env).partition(";")
-        raise ConfigError(
-            f"{train.spec_name} with $model={model}: {what_is_unseen}. Teach it the task first with "
-            f"`{sft_command(train, env, env_args)}`, and train with $model=base. To train all the same: $force."
-        )
 
 
 ADORNED = 32

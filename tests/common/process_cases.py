@@ -409,7 +409,7 @@ def failing(folder: Path, rank: int) -> str:
 def pretended_config(output: Path, **changes: Any) -> Config:
     """A sharded run on a pretended GPU, decoding with a cache."""
     settings = {"shard": "phase", "device": "cuda", "cache": "dual", "save_steps": 1, "resume": "auto"}
-    return change(loop_config(output), **{**settings, **changes})
+    return change(loop_config(output), **{"num_iterations": 1, "eval_steps": 0, **settings, **changes})
 
 
 def in_each_process(here: Path) -> None:
@@ -481,5 +481,5 @@ def in_each_process(here: Path) -> None:
             train(pretended_config(here / "pretended", max_steps=steps), quiet=True)
     found["waits"] = [tuple(wait) for wait in waits]
     with pretend_cuda():
-        train(pretended_config(here / "pretended layers", shard="layer"), quiet=True)
+        train(pretended_config(here / "pretended layers", shard="layer", max_steps=1), quiet=True)
     torch.save(found, here / f"rank-{rank}.pt")

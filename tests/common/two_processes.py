@@ -1,27 +1,30 @@
-"""All that the tests ask of two gloo processes, done by one pair a session: a start takes longer than all of it."""
+"""All that the tests ask of two gloo processes, done by one pair a session."""
 
 import functools
 import gc
 import os
 import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import peft  # noqa: F401  imports for seconds; here for both
 import torch
 
 from tests.common import process_cases, process_errors
 from tests.common.family_cases import untrained
-from tests.common.process_cases import run_processes
-from tests.common.trainer_cases import made_once
+from tests.common.trainer_cases import child_environment, made_once
 
 FILES = ("rank-0.pt", "rank-1.pt")
 """What each process leaves of its work, in the folder of `process_cases` and in `ERRORS` below it."""
 ERRORS = "errors"
-SEGMENTATION_FAULT = "exitcode: -11"
-"""What torchrun says of it. One was seen in hundreds of runs, within an all-gather of gloo; Python code causes none."""
+SEGMENTATION_FAULT = "SIGSEGV"
+"""What torch says of it. One was seen in hundreds of runs, within an all-gather of gloo; Python code causes none."""
 
 
 def _fill(folder: Path) -> None:
@@ -42,11 +45,16 @@ def _fill(folder: Path) -> None:
 def _failure(folder: Path) -> str:
     """Runs the two in a new folder; returns the error that has ended them early."""
     (folder / ERRORS).mkdir(parents=True)
-    try:
-        run_processes("tests.common.two_processes", str(folder), timeout=280)
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return ""
+    command = [sys.executable, "-m", "tests.common.two_processes", str(folder)]
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            code = subprocess.run(
+                command, env=child_environment(), stdout=log, stderr=log, timeout=280
+            ).returncode
+        except subprocess.TimeoutExpired:
+            code = "none, they were still running"
+        log.seek(0)
+        return f"exit code: {code}\n{log.read()}" if code else ""
 
 
 def _run() -> tuple[Path, str]:
@@ -81,10 +89,15 @@ def outcomes(name: str) -> tuple[Any, Any]:
     return first, second
 
 
-def in_each_process(folder: Path) -> None:
+def in_each_process(rank: int, folder: Path, port: int) -> None:
     """The errors come last: a process that one of them leaves waiting spoils no other result."""
-    gc.freeze()  # as in conftest.py, and so is what follows
-    gc.set_threshold(20_000)
+    os.environ |= {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    os.environ |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     with patch.object(os, "fsync"):
         process_cases.in_each_process(folder)
         process_errors.in_each_process(folder / ERRORS)
@@ -92,4 +105,12 @@ def in_each_process(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    in_each_process(Path(sys.argv[1]))
+    gc.freeze()  # as in conftest.py, and so is what follows
+    gc.set_threshold(20_000)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    # Forked, so that what takes seconds to import is imported once for both.
+    torch.multiprocessing.start_processes(
+        in_each_process, (Path(sys.argv[1]), number), 2, start_method="fork"
+    )

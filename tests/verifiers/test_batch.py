@@ -19,6 +19,8 @@ from tests.common import soup as pieces
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from tests.common.soup import REFERENCES, judge, soup, use_kernels
 from verifiers import batch, registry, verify, verify_batch
+from verifiers.kernels import plain
+from verifiers.reading import words
 from verifiers.serve import judging
 
 WITH_KERNELS = ("gsm8k", "countdown", "sudoku")
@@ -99,7 +101,10 @@ EDITS = [
         "**",
         ".",
         " wait, no",
+        " oops",
         " That is wrong.",
+        " contradicts it",
+        " should be 12",
         " hours",
         "12",
         " 18",
@@ -191,6 +196,17 @@ def test_kernels_and_the_reader_agree_on_recorded_texts(task, shared_data, monke
     references = [{field: row[field] for field in REFERENCES[task][0]} for row in rows]
     assert_agrees(task, texts, references, "lenient")
     assert_agrees(task, texts, references, "strict")
+
+
+def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
+    codes = plain.SAYING_MORE
+    stems = {codes[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(codes), 4)}
+    known = words.DENIALS | words.WRONG | words.CONTRADICTING | words.MISTAKES | {*words.ANSWER.split()}
+    turns = (
+        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/edit: 20"
+    )
+    known |= {*turns.split("/"), "update: 20", "no, 20", "it should be 20", "actually, 20"}
+    assert [text for text in known if text.isascii() and not any(stem in text for stem in stems)] == []
 
 
 @pytest.mark.parametrize("task", WITH_KERNELS)

@@ -15,6 +15,7 @@ LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
 LONGEST_TEXT = (
     65_536  # bytes of a text, as of an answer that the reader refuses unread; a longer one is for the reader
 )
+REST = 256  # bytes of a text behind its mark; a longer rest is for the reader
 DIGITS = 17  # the most digits of a number; 18 fit 64 bits
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 DENIED = 40  # bytes before a box in which it may be denied
@@ -25,6 +26,12 @@ _BOX, _HASHES, _Q, _QUESTION = b"\\boxed", b"####", b"Q:", b"Question:"
 _TAG_LETTERS = b"AaFfTtRrSse|"  # with which the tags begin that `locate.regions` knows
 _DENYING = b"not\0t be't\0\0thaninstwroninco"  # words of `locate._is_rejected`, four bytes of each
 _COMMENTING = b"not\0rathinstwhicbecasinc"  # the same of `locate._without_comment`
+# The same of all that may name another answer behind a mark, or take back the one before it: words that name an
+# answer, that turn, that deny, and that find fault.
+SAYING_MORE = (
+    b"ans\0resurespantwergerisprisua:\0\0secowaitoopssorrcorractuscradisrignoholdeditupda"
+    b"no\0\0n't\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
+)
 _APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
 _NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _LESS, _BACKSLASH, _LEFT, _RIGHT = tuple(b"\n ,-.<\\{}")
 
@@ -131,15 +138,23 @@ def box_end(data, i, end):
 
 
 @numba.njit(nogil=True)
+def begins_any(data, i, end, words):
+    """True if data[i:end] begins with one of some words, of which `words` has the first four bytes; in any case."""
+    for k in range(0, len(words), 4):
+        n = 0
+        while n < 4 and (words[k + n] == 0 or (i + n < end and data[i + n] | 32 == words[k + n] | 32)):
+            n += 1
+        if n == 4:
+            return True
+    return False
+
+
+@numba.njit(nogil=True)
 def has_any(data, start, end, words):
-    """True if data[start:end] has one of some words, of which `words` has the first four bytes; in any case."""
+    """True if data[start:end] has one of some words; see `begins_any`."""
     for i in range(start, end):
-        for k in range(0, len(words), 4):
-            n = 0
-            while n < 4 and (words[k + n] == 0 or (i + n < end and data[i + n] | 32 == words[k + n] | 32)):
-                n += 1
-            if n == 4:
-                return True
+        if begins_any(data, i, end, words):
+            return True
     return False
 
 
@@ -166,13 +181,15 @@ def is_box_doubtful(data, scope, start, box):
 
 
 @numba.njit(nogil=True)
-def is_said(data, start, end):
-    """True if data[start:end] has a letter or digit, save for tags of answers."""
+def says_more(data, start, end):
+    """True if data[start:end] may name an answer, or take back the one before it; tags of answers do not."""
+    if end - start > REST:
+        return True
     i = start
     while i < end:
         if begins(data, i, end, _ANSWER) or begins(data, i, end, _CLOSE):
             i = find(data, 62, i, end)
-        elif data[i] >= 127 or 48 <= data[i] <= 57 or 97 <= data[i] | 32 <= 122:
+        elif data[i] >= 127 or begins_any(data, i, end, SAYING_MORE):
             return True
         i += 1
     return False
@@ -291,11 +308,13 @@ def locate(data, start, end, marks_only):
         return doubt
     if low >= 0:
         behind = high + len(_CLOSE)
-    if not marks_only and is_said(data, behind, end):
+    if not marks_only and says_more(data, behind, end):
         return doubt
     if inside_low == inside_high or inside_high - inside_low > LONGEST:
         return doubt
     if not marks_only and has_any(data, inside_low, inside_high, _COMMENTING):
+        return doubt
+    if not (marks_only or kind & BOXED) and says_more(data, inside_low, inside_high):
         return doubt
     for i in range(inside_low, inside_high):
         if data[i] >= 127 or (data[i] < 32 and not is_space(data[i])):
@@ -358,12 +377,9 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
         low, high, kind = locate(data, starts[i], starts[i + 1], False)
         if kind < 0 or low < 0:
             continue
-        boxed = kind & BOXED != 0
         if not lenient and not (kind == BOXED | ALONE and data[low - 1] == _LEFT and data[high] == _RIGHT):
             continue
-        if boxed:
-            reason[i] = LOCATED
-            spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
+        reason[i], spans[i, 0], spans[i, 1] = LOCATED, low - starts[i], high - starts[i]
         is_number, value, decimals = number(data, low, high, not lenient)
         known, gold, gold_decimals = number(golds, gold_starts[row], gold_starts[row + 1], True)
         if not (known and is_number):
@@ -374,6 +390,4 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
             gold, gold_decimals = gold * 10, gold_decimals + 1
         if decimals != gold_decimals:
             continue
-        reason[i] = OK if value == gold else WRONG
-        score[i] = 1.0 if value == gold else 0.0
-        spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
+        reason[i], score[i] = (OK, 1.0) if value == gold else (WRONG, 0.0)

@@ -430,14 +430,15 @@ def _judge_all(
     import numpy as np
 
     is_located, spans = batch.locate_answers(texts, lenient)
-    columns = zip(texts, answers, problems or repeat(None), is_located, spans.tolist(), strict=False)
+    judge_long = lru_cache(CACHE_LIMIT)(judge)  # remembers within this batch
+    columns = zip(texts, answers, problems or repeat(None), is_located, *spans.T.tolist(), strict=False)
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    for row, (text, answer, problem, is_known, (start, end)) in enumerate(columns):
+    for row, (text, answer, problem, is_known, start, end) in enumerate(columns):
         if is_known:
             extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
-            gold, problem_text = reference_of(answer, row), problem_of(problem, row)
-            outcome = _judge_extracted(extracted, gold, problem_text, lenient)
+            judge_once = _judge_short if len(extracted) <= SHORT else judge_long
+            outcome = judge_once(extracted, reference_of(answer, row), problem_of(problem, row), lenient)
         else:
             outcome, found = located(text, lenient, row, answer, problem)
             extracted = text[found.start : found.end]

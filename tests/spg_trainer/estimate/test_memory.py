@@ -17,6 +17,7 @@ from spg_trainer.architecture.llada import EmbeddedConfig
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.architecture.shape import count_lora, find_config, pattern_of, shape_of
 from spg_trainer.cli import main
+from spg_trainer.estimate.fits import dtype_of
 from spg_trainer.estimate.memory import Memory, micro_batch_size, rows_of_a_pass, step_memory
 from spg_trainer.estimate.seconds import rollout_passes
 from spg_trainer.models import hidden_states, llada_config, new_policy
@@ -425,7 +426,7 @@ def test_a_dry_run_counts_threads_of_the_cpu_for_a_run_on_it_alone() -> None:
     for device, threads in (("auto", 0), ("cpu", torch.get_num_threads())):
         config = replace(base, model=ModelConfig(device=device))
         expected = step_memory(
-            shape(), config, algorithm, dtype=dry_run.dtype_of(config.model), cpu_threads=threads
+            shape(), config, algorithm, dtype=dtype_of(config.model, device == "cpu"), cpu_threads=threads
         )
         found = dry_run.memory_of_process(shape(), config, algorithm, processes=1, usable=1e12)
         assert found == expected, device
