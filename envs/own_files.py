@@ -103,7 +103,7 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
     """The name by which a user's function or class is found again: "/home/ada/mine.py:brevity".
 
     In a module of a package it is "package.module:NAME", except for a reward function, which is always named by file.
-    Raises EnvError if no name leads to `own`, e.g. for a lambda or a function of a notebook.
+    Raises EnvError if no name leads to `own`, e.g. for a lambda or a function of a notebook; and as `refuse_patched`.
     """
     name = getattr(own, "__qualname__", repr(own))
     path = file_of(own)
@@ -119,9 +119,26 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
             f"{name} is found again by no name, which a run needs to record it and to go on. Write it at the top of a "
             f'file of its own, and give that name: "./FILE.py:{example}".'
         )
+    refuse_patched(own)
     if "." in own.__module__ and not is_reward:
         return f"{own.__module__}:{name}"
     return f"{path}:{name}"
+
+
+def refuse_patched(own: Any) -> None:
+    """Raises EnvError if the running script or notebook has put something of its own into a class or its module.
+
+    own: a class or a function of an imported module. A run records the file, so a resumed run would not have the patch.
+    """
+    places = [(own.__qualname__, own)] if isinstance(own, type) else []
+    if (module := sys.modules.get(own.__module__)) is not None and own.__module__ != "__main__":
+        for place, patched in [*places, (module.__name__, module)]:
+            for name, value in vars(patched).items():
+                if getattr(value, "__module__", None) == "__main__":
+                    raise EnvError(
+                        f"{place}.{name} was set by this script or notebook: {value!r:.80}. A run takes {own.__name__} "
+                        f"from its file, {module.__file__}, where a resumed run would not find that. Write it there."
+                    )
 
 
 def _file_of_module(module: Any) -> Path | None:

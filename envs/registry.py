@@ -24,7 +24,7 @@ from envs.combining.wrapper import innermost
 from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
 from envs.files import rows
-from envs.own_files import file_of, import_file, note_registration
+from envs.own_files import file_of, import_file, note_registration, refuse_patched
 from envs.scoring import SCORING_METHODS, decide_scoring
 from envs.task import Task, defines
 from envs.vector import TextVectorEnv
@@ -235,6 +235,7 @@ def resolve(name: str | type | Sequence[str | type]) -> str:
         found = _find(ALIASES.get(id.lower(), id), _classes) or _from_entry_points(id)
     if found is None:
         raise _unknown_name(name, id)
+    refuse_patched(_classes[found])
     return found
 
 

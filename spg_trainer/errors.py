@@ -121,10 +121,12 @@ def naming_keywords(function: Function) -> Function:
     """The function, wrapped so that an unknown keyword is refused with the name of the nearest one that it has.
 
     The function is called with `python_value` of each argument. For a keyword that takes an `int`, None counts as not
-    given, as in `defaults`; anything else is refused.
+    given, as in `defaults`; anything else is refused. One that takes a `bool` takes True and False alone: the text
+    "false" would count as true.
     """
     known = signature(function).parameters
     whole_numbers = {name for name, parameter in known.items() if parameter.annotation is int}
+    truth_values = {name for name, parameter in known.items() if parameter.annotation is bool}
     # `sampling: Sampling | None` has the settings of decoding as its fields.
     settings_class = get_args(known["sampling"].annotation)[0] if "sampling" in known else None
 
@@ -149,6 +151,8 @@ def naming_keywords(function: Function) -> Function:
             is_int = isinstance(value, int) and not isinstance(value, bool)
             if name in whole_numbers and not is_int:
                 raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be a whole number.")
+            if name in truth_values and not isinstance(value, bool):
+                raise ConfigError(f"{function.__name__}({name}={value!r:.60}): should be True or False.")
             if name == "seed" and value < 0:
                 raise ConfigError(f"{function.__name__}(seed={value}): should be 0 or more.")
         return function(*given, **named)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from verifiers.errors import ArgumentError, InvalidReferenceError, did_you_mean
+from verifiers.errors import ArgumentError, InvalidReferenceError, did_you_mean, shown
 from verifiers.registry import Mode, Task, check_mode, find, verify_batch
 
 
@@ -29,6 +29,9 @@ def reward_function(
     """
     entry = find(task)
     check_mode(mode, entry)
+    if not isinstance(partial, bool):
+        message = f"partial={shown(partial)} should be True or False."
+        raise ArgumentError(message, argument="partial", value=partial)
     fields = (*entry.fields, *entry.optional)
     for field in columns:
         if field not in fields:

@@ -5,26 +5,47 @@ may call `exit()`. Neither may change the data of a run, or end the run without 
 """
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
+_end_process = os._exit
 _UNCHANGEABLE = frozenset((str, int, float, bool, type(None), bytes))
 
 
 class CodeExited(Exception):
-    """A user's code called `exit()` or `sys.exit()`, or raised SystemExit."""
+    """A user's code called `exit()`, `sys.exit()` or `os._exit(0)`, or raised SystemExit."""
 
 
 @contextmanager
 def exit_is_error() -> Iterator[None]:
-    """Inside, a SystemExit becomes CodeExited, which ends a command as any other error of the code does."""
+    """Inside, a SystemExit becomes CodeExited, which ends a command as any other error of the code does.
+
+    `os._exit(0)` raises SystemExit inside. With another status it ends the process as always, since no one takes that
+    for success, and in a process that the code has forked, since that one has no result.
+    """
+    is_outermost = (
+        os._exit is _end_process
+    )  # else another thread, or a caller, has replaced it and puts it back
+    process = os.getpid()
+
+    def exits(status: int) -> NoReturn:
+        if status != 0 or os.getpid() != process:
+            _end_process(status)
+        raise SystemExit(status)
+
+    if is_outermost:
+        os._exit = exits
     try:
         yield
     except SystemExit as error:
         code = "" if error.code is None else repr(error.code)
         exited = CodeExited(f"the code called exit() or raised SystemExit({code})")
         raise exited.with_traceback(error.__traceback__) from None
+    finally:
+        if is_outermost:
+            os._exit = _end_process
 
 
 def own_copy(value: Any) -> Any:

@@ -33,6 +33,7 @@ from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
+from spg_trainer.settings import packages
 from spg_trainer.tensors import Masks, Record, Rows
 
 PROMPTS, GENERATIONS = 3, 4
@@ -77,7 +78,7 @@ class Case:
     batch: Rows
 
     def loss(self, logps: Tensor | None = None, **changes: object) -> Loss:
-        """The loss at some log-probabilities; None = those of this case. changes: columns of the batch to replace."""
+        """The loss at some logps (B, M, T); None = those of this case. changes: columns of the batch to replace."""
         batch = self.batch.with_columns(**changes)
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
@@ -99,7 +100,7 @@ class Case:
         return checked_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
-        """The gradient of the loss in `logps`, of the same shape; None = those of this case."""
+        """(B, M, T) the gradient of the loss in `logps`, of the same shape; None = those of this case."""
         logps = (self.logps if logps is None else logps).clone().requires_grad_()
         loss = self.loss(logps).loss
         if not loss.requires_grad:
@@ -149,16 +150,17 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
     """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
-    for title, check in CHECKS.items():
-        try:
-            finding = Finding(title, ok=True, figure=check(algorithm))
-        except CheckFailed as failure:
-            finding = Finding(title, ok=False, figure=str(failure))
-        except (Exception, SystemExit) as error:  # what an author's code raises is a finding, too
-            # A known fault says more than the error that it led to.
-            what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
-            finding = Finding(title, ok=False, figure=what)
-        findings.append(finding)
+    with packages.verifiers.user_code.exit_is_error():
+        for title, check in CHECKS.items():
+            try:
+                finding = Finding(title, ok=True, figure=check(algorithm))
+            except CheckFailed as failure:
+                finding = Finding(title, ok=False, figure=str(failure))
+            except (Exception, SystemExit) as error:  # what an author's code raises is a finding, too
+                # A known fault says more than the error that it led to.
+                what = fault_of_loss(algorithm) or f"{type(error).__name__}: {error}"
+                finding = Finding(title, ok=False, figure=what)
+            findings.append(finding)
     return findings
 
 
@@ -288,7 +290,7 @@ def draw_view(
 def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
-    """The update that `case_of` makes of the rows that `draw_view` draws."""
+    """The update that `case_of` makes of the rows that `draw_view` draws, which takes rewards and correct (P, G)."""
     view = draw_view(algorithm, rewards=rewards, seed=seed, correct=correct)
     return case_of(algorithm, view, seed)
 

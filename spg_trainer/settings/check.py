@@ -274,6 +274,11 @@ OF_AN_ALGORITHM = (
         "$unmasking={unmasking} $fallback={fallback}: $algorithm={algorithm} learns from steps at which no token "
         "reaches the threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
     ),
+    Refused(
+        lambda f: ":" in f.unmasking and not (f.unmasks_safely or f.force or f.scores_fallbacks),
+        "$unmasking={unmasking}: training needs a limit to what your own rule unmasks in one step, since the tokens of "
+        "a step have not seen each other. Use $max_tokens_per_step=4, or insist with $force.",
+    ),
     Refused(  # an algorithm that learns only from steps of low confidence does not raise the confidence of other tokens
         lambda f: not (f.unmasks_safely or f.force or f.scores_fallbacks),
         "{shortcuts}: unmasking by confidence feeds on what RL raises. Train with $unmasking=threshold, dynamic or "

@@ -252,6 +252,26 @@ def test_a_class_stands_for_what_its_file_holds_now(folder):
         assert envs.make(cls).problem(0).prompt == envs.make("./classy.py").problem(0).prompt == prompt
 
 
+def test_what_a_script_puts_into_an_imported_module_is_refused(folder):
+    """For a class and a reward function alike: a resumed run reads the file, which does not have it."""
+    write_shown(folder / "mine.py", "Mine", "one")
+    (folder / "pay.py").write_text("def helper(): return 1\ndef pay(completions): return [helper()]\n")
+    (folder / "rows.jsonl").write_text('{"prompt": "q"}\n' * 40)
+    script = """if True:
+        import envs, mine, pay
+        def patch():
+            mine.Mine.score = pay.helper = lambda *_: 0
+        for change in (str, patch):
+            change()
+            for name in (mine.Mine, "./mine.py", "my/Mine-v0", "rows.jsonl"):
+                try: print(envs.make(name, **({"reward": pay.pay} if name == "rows.jsonl" else {})).render_mode)
+                except envs.EnvError as error: print(error)
+        """
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
+    said = [line.partition(" was set by this script")[0] for line in done.stdout.splitlines()]
+    assert said == ["None"] * 4 + ["Mine.score"] * 3 + ["pay.helper"], done.stderr
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", ["sudoku", "countdown"], "sudoku"])
 def test_an_environment_is_pickled_into_another_process(folder, name):
     """As joblib and multiprocessing do it."""

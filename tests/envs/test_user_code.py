@@ -225,6 +225,7 @@ def test_what_a_verifier_changes_is_its_own() -> None:
 
 
 TASK = """
+import os
 import sys
 import envs
 {at_import}
@@ -242,7 +243,7 @@ PLACES = ("at_import", "init", "len", "problem", "score", "demonstration", "habi
 
 
 @pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("exits", ["exit()", "sys.exit(0)", "raise SystemExit"])
+@pytest.mark.parametrize("exits", ["exit()", "sys.exit(0)", "raise SystemExit", "os._exit(0)"])
 def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, capsys) -> None:
     file = tmp_path / "task.py"
     id = f"my/{tmp_path.name}-v0"
@@ -292,9 +293,11 @@ def test_check_says_a_fault_once(tmp_path: Path) -> None:
 
 def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "import sys\nimport verifiers\n"
+        "import os\nimport sys\nimport verifiers\n"
         "def plain(completions): exit()\n"
+        "def ends(completions): os._exit(0)\n"
         "async def awaited(completions): sys.exit(3)\n"
+        "async def awaited_end(completions): os._exit(0)\n"
         "def verify(completion, *, mode, answer):\n    if completion: raise SystemExit\n"
         "    return verifiers.Verdict(False, 0.0, None, verifiers.Reason.WRONG, verifiers.Tier.TEXT)\n"
         "verifiers.register('exits', fields=['answer'], verify=verify)\n"
@@ -303,7 +306,10 @@ def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) 
         "".join(f'{{"prompt": "say {i}", "answer": "{i}"}}\n' for i in range(40))
     )
     rows = str(tmp_path / "rows.jsonl")
-    opened = [envs.make(rows, reward=f"{tmp_path}/mine.py:{name}") for name in ("plain", "awaited")]
+    opened = [
+        envs.make(rows, reward=f"{tmp_path}/mine.py:{name}")
+        for name in ("plain", "ends", "awaited", "awaited_end")
+    ]
     for env in [*opened, envs.make(rows, verifier="exits")]:
         scored = score_all(env, [0], [env.problem(0)], ["0"])
         assert scored.reason == ["error"] and "exit" in scored.traceback[0].lower()

@@ -70,6 +70,11 @@ def test_another_column_can_hold_the_reference():
         reward(completions=[RIGHT], puzzle=[PUZZLE])
 
 
+def test_a_text_is_no_truth_value():
+    with pytest.raises(ArgumentError, match="partial='false' should be True or False"):
+        reward_function("sudoku", partial="false")
+
+
 def test_rows_without_a_usable_reference_get_none(caplog):
     reward = reward_function("sudoku")
     puzzles = [PUZZLE, None, "12", PUZZLE, "13"]

@@ -363,7 +363,7 @@ def _read(connection: socket.socket, batches: SimpleQueue[bytearray]) -> None:
             (size,) = _SIZE.unpack(_read_bytes(connection, _SIZE.size))
             batches.put(_read_bytes(connection, size))
     finally:
-        os._exit(0)
+        os._exit(1)  # 0 would raise while a user's code is called: see `exit_is_error`
 
 
 def _read_bytes(connection: socket.socket, size: int) -> bytearray:

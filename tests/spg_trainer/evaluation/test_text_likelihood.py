@@ -167,6 +167,8 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
     for call, words in (
         (lambda: evaluate(policy, "sudoku", num_problem=8), "no such argument. Did you mean 'num_problems'"),
         (lambda: generate(policy, ["a"], temperature=1.0), r"sampling=Sampling\(temperature=..., ...\)"),
+        (lambda: generate(policy, ["a"], return_logps="no"), "return_logps='no'.*: should be True or False"),
+        (lambda: log_likelihood(policy, "a", "b", ended="false"), "ended='false'.*: should be True or False"),
         (lambda: generate(policy, ["a"], verifier="gsm8k"), "no such argument. Known: policy"),
         (lambda: log_likelihood(policy, "a", "b", num_mask=9), "Did you mean 'num_masks'"),
         (lambda: load_model("tiny", lora_rank=9), "Known: name, env"),

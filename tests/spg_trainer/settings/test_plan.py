@@ -76,6 +76,10 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
             "a --factor of 1 or less",
         ),
         (
+            {"rollout": Sampling(unmasking="./f.py:rule")},
+            r"py:rule: .* your own rule .*Use --max-tokens-per-step 4",
+        ),
+        (
             {"rollout": EvalSampling(editing_threshold=0.5), "force": True},
             r"editing_threshold=0\.5.*Leave it out",
         ),

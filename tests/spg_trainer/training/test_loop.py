@@ -180,6 +180,23 @@ def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
             assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
 
 
+def test_what_the_function_of_the_user_does_to_a_row_stays_out_of_the_problem(tmp_path, monkeypatch):
+    """Here the task gives the same chat and the same list in each step."""
+    chat, marks, seen = [{"role": "user", "content": "add"}], [1, 2, 3], []
+    monkeypatch.setattr(Letters, "problem", lambda self, index: envs.Problem(chat, {"marks": marks}))
+    monkeypatch.setattr(Letters, "score", lambda self, *_: {"correct": 0.0, "letters": len(marks)})
+
+    def on_step(metrics, completions):
+        for given in completions:
+            seen.append((given["prompt"][0]["content"], len(given["marks"]), given["reward"]))
+            given["prompt"][0]["content"] += given["completion"]
+            given["marks"].clear()
+
+    config = small_config(tmp_path / "run", max_steps=2, eval_problems=0, validation_problems=0, force=True)
+    train(config, quiet=True, on_step=on_step)
+    assert seen == [("add", 3, 3.0)] * 32
+
+
 def test_a_step_draws_from_the_problems_of_its_curriculum_and_so_does_a_resumed_run(tmp_path, monkeypatch):
     monkeypatch.setattr(Letters, "problems_at", lambda self, step: range(step, step + 4))
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -267,6 +284,16 @@ def test_what_the_model_does_is_said_once_before_the_first_step(tmp_path, monkey
     train(small_config(tmp_path / "dull", max_steps=1, env_args={"dull": ALL}))
     facts, warning = re.findall("(?i).*before step 1.*", capsys.readouterr().out)
     assert "right 0" in facts and "no group is mixed" in warning
+
+
+def test_a_form_that_the_prompt_shows_and_the_reward_does_not_pay_is_said_before_the_first_step(
+    tmp_path, capsys
+):
+    (tmp_path / "prompt.txt").write_text("<answer>\n\\boxed{...}\n</answer> {numbers}, {target}")
+    arguments = {"prompt_style": str(tmp_path / "prompt.txt"), "reward_preset": "paper"}
+    config = small_config(tmp_path / "run", eval_problems=0, validation_problems=0)
+    start(replace(config, env="countdown", env_args=arguments)).folder.release()
+    assert "no more than a wrong one" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_task_that_the_model_always_solves_is_not_to_be_taught(tmp_path, monkeypatch, capsys):
@@ -495,14 +522,14 @@ def test_a_task_that_fails_in_one_process_stops_both():
 
 def test_a_signal_while_a_failed_run_is_saved_waits_until_it_is(tmp_path, monkeypatch):
     """A launcher ends the processes that are left as soon as one has failed."""
-    original = loop.save_checkpoint
+    original = records.save_checkpoint
 
     def asked(run):
         signal.raise_signal(signal.SIGINT)
         return original(run)
 
     break_score(monkeypatch, lambda number, _: number > 16)
-    monkeypatch.setattr(loop, "save_checkpoint", asked)
+    monkeypatch.setattr(records, "save_checkpoint", asked)
     with pytest.raises((TrainingError, KeyboardInterrupt), match="of 16 completions"):
         train(small_config(tmp_path / "run", save_steps=0), quiet=True)
     assert saved_steps(tmp_path / "run") == [1]
@@ -617,11 +644,11 @@ def test_an_evaluation_that_is_interrupted_goes_on_where_it_was(tmp_path, monkey
         monkeypatch.setattr(module, "BATCH", 2)
     original, asked = evaluating.solve, []
 
-    def solve(policy, env, pairs, *more):
+    def solve(player, env, pairs):
         if len(asked) == 2:
             signal.raise_signal(number)
         asked.append(len(pairs))
-        return original(policy, env, pairs, *more)
+        return original(player, env, pairs)
 
     whole = small_config(tmp_path / "whole", eval_problems=8, max_steps=1)
     train(whole, quiet=True)

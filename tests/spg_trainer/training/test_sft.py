@@ -25,13 +25,14 @@ from spg_trainer.models.tiny import BLOCK
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.rollout.lengths import fitting_block, settled_decoding
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.resolve import FLAG, TRAINING, resolve
+from spg_trainer.settings.resolve import FLAG, TRAINING, defaults, resolve
 from spg_trainer.training import advice, evaluations, loop, setup
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
@@ -213,14 +214,14 @@ def prepared(config: Config, policy: Policy | None = None) -> Run:
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
-    def drawn(seed: int, number: int, batch_size: int = 4000) -> torch.Tensor:
+    def drawn(seed: int, number: int, batch_size: int = 2000) -> torch.Tensor:
         run = prepared(
             change(
                 SMALL,
                 seed=seed,
                 prompts_per_step=batch_size,
                 max_completion_length=4,
-                per_device_batch_size=4000,
+                per_device_batch_size=2000,
             )
         )
         (micro,) = first_update(run, number).micro_batches
@@ -230,7 +231,7 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
 
     masked = drawn(0, 0)
     counts = Counter(masked.sum(1).tolist())
-    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
+    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 2000 - 0.25) < 0.04 for n in counts.values())
     assert (masked[masked.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
     few = drawn(0, 0, 40)
     assert torch.equal(drawn(0, 0, 40), few), "the same problem twice in a step is masked anew"
@@ -331,6 +332,17 @@ def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> 
     assert decoded(*longer).block_length == 30 and decoded(*longer, "--block-length", "15").block_length == 15
     with pytest.raises(ConfigError, match="--block-length 12 does not divide --max-completion-length 30"):
         decoded(*longer, "--block-length", "12")
+
+
+def test_the_blocks_of_attention_decide_in_python_as_on_the_command_line() -> None:
+    settings = {"source": "demonstrations", "env": "countdown", "model": "JetLM/SDAR-1.7B-Chat"}
+    for length in ({}, {"max_completion_length": 20}):
+        words = [f"--{name.replace('_', '-')}={value}" for name, value in {**settings, **length}.items()]
+        asked = resolve(Config, words)
+        policy = without_weights(change(asked.config.model, model="new:block"), "countdown")
+        in_python = settled_decoding(defaults(Config, **settings, **length), {}, policy, None, {})
+        assert in_python == settled_decoding(asked.config, asked.origins, policy, None, {})
+        assert in_python.block_length == (4 if length else BLOCK), "not the 4 of SDAR's training"
 
 
 def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> None:
@@ -653,14 +665,15 @@ def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limi
     monkeypatch.setattr(advice, "GROUPS", 4)
     for eval_problems, looked_at in ((3, 3), (9, 4), (0, 4)):
         said: list[str] = []
+        config = change(TWO_HABITS, block_length=8, eval_problems=eval_problems)
         run = SimpleNamespace(
-            config=change(TWO_HABITS, block_length=8, eval_problems=eval_problems),
+            config=config,
             splits={"test": Count("train")},
             policy=policy,
+            player=Player(policy, config.rollout, config.seed),
             source=SimpleNamespace(mix=TWO_HABITS.mix),
             state=SimpleNamespace(validations={}),
             console=SimpleNamespace(say=said.append, warn=said.append),
-            rows_per_forward=None,
             accelerator=None,
         )
         advice.look_at_groups(run)

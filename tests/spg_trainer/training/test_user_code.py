@@ -13,6 +13,7 @@ from tests.common.trainer_cases import small_config
 from verifiers.user_code import CodeExited
 
 CODE = """
+import os
 from dataclasses import dataclass
 from spg_trainer.algorithms.spg import SPG
 {at_import}
@@ -36,7 +37,7 @@ PLACES = ("at_import", "prepare", "loss", "order")
 @pytest.mark.parametrize("place", PLACES)
 def test_code_that_exits_is_an_error(place: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    exits = "if calls[0] > 8: exit()" if place == "order" else "raise SystemExit"
+    exits = {"order": "if calls[0] > 8: exit()", "loss": "os._exit(0)"}.get(place, "raise SystemExit")
     file.write_text(CODE.format(**{name: exits if name == place else "" for name in PLACES}))
     own = {"remasking": f"{file}:order"} if place == "order" else {"algorithm": f"{file}:Mine"}
     settings = {"max_steps": 1, "eval_problems": 0, "validation_problems": 0, "save_steps": 0}
