@@ -32,7 +32,7 @@ _PIECE = re.compile(
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _EXPRESSION = re.compile(  # of MATH, outside of dollars: \frac{3}{4}, (3, -2), 6 - 5i
-    r"""(?<![\w\\])(?!(?!sqrt|pi|sin|cos|tan|log|ln)[A-Za-z][A-Za-z'’])(?=[^\n]{0,80}?[\d√π∞]|\\)[-−√]?+
+    r"""(?<![\w\\])(?=[^\n]{0,80}?[\d√π∞]|\\)[-−√]?+
     (?:\\(?:left|right|[dt]?frac|sqrt|pi|infty|cdot|times|cup|circ|begin\{\w{1,20}+\}|end\{\w{1,20}+\}|[,;!\ {}\\])
       |[\d{}()\[\]^_√π∞|!%]|(?!a\ [a-z])[A-Za-z](?![A-Za-z'’])|[.,:](?=\d)|,\ ?(?=[-−(\d\\])
       |\ ?[-−+*/=&]\ ?(?=[\w\\(√-])
