@@ -179,7 +179,7 @@ def begun(given: dict[str, Any], folder: Path, dry: bool) -> str | Config:
 def test_a_dry_run_refuses_and_promises_what_the_run_does(tmp_path, at_length) -> None:
     """Settings that are drawn, every tenth on a GPU."""
     refusals = Counter()
-    for number in range(300 if at_length else 16):
+    for number in range(300 if at_length else 10):
         given = drawn(number)
         with pretend_cuda() if number % 10 == 9 else nullcontext():
             if number % 10 == 9:

@@ -65,8 +65,11 @@ def first_call(called: list[tuple[str, str]], pattern: str, name: str) -> int | 
 @pytest.mark.skipif(not PAGE.is_file(), reason="no CONTRIBUTING.md beside the tests")
 def test_the_page_names_what_a_step_calls_in_the_order_of_its_calls(tmp_path) -> None:
     task = {"env": "sudoku", "model": "tiny", "max_completion_length": 32, "block_length": 32}
+    few = {"prompts_per_step": 2, "num_generations": 2, "eval_problems": 2}
     settings = {"algorithm": "gdpo", "algorithm_args": {"beta": 0.1}, "num_iterations": 2, "max_steps": 1}
-    config = small_config(tmp_path / "run", eval_steps=1, diffusion_steps=8, **settings, **LORA, **task)
+    config = small_config(
+        tmp_path / "run", eval_steps=1, diffusion_steps=8, **few, **settings, **LORA, **task
+    )
     called = functions_called(config)
     places = [(f"{file}: {name}", first_call(called, file, name)) for file, name in named_functions()]
     assert len(places) > 20 and [place for place, number in places if number is None] == []

@@ -25,6 +25,7 @@ from spg_trainer.models.tiny import BLOCK
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.rollout.lengths import fitting_block, settled_decoding
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS
@@ -213,14 +214,14 @@ def prepared(config: Config, policy: Policy | None = None) -> Run:
 
 
 def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
-    def drawn(seed: int, number: int, batch_size: int = 4000) -> torch.Tensor:
+    def drawn(seed: int, number: int, batch_size: int = 2000) -> torch.Tensor:
         run = prepared(
             change(
                 SMALL,
                 seed=seed,
                 prompts_per_step=batch_size,
                 max_completion_length=4,
-                per_device_batch_size=4000,
+                per_device_batch_size=2000,
             )
         )
         (micro,) = first_update(run, number).micro_batches
@@ -230,7 +231,7 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
 
     masked = drawn(0, 0)
     counts = Counter(masked.sum(1).tolist())
-    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 4000 - 0.25) < 0.04 for n in counts.values())
+    assert set(counts) == {1, 2, 3, 4} and all(abs(n / 2000 - 0.25) < 0.04 for n in counts.values())
     assert (masked[masked.sum(1) == 1].float().mean(0) - 0.25).abs().max() < 0.06
     few = drawn(0, 0, 40)
     assert torch.equal(drawn(0, 0, 40), few), "the same problem twice in a step is masked anew"
@@ -664,14 +665,15 @@ def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limi
     monkeypatch.setattr(advice, "GROUPS", 4)
     for eval_problems, looked_at in ((3, 3), (9, 4), (0, 4)):
         said: list[str] = []
+        config = change(TWO_HABITS, block_length=8, eval_problems=eval_problems)
         run = SimpleNamespace(
-            config=change(TWO_HABITS, block_length=8, eval_problems=eval_problems),
+            config=config,
             splits={"test": Count("train")},
             policy=policy,
+            player=Player(policy, config.rollout, config.seed),
             source=SimpleNamespace(mix=TWO_HABITS.mix),
             state=SimpleNamespace(validations={}),
             console=SimpleNamespace(say=said.append, warn=said.append),
-            rows_per_forward=None,
             accelerator=None,
         )
         advice.look_at_groups(run)
