@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import Algorithm, Loss, Metric
-from spg_trainer.algorithms.base import Compares, normalise
+from spg_trainer.algorithms.base import Compares, divide_by_normalizer
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
@@ -186,5 +186,5 @@ class GroupBonus(SPG):
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         without = super().loss(logps, masks, batch)
-        raised = normalise(batch.bonus.to(logps) * elbo(logps, masks), batch, self.normalizer)
+        raised = divide_by_normalizer(batch.bonus.to(logps) * elbo(logps, masks), batch, self.normalizer)
         return Loss(without.loss - raised.sum(), without.metrics)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from spg_trainer.reporting.compare import compare
     from spg_trainer.reporting.page import report
     from spg_trainer.reporting.runs import Recorded, read_run
+    from spg_trainer.rollout.player import generate
     from spg_trainer.rollout.sampler import sample_completions
-    from spg_trainer.rollout.tokens import generate
     from spg_trainer.settings.decoding import EvalSampling, Sampling
     from spg_trainer.settings.fields import CompareCommand, Config
     from spg_trainer.settings.resolve import defaults
@@ -62,7 +62,7 @@ _MODULES = {
     "Sampling": "settings.decoding",
     "defaults": "settings.resolve",
     "evaluate": "evaluation.evaluate",
-    "generate": "rollout.tokens",
+    "generate": "rollout.player",
     "LogLikelihood": "evaluation.log_likelihood",
     "load_model": "models",
     "log_likelihood": "evaluation.log_likelihood",

@@ -383,7 +383,7 @@ class CoupledAlgorithm(Algorithm):
         return Loss((batch.coefficients * self.bound(logps, masks)).sum(), {})
 
 
-def normalise(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
+def divide_by_normalizer(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
     """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 
     - `completions`, `tokens`: divided by the number of completions, or of tokens, of the update

@@ -78,7 +78,7 @@ class Case:
     batch: Rows
 
     def loss(self, logps: Tensor | None = None, **changes: object) -> Loss:
-        """The loss at some log-probabilities; None = those of this case. changes: columns of the batch to replace."""
+        """The loss at some logps (B, M, T); None = those of this case. changes: columns of the batch to replace."""
         batch = self.batch.with_columns(**changes)
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
@@ -100,7 +100,7 @@ class Case:
         return checked_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
-        """The gradient of the loss in `logps`, of the same shape; None = those of this case."""
+        """(B, M, T) the gradient of the loss in `logps`, of the same shape; None = those of this case."""
         logps = (self.logps if logps is None else logps).clone().requires_grad_()
         loss = self.loss(logps).loss
         if not loss.requires_grad:
@@ -290,7 +290,7 @@ def draw_view(
 def draw_case(
     algorithm: Algorithm, rewards: Tensor | None = None, seed: int = 0, correct: Tensor | None = None
 ) -> Case:
-    """The update that `case_of` makes of the rows that `draw_view` draws."""
+    """The update that `case_of` makes of the rows that `draw_view` draws, which takes rewards and correct (P, G)."""
     view = draw_view(algorithm, rewards=rewards, seed=seed, correct=correct)
     return case_of(algorithm, view, seed)
 

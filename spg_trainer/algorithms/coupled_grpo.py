@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Compares, Loss, Metric, normalise
+from spg_trainer.algorithms.base import Advantage, Compares, Loss, Metric, divide_by_normalizer
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
@@ -86,5 +86,5 @@ class CoupledGRPO(DiffuGRPO):
             kl = kl_k3(phi(logps), phi(batch.ref_logps))
             objective = objective - self.beta * kl
             metrics["kl"] = Metric((kl.detach() * num_copies).sum(), "scored_tokens")
-        terms = normalise((objective * batch.completion_mask).sum(-1), batch, self.normalizer)
+        terms = divide_by_normalizer((objective * batch.completion_mask).sum(-1), batch, self.normalizer)
         return Loss(-terms.sum(), metrics)

@@ -23,7 +23,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, normalise
+from spg_trainer.algorithms.base import Advantage, divide_by_normalizer
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.settings.values import Below1, Count
@@ -51,4 +51,4 @@ class DiffuGRPO(TokenRatio):
     tokens of the update."""
 
     def weigh(self, objective: Tensor, masks: Masks, batch: Rows) -> Tensor:
-        return normalise(weighted_sum(objective, masks), batch, self.normalizer)
+        return divide_by_normalizer(weighted_sum(objective, masks), batch, self.normalizer)

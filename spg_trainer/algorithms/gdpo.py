@@ -1,7 +1,5 @@
 """GDPO, group diffusion policy optimization: one clipped ratio per completion, from ELBOs by quadrature.
 
-The advantage is computed as for every algorithm, by `Algorithm.compute_advantages` in base.py.
-
 Source: arXiv 2510.08554. docs/algorithms/gdpo.md has the formulas. We have not read the authors' code; `GDPORepro`
 follows the public implementation in NVIDIA's NeMo-RL (research/gdpo). Taken over from it, with what the paper says in
 brackets:
@@ -26,6 +24,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from spg_trainer.algorithms.base import Advantage
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import GaussMasking
@@ -41,6 +40,8 @@ class GDPO(SequenceRatio):
     values out of range.
     """
 
+    advantage: Advantage = "mean"
+    """The reward minus the mean reward of its group, not divided by a deviation (paper)."""
     masking: str = "gauss"
     """Gauss-Legendre quadrature over the masking ratio (paper). Any other masking with a likelihood will do."""
     num_masks: Count = 3

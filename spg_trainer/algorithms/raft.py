@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, normalise
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divide_by_normalizer
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.maskings import likelihoods
@@ -66,7 +66,7 @@ class RAFT(Algorithm):
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         bound, length = elbo(logps, masks), batch.length.to(logps)
-        terms = normalise(-batch.advantages.to(logps) * bound, batch, self.normalizer)
+        terms = divide_by_normalizer(-batch.advantages.to(logps) * bound, batch, self.normalizer)
         metrics = {
             "bound/share": Metric(bound.new_tensor(len(bound)), "completions"),
             "bound/elbo": Metric((bound.detach() / length).sum(), "scored_completions"),

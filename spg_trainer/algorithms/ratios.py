@@ -26,8 +26,10 @@ def clipped_surrogate(
 ) -> tuple[Tensor, Tensor]:
     """PPO's objective min(r A, clip(r, 1 - epsilon, 1 + epsilon_high) A), and a bool tensor: where the clip acted.
 
-    A loss is minus this objective. Where the clip acted, the objective has no gradient. log_ratio: the log-probability
-    under the current weights minus that under the model that sampled. epsilon_high: `epsilon` unless given.
+    A loss is minus this objective. Where the clip acted, the objective has no gradient.
+
+    log_ratio: (B,) or (B, M, T), the log-probability under the current weights minus that under the model that sampled.
+    advantages: of the same shape, or broadcast to it; so are both results. epsilon_high: `epsilon` unless given.
     Source: PPO (arXiv 1707.06347), equation 7.
     """
     # float32 overflows at exp(88.8), and 0 * inf is nan. For A > 0 the clip acts on such a ratio anyway. For A < 0 a
@@ -41,6 +43,7 @@ def clipped_surrogate(
 def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
     """exp(d) - d - 1 with d = ref_logps - logps: never negative, unbiased for KL(current || reference).
 
+    logps, ref_logps, and the result: (B, M, T), or (B,) for whole sequences.
     Source: http://joschu.net/blog/kl-approx.html, estimator k3; GRPO (arXiv 2402.03300), equation 4.
     """
     difference = ref_logps - logps
@@ -48,7 +51,10 @@ def kl_k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
 
 
 def kl_k2(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Half of the squared difference: its gradient is that of the KL. Source: as for `kl_k3`, estimator k2."""
+    """Half of the squared difference: its gradient is that of the KL. Source: as for `kl_k3`, estimator k2.
+
+    logps, ref_logps, and the result: (B, M, T), or (B,) for whole sequences.
+    """
     return (logps - ref_logps).square() / 2
 
 
@@ -69,7 +75,7 @@ def sequence_metrics(bound: Tensor, log_ratio: Tensor, batch: Rows) -> dict[str,
 
 @torch.no_grad()
 def token_metrics(logps: Tensor, log_ratio: Tensor, clipped: Tensor, masks: Masks) -> dict[str, Metric]:
-    """The metrics of algorithms with one ratio per token.
+    """The metrics of algorithms with one ratio per token. logps, log_ratio: (B, M, T). clipped: (B, M, T) bool.
 
     `logps` and `ratio/mean` are means over scored tokens. `ratio/clip_fraction`: of the tokens with an
     advantage, the share for which the clip acted.

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, normalise
+from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divide_by_normalizer
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masking import Masking
@@ -91,7 +91,7 @@ class SPG(Algorithm):
         objective = advantages * bound
         if self.elbo_bonus:
             objective = objective + self.elbo_bonus * lower
-        terms = normalise(-objective, batch, self.normalizer)
+        terms = divide_by_normalizer(-objective, batch, self.normalizer)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
@@ -104,7 +104,10 @@ class SPG(Algorithm):
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Rows) -> dict[str, Metric]:
-        """The halves of the loss, the share of completions that are scored, and their bounds in nats per token."""
+        """The halves of the loss, the share of completions that are scored, and their bounds in nats per token.
+
+        terms, lower, upper: (B,), of the loss, the ELBO and the EUBO.
+        """
         length = batch.length.to(lower)
         positive = batch.advantages > 0
         result = {

@@ -17,7 +17,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Advantage, Loss, Metric, Need, normalise
+from spg_trainer.algorithms.base import Advantage, Loss, Metric, Need, divide_by_normalizer
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.bounds import weighted_sum
@@ -81,6 +81,8 @@ class UniGRPORepro(UniGRPO):
         surrogate, clipped = clipped_surrogate(log_ratio, advantages, self.epsilon)
         kl = kl_k3(logps, batch.old_logps)
         penalty = kl.sum(-1).mean(-1) / batch.totals["completions"]
-        terms = normalise(weighted_sum(surrogate, masks), batch, self.normalizer) - self.beta * penalty
+        terms = (
+            divide_by_normalizer(weighted_sum(surrogate, masks), batch, self.normalizer) - self.beta * penalty
+        )
         metrics = token_metrics(logps, log_ratio, clipped, masks)
         return Loss(-terms.sum(), {**metrics, "kl": Metric(kl.detach().sum(), "scored_tokens")})

@@ -71,7 +71,10 @@ class WD1(Algorithm):
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, weights: Tensor, logps: Tensor) -> dict[str, Metric]:
-        """The halves of the loss, the mean log-probability of a scored token, and the mean size of the weights."""
+        """The halves of the loss, the mean log-probability of a scored token, and the mean size of the weights.
+
+        terms, weights: (B,). logps: (B, M, T).
+        """
         return {
             "logps": Metric(logps.sum(), "scored_tokens"),
             "weight/abs": Metric(weights.abs().sum(), "completions"),

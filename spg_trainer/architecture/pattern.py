@@ -64,7 +64,7 @@ class Pattern:
         return number.masked_fill(~real, -1)
 
     def causal_ranks(self, blocks: Tensor, active_block: Tensor) -> Tensor:
-        """(B, S) int64, the ranks to pass to `visible` in place of block numbers, in a causal context.
+        """(B, S) int64, the ranks to pass to `block_causal_mask` in place of block numbers, in a causal context.
 
         A column sees ranks up to its own. Each column has a rank of its own, except that all columns of a row's active
         block share one rank. blocks: (B, S) int64, the number of each column's block, -1 on padding. active_block:
@@ -112,7 +112,7 @@ class Pattern:
         return 0 if self.is_full else prompt_length + self.block_of(length - 1, prompt_length)[0]
 
 
-def visible(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:
+def block_causal_mask(query_blocks: Tensor, key_blocks: Tensor) -> Tensor:
     """(B, 1, Q, K) bool, which columns attend to which, from block numbers (B, Q) and (B, K), -1 on padding.
 
     Padding sees all real columns. Nothing reads its states, but a softmax over no column would be nan.

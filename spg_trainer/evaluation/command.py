@@ -16,14 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spg_trainer.distributed import (
-    decide_on_main,
-    join,
-    own_device,
-    raised_by_all,
-    raising_on_all,
-    world_size,
-)
+from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, as_flag, plural
 from spg_trainer.evaluation.evaluate import (
     BATCH,
@@ -39,21 +32,14 @@ from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity,
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
-from spg_trainer.rollout.cache import memory_line
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.sampling_checks import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
+from spg_trainer.runs import inputs
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.runs.inputs import (
-    DATA,
-    file_settings,
-    find_code,
-    is_changed,
-    read_inputs,
-    setting_naming,
-)
 from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings import packages
@@ -99,10 +85,12 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    resolved = requested if isinstance(requested, Resolved) else Resolved(requested)
+    if isinstance(requested, Resolved):  # from the command line, which has checked it before any slow import
+        resolved = requested
+    else:
+        check(requested)
+        resolved = Resolved(requested)
     command = resolved.config
-    if not resolved.checked:
-        check(command)
     console = Console(quiet=quiet)
     model_settings = command.model
     if command.perplexity is not None:
@@ -123,7 +111,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         console.warn(note)
     for notice in dict.fromkeys(env.notice for _, env, _ in to_evaluate if env.notice):
         console.say(notice)
-    accelerator = join(model_settings.device)
+    accelerator = distributed.join(model_settings.device)
     policy = open_model(command, accelerator)
     if unseen_task := unseen(model_settings.model, command.env):
         _, first_env, _ = to_evaluate[0]
@@ -134,12 +122,14 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     # The folder of the run that the model lies in, if the results are written there.
     run = None if command.output_dir else output_path
     model_facts = facts_of_model(model_settings.model, policy, run)
-    with raising_on_all():  # all evaluations are checked before the first one begins
-        for _, _, sampling in to_evaluate:
-            check_pattern(base_model(policy.model).pattern, sampling)
+    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
+    players = [Player(policy, sampling, command.seed, rows_per_forward) for _, _, sampling in to_evaluate]
+    with distributed.raising_on_all():  # all evaluations are checked before the first one begins
+        for player in players:
+            check_pattern(base_model(policy.model).pattern, player.sampling)
         problems = [
-            problems_to_ask(policy, env, protocol_command.num_problems, sampling, protocol_command.overlong)
-            for protocol_command, env, sampling in to_evaluate
+            problems_to_ask(player.room, env, protocol_command.num_problems, protocol_command.overlong)
+            for (protocol_command, env, _), player in zip(to_evaluate, players, strict=True)
         ]
     if resolved.origins.get(LENGTH) != FLAG:  # a user who names lengths needs no note on them
         for note in dict.fromkeys(
@@ -151,16 +141,17 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         evaluate_one(
             protocol_command,
             env,
-            sampling,
+            player,
             count=len(indices),
             skipped=skipped,
-            policy=policy,
             model_facts=model_facts,
             folder=folder,
             console=console,
             accelerator=accelerator,
         )
-        for (protocol_command, env, sampling), (indices, skipped) in zip(to_evaluate, problems, strict=True)
+        for (protocol_command, env, _), player, (indices, skipped) in zip(
+            to_evaluate, players, problems, strict=True
+        )
     ]
 
 
@@ -208,7 +199,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         raise ConfigError(
             f"--perplexity measures given texts, where {', '.join(idle)} has no effect. Leave it out."
         )
-    if world_size() > 1:
+    if distributed.world_size() > 1:
         raise ConfigError("--perplexity runs in one process. Start it without a launcher.")
     output_path = command.output_dir or run_holding(command.model.model)
     folder = RunFolder(output_path) if output_path else None
@@ -263,7 +254,7 @@ def changed_files(model: str, env: "TextEnv") -> list[str]:
         if not now.startswith("sha256") or before == now:
             continue
         flag = "--env-args prompt_style=FILE, or the argument that names this file"
-        if file.endswith(DATA):
+        if file.endswith(inputs.DATA):
             flag = "--env"
         warnings.append(
             f"{file} is not the file of this name that {model} was trained with ({before}, this one {now}). It is read "
@@ -282,9 +273,9 @@ def changed_code(command: EvalCommand) -> list[str]:
     run = run_holding(command.model.model)
     if run is None:
         return []
-    trained = {Path(entry.path).name: entry for entry in read_inputs(run).values() if entry.copy}
-    settings, notes = file_settings(command), list[str]()
-    for input_name, now in find_code(settings).items():
+    trained = {Path(entry.path).name: entry for entry in inputs.read_inputs(run).values() if entry.copy}
+    settings, notes = inputs.file_settings(command), list[str]()
+    for input_name, now in inputs.find_code(settings).items():
         file_name = Path(now.path).name
         if not (before := trained.get(file_name)):
             continue
@@ -294,13 +285,15 @@ def changed_code(command: EvalCommand) -> list[str]:
                 f"{file_name} has changed since {run} was trained with it. It is run as it is now; what the run used "
                 f"is {copy}."
             )
-        elif Path(now.path).resolve() == copy.resolve() and is_changed(before):
+        elif Path(now.path).resolve() == copy.resolve() and inputs.is_changed(before):
             # An input is called `env`, or `env 2` if it is the second file that the setting `env` names. A module
             # beside a file, `env/helper.py`, is named by no setting, so its text is "".
             text_of_setting = settings.get(input_name.partition(" ")[0], "")
             # The same setting, but with the user's file in place of the run's copy.
             named_by = text_of_setting.replace(now.path, before.path)
-            as_it_is = f" To measure with the file as it is now: {setting_naming(input_name, named_by)}."
+            as_it_is = (
+                f" To measure with the file as it is now: {inputs.setting_naming(input_name, named_by)}."
+            )
             notes.append(
                 f"{before.path} has changed since {run} was trained with it. The run's own copy is run, {copy}."
                 f"{as_it_is if named_by else ''}"
@@ -311,9 +304,9 @@ def changed_code(command: EvalCommand) -> list[str]:
 def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
     """The model to evaluate, whose completions end as they did in its training."""
     model_settings = command.model
-    check_processes(model_settings, world_size())
-    device = own_device(model_settings.device, accelerator)
-    with raising_on_all():
+    check_processes(model_settings, distributed.world_size())
+    device = distributed.own_device(model_settings.device, accelerator)
+    with distributed.raising_on_all():
         policy = open_for_evaluation(model_settings, env=command.env, device=device)
     if model_settings.is_divided:
         divide_policy(policy, model_settings, device)
@@ -323,10 +316,9 @@ def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Polic
 def evaluate_one(
     command: EvalCommand,
     env: "TextEnv",
-    sampling: Sampling,
+    player: Player,
     count: int,
     skipped: int,
-    policy: Policy,
     model_facts: dict[str, Any],
     folder: RunFolder | None,
     console: Console,
@@ -337,26 +329,22 @@ def evaluate_one(
     command: with the settings of one protocol. count, skipped: how many problems are asked, and how many are too long
     for the model. model_facts: what `facts_of_model` returned.
     """
+    policy, sampling = player.policy, player.sampling
     if note := note_of_fewer_problems(env, command.split, command.num_problems, count + skipped):
         console.say(note)
     if warning := length_warning(policy, env, sampling.max_completion_length):
         console.warn(warning)
-    shared = {"split": command.split, "num_generations": command.num_generations, "seed": command.seed}
-    settings = evaluation_settings(env, sampling, **shared, num_problems=count)
+    shared = {"split": command.split, "num_generations": command.num_generations}
+    settings = evaluation_settings(env, sampling, **shared, num_problems=count, seed=player.seed)
     to_measure = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
-    if code := find_code(file_settings(command)).values():
+    if code := inputs.find_code(inputs.file_settings(command)).values():
         to_measure["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)
     name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])
-    rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     if sampling.cache != "none":
         num_rows = min(BATCH, count * command.num_generations)
-        console.say(
-            memory_line(
-                policy.model.config, policy.model.dtype, policy.device, sampling, num_rows, rows_per_forward
-            )
-        )
-    earlier_rows = decide_on_main(partial(begin, folder, name, to_measure)) if folder else []
+        console.say(player.memory_of_cache(num_rows))
+    earlier_rows = distributed.decide_on_main(partial(begin, folder, name, to_measure)) if folder else []
     title = f"{env.spec_name} {command.split}, {sampling.max_completion_length} tokens in "
     title += ", ".join([f"{sampling.diffusion_steps} steps", *sampling.unusual])
     stop = StopRequest(at_once=folder is None)  # without a folder, nothing could be kept
@@ -368,13 +356,11 @@ def evaluate_one(
         console.progress(count, f"eval {title}") as advance,
     ):
         result = evaluate_checked(
-            policy,
+            player,
             env,
-            sampling,
             **shared,
             num_problems=command.num_problems,
             overlong=command.overlong,
-            rows_per_forward=rows_per_forward,
             accelerator=accelerator,
             advance=advance,
             rows=earlier_rows,
@@ -388,7 +374,7 @@ def evaluate_one(
     for facts in by_other_rules.values():
         console.say("\n".join(comparison_text(facts)).strip())
     if folder is not None:
-        with raising_on_all():
+        with distributed.raising_on_all():
             content = {**to_measure, **result.summary(), "cell_accuracy": cells, **by_other_rules}
             path = folder.write_evaluation(name, content, result.rows)
         console.say(
@@ -404,12 +390,12 @@ def keeping_finished(folder: RunFolder | None, name: str, console: Console) -> I
         yield
     except RolloutStopped as stopped:
         if folder is not None:
-            count = len(decide_on_main(lambda: folder.completions(name)))
+            count = len(distributed.decide_on_main(lambda: folder.completions(name)))
             console.say(
                 f"{folder.evaluation_path(name)} has {plural(count, 'completion')}; the same command goes on from "
                 "there."
             )
-        raise raised_by_all(KeyboardInterrupt()) from stopped
+        raise distributed.raised_by_all(KeyboardInterrupt()) from stopped
 
 
 def begin(folder: RunFolder, name: str, to_measure: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.evaluation.statistics import reason_of
 from spg_trainer.models.policy import Policy, check_policy
-from spg_trainer.rollout.collect import Failures, is_failure, sample_and_score, sample_rows
+from spg_trainer.rollout.collect import Failures, is_failure, sample_rows
 from spg_trainer.rollout.dealing import deal_rows, prompt_length
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP, Room
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
 from spg_trainer.rollout.tokens import ended
@@ -199,14 +200,11 @@ def evaluate(
         rows = list(rows)
         refuse_rows_of_others(env, split, rows)
     return evaluate_checked(
-        policy,
+        Player(policy, sampling, seed, rows_per_forward),
         env,
-        sampling,
         split=split,
         num_generations=num_generations,
         num_problems=num_problems,
-        seed=seed,
-        rows_per_forward=rows_per_forward,
         accelerator=accelerator,
         advance=advance,
         rows=rows,
@@ -239,15 +237,12 @@ def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str
 
 @envs.own_files.each_file_once()
 def evaluate_checked(
-    policy: Policy,
+    player: Player,
     env: "TextEnv",
-    sampling: Sampling,
     *,
     split: str,
     num_generations: int = 1,
     num_problems: int = 0,
-    seed: int = 0,
-    rows_per_forward: int | None = None,
     accelerator: "Accelerator | None" = None,
     advance: Callable[[float], None] = lambda problems: None,
     rows: Sequence[dict[str, Any]] = (),
@@ -266,7 +261,7 @@ def evaluate_checked(
     world = accelerator.num_processes if accelerator else 1
     agreeing = raising_on_all if world > 1 else nullcontext
     with agreeing():
-        indices, num_skipped = problems_to_ask(policy, env, num_problems, sampling, overlong)
+        indices, num_skipped = problems_to_ask(player.room, env, num_problems, overlong)
     num_problems_asked = len(indices)
     # Completions that could not be scored are made again: the environment may be repaired by now.
     completed = {pair(row): row for row in rows if not is_failure(row["reason"], row.get("traceback"))}
@@ -287,15 +282,15 @@ def evaluate_checked(
 
         try:
             with agreeing(), watching(report, stops_within_batch):
-                pairs_here = own_share(env, batch) if world > 1 else batch
-                # A small last batch may leave nothing for a process.
-                scored = (
-                    solve(policy, env, pairs_here, sampling, seed, rows_per_forward) if pairs_here else None
-                )
-                new_rows = evaluated_rows(policy, env, scored) if scored is not None else []
+                pairs_here = batch
+                if world > 1:  # a small last batch may leave nothing for a process
+                    lengths = [prompt_length(env, problem) for problem, _ in batch]
+                    pairs_here = [batch[row] for row in deal_rows(lengths)]
+                scored = solve(player, env, pairs_here) if pairs_here else None
+                new_rows = evaluated_rows(player.policy, env, scored) if scored is not None else []
         except RolloutStopped as stopped:
             if stopped.scored is not None:  # the completions of this batch that are finished
-                keep(sorted(evaluated_rows(policy, env, stopped.scored), key=pair))
+                keep(sorted(evaluated_rows(player.policy, env, stopped.scored), key=pair))
             raise
         new_rows = sorted(gather(new_rows) if world > 1 else new_rows, key=pair)
         with agreeing():
@@ -306,7 +301,9 @@ def evaluate_checked(
         if is_asked_to_stop and len(completed) < num_completions:
             raise RolloutStopped()
     advance(num_problems_asked)
-    settings = evaluation_settings(env, sampling, num_generations, num_problems_asked, seed, split)
+    settings = evaluation_settings(
+        env, player.sampling, num_generations, num_problems_asked, player.seed, split
+    )
     all_rows = [completed[pair_of_row] for pair_of_row in sorted(completed)]
     with agreeing():
         follows = count_habits(env, all_rows).counts
@@ -330,31 +327,17 @@ def batches(
         start = stop
 
 
-def problems_to_ask(
-    policy: Policy, env: "TextEnv", num_problems: int, sampling: Sampling, overlong: str
-) -> tuple[list[int], int]:
+def problems_to_ask(room: Room, env: "TextEnv", num_problems: int, overlong: str) -> tuple[list[int], int]:
     """(the different problems to ask, how many were skipped as too long); num_problems 0 = all of the split.
 
     Raises ConfigError as `Room.fitting`.
     """
     different = envs.splits.distinct_problems(env, num_problems)
-    indices = Room(policy, sampling.max_completion_length).fitting(env, different, overlong)
+    indices = room.fitting(env, different, overlong)
     return indices, len(different) - len(indices)
 
 
-def own_share(env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Which of some (problem, generation) pairs this process solves."""
-    return [pairs[row] for row in deal_rows([prompt_length(env, index) for index, _ in pairs])]
-
-
-def solve(
-    policy: Policy,
-    env: "TextEnv",
-    pairs: Sequence[tuple[int, int]],
-    sampling: Sampling,
-    seed: int,
-    rows_per_forward: int | None,
-) -> Rows:
+def solve(player: Player, env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> Rows:
     """Samples and scores a completion for each (problem, generation) pair."""
     problem, generation = torch.tensor(pairs).T
     episode = torch.arange(len(pairs))
@@ -366,15 +349,7 @@ def solve(
         group=problem,
         max_turns=env.max_turns,
     )
-    return sample_and_score(
-        policy,
-        env,
-        first_turns,
-        sampling=sampling,
-        key=("eval",),
-        seed=seed,
-        rows_per_forward=rows_per_forward,
-    )
+    return player.play(env, first_turns, key=("eval",))
 
 
 def check_counts(num_problems: int, num_generations: int, sampling: Sampling) -> None:

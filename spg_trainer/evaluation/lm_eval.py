@@ -21,17 +21,11 @@ from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.evaluation.log_likelihood import elbo_of_ids, is_greedy
 from spg_trainer.models import load_model
+from spg_trainer.rollout import tokens
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.sampling_checks import check_names
-from spg_trainer.rollout.tokens import (
-    chat_text,
-    decode_completions,
-    encode_plain,
-    encode_texts,
-    sample,
-    special_tokens,
-)
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config
@@ -147,13 +141,11 @@ class SpgLLaDA(LM):
             bar.update(len(unanswered))
             to_answer = [i for i in range(len(requests)) if i not in unanswered]
             for batch in batches(to_answer, temperatures, self.batch_size):
-                prompts = encode_texts(self.policy, [contexts[i] for i in batch])
+                prompts = tokens.encode_texts(self.policy, [contexts[i] for i in batch])
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
                 noise_keys = [keys[i] for i in batch]
-                rollouts = sample(
-                    self.policy, prompts, sampling, self.seed, noise_keys, rows_per_forward=None
-                )
-                for i, text in zip(batch, decode_completions(self.policy, rollouts), strict=True):
+                rollouts = Player(self.policy, sampling, self.seed).sample(prompts, noise_keys)
+                for i, text in zip(batch, tokens.decode_completions(self.policy, rollouts), strict=True):
                     think_end_token = None  # with one, the harness would cut off what stands before it
                     texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], think_end_token)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])
@@ -170,7 +162,7 @@ class SpgLLaDA(LM):
         tokens_of: dict[str, int] = {}
         for number, request in enumerate(requests):
             context, *_ = request.args
-            (ids,) = encode_plain(self.policy, [context])
+            (ids,) = tokens.encode_plain(self.policy, [context])
             if len(ids) > room.prompt:
                 too_long.add(number)
                 tokens_of[f"{request.task_name}, document {request.doc_id}"] = len(ids)
@@ -203,7 +195,7 @@ class SpgLLaDA(LM):
         answers = []
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
             context, continuation = request.args
-            prompt, wanted = (encode_plain(self.policy, [text])[0] for text in (context, continuation))
+            prompt, wanted = (tokens.encode_plain(self.policy, [text])[0] for text in (context, continuation))
             answer = self._elbo(prompt, wanted), is_greedy(self.policy, prompt, wanted)
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
             answers.append(answer)
@@ -214,7 +206,7 @@ class SpgLLaDA(LM):
         size, answers = self.policy.model.config.max_position_embeddings, []
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
             text, *_ = request.args
-            (ids,) = encode_plain(self.policy, [text])
+            (ids,) = tokens.encode_plain(self.policy, [text])
             parts = [ids[start : start + size] for start in range(0, len(ids), size)]
             answers.append(sum(self._elbo([], part) for part in parts))
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, answers[-1])
@@ -238,7 +230,9 @@ class SpgLLaDA(LM):
             messages, beginning = chat_history, ""
         else:
             messages, beginning = chat_history[:-1], chat_history[-1]["content"]
-        return chat_text(self.policy, messages, special_tokens(self.policy).values()) + beginning
+        return (
+            tokens.chat_text(self.policy, messages, tokens.special_tokens(self.policy).values()) + beginning
+        )
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """The template that --apply_chat_template applies, for lm-eval's records."""

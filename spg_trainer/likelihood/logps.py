@@ -419,7 +419,7 @@ def head_logps_and_last_chunks(
     keep: int,
     never_drawn: int | None = None,
 ) -> tuple[Tensor, list[Softmax]]:
-    """(the same as `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1."""
+    """(the (n,) of `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1; the others: as there."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     kept: list[Softmax] = []
     for chunk in _chunks(len(hidden_states), chunk_rows):
@@ -522,7 +522,7 @@ CPU_COLUMNS = 2048
 
 
 def columns_at_once(head: Tensor) -> int:
-    """Tokens of the vocabulary to work on at once: on a CPU, as many as stay in a core's cache; else all."""
+    """Tokens of a head (V, D) to work on at once: on a CPU, as many as stay in a core's cache; else all."""
     return CPU_COLUMNS if head.device.type == "cpu" else head.shape[0]
 
 
@@ -537,13 +537,13 @@ def _chunks(count: int, size: int) -> Iterator[slice]:
 
 
 def raw_logit(logits: Tensor, targets: Tensor) -> Tensor:
-    """The logit of the target, or the highest one where there is no target."""
+    """(n,) the logit (n, V) of each target (n,), or the highest one where there is no target, which is negative."""
     of_target = logits.gather(-1, targets.clamp(min=0)[:, None]).squeeze(-1)
     return torch.where(targets < 0, logits.amax(-1), of_target)
 
 
 def entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The entropy of the model's distribution in nats."""
+    """(n,) the entropy of the model's distribution in nats, from logits (n, V); the targets are not used."""
     logps = logits.log_softmax(-1)
     return -(logps.exp() * logps).sum(-1)
 

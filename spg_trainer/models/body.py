@@ -6,6 +6,7 @@ Attention is full, or block-causal. `spg_trainer.models.families` makes the clas
 
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,7 +27,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.llama.modeling_llama import eager_attention_forward, rotate_half
 
 from spg_trainer.architecture.llada import check_block_size
-from spg_trainer.architecture.pattern import Pattern, visible
+from spg_trainer.architecture.pattern import Pattern, block_causal_mask
 from spg_trainer.errors import ModelError
 from spg_trainer.models.clean_text import SharedText
 
@@ -88,7 +89,10 @@ def pick(x: Tensor, keep: Tensor) -> Tensor:
 
 
 def experts_forward(experts: nn.Module, hidden_states: Tensor, index: Tensor, weights: Tensor) -> Tensor:
-    """Sends all tokens through their experts at once, by torch's grouped products; in float64, by batched products."""
+    """Sends all tokens through their experts at once, by torch's grouped products; in float64, by batched products.
+
+    hidden_states: (n, D). index, weights: (n, k), the k experts of each token and what each counts. Returns (n, D).
+    """
     exact = hidden_states.dtype == torch.float64
     forward = batched_mm_experts_forward if exact else grouped_mm_experts_forward
     return forward(experts, hidden_states, index, weights)
@@ -228,7 +232,7 @@ class Float32Rotation:
             states = pick(hidden_states, asked)
             angles = tuple(pick(x.expand(len(asked), -1, -1), asked) for x in position_embeddings)
             if shared is not None:
-                shared = shared.with_only_asked()
+                shared = replace(shared, only_asked=True)
             elif attention_mask is not None and attention_mask.shape[2] > 1:
                 attention_mask = pick(attention_mask.squeeze(1), asked).unsqueeze(1)
         projected = (self.q_proj(states), self.k_proj(hidden_states), self.v_proj(hidden_states))
@@ -347,11 +351,11 @@ class Body:
             # Nothing says which block is being written, so all columns are context, and see no column after them. That
             # is the pattern with blocks of one token.
             ranks = Pattern(block_size=1).blocks(attention_mask)
-            return visible(ranks[:, -num_queries:], ranks)
+            return block_causal_mask(ranks[:, -num_queries:], ranks)
         if self.pattern.origin == "completion":
             raise ModelError("its blocks begin where the completion does; pass a mask of pairs (B, 1, Q, K)")
         blocks = self.pattern.blocks(attention_mask)
-        return visible(blocks[:, -num_queries:], blocks)
+        return block_causal_mask(blocks[:, -num_queries:], blocks)
 
 
 class MaskedLM(Checked):

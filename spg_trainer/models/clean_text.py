@@ -12,7 +12,7 @@ Axes: S copies of r texts; W columns of a text with its prompt, of which n are a
 clean columns for each text and N noisy columns for each copy.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -101,10 +101,6 @@ class SharedText:
             self.text[:, None], 0, self.place.clamp(max=clean_size - 1)
         ]
         return torch.where(is_clean[..., None], if_clean, if_noisy).unsqueeze(1)
-
-    def with_only_asked(self) -> "SharedText":
-        """The same with `only_asked`."""
-        return replace(self, only_asked=True)
 
 
 def attend(

@@ -20,12 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
@@ -35,13 +30,7 @@ from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
-from spg_trainer.models.lora import (
-    TRAINED,
-    add_lora,
-    add_reference,
-    load_adapter,
-    merged_layers,
-)
+from spg_trainer.models.lora import TRAINED, add_lora, add_reference, load_adapter, merged_layers
 from spg_trainer.models.parts import local
 from spg_trainer.models.policy import (
     Policy,

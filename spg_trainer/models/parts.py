@@ -1,4 +1,4 @@
-"""Tensors that are divided, so that each process has a part; whole tensors pass through unchanged."""
+"""Tensors of any shape that are divided, so that each process has a part; whole tensors pass through unchanged."""
 
 import sys
 from typing import Any

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spg_trainer.architecture.pattern import visible
+from spg_trainer.architecture.pattern import block_causal_mask
 from spg_trainer.errors import ModelError
 from spg_trainer.models.clean_text import NoisyCopies, beside_own_text, same_texts, with_shared_text
 from spg_trainer.models.sequence_parallel import divided_states
@@ -116,7 +116,7 @@ def hidden_states(
             return _states_of_copies(
                 base, copies, cache_arguments, may_share=positions_are_counted, group=group
             )
-        mask = visible(blocks, blocks)
+        mask = block_causal_mask(blocks, blocks)
     elif cache is not None and mask is not None and mask.ndim == 2:
         mask = mask[:, None, None]
     arguments = {"input_ids": input_ids, "attention_mask": mask, "position_ids": positions, "keep": columns}

@@ -294,7 +294,8 @@ def plot(axes: "Axes", columns: Sequence[Column], colour: str) -> np.ndarray:
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
         axes.plot(steps, mean, color=colour, linewidth=0.8, alpha=0.4)
-        line = smooth(mean)
+        # The mean of each value and the `WINDOW` - 1 values before it, or fewer at the start.
+        line = np.array([np.nanmean(mean[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(mean))])
     axes.plot(steps, line, color=colour, linewidth=1.6)
     return mean
 
@@ -346,8 +347,3 @@ def aligned(columns: Sequence[Column]) -> tuple[np.ndarray, np.ndarray]:
             if value is not None:
                 table[row, number] = value
     return np.array(steps), table
-
-
-def smooth(values: np.ndarray) -> np.ndarray:
-    """The mean of each value and the `WINDOW` - 1 values before it, or fewer at the start."""
-    return np.array([np.nanmean(values[max(0, i + 1 - WINDOW) : i + 1]) for i in range(len(values))])

@@ -177,14 +177,16 @@ def page_row(row: Row) -> Row:
         "sure": percent(row["confidence"]),
     }
     if "turns" in row:
-        shown["turns"] = [page_turn(turn) for turn in row["turns"]]
+        shown["turns"] = [
+            {
+                "tokens": turn["tokens"],
+                "reveal": turn["reveal_step"],
+                "sure": percent(turn["confidence"]),
+                "reply": turn["reply"],
+            }
+            for turn in row["turns"]
+        ]
     return shown
-
-
-def page_turn(turn: Row) -> Row:
-    """A turn of an episode as the page's script reads it."""
-    shown = {"tokens": turn["tokens"], "reveal": turn["reveal_step"], "sure": percent(turn["confidence"])}
-    return {**shown, "reply": turn["reply"]}
 
 
 def percent(confidence: list[float | None]) -> list[int | None]:

@@ -57,15 +57,6 @@ def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
 
 
-def pass_bytes_per_column(config: PreTrainedConfig) -> int:
-    """An estimate of the bytes that a refresh holds in memory at once for one column of one row.
-
-    It counts three tensors as wide as the model and three as wide as its feed-forward layer, in float32.
-    """
-    float32_bytes = 4
-    return float32_bytes * 3 * (config.hidden_size + config.intermediate_size)
-
-
 def rows_in_flight(
     num_rows: int, rows_per_forward: int | None, block_length: int, device: torch.device
 ) -> int:
@@ -92,25 +83,6 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
     return (free + unused - 2**31) // row_bytes
 
 
-def memory_line(
-    config: PreTrainedConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-    sampling: Sampling,
-    num_rows: int,
-    rows_per_forward: int | None,
-) -> str:
-    """A line on how much memory the keys and values of a rollout of `num_rows` rows take on each process."""
-    length = sampling.max_completion_length
-    at_once = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
-    column_bytes = bytes_per_column(config, dtype.itemsize)
-    return (
-        f"Decoding keeps keys and values: {at_once} rows at once x (prompt + {length}) columns x "
-        f"{column_bytes / 1024:.0f} KiB: {at_once * length * column_bytes / 2**30:.2f} GiB, and "
-        f"{at_once * column_bytes / 2**20:.0f} MiB a token of the prompt."
-    )
-
-
 def buffers_for(
     policy: Policy, num_rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
 ) -> KeyValues | None:
@@ -131,7 +103,10 @@ def buffers_for(
         )
     slots = rows_in_flight(num_rows, rows_per_forward, sampling.block_length, device)
     kept_bytes = columns * bytes_per_column(config, head_weight(policy.model).element_size())  # of one row
-    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes_per_column(config), device)
+    # An estimate of what a refresh holds in memory at once for one column: three tensors as wide as the model and three
+    # as wide as its feed-forward layer, in float32.
+    pass_bytes_per_column = 4 * 3 * (config.hidden_size + config.intermediate_size)
+    most_rows = rows_that_fit(kept_bytes + columns * pass_bytes_per_column, device)
     if most_rows is not None and most_rows < 1:
         raise ConfigError(
             f"cache={sampling.cache}: keys and values of {columns} columns take {kept_bytes / 2**30:.1f} GiB, and "

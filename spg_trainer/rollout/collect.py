@@ -7,56 +7,28 @@ could not be scored are counted by reason (`Failures`), and too many of them end
 import re
 import sysconfig
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
-from uuid import uuid4
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import spg_trainer
-from spg_trainer.distributed import decide_on_main, gather, raising_on_all, world_size
+from spg_trainer.distributed import gather, raising_on_all, world_size
 from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.models import Policy
-from spg_trainer.rollout.dealing import (
-    Pools,
-    choose_more,
-    choose_problems,
-    deal_groups,
-    prompt_length,
-)
-from spg_trainer.rollout.engine import Engine
-from spg_trainer.rollout.room import SKIP, Room, name_in
-from spg_trainer.rollout.sampler import RolloutStopped
-from spg_trainer.rollout.tokens import (
-    decode_completions,
-    encode_fitting,
-    encode_prompts,
-    encode_templates,
-    sample,
-)
+from spg_trainer.rollout import dealing
+from spg_trainer.rollout.player import Player
+from spg_trainer.rollout.room import SKIP
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.tensors import NEVER, Record, Rows, cut_into_groups
+from spg_trainer.tensors import NEVER, Rows, cut_into_groups
 
 if TYPE_CHECKING:
     from envs import Problem, TextEnv
-    from envs.episodes import Episodes
-    from spg_trainer.rollout.dealing import Pools
-    from spg_trainer.tensors import Rows
-
-
-Prompts = tuple[Tensor, Tensor]
-"""Encoded prompts: ids and mask, (B, L) each."""
-Sample = Callable[..., Rows]
-"""Takes what `tokens.sample` takes, and returns what it returns."""
-Round = tuple[Rows, list[int]]
-"""The completions of a round, and their owners: the numbers of the episodes that they belong to."""
 
 
 class EnvironmentSource:
@@ -69,29 +41,23 @@ class EnvironmentSource:
     def __init__(
         self,
         env: "TextEnv",
-        policy: Policy,
+        player: Player,
         config: Config,
-        rows_per_forward: int | None,
         dealt_by: Literal["episode", "group"] = "episode",
-        records: frozenset[Record] = frozenset(),
         right_groups_teach: bool = False,
-        engine: Engine | None = None,
     ) -> None:
-        """rows_per_forward, records: as for `sample_and_score`. engine: samples in place of the trainer itself.
+        """dealt_by: as for `deal_groups`.
 
-        dealt_by: as for `deal_groups`. right_groups_teach: whether the algorithm learns from a group that is all right,
-        too.
+        right_groups_teach: whether the algorithm learns from a group that is all right, too.
         """
-        self.env, self.policy, self.config = env, policy, config
-        self.rows_per_forward, self.records = rows_per_forward, records
+        self.env, self.player, self.config = env, player, config
         self.dealt_by = dealt_by
         self.right_groups_teach = right_groups_teach
-        self.engine = engine
         self.spec_name, self.task, self.notice = env.spec_name, getattr(env, "task", ""), env.notice
         self.mix: dict[str, float] = {}  # only demonstrations follow a mix
         self.pools = None  # without difficulty pools, all problems are drawn equally often
         if config.batch.pools:
-            self.pools = Pools(
+            self.pools = dealing.Pools(
                 config.seed,
                 size=len(env),
                 all_right=config.batch.all_right_weight,
@@ -109,10 +75,7 @@ class EnvironmentSource:
         sampled (dynamic sampling, DAPO, arXiv 2503.14476). If too few groups teach, other groups fill the step up.
         """
         envs.authoring.reward_functions.reports.begin(step, self.config.max_steps)
-        if self.engine is None:
-            return self.collect_batches(step)
-        version = decide_on_main(lambda: f"{self.config.seed}-{step}-{uuid4().hex}")
-        with self.engine.serving(self.policy, version):
+        with self.player.serving(step):
             return self.collect_batches(step)
 
     def collect_batches(self, step: int) -> Rows:
@@ -158,8 +121,8 @@ class EnvironmentSource:
         allowed = self.problems_at(step)
         first, size = allowed.start, len(allowed)
         if batch == 0:
-            return first + choose_problems(seed, step, count, size)
-        return first + choose_more(seed, step, batch, count, size, [index - first for index in taken])
+            return first + dealing.choose_problems(seed, step, count, size)
+        return first + dealing.choose_more(seed, step, batch, count, size, [index - first for index in taken])
 
     def problems_at(self, step: int) -> range:
         """The problems from which the task lets a step draw; ConfigError if they are too few, or none of its own."""
@@ -186,15 +149,14 @@ class EnvironmentSource:
         batch: its number in the step, from 0 on. index: (P,), the problems of the batch. groups_before: how many groups
         the step's earlier batches have; the groups of this batch are numbered from there on.
         """
-        rollout, num_generations = self.config.rollout, self.config.batch.num_generations
+        num_generations = self.config.batch.num_generations
         with raising_on_all():
             skipped = None
             if self.config.overlong == SKIP:  # other problems take the place of those that are too long
-                room = Room(self.policy, rollout.max_completion_length)
-                index, skipped = room.next_fitting(self.env, index)
+                index, skipped = self.player.room.next_fitting(self.env, index)
             # Only several processes, which share the work evenly, need the lengths of prompts.
-            lengths = [prompt_length(self.env, int(i)) if world_size() > 1 else 0 for i in index]
-            episode = deal_groups(lengths, num_generations, self.dealt_by)
+            lengths = [dealing.prompt_length(self.env, int(i)) if world_size() > 1 else 0 for i in index]
+            episode = dealing.deal_groups(lengths, num_generations, self.dealt_by)
             group, generation = np.divmod(episode, num_generations)
             first_turns = Rows(
                 problem=torch.from_numpy(index[group]),
@@ -206,152 +168,11 @@ class EnvironmentSource:
             )
             # The key of the first batch has no number, so its noise is the same as in a step with one batch.
             batch_key = ("batch", batch) if batch else ()
-            scored = sample_and_score(
-                self.policy,
-                self.env,
-                first_turns,
-                rollout,
-                key=("rollout", step, *batch_key),
-                seed=self.config.seed,
-                rows_per_forward=self.rows_per_forward,
-                records=self.records,
-                sample=self.engine.sample if self.engine else sample,
-            ).with_columns(skipped=skipped)
+            scored = self.player.play(self.env, first_turns, key=("rollout", step, *batch_key))
+            scored = scored.with_columns(skipped=skipped)
         # `add` raises if too many completions of this batch, on all processes, could not be scored.
         Failures(len(index) * num_generations).add(self.env, scored)
         return scored
-
-
-def sample_and_score(
-    policy: Policy,
-    env: "TextEnv",
-    first_turns: Rows,
-    sampling: Sampling,
-    *,
-    key: Sequence[int | str],
-    seed: int,
-    rows_per_forward: int | None,
-    records: frozenset[Record] = frozenset(),
-    sample: Sample = sample,
-) -> Rows:
-    """Plays an episode for each row of `first_turns`, and scores all in one verifier call; returns a row for each turn.
-
-    key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. rows_per_forward, records: as for
-    `sample_completions`. sample: writes the completions.
-    """
-    index = first_turns.problem.tolist()
-    episodes = envs.episodes.Episodes(env, index)
-    problems = episodes.problems
-
-    def write(prompts: Prompts, going_on: list[int], turn: int) -> Rows:
-        """The completions of a turn in the episodes `going_on`. prompts: the encoded prompts of these episodes."""
-        rows_of_turn = first_turns.select(torch.tensor(going_on))
-        rows_of_turn = rows_of_turn.with_columns(turn=torch.full_like(rows_of_turn.turn, turn))
-        noise_keys = [(*key, *key_of_turn) for key_of_turn in rows_of_turn.noise_keys()]
-        templates = [problems[i].completion_template for i in going_on]
-        length = sampling.max_completion_length
-        template_ids = encode_templates(
-            policy, templates, length, lambda row: name_in(env, index[going_on[row]])
-        )
-        return sample(policy, prompts, sampling, seed, noise_keys, rows_per_forward, records, template_ids)
-
-    prompts = encode_prompts(policy, [p.prompt for p in problems], [p.completion_prefix for p in problems])
-    _, prompt_mask = prompts
-    Room(policy, sampling.max_completion_length).refuse_first(env, index, prompt_mask.sum(-1).tolist())
-    all_episodes = list(range(len(index)))
-    try:
-        rounds = play(policy, episodes, prompts, all_episodes, sampling, write)
-    except RolloutStopped as stopped:
-        if env.max_turns == 1 and stopped.finished:  # each finished row is a whole episode
-            stopped.scored = score_finished(policy, env, first_turns, sampling, prompts, stopped)
-        raise
-    return score_rounds(first_turns, episodes, rounds)
-
-
-def score_finished(
-    policy: Policy,
-    env: "TextEnv",
-    first_turns: Rows,
-    sampling: Sampling,
-    prompts: Prompts,
-    stopped: RolloutStopped,
-) -> Rows:
-    """The scored completions that a rollout of episodes of one turn had finished when it was stopped."""
-    chosen = torch.tensor(stopped.finished)
-    first_turns, rollouts = first_turns.select(chosen), stopped.rollouts.select(chosen)
-    episodes = envs.episodes.Episodes(env, first_turns.problem.tolist())
-    all_episodes = list(range(len(chosen)))
-    # Episodes of one turn have a single round. Its completions are there already, so nothing is decoded.
-    rounds = play(policy, episodes, prompts, all_episodes, sampling, lambda *_: rollouts)
-    return score_rounds(first_turns, episodes, rounds)
-
-
-def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round]) -> Rows:
-    """The rows of episodes that have been played to their end, sorted by episode and then by turn.
-
-    All episodes are scored in one verifier call.
-    """
-    # (B,) int64, the episode of each completion.
-    episode = np.array([i for _, episodes_of_round in rounds for i in episodes_of_round])
-    rollouts = Rows.join([part for part, _ in rounds])
-    if len(rounds) > 1:
-        order = episode.argsort(kind="stable")
-        rollouts, episode = rollouts.select(torch.from_numpy(order)), episode[order]
-    rows, scores = first_turns.select(torch.from_numpy(episode)).with_turns(), episodes.score()
-    return rows.with_columns(
-        **vars(rollouts),
-        problems=[episodes.problems[i] for i in episode],
-        completions=[text for turns in episodes.turns for text in turns],
-        rewards=scores.total[episode],
-        components={name: values[episode] for name, values in scores.rewards.items()},
-        correct=scores.rewards["correct"][episode] == 1.0,
-        reason=[scores.reason[i] for i in episode],
-        extracted=[scores.extracted[i] for i in episode],
-        traceback=[scores.traceback[i] for i in episode],
-        # The last turn of an episode gets no reply.
-        replies=[reply for replies in episodes.replies for reply in [*replies, None]],
-        truncated=episodes.truncated[episode],
-        no_room=episodes.ended.count("no_room"),  # episodes whose next prompt was too long for the model
-    )
-
-
-def play(
-    policy: Policy,
-    episodes: "Episodes",
-    prompts: Prompts,
-    owners: list[int],
-    sampling: Sampling,
-    decode_round: Callable[[Prompts, list[int], int], Rows],
-) -> list[Round]:
-    """Plays episodes to their end, and returns the rounds; they are not scored yet.
-
-    owners: the numbers of the episodes to which `prompts` belong. decode_round: decodes a round, from its prompts,
-    their owners and its number, from 0 on.
-    """
-    rounds: list[Round] = []
-    while owners:
-        rollouts = decode_round(prompts, owners, len(rounds))
-        rounds.append((rollouts, owners))
-        prompts, owners = take_turns(policy, episodes, rollouts, owners, sampling)
-    return rounds
-
-
-def take_turns(
-    policy: Policy, episodes: "Episodes", rollouts: Rows, owners: Sequence[int], sampling: Sampling
-) -> tuple[Prompts, list[int]]:
-    """Gives the environment the completions of a round; returns the prompts of the next round, and their owners.
-
-    `Episodes.take_turn` calls the environment's `reply`. An episode whose next prompt is too long for the model ends;
-    the model does not read its last reply. owners: the episodes of the completions.
-    """
-    texts = decode_completions(policy, rollouts)
-    prefixes = [problem.completion_prefix for problem in episodes.problems]
-    going_on = episodes.take_turn({i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)})
-    chats = [episodes.prompt(i) for i in going_on]
-    # `prompts` has only the prompts that fit; `fits` says for each of `going_on` whether its prompt fits.
-    prompts, fits = encode_fitting(policy, chats, [prefixes[i] for i in going_on], sampling)
-    episodes.cut([i for i, fit in zip(going_on, fits, strict=True) if not fit])
-    return prompts, [i for i, fit in zip(going_on, fits, strict=True) if fit]
 
 
 MAX_ERROR_SHARE = 0.05
@@ -379,7 +200,7 @@ class Failures:
         self.expected, self.of_all_processes = expected, of_all_processes
         self.count: Counter[str] = Counter()
 
-    def add(self, env: "TextEnv", scored: "Rows | None") -> None:
+    def add(self, env: "TextEnv", scored: Rows | None) -> None:
         """Counts the failures among completions (None = there are none); raises ScoringFailed if they are too many."""
         outcomes = []
         if scored is not None:
@@ -480,7 +301,7 @@ class Source(Protocol):
     """The environment whose problems the model solves; None if completions are given."""
     mix: Mapping[str, float]
     """{`right` or a habit: its share among the demonstrations}; {} if no demonstrations are learned."""
-    pools: "Pools | None"
+    pools: dealing.Pools | None
     """The difficulty pools of the problems; None if all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Rows:

@@ -16,7 +16,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from spg_trainer.architecture.pattern import visible
+from spg_trainer.architecture.pattern import block_causal_mask
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window_of_block
@@ -182,7 +182,7 @@ class Columns:
                 columns = torch.arange(lowest, end, device=ids.device).expand_as(ids)
                 numbers_of_examples = numbers[self.canvas.tensor(example[part])]
                 blocks = self.blocks[numbers_of_examples, lowest:end]
-                mask = self._visible(examples, numbers_of_examples, columns, lowest, end)
+                mask = self._attention_mask(examples, numbers_of_examples, columns, lowest, end)
                 positions = self._positions(examples, columns)
             elif mask is not None and self.masks_pairs:
                 positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)
@@ -229,7 +229,7 @@ class Columns:
         All windows have the same width w.
         """
         # 1. `columns` (b, w) are the windows.
-        # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots; `_visible` hides some of them.
+        # 2. Keys are read from the columns lowest .. end - 1 of the rows' slots; `_attention_mask` hides some of them.
         # 3. Neighbouring slots and equal windows are slices, which read and write the buffers without copies.
         spans = [self.window(row, refresh) for row in rows]
         width = spans[0][1] - spans[0][0]
@@ -252,7 +252,7 @@ class Columns:
             results.append(
                 self.compute(
                     self.canvas.ids[numbers[part]].gather(1, columns),
-                    self._visible(part_rows, numbers[part], columns, lowest, end),
+                    self._attention_mask(part_rows, numbers[part], columns, lowest, end),
                     keep=self.canvas.width + places[part] - start,
                     positions=self._positions(part_rows, columns),
                     cache=Access(self.store, slots, written_columns, lowest, end),
@@ -261,7 +261,7 @@ class Columns:
             )
         return torch.cat(results)
 
-    def _visible(
+    def _attention_mask(
         self, rows: list[Row], numbers: Tensor, columns: Tensor, lowest: int, end: int
     ) -> Tensor | None:
         """Which of the K keys in the columns lowest .. end - 1 each row's window sees, bool.
@@ -274,7 +274,7 @@ class Columns:
             if self.pattern.has_causal_context:
                 active_block = blocks.gather(1, self._column(rows, lambda row: self.canvas.width + row.start))
                 ranks = self.pattern.causal_ranks(blocks, active_block)
-            return visible(ranks.gather(1, columns), ranks[:, lowest:end])
+            return block_causal_mask(ranks.gather(1, columns), ranks[:, lowest:end])
         if all(row.padding == lowest and self._num_seen(row) == end for row in rows):
             return None
         keys = torch.arange(lowest, end, device=columns.device)

@@ -182,7 +182,7 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     for task, rules in known.items():
         if not any(mix.get(name) for name in rules):
             raise ConfigError(f"$mix has nothing for {task}. Give a share to one of: {', '.join(rules)}.")
-    return normalised(mix)
+    return shares_of(mix)
 
 
 def known_rules(env: "TextEnv") -> dict[str, list[str]]:
@@ -197,8 +197,8 @@ def known_rules(env: "TextEnv") -> dict[str, list[str]]:
     }
 
 
-def normalised(mix: Mapping[str, float]) -> dict[str, float]:
-    """Shares that sum to 1."""
+def shares_of(mix: Mapping[str, float]) -> dict[str, float]:
+    """The shares of a mix, divided by their sum, so that they add up to 1."""
     total = sum(mix.values())
     return {name: share / total for name, share in mix.items()}
 

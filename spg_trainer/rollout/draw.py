@@ -156,8 +156,8 @@ def fill_noise(
 def log_exponential(noise: Tensor, parts: Sequence[Tensor], generators: Sequence[torch.Generator]) -> None:
     """Fills each of `parts` of `noise` in place with log E, E ~ Exp(1), one draw from its generator.
 
-    noise: float32, also for a float64 model, so that the model has the same noise in both types. Elements outside of
-    all parts hold garbage afterwards.
+    noise: of any shape, in float32, also for a float64 model, so that the model has the same noise in both types.
+    Elements outside of all parts hold garbage afterwards.
     """
     for part, generator in zip(parts, generators, strict=True):
         part.exponential_(generator=generator)

@@ -17,7 +17,8 @@ import sys
 import time
 import weakref
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from importlib.util import find_spec
 from multiprocessing.reduction import ForkingPickler
@@ -26,6 +27,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -41,12 +43,13 @@ from spg_trainer.models.lora import merged_weights
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import base_weights, by_layer, save_whole
 from spg_trainer.rollout.canvas import until_end
+from spg_trainer.rollout.player import NoiseKey, Player, Prompts
 from spg_trainer.rollout.sglang_plugin import LOGP, NAME, STEP, TOKENS
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.seeding import derive
 from spg_trainer.settings.decoding import Decoding, Sampling
 from spg_trainer.settings.fields import Config
-from spg_trainer.tensors import NEVER, Record, Rows
+from spg_trainer.tensors import NEVER, Rows
 
 FAMILIES = ("llada2_moe", "sdar", "sdar_moe")
 """The `model_type` of models whose blocks SGLang decodes."""
@@ -139,29 +142,15 @@ class Engine:
             with raising_on_all():
                 self._post("release_memory_occupation", {})
 
-    def sample(
-        self,
-        policy: Policy,
-        encoded: tuple[Tensor, Tensor],
-        sampling: Sampling,
-        seed: int,
-        keys: Sequence[tuple[int | str, ...]],
-        rows_per_forward: int | None,
-        records: frozenset[Record] = frozenset(),
-        template_ids: Tensor | None = None,
-    ) -> Rows:
-        """As `tokens.sample`, on the engine; call it inside `serving`.
+    def sample(self, player: Player, prompts: Prompts, keys: Sequence[NoiseKey]) -> Rows:
+        """As `Player.sample`, on the engine; call it inside `serving`.
 
         A last block that `max_completion_length` cuts is decoded whole and then cut, as the published samplers do.
-        Raises ConfigError for templates, which an engine cannot fill in, TrainingError if the engine fails.
+        Raises TrainingError if the engine fails.
         """
-        if template_ids is not None:
-            raise ConfigError(
-                "$rollout_engine: the task gives a part of its completions (completion_template), which an engine "
-                "cannot fill in. Leave out $rollout_engine."
-            )
-        prompt_ids, prompt_mask = (values.to(policy.device) for values in encoded)
-        prompts = [ids[mask].tolist() for ids, mask in zip(prompt_ids, prompt_mask, strict=True)]
+        policy, sampling = player.policy, player.sampling
+        prompt_ids, prompt_mask = (values.to(policy.device) for values in prompts)
+        rows_of_ids = [ids[mask].tolist() for ids, mask in zip(prompt_ids, prompt_mask, strict=True)]
         counts = [1]
         if sampling.unmasking != "threshold":
             counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
@@ -177,22 +166,24 @@ class Engine:
             {
                 "max_new_tokens": sampling.max_completion_length,
                 "stop_token_ids": list(policy.end_token_ids),
-                "custom_params": {**params, "spg_seed": derive(seed, *key)},
+                "custom_params": {**params, "spg_seed": derive(player.seed, *key)},
             }
             for key in keys
         ]
-        answers = self._post("generate", {"input_ids": prompts, "sampling_params": per_row})
-        if not isinstance(answers, list) or len(answers) != len(prompts):
-            raise self._failed(f"gave no list of {len(prompts)} completions")
+        answers = self._post("generate", {"input_ids": rows_of_ids, "sampling_params": per_row})
+        if not isinstance(answers, list) or len(answers) != len(rows_of_ids):
+            raise self._failed(f"gave no list of {len(rows_of_ids)} completions")
         paths = [
-            self._path(answer, len(prompt), sampling, policy.end_token_ids)
-            for answer, prompt in zip(answers, prompts, strict=True)
+            self._path(answer, len(ids), sampling, policy.end_token_ids)
+            for answer, ids in zip(answers, rows_of_ids, strict=True)
         ]
         rows = rows_of_paths(policy, (prompt_ids, prompt_mask), paths, sampling.max_completion_length)
         policy.model.eval()
         # All that was written counts here, also behind the end.
         written = rows.with_columns(completion_mask=rows.unmask_step >= 0)
-        parts = torch.arange(len(rows), device=policy.device).split(rows_per_forward or REPLAYED_AT_ONCE)
+        parts = torch.arange(len(rows), device=policy.device).split(
+            player.rows_per_forward or REPLAYED_AT_ONCE
+        )
         logps = [path_logps(policy.model, written.select(part), policy.mask_id) for part in parts]
         unmask_logps = torch.cat(logps)
         # A block that was cut was decoded beside tokens that are gone, so its log-probabilities say nothing here.
@@ -382,6 +373,27 @@ def rows_of_paths(
         unmask_step=step.masked_fill(later, NEVER),
         unmask_logps=logps.masked_fill(later, 0.0),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnginePlayer(Player):
+    """A player whose completions an engine writes; it samples inside `serving`."""
+
+    engine: Engine
+
+    def serving(self, step: int) -> AbstractContextManager[None]:
+        """Inside, the engine has the policy's present weights, as for `Engine.serving`."""
+        version = decide_on_main(lambda: f"{self.seed}-{step}-{uuid4().hex}")
+        return self.engine.serving(self.policy, version)
+
+    def sample(self, prompts: Prompts, keys: Sequence[NoiseKey], template_ids: Tensor | None = None) -> Rows:
+        """As `Engine.sample`; raises ConfigError for templates, which an engine cannot fill in."""
+        if template_ids is not None:
+            raise ConfigError(
+                "$rollout_engine: the task gives a part of its completions (completion_template), which an engine "
+                "cannot fill in. Leave out $rollout_engine."
+            )
+        return self.engine.sample(self, prompts, keys)
 
 
 def write_weights(policy: Policy, folder: Path) -> None:

@@ -17,17 +17,11 @@ from spg_trainer import distributed
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.replay import MOST_POSITIONS, Replays
 from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import Access, KeyValues
 from spg_trainer.rollout.canvas import Blocks, Canvas, Row
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import MAX_LOGITS, Drawn, Generators, fill_noise, is_cut
-from spg_trainer.rollout.unmasking import (
-    REMASKING,
-    UNMASKING,
-    leftmost_first,
-    scheduled_counts,
-    surest_first,
-)
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import NEVER
 
@@ -51,8 +45,8 @@ def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
     """The `RecordedSteps` of a sampler; None if its settings, model or device do not allow recorded passes."""
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
-        REMASKING.get(sampling.remasking) in (surest_first, leftmost_first)
-        and UNMASKING.get(sampling.unmasking) is scheduled_counts
+        unmasking.REMASKING.get(sampling.remasking) in (unmasking.surest_first, unmasking.leftmost_first)
+        and unmasking.UNMASKING.get(sampling.unmasking) is unmasking.scheduled_counts
         and sampling.editing_threshold is None
         and not {"fallback", "confidence_change"} & sampler.canvas.records.keys()
     )

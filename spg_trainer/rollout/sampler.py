@@ -26,21 +26,13 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.states import base_model, head_weight
 from spg_trainer.models.working_copy import computing_with_copy
+from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import buffers_for
 from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.sampling_checks import check_names, check_pattern
-from spg_trainer.rollout.unmasking import (
-    MEASURES,
-    REMASKING,
-    Pass,
-    confidence,
-    none_is_sure,
-    own_order,
-    unmasking_rule,
-)
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rows
 
@@ -58,7 +50,7 @@ class RolloutStopped(Exception):
         super().__init__(f"stopped with {len(finished)} finished completions")
         self.rollouts, self.finished = rollouts, finished
         self.scored: Rows | None = None
-        """The finished completions with their scores, set by `sample_and_score`; None if there are none."""
+        """The finished completions with their scores, set by `Player.play`; None if there are none."""
 
 
 def sample_completions(
@@ -189,8 +181,8 @@ class Sampler:
         """Makes recorded passes inside a block; None if the settings, the model or the device do not allow them."""
         remasking = sampling.remasking
         # Loaded once, so that all passes use the same rules even if their file is edited meanwhile.
-        self.count_tokens = unmasking_rule(sampling)
-        self.own_order = own_order(remasking) if ":" in remasking else None
+        self.count_tokens = unmasking.unmasking_rule(sampling)
+        self.own_order = unmasking.own_order(remasking) if ":" in remasking else None
 
     def run(self) -> None:
         """Decodes all rows. Raises ModelError for logits that are not finite, RolloutStopped as `watching` says."""
@@ -261,7 +253,9 @@ class Sampler:
                 is_drawn = canvas.first_columns(blocks.num_drawn, order.shape[1])
                 highest = highest.masked_fill(~is_drawn, float("nan"))
             canvas.note_highest(blocks, highest, steps)
-        falls_back = none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
+        falls_back = (
+            unmasking.none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
+        )
         canvas.write(blocks, take, tokens, logps, steps, falls_back)
         to_read = None
         if self.must_read(remaining):
@@ -327,7 +321,7 @@ class Sampler:
         if sampling.fallback in ("leftmost", "leftmost_drawn"):
             # If the model is sure of no token, the leftmost place gets the highest priority.
             leftmost = (priority > float("-inf")).int().argmax(-1, keepdim=True)
-            is_unsure = none_is_sure(compared_logps, sampling).unsqueeze(-1)
+            is_unsure = unmasking.none_is_sure(compared_logps, sampling).unsqueeze(-1)
             raised = priority.gather(1, leftmost).masked_fill(is_unsure, float("inf"))
             priority = priority.scatter(1, leftmost, raised)
         order = priority.argsort(dim=-1, descending=True, stable=True)
@@ -337,13 +331,13 @@ class Sampler:
     def _measures(self) -> dict[str, Measure]:
         """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
         sampling, measures = self.sampling, {}
-        if sampling.remasking in MEASURES:
+        if sampling.remasking in unmasking.MEASURES:
             # The rule of `--remasking` orders places by this.
-            measures["ranked"] = MEASURES[sampling.remasking]
+            measures["ranked"] = unmasking.MEASURES[sampling.remasking]
         elif sampling.fallback == "leftmost":  # then the noise of a token does not decide where it is written
-            measures["ranked"] = confidence
+            measures["ranked"] = unmasking.confidence
         if "confidence_change" in self.canvas.records:
-            measures["confidence"] = confidence  # the log of the highest probability
+            measures["confidence"] = unmasking.confidence  # the log of the highest probability
         return measures
 
     def _priority(self, blocks: Blocks, logps: Tensor, ranked: Tensor, generators: Generators) -> Tensor:
@@ -354,7 +348,7 @@ class Sampler:
         sampling = self.sampling
         if self.own_order is not None:
             return self.own_order(logps, blocks.places, generators).float()
-        return REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
+        return unmasking.REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution from which tokens are drawn.
@@ -391,7 +385,7 @@ class Sampler:
 
         step_numbers = [step_of_block(row) for row in rows]
         masked = [row.masked for row in rows]
-        wanted = self.count_tokens(Pass(logps, masked=masked, number=step_numbers), sampling)
+        wanted = self.count_tokens(unmasking.Pass(logps, masked=masked, number=step_numbers), sampling)
 
         def limit_of(row: Row) -> int:
             if row.writes_first_only:

@@ -1,9 +1,7 @@
-"""Turns prompts into token ids, and completions back into text; `generate` does both, with decoding in between."""
+"""Turns prompts into token ids, and completions back into text; `player.py` beside it decodes in between."""
 
 import re
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,16 +9,10 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError, ModelError, first_line, naming_keywords, plural
-from spg_trainer.models.policy import Policy, check_policy, halved_until_it_fits
-from spg_trainer.rollout.sampler import check_sampling, sample_completions
-from spg_trainer.seeding import generator
-from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.errors import ConfigError, ModelError, first_line
+from spg_trainer.models.policy import Policy
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
-from spg_trainer.settings.recorded import lengths_left_out
-from spg_trainer.settings.resolve import defaults
-from spg_trainer.tensors import Record, Rows
+from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -35,130 +27,6 @@ APART = "\ufdd0\ufdef"
 that the tokenizer reads it as text: "<|eot|>" becomes "<" + APART + "|eot|>"."""
 Prompt = str | list[dict[str, str]]
 """A user's text, or a conversation of {"role", "content"} messages."""
-
-
-@naming_keywords
-def generate(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    sampling: Sampling | None = None,
-    *,
-    seed: int = 0,
-    completion_prefixes: Sequence[str] | None = None,
-    canvas: Sequence[str] | None = None,
-    rows_per_forward: int | None = None,
-    num_return_sequences: int = 1,
-    return_logps: bool = False,
-) -> list[str] | tuple[list[str], list[Tensor]]:
-    """Answers each prompt; returns the answers in order, as texts up to the first end token without special tokens.
-
-    Args:
-        policy: what `load_model` returned.
-        prompts: texts, each sent as one user message, or lists of chat messages.
-        sampling: how to decode; None = greedily, with the lengths that the model was trained with (from its
-            environment.json), or default lengths for a model without this file. `defaults(Sampling, model=...,
-            temperature=0.9)` keeps these lengths.
-        seed: of the noise. Each answer draws from a stream of its own, by its place: another prompt after it, or
-            another text in place of one before it, changes nothing.
-        completion_prefixes: a text with which each answer is made to start; it is not part of the result.
-        canvas: texts with holes, one for each prompt. Only the holes are written, and the whole text is returned.
-            `[MASK]` is a hole of one token, `[MASK*8]` of eight, `[MASK*]` of as many as there is room for
-            (`envs.text.template`). An end token in a hole ends the hole. "" = an answer as without a canvas.
-        rows_per_forward: at most so many prompts in one call of the model; None = the fastest number.
-        num_return_sequences: K, how many answers each prompt gets; they follow each other in the result. More than one
-            needs a temperature.
-        return_logps: whether to return also, for each answer, the log-probabilities (n,) of its tokens when they were
-            unmasked. They are taken at temperature 1; with `top_k` or `top_p`, in the distribution drawn from.
-
-    Raises ConfigError for settings that cannot decode, for a prompt too long for the model, and for a canvas without a
-    hole or longer than max_completion_length; further errors as `encode_prompts`.
-    """
-    check_policy(policy, "generate")
-    sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
-    check_sampling(policy, sampling)
-    if note := lengths_left_out(sampling, policy.source):
-        warnings.warn(note, stacklevel=3)  # level 3 is the caller, outside the wrapper `naming_keywords`
-    if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
-        raise ConfigError(
-            f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "
-            "for each."
-        )
-    count = num_return_sequences
-    if count < 1 or (count > 1 and not sampling.draws_noise):
-        wanted = "should be at least 1" if count < 1 else "needs a sampling with a temperature, e.g. 0.9"
-        raise ConfigError(f"num_return_sequences={count}: {wanted}.")
-    prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
-    encoded = (prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0))
-    template_ids = _read_canvas(policy, canvas, len(prompts), length=sampling.max_completion_length)
-    if template_ids is not None:
-        template_ids = template_ids.repeat_interleave(count, 0)
-    keys: list[tuple[int | str, ...]] = []
-    for i in range(len(prompts)):
-        # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
-        keys += [("generate", i), *(("generate", i, k) for k in range(1, count))]
-    rollouts = sample(policy, encoded, sampling, seed, keys, rows_per_forward, template_ids=template_ids)
-    texts = decode_completions(policy, rollouts)
-    if not return_logps:
-        return texts
-    # Given tokens, and places that stayed masked, have no log-probability.
-    was_unmasked = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    return texts, [logps[mask] for logps, mask in zip(rollouts.unmask_logps, was_unmasked, strict=True)]
-
-
-def sample(
-    policy: Policy,
-    encoded: tuple[Tensor, Tensor],
-    sampling: Sampling,
-    seed: int,
-    keys: Sequence[tuple[int | str, ...]],
-    rows_per_forward: int | None,
-    records: frozenset[Record] = frozenset(),
-    template_ids: Tensor | None = None,
-) -> Rows:
-    """One completion for each of B encoded prompts, its noise keyed by `seed` and the prompt's key.
-
-    encoded: prompt_ids and prompt_mask. template_ids: as `canvas` of `sample_completions`, which explains the other
-    arguments, too. If memory runs out, all is sampled again with half as many rows at once, and later calls begin with
-    that number.
-    """
-    if policy.most_rows is not None:
-        rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
-    rows_at_first = min(rows_per_forward or len(keys), len(keys))
-
-    def attempt(rows: int) -> Rows:
-        generators = None
-        if sampling.draws_noise:
-            generators = [generator(seed, *key, device=policy.device) for key in keys]
-        return sample_completions(
-            policy,
-            *encoded,
-            sampling,
-            generators,
-            # At first None stays None, which lets the sampler choose the fastest number.
-            rows_per_forward=rows_per_forward if rows == rows_at_first else rows,
-            records=records,
-            canvas=template_ids,
-        )
-
-    rollouts, rows = halved_until_it_fits(attempt, rows_at_first, "completions of a rollout")
-    if rows < rows_at_first:
-        policy.most_rows = rows
-    return rollouts
-
-
-def _read_canvas(
-    policy: Policy, canvas: Sequence[str] | None, num_prompts: int, length: int
-) -> Tensor | None:
-    """The token ids of the `canvas` of `generate`, as `encode_templates` returns them; None if there is no canvas.
-
-    Raises ConfigError unless the canvas has one text for each prompt.
-    """
-    if canvas is None:
-        return None
-    if isinstance(canvas, str) or len(canvas) != num_prompts:
-        given = f"the single string {canvas[:40]!r}" if isinstance(canvas, str) else f"{len(canvas)} texts"
-        raise ConfigError(f"canvas is {given} for {num_prompts} prompts. Pass a list with a text for each.")
-    return encode_templates(policy, canvas, length, lambda row: f"canvas {row} of generate")
 
 
 def encode_templates(
@@ -257,18 +125,6 @@ def prompt_texts(policy: Policy, prompts: Sequence[Prompt], completion_prefixes:
             )
         texts.append(chat_text(policy, messages, special) + prefix)
     return texts
-
-
-def encode_fitting(
-    policy: Policy, prompts: Sequence[Prompt], completion_prefixes: Sequence[str], sampling: Sampling
-) -> tuple[tuple[Tensor, Tensor], list[bool]]:
-    """(prompts that leave room for a completion, encoded as by `encode_prompts`; whether each prompt leaves room)."""
-    ids, mask = encode_prompts(policy, prompts, completion_prefixes)
-    lengths = mask.sum(-1)
-    fits = lengths <= policy.room(sampling.max_completion_length)
-    width = int(lengths[fits].max()) if fits.any() else 0
-    first = ids.shape[1] - width  # the columns before it are padding in all prompts that fit
-    return (ids[fits][:, first:], mask[fits][:, first:]), fits.tolist()
 
 
 def encode_texts(policy: Policy, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

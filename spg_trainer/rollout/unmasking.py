@@ -52,12 +52,12 @@ GPU; else a tensor. The sampler unmasks at least one, and never more than `max_t
 
 
 def surest_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """The surer the model is of a token, the earlier it is unmasked."""
+    """(b, n) the surer the model is of a token, the earlier it is unmasked. logps: (b, n)."""
     return logps
 
 
 def random_order(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """In random order: one uniform float32 number per drawn token, drawn after the noise of the tokens."""
+    """(b, n) a random order: one uniform float32 number per drawn token, drawn after the noise of the tokens."""
     priority = torch.zeros(logps.shape, dtype=torch.float32, device=logps.device)
     for row, generator, count in zip(priority, generators, counts, strict=True):
         row[:count].uniform_(generator=generator)
@@ -65,23 +65,26 @@ def random_order(logps: Tensor, generators: Generators, counts: Sequence[int]) -
 
 
 def leftmost_first(logps: Tensor, generators: Generators, counts: Sequence[int]) -> Tensor:
-    """From left to right: SDAR's `sequential` (arXiv 2510.06303)."""
+    """(b, n) from left to right: SDAR's `sequential` (arXiv 2510.06303). logps: (b, n)."""
     return torch.zeros_like(logps)  # equal priorities go by position
 
 
 def certainty(probabilities: Tensor) -> Tensor:
-    """Minus the entropy, in nats: Dream's `entropy` (arXiv 2508.15487)."""
+    """(b, n) minus the entropy, in nats, of probabilities (b, n, V): Dream's `entropy` (arXiv 2508.15487)."""
     return torch.special.entr(probabilities).sum(-1).neg()
 
 
 def margin(probabilities: Tensor) -> Tensor:
-    """How much more probable the best token is than the second: Dream's `topk_margin` (arXiv 2508.15487)."""
+    """(b, n) how much more probable the best token is than the second, from probabilities (b, n, V).
+
+    Source: Dream's `topk_margin` (arXiv 2508.15487).
+    """
     best, second = probabilities.topk(2, -1).values.unbind(-1)
     return best - second
 
 
 def confidence(probabilities: Tensor) -> Tensor:
-    """The log-probability of the best token; unlike the drawn token's, it does not depend on noise."""
+    """(b, n) the log-probability of the best token, from probabilities (b, n, V); it does not depend on noise."""
     return probabilities.amax(-1).log()
 
 

@@ -16,19 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from spg_trainer.distributed import decide_on_main, raising_on_all, rank, world_size
 from spg_trainer.errors import CheckpointError, first_line
-from spg_trainer.runs.files import (
-    aside_of,
-    begin_folder,
-    damaged,
-    delete_folder,
-    delete_parts,
-    finish_folder,
-    incomplete,
-    sync,
-    unused,
-    write_folder,
-    writing,
-)
+from spg_trainer.runs import files
 from spg_trainer.settings.recorded import write_record
 from spg_trainer.settings.values import json_document
 
@@ -77,9 +65,9 @@ def save(
     target, divided = folder_of_step(folder, step), _is_divided(policy)
     # `incomplete` says what is missing, and returns None for a whole checkpoint.
     if divided:
-        nothing_to_write = decide_on_main(lambda: incomplete(target) is None)
+        nothing_to_write = decide_on_main(lambda: files.incomplete(target) is None)
     else:
-        nothing_to_write = rank() > 0 or incomplete(target) is None
+        nothing_to_write = rank() > 0 or files.incomplete(target) is None
     if nothing_to_write:
         return target
     # The optimizer's state of a divided model goes to the folder `OPTIMIZER`, each process's part by itself.
@@ -97,8 +85,8 @@ def save(
     def prepare() -> None:
         """Puts the run's rows on the disk, and removes what an interrupted save or deletion left."""
         for path in folder.glob("*.jsonl"):
-            with writing(path):
-                sync(path)  # like the checkpoint, the rows up to its step must survive a power cut
+            with files.writing(path):
+                files.sync(path)  # like the checkpoint, the rows up to its step must survive a power cut
         for path in [*target.parent.glob(".step-*.tmp"), *target.parent.glob(".step-*.deleted")]:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -106,7 +94,7 @@ def save(
         write_together(target, policy, optimizer_state, prepare, write)
     else:
         prepare()
-        write_folder(target, lambda aside: write(aside, None))
+        files.write_folder(target, lambda aside: write(aside, None))
     if rank() == 0:
         delete_old(folder, keep, needed, _size(target), resumable)
     return target
@@ -127,18 +115,18 @@ def write_together(
 
     def begin(weights: "Weights") -> None:
         prepare()
-        begin_folder(target, lambda aside: write(aside, weights))
+        files.begin_folder(target, lambda aside: write(aside, weights))
 
     try:
         with raising_on_all():
             with_weights(policy, begin)
-        save_sharded_optimizer(aside_of(target) / OPTIMIZER, policy.model, optimizer_state)
+        save_sharded_optimizer(files.aside_of(target) / OPTIMIZER, policy.model, optimizer_state)
         with raising_on_all():
             if rank() == 0:
-                finish_folder(target)
+                files.finish_folder(target)
     finally:
         if rank() == 0:
-            shutil.rmtree(aside_of(target), ignore_errors=True)
+            shutil.rmtree(files.aside_of(target), ignore_errors=True)
 
 
 def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
@@ -181,14 +169,14 @@ def delete_old(
     """
     keep = newest_kept(keep, size)
     others = (path for path in _checkpoints(folder) if step_of(path) not in resumable)
-    complete = [path for path in others if incomplete(path) is None]
+    complete = [path for path in others if files.incomplete(path) is None]
     also_needed = needed([step_of(path) for path in complete[-keep:]])
     for path in complete[:-keep]:
         try:
             if step_of(path) not in also_needed:
-                delete_folder(path)
+                files.delete_folder(path)
             elif size > LARGE:
-                delete_parts(path, (TRAINING, OPTIMIZER))
+                files.delete_parts(path, (TRAINING, OPTIMIZER))
         except OSError as error:  # a checkpoint too many takes disk, but must not end the run
             _log.warning("The old checkpoint %s cannot be deleted: %s", path, error)
 
@@ -197,7 +185,9 @@ def export(folder: Path, policy: "Policy", environment: Mapping[str, Any]) -> No
     """Writes a trained model with its environment.json to `folder` by `write_folder`; all processes must call it."""
     with_weights(
         policy,
-        lambda weights: write_folder(folder, lambda aside: write_model(aside, policy, environment, weights)),
+        lambda weights: files.write_folder(
+            folder, lambda aside: write_model(aside, policy, environment, weights)
+        ),
     )
 
 
@@ -257,7 +247,7 @@ tokenizer = AutoTokenizer.from_pretrained("{name}")
 def latest_complete(run: Path) -> Path | None:
     """The newest whole checkpoint of a run folder, or None; incomplete ones are skipped, and logged."""
     for path in reversed(_checkpoints(run)):
-        if (problem := incomplete(path)) is None:
+        if (problem := files.incomplete(path)) is None:
             return path
         _log.warning("Checkpoint %s %s; it is passed over.", path, problem)
     return None
@@ -372,7 +362,7 @@ def load_reference(folder: Path, policy: "Policy") -> None:
 
 def require_complete(folder: Path) -> None:
     """Raises CheckpointError, saying what is missing, unless `folder` is a whole checkpoint."""
-    if problem := incomplete(folder):
+    if problem := files.incomplete(folder):
         raise CheckpointError(
             f"Checkpoint {folder} {problem}. Give another, or the run folder for the newest."
         )
@@ -383,10 +373,12 @@ def refuse_damaged(folder: Path) -> None:
 
     All files are read for this. The message names the newest earlier checkpoint from which the run can go on.
     """
-    if problem := damaged(folder):
+    if problem := files.damaged(folder):
         run = run_of(folder)
         earlier = (path for path in reversed(_checkpoints(run)) if step_of(path) < step_of(folder))
-        before = next((path for path in earlier if _has_optimizer(path) and damaged(path) is None), None)
+        before = next(
+            (path for path in earlier if _has_optimizer(path) and files.damaged(path) is None), None
+        )
         remedy = "begin a new run with another $output_dir"
         if before:
             remedy = f"make the steps since the checkpoint before again: $resume={shlex.quote(str(before))}"
@@ -404,10 +396,10 @@ def set_aside_after(run: Path, step: int) -> None:
     The moved checkpoints belong to another continuation of the run, so they are kept; incomplete ones are deleted.
     """
     for path in (path for path in _checkpoints(run) if step_of(path) > step):
-        if incomplete(path):
-            delete_folder(path)
+        if files.incomplete(path):
+            files.delete_folder(path)
             continue
-        place = unused(path.parent / _SUPERSEDED / path.name)
+        place = files.unused(path.parent / _SUPERSEDED / path.name)
         place.parent.mkdir(exist_ok=True)
         os.replace(path, place)
         _log.warning("A later checkpoint was moved to %s.", place)
@@ -415,7 +407,9 @@ def set_aside_after(run: Path, step: int) -> None:
 
 def require_up_to(run: Path, step: int) -> Path:
     """The newest whole checkpoint of a run that is no later than `step`; CheckpointError if it has none."""
-    complete = [path for path in _checkpoints(run) if step_of(path) <= step and incomplete(path) is None]
+    complete = [
+        path for path in _checkpoints(run) if step_of(path) <= step and files.incomplete(path) is None
+    ]
     if not complete:
         raise CheckpointError(
             f"{run} has no checkpoint up to step {step}, and with these settings its learning rate falls differently "

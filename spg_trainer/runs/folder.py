@@ -14,15 +14,7 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, run_of, set_aside_after
-from spg_trainer.runs.files import (
-    check_place,
-    json_line,
-    read_json,
-    read_lines,
-    unused,
-    write_text,
-    writing,
-)
+from spg_trainer.runs.files import check_place, json_line, read_json, read_lines, unused, write_text, writing
 from spg_trainer.runs.inputs import (
     ALGORITHM_COPIES,
     INPUTS,
@@ -385,9 +377,9 @@ def default_folder(command: "Config", resume: str | None) -> Path:
     Raises ConfigError if --resume auto finds no such run.
     """
     if resume is None:
-        return RunFolder.default_path(
-            names_of_tasks(command.env or command.data), command.algorithm, command.seed
-        )
+        # The name of a folder has no paths and modules.
+        tasks = "+".join(task.last for task in parse_tasks(command.env or command.data))
+        return RunFolder.default_path(tasks, command.algorithm, command.seed)
     path = find_unfinished(Path("runs"), command)
     if path is None:
         text = "$resume=auto: runs/ holds no unfinished run of these settings"
@@ -400,11 +392,6 @@ def default_folder(command: "Config", resume: str | None) -> Path:
             remedy = "Give its folder with $output_dir, or leave out $resume."
         raise ConfigError(f"{text}. {remedy}")
     return path
-
-
-def names_of_tasks(env: str) -> str:
-    """The names of tasks for the name of a folder, without paths and modules."""
-    return "+".join(task.last for task in parse_tasks(env))
 
 
 def _locked_by(owner: str, folder: Path) -> ConfigError:

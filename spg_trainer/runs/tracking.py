@@ -75,7 +75,11 @@ class Trackers:
             project, keywords = options[name]
             self._trackers.append(LOGGER_TYPE_TO_CLASS[name](project, **keywords))
         self._each(lambda tracker: tracker.start())
-        started = {tracker.name: name_of_run(tracker, folder) for tracker in self._trackers}
+        # The name by which a started tracker knows the run: W&B's id for it, elsewhere the name of its folder.
+        started = {tracker.name: folder.name for tracker in self._trackers}
+        started |= {
+            tracker.name: str(tracker.run.id) for tracker in self._trackers if tracker.name == "wandb"
+        }
         write_text(folder / TRACKED, json_document(earlier | started))
         self._each(lambda tracker: tracker.store_init_configuration(settings))
 
@@ -105,11 +109,6 @@ class Trackers:
             except Exception as error:  # a tracker's client may raise anything
                 self._trackers.remove(tracker)
                 _log.warning("Tracker %s failed and is no longer used: %s", tracker.name, error)
-
-
-def name_of_run(tracker: "GeneralTracker", folder: Path) -> str:
-    """The name by which a started tracker knows the run: W&B's id for it, elsewhere the name of its folder."""
-    return str(tracker.run.id) if tracker.name == "wandb" else folder.name
 
 
 def _send_table(tracker: "GeneralTracker", name: str, data: list[list[str]], step: int) -> None:

@@ -16,7 +16,7 @@ from spg_trainer.evaluation.evaluate import evaluate_checked
 from spg_trainer.evaluation.habits import HabitCounts, count_habits, sft_command
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.collect import counts_text, sample_rows
-from spg_trainer.rollout.demonstrations import normalised
+from spg_trainer.rollout.demonstrations import shares_of
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.weights import is_embedded, unseen
@@ -419,15 +419,12 @@ def look_at_groups(run: Run) -> None:
     env = run.splits[split]
     with unsharded(run.policy.model):
         samples = evaluate_checked(
-            run.policy,
+            run.player,
             env,
-            config.rollout,
             split=split,
             num_problems=min(GROUPS, config.eval.eval_problems or GROUPS),
             num_generations=GENERATIONS,
-            seed=config.seed,
             overlong=config.overlong,
-            rows_per_forward=run.rows_per_forward,
             accelerator=run.accelerator,
         ).rows
     with raising_on_all():
@@ -439,7 +436,7 @@ def look_at_groups(run: Run) -> None:
         run.console.warn(f"no group is mixed, so RL has no right and wrong answers to compare. {remedy}")
     for task in env.parts or [""]:  # "" = the only task, of which all samples are
         sampled = count_habits(env, [row for row in samples if not task or row["task"] == task])
-        mix = normalised({name: share for name, share in run.source.mix.items() if name in sampled.follows})
+        mix = shares_of({name: share for name, share in run.source.mix.items() if name in sampled.follows})
         if is_far(mix, sampled):
             run.console.say(far_line(mix, sampled, task))
 

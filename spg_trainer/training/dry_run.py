@@ -86,6 +86,7 @@ def check_texts(planned: Plan) -> str:
         if are_surely_short(config, planned.splits, positions):
             return ""
     from spg_trainer.models.load import without_weights
+    from spg_trainer.rollout.player import Player
     from spg_trainer.training.setup import open_source
 
     try:
@@ -95,8 +96,8 @@ def check_texts(planned: Plan) -> str:
         if is_embedded(name, "tiny", "new") or has_tokenizer(resolve_model(name, config.env)):
             raise
         return "whether they are too long for the model was not looked at, as its tokenizer is not here"
-    policy = policy.ending_with(planned.algorithm.end_tokens)
-    _, note = open_source(planned, policy, rows_per_forward=None)
+    player = Player(policy.ending_with(planned.algorithm.end_tokens), planned.config.rollout)
+    _, note = open_source(planned, player)
     return note
 
 

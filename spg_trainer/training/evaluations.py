@@ -13,14 +13,7 @@ from typing import Any
 
 import torch
 
-from spg_trainer.distributed import (
-    begin_phase,
-    decide_on_main,
-    gather,
-    raised_by_all,
-    raising_on_all,
-    sum_metrics,
-)
+from spg_trainer import distributed
 from spg_trainer.errors import CheckpointError, SpgError, TrainingError, plural, written
 from spg_trainer.evaluation.evaluate import (
     BATCH,
@@ -76,16 +69,16 @@ def measure_loss(run: Run) -> dict[str, float]:
     config, step = run.config, run.state.step
     if step in run.state.validations:
         return {}
-    begin_phase(f"the validation after step {step}")
+    distributed.begin_phase(f"the validation after step {step}")
     with unsharded(run.policy.model):
-        loss = sum_metrics({"loss": held_out_loss(run)})["loss"]
+        loss = distributed.sum_metrics({"loss": held_out_loss(run)})["loss"]
     if not math.isfinite(loss):  # on every process, as the loss is a sum over all
         rate = config.optimizer.learning_rate
-        raise raised_by_all(
+        raise distributed.raised_by_all(
             TrainingError(f"The validation loss after step {step} is {loss}. Lower $learning_rate={rate}.")
         )
     run.state.validations[step] = loss
-    with raising_on_all():
+    with distributed.raising_on_all():
         run.folder.write_evaluation(f"step-{step:06d}", {"step": step, "loss": loss}, [])
     run.console.say(f"step {step}: validation loss {loss:.4f}")
     return {"validation/loss": loss}
@@ -96,7 +89,7 @@ def held_out_loss(run: Run) -> float:
     config = run.config
     # The held-out completions as one step; their advantages are not needed.
     _, held_out_step = credit(run, run.source.collect("validation"))
-    with raising_on_all():
+    with distributed.raising_on_all():
         # `number` is a part of the masks' key: with a word in place of a step's number, masks are the same each time.
         (update,) = plan_updates(
             run.policy, run.algorithm, held_out_step, config.batch, seed=config.seed, number="validation"
@@ -109,14 +102,14 @@ def write_best_model(run: Run) -> int:
 
     `best_saved_step` says which step is the best.
     """
-    step = decide_on_main(lambda: best_saved_step(run))
+    step = distributed.decide_on_main(lambda: best_saved_step(run))
     if step != run.state.step:
-        with raising_on_all():
+        with distributed.raising_on_all():
             checkpoint.load(checkpoint.folder_of_step(run.folder.path, step), run.policy)
     trained_dtype = run.policy.model.dtype
     if run.config.output.save_dtype == "bfloat16":
         run.policy.model.to(torch.bfloat16)
-    with raising_on_all():
+    with distributed.raising_on_all():
         checkpoint.export(run.folder.path / "model", run.policy, {**environment_record(run), "step": step})
     # The weights get their dtype back, but keep the written values, so that what is evaluated is what was written.
     if run.policy.model.dtype != trained_dtype:
@@ -142,7 +135,7 @@ def keep_start_if_worse(run: Run, step: int) -> dict[str, Any] | None:
         kept = step if run.config.eval.keep_worse else write_start(run, otherwise=step)
         return {**how_much_worse, "kept": kept}
 
-    return decide_on_main(judge)
+    return distributed.decide_on_main(judge)
 
 
 def write_start(run: Run, otherwise: int) -> int:
@@ -213,11 +206,11 @@ def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:
     is_fresh = name == "before" and is_embedded(run.config.model.model, "new")
     if run.config.eval.eval_split not in run.splits or is_fresh:
         return None
-    figures = decide_on_main(lambda: evaluated_already(run.folder, name, step))
+    figures = distributed.decide_on_main(lambda: evaluated_already(run.folder, name, step))
     if figures:
         return figures
     if name == "before" and run.state.step > 0:
-        if decide_on_main(lambda: run.folder.folder_of_other_start):
+        if distributed.decide_on_main(lambda: run.folder.folder_of_other_start):
             return None
         text = f"{run.folder.evaluation_path(name)} is missing and cannot be made again after step {run.state.step}"
         raise CheckpointError(f"{text}. Restore it, or start a new run with another $output_dir.")
@@ -269,9 +262,9 @@ def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseExcept
         run.folder.write_evaluation(name, {"step": step, "stopped_with": len(rows)}, rows)
         return len(rows)
 
-    finished = decide_on_main(note)
+    finished = distributed.decide_on_main(note)
     text = f"The evaluation {name} has {finished:,} of {plural(count, 'completion')}, which are kept"
-    if any(gather([run.stop.requested])):
+    if any(distributed.gather([run.stop.requested])):
         run.console.say(f"{text}.")
         return KeyboardInterrupt()
     return TrainingError(
@@ -282,18 +275,16 @@ def stopped_evaluation(run: Run, name: str, step: int, count: int) -> BaseExcept
 
 def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: int) -> Evaluation:
     """The evaluation of the present weights, those of `step`, at temperature 0; it is also written to eval/NAME."""
-    begin_phase(f"the evaluation {name}")
+    distributed.begin_phase(f"the evaluation {name}")
     env = run.splits[split]
-    with raising_on_all():
-        problems, skipped = problems_to_ask(
-            run.policy, env, num_problems, run.config.rollout, run.config.overlong
-        )
+    with distributed.raising_on_all():
+        problems, skipped = problems_to_ask(run.player.room, env, num_problems, run.config.overlong)
     count = len(problems)  # `evaluate_checked` finds the same problems again
     # The note is "" unless the split has fewer different problems than `num_problems`.
     if step == 0 and (note := note_of_fewer_problems(env, split, num_problems, count + skipped)):
         run.console.say(note)
     batch = BATCH * run.accelerator.num_processes
-    earlier_rows = decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
+    earlier_rows = distributed.decide_on_main(lambda: begin_evaluation(run.folder, name, step, batch))
     # --max-minutes stops only the evaluation before the training. When the time is over later, the run makes no more
     # steps, but still its last validation and the evaluation "after", without a limit.
     limit = 60 * run.config.max_minutes if name == "before" else 0
@@ -306,14 +297,11 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
         telling_the_step = envs.authoring.reward_functions.reports.during(step, run.config.max_steps)
         with unsharded(run.policy.model), telling_the_step, progress as advance:
             result = evaluate_checked(
-                run.policy,
+                replace(run.player, sampling=replace(run.config.rollout, temperature=0.0)),
                 env,
-                replace(run.config.rollout, temperature=0.0),
                 split=split,
                 num_problems=num_problems,
                 overlong=run.config.overlong,
-                seed=run.config.seed,
-                rows_per_forward=run.rows_per_forward,
                 accelerator=run.accelerator,
                 advance=advance,
                 rows=earlier_rows,
@@ -321,7 +309,7 @@ def evaluate_weights(run: Run, name: str, split: str, step: int, num_problems: i
                 stops=lambda: run.stop.requested or is_late(),
             )
     except RolloutStopped as stopped:
-        raise raised_by_all(stopped_evaluation(run, name, step, count)) from stopped
+        raise distributed.raised_by_all(stopped_evaluation(run, name, step, count)) from stopped
     # `step` had these weights; the trackers log them at the step that the run has reached, which may be a later one.
     record_evaluation(run.folder, run.trackers, name, result, step=step, logged_at=run.state.step)
     by_task = "".join(

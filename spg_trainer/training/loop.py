@@ -17,15 +17,6 @@ import torch
 
 from spg_trainer import distributed
 from spg_trainer.architecture.experts import counting_choices, router_load
-from spg_trainer.distributed import (
-    begin_phase,
-    gather,
-    is_raised_by_all,
-    naming_the_lost,
-    raised_by_all,
-    raising_on_all,
-    sum_metrics,
-)
 from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
 from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.collect import gather_groups
@@ -37,26 +28,11 @@ from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import packages
 from spg_trainer.settings.fields import Config
 from spg_trainer.tensors import Rows
+from spg_trainer.training import evaluations, records
 from spg_trainer.training.advice import form_warning, look_at_base, look_at_groups, new_warnings
-from spg_trainer.training.evaluations import (
-    evaluate_once,
-    keep_start_if_worse,
-    measure_loss,
-    run_validation,
-    write_best_model,
-)
 from spg_trainer.training.metrics import EPISODES, fidelity_means, fidelity_sums, rollout_metrics
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
 from spg_trainer.training.plan import Plan, settle
-from spg_trainer.training.records import (
-    closing_lines,
-    nothing_to_do,
-    record_step,
-    save_checkpoint,
-    worse_line,
-    write_report,
-    write_summary,
-)
 from spg_trainer.training.run import OnStep, Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
 from spg_trainer.training.setup import finished_summary, of_python, open_run, refuse_keywords
@@ -100,7 +76,7 @@ def train(
     planned = config if isinstance(config, Plan) else settle(of_python(config))
     finished = finished_summary(planned)
     if finished is not None:
-        Console(quiet=quiet).say(nothing_to_do(finished, planned.folder))
+        Console(quiet=quiet).say(records.nothing_to_do(finished, planned.folder))
         return finished
     run = replace(open_run(planned, quiet=quiet), on_step=on_step)
     # Reward functions may ask for the step and the number of steps.
@@ -109,21 +85,26 @@ def train(
     )
     try:
         stopping_here = stopping_between_steps(run.stop, run.console)
-        with run.console, telling_the_step, stopping_here, naming_the_lost(run.config.timeout_minutes):
-            before = evaluate_once(run, "before", step=0)
-            run_validation(run)
+        with (
+            run.console,
+            telling_the_step,
+            stopping_here,
+            distributed.naming_the_lost(run.config.timeout_minutes),
+        ):
+            before = evaluations.evaluate_once(run, "before", step=0)
+            evaluations.run_validation(run)
             ended_by = make_steps(run)
             if ended_by == USER:
                 # All processes raise this error, and `raised_by_all` notes that on the error. Without the note,
                 # processes that share one model would not save a checkpoint together (`save_finished_steps`).
-                raise raised_by_all(KeyboardInterrupt())
-            run_validation(run, last=True)
-            save_checkpoint(run)
-            step_of_model = write_best_model(run)
-            after = evaluate_once(run, "after", step=step_of_model)
+                raise distributed.raised_by_all(KeyboardInterrupt())
+            evaluations.run_validation(run, last=True)
+            records.save_checkpoint(run)
+            step_of_model = evaluations.write_best_model(run)
+            after = evaluations.evaluate_once(run, "after", step=step_of_model)
             # A run that validates a loss is not judged by solved rates, since its texts may teach something else.
             is_judged = before and after and run.config.validates == "solved"
-            worse = keep_start_if_worse(run, step_of_model) if is_judged else None
+            worse = evaluations.keep_start_if_worse(run, step_of_model) if is_judged else None
             look_at_groups(run)
     except BaseException as error:
         save_finished_steps(run, error)
@@ -131,12 +112,12 @@ def train(
     finally:
         run.trackers.finish()
         run.folder.release()
-    summary = write_summary(run, before, after, step_of_model, ended_by, worse)
-    write_report(run)
-    for line in closing_lines(summary, run.config):
+    summary = records.write_summary(run, before, after, step_of_model, ended_by, worse)
+    records.write_report(run)
+    for line in records.closing_lines(summary, run.config):
         run.console.say(line)
     if worse:
-        run.console.warn(worse_line(summary))
+        run.console.warn(records.worse_line(summary))
     return summary
 
 
@@ -145,7 +126,7 @@ def make_steps(run: Run) -> str:
     while not (ended_by := reason_to_end(run)):
         train_step(run)
         if run.saves:
-            save_checkpoint(run)
+            records.save_checkpoint(run)
     run.console.end_steps()
     return ended_by
 
@@ -160,7 +141,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     # processes are not here if only this one met the error.
     divided = trains_parts(run.policy.model) or distributed.lockstep is not None
     others_are_missing = isinstance(error, ProcessLost) or distributed.is_inside_pass
-    others_are_missing = others_are_missing or (divided and not is_raised_by_all(error))
+    others_are_missing = others_are_missing or (divided and not distributed.is_raised_by_all(error))
     # The error of a disk that refused to write has a cause (`runs.files.writing`), that of a lost checkpoint has none.
     disk_refused = isinstance(error, CheckpointError) and error.__cause__ is not None
     # A disk that has refused a checkpoint may refuse this one too, which is no further error.
@@ -170,7 +151,7 @@ def save_finished_steps(run: Run, error: BaseException) -> None:
     if run.state.consistent and has_made_steps and not others_are_missing:
         # A launcher asks this process to stop when another one has ended: that must not cut the checkpoint short.
         with stopping_between_steps(run.stop, run.console), refusal_allowed:
-            save_checkpoint(run)
+            records.save_checkpoint(run)
     if disk_refused or isinstance(error, KeyboardInterrupt):
         newest = latest_complete(run.folder.path)
         text = f"No step is saved yet; begin again, in the same folder, with {run.folder.go_on}"
@@ -192,7 +173,7 @@ def train_step(run: Run) -> None:
     # With `--shard layer` a process whose own passes are done makes further passes, so that the others can go on.
     for_others_before = lockstep.for_others if lockstep else 0
     # If a process is lost from here on, `naming_the_lost` says that it was lost during the rollout.
-    begin_phase(f"the rollout of step {state.step + 1}")
+    distributed.begin_phase(f"the rollout of step {state.step + 1}")
     with unsharded(run.policy.model):
         scored = run.source.collect(state.step)
         sampled_at = time.monotonic()
@@ -206,7 +187,7 @@ def train_step(run: Run) -> None:
         metrics |= look_at_decoding(run, scored)
         # The advantage of each completion, and the rows that the updates go through.
         advantages, learned_rows = credit(run, scored.learned(run.config.batch.num_generations))
-        begin_phase(f"the updates of step {state.step + 1}")
+        distributed.begin_phase(f"the updates of step {state.step + 1}")
         with counting_choices(run.policy.model) as choices:
             metrics |= apply_updates(run, learned_rows)
     state.step += 1
@@ -223,18 +204,20 @@ def train_step(run: Run) -> None:
         timings["tokens_per_second"] = metrics["num_tokens"] / seconds_of_rollout
     # The numbers that were used. Once memory has run out, they are `most_copies` and `most_rows` (`models/policy.py`).
     timings["per_device_batch_size"] = run.policy.most_copies or run.config.batch.per_device_batch_size
-    if run.rows_per_forward is not None:
-        timings["rows_per_forward"] = run.policy.most_rows or run.rows_per_forward
+    if run.player.rows_per_forward is not None:
+        timings["rows_per_forward"] = run.policy.most_rows or run.player.rows_per_forward
     if lockstep:
-        timings |= sum_metrics({"passes_for_others": float(lockstep.for_others - for_others_before)})
+        timings |= distributed.sum_metrics(
+            {"passes_for_others": float(lockstep.for_others - for_others_before)}
+        )
     # How often each expert was chosen. These figures depend on the batching, since padding chooses experts, too. Hence
     # they are not among the metrics, which another batching must not change.
     if choices:
-        timings |= router_load(sum_metrics(choices))
+        timings |= router_load(distributed.sum_metrics(choices))
     if run.config.validates == "loss" and run.due(run.config.eval.eval_steps):
-        metrics |= measure_loss(run)
-    record_step(run, scored, advantages, metrics, timings)
-    run_validation(run)
+        metrics |= evaluations.measure_loss(run)
+    records.record_step(run, scored, advantages, metrics, timings)
+    evaluations.run_validation(run)
     seconds_left = None  # no limit
     if run.config.max_minutes:
         seconds_left = max(0.0, 60 * run.config.max_minutes - (time.monotonic() - state.started))
@@ -301,17 +284,9 @@ def look_at_decoding(run: Run, scored: Rows) -> dict[str, float]:
         return {}
     # Later batches of a step (--max-rollout-batches) are not looked at, since their noise has other keys.
     first_batch = config.batch.prompts_per_step * config.batch.num_generations
-    with raising_on_all():
-        sums = fidelity_sums(
-            run.policy,
-            scored,
-            config.rollout,
-            seed=config.seed,
-            step=steps_before,
-            rows_per_forward=run.rows_per_forward,
-            episodes=min(EPISODES, first_batch),
-        )
-    return fidelity_means(gather([sums]))
+    with distributed.raising_on_all():
+        sums = fidelity_sums(run.player, scored, steps_before, episodes=min(EPISODES, first_batch))
+    return fidelity_means(distributed.gather([sums]))
 
 
 def apply_updates(run: Run, learned_rows: Rows) -> dict[str, float]:
@@ -382,7 +357,7 @@ def one_update(run: Run, update: Update, number: int) -> dict[tuple[str, str], f
     is not finite, the update is skipped and counted.
     """
     with unsharded(run.policy.model):
-        with raising_on_all():
+        with distributed.raising_on_all():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
     # The metrics of a loss that compares all completions of an update are sums over episodes. Those of other losses are
@@ -427,7 +402,7 @@ def reason_to_end(run: Run) -> str:
     seconds_allowed = 60 * run.config.max_minutes  # 0 = no limit
     is_late = seconds_allowed > 0 and time.monotonic() - run.state.started > seconds_allowed
     # Each process has the states of all, so all decide alike.
-    states = gather([(is_late, run.stop.requested)])
+    states = distributed.gather([(is_late, run.stop.requested)])
     if any(was_asked for _, was_asked in states):
         return USER
     if any(one_is_late for one_is_late, _ in states):

@@ -16,9 +16,8 @@ import numpy as np
 
 from spg_trainer.distributed import gather
 from spg_trainer.likelihood.logps import path_logps
-from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import is_failure
-from spg_trainer.rollout.tokens import sample
+from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rows, cut_into_groups
@@ -213,26 +212,18 @@ EPISODES = 8
 """How many episodes are looked at: the first ones of a step, over all processes. Each turn of them is a completion."""
 
 
-def fidelity_sums(
-    policy: Policy,
-    scored: Rows,
-    sampling: Sampling,
-    seed: int,
-    step: int,
-    rows_per_forward: int | None,
-    *,
-    episodes: int = EPISODES,
-) -> dict[str, float]:
+def fidelity_sums(player: Player, scored: Rows, step: int, *, episodes: int = EPISODES) -> dict[str, float]:
     """Sums over the tokens of this process's completions, as far as they are looked at, for `fidelity_means`.
 
     `logp` and `logp_exact` sum the recorded and the exact log-probabilities, `equal_tokens` counts the tokens that
     exact decoding writes, too, and `tokens` counts all tokens. The first two are left out if they would be of different
     distributions (`records_logps_of_model`).
 
-    Call it before an update: the policy must have the weights that sampled. episodes: how many are looked at, from the
-    first on. All must be of the step's first rollout batch (--max-rollout-batches), because the noise of later batches
-    has other keys.
+    player: wrote the completions, and has the same weights still, so call it before an update. episodes: how many are
+    looked at, from the first on. All must be of the step's first rollout batch (--max-rollout-batches), because the
+    noise of later batches has other keys.
     """
+    policy, sampling = player.policy, player.sampling
     is_looked_at = scored.episode < episodes
     row_indices = is_looked_at.nonzero()[:, 0]
     names = ["equal_tokens", "tokens"]
@@ -247,14 +238,8 @@ def fidelity_sums(
     exact = replace(sampling, **asdict(Decoding(**drawn_as_before)))
     # The keys of the noise in the rollout, so that exact decoding draws the same noise.
     noise_keys = [("rollout", step, *key) for key in rollouts.noise_keys()]
-    decoded_exactly = sample(
-        policy,
-        (rollouts.prompt_ids, rollouts.prompt_mask),
-        exact,
-        seed,
-        noise_keys,
-        rows_per_forward,
-        template_ids=rollouts.canvas(policy.mask_id),
+    decoded_exactly = replace(player, sampling=exact).sample(
+        (rollouts.prompt_ids, rollouts.prompt_mask), noise_keys, rollouts.canvas(policy.mask_id)
     )
     is_equal = decoded_exactly.completion_ids == rollouts.completion_ids
     is_equal &= decoded_exactly.completion_mask & written

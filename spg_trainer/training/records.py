@@ -32,15 +32,7 @@ from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import task_record
 from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
-from spg_trainer.training import validation
-from spg_trainer.training.advice import (
-    HELP_IS_ON_PAGE,
-    MORE_ROWS,
-    WORSE,
-    nothing_gained_line,
-    shares_of_groups,
-    surely_gained_nothing,
-)
+from spg_trainer.training import advice, validation
 from spg_trainer.training.run import Run, TrainingState
 
 
@@ -50,8 +42,8 @@ def record_step(
     """Writes the rows of a finished step, and every --sample-steps its completions.
 
     From here on, a checkpoint of this step may be saved. metrics, timings: the rows for metrics.jsonl and
-    timings.jsonl, without `step`. advantages: those of the completions that were learned from, which may be fewer than
-    the scored ones.
+    timings.jsonl, without `step`. advantages: (B,), those of the completions that were learned from, which may be fewer
+    than the scored ones.
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
@@ -218,7 +210,7 @@ def write_summary(
         "gain": after["correct"] - before["correct"] if before and after else None,
         "lost": lost,
         "solved_sampled": sum(solved_rates) / len(solved_rates) if solved_rates else None,
-        "groups": shares_of_groups(rows_with_groups) if rows_with_groups else None,
+        "groups": advice.shares_of_groups(rows_with_groups) if rows_with_groups else None,
         "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
         "start_of_other_code": None if before else run.folder.folder_of_other_start,
@@ -267,7 +259,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
             f"{validations['last_step']}, has {validations['last']:.3f}."
         )
     if loss_has_risen(summary):
-        lines.append(MORE_ROWS)
+        lines.append(advice.MORE_ROWS)
     minutes = f"{summary['seconds'] / 60:.1f} minutes"
     if after:
         at_start = f"{before['correct']:.3f} -> " if before else ""
@@ -295,10 +287,15 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     lines += [f"Everything is in {Path(summary['model']).parent}.", f"Next:  {first}"]
     lines += [f"       {line}" for line in others]
     is_judged = before and after and config.samples and not summary["worse"]
-    if is_judged and surely_gained_nothing(summary):
-        lines.append(nothing_gained_line(summary))
+    if is_judged and advice.surely_gained_nothing(summary):
+        lines.append(advice.nothing_gained_line(summary))
     if summary["lost"]:
-        lines.append(lost_line(summary["lost"]))
+        fell = [
+            f"{name} fell from {before:.2f} to {after:.2f}"
+            for name, (before, after) in summary["lost"].items()
+        ]
+        text = f"But this run lost something on these problems: {', '.join(fell)}"
+        lines.append(f"{text}; {advice.HELP_IS_ON_PAGE}")
     return lines
 
 
@@ -309,7 +306,7 @@ def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
     quoted = shlex.quote(str(folder))
     diff = f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}"
     if summary["worse"]:
-        return [WORSE, diff]
+        return [advice.WORSE, diff]
     commands = []
     if not config.samples:  # the model has learned from given completions, so RL comes next
         task = shlex.join(task_words(config.env or "ENV", task_arguments(config)))
@@ -354,14 +351,6 @@ def worse_line(summary: Mapping[str, Any]) -> str:
         f"[{after['low']:.3f}, {after['high']:.3f}] of {after['n']} {after['settings']['split']} problems, the start "
         f"{before['correct']:.3f} ({worse['lost']} lost, {worse['won']} won, p = {worse['p']:.2g}). {what_is_kept}."
     )
-
-
-def lost_line(lost: Mapping[str, tuple[float, float]]) -> str:
-    """A line that says what a run unlearned. lost: {component: (mean before, mean after)}."""
-    fell = ", ".join(
-        f"{name} fell from {before:.2f} to {after:.2f}" for name, (before, after) in lost.items()
-    )
-    return f"But this run lost something on these problems: {fell}; {HELP_IS_ON_PAGE}"
 
 
 def write_report(run: Run) -> None:

@@ -13,6 +13,7 @@ from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
 from spg_trainer.models.states import trainable_parameters
 from spg_trainer.rollout.collect import Source
+from spg_trainer.rollout.player import Player
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import StopRequest
@@ -83,7 +84,8 @@ class Run:
 
     config: Config
     state: TrainingState
-    policy: Policy
+    player: Player
+    """Writes the run's completions, and those of its evaluations."""
     algorithm: Algorithm
     optimizer: torch.optim.Optimizer
     source: Source
@@ -93,13 +95,16 @@ class Run:
     console: Console
     trackers: Trackers
     accelerator: Accelerator
-    rows_per_forward: int | None
-    """Completions decoded at once; None = as many as is fastest."""
     criterion: Criterion
     """How this run's validations are judged, of `validation.CRITERIA`."""
     stop: StopRequest = field(default_factory=StopRequest)
     on_step: OnStep | None = None
     """The user's function, which `train` takes."""
+
+    @property
+    def policy(self) -> Policy:
+        """The model that is trained."""
+        return self.player.policy
 
     @property
     def moves_reference(self) -> bool:

@@ -8,15 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from spg_trainer import distributed
 from spg_trainer.architecture.shape import pattern_of
-from spg_trainer.distributed import (
-    decide_on_main,
-    gather,
-    make_accelerator,
-    own_device,
-    process_mesh,
-    raising_on_all,
-)
 from spg_trainer.errors import ConfigError
 from spg_trainer.estimate.fits import fitting_batch, memory_by_batch, usable_here, with_masked_copies
 from spg_trainer.estimate.memory import arithmetic, rows_of_a_pass
@@ -24,12 +17,12 @@ from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
-from spg_trainer.rollout.cache import memory_line
 from spg_trainer.rollout.collect import EnvironmentSource, Source
 from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
-from spg_trainer.rollout.engine import Engine
+from spg_trainer.rollout.engine import Engine, EnginePlayer
 from spg_trainer.rollout.pairs import PairFile
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
@@ -66,7 +59,7 @@ if TYPE_CHECKING:
 def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     """Opens the model and the folder of a plan, and loads its checkpoint if the run goes on; once for a start."""
     model_settings = planned.config.model
-    accelerator = planned.accelerator or make_accelerator(
+    accelerator = planned.accelerator or distributed.make_accelerator(
         model_settings.device, planned.config.timeout_minutes
     )
     algorithm, splits = planned.algorithm, planned.splits
@@ -78,19 +71,20 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     rows_per_forward = None
     if policy.device.type != "cpu":
         rows_per_forward = rows or rows_of_a_pass(config)
-    with raising_on_all():
+    with distributed.raising_on_all():
         attention = base_model(policy.model).pattern
         if planned.model_config is None or pattern_of(planned.model_config) != attention:
             model_type = base_model(policy.model).config.model_type
             check_attention(config, algorithm, model_type, attention)
         check_heads(base_model(policy.model).config, config.model.sequence_parallel)
-        source, skipped_note = open_source(planned, policy, rows_per_forward)
+        player = Player(policy, config.rollout, config.seed, rows_per_forward)
+        source, skipped_note = open_source(planned, player)
         optimizer = make_optimizer(config.optimizer, trainable_parameters(policy.model))
     run = Run(
         config=config,
         state=TrainingState(),
         criterion=CRITERIA[config.validates],
-        policy=policy,
+        player=player,
         algorithm=algorithm,
         optimizer=optimizer,
         source=source,
@@ -99,10 +93,9 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         console=Console(quiet=quiet),
         trackers=Trackers(),
         accelerator=accelerator,
-        rows_per_forward=rows_per_forward,
     )
     if checkpoint_folder is not None:  # model, optimizer and pools become what they were there
-        with raising_on_all():
+        with distributed.raising_on_all():
             state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
             run = replace(run, state=state)
     prepare_folder(run, planned)
@@ -112,7 +105,7 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     # run that was killed after validating step 0 and before saving it must do both again. Such a run has no checkpoint,
     # so its validations are not read here.
     if config.eval.eval_steps and checkpoint_folder is not None:
-        run.state.validations = decide_on_main(run.folder.validations)
+        run.state.validations = distributed.decide_on_main(run.folder.validations)
     if config.output.track:
         run.trackers.open(config.output.track, path, config)
     return run
@@ -167,14 +160,14 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
         has_model = not incomplete(folder / "model")
         return summary if is_last and has_ended and has_model else None
 
-    return decide_on_main(summary_if_finished)
+    return distributed.decide_on_main(summary_if_finished)
 
 
 def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
     """The model that the run starts from, with a reference if the algorithm needs one."""
     config, algorithm = planned.config, planned.algorithm
-    device = own_device(config.model.device, accelerator)
-    with raising_on_all():
+    device = distributed.own_device(config.model.device, accelerator)
+    with distributed.raising_on_all():
         # end_tokens "any": every end token of the model ends a completion; "eos": only the tokenizer's does.
         policy = open_policy(
             planned.model,
@@ -186,7 +179,7 @@ def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
     if config.model.is_divided:
         divide_policy(policy, config.model, device)
     if config.model.sequence_parallel > 1:
-        process_mesh(config.model.sequence_parallel, policy.device.type, config.timeout_minutes)
+        distributed.process_mesh(config.model.sequence_parallel, policy.device.type, config.timeout_minutes)
     # What the run writes names the original model (`source`), not the copy. environment.json of the copy has its name.
     if planned.own_copy:
         policy.source = model_environment(str(planned.own_copy))["base_model"]
@@ -228,7 +221,7 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
             console.warn(note)
     if run.state.step:
         console.say(f"Continuing {path} from step {run.state.step}.")
-    devices = gather([str(run.policy.device)])
+    devices = distributed.gather([str(run.policy.device)])
     processes = "1 process" if len(devices) == 1 else f"{len(devices)} processes"
     where = f"{processes} on {', '.join(dict.fromkeys(devices))}"
     console.say(
@@ -247,16 +240,11 @@ def introduce(run: Run, settings_note: str, skipped_note: str) -> None:
     if config.rollout.cache != "none" and env is not None:
         prompt_lengths = [0] * config.batch.prompts_per_step  # as if all were equally long
         episodes_here = deal_groups(prompt_lengths, config.batch.num_generations, run.algorithm.dealt_by)
-        completions = max(gather([len(episodes_here)]))
+        completions = max(distributed.gather([len(episodes_here)]))
         # The cache holds keys and values in the dtype in which the model computes. That is `model.dtype`; but if the
         # weights are divided, `model.dtype` is this dtype only inside `unsharded`.
         with unsharded(run.policy.model):
-            model = run.policy.model
-            console.say(
-                memory_line(
-                    model.config, model.dtype, model.device, config.rollout, completions, run.rows_per_forward
-                )
-            )
+            console.say(run.player.memory_of_cache(completions))
 
 
 def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[int, int | None]:
@@ -276,13 +264,13 @@ def batch_of_device(planned: Plan, policy: Policy, num_processes: int) -> tuple[
         config, algorithm, memory_of, usable, processes=num_processes, on_cuda=on_cuda
     )
     # All processes take the least of what fits on their devices.
-    numbers_of_devices = gather([(copies, rows)])
+    numbers_of_devices = distributed.gather([(copies, rows)])
     copies = min(copies_of_device for copies_of_device, _ in numbers_of_devices)
     if rows is not None:
         rows = min(rows_of_device or 1 for _, rows_of_device in numbers_of_devices)
     before = planned.before
     if is_auto and before and before.batch.per_device_batch_size == AUTO:
-        timings = decide_on_main(lambda: RunFolder(planned.folder).last_timings())
+        timings = distributed.decide_on_main(lambda: RunFolder(planned.folder).last_timings())
         copies = min(copies, timings.get("per_device_batch_size", copies))
         if rows is not None:
             rows = min(rows, timings.get("rows_per_forward", rows))
@@ -298,7 +286,7 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     """
     config, path = planned.config, run.folder.path
     accept = config.output.accept_changed_code
-    with raising_on_all():
+    with distributed.raising_on_all():
         # Settings that are for one start only, such as --resume, are not recorded.
         recorded = replace(config, output=config.output.recorded)
         settings, files = to_yaml(recorded), file_settings(config)
@@ -312,53 +300,55 @@ def prepare_folder(run: Run, planned: Plan) -> None:
                     run.folder.set_aside_evaluations(run.state.step)
                 write_inputs(path, inputs, again=accept)
             run.folder.write_config(settings)
-    run.state.history = decide_on_main(run.folder.history)
-    run.state.judged_since = decide_on_main(lambda: run.folder.last_step_of_other_code(run.state.step))
+    run.state.history = distributed.decide_on_main(run.folder.history)
+    run.state.judged_since = distributed.decide_on_main(
+        lambda: run.folder.last_step_of_other_code(run.state.step)
+    )
     # The reference of fresh adapters is the base model without them, which can be opened again.
     needs_copy = "reference" in run.algorithm.needs and not run.policy.fresh_adapters
     if needs_copy and planned.own_copy is None:
-        with raising_on_all():
+        with distributed.raising_on_all():
             checkpoint.export(path / REFERENCE_FOLDER, run.policy, environment_record(run))
 
 
-def open_source(planned: Plan, policy: Policy, rows_per_forward: int | None) -> tuple[Source, str]:
+def open_source(planned: Plan, player: Player) -> tuple[Source, str]:
     """(the source of completions, a note on the problems that are skipped as too long).
 
-    policy: the model, whose weights are not needed. Raises ConfigError for texts that do not fit and are not skipped.
+    player: its model's weights are not needed. Raises ConfigError for texts that do not fit and are not skipped.
     """
     config, algorithm, splits = planned.config, planned.algorithm, planned.splits
+    policy = player.policy
     source: Source
     if config.source == "pairs":
         source = PairFile(config, policy, planned.pairs)
     elif config.source == "demonstrations":
         train, held_out = splits["train"], splits["held_out"]
-        room = Room(policy, config.rollout.max_completion_length)
-        skipped = check_lengths(room, [train, held_out], planned.mix, config)
+        skipped = check_lengths(player.room, [train, held_out], planned.mix, config)
         notice = f"{train.notice} {skipped}".strip()
         source = Demonstrations(train, held_out, policy, config, planned.mix, notice)
     else:
-        # `Algorithm` in algorithms/base.py says what its four attributes mean.
+        # `Algorithm` in algorithms/base.py says what its three attributes mean.
+        writing = replace(player, records=algorithm.records)
+        if config.rollout_engine:
+            writing = EnginePlayer(**vars(player), engine=Engine(config, planned.folder))
         source = EnvironmentSource(
             splits["train"],
-            policy,
+            writing,
             config,
-            rows_per_forward,
             dealt_by=algorithm.dealt_by,
-            records=algorithm.records,
             right_groups_teach=algorithm.right_groups_teach,
-            engine=Engine(config, planned.folder) if config.rollout_engine else None,
         )
-    return source, check_prompts_fit(config, policy, splits)
+    return source, check_prompts_fit(config, player.room, splits)
 
 
-def check_prompts_fit(config: Config, policy: Policy, splits: "Mapping[str, TextEnv]") -> str:
+def check_prompts_fit(config: Config, room: Room, splits: "Mapping[str, TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" if there are none.
 
     The problems of evaluations, validations and training are looked at. But if training has a stream of problems (more
     than 20,000 that come from no file, e.g. generated ones), each is looked at only when it is drawn. Raises
     ConfigError if a problem is too long and may not be skipped (--overlong), or if too few are left for a step.
     """
-    too_long = TooLong(Room(policy, config.rollout.max_completion_length))
+    too_long = TooLong(room)
     if config.samples:
         too_long.add_split(splits["train"])
     # For a mixture, the number of problems that remain is not checked. A mixture repeats the problems of tasks that

@@ -306,11 +306,15 @@ def add_old_logps(policy: Policy, updates: Sequence[Update]) -> None:
 
 
 def add_reference_logps(policy: Policy, updates: Sequence[Update]) -> None:
-    """Gives the rows of all updates their `ref_logps`."""
+    """Gives the rows of all updates their `ref_logps`, (B, M, T), without a graph.
+
+    If the reference equals the policy, they equal the logps of the update itself, bit for bit.
+    """
     with policy.reference() as model:
         for update in updates:
             for number, micro in enumerate(update.micro_batches):
-                ref_logps = reference_logps(micro, model, policy.mask_id)
+                masks = micro.masks.with_columns(measured=None)
+                ref_logps = token_logps(model, micro, masks, policy.mask_id, micro.masks_at_once)
                 update.micro_batches[number] = micro.with_columns(ref_logps=ref_logps)
 
 
@@ -357,14 +361,6 @@ def logps_without_graph(micro: Rows, model: nn.Module, mask_id: int) -> tuple[Te
     `token_logps` keeps no graph. With the same weights the values equal, bit for bit, those that the update computes.
     """
     return micro.masks.split(token_logps(model, micro, micro.masks, mask_id, micro.masks_at_once))
-
-
-def reference_logps(micro: Rows, model: nn.Module, mask_id: int) -> Tensor:
-    """Log-probabilities (B, M, T) of a reference model, without a graph.
-
-    If the reference equals the policy, they equal those of the update itself, bit for bit.
-    """
-    return token_logps(model, micro, micro.masks.with_columns(measured=None), mask_id, micro.masks_at_once)
 
 
 def draw_masks(

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from spg_trainer.architecture.pattern import visible
+from spg_trainer.architecture.pattern import block_causal_mask
 from spg_trainer.models import tiny_tokenizer
 from spg_trainer.models.families import BY_ARCHITECTURE
 from tests.common.trainer_cases import made_once, save_writing
@@ -139,4 +139,4 @@ def doubled(length: int, block: int) -> Tensor:
 def blocks_of(length: int, block: int) -> Tensor:
     """Who sees whom in blocks from left to right (1, 1, n, n)."""
     number = torch.arange(length)[None] // block
-    return visible(number, number)
+    return block_causal_mask(number, number)

@@ -17,6 +17,7 @@ from spg_trainer.evaluation import command as eval_command
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import Evaluation
+from spg_trainer.rollout.player import Player
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.decoding import EvalSampling
 from spg_trainer.settings.fields import EvalCommand
@@ -95,7 +96,7 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
 ):
     once = change(command, max_completion_length=(8,), output_dir="results")
     (first,), before = run_eval(once, quiet=True), snapshot(tmp_path)
-    monkeypatch.setattr(evaluation, "sample_and_score", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(Player, "play", lambda *_, **__: pytest.fail("made again"))
     (again,) = run_eval(once)
     assert again.summary() == first.summary() and snapshot(tmp_path) == before
     assert "(3 completions were there)" in capsys.readouterr().out
@@ -116,15 +117,15 @@ def test_an_evaluation_that_was_killed_goes_on_where_it_was(command, tmp_path, m
     sampled = {"temperature": 1.0, "num_generations": 2, "num_problems": 7, "max_completion_length": (8,)}
     once = change(command, output_dir="results", **sampled)
     (whole,) = run_eval(change(once, output_dir="whole"), quiet=True)
-    original, asked = evaluation.sample_and_score, []
+    original, asked = Player.play, []
 
-    def killed(policy, env, begun, *settings, **more):
+    def killed(player, env, begun, key):
         asked.append([*zip(begun.problem.tolist(), begun.generation.tolist(), strict=True)])
         if len(asked) == 3:
             raise KeyboardInterrupt
-        return original(policy, env, begun, *settings, **more)
+        return original(player, env, begun, key)
 
-    monkeypatch.setattr(evaluation, "sample_and_score", killed)
+    monkeypatch.setattr(Player, "play", killed)
     with pytest.raises(KeyboardInterrupt):
         run_eval(once, quiet=True)
     (part,) = (tmp_path / "results" / "eval").glob("*.jsonl")
@@ -154,8 +155,8 @@ def test_the_papers_protocol_beside_ours(command, monkeypatch, capsys):
     """The tiny model has too few positions, so nothing is decoded."""
     asked = []
 
-    def answered(policy, env, sampling, **more):
-        asked.append((env.problem(0).prompt, sampling, more["num_generations"]))
+    def answered(player, env, **more):
+        asked.append((env.problem(0).prompt, player.sampling, more["num_generations"]))
         right = [
             dict(puzzle=p, rewards={"paper_cells": r}) for p, r in (("1000", 1.0), ("1234", 0), ("1230", 0.0))
         ]

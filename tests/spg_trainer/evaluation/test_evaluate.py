@@ -24,6 +24,7 @@ from spg_trainer.evaluation.evaluate import (
     summarize,
     tokens_per_pass,
 )
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.settings.decoding import Decoding
 from spg_trainer.settings.weights import models_folder
@@ -346,8 +347,8 @@ def test_an_evaluation_that_is_stopped_keeps_what_is_finished_and_goes_on_from_t
     """Two of its rows are decoded at a time, and it is asked to stop in the middle of its second batch of six."""
     monkeypatch.setattr(evaluation, "BATCH", 6)
     sampling = Sampling(10, 5, 10, cache="dual")
-    env, settings = Letters("test", size=20), {"split": "test", "rows_per_forward": 2}
-    whole = evaluation.evaluate_checked(policy, env, sampling, **settings)
+    player, env = Player(policy, sampling, rows_per_forward=2), Letters("test", size=20)
+    whole = evaluation.evaluate_checked(player, env, split="test")
     assert len(whole.rows) > 12
     kept = []
 
@@ -357,20 +358,20 @@ def test_an_evaluation_that_is_stopped_keeps_what_is_finished_and_goes_on_from_t
     steps = iter(range(10**6))
     with pytest.raises(RolloutStopped):
         evaluation.evaluate_checked(
-            policy, env, sampling, **settings, keep=keep, stops=lambda: len(kept) >= 6 and next(steps) > 11
+            player, env, split="test", keep=keep, stops=lambda: len(kept) >= 6 and next(steps) > 11
         )
     assert 6 < len(kept) < 12, "some of the second batch, and not all"
     by_pair = {pair(row): row for row in whole.rows}
     assert all(by_pair[pair(row)] == row for row in kept)
     original = evaluation.solve
 
-    def solve(policy, env, pairs, *more):
+    def solve(player, env, pairs):
         begun.append(len(pairs))
-        return original(policy, env, pairs, *more)
+        return original(player, env, pairs)
 
     begun = []
     monkeypatch.setattr(evaluation, "solve", solve)
-    resumed = evaluation.evaluate_checked(policy, env, sampling, **settings, rows=kept)
+    resumed = evaluation.evaluate_checked(player, env, split="test", rows=kept)
     assert resumed.rows == whole.rows and resumed.summary() == whole.summary()
     assert begun[0] == 12 - len(kept) and set(begun[1:-1]) <= {6}
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from spg_trainer.models.policy import halved_until_it_fits
-from spg_trainer.rollout import tokens
+from spg_trainer.rollout import player as playing
+from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.training import update as updates
 from tests.common.likelihood_cases import relative
@@ -67,8 +68,9 @@ def test_a_rollout_that_runs_out_of_memory_writes_the_same_tokens(monkeypatch, c
     encoded = ids, torch.ones_like(ids, dtype=torch.bool)
     sampling = Sampling(8, 4, diffusion_steps=4, temperature=1.0, cache=cache)
     keys = [("rollout", row) for row in range(4)]
-    expected = tokens.sample(policy, encoded, sampling, 0, keys, None)
-    sample, asked = tokens.sample_completions, []
+    player = Player(policy, sampling)
+    expected = player.sample(encoded, keys)
+    sample, asked = playing.sample_completions, []
 
     def short_of_memory(*args, rows_per_forward, **kwargs):
         asked.append(rows_per_forward)
@@ -77,9 +79,9 @@ def test_a_rollout_that_runs_out_of_memory_writes_the_same_tokens(monkeypatch, c
             raise torch.OutOfMemoryError(FULL)
         return rollouts
 
-    monkeypatch.setattr(tokens, "sample_completions", short_of_memory)
+    monkeypatch.setattr(playing, "sample_completions", short_of_memory)
     for _ in range(2):
-        found = tokens.sample(policy, encoded, sampling, 0, keys, None)
+        found = player.sample(encoded, keys)
         assert torch.equal(found.completion_ids, expected.completion_ids)
     assert asked == [None, 2, 1, 1]
     assert policy.most_rows == 1

@@ -8,8 +8,8 @@ from spg_trainer.models import load_model
 from spg_trainer.models.lora import merged_weights
 from spg_trainer.rollout import engine as client
 from spg_trainer.rollout.engine import Engine
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sglang_plugin import draw, places_to_unmask
-from spg_trainer.rollout.tokens import sample
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
@@ -49,11 +49,12 @@ def test_rows_are_those_of_the_own_sampler(tmp_path, family):
             if ".lora_B." in name:
                 weight.copy_(torch.randn(weight.shape, generator=stream))
     keys = [("rollout", 0, row) for row in range(len(PROMPTS))]
-    expected = sample(policy, pad(policy, PROMPTS), GREEDY, 0, keys, None)
+    player = Player(policy, GREEDY)
+    expected = player.sample(pad(policy, PROMPTS), keys)
     with served(small(family)) as url:
         engine = Engine(config(None, url), tmp_path)
         with engine.serving(policy, "now"):
-            found = engine.sample(policy, pad(policy, PROMPTS), GREEDY, 0, keys, None)
+            found = engine.sample(player, pad(policy, PROMPTS), keys)
     for name, column in vars(expected).items():
         if name != "unmask_logps":
             assert torch.equal(getattr(found, name), column), name
@@ -109,7 +110,8 @@ def test_an_engine_that_fails_ends_the_step_with_a_sentence(tmp_path, broken, se
         connection = Engine(config(None, url, timeout_minutes=0.02), tmp_path)
         with pytest.raises(TrainingError, match=sentence) as raised:
             with connection.serving(policy, "now"):
-                connection.sample(policy, pad(policy, PROMPTS), GREEDY, 0, [("r", i) for i in range(3)], None)
+                player, keys = Player(policy, GREEDY), [("r", i) for i in range(3)]
+                connection.sample(player, pad(policy, PROMPTS), keys)
     assert f"--resume {tmp_path}" in str(raised.value)
 
 

@@ -17,7 +17,7 @@ from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout import engine as client
 from spg_trainer.rollout.engine import Engine
-from spg_trainer.rollout.tokens import sample
+from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.training.loop import train
 from tests.common.family_cases import untrained
@@ -75,9 +75,10 @@ def test_rows_of_sglang_are_those_of_the_own_sampler(tmp_path, family):
                     if ".lora_B." in name:
                         weight.copy_(torch.randn(weight.shape, generator=stream))
         prompts = pad(policy, PROMPTS)
-        expected = sample(policy, prompts, sampling, 0, keys, None)
+        player = Player(policy, sampling)
+        expected = player.sample(prompts, keys)
         with engine.serving(policy, f"turn {turn}"):
-            found = engine.sample(policy, prompts, sampling, 0, keys, None)
+            found = engine.sample(player, prompts, keys)
         for name, column in vars(expected).items():
             if name != "unmask_logps":
                 assert torch.equal(getattr(found, name), column), (turn, name)
@@ -169,9 +170,9 @@ def test_draws_follow_the_law_of_the_sampler(tmp_path):
     expected = law([70, 71, 72, policy.mask_id, policy.mask_id])
     count = 4000
     engine = Engine(config(None, "sdar"), tmp_path)
-    prompts = pad(policy, [prompt] * count)
+    player = Player(policy, sampling, seed=7, rows_per_forward=500)
     with engine.serving(policy, "law"):
-        found = engine.sample(policy, prompts, sampling, 7, [("r", i) for i in range(count)], 500)
+        found = engine.sample(player, pad(policy, [prompt] * count), [("r", i) for i in range(count)])
     seen = collections.Counter(tuple(row[:2]) for row in found.completion_ids.tolist())
     often = {result: p for result, p in expected.items() if count * p > 5}
     rest = 1 - sum(often.values())
@@ -212,7 +213,8 @@ def test_sglang_itself_on_a_gpu(tmp_path, monkeypatch, capsys):
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(50)  # so that rounding decides no token
     policy = Policy(model, tiny_tokenizer(), 151669, 151643, (151645,), "random")
-    sampling = Sampling(64, 4, 64, 0.0)
+    player = Player(policy, Sampling(64, 4, 64, 0.0), rows_per_forward=32)
+    cached = replace(player, sampling=replace(player.sampling, cache="blocks"))
     keys = [("r", row) for row in range(32)]
     prompts = pad(policy, [[1000 + 7 * row + i for i in range(16)] for row in range(32)])
     engine = Engine(config(None, "sdar", prompts_per_step=8, num_generations=4), tmp_path)
@@ -220,11 +222,11 @@ def test_sglang_itself_on_a_gpu(tmp_path, monkeypatch, capsys):
     with engine.serving(policy, "one"):
         for _ in range(2):  # the first one warms up
             begun = time.monotonic()
-            found = engine.sample(policy, prompts, sampling, 0, keys, 32)
+            found = engine.sample(player, prompts, keys)
             seconds["engine"] = time.monotonic() - begun
     for _ in range(2):
         begun = time.monotonic()
-        expected = sample(policy, prompts, replace(sampling, cache="blocks"), 0, keys, 32)
+        expected = cached.sample(prompts, keys)
         seconds["own sampler"] = time.monotonic() - begun
     with capsys.disabled():
         sys.stdout.write(
@@ -233,5 +235,5 @@ def test_sglang_itself_on_a_gpu(tmp_path, monkeypatch, capsys):
     equal = (found.completion_ids == expected.completion_ids).all(-1)
     assert bool(equal.all()), f"{int(equal.sum())} of 32 rows are equal"
     with engine.serving(policy, "two"):  # the weights come as tensors now
-        again = engine.sample(policy, prompts, sampling, 0, keys, 32)
+        again = engine.sample(player, prompts, keys)
     assert torch.equal(again.completion_ids, found.completion_ids)

@@ -11,8 +11,9 @@ from torch import nn
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from spg_trainer.rollout import tokens
+from spg_trainer.rollout.player import generate
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.tokens import decode_completions, encode_prompts, generate
+from spg_trainer.rollout.tokens import decode_completions, encode_prompts
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rows
 

@@ -8,7 +8,7 @@ import torch
 
 from spg_trainer import train
 from spg_trainer.likelihood.logps import path_logps
-from spg_trainer.rollout.tokens import sample
+from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import look_at_decoding
@@ -21,7 +21,7 @@ from tests.common.trainer_cases import rows, small_config, start
 def rolled(policy, sampling, seed=3, step=5):
     prompts = make_prompts(policy) * 2
     keys = [("rollout", step, number, 0) for number in range(len(prompts))]
-    rollouts = sample(policy, pad(policy, prompts, 2), sampling, seed, keys, None)
+    rollouts = Player(policy, sampling, seed).sample(pad(policy, prompts, 2), keys)
     count = len(prompts)
     none = [None] * count
     judged = {"rewards": np.zeros(count), "components": {}, "correct": np.zeros(count, bool)}
@@ -36,7 +36,7 @@ def test_exact_decoding_agrees_with_itself(temperature):
     rollouts, scored = rolled(policy, sampling)
     recorded = rollouts.unmask_logps.masked_fill(~rollouts.completion_mask, 0)
     assert torch.allclose(path_logps(policy.model, rollouts, policy.mask_id), recorded, atol=1e-10)
-    means = fidelity_means([fidelity_sums(policy, scored, sampling, 3, 5, None)])
+    means = fidelity_means([fidelity_sums(Player(policy, sampling, seed=3), scored, step=5)])
     assert means["decoding/equal_tokens"] == 1.0
     assert means["decoding/logp"] == pytest.approx(means["decoding/logp_exact"], abs=1e-10)
 
@@ -45,7 +45,7 @@ def test_a_cache_shows_in_both_figures():
     policy, sampling = make_policy(torch.float64), replace(SAMPLING, cache="dual", temperature=1.0)
     rollouts, scored = rolled(policy, sampling)
     eight = rollouts.select(torch.arange(8))
-    means = fidelity_means([fidelity_sums(policy, scored, sampling, 3, 5, None)])
+    means = fidelity_means([fidelity_sums(Player(policy, sampling, seed=3), scored, step=5)])
     written = eight.completion_mask
     assert means["decoding/logp"] == pytest.approx(float(eight.unmask_logps[written].mean()))
     assert means["decoding/logp_exact"] == pytest.approx(
@@ -83,7 +83,7 @@ def test_a_setting_of_what_is_drawn_is_no_approximation_and_its_logps_are_not_mi
 def test_a_cut_changes_nothing_of_greedy_decoding():
     policy, sampling = make_policy(torch.float64), replace(SAMPLING, top_p=0.5, temperature=0.0)
     _, scored = rolled(policy, sampling)
-    means = fidelity_means([fidelity_sums(policy, scored, sampling, 3, 5, None)])
+    means = fidelity_means([fidelity_sums(Player(policy, sampling, seed=3), scored, step=5)])
     assert means["decoding/logp"] == pytest.approx(means["decoding/logp_exact"], abs=1e-10)
 
 

@@ -522,14 +522,14 @@ def test_a_task_that_fails_in_one_process_stops_both():
 
 def test_a_signal_while_a_failed_run_is_saved_waits_until_it_is(tmp_path, monkeypatch):
     """A launcher ends the processes that are left as soon as one has failed."""
-    original = loop.save_checkpoint
+    original = records.save_checkpoint
 
     def asked(run):
         signal.raise_signal(signal.SIGINT)
         return original(run)
 
     break_score(monkeypatch, lambda number, _: number > 16)
-    monkeypatch.setattr(loop, "save_checkpoint", asked)
+    monkeypatch.setattr(records, "save_checkpoint", asked)
     with pytest.raises((TrainingError, KeyboardInterrupt), match="of 16 completions"):
         train(small_config(tmp_path / "run", save_steps=0), quiet=True)
     assert saved_steps(tmp_path / "run") == [1]
@@ -644,11 +644,11 @@ def test_an_evaluation_that_is_interrupted_goes_on_where_it_was(tmp_path, monkey
         monkeypatch.setattr(module, "BATCH", 2)
     original, asked = evaluating.solve, []
 
-    def solve(policy, env, pairs, *more):
+    def solve(player, env, pairs):
         if len(asked) == 2:
             signal.raise_signal(number)
         asked.append(len(pairs))
-        return original(policy, env, pairs, *more)
+        return original(player, env, pairs)
 
     whole = small_config(tmp_path / "whole", eval_problems=8, max_steps=1)
     train(whole, quiet=True)

@@ -25,6 +25,7 @@ from spg_trainer.models.tiny import BLOCK
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.rollout.lengths import fitting_block, settled_decoding
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS
@@ -664,14 +665,15 @@ def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limi
     monkeypatch.setattr(advice, "GROUPS", 4)
     for eval_problems, looked_at in ((3, 3), (9, 4), (0, 4)):
         said: list[str] = []
+        config = change(TWO_HABITS, block_length=8, eval_problems=eval_problems)
         run = SimpleNamespace(
-            config=change(TWO_HABITS, block_length=8, eval_problems=eval_problems),
+            config=config,
             splits={"test": Count("train")},
             policy=policy,
+            player=Player(policy, config.rollout, config.seed),
             source=SimpleNamespace(mix=TWO_HABITS.mix),
             state=SimpleNamespace(validations={}),
             console=SimpleNamespace(say=said.append, warn=said.append),
-            rows_per_forward=None,
             accelerator=None,
         )
         advice.look_at_groups(run)

@@ -12,7 +12,7 @@ from spg_trainer import evaluate
 from spg_trainer.algorithms import ALGORITHMS
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
-from spg_trainer.rollout.collect import sample_and_score
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import Room
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rows
@@ -100,14 +100,13 @@ def policy():
     return load_model(str(tiny_folder()), dtype="float64", device="cpu")
 
 
-def play(policy, env, sampling, generations=2):
+def play(player, env, generations=2):
     begun = Rows.full_groups(4, generations, max_turns=env.max_turns)
-    how = {"key": ("rollout", 0), "seed": 0, "rows_per_forward": None}
-    return sample_and_score(policy, env, begun, sampling, **how)
+    return player.play(env, begun, key=("rollout", 0))
 
 
 def test_every_turn_fills_the_template_anew(policy):
-    scored = play(policy, Conversation(), Sampling(10, 5, 10, 1.0), generations=4)
+    scored = play(Player(policy, Sampling(10, 5, 10, 1.0)), Conversation(), generations=4)
     assert scored.turn.max() > 0
     for index, text in zip(scored.problem.tolist(), scored.completions, strict=True):
         assert has_form(index, text)
@@ -117,8 +116,9 @@ def test_every_turn_fills_the_template_anew(policy):
 def test_exact_decoding_of_the_same_template_is_the_same(policy, cache):
     more = {"cache": "window", "window_tokens": 99} if cache == "window" else {}
     sampling = Sampling(10, 5, 10, 1.0, **more)
-    scored = play(policy, Blanks(), sampling)
-    means = fidelity_means([fidelity_sums(policy, scored, sampling, 0, 0, None)])
+    player = Player(policy, sampling)
+    scored = play(player, Blanks())
+    means = fidelity_means([fidelity_sums(player, scored, step=0)])
     assert means["decoding/equal_tokens"] == 1.0
     assert means["decoding/logp"] == pytest.approx(means["decoding/logp_exact"], abs=1e-9)
 

@@ -13,7 +13,8 @@ from spg_trainer.evaluation.diff import group_by_problem
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
-from spg_trainer.rollout.collect import gather_groups, sample_and_score
+from spg_trainer.rollout.collect import gather_groups
+from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train, train_step
@@ -240,7 +241,7 @@ def test_an_algorithm_that_prepares_no_row_for_each_turn_is_told_what_to_return(
 
 def collected(env: Talk, policy, turns_of=3):
     begun = Rows.full_groups(4, 3, max_turns=env.max_turns)
-    return sample_and_score(policy, env, begun, EVALUATION, key=("rollout", 0), seed=5, rows_per_forward=None)
+    return Player(policy, EVALUATION, seed=5).play(env, begun, key=("rollout", 0))
 
 
 def test_nothing_of_a_later_turn_reaches_an_earlier_one(monkeypatch):
