@@ -71,8 +71,8 @@ For each line of the file, in order, one JSON line is written: line, correct, sc
 decided_by and, unless it is right, detail, which gives the reason in words. A line that cannot be judged has
 "correct": null and an "error". The summary says how many there were, and leaves them out of the rate.
 If no line can be judged, no verdicts are written: one sentence says why, and which flags may help.
-Exit status: 0 if it ran, 1 if a file is truncated or no line could be judged, 2 if a task, a file or a flag is
-unknown.
+Exit status: 0 if it ran, 1 if a file is truncated or most lines could not be judged, 2 if a task, a file or a flag
+is unknown.
 
 `python -m verifiers serve` answers requests for verdicts over HTTP; `python -m verifiers serve --help` says how.
 
@@ -265,7 +265,7 @@ def _run(args: argparse.Namespace) -> int:
         problem = source.failure or ("it holds no rows." if source.empty else "")
         if problem:
             sys.stderr.write(f"{source.path}: {problem}\n")
-    has_failed = tally["broken"] or not tally["judged"]
+    has_failed = tally["broken"] or not tally["judged"] or tally["judged"] < tally["invalid"]
     return 1 if has_failed else 0
 
 

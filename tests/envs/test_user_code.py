@@ -322,11 +322,17 @@ def test_what_is_wrong_with_a_reward_function_is_said_of_its_own_file(tmp_path: 
         "def exits(completions): raise SystemExit\n"
         "def one(completion, **kwargs): return [0.0]\n"
         "def column(completions, gaol): return [0.0]\n"
+        "import json, os\n"
+        "def ends(completions): os._exit(0)\n"
+        "def reads(completions): return json.loads(completions[0] + '}')\n"
     )
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{i}", "goal": "{i}"}}\n' for i in range(40)))
     rows = str(tmp_path / "rows.jsonl")
-    for line, (name, said) in enumerate(
-        [("exits", "exits raised SystemExit ("), ("one", "argument: 'completion' (")], 1
+    for line, name, said in (
+        (1, "exits", "exits raised SystemExit ("),
+        (2, "one", "argument: 'completion' ("),
+        (5, "ends", "ends raised SystemExit: 0 ("),
+        (6, "reads", "reads raised JSONDecodeError: Extra data: line 1 column 2 (char 1) ("),
     ):
         env = envs.make(rows, reward=f"{tmp_path}/mine.py:{name}")
         trace = score_all(env, [0], [env.problem(0)], ["0"]).traceback[0]

@@ -118,9 +118,12 @@ def test_a_column_of_the_name_problem_is_used_unless_it_is_left_out(run, tmp_pat
     assert "The column problem is used" in said and "--problem-field ''" in said
     del line["problem"]  # one line alone lacks it: the others are judged as before
     mixed = write(tmp_path / "mixed.jsonl", json.dumps(line), *Path(path).read_text().splitlines())
-    _, rows, said = run("math", mixed)
-    assert [row["reason"] for row in rows] == [None, "rule_broken", "rule_broken"]
+    status, rows, said = run("math", mixed)
+    assert status == 0 and [row["reason"] for row in rows] == [None, "rule_broken", "rule_broken"]
     assert 'line 1 lacks "problem"' in said and "Give --problem-field NAME, or --problem-field ''" in said
+    few = write(tmp_path / "few.jsonl", *[json.dumps(line)] * 3, *Path(path).read_text().splitlines())
+    status, _, said = run("math", few)
+    assert status == 1 and "3 lines without a verdict" in said  # most lines
     _, rows, said = run("math", path, "--problem-field", "")
     assert [row["reason"] for row in rows] == ["ok"] * 2 and "column problem" not in said
 
@@ -231,7 +234,7 @@ def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_p
         write(tmp_path / "a.jsonl", *lines, more)
         status, rows, said = run("gsm8k", path, "--workers", workers)
         numbers = [*range(1, 302)] if more == good else []
-        assert [row["line"] for row in rows] == numbers and status == int(more != good)
+        assert [row["line"] for row in rows] == numbers and status == 1
         assert "line 1 lacks" in said and "299 more lines as line 1: 2, 3, 4, 5, ..." in said
         assert (more == good) or ("None of the 301 lines" in said and "\nline 301 " in said)
 
@@ -581,7 +584,7 @@ def test_what_is_wrong_with_many_lines_is_said_once(run, tmp_path):
     path, other = (write(tmp_path / f"{name}.jsonl", *lines) for name in "ab")
     for arguments, label in (([path], ""), ([path, other], f"{other}, ")):
         status, rows, said = run("sudoku", *arguments)
-        assert status == 0 and [row["correct"] for row in rows[:154]] == [None] * 150 + [True] + [None] * 3
+        assert status == 1 and [row["correct"] for row in rows[:154]] == [None] * 150 + [True] + [None] * 3
         assert said.count("not valid JSON") == len(arguments) == said.count("invalid reference")
         assert f"{label}line 1 is not valid JSON" in said and f"{label}line 152 has an invalid" in said
         assert f"{label}150 more lines as line 1: 2, 3, 4, 5, ...\n" in said

@@ -133,6 +133,7 @@ KEPT = [
     r"\boxed{18} eggs. It does not matter.",
     "<answer>18</answer>\nI hope it is not too late.",
     "#### 18\n\nQuestion: Tom has 3. How many has he?\n#### 3",
+    "The answer is 18.\n\nQ: Tom has 3. How many has he?\nA: The answer is 3.",
     "#### 18\nQ: Tom has 3. How many has he?\nA: 3",
     "<answer>\\text{The answer is: 18}</answer>",
     "<answer>$Answer: 18$</answer>",

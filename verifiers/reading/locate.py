@@ -237,7 +237,7 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 _NAMES = re.compile(
-    rf"\b(?:{'|'.join(words.ANSWER.split())})\b|{'|'.join(words.ANSWER_CJK.split())}|(?:(?<=\n)|(?<=\n\*\*)|\A)A(?=:)",
+    rf"(?<![^\W_])(?:{'|'.join(words.ANSWER.split())})\b|{'|'.join(words.ANSWER_CJK.split())}|(?:(?<=\n)|(?<=\n\*\*)|\A)A(?=:)",
     re.IGNORECASE,
 )
 _STEMS = ("a:", *(word for word in words.ANSWER.split() if word.isascii() and word[:4] != "answ"))
@@ -270,7 +270,7 @@ _VALUE = re.compile(r"\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]|\$[^$\n]{1,400}\$|\d[\
 _WORDS = re.compile(r"[^\W\d_]++(?:['’]t\b)?+")
 _ENDING = re.compile(r"(?:です|입니다|이다|(?:, which)? is (?:correct|right))\Z")
 _OTHER = re.compile(r"\s?[,(]\s?not\b|\s(?:rather\s?than|instead\s?of)\b", re.IGNORECASE)
-_OTHER_VALUE = re.compile(r"[\s$\\(*-]*+(?:\d|[$\\]|[A-Z]\b)[^,;:+\n]{0,80}\Z")
+_OTHER_VALUE = re.compile(r"[\s$\\(*-]*+(?:\d|[dt]?frac|sqrt|[A-Z]\b)[^,;:+\n]{0,80}\Z")
 _IS_ANSWER = re.compile(r"\b(?:is|equals)[\s*]++(?:the|my|our)?+[\s*]*+(?:final|correct|right)?+[\s*]*+\Z")
 _CLAUSE_START = re.compile(r"[.!?,:;\n](?!\d)")
 _SENTENCE_END = re.compile(r"\**+(?:[.!]|\n|\Z)")
@@ -595,8 +595,8 @@ _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
 _TAG_END = re.compile(r"[^>▷]*+[>▷]")
 _NEXT_QUESTION = re.compile(r"\n[ \t]*+(?:Question|Q):")
 _MARKS = ("####", "\\boxed", "</answer>")
-"""Behind one of them, a line that begins with "Question:" is another text: the completion went on with its prompt's
-examples."""
+"""Behind one of them or a named answer, a line that begins with "Question:" is another text: the completion went on
+with its prompt's examples."""
 _LAST = re.compile(r"(?:[^\w<]|</?+\w{1,20}+>)*+\Z")
 
 
@@ -613,8 +613,11 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
         return usual
     found = regions(text)
     following = _NEXT_QUESTION.search(text, found.begin, found.cut) if lenient and found.unended < 0 else None
-    if following and any(text.find(mark, found.begin, following.start()) >= 0 for mark in _MARKS):
-        return find_answer(text[: following.start()], lenient, marks_only)
+    if following:
+        until = following.start()
+        is_marked = any(text.find(mark, found.begin, until) >= 0 for mark in _MARKS)
+        if is_marked or (not marks_only and _named_answer(text, found.begin, until)):
+            return find_answer(text[:until], lenient, marks_only)
     if not lenient and found.block != _NOWHERE and not found.single:
         return Found(MALFORMED)
     if not lenient and found.block == _NOWHERE:

@@ -9,7 +9,6 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.dealing import Pools
-from spg_trainer.settings.check import check
 from spg_trainer.settings.values import check_ranges
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import pools_config, pools_steps
@@ -88,21 +87,6 @@ def test_two_processes_know_what_one_does(tmp_path):
     assert expected[-1]
     for rank in (0, 1):
         assert left_by(rank)["pools"] == expected
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"all_right_weight": 0.5}, "--all-right-weight 0.5 says nothing without --pools"),
-        (
-            {"pools": True, "source": "pairs", "pairs": "pairs.jsonl"},
-            "--pools: nothing is sampled with --source pairs",
-        ),
-    ],
-)
-def test_what_says_nothing_is_refused(changes, said):
-    with pytest.raises(ConfigError, match=said):
-        check(small_config(None, **changes))
 
 
 def test_no_weight_is_so_low_that_drawing_takes_long():
