@@ -133,7 +133,7 @@ def find_algorithm(name: str) -> tuple[str, str]:
 
 
 def exit_is_error() -> AbstractContextManager[None]:
-    """A context in which an exit of a user's algorithm is an error; see `verifiers.user_code`."""
+    """Inside, an author's code that exits raises an error; as `verifiers.user_code.exit_is_error`."""
     return packages.verifiers.user_code.exit_is_error()
 
 
