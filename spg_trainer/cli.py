@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -108,7 +107,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
         command = getattr(import_module(f"spg_trainer.{module}"), name)
         if word == "compare":
             return command(resolved.config, args_of_runs)
-        command(replace(resolved, checked=True) if has_task else resolved.config)
+        command(resolved if has_task else resolved.config)
         leave_processes()
         return 0
 

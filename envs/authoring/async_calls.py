@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from envs.errors import EnvError
+from verifiers.user_code import exit_is_error
 
 FAILED = "error"
 """The reason of a call that raised anything but a TimeoutError."""
@@ -67,6 +68,7 @@ def value_of(outcome: Outcome) -> Any:
     return outcome.value
 
 
+@exit_is_error()
 def call_all(name: Callable[[], str], calls: Sequence[Callable[[], Any]], limits: Limits) -> list[Outcome]:
     """Makes the calls one after the other, then awaits the `async` ones side by side; returns the outcome of each.
 

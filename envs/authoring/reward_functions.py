@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from envs.answer_block import until_end
-from envs.authoring import async_calls
 from envs.authoring.async_calls import TIMED_OUT, Limits, call_all
 from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.own_files import import_file, name_in_file
@@ -282,9 +281,12 @@ def _explained(
     frames = traceback.extract_tb(error.__traceback__)
     # An error that `envs.authoring.async_calls` made for a passed time limit was never raised, and has no frames.
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    code = getattr(function, "__code__", None)
-    if code and frames and frames[-1].filename == async_calls.__file__:  # it does not take its arguments
-        where = f" ({code.co_filename}, line {code.co_firstlineno})"
+    if frames and (
+        code := getattr(function, "__code__", None)
+    ):  # its own line that led there, e.g. to json's code
+        lines = [frame.lineno for frame in frames if frame.filename == code.co_filename]
+        # Without one, it does not take its arguments.
+        where = f" ({code.co_filename}, line {lines[-1] if lines else code.co_firstlineno})"
     message = f": {error}" if str(error) else ""  # `raise SystemExit` has none
     text = f"the reward function {name} raised {type(error).__name__}{message}{where}."
     if isinstance(error, TypeError | KeyError):  # perhaps it uses an argument that it did not get

@@ -85,10 +85,12 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    resolved = requested if isinstance(requested, Resolved) else Resolved(requested)
+    if isinstance(requested, Resolved):  # from the command line, which has checked it before any slow import
+        resolved = requested
+    else:
+        check(requested)
+        resolved = Resolved(requested)
     command = resolved.config
-    if not resolved.checked:
-        check(command)
     console = Console(quiet=quiet)
     model_settings = command.model
     if command.perplexity is not None:

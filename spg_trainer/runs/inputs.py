@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
@@ -332,17 +333,12 @@ def refuse_gone(run: Path, typed: Collection[str]) -> None:
     """
     for name, entry in read_inputs(run).items():
         setting, _, _ = name.partition(" ")
-        has_copy = entry.copy or (name == MODEL and _has_own_model(run))
+        has_copy = entry.copy or (name == MODEL and (run / REFERENCE_FOLDER).is_dir())
         if not has_copy and setting not in typed and not os.path.exists(entry.path):
             raise ConfigError(
                 f"{entry.path} is gone since {run} began. Put it back, or say where it is now, and it is accepted by "
                 f"its hash: {setting_naming(name, 'PATH')}."
             )
-
-
-def _has_own_model(run: Path) -> bool:
-    """Whether a run has a copy of the weights that it started from, and so does not open their folder again."""
-    return (run / "reference").is_dir()
 
 
 def refuse_changed_inputs(
@@ -382,8 +378,8 @@ def refuse_changed_inputs(
                 "now, such as one that you repaired: $accept_changed_code. Else start a new run with another "
                 "$output_dir."
             )
-        if name == MODEL and _has_own_model(run):
-            now[name] = at_start  # the run does not open the changed folder
+        if name == MODEL and (run / REFERENCE_FOLDER).is_dir():
+            now[name] = at_start  # the run opens its own copy of the weights, not the changed folder
         elif not at_start.copy:
             raise ConfigError(
                 f"{setting_naming(name, now[name].path)} has changed since {run} began: its sha256 was "

@@ -15,7 +15,9 @@ import math
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
@@ -399,6 +401,8 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
     weights = None if resumes or is_new else resolve_model(model.model, command.env)
     f = SimpleNamespace(**by_own_names(command), weights=weights, is_new=is_new)
     refuse(OF_A_TASK, f)
+    if not (isinstance(command, Config) and command.is_for_other_machines):
+        check_build(model.device)
     if isinstance(command, Config):
         f.has_adapters, f.even_width = (
             trains_adapters(model),
@@ -419,6 +423,21 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
             check_steps(steps)
     if command.env:  # comes last, because the package `envs` takes a while to load
         packages.envs.resolve(command.env)
+
+
+def check_build(name: str) -> None:
+    """Refuses a CUDA device if the installed torch is built for the CPU alone."""
+    if "torch" in sys.modules:  # this check only saves the import of torch, which refuses the device itself
+        return
+    try:
+        build = version("torch")
+    except PackageNotFoundError:  # importing it will raise that it is missing
+        return
+    if name.startswith("cuda") and build.endswith("+cpu"):
+        raise ModelError(
+            f"device {name!r}: torch {build} is built without CUDA; use $device=cpu, or install torch for CUDA "
+            "(pytorch.org)"
+        )
 
 
 def refuse_model_of_texts(model: str) -> None:

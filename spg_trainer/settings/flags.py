@@ -182,7 +182,12 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     A flag may be typed several times: the last one counts, but pairs are merged. Raises ConfigError for an unknown
     flag, a flag without its value, and words that belong to no flag.
     """
-    words = [with_dashes(word) for word in words if word not in HELP]
+    # A flag may be typed with underscores, as its name is in Python.
+    words = [
+        re.sub(r"^--[a-z][\w-]*", lambda flag: flag[0].replace("_", "-"), word)
+        for word in words
+        if word not in HELP
+    ]
     parser = make_parser(cls)
     typed, left_over = parser.parse_known_args(words)
     parsed = vars(typed)
@@ -202,11 +207,6 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     if left_over:
         raise ConfigError(f"{left_over[0]!r} belongs to no flag. All flags: {parser.prog} --help")
     return without_short(parsed)
-
-
-def with_dashes(word: str) -> str:
-    """A flag with dashes in its name, if it was typed with underscores, as in Python; any other word as it is."""
-    return re.sub(r"^--[a-z][\w-]*", lambda flag: flag[0].replace("_", "-"), word)
 
 
 def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -93,8 +93,6 @@ class Resolved(Generic[Settings]):
     origins: Mapping[str, str] = field(default_factory=dict)
     """{dotted name of a setting, e.g. `optimizer.learning_rate` or `env_args.blanks`: the layer that set it}. Any other
     setting has the default of the dataclass, or was set by the code that made `config`."""
-    checked: bool = False
-    """Whether `settings.check.check` has accepted the settings; the command line calls it before any slow import."""
 
 
 def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> Resolved[Settings]:

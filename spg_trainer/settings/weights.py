@@ -162,8 +162,9 @@ def _open_folder(folder: Path) -> Weights:
         return _open_folder(folder / "model")
     if newest := newest_checkpoint(folder):
         raise ModelError(
-            f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: {finishing(folder)}; or use its "
-            f"newest checkpoint: $model={shlex.quote(str(newest))}"
+            f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: python -m "
+            f"spg_trainer --resume {shlex.quote(str(folder))}; or use its newest checkpoint: "
+            f"$model={shlex.quote(str(newest))}"
         )
     inside = models_inside(folder)
     instead = (
@@ -194,11 +195,6 @@ def models_inside(folder: Path) -> list[Path]:
     marks = ("config.json", "adapter_config.json", "model")
     models = [path for path in folder.iterdir() if any((path / mark).exists() for mark in marks)]
     return sorted(models, key=numbers_then_name)
-
-
-def finishing(folder: Path) -> str:
-    """The command that finishes the unfinished run in a folder."""
-    return f"python -m spg_trainer --resume {shlex.quote(str(folder))}"
 
 
 def _base_of(adapter: Path) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from envs.episodes import Episodes, play
 from envs.problem import Problem, read_problem
 from envs.scoring import score_all
 from envs.splits import content
+from tests.common.marks import slow_if
 from verifiers.user_code import CodeExited
 
 
@@ -240,10 +242,13 @@ class Exits(envs.TextEnv):
 envs.register("{id}", Exits)
 """
 PLACES = ("at_import", "init", "len", "problem", "score", "demonstration", "habits")
+EXITS = ("exit()", "sys.exit(0)", "raise SystemExit", "os._exit(0)")
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("exits", ["exit()", "sys.exit(0)", "raise SystemExit", "os._exit(0)"])
+@pytest.mark.parametrize(
+    ("exits", "place"),
+    slow_if(product(EXITS, PLACES), lambda exits, place: exits != "os._exit(0)" and place != "score"),
+)
 def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, capsys) -> None:
     file = tmp_path / "task.py"
     id = f"my/{tmp_path.name}-v0"
@@ -322,11 +327,17 @@ def test_what_is_wrong_with_a_reward_function_is_said_of_its_own_file(tmp_path: 
         "def exits(completions): raise SystemExit\n"
         "def one(completion, **kwargs): return [0.0]\n"
         "def column(completions, gaol): return [0.0]\n"
+        "import json, os\n"
+        "def ends(completions): os._exit(0)\n"
+        "def reads(completions): return json.loads(completions[0] + '}')\n"
     )
     (tmp_path / "rows.jsonl").write_text("".join(f'{{"prompt": "{i}", "goal": "{i}"}}\n' for i in range(40)))
     rows = str(tmp_path / "rows.jsonl")
-    for line, (name, said) in enumerate(
-        [("exits", "exits raised SystemExit ("), ("one", "argument: 'completion' (")], 1
+    for line, name, said in (
+        (1, "exits", "exits raised SystemExit ("),
+        (2, "one", "argument: 'completion' ("),
+        (5, "ends", "ends raised SystemExit: 0 ("),
+        (6, "reads", "reads raised JSONDecodeError: Extra data: line 1 column 2 (char 1) ("),
     ):
         env = envs.make(rows, reward=f"{tmp_path}/mine.py:{name}")
         trace = score_all(env, [0], [env.problem(0)], ["0"]).traceback[0]

@@ -71,6 +71,7 @@ LINES = {
     """,
     "OF_AN_ALGORITHM": """
         1 --algorithm forkgrpo --fallback surest --unmasking threshold
+        1 --unmasking ./own.py:rule
         1 --unmasking threshold
         1 --algorithm mle
         1 --pairs rows.jsonl
