@@ -1,12 +1,15 @@
 r"""Verdicts per second of one verifier, and those of a named baseline on the same completions in the same run.
 
     python benchmarks/verify.py gsm8k | math500 | countdown | sudoku [--file REAL.jsonl.gz] [--rows 20000]
+    python benchmarks/verify.py alone [--rows 100] [--characters 2600]
     python benchmarks/verify.py files [--rows 1000000] [--workers 1]
 
 Everything alternates on one core; medians of processor time. The baselines are written here from the description of
 what is published: gsm8k, the parser of d1's evaluation, which SPG carries on; countdown and sudoku, the rewards that
 d1 and SPG train with; math500, math-verify as its documentation uses it. `--file` adds real completions, one JSON
 object a line with `completion`, the fields of the problem and `correct`, and counts the errors of both against that.
+`alone` judges answers to MATH one by one that all differ, since an answer that comes again is remembered; with
+`--file`, behind what real completions say before their answer.
 `files` runs `python -m verifiers sudoku` over a file and a tenth of it: peak memory must not grow with the file, and a
 plain loop of json.loads, the published Sudoku reward and json.dumps is the baseline of its speed.
 """
@@ -19,13 +22,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from measuring import hardware, medians, one_core, print_head, print_row, seconds
 
-from verifiers import verify_batch
+from verifiers import verify, verify_batch
 
 BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 WORDS = "we add 9 eggs so that each row and column is once 2 dollars then 30 - 7 is near the target".split()
@@ -185,13 +189,16 @@ def ours(name: str, rows: list[Row]) -> list[bool]:
     return verify_batch(name, column(rows, "completion"), **fields).correct.tolist()
 
 
-def generated(name: str, count: int, characters: int) -> list[Row]:
-    """Completions of about that much text before their answer."""
+def generated(name: str, count: int, characters: int, real: Sequence[str] = ()) -> list[Row]:
+    """Completions of about that much text before their answer: words, or one of these texts over and over."""
     rng, rows = random.Random(0), []
     for _ in range(count):
         answer, fields = TASKS[name].make(rng)
-        text = " ".join(rng.choices(WORDS, k=characters // 4))[:characters]
-        rows.append({"completion": f"{text}\n<answer>\n{answer}\n</answer>", **fields})
+        if real:
+            text = f"{rng.choice(real)}\n" * (characters // 100 + 1)
+        else:
+            text = " ".join(rng.choices(WORDS, k=characters // 4))
+        rows.append({"completion": f"{text[:characters]}\n<answer>\n{answer}\n</answer>", **fields})
     return rows
 
 
@@ -238,6 +245,44 @@ def compare_batches(name: str, args: argparse.Namespace) -> None:
     measure(name, "bare answers", generated(name, args.rows, 0), args.rounds)
     if real:
         print_errors(name, real)
+
+
+def compare_alone(args: argparse.Namespace) -> None:
+    """The table of answers to MATH that are judged one by one, and each of them once."""
+    real = [re.split(r"<|\\boxed", row["completion"])[0] for row in read(args.file)] if args.file else []
+    count = args.rows * (args.rounds + 1)
+    made = generated("math500", 8 * count, args.characters, real)
+    different = {(row["completion"].rpartition("<answer>")[2], row["answer"]): row for row in made}
+    rows = list(different.values())[: 3 * count]
+    unmarked = []
+    for row in rows[2 * count :]:
+        before, _, answer = row["completion"].removesuffix("}\n</answer>").rpartition("\n<answer>\n\\boxed{")
+        unmarked.append({**row, "completion": f"{before}\nSo it is ${answer}$."})
+    print_head(["answers", "math_verify, /s", "verify, /s", "ratio"])
+    for label, mode, part in (
+        ("marked, lenient", "lenient", rows[:count]),
+        ("marked, flexible", "flexible", rows[count : 2 * count]),
+        ("unmarked, flexible", "flexible", unmarked),
+    ):
+        works = [turns(math_verify, part, args.rows), turns(partial(one_by_one, mode=mode), part, args.rows)]
+        slow, fast = medians(works, args.rounds)
+        print_row([label, f"{args.rows / slow:,.0f}", f"{args.rows / fast:,.0f}", f"{slow / fast:.1f}x"])
+
+
+def one_by_one(rows: list[Row], mode: str) -> list[bool]:
+    """What `verify` says of answers to MATH."""
+    return [verify("math500", row["completion"], mode=mode, answer=row["answer"]).correct for row in rows]
+
+
+def turns(judge: Callable[[list[Row]], list[bool]], rows: list[Row], count: int) -> Callable[[], list[bool]]:
+    """A function without arguments that gives the next `count` rows to `judge`."""
+    starts = iter(range(0, len(rows), count))
+
+    def next_rows() -> list[bool]:
+        start = next(starts)
+        return judge(rows[start : start + count])
+
+    return next_rows
 
 
 def read(file: Path) -> list[Row]:
@@ -299,23 +344,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("task", choices=[*TASKS, "files"])
+    parser.add_argument("task", choices=[*TASKS, "alone", "files"])
     parser.add_argument("--file", type=Path, help="real completions, .jsonl or .jsonl.gz")
     parser.add_argument(
-        "--rows", type=int, help="completions in each call (20000), lines of the file (1000000)"
+        "--rows", type=int, help="completions in each call (20000; alone 100), lines of the file (1000000)"
     )
-    parser.add_argument("--characters", type=int, help="text before an answer (900; files 300)")
+    parser.add_argument("--characters", type=int, help="text before an answer (900; alone 2600; files 300)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (5)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the command (1)")
     args = parser.parse_args()
-    files = args.task == "files"
-    args.rows = args.rows or (1_000_000 if files else 20_000)
-    args.characters = args.characters or (300 if files else 900)
-    if not files:
+    rows, characters = {"files": (1_000_000, 300), "alone": (100, 2600)}.get(args.task, (20_000, 900))
+    args.rows, args.characters = args.rows or rows, args.characters or characters
+    if args.task != "files":
         one_core()
     print(f"{hardware()}; {args.rows} rows, median of {args.rounds}\n")
-    if files:
+    if args.task == "files":
         compare_files(args)
+    elif args.task == "alone":
+        compare_alone(args)
     else:
         compare_batches(args.task, args)
 

@@ -28,12 +28,11 @@ from spg_trainer.algorithms.base import (
     loss_of_values,
     prepare_columns,
 )
-from spg_trainer.algorithms.registry import build
+from spg_trainer.algorithms.registry import build, exit_is_error
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
-from spg_trainer.settings import packages
 from spg_trainer.tensors import Masks, Record, Rows
 
 PROMPTS, GENERATIONS = 3, 4
@@ -150,7 +149,7 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
     """
     algorithm = build(name, {"block_length": BLOCK, **(args or {})})
     findings = []
-    with packages.verifiers.user_code.exit_is_error():
+    with exit_is_error():
         for title, check in CHECKS.items():
             try:
                 finding = Finding(title, ok=True, figure=check(algorithm))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -131,12 +132,17 @@ def find_algorithm(name: str) -> tuple[str, str]:
     return where, class_name
 
 
+def exit_is_error() -> AbstractContextManager[None]:
+    """Inside, an author's code that exits raises an error; as `verifiers.user_code.exit_is_error`."""
+    return packages.verifiers.user_code.exit_is_error()
+
+
 def get(name: str) -> type[Algorithm]:
     """The class of an algorithm, by a name as for `find_algorithm`; ConfigError if it cannot be loaded."""
     where, class_name = find_algorithm(name)
     is_file = where.endswith(".py")
     try:
-        with packages.verifiers.user_code.exit_is_error():
+        with exit_is_error():
             module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
     except packages.errors() as error:
         raise ConfigError(f"$algorithm={name}: {error}") from error
@@ -243,5 +249,5 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
                 f"{', '.join(field.name for field in fields(cls))}."
             )
     values = read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}")
-    with packages.verifiers.user_code.exit_is_error():
+    with exit_is_error():
         return cls(**values)

@@ -1,6 +1,6 @@
-"""Plays: what writes completions, and all that decides what it writes.
+"""Lets a model write: answers to prompts, and episodes of an environment, turn by turn.
 
-A `Player` answers prompts, and plays episodes of an environment turn by turn; `generate` answers a user's prompts.
+A `Player` holds the model and all that decides what it writes; `generate` answers a user's prompts with one.
 """
 
 import warnings

@@ -13,6 +13,7 @@ from envs import checking
 from envs.__main__ import main
 from envs.checking import check
 from envs.registry import offline_arguments
+from tests.common.env_cases import check_only
 from tests.common.task_file import write_task
 
 OURS = [id for id, place in envs.ENVIRONMENTS.items() if "small" not in place] + ["spg/Queens-v0"]
@@ -147,11 +148,6 @@ def test_rows_that_come_twice_are_named_without_advice_on_generators(tmp_path, m
         r"Leave out rows that come twice, e\.g\. test\.jsonl, line 21, which is test\.jsonl, line 1 again$"
     )
     assert re.search(rf"test has only 20 different problems of 40, less than 90%\. {again}", found.figure)
-
-
-def check_only(title: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on an environment is checked for this alone: other checks start a process, or score long texts."""
-    monkeypatch.setattr(checking, "_CHECKS", {title: checking._CHECKS[title]})
 
 
 @pytest.mark.parametrize("id", OURS)
@@ -356,7 +352,8 @@ def test_a_demonstration_that_fails_is_not_one_that_is_missing(failing, tmp_path
         checking.try_scoring(env)
 
 
-def test_a_missing_demonstration_does_not_hide_that_another_is_wrong(tmp_path):
+def test_a_missing_demonstration_does_not_hide_that_another_is_wrong(tmp_path, monkeypatch):
+    check_only("demonstrations", monkeypatch)
     rows = [
         {"prompt": f"1 + {i}?", "answer": str(i + 1), "demo": f"The answer is {i + 1}."} for i in range(200)
     ]
@@ -367,7 +364,7 @@ def test_a_missing_demonstration_does_not_hide_that_another_is_wrong(tmp_path):
 
     def figure() -> str:
         file.write_text("\n".join(map(json.dumps, rows)))
-        return {finding.name: finding for finding in check(str(file), 40, **columns)}["demonstrations"].figure
+        return check(str(file), 40, **columns)[0].figure
 
     assert figure().startswith("none for ") and "sft refuses them" in figure()
     for row in rows:

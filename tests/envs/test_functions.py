@@ -17,6 +17,7 @@ from envs.authoring import async_calls
 from envs.authoring.reward_functions import TrainerState, load_functions, reports
 from envs.checking import check
 from envs.scoring import score_all
+from tests.common.env_cases import check_only
 
 CODE = """
 import asyncio
@@ -401,7 +402,7 @@ def test_trainer_state_log_metric_and_log_extra_are_trls(place, capsys):
 
 def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch):
     """It is right for one completion, as the check asked before, and not for many, as a run asks."""
-    monkeypatch.delitem(checking._CHECKS, "purity")
+    check_only("junk", monkeypatch)
     (place / "mine.py").write_text(CODE.replace("return [1.0]", "return [0.0]"))
     found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:few")}
     assert not found["junk"].ok
@@ -409,7 +410,7 @@ def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch)
 
 
 def test_check_hints_at_a_reward_for_a_short_answer_anywhere(place, monkeypatch):
-    monkeypatch.delitem(checking._CHECKS, "purity")
+    check_only("junk", monkeypatch)
     found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:right+brevity")}
     assert not found["junk"].ok and "counts as solved by random bytes" in found["junk"].figure
     assert "solves 16 of 16 problems with answers of at most 2 characters" in found["junk"].figure
@@ -492,7 +493,8 @@ def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not
     ]
 
 
-def test_what_a_function_raises_names_the_line_of_its_row(place):
+def test_what_a_function_raises_names_the_line_of_its_row(place, monkeypatch):
+    check_only("junk", monkeypatch)
     (place / "mine.py").write_text(
         "def starts(completions, hint):\n"
         "    return [float(text.startswith(one)) for text, one in zip(completions, hint)]\n"

@@ -14,6 +14,7 @@ import pytest
 import envs
 from envs import EnvError, checking, errors
 from tests.common import field_reports
+from tests.common.env_cases import check_only
 from tests.common.field_reports import cases
 from verifiers import batch
 
@@ -191,15 +192,16 @@ def test_a_split_that_a_hash_picks_says_how_many_rows_it_has_and_how_to_ask_all(
     assert envs.make(path, split="test", test=path, **COLUMNS).notice == ""
 
 
-def test_a_question_with_different_answers_is_said_by_line(tmp_path: Path) -> None:
+def test_a_question_with_different_answers_is_said_by_line(tmp_path: Path, monkeypatch) -> None:
     content = [*rows(60), {"question": "5  + 1?", "solution": "7", "work": "<answer>7</answer>"}]
     path = write(tmp_path / "twice.jsonl", content)
     said = envs.make(path, **COLUMNS).notice
     assert "1 question has different answers" in said
     assert "twice.jsonl, line 6 and twice.jsonl, line 61" in said
     assert envs.make(write(tmp_path / "once.jsonl", rows(60) + rows(3)), **COLUMNS).notice == ""
-    found = {finding.name: finding for finding in envs.check(path, problems=60, **COLUMNS)}
-    assert found["splits"].ok and "line 6 and" in found["splits"].figure
+    check_only("splits", monkeypatch)
+    found, note = envs.check(path, problems=60, **COLUMNS)
+    assert found.ok and note.is_note and "line 6 and" in note.figure
 
 
 @pytest.mark.parametrize("empty", ["", " \n\t", [{"role": "user", "content": " "}]])
@@ -451,7 +453,7 @@ def test_at_most_one_is_right_is_said_only_where_the_verifier_does_not_accept_bo
 
 
 def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(checking, "_CHECKS", {"demonstrations": checking._CHECKS["demonstrations"]})
+    check_only("demonstrations", monkeypatch)
     good = [*SUMS[:39], {"prompt": "Add 1 to 9 in words", "answer": "It is ten. #### 10"}]
     (found,) = checking.check(_lines(tmp_path / "good.jsonl", good), verifier="gsm8k")
     assert found.ok and found.figure.endswith("; all 40 answers are accepted for themselves")
@@ -461,7 +463,7 @@ def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, mo
 
 
 def test_check_says_which_references_are_compared_as_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(checking, "_CHECKS", {"demonstrations": checking._CHECKS["demonstrations"]})
+    check_only("demonstrations", monkeypatch)
     sums = [{**row, "answer": str(row["answer"])} for row in SUMS[:39]]
     (found,) = checking.check(_lines(tmp_path / "sums.jsonl", sums), verifier="math500")
     assert found.ok
@@ -474,15 +476,12 @@ def test_check_says_which_references_are_compared_as_text(tmp_path, monkeypatch)
     )
 
 
-def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path) -> None:
+def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path, monkeypatch) -> None:
     """Also where a reward function takes a column, which is no reference of the verifier."""
     path = write(tmp_path / "bare.jsonl", [{**row, "work": row["solution"], "by": "me"} for row in rows(60)])
     (tmp_path / "mine.py").write_text("def signed(completions, by):\n    return [0] * len(completions)\n")
-    (found,) = (
-        finding
-        for finding in checking.check(path, 20, reward=f"{tmp_path}/mine.py:signed", **COLUMNS)
-        if finding.name == "demonstrations"
-    )
+    check_only("demonstrations", monkeypatch)
+    (found,) = checking.check(path, 20, reward=f"{tmp_path}/mine.py:signed", **COLUMNS)
     assert not found.ok
     assert re.fullmatch(
         r"problem 0 of train \(bare.jsonl, line 1\) is not solved by '1': no_answer, No answer .*"
@@ -566,17 +565,20 @@ def test_the_assistants_last_message_of_a_chat_is_its_demonstration(tmp_path, co
         unanswered.demonstration(unanswered.problem(0))
 
 
-def test_what_an_assistant_says_in_a_chat_need_not_be_right_for_training_by_reward(tmp_path):
+def test_what_an_assistant_says_in_a_chat_need_not_be_right_for_training_by_reward(tmp_path, monkeypatch):
     chats = [
         {"messages": [{"role": "user", "content": f"{i}+1?"}, {"role": "assistant", "content": str(i + 1)}]}
         for i in range(60)
     ]
     path = write(tmp_path / "bare.jsonl", [{**row, "answer": str(i + 1)} for i, row in enumerate(chats)])
-    findings = [f for f in checking.check(path, 20, verifier="gsm8k") if f.name == "demonstrations"]
+    check_only("demonstrations", monkeypatch)
+    findings = checking.check(path, 20, verifier="gsm8k")
     assert all(finding.ok for finding in findings)
     assert "'<answer>1</answer>' would be right" in next(f.figure for f in findings if f.is_note)
 
 
 def demonstrations_found(path: str, **arguments):
     """The finding of `envs check` on demonstrations."""
-    return next(f for f in checking.check(path, **arguments) if f.name == "demonstrations")
+    with pytest.MonkeyPatch.context() as patch:
+        check_only("demonstrations", patch)
+        return checking.check(path, **arguments)[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import product
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ from envs.episodes import Episodes, play
 from envs.problem import Problem, read_problem
 from envs.scoring import score_all
 from envs.splits import content
+from tests.common.marks import slow_if
 from verifiers.user_code import CodeExited
 
 
@@ -240,10 +242,13 @@ class Exits(envs.TextEnv):
 envs.register("{id}", Exits)
 """
 PLACES = ("at_import", "init", "len", "problem", "score", "demonstration", "habits")
+EXITS = ("exit()", "sys.exit(0)", "raise SystemExit", "os._exit(0)")
 
 
-@pytest.mark.parametrize("place", PLACES)
-@pytest.mark.parametrize("exits", ["exit()", "sys.exit(0)", "raise SystemExit", "os._exit(0)"])
+@pytest.mark.parametrize(
+    ("exits", "place"),
+    slow_if(product(EXITS, PLACES), lambda exits, place: exits != "os._exit(0)" and place != "score"),
+)
 def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, capsys) -> None:
     file = tmp_path / "task.py"
     id = f"my/{tmp_path.name}-v0"

@@ -424,9 +424,8 @@ def test_rows_that_take_the_place_of_others_cost_no_wait(gpu) -> None:
 REPLAYED = [
     {"cache": "none"},
     {"cache": "prefix"},
-    {"cache": "dual", "temperature": 0.9},
     {"cache": "window", "window_tokens": 4, "remasking": "entropy"},
-    {"cache": "dual", "prompt_refresh_steps": 3},
+    {"cache": "dual", "temperature": 0.9, "prompt_refresh_steps": 3},
     {"cache": "dual", **SURE[0]},
 ]
 

@@ -10,6 +10,7 @@ import pytest
 from tests.common.casebook import Case, cases
 from tests.common.soup import REFERENCES, RIGHT
 from verifiers import ArgumentError, reward_function, verify, verify_batch
+from verifiers.reading.unmarked import last_value
 
 UNMARKED = [
     # From public logs of models that end without a mark.
@@ -590,6 +591,23 @@ def test_time_grows_with_the_text_alone(task: str, size: int) -> None:
 
     # The second try is for a machine whose clock is slow for a moment.
     assert [piece for piece in pieces if is_slow(piece) and is_slow(piece)] == []
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "So she has 18 eggs.",
+        "So it is $$x + 5.\n" + "2 + " * 70 + "b$$",
+        "So it is \\[x + 5.\n" + "2 + " * 70 + "b\\]",
+        "So it is 18.\nCheck: " + "5 and " * 60 + "13 are 18.",
+        "".join(f"- $x = {number}$.\n" for number in range(30)),
+    ],
+)
+def test_of_a_long_text_the_last_lines_say_what_the_whole_says(ending: str, monkeypatch) -> None:
+    text = "She buys 9 eggs a day.\n" * 20 + ending
+    value = last_value(text, formulas=True)
+    monkeypatch.setattr("verifiers.reading.unmarked._TAIL", len(text))
+    assert value is not None and value == last_value(text, formulas=True)
 
 
 def test_it_is_never_what_a_call_or_a_reward_does_unasked() -> None:

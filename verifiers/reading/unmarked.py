@@ -109,7 +109,7 @@ def last_value(text: str, formulas: bool) -> tuple[int, int] | None:
         ):
             return None  # 18 out of 24
     elif found.reason == NO_ANSWER and not found.named and where.unended < 0:
-        sentences = _sentences(text, where.begin, where.cut, formulas)
+        sentences = _last_sentences(text, where.begin, where.cut, formulas)
     else:
         return None
     while len(sentences) > 1 and _CHECK.match(text, sentences[-1][0]):
@@ -177,6 +177,30 @@ def _is_taken_back(text: str, start: int, end: int) -> bool:
         if is_denied_behind(sentence) if place == 0 else turns(sentence):
             return True
     return False
+
+
+_TAIL = 200  # characters in which the sentence that counts stands in most texts
+_LONGEST_FORMULA = 404  # characters
+
+
+def _last_sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[int, list[_Value]]]:
+    """`_sentences` of the last lines of text[start:end] if the value is among them; else of all of it.
+
+    The lines begin where a sentence and a line end outside of formulas, so that they are read as they are in the whole.
+    """
+    at = text.rfind(".\n", start, max(end - _TAIL, start))
+    before = text[max(at - _LONGEST_FORMULA, start) : max(at, start)]
+    is_open = "$$" in before or any(
+        closing not in before[before.rfind(opening) + 3 :]
+        for opening, closing in (("\\[", "\\]"), ("\\(", "\\)"))
+        if opening in before
+    )
+    sentences = [] if at < 0 or is_open else _sentences(text, at + 2, end, formulas)
+    if sentences:
+        first = sentences[0][0]
+        if not _CHECK.match(text, first) and not text.startswith(("- ", "* "), first):
+            return sentences
+    return _sentences(text, start, end, formulas)
 
 
 def _sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[int, list[_Value]]]:
