@@ -159,7 +159,8 @@ def hints(cls: type) -> dict[str, Any]:
     return {field.name: known[field.name] for field in fields(cls)}
 
 
-def settings_of(cls: type, path: str = "") -> dict[str, tuple[str, Any]]:
+@cache
+def settings_of(cls: type, path: str = "") -> Mapping[str, tuple[str, Any]]:
     """{name of a setting: (its dotted name, its type)} of a command, e.g. `"seed": ("seed", int)`.
 
     The dotted name of a setting in a group begins with the group: `"block_length": ("rollout.block_length", int)`. No

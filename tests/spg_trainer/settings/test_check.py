@@ -64,7 +64,7 @@ LINES = {
         --num-masks 12 --perplexity rows.jsonl
     """,
     "OF_PROCESSES": """
-        2 --device cuda:1
+        2 --device xpu:1
         1 --shard layer
         3 --sequence-parallel 2
         3 --expert-parallel 2 --shard layer
