@@ -241,6 +241,10 @@ OF_AN_EVALUATION = (
         "$temperature=0.9.",
     ),
     Refused(
+        lambda f: f.perplexity is None and f.num_masks != EvalCommand.num_masks,
+        "$num_masks={num_masks} is for $perplexity=FILE. Name the file, or leave it out.",
+    ),
+    Refused(
         lambda f: f.perplexity and f.num_masks % 8,
         "$num_masks={num_masks}: they are drawn in eight groups, whose differences show how far chance moves the "
         "result. Use {masks_by_8}.",

@@ -61,6 +61,7 @@ LINES = {
     """,
     "OF_AN_EVALUATION": """
         --num-generations 2
+        --num-masks 16
         --num-masks 12 --perplexity rows.jsonl
     """,
     "OF_PROCESSES": """
