@@ -11,7 +11,7 @@ from torch import nn
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import Policy, new_tiny, tiny_tokenizer
 from spg_trainer.rollout import tokens
-from spg_trainer.rollout.player import generate
+from spg_trainer.rollout.player import Player, generate
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_prompts
 from spg_trainer.settings.decoding import Sampling
@@ -194,6 +194,12 @@ def test_no_dropout_and_no_graph(policy):
     ids, mask = encode_prompts(policy, ["hello"])
     assert not sample_completions(policy, ids, mask, SAMPLING, None).unmask_logps.requires_grad
     assert torch.is_grad_enabled()
+
+
+def test_a_player_records_what_it_is_asked_for(policy):
+    prompts = encode_prompts(policy, ["1 + 1 = ?"])
+    found = Player(policy, SAMPLING, records=frozenset({"confidence_change"})).sample(prompts, [("a key",)])
+    assert found.confidence_change.shape == found.completion_ids.shape
 
 
 def test_a_special_token_of_one_character_cannot_be_cut_and_stays():
