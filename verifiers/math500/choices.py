@@ -40,6 +40,8 @@ def leading_choice(answer: str) -> str:
     if rest and not rest.startswith((" ", ".", ":", "~", "\\ ", "\\,", "\\;", "\\q", "- ", "– ", "— ")):
         return ""
     behind = words_in(rest)
+    if behind[:1] == ["A"]:
+        del behind[0]  # an article: "B. A dog"
     return "" if any(word in CHOICES or word.lower() in ("or", "not") for word in behind) else letter
 
 

@@ -666,6 +666,8 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     unit = units.canonical_unit(words)
     if unit is None:
         raise Malformed("the power of no unit")
+    if unit == "" and words[0].lower() in units.ORDINALS:
+        return value  # 12th is the number 12
     whole = Quantity(value, unit)
     # A part in a smaller unit: 2 hours 15 minutes.
     smaller = units.UNITS.get(cursor.peek()[1].lower(), "") if cursor.kind == NUMBER else ""

@@ -202,6 +202,8 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
         return (OK if markup.is_same_moment(moment, gold.moment) else WRONG), TYPED
     # Those of a reference such as FE_{16}; two empty texts for any other.
     digits_of_gold, base = gold.digits or ("", "")
+    if gold.digits and not base and problem:
+        base = form_of(problem).base
     if base and len(answer) < 40 and (found := markup.digits_of(answer)):
         digits, base_of_answer = found
         return (OK if digits == digits_of_gold and base_of_answer in ("", base) else WRONG), TYPED

@@ -314,6 +314,8 @@ class Side:
                 self.reason = "."  # 5. Check: 5 * 20 = 100
             if text == ")" and self.reason == "(":
                 self.reason = ""
+            if text == ":" and not self.numbers:
+                self.price = 0  # pounds: 20 euros
             self.last = "word" if text in (")", "]") and not self.numbers and self.before else "mark"
         return i + 1
 

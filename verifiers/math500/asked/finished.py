@@ -103,6 +103,8 @@ def functions_in(gold: Value) -> frozenset[str]:
             nodes += parts(part)
             if part[0] == "fn":
                 found.add(kind_of_function(part))
+            elif part[:2] == ("^", EULER) and symbols(part[2]):
+                found.add("hyperbolic")  # \\cosh x is a sum of such powers
     return frozenset(found)
 
 
@@ -181,6 +183,11 @@ def work_in_root(radicand: Node, degree: Node, allowed: frozenset[str]) -> int:
     surd = surd_of(("fn", "root", (radicand, degree)))
     if surd and is_perfect(surd) and "root" not in allowed:
         steps += 1  # the root of 169
+    # 12, 2/3, pi and 2 + 3 may stand under a root; the step that the sum leaves is counted already. Anything else, as
+    # 2 * 3, is a step more, unless it has a root or a constant in it.
+    is_plain = radicand[0] in ("num", "+", "const") or is_literal_fraction(radicand)
+    if not is_plain and not has_surd(radicand) and not constants_in(radicand):
+        steps += 1
     return steps
 
 

@@ -37,6 +37,9 @@ def all_nodes(nodes: Nodes) -> Iterator[Node]:
 
 def is_expanded(answer: Nodes, _: Nodes) -> bool:
     """True if no sum is multiplied or raised to a power: x^2+3x+2, not (x+1)(x+2)."""
+    products = [node for node in all_nodes(answer) if node[0] == "*"]
+    if any(factor[0] == "+" for product in products for factor in product[1]):
+        return False
     return not any(map(has_product_of_sums, answer))
 
 

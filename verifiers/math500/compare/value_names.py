@@ -96,6 +96,8 @@ def has_number(node: Node, is_unsolvable: bool) -> bool:
     inside = tree.parts(node)
     if is_unsolvable and kind == "+":
         inside = map(without_factor, inside)
+    elif is_unsolvable and kind == "*":
+        inside = (part for part in inside if part != MINUS_ONE)
     return kind in ("num", "pct", "const") or any(has_number(part, is_unsolvable) for part in inside)
 
 
