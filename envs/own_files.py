@@ -137,7 +137,7 @@ def refuse_patched(own: Any) -> None:
                 if getattr(value, "__module__", None) == "__main__":
                     raise EnvError(
                         f"{place}.{name} was set by this script or notebook: {value!r:.80}. A run takes {own.__name__} "
-                        f"from its file, {module.__file__}, where a resumed run would not find that. Write it there."
+                        f"from the file of {module.__name__}, where a resumed run would not find that. Write it there."
                     )
 
 

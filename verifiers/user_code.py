@@ -6,6 +6,7 @@ may call `exit()`. Neither may change the data of a run, or end the run without 
 
 import copy
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -22,21 +23,10 @@ class CodeExited(Exception):
 def exit_is_error() -> Iterator[None]:
     """Inside, a SystemExit becomes CodeExited, which ends a command as any other error of the code does.
 
-    `os._exit(0)` raises SystemExit inside. With another status it ends the process as always, since no one takes that
-    for success, and in a process that the code has forked, since that one has no result.
+    `os._exit(0)` raises SystemExit inside, in any thread. With another status it ends the process as always, since no
+    one takes that for success, and in a process that the code has forked, since that one has no result.
     """
-    is_outermost = (
-        os._exit is _end_process
-    )  # else another thread, or a caller, has replaced it and puts it back
-    process = os.getpid()
-
-    def exits(status: int) -> NoReturn:
-        if status != 0 or os.getpid() != process:
-            _end_process(status)
-        raise SystemExit(status)
-
-    if is_outermost:
-        os._exit = exits
+    _enter(1)
     try:
         yield
     except SystemExit as error:
@@ -44,8 +34,26 @@ def exit_is_error() -> Iterator[None]:
         exited = CodeExited(f"the code called exit() or raised SystemExit({code})")
         raise exited.with_traceback(error.__traceback__) from None
     finally:
-        if is_outermost:
-            os._exit = _end_process
+        _enter(-1)
+
+
+class _Guard:
+    """How often the guard is entered and not yet left, by all threads together, and in which process it was last."""
+
+    lock, depth, process = threading.Lock(), 0, 0
+
+
+def _enter(times: int) -> None:
+    with _Guard.lock:
+        _Guard.depth += times
+        _Guard.process = os.getpid()
+        os._exit = _exit if _Guard.depth else _end_process
+
+
+def _exit(status: int) -> NoReturn:
+    if status != 0 or not _Guard.depth or os.getpid() != _Guard.process:
+        _end_process(status)
+    raise SystemExit(status)
 
 
 def own_copy(value: Any) -> Any:

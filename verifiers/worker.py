@@ -275,7 +275,7 @@ def _read_jobs(pipe: Connection, jobs: SimpleQueue[dict]) -> None:
         while True:
             jobs.put(pipe.recv())
     finally:
-        os._exit(0)
+        os._exit(1)  # 0 would raise while a user's code is called: see `exit_is_error`
 
 
 def _give_up(*_: object) -> None:

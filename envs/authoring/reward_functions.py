@@ -281,9 +281,8 @@ def _explained(
     frames = traceback.extract_tb(error.__traceback__)
     # An error that `envs.authoring.async_calls` made for a passed time limit was never raised, and has no frames.
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-    if frames and (
-        code := getattr(function, "__code__", None)
-    ):  # its own line that led there, e.g. to json's code
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if frames and code:  # its own line that led there, e.g. to json's code
         lines = [frame.lineno for frame in frames if frame.filename == code.co_filename]
         # Without one, it does not take its arguments.
         where = f" ({code.co_filename}, line {lines[-1] if lines else code.co_firstlineno})"

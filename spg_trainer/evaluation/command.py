@@ -85,11 +85,12 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
         ConfigError: numbers that cannot work; results of other settings under the same name.
         CheckpointError: the results cannot be written, which is checked before the model is opened.
     """
-    if isinstance(requested, Resolved):  # from the command line, which has checked it before any slow import
+    if isinstance(requested, Resolved):
         resolved = requested
+        check(resolved.config, resolved.origins)
     else:
-        check(requested)
         resolved = Resolved(requested)
+        check(requested)
     command = resolved.config
     console = Console(quiet=quiet)
     model_settings = command.model

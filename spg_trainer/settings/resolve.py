@@ -436,8 +436,7 @@ def demonstration_layers(env: str, model: KnownModel, rl_defaults: Config) -> li
     rollout = rl_defaults.rollout
     decoding = {
         "temperature": rollout.temperature,
-        # 0 = as `fitting_block` chooses. With attention in blocks, those of the RL training may not suit.
-        "block_length": 0 if rollout.cache == "blocks" else rollout.block_length,
+        "block_length": rollout.block_length,
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
         "diffusion_steps": steps_at_rate(1.0 if model.kind == "tiny" else rollout.tokens_per_step),
         "remasking": rollout.remasking,

@@ -330,7 +330,7 @@ def open_source(planned: Plan, player: Player) -> tuple[Source, str]:
         # `Algorithm` in algorithms/base.py says what its three attributes mean.
         writing = replace(player, records=algorithm.records)
         if config.rollout_engine:
-            writing = EnginePlayer(**vars(player), engine=Engine(config, planned.folder))
+            writing = EnginePlayer(**vars(writing), engine=Engine(config, planned.folder))
         source = EnvironmentSource(
             splits["train"],
             writing,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from itertools import product
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +20,7 @@ from envs.problem import Problem, read_problem
 from envs.scoring import score_all
 from envs.splits import content
 from tests.common.marks import slow_if
-from verifiers.user_code import CodeExited
+from verifiers.user_code import CodeExited, exit_is_error
 
 
 def use_up(problem: Problem) -> None:
@@ -320,6 +321,17 @@ def test_a_reward_function_or_a_verifier_that_exits_is_an_error(tmp_path: Path) 
         assert scored.reason == ["error"] and "exit" in scored.traceback[0].lower()
     with pytest.raises(CodeExited):
         verifiers.verify_batch("exits", ["a"], answer=["b"])
+
+
+def test_code_that_exits_is_an_error_also_after_another_thread_s_has_returned() -> None:
+    """And outside of the guard the function of `os` is as it was."""
+    end_process, first, second = os._exit, exit_is_error(), exit_is_error()
+    first.__enter__()
+    with pytest.raises(CodeExited), second:
+        first.__exit__(None, None, None)
+        assert os._exit is not end_process  # else the next line would end the tests
+        os._exit(0)
+    assert os._exit is end_process
 
 
 def test_what_is_wrong_with_a_reward_function_is_said_of_its_own_file(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ KEPT = [
     "#### 18\n\nQuestion: Tom has 3. How many has he?\n#### 3",
     "The answer is 18.\n\nQ: Tom has 3. How many has he?\nA: The answer is 3.",
     "#### 18\nQ: Tom has 3. How many has he?\nA: 3",
+    "The answer should be a whole number.\nQuestion: What is 15 + 3?\n#### 18",
     "<answer>\\text{The answer is: 18}</answer>",
     "<answer>$Answer: 18$</answer>",
 ]

@@ -616,7 +616,8 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     if following:
         until = following.start()
         is_marked = any(text.find(mark, found.begin, until) >= 0 for mark in _MARKS)
-        if is_marked or (not marks_only and _named_answer(text, found.begin, until)):
+        named = None if marks_only else _named_answer(text, found.begin, until)
+        if is_marked or (named and _is_sure(text, *named)):
             return find_answer(text[:until], lenient, marks_only)
     if not lenient and found.block != _NOWHERE and not found.single:
         return Found(MALFORMED)

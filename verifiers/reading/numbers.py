@@ -404,10 +404,11 @@ def number_at(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
         below = Fraction(following[1])
         return (value / below, i + 2) if below else None
     if value.denominator == 1 and i < len(tokens):
+        at = i
         if following[0] == "and" and following[2:3] == ["/"]:
-            i, following = i + 1, following[1:]  # 1 and 1/2 cups
-        is_slashed = tokens[i][0] == NUMBER and tokens[i][2] and following[1:2] == ["/"]
-        part = number_at(tokens, i) if is_slashed or following[0] == "frac" else None
+            at, following = i + 1, following[1:]  # 1 and 1/2 cups
+        is_slashed = tokens[at][0] == NUMBER and tokens[at][2] and following[1:2] == ["/"]
+        part = number_at(tokens, at) if is_slashed or following[0] == "frac" else None
         if part and 0 < part[0] < 1:
             return value + part[0], part[1]
     return value, i

@@ -84,6 +84,12 @@ def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, 
         run_eval(change(command, model=ModelConfig(model="nobody/nothing"), **changes), quiet=True)
 
 
+def test_settings_with_their_origins_are_judged_too():
+    resolved = resolve(EvalCommand, "--env sudoku --num-generations 2 --temperature 0".split())
+    with pytest.raises(ConfigError, match=r"--num-generations 2 .* --temperature 0.9"):
+        run_eval(resolved, quiet=True)
+
+
 def test_what_the_model_cannot_have_is_told_before_anything_is_written(tmp_path, capsys):
     place = tmp_path / "results"
     words = "eval --env sudoku --model tiny:block --device cpu --num-problems 1 --cache dual".split()

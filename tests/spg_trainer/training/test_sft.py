@@ -32,7 +32,7 @@ from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.resolve import FLAG, TRAINING, defaults, resolve
+from spg_trainer.settings.resolve import FLAG, TRAINING, resolve
 from spg_trainer.training import advice, evaluations, loop, setup
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
@@ -332,17 +332,6 @@ def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> 
     assert decoded(*longer).block_length == 30 and decoded(*longer, "--block-length", "15").block_length == 15
     with pytest.raises(ConfigError, match="--block-length 12 does not divide --max-completion-length 30"):
         decoded(*longer, "--block-length", "12")
-
-
-def test_the_blocks_of_attention_decide_in_python_as_on_the_command_line() -> None:
-    settings = {"source": "demonstrations", "env": "countdown", "model": "JetLM/SDAR-1.7B-Chat"}
-    for length in ({}, {"max_completion_length": 20}):
-        words = [f"--{name.replace('_', '-')}={value}" for name, value in {**settings, **length}.items()]
-        asked = resolve(Config, words)
-        policy = without_weights(change(asked.config.model, model="new:block"), "countdown")
-        in_python = settled_decoding(defaults(Config, **settings, **length), {}, policy, None, {})
-        assert in_python == settled_decoding(asked.config, asked.origins, policy, None, {})
-        assert in_python.block_length == (4 if length else BLOCK), "not the 4 of SDAR's training"
 
 
 def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> None:
