@@ -123,9 +123,9 @@ def test_a_saved_adapter_opens_on_4_bits_and_merges_into_the_whole_base(tmp_path
 def test_an_evaluation_measures_the_4_bits(tmp_path: Path, monkeypatch) -> None:
     asked, evaluate_checked = [], eval_command.evaluate_checked
 
-    def evaluating(policy, *arguments, **options):
-        asked.append(policy)
-        return evaluate_checked(policy, *arguments, **options)
+    def evaluating(player, *arguments, **options):
+        asked.append(player.policy)
+        return evaluate_checked(player, *arguments, **options)
 
     monkeypatch.setattr(eval_command, "evaluate_checked", evaluating)
     base = LoadConfig(model=str(save_small(tmp_path / "base")), load_4bit=True)
