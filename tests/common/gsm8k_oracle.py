@@ -99,7 +99,7 @@ _FRAC = r"\\?(?:d|t|c|s|nice)?frac"
 # An exponent, or "per 3": digits that are no number of their own.
 _NO_NUMBER = (
     r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\$?\{? ?[-+]?0*[123](?!\d) ?\}?|\\circ\d|"
-    r"\b[cdkm]?m[23](?!\d)|(?:\b|²)per[\s{}$]*[\d.½¼¾⅓⅔ ]+)"
+    r"\b(?:[cdkm]?m|miles?)[23](?!\d)(?:\}?\^\{?2\}?)?|(?:\b|²)per[\s{}$]*[\d.½¼¾⅓⅔ ]+)"
 )
 
 

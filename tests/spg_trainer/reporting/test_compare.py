@@ -238,7 +238,7 @@ def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
     assert "Letters-v0-Broken-s0 failed (1)" in err and "RuntimeError: no loss today" in err
     monkeypatch.setattr(
         "spg_trainer.reporting.compare.run_jobs",
-        lambda jobs, *others: [*list(jobs)[:1], *run_here({folder: jobs[folder]}, *others)],
+        lambda jobs, *others, **named: [*list(jobs)[:1], *run_here({folder: jobs[folder]}, *others, **named)],
     )
     assert cli.main(words) == 1
     out, err = capfd.readouterr()
