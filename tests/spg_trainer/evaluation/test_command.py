@@ -94,10 +94,11 @@ def test_settings_with_their_origins_are_judged_too():
     ("flags", "said"),
     [
         ("--cache dual", "Use --cache blocks"),
-        ("--max-completion-length 8 6 --diffusion-steps 2", "--block-length 6 does not divide"),  # its second length
+        ("--max-completion-length 8 6 --diffusion-steps 2", "--block-length 6 does not divide"),
     ],
 )
 def test_what_the_model_cannot_have_is_told_before_anything_is_written(tmp_path, capsys, flags, said):
+    """Also what it cannot have for the second of two lengths."""
     place = tmp_path / "results"
     words = f"eval --env sudoku --model tiny:block --device cpu --num-problems 1 {flags}".split()
     assert cli.main([*words, "--output-dir", str(place)]) == 2
