@@ -302,6 +302,7 @@ def test_code_that_has_changed_since_a_training_is_told(tmp_path, monkeypatch, c
     assert f"To measure with the file as it is now: --env {tmp_path}/mine.py" in said
 
 
+@pytest.mark.slow
 def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch, capsys):
     start = tmp_path / "start"
     start.mkdir()

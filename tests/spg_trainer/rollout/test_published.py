@@ -86,7 +86,7 @@ def test_qwen3_diffusion_decodes_as_llada_or_in_blocks_of_the_completion(opened,
             assert found == expected, name
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", [pytest.param("none", marks=pytest.mark.slow), "blocks"])
 def test_sdar_decodes_by_schedule_by_threshold_or_from_left_to_right(opened, cache):
     rules = {
         "low_confidence_static": {},

@@ -106,6 +106,7 @@ def test_a_problem_counts_by_its_chance_of_a_mixed_group(tmp_path, monkeypatch):
     assert expected[0] / expected[1] == pytest.approx(mixed[0] / mixed[1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_and_smaller_parts_sample_the_same(tmp_path):
     train(dynamic_config(tmp_path / "whole", max_steps=3), quiet=True)
     train(dynamic_config(tmp_path / "halves", max_steps=1), quiet=True)
