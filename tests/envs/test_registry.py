@@ -17,6 +17,7 @@ from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.authoring import new_file
 from envs.own_files import each_file_once
+from tests.common.marks import slow_if
 from tests.common.task_file import task_text, write_task
 from verifiers.worker import environment
 
@@ -272,7 +273,9 @@ def test_what_a_script_puts_into_an_imported_module_is_refused(folder):
     assert said == ["None"] * 4 + ["Mine.score"] * 3 + ["pay.helper"], done.stderr
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", ["sudoku", "countdown"], "sudoku"])
+@pytest.mark.parametrize(
+    "name", slow_if(["rows.jsonl", ["sudoku", "countdown"], "sudoku"], lambda name: name == "sudoku")
+)
 def test_an_environment_is_pickled_into_another_process(folder, name):
     """As joblib and multiprocessing do it."""
     (folder / "rows.jsonl").write_text("".join(f'{{"prompt": "q{i}", "answer": {i}}}\n' for i in range(60)))

@@ -262,6 +262,7 @@ def test_tries_are_refused_where_they_make_no_sense():
 # guess
 
 
+@pytest.mark.slow
 def test_guess_has_enough_different_problems_to_measure_and_counting_solves_few_of_them():
     found = {}
     for split, number in (("train", 3000), ("validation", 63), ("test", 52)):

@@ -54,9 +54,7 @@ def logits_and_gradient(model: nn.Module) -> tuple[Tensor, Tensor]:
     )
 
 
-@pytest.mark.parametrize(
-    "family", slow_if(["llada", *UNTRAINED], lambda name: name not in ("llada", "llada2", "sdar"))
-)
+@pytest.mark.parametrize("family", slow_if(["llada", *UNTRAINED], lambda name: name not in ("llada", "sdar")))
 def test_a_compiled_attention_of_each_family_makes_one_product_and_computes_the_same(family: str) -> None:
     def opened() -> nn.Module:
         return adapted(

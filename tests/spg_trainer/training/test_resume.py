@@ -70,9 +70,9 @@ def tear(folder):
 @pytest.mark.parametrize(
     "damage, damaged, said",
     [
-        (None, [], ""),
+        pytest.param(None, [], "", marks=pytest.mark.slow),
         (tear, [2], "step-000002 .*training.pt .*passed over"),
-        (tear, [1, 2], "step-000001 .*training.pt .*passed over"),
+        pytest.param(tear, [1, 2], "step-000001 .*training.pt .*passed over", marks=pytest.mark.slow),
     ],
     ids=["whole", "one torn", "all torn"],
 )
