@@ -174,7 +174,7 @@ def slow_paper(completion: str, puzzle: str, solution: str) -> float:
     return sum(digits[i] == solution[i] for i in blanks) / len(blanks)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TEXTS)
 @example(f"x<answer> {SOLUTION}\n</answer><|eot_id|><answer>")  # as asked, the other two not
 @example(f"</answer>{SOLUTION}<answer>")

@@ -86,6 +86,7 @@ def test_a_pass_that_is_not_compiled_keeps_its_bits() -> None:
         assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_with_dropout_each_adapter_has_an_input_of_its_own() -> None:
     model = adapted(small(5), dropout=0.5)
     products = compile_joined(model)

@@ -325,7 +325,8 @@ def test_the_colours_of_group_signal_say_good_and_bad(folder):
     assert list(COLOURS) == list(PARTS) == ["mixed", "all right", "all wrong", "all wrong, the same text"]
 
 
-def test_long_names_of_settings_are_wrapped_to_their_panel(tmp_path):
+def test_long_names_of_settings_are_wrapped_to_their_panel(tmp_path, at_length, monkeypatch):
+    monkeypatch.setattr(curves, "PANELS", PANELS[:: 1 if at_length else 4])
     run = read_run(write_run(tmp_path / "run"))
     name = "sudoku spg prompts_per_step=4 eval_problems=24 validation_problems=16"
     for panel in draw_panels({name: [run], "wd1": [run]}):

@@ -61,7 +61,7 @@ def whole(length, block):
     return -(-length // block) * block
 
 
-@pytest.mark.parametrize("name", ["llada15", "illada", "lladamoe"])
+@pytest.mark.parametrize("name", ["llada15", "illada", pytest.param("lladamoe", marks=pytest.mark.slow)])
 def test_llada_and_its_kin_decode_as_llada(opened, name):
     policy, recorded = opened(name)
     for case in recorded.values():

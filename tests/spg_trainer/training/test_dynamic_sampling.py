@@ -29,6 +29,7 @@ def test_a_step_learns_from_groups_that_differ_and_samples_on_until_there_are_en
         assert all(sample["advantage"] == 0 for sample in samples if sample["set_aside"])
 
 
+@pytest.mark.slow
 def test_where_the_first_batch_is_enough_nothing_changes(tmp_path):
     changes = {"env_args": {}, "max_steps": 2}
     train(dynamic_config(tmp_path / "one", **changes, max_rollout_batches=1), quiet=True)
