@@ -27,11 +27,11 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from spg_trainer import distributed
 from spg_trainer.architecture.experts import expert_layers
 from spg_trainer.architecture.llada import apply_flags
+from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.lora import TRAINED, add_lora, add_reference, load_adapter, merged_layers
-from spg_trainer.models.parts import local
 from spg_trainer.models.policy import (
     Policy,
     SpecialTokens,

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from spg_trainer.distributed import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.errors import ModelError, first_line
-from spg_trainer.models.parts import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.models.states import base_model
 
 if TYPE_CHECKING:

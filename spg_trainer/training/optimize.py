@@ -1,7 +1,7 @@
 """Makes an optimizer step: sums, clips and checks the gradients, sets the learning rate and changes the weights.
 
-With `--shard` each process keeps a part of every weight (`models.parts`), and inside `models.shard.unsharded` it has
-the whole weights for a while.
+With `--shard` each process keeps a part of every weight, and inside `models.shard.unsharded` it has the whole weights
+for a while.
 """
 
 import math
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.distributed import all_reduce_gradients, gather, raised_by_all, rank
+from spg_trainer.distributed import all_reduce_gradients, gather, is_part, mesh_of, raised_by_all, rank, whole
 from spg_trainer.errors import TrainingError
-from spg_trainer.models.parts import is_part, mesh_of, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import write_text
 from spg_trainer.settings.check import check_torchao
