@@ -32,10 +32,11 @@ from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity,
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
+from spg_trainer.rollout.cache import check_pattern
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
-from spg_trainer.rollout.sampling_checks import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
+from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.runs import inputs
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json

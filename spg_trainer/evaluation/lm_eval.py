@@ -25,7 +25,7 @@ from spg_trainer.rollout import tokens
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
-from spg_trainer.rollout.sampling_checks import check_names
+from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config

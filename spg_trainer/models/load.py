@@ -25,7 +25,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from spg_trainer import distributed
-from spg_trainer.architecture.experts import expert_layers
+from spg_trainer.architecture.layers import expert_layers
 from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written

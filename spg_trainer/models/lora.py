@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.lora_layers import EXPERTS, check_lora, lora_layers
+from spg_trainer.architecture.layers import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import base_name, base_weights, is_adapter

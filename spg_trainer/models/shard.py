@@ -34,8 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
-from spg_trainer.architecture.experts import check_expert_parallel
-from spg_trainer.architecture.lora_layers import EXPERTS
+from spg_trainer.architecture.layers import EXPERTS, check_expert_parallel
 from spg_trainer.distributed import is_part, local
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.states import base_model

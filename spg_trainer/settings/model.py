@@ -3,8 +3,8 @@
 LoRA begins here. The rank of new adapters is --lora-r, from the user or from a recipe; an adapter that --model names
 keeps its own rank. Scale and dropout may be left open (`--lora-alpha` unset): their values then depend on whether the
 adapters are new or come from a folder, and `settle_adapters` fills them in. A run and its config.yaml have the settled
-numbers. architecture/lora_layers.py says which layers have adapters; models/lora.py makes, loads and merges
-them. No torch is imported here.
+numbers. architecture/layers.py says which layers have adapters; models/lora.py makes, loads and merges them. No torch
+is imported here.
 """
 
 import json

@@ -18,7 +18,7 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank
 from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.habits import sft_command
-from spg_trainer.rollout.lines import is_file, parts_measured_whole
+from spg_trainer.rollout.problems import check_prompts, is_file, parts_measured_whole
 from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
@@ -142,7 +142,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
             from spg_trainer.models.load import without_weights
-            from spg_trainer.rollout.lengths import settled_decoding
+            from spg_trainer.rollout.demonstrations import settled_decoding
 
             policy = without_weights(config.model, config.env)
             rollout = settled_decoding(config, origins, policy, splits.get("train"), mix)
@@ -333,10 +333,9 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` does it once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
-    from spg_trainer.architecture.experts import check_expert_parallel
-    from spg_trainer.architecture.lora_layers import check_lora
+    from spg_trainer.architecture.layers import check_expert_parallel, check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.sampling_checks import check_names
+    from spg_trainer.rollout.unmasking import check_names
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
@@ -360,7 +359,7 @@ def check_attention(
     config: Config, algorithm: algorithms.Algorithm, model_type: str, pattern: "Pattern"
 ) -> None:
     """Refuses masks, decoding and an engine that do not go with the attention of the model."""
-    from spg_trainer.rollout.sampling_checks import check_pattern
+    from spg_trainer.rollout.cache import check_pattern
 
     algorithm.make_masking().check_pattern(pattern)
     check_pattern(pattern, config.rollout)
@@ -432,8 +431,6 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     goes_on: whether a run continues; its model may have learned the task by now, so that it is not refused.
     """
-    from spg_trainer.rollout.dealing import check_prompts  # it imports torch
-
     train = splits["train"]
     if not config.data:  # nobody scores the texts of a file
         with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):

@@ -20,7 +20,7 @@ from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.statistics import lost_components
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_rows
-from spg_trainer.rollout.dealing import Pools
+from spg_trainer.rollout.problems import Pools
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder

@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
-from spg_trainer.architecture.lora_layers import lora_layers
+from spg_trainer.architecture.layers import lora_layers
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
