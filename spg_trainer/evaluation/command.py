@@ -28,7 +28,7 @@ from spg_trainer.evaluation.evaluate import (
     problems_to_ask,
 )
 from spg_trainer.evaluation.habits import sft_command
-from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
+from spg_trainer.evaluation.log_likelihood import choose_canvas, measure_perplexity, read_texts
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
