@@ -45,7 +45,7 @@ from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.models.working_copy import keep_wider
-from spg_trainer.settings.check import check_bitsandbytes, check_compiler, find_device
+from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
 from spg_trainer.settings.model import (
     LoadConfig,
     ModelConfig,
@@ -53,6 +53,7 @@ from spg_trainer.settings.model import (
     is_embedded,
     resolve_model,
     settle_adapters,
+    trains_adapters,
     unseen,
 )
 from spg_trainer.settings.packages import envs
@@ -103,7 +104,8 @@ def load_model(
         chat_template_args: as the flag; None = as in the model's environment.json.
 
     Raises ModelError, which names what is missing, and ConfigError for an unknown task, for a rank or alpha other than
-    the adapter's, and for variables that the chat template does not read.
+    the adapter's, for settings of adapters where there are none, and for variables that the chat template does not
+    read.
     """
     if not isinstance(name, str | Path):
         raise ConfigError(
@@ -136,6 +138,7 @@ def load_model(
         chat_template_args=dict(chat_template_args or {}),
     )
     check_ranges(settings)
+    refuse(OF_ADAPTERS, SimpleNamespace(**vars(settings), has_adapters=trains_adapters(settings)))
     return _open(settle_adapters(settings), tasks, seed)
 
 

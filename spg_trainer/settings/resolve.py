@@ -61,7 +61,7 @@ DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )
 """The settings that decide, together with the arguments of tasks, which layers all other settings come from."""
-FOR_ADAPTERS = ("model.lora_alpha", "model.lora_dropout", "model.load_4bit")
+FOR_ADAPTERS = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets", "model.load_4bit")
 """The settings that need adapters (--lora-r above 0), so that a recipe's values do not stand if all weights are
 trained."""
 JUDGES = ("verifier", "reward")
@@ -116,16 +116,17 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         for name, value in layer.values.items()
         if name in DECIDING or name.startswith("env_args.")
     }
-    dropped = overruled({**given, "model.lora_r": last_value(from_user, "model.lora_r", default=None)})
-    below = [layer.without(dropped) for layer in layers_below(cls, given)]
-    return merge_layers(cls, [*below, *from_user])
+    below = layers_below(cls, given)
+    rank = last_value([*below, *from_user], "model.lora_r", default=0)
+    dropped = overruled({**given, "model.lora_r": rank})
+    return merge_layers(cls, [*(layer.without(dropped) for layer in below), *from_user])
 
 
 def overruled(given: Mapping[str, Any]) -> set[str]:
-    """The dotted names of the settings that the user's settings remove from lower layers.
+    """The dotted names of the settings that the user's settings, and a rank of 0, remove from lower layers.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task, and
-    --lora-r 0 what a recipe has for adapters.
+    a rank of 0 what a recipe has for adapters.
     """
     names: set[str] = set(FOR_ADAPTERS) if given.get("model.lora_r") == 0 else set()
     for setting in given:
