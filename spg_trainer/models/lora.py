@@ -166,9 +166,9 @@ def merged_layers(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields (name, weight in `dtype`): the weights of `layers` with the trained adapter added, in the same order.
 
-    model: its base has no weights yet (it is on the device `meta`). layers: the base's weights, a layer at a time, by
-    their names without adapters. Sums are made in float32, with one layer in memory at a time. Weights that the adapter
-    holds whole (`modules_to_save`) replace the base's.
+    model: its base has no weights yet (it is on the device `meta`). layers: the base's weights (of any shapes), a layer
+    at a time, by their names without adapters. Sums are made in float32, with one layer in memory at a time. Weights
+    that the adapter holds whole (`modules_to_save`) replace the base's.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

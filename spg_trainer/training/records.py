@@ -81,7 +81,7 @@ def with_tokens(scored: Rows, samples: list[dict[str, Any]]) -> list[dict[str, A
 def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl, those of all processes, episode by episode.
 
-    advantages: as for `record_step`. Completions that were sampled and not learned from have rows too, with an
+    advantages: (B,), as for `record_step`. Completions that were sampled and not learned from have rows too, with an
     advantage of 0, and are marked as set aside.
     """
     set_aside = None
