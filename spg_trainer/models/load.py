@@ -40,11 +40,10 @@ from spg_trainer.models.policy import (
     find_special_tokens,
 )
 from spg_trainer.models.replay import Replays
-from spg_trainer.models.shard import Lockstep
+from spg_trainer.models.shard import Lockstep, keep_wider
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
-from spg_trainer.models.working_copy import keep_wider
 from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
 from spg_trainer.settings.model import (
     LoadConfig,

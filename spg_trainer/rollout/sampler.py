@@ -24,8 +24,8 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.policy import Policy
+from spg_trainer.models.shard import computing_with_copy
 from spg_trainer.models.states import base_model, head_weight
-from spg_trainer.models.working_copy import computing_with_copy
 from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import buffers_for, check_pattern
 from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row

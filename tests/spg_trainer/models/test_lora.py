@@ -15,8 +15,7 @@ from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
-from spg_trainer.models.shard import reduce_gradients, unsharded
-from spg_trainer.models.working_copy import computing_with_copy
+from spg_trainer.models.shard import computing_with_copy, reduce_gradients, unsharded
 from tests.common.model_cases import give_effect, small, some_ids
 
 
