@@ -188,7 +188,7 @@ LAYERS = (
 UPWARDS = {
     "spg_trainer.settings": "spg_trainer.runs.inputs",  # a run's copies stand in place of files that are gone
     "spg_trainer.settings.resolve": "spg_trainer.algorithms.registry",  # a class has the recipe of its ancestor
-    "spg_trainer.settings.arguments": "spg_trainer.algorithms.registry",  # a name that no setting has may be theirs
+    "spg_trainer.settings.flags": "spg_trainer.algorithms.registry",  # a name that no setting has may be theirs
     "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
 }
 """The arrows that run back up all the same."""

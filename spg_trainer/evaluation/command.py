@@ -44,7 +44,6 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings import packages
-from spg_trainer.settings.arguments import make_env
 from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
@@ -52,7 +51,7 @@ from spg_trainer.settings.model import resolve_model, unseen
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
-from spg_trainer.settings.task import parse_tasks
+from spg_trainer.settings.task import make_env, parse_tasks
 from spg_trainer.settings.values import flatten, to_json
 
 if TYPE_CHECKING:

@@ -25,12 +25,12 @@ from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
-from spg_trainer.settings.arguments import make_env, task_arguments, text_arguments
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.fields import Config, EvalConfig
 from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter, knows_nothing, unseen
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
+from spg_trainer.settings.task import BAD_ROWS, make_env
 from spg_trainer.settings.values import hints
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA
@@ -400,11 +400,13 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 
     Raises EnvError if an environment cannot be opened, and ConfigError if it has no split for validation.
     """
-    open_split = partial(make_env, config.env, task_arguments(config), config.reward_weights)
+    open_split = partial(make_env, config.env, config.task_arguments, config.reward_weights)
     splits = {config.eval.eval_split: open_split(config.eval.eval_split)} if config.env else {}
     if config.data:
         split_of_file = {"train": "train", "held_out": "validation"}
-        args = text_arguments(config)
+        # The texts take `bad_rows`, or the last TASK.bad_rows of several tasks.
+        names = [name for name in config.env_args if name == BAD_ROWS or name.endswith(f".{BAD_ROWS}")]
+        args = {BAD_ROWS: config.env_args[names[-1]]} if names else {}
         return splits | {
             name: envs.Texts(config.data, split, **args) for name, split in split_of_file.items()
         }
