@@ -275,9 +275,10 @@ class Config(TaskSettings):
     @property
     def hyper_parameters(self) -> dict[str, Any]:
         """The arguments with which the algorithm is made: `algorithm_args`, and the rollout's `block_length` unless
-        these set another one.
+        these set another one, or it is still open.
         """
-        return {"block_length": self.rollout.block_length, **self.algorithm_args}
+        block = self.rollout.block_length
+        return {**({"block_length": block} if block else {}), **self.algorithm_args}
 
     @property
     def task_arguments(self) -> dict[str, Any]:

@@ -435,7 +435,7 @@ def demonstration_layers(env: str, model: KnownModel, rl_defaults: Config) -> li
     rollout = rl_defaults.rollout
     decoding = {
         "temperature": rollout.temperature,
-        "block_length": rollout.block_length,
+        "block_length": 0,  # it is chosen to fit the length and the model (`fitting_block`)
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
         "diffusion_steps": steps_at_rate(1.0 if model.kind == "tiny" else rollout.tokens_per_step),
         "remasking": rollout.remasking,

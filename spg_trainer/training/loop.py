@@ -75,6 +75,8 @@ def train(
     first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
+    if quiet not in (None, True, False):  # None counts as not given; the text "false" would count as true
+        raise ConfigError(f"train(quiet={quiet!r:.60}): should be True or False.")
     if on_step is not None and not callable(on_step):
         raise ConfigError(
             f"on_step={on_step!r:.60}: should be a function, which is called as on_step(metrics, rows)."

@@ -144,7 +144,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
             from spg_trainer.rollout.demonstrations import settled_decoding
 
             policy = without_weights(config.model, config.env)
-            rollout = settled_decoding(config, origins, policy, splits.get("train"), mix)
+            rollout = settled_decoding(config, policy, splits.get("train"), mix)
             config = replace(config, rollout=rollout)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`

@@ -794,6 +794,8 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
 def test_what_is_no_setting_is_refused_in_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"train takes no policy: .*save_model\(policy, FOLDER\)"):
         train(policy=object())
+    with pytest.raises(ConfigError, match=r"train\(quiet='false'\): should be True or False"):
+        train(small_config(Path("never_made")), quiet="false")
     with pytest.raises(ConfigError, match=r"train takes no env: .*defaults\(Config, env="):
         train(env="sudoku")
     with pytest.raises(ConfigError, match=r"train takes settings, .*not None"):
