@@ -246,6 +246,16 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
         assert not torch.equal(drawn(seed, step, 40), few)
 
 
+def test_a_completion_stays_with_its_problem_where_prompts_are_sorted_by_length(policy: Policy) -> None:
+    run = prepared(change(SMALL, env_args={"offset": 5}, prompts_per_step=24), policy)
+    rows = run.source.collect(0)
+    numbers = [str(problem.reference["number"]) for problem in rows.problems]
+    lengths = [len(number) for number in numbers]
+    assert lengths == sorted(lengths) and set(lengths) == {1, 2}
+    assert rows.completions == [number * 3 for number in numbers]
+    assert policy.tokenizer.batch_decode(rows.completion_ids, skip_special_tokens=True) == rows.completions
+
+
 def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
     run = prepared(change(SMALL, prompts_per_step=6, mix={"right": 1, "short": 1}))
     update, expected = first_update(run), 0.0
