@@ -187,15 +187,14 @@ LAYERS = (
     "spg_trainer.training",
     "spg_trainer.export",
     "spg_trainer.cli",  # finds its commands by name when they are asked for
-    "spg_trainer.reporting.jobs",  # these start trainings
-    "spg_trainer.reporting.compare",
+    "spg_trainer.reporting.compare",  # starts trainings
     "spg_trainer.__main__",
 )
 """The rooms of the trainer from the bottom up: each imports from those before it, and from itself."""
 UPWARDS = {
     "spg_trainer.settings": "spg_trainer.runs.inputs",  # a run's copies stand in place of files that are gone
     "spg_trainer.settings.resolve": "spg_trainer.algorithms.registry",  # a class has the recipe of its ancestor
-    "spg_trainer.settings.arguments": "spg_trainer.algorithms.registry",  # a name that no setting has may be theirs
+    "spg_trainer.settings.flags": "spg_trainer.algorithms.registry",  # a name that no setting has may be theirs
     "spg_trainer.likelihood.gradient": "spg_trainer.algorithms.base",  # a type
 }
 """The arrows that run back up all the same."""

@@ -18,15 +18,15 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from spg_trainer import distributed
 from spg_trainer.algorithms.registry import ALGORITHMS, build, get
+from spg_trainer.distributed import is_part, whole
 from spg_trainer.errors import TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, weight_files
 from spg_trainer.models.body import KeepingLayer
-from spg_trainer.models.parts import is_part, whole
 from spg_trainer.models.states import base_model
 from spg_trainer.rollout.collect import gather_groups
-from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train, train_step

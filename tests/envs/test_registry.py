@@ -269,8 +269,29 @@ def test_what_a_script_puts_into_an_imported_module_is_refused(folder):
                 except envs.EnvError as error: print(error)
         """
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
-    said = [line.partition(" was set by this script")[0] for line in done.stdout.splitlines()]
+    said = [line.partition(" comes from this script")[0] for line in done.stdout.splitlines()]
     assert said == ["None"] * 4 + ["Mine.score"] * 3 + ["pay.helper"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("patch", "name"),
+    [
+        ("base.Base.score = lambda *_: {}", "Base.score"),  # of another module
+        ("mine.Mine.notice = property(lambda self: '')", "Mine.notice"),
+        ("mine.Mine.score = functools.partial(pay)", "Mine.score"),
+        ("mine.Mine.weights = functools.cached_property(pay)", "Mine.weights"),
+    ],
+)
+def test_a_patch_is_found_in_bases_and_in_what_wraps_a_function(folder, patch, name):
+    (folder / "base.py").write_text(
+        "import envs\nclass Base(envs.TextEnv):\n    def score(self, *_): return {}\n"
+    )
+    write_shown(folder / "mine.py", "Mine", "one")
+    text = (folder / "mine.py").read_text()
+    (folder / "mine.py").write_text("import base\n" + text.replace("envs.TextEnv", "base.Base"))
+    script = f"import functools, envs, base, mine\ndef pay(*_): return {{}}\n{patch}\nenvs.make(mine.Mine)"
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
+    assert f"EnvError: {name} comes from this script or notebook" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,16 @@ def test_a_loss_that_is_a_bare_tensor_is_told_what_to_return(tmp_path: Path, mon
     assert said == {"loss returned Tensor; it must return Loss(loss, metrics), with a scalar tensor"}
 
 
+def test_a_loss_that_clips_what_it_is_given_in_place_is_told_to_make_a_new_tensor(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + LOSS.replace("batch.advantages.to", "batch.advantages.clamp_(-0.1, 0.1).to"))
+    (said,) = [finding.figure for finding in check_algorithm(f"{file}:Mine") if finding.name == "purity"]
+    assert said == "loss changed a tensor that it was given; make a new one"
+
+
 @pytest.mark.parametrize("need", ["correct", "reference"])
 def test_what_is_needed_must_be_used(need: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path])

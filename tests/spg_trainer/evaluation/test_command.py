@@ -90,11 +90,19 @@ def test_settings_with_their_origins_are_judged_too():
         run_eval(resolved, quiet=True)
 
 
-def test_what_the_model_cannot_have_is_told_before_anything_is_written(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--cache dual", "Use --cache blocks"),
+        ("--max-completion-length 8 6 --diffusion-steps 2", "--block-length 6 does not divide"),
+    ],
+)
+def test_what_the_model_cannot_have_is_told_before_anything_is_written(tmp_path, capsys, flags, said):
+    """Also what it cannot have for the second of two lengths."""
     place = tmp_path / "results"
-    words = "eval --env sudoku --model tiny:block --device cpu --num-problems 1 --cache dual".split()
+    words = f"eval --env sudoku --model tiny:block --device cpu --num-problems 1 {flags}".split()
     assert cli.main([*words, "--output-dir", str(place)]) == 2
-    assert "Use --cache blocks" in capsys.readouterr().err and not [*place.glob("eval/*")]
+    assert said in capsys.readouterr().err and not [*place.glob("eval/*")]
 
 
 def test_what_is_there_is_not_made_again_and_other_settings_are_refused(

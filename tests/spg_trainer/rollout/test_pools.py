@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.dealing import Pools
+from spg_trainer.rollout.problems import Pools
 from spg_trainer.settings.values import check_ranges
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import pools_config, pools_steps

@@ -8,7 +8,7 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.dealing import choose_more, choose_problems
+from spg_trainer.rollout.problems import choose_more, choose_problems
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import dynamic_config, one_step
 from tests.common.trainer_cases import PROBLEMS, rows, start, weights

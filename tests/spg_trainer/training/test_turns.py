@@ -312,6 +312,14 @@ def test_metrics_samples_evaluations_and_the_report_know_turns(tmp_path):
     assert summary["steps"] == 3
 
 
+def test_the_report_renders_every_turn_of_an_episode():
+    from spg_trainer.reporting.page import render
+
+    turns = [{"completion": "zz", "reply": "more xx"}, {"completion": "b", "reply": None}]
+    html = render(Talk("test"), {"index": 0, "completion": "b", "turns": turns})
+    assert "assistant: zz\nuser: more xx\nassistant: b" in html
+
+
 def test_an_evaluation_counts_what_is_solved_by_each_turn():
     policy = load_model(str(tiny_folder()), device="cpu")
     result = evaluate(policy, Talk("test"), EVALUATION, num_generations=3)
