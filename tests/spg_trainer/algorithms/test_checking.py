@@ -17,7 +17,7 @@ from spg_trainer.algorithms.contract import (
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
-from tests.common.marks import few_algorithms
+from tests.common.marks import slow_if
 from tests.common.trainer_cases import small_config
 
 HEAD = """
@@ -52,7 +52,13 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", [*few_algorithms(ALGORITHMS), "spg_trainer.algorithms.mle:MLE"])
+@pytest.mark.parametrize(
+    "name",
+    slow_if(
+        [*ALGORITHMS, "spg_trainer.algorithms.mle:MLE"],
+        lambda name: name not in ("spg", "vrpo", "rspo", "mapg"),
+    ),
+)
 def test_every_algorithm_of_the_package_passes(name: str) -> None:
     assert not [finding for finding in check_algorithm(name) if not finding.ok]
 

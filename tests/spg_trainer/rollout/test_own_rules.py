@@ -10,8 +10,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.sampling_checks import check_names
-from spg_trainer.rollout.unmasking import own_order
+from spg_trainer.rollout.unmasking import check_names, own_order
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, EvalCommand

@@ -25,8 +25,12 @@ from spg_trainer.models.load import without_weights
 from spg_trainer.models.tiny import BLOCK
 from spg_trainer.reporting.compare import plan_runs, refuse
 from spg_trainer.reporting.runs import read_run
-from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.rollout.lengths import fitting_block, settled_decoding
+from spg_trainer.rollout.demonstrations import (
+    draw_demonstrations,
+    fitting_block,
+    mix_shares,
+    settled_decoding,
+)
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
