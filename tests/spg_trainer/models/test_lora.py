@@ -9,14 +9,13 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
-from spg_trainer.architecture.lora_layers import lora_layers
+from spg_trainer.architecture.layers import lora_layers
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
-from spg_trainer.models.shard import reduce_gradients, unsharded
-from spg_trainer.models.working_copy import computing_with_copy
+from spg_trainer.models.shard import computing_with_copy, reduce_gradients, unsharded
 from tests.common.model_cases import give_effect, small, some_ids
 
 

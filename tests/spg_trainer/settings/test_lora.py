@@ -151,6 +151,7 @@ def whole(adapter, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_from_an_adapter_with_dropout_resumes_bit_equal(adapter, whole, tmp_path):
     state = torch.manual_seed(77).get_state()
     train(config(tmp_path / "run", adapter, max_steps=2), quiet=True)

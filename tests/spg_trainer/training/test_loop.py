@@ -23,7 +23,7 @@ from spg_trainer.evaluation import evaluate as evaluating
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import load_model
-from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping

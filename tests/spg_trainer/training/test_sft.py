@@ -25,8 +25,12 @@ from spg_trainer.models.load import without_weights
 from spg_trainer.models.tiny import BLOCK
 from spg_trainer.reporting.compare import plan_runs, refuse
 from spg_trainer.reporting.runs import read_run
-from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.rollout.lengths import fitting_block, settled_decoding
+from spg_trainer.rollout.demonstrations import (
+    draw_demonstrations,
+    fitting_block,
+    mix_shares,
+    settled_decoding,
+)
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
@@ -240,6 +244,16 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
     assert len({str(row) for row in few.tolist()}) > 10
     for seed, step in ((0, 1), (1, 0)):
         assert not torch.equal(drawn(seed, step, 40), few)
+
+
+def test_a_completion_stays_with_its_problem_where_prompts_are_sorted_by_length(policy: Policy) -> None:
+    run = prepared(change(SMALL, env_args={"offset": 5}, prompts_per_step=24), policy)
+    rows = run.source.collect(0)
+    numbers = [str(problem.reference["number"]) for problem in rows.problems]
+    lengths = [len(number) for number in numbers]
+    assert lengths == sorted(lengths) and set(lengths) == {1, 2}
+    assert rows.completions == [number * 3 for number in numbers]
+    assert policy.tokenizer.batch_decode(rows.completion_ids, skip_special_tokens=True) == rows.completions
 
 
 def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
