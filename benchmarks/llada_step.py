@@ -45,8 +45,7 @@ from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.replay import Replays
-from spg_trainer.models.shard import unsharded
-from spg_trainer.models.working_copy import keep_wider
+from spg_trainer.models.shard import keep_wider, unsharded
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
 from spg_trainer.settings.decoding import Sampling

@@ -142,7 +142,7 @@ def weights(step: Any, args: argparse.Namespace, note: Note) -> None:
         config.head_dim = 32
         config.layer_types = config.layer_types[:2] if getattr(config, "layer_types", None) else None
     try:
-        from spg_trainer.models.working_copy import keep_wider
+        from spg_trainer.models.shard import keep_wider
     except ImportError:
         keep_wider = None
     step.BLOCK = 4

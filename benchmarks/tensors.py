@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from spg_trainer import distributed
-from spg_trainer.models.parts import local
+from spg_trainer.distributed import local
 
 OURS = ("spg_trainer", "transformers/models", "_fully_shard", "optim/adam", "nn/utils", "autograd/graph")
 """Parts of the paths of files whose lines are named."""

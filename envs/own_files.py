@@ -126,17 +126,21 @@ def name_in_file(own: Any, *, is_reward: bool = False) -> str:
 
 
 def refuse_patched(own: Any) -> None:
-    """Raises EnvError if the running script or notebook has put something of its own into a class or its module.
+    """Raises EnvError if the running script or notebook has put something of its own into a class, its bases or its
+    module.
 
     own: a class or a function of an imported module. A run records the file, so a resumed run would not have the patch.
+    Plain values are not looked at: many classes keep some, such as rows that they have read.
     """
-    places = [(own.__qualname__, own)] if isinstance(own, type) else []
+    places = [(cls.__qualname__, cls) for cls in own.__mro__] if isinstance(own, type) else []
     if (module := sys.modules.get(own.__module__)) is not None and own.__module__ != "__main__":
         for place, patched in [*places, (module.__name__, module)]:
             for name, value in vars(patched).items():
-                if getattr(value, "__module__", None) == "__main__":
+                # The function of a property, and of a `functools.partial` or `cached_property`.
+                wrapped = getattr(value, "fget", None) or getattr(value, "func", None)
+                if "__main__" in (getattr(value, "__module__", None), getattr(wrapped, "__module__", None)):
                     raise EnvError(
-                        f"{place}.{name} was set by this script or notebook: {value!r:.80}. A run takes {own.__name__} "
+                        f"{place}.{name} comes from this script or notebook: {value!r:.80}. A run takes {own.__name__} "
                         f"from the file of {module.__name__}, where a resumed run would not find that. Write it there."
                     )
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from spg_trainer import __version__, distributed
@@ -36,11 +37,25 @@ COMMANDS = {
 STANDS_FOR = {"sft": ("--source", "demonstrations")}
 """{word: the flags that it stands for}."""
 OWN_FLAGS = {
-    "algorithms": "algorithms.command",
-    "lm-eval": "evaluation.lm_eval_command",
-    "machine": "runs.machine",
+    "algorithms": ("algorithms.command", "main"),
+    "lm-eval": ("cli", "lm_eval"),
+    "machine": ("runs.machine", "main"),
 }
-"""Commands that read their flags themselves: {word: module with a `main`}."""
+"""Commands that read their flags themselves: {word: (module, name) of the function that takes the further words}."""
+LM_EVAL = "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"
+WITHOUT_LM_EVAL = f"""\
+usage: python -m spg_trainer lm-eval run --model spg_llada --model_args pretrained=MODEL --tasks TASK ...
+
+Runs lm-evaluation-harness with a masked diffusion model, decoded by our sampler. All flags are the harness's own. They
+are shown here once it is installed:
+
+  {LM_EVAL}
+
+Tasks whose answers are generated (gsm8k) and tasks whose choices are ranked by their log-likelihood (arc_easy,
+hellaswag, mmlu) can stand in one command. --model_args takes what the flags of training take: pretrained, env,
+max_completion_length, block_length, diffusion_steps, cache, ..., and num_masks for log-likelihoods.
+"""
+"""What `lm-eval --help` shows where lm-evaluation-harness is not installed."""
 WORDS = (*COMMANDS, *OWN_FLAGS)
 
 
@@ -87,7 +102,8 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if word not in ("", "eval", "sft") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"{PROG} {word} runs in one process. Start it without a launcher.")
     if word in OWN_FLAGS:
-        return import_module(f"spg_trainer.{OWN_FLAGS[word]}").main(args) or 0
+        module, name = OWN_FLAGS[word]
+        return getattr(import_module(f"spg_trainer.{module}"), name)(args) or 0
     cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
     own_args, args_of_runs = [*STANDS_FOR.get(word, ()), *args], []
     if word == "compare" and "--" in args:  # the flags behind ` -- ` are for the trainings that it starts
@@ -150,6 +166,27 @@ def run_train(words: Sequence[str]) -> None:
     quiet_libraries()
     import_module("spg_trainer.training.loop").train(planned)
     leave_processes()
+
+
+def lm_eval(args: Sequence[str]) -> None:
+    """lm-evaluation-harness's own command line, with our models added as `spg_llada`, on a GPU if there is one.
+
+    Raises ImportError where the harness is not installed.
+    """
+    if find_spec("lm_eval") is None:
+        if HELP & {*args}:
+            sys.stdout.write(WITHOUT_LM_EVAL)
+            return
+        raise ImportError(f"lm-evaluation-harness is not installed: {LM_EVAL}")
+    from lm_eval.__main__ import cli_evaluate
+
+    import_module("spg_trainer.evaluation.lm_eval")  # adds `spg_llada` to the harness's models
+    # The harness's own default is a GPU, which may not be there.
+    is_our_model = any("spg_llada" in word for word in args)
+    names_device = any(word.startswith("--device") for word in args)
+    device = ["--device", "auto"] if is_our_model and not names_device else []
+    sys.argv = ["lm-eval", *args, *device]
+    cli_evaluate()
 
 
 def leave_processes() -> None:

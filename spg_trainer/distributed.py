@@ -1,4 +1,6 @@
-"""What the processes of a run share: their number, sums, errors and decisions. All of it works for a single process.
+"""What the processes of a run share: their number, sums, errors, decisions, and tensors of which each has a part.
+
+All of it works for a single process, and for tensors that are whole.
 
 torch and accelerate are imported only if there are several processes, so that `rank` costs a command nothing.
 """
@@ -209,7 +211,10 @@ def gather_rows(rows: R) -> R:
 
 
 def all_reduce_gradients(parameters: "Sequence[Tensor]") -> None:
-    """Sums `.grad` over the processes in one all-reduce; a process without completions takes part with zeros."""
+    """Sums `.grad` over the processes in one all-reduce; a process without completions takes part with zeros.
+
+    parameters: of any shapes, the same ones in each process.
+    """
     import torch
 
     end_passes()
@@ -271,3 +276,41 @@ def decide_on_main(decide: Callable[[], T]) -> T:
             answer = decide()
     answer_of_main, *_ = gather([answer])
     return answer_of_main
+
+
+def whole(value: "Tensor") -> "Tensor":
+    """The whole of a divided tensor (any shape); all processes call this together. A whole tensor stays as it is."""
+    part: Any = value
+    return part.full_tensor() if is_part(value) else value
+
+
+def own_part(value: "Tensor", like: Any) -> "Tensor":
+    """A copy of this process's part of a whole tensor (any shape), divided like `like`; others need not call this."""
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None).clone()
+
+
+def local(value: "Tensor") -> "Tensor":
+    """What this process holds of a tensor (any shape): its part of a divided one, or all of a whole one."""
+    part: Any = value
+    return part.to_local() if is_part(value) else value
+
+
+def mesh_of(value: "Tensor") -> Any:
+    """The mesh of processes among which a tensor (any shape) is divided; None for a whole tensor."""
+    part: Any = value
+    return part.device_mesh if is_part(value) else None
+
+
+def is_part(value: "Tensor") -> bool:
+    """Whether a tensor (any shape) is divided, so that this process has a part of it."""
+    # The module is slow to import. If anything has been divided, it has been imported.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def is_expert_part(value: "Tensor") -> bool:
+    """Whether a tensor (any shape) holds some whole experts of a layer, as this process has them."""
+    mesh = mesh_of(value)
+    return mesh is not None and mesh.mesh_dim_names == ("group",)

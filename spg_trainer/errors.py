@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import wraps
 from importlib import import_module
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import PurePath
 from typing import Any, TypeVar, cast, get_args
 
@@ -120,9 +120,9 @@ def python_value(value: Any) -> Any:
 def naming_keywords(function: Function) -> Function:
     """The function, wrapped so that an unknown keyword is refused with the name of the nearest one that it has.
 
-    The function is called with `python_value` of each argument. For a keyword that takes an `int`, None counts as not
-    given, as in `defaults`; anything else is refused. One that takes a `bool` takes True and False alone: the text
-    "false" would count as true.
+    The function is called with `python_value` of each argument. A keyword that is None counts as not given, as in
+    `defaults`. One that takes an `int` refuses anything else, and one that takes a `bool` anything but True and False:
+    the text "false" would count as true.
     """
     known = signature(function).parameters
     whole_numbers = {name for name, parameter in known.items() if parameter.annotation is int}
@@ -144,7 +144,7 @@ def naming_keywords(function: Function) -> Function:
         named = {
             name: python_value(value)
             for name, value in keywords.items()
-            if value is not None or name not in whole_numbers
+            if value is not None or known[name].default is Parameter.empty
         }
         given_by_name = dict(zip(known, given, strict=False))  # `known` has the parameters in their order
         for name, value in {**given_by_name, **named}.items():

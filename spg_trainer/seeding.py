@@ -1,13 +1,17 @@
 """Makes random streams that depend on their purpose, never on what ran before.
 
 Every stream is keyed by (seed, purpose, step, problem, generation, ...). So resuming a run needs no saved random state,
-and nothing changes with the number of processes, the micro-batch or the order of work.
+and nothing changes with the number of processes, the micro-batch or the order of work. torch is imported late, since a
+start draws problems without it.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *key: int | str) -> int:
@@ -16,8 +20,10 @@ def derive(seed: int, *key: int | str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, *key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
+def generator(seed: int, *key: int | str, device: "str | torch.device" = "cpu") -> "torch.Generator":
     """A private torch generator for the stream named by `key`, e.g. `generator(seed, "rollout", step, problem, g)`."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(derive(seed, *key))
 
 
@@ -26,6 +32,6 @@ def numpy_generator(seed: int, *key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive(seed, *key)))
 
 
-def gpus(device: torch.device) -> list[torch.device]:
+def gpus(device: "torch.device") -> "list[torch.device]":
     """The GPUs whose random state `torch.random.fork_rng` has to keep for a model on `device`: [] if it is no GPU."""
     return [device] if device.type == "cuda" else []

@@ -395,7 +395,7 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
             )
     if not chosen:
         for other in with_own_file:
-            if split == "train" and os.path.samefile(files[other], files["train"]):
+            if os.path.samefile(files[other], files["train"]):
                 raise EnvError(
                     f"--env-args {other}={files[other]}: this is the file of training itself, so that no problem is "
                     "left to train on. Leave it out, and a tenth of the file is taken; or name another file."

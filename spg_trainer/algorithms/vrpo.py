@@ -96,5 +96,5 @@ class VRPO(Algorithm):
 
 
 def per_pair(values: Tensor, num_pairs: float) -> Metric:
-    """The metric that is the mean of values, one for each pair at hand, over the `num_pairs` pairs of the update."""
+    """The metric that is the mean of values (pairs at hand,) over the `num_pairs` pairs of the update."""
     return Metric(values.detach().sum().double() / num_pairs, "update")

@@ -19,12 +19,11 @@ from spg_trainer.errors import as_flag, plural
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.seconds import USABLE, Card, Seconds
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
-from spg_trainer.settings.arguments import make_env, task_arguments
 from spg_trainer.settings.fields import AUTO, Config
-from spg_trainer.settings.model import LoadConfig
+from spg_trainer.settings.model import LoadConfig, resolve_model
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.task import make_env
 from spg_trainer.settings.values import replace_nested, settings_of
-from spg_trainer.settings.weights import resolve_model
 
 GIB = 2**30
 HOST = 3 * GIB
@@ -209,7 +208,7 @@ def hours_in_all(config: Config, seconds: Seconds, processes: int) -> str:
 def evaluated_problems(config: Config) -> int:
     """How many problems are asked in the evaluations before and after, and in all validations."""
     settings = config.eval
-    open_split = partial(make_env, config.env, task_arguments(config), config.reward_weights)
+    open_split = partial(make_env, config.env, config.task_arguments, config.reward_weights)
     evaluated = open_split(settings.eval_split)
     problems = 2 * len(envs.splits.distinct_problems(evaluated, settings.eval_problems))
     if settings.eval_steps:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
-from spg_trainer.architecture.lora_layers import lora_layers
+from spg_trainer.architecture.layers import lora_layers
 from spg_trainer.architecture.shape import Shape, count_lora, shape_of
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD

@@ -28,14 +28,15 @@ from spg_trainer.evaluation.evaluate import (
     problems_to_ask,
 )
 from spg_trainer.evaluation.habits import sft_command
-from spg_trainer.evaluation.perplexity import choose_canvas, measure_perplexity, read_texts
+from spg_trainer.evaluation.log_likelihood import choose_canvas, measure_perplexity, read_texts
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model
+from spg_trainer.rollout.cache import check_pattern
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
-from spg_trainer.rollout.sampling_checks import check_names, check_pattern
 from spg_trainer.rollout.tokens import length_warning
+from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.runs import inputs
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json
@@ -43,16 +44,15 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings import packages
-from spg_trainer.settings.arguments import make_env
 from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.model import resolve_model, unseen
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
-from spg_trainer.settings.task import parse_tasks
+from spg_trainer.settings.task import make_env, parse_tasks
 from spg_trainer.settings.values import flatten, to_json
-from spg_trainer.settings.weights import resolve_model, unseen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

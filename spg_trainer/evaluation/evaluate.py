@@ -17,8 +17,8 @@ from spg_trainer.evaluation.habits import count_habits, shares
 from spg_trainer.evaluation.statistics import reason_of
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import Failures, is_failure, sample_rows
-from spg_trainer.rollout.dealing import deal_rows, prompt_length
 from spg_trainer.rollout.player import Player
+from spg_trainer.rollout.problems import deal_rows, prompt_length
 from spg_trainer.rollout.room import SKIP, Room
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
 from spg_trainer.rollout.tokens import ended

@@ -25,13 +25,13 @@ from spg_trainer.rollout import tokens
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
-from spg_trainer.rollout.sampling_checks import check_names
+from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config
+from spg_trainer.settings.model import resolve_model
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.weights import resolve_model
 
 logger = logging.getLogger(__name__)
 

@@ -344,8 +344,8 @@ class HeadLogps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # Returns a gradient for each input of `forward`: states, weight, targets, keep, never_drawn.
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+        """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
@@ -527,7 +527,7 @@ def columns_at_once(head: Tensor) -> int:
 
 
 def result_dtype(weight: Tensor) -> torch.dtype:
-    """The dtype of probabilities: float32, or float64 when the model is."""
+    """The dtype of probabilities from a head's weight (V, D): float32, or float64 when the model is."""
     return torch.promote_types(weight.dtype, torch.float32)
 
 
@@ -581,6 +581,7 @@ class Measured(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None

@@ -194,7 +194,7 @@ class AnyShape:
     """Attention without cuDNN, which prepares a plan for each new shape: in rollouts and updates few shapes repeat."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """As the layer's own `forward`."""
+        """As the layer's own `forward`; hidden_states (b, columns, D)."""
         if hidden_states.device.type != "cuda":
             return super().forward(hidden_states, *args, **kwargs)
         with sdpa_kernel(KERNELS):

@@ -25,13 +25,13 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from spg_trainer import distributed
-from spg_trainer.architecture.experts import expert_layers
+from spg_trainer.architecture.layers import expert_layers
 from spg_trainer.architecture.llada import apply_flags
+from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.lora import TRAINED, add_lora, add_reference, load_adapter, merged_layers
-from spg_trainer.models.parts import local
 from spg_trainer.models.policy import (
     Policy,
     SpecialTokens,
@@ -40,18 +40,25 @@ from spg_trainer.models.policy import (
     find_special_tokens,
 )
 from spg_trainer.models.replay import Replays
-from spg_trainer.models.shard import Lockstep
+from spg_trainer.models.shard import Lockstep, keep_wider
 from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
-from spg_trainer.models.working_copy import keep_wider
-from spg_trainer.settings.check import check_bitsandbytes, check_compiler, find_device
-from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters
+from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
+from spg_trainer.settings.model import (
+    LoadConfig,
+    ModelConfig,
+    Weights,
+    is_embedded,
+    resolve_model,
+    settle_adapters,
+    trains_adapters,
+    unseen,
+)
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.task import known_tasks
 from spg_trainer.settings.values import check_ranges
-from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig
@@ -96,7 +103,8 @@ def load_model(
         chat_template_args: as the flag; None = as in the model's environment.json.
 
     Raises ModelError, which names what is missing, and ConfigError for an unknown task, for a rank or alpha other than
-    the adapter's, and for variables that the chat template does not read.
+    the adapter's, for settings of adapters where there are none, and for variables that the chat template does not
+    read.
     """
     if not isinstance(name, str | Path):
         raise ConfigError(
@@ -129,6 +137,7 @@ def load_model(
         chat_template_args=dict(chat_template_args or {}),
     )
     check_ranges(settings)
+    refuse(OF_ADAPTERS, SimpleNamespace(**vars(settings), has_adapters=trains_adapters(settings)))
     return _open(settle_adapters(settings), tasks, seed)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from spg_trainer.architecture.lora_layers import EXPERTS, check_lora, lora_layers
+from spg_trainer.architecture.layers import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import base_name, base_weights, is_adapter
@@ -166,9 +166,9 @@ def merged_layers(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Yields (name, weight in `dtype`): the weights of `layers` with the trained adapter added, in the same order.
 
-    model: its base has no weights yet (it is on the device `meta`). layers: the base's weights, a layer at a time, by
-    their names without adapters. Sums are made in float32, with one layer in memory at a time. Weights that the adapter
-    holds whole (`modules_to_save`) replace the base's.
+    model: its base has no weights yet (it is on the device `meta`). layers: the base's weights (of any shapes), a layer
+    at a time, by their names without adapters. Sums are made in float32, with one layer in memory at a time. Weights
+    that the adapter holds whole (`modules_to_save`) replace the base's.
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 

@@ -18,8 +18,8 @@ from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
 from spg_trainer.models.body import mix_in
+from spg_trainer.models.shard import keep_wider
 from spg_trainer.models.states import base_model
-from spg_trainer.models.working_copy import keep_wider
 
 if TYPE_CHECKING:
     from peft import PeftModel

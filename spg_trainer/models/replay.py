@@ -90,9 +90,10 @@ class Replays:
     ) -> tuple[Tensor, ...]:
         """What `work(tensors)` returns. The next call of this shape may overwrite these tensors.
 
-        work: is run, recorded or replayed. It may neither read values from the GPU nor copy any to it. Besides
-        `tensors` it may use and change tensors that keep their place for the whole rollout. Running it twice must have
-        the same effect as once. fixed: everything else that decides what `work` does.
+        tensors: of any shapes; each set of shapes has a recording. work: is run, recorded or replayed. It may neither
+        read values from the GPU nor copy any to it. Besides `tensors` it may use and change tensors that keep their
+        place for the whole rollout. Running it twice must have the same effect as once. fixed: everything else that
+        decides what `work` does.
         """
         if name in self.failed:
             return work(tensors)
@@ -138,7 +139,7 @@ class Replays:
         start: int | None = None,
         blocks: Tensor | None = None,
     ) -> Tensor:
-        """As `models.states.hidden_states`, without autograd."""
+        """As `models.states.hidden_states`, with tensors of the same shapes, without autograd."""
         given: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

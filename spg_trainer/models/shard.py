@@ -1,7 +1,8 @@
-"""Weights divided among the processes (`--shard`): each process keeps a part of every tensor, gradient and moment.
+"""How a run keeps its weights: divided among the processes (`--shard`, `--expert-parallel`), or with a working copy.
 
-`divide` does this by torch's FSDP2, layer by layer. Completions end at different lengths, so processes make different
-numbers of passes. There are two ways to handle that:
+Under `--shard` each process keeps a part of every tensor, gradient and moment. `divide` does this by torch's FSDP2,
+layer by layer. Completions end at different lengths, so processes make different numbers of passes. There are two ways
+to handle that:
 
 - `phase`: a pass calls no other process. The weights are gathered once for a whole phase (`unsharded`: a rollout, an
   evaluation, an update), and let go at its end; an update sums its gradients by one reduce-scatter
@@ -14,10 +15,22 @@ In both ways each of N processes keeps an Nth of the trained weights and of the 
 from a folder is divided before it has any numbers; then each process reads its part.
 
 Adapters are not divided: they are small, and each process has them whole, as without `--shard`.
+
+Under `--expert-parallel` each process of a group keeps and computes some of the experts. transformers does this
+(`AllToAllEP`): in each mixture layer, every process sends its tokens to the processes that have the chosen experts, and
+gets the results back. The backward pass takes the same way, so the gradient of an expert holds the tokens of the whole
+group already, and is not summed over the group. The processes of a group therefore make their passes together
+(`Lockstep`).
+
+A *working copy* is mixed precision: a model computes with a copy of its weights in 16 bits, and trains the weights in
+float32. In bfloat16 most steps of a usual learning rate round to nothing. So trained weights are kept and stepped in
+float32. A phase computes with a copy of them in 16 bits, which is made when the phase begins. Gradients are added up in
+float32. FSDP does the same for weights that `--shard` divides. `WorkingCopy` is for weights that each process has
+whole, and so also for adapters on a divided model.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -27,15 +40,15 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
-from spg_trainer.errors import ModelError
-from spg_trainer.models.expert_parallel import divide_experts, sum_over_copies
-from spg_trainer.models.parts import is_part, local
+from spg_trainer.architecture.layers import EXPERTS, check_expert_parallel
+from spg_trainer.distributed import is_part, local
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import is_adapter, load_parts, unreadable
-from spg_trainer.models.working_copy import computing_with_copy, working_copy
 from spg_trainer.seeding import gpus
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch.distributed.fsdp import FSDPModule
     from transformers import PreTrainedModel
 
@@ -140,6 +153,76 @@ def _empty_like(value: Tensor, device: torch.device) -> Tensor:
         return empty
     full_layout = {"shape": value.shape, "stride": value.stride()}
     return DTensor.from_local(empty, value.device_mesh, value.placements, run_check=False, **full_layout)
+
+
+def divide_experts(
+    base: "PreTrainedModel", device: torch.device, compute_dtype: torch.dtype, size: int
+) -> set[nn.Parameter]:
+    """Divides the experts of a model among groups of `size` processes, in place; returns their parameters.
+
+    base: still empty (on the device `meta`), with as many experts as a multiple of `size`. compute_dtype: the type of a
+    pass. Raises ConfigError if experts have adapters.
+    """
+    from transformers.distributed.expert_parallel import apply_expert_parallelism
+    from transformers.distributed.parallel_utils import replace_layer_number_by_wildcard
+
+    check_expert_parallel(base.config, size)
+    parameters = [name for name, _ in base.named_parameters()]
+    if any(".experts." in name and is_adapter(name) for name in parameters):
+        raise ConfigError(
+            f"$expert_parallel={size}: the adapter is on experts, which stay whole then. Leave it out, or train "
+            "adapters of attention alone."
+        )
+    mesh, alone = (distributed.process_mesh(number, device.type) for number in (size, 1))
+    # The parameters come first, since a module's new `forward` asks how many experts it has.
+    names = (*parameters, *(name for name, _ in base.named_modules()))
+    styles = {name: base.ep_plan.get(replace_layer_number_by_wildcard(name)) for name in names}
+    for name, module in base.named_modules():
+        if name.endswith(".experts") and base.dtype != compute_dtype:
+            _compute_in_type_of_input(module)
+    plan = {name: style for name, style in styles.items() if style}
+    apply_expert_parallelism(base, mesh["group"], alone["group"], plan, ep_implementation="all_to_all")
+    base.copies_of_experts = mesh["across"]
+    return set(expert_parameters(base))
+
+
+def expert_parameters(base: "PreTrainedModel") -> list[nn.Parameter]:
+    """The parameters with the experts of a model, if they are divided."""
+    if not hasattr(base, "copies_of_experts"):
+        return []
+    return [p for name, p in base.named_parameters() if name.endswith(EXPERTS)]
+
+
+def sum_over_copies(base: "PreTrainedModel") -> None:
+    """Sums the gradients of divided experts over the groups of processes, each of which has a copy of all experts."""
+    experts = expert_parameters(base)
+    if not experts or base.copies_of_experts.size() == 1:
+        return
+    group = base.copies_of_experts.get_group()
+    for p in experts:
+        if p.requires_grad:
+            gradient = local(p.grad)
+            total = gradient.contiguous()
+            torch.distributed.all_reduce(total, group=group)
+            gradient.copy_(total)
+
+
+def _compute_in_type_of_input(module: nn.Module) -> None:
+    """Makes experts compute in the type of their input, narrower than that of their weights, as FSDP does for layers.
+
+    Gradients are converted back by autograd, and added up in the type of the weights.
+    """
+    forward = module.forward
+
+    def forward_in_type(hidden_states: Tensor, *routing: Any) -> Tensor:
+        kept = dict(module._parameters)
+        module._parameters.update({name: weight.to(hidden_states.dtype) for name, weight in kept.items()})
+        try:
+            return forward(hidden_states, *routing)
+        finally:
+            module._parameters.update(kept)
+
+    module.forward = forward_in_type
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -261,6 +344,90 @@ def _pass_over_one_token(base: "PreTrainedModel") -> Tensor:
     """Makes the shortest pass through all weights; returns a scalar that depends on all of them."""
     ids = torch.zeros((1, 1), dtype=torch.int64, device=base.device)
     return base(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()
+
+
+class WorkingCopy:
+    """Swaps numbers in a narrower type into a model's parameters for a phase; the parameters stay the same objects."""
+
+    def __init__(self, parameters: Callable[[], Iterable[nn.Parameter]], compute_dtype: torch.dtype) -> None:
+        """parameters: returns the parameters to copy. compute_dtype: the type of a pass, narrower than theirs."""
+        self.parameters, self.compute_dtype = parameters, compute_dtype
+        self.trained: dict[nn.Parameter, Tensor] = {}
+        """{parameter: its trained numbers}, while a phase computes with the copy."""
+        self.gradients: dict[nn.Parameter, Tensor] = {}
+        """{parameter: the sum of the phase's gradients}, in the type of the trained numbers."""
+        self._hooks: list[Any] = []
+
+    def begin(self) -> None:
+        """Makes the copy, unless a phase has begun already."""
+        if self.trained:
+            return
+        for p in self.parameters():
+            self.trained[p] = p.data
+            p.data = p.data.to(self.compute_dtype)
+            if p.requires_grad:
+                self._hooks.append(p.register_post_accumulate_grad_hook(self._add))
+
+    def end(self) -> None:
+        """Puts the trained numbers back, with the sums of the gradients as `.grad`; drops the copy."""
+        for hook in self._hooks:
+            hook.remove()
+        for p, numbers in self.trained.items():
+            p.data = numbers
+            if (gradient := self.gradients.get(p)) is not None:
+                p.grad = gradient
+        self._hooks, self.trained, self.gradients = [], {}, {}
+
+    def _add(self, p: nn.Parameter) -> None:
+        """Adds a gradient that a backward pass has just made, in the type of the pass, to the sum."""
+        gradient, p.grad = p.grad, None
+        if p in self.gradients:
+            self.gradients[p].add_(gradient)
+        else:
+            self.gradients[p] = gradient.to(self.trained[p].dtype)
+
+
+def working_copy(model: "PreTrainedModel | PeftModel") -> WorkingCopy | None:
+    """The working copy of a model; None if the model computes with its trained weights."""
+    return getattr(base_model(model), "working_copy", None)
+
+
+@contextmanager
+def computing_with_copy(model: "PreTrainedModel | PeftModel") -> Iterator[None]:
+    """A phase: inside, a model with a working copy computes with it.
+
+    Inside a phase that has begun already, nothing happens: that phase's copy is used until that phase ends.
+    """
+    copy = working_copy(model)
+    phase_has_begun = copy is not None and bool(copy.trained)
+    if copy is None or phase_has_begun:
+        yield
+        return
+    copy.begin()
+    try:
+        yield
+    finally:
+        copy.end()
+
+
+def drop_gradients(model: "PreTrainedModel | PeftModel") -> None:
+    """Forgets the gradients of a model, also those that its working copy has added up in this phase."""
+    model.zero_grad(set_to_none=True)
+    if (copy := working_copy(model)) is not None:
+        copy.gradients.clear()
+
+
+def keep_wider(
+    model: Any, compute_dtype: torch.dtype, parameters: Callable[[], Iterable[nn.Parameter]] | None = None
+) -> None:
+    """Keeps a model's weights in the wide type that they have, while its phases compute in `compute_dtype`.
+
+    Nothing is converted here: each phase makes a copy of the weights in `compute_dtype`, and drops it at its end.
+    compute_dtype: a narrower type than that of the weights. parameters: returns the parameters that phases copy; None =
+    all.
+    """
+    base = base_model(model)
+    base.working_copy = WorkingCopy(parameters or base.parameters, compute_dtype)
 
 
 class Lockstep:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from spg_trainer.distributed import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.errors import ModelError, first_line
-from spg_trainer.models.parts import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.models.states import base_model
 
 if TYPE_CHECKING:
@@ -38,7 +38,10 @@ def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], folder: Path) -> None:
-    """Writes config.json and the weights that `tensors` yields as `save_pretrained` does, a file at a time."""
+    """Writes config.json and the weights that `tensors` yields as `save_pretrained` does, a file at a time.
+
+    tensors: (name, whole tensor of the weight's shape), in the order of `whole_tensors`.
+    """
     from safetensors.torch import save_file
     from transformers.core_model_loading import revert_weight_conversion
 

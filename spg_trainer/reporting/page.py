@@ -21,7 +21,6 @@ from spg_trainer.reporting.runs import Completions, Recorded, Row, group_by_sett
 from spg_trainer.runs.console import clean
 from spg_trainer.runs.files import write_text
 from spg_trainer.runs.folder import REPORT
-from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.fields import ReportCommand
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import shown_settings, to_yaml
@@ -215,7 +214,7 @@ def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
     """The run's environment, or None and why it cannot be opened here."""
     try:
         with verifiers.user_code.exit_is_error():
-            env = envs.make(run.environment["env"], split=split, **task_arguments(run.config))
+            env = envs.make(run.environment["env"], split=split, **run.config.task_arguments)
             env.problem(0)
     except Exception as error:  # an author's file may be gone, or fail in any way
         return None, f"{type(error).__name__}: {error}"

@@ -20,6 +20,7 @@ from spg_trainer.settings.decoding import Sampling
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+    from spg_trainer.architecture.pattern import Pattern
     from spg_trainer.models.policy import Policy
 
 POSITIONS_PER_THREAD = 1024
@@ -197,3 +198,34 @@ class Access:
     def get_mask_sizes(self, queries: int, layer: int = 0) -> tuple[int, int]:
         """How many keys are attended to, and the number of the first of them, which is 0."""
         return (self.end - self.first if self.end else queries), 0
+
+
+def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
+    """Raises ConfigError for a cache or a block length that does not go with `pattern`: which tokens see which."""
+    block_length, cache = sampling.block_length, sampling.cache
+    if pattern.is_full:
+        if cache == "blocks":
+            raise ConfigError(
+                "$cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
+                "every other. Use $cache=none, or $cache=dual, which is an approximation."
+            )
+        return
+    if pattern.has_causal_context and sampling.editing_threshold is not None:
+        raise ConfigError(
+            f"editing_threshold={sampling.editing_threshold}: in this model a block's first token is drawn before the "
+            "others, which it does not see, so that it cannot be drawn again beside them. Leave out editing_threshold."
+        )
+    attention_block = pattern.block_size
+    if attention_block % block_length:
+        up_to = min(block_length, attention_block)
+        largest_divisor = max(n for n in range(1, up_to + 1) if attention_block % n == 0)
+        fitting = sorted({largest_divisor, attention_block})
+        raise ConfigError(
+            f"$block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
+            f"attention. Use {' or '.join(f'$block_length={n}' for n in fitting)}."
+        )
+    if cache not in ("none", "blocks"):
+        raise ConfigError(
+            f"$cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
+            "never change. Use $cache=blocks, which is exact."
+        )

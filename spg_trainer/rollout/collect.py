@@ -19,7 +19,7 @@ import spg_trainer
 from spg_trainer.distributed import gather, raising_on_all, world_size
 from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.models import Policy
-from spg_trainer.rollout import dealing
+from spg_trainer.rollout import problems
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
@@ -57,7 +57,7 @@ class EnvironmentSource:
         self.mix: dict[str, float] = {}  # only demonstrations follow a mix
         self.pools = None  # without difficulty pools, all problems are drawn equally often
         if config.batch.pools:
-            self.pools = dealing.Pools(
+            self.pools = problems.Pools(
                 config.seed,
                 size=len(env),
                 all_right=config.batch.all_right_weight,
@@ -121,8 +121,10 @@ class EnvironmentSource:
         allowed = self.problems_at(step)
         first, size = allowed.start, len(allowed)
         if batch == 0:
-            return first + dealing.choose_problems(seed, step, count, size)
-        return first + dealing.choose_more(seed, step, batch, count, size, [index - first for index in taken])
+            return first + problems.choose_problems(seed, step, count, size)
+        return first + problems.choose_more(
+            seed, step, batch, count, size, [index - first for index in taken]
+        )
 
     def problems_at(self, step: int) -> range:
         """The problems from which the task lets a step draw; ConfigError if they are too few, or none of its own."""
@@ -155,8 +157,8 @@ class EnvironmentSource:
             if self.config.overlong == SKIP:  # other problems take the place of those that are too long
                 index, skipped = self.player.room.next_fitting(self.env, index)
             # Only several processes, which share the work evenly, need the lengths of prompts.
-            lengths = [dealing.prompt_length(self.env, int(i)) if world_size() > 1 else 0 for i in index]
-            episode = dealing.deal_groups(lengths, num_generations, self.dealt_by)
+            lengths = [problems.prompt_length(self.env, int(i)) if world_size() > 1 else 0 for i in index]
+            episode = problems.deal_groups(lengths, num_generations, self.dealt_by)
             group, generation = np.divmod(episode, num_generations)
             first_turns = Rows(
                 problem=torch.from_numpy(index[group]),
@@ -220,8 +222,7 @@ class Failures:
         self.count.update(reason for _, reason, _ in failed)
         if failed and self.count.total() > MAX_ERROR_SHARE * self.expected:
             index, reason, traceback = failed[0]
-            problems = packages.envs.problem
-            name = problems.name_of(index, problems.read_problem(env, index))
+            name = envs.problem.name_of(index, envs.problem.read_problem(env, index))
             raise ScoringFailed(
                 f"The score of {env.spec_name} failed on {self.count.total()} of {self.expected} completions (more "
                 f"than {MAX_ERROR_SHARE:.0%}; {counts_text(self.count)}), among them one of {name} "
@@ -301,7 +302,7 @@ class Source(Protocol):
     """The environment whose problems the model solves; None if completions are given."""
     mix: Mapping[str, float]
     """{`right` or a habit: its share among the demonstrations}; {} if no demonstrations are learned."""
-    pools: dealing.Pools | None
+    pools: problems.Pools | None
     """The difficulty pools of the problems; None if all problems are drawn equally often."""
 
     def collect(self, step: int | str) -> Rows:

@@ -1,4 +1,7 @@
-"""The source of completions with `--source demonstrations`: right solutions, and habits (typical wrong ones)."""
+"""The source of completions with `--source demonstrations`: right solutions, and habits (typical wrong ones).
+
+Where the settings leave lengths open, `settled_decoding` chooses them by the demonstrations.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,17 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from spg_trainer.architecture.pattern import Pattern
+from spg_trainer.architecture.shape import pattern_of
 from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import given_rows
-from spg_trainer.rollout.dealing import deal_rows
-from spg_trainer.rollout.lines import is_file
+from spg_trainer.rollout.problems import deal_rows, is_file
 from spg_trainer.rollout.room import IN_A_ROW, SKIP, Room, TooLong, name_of
 from spg_trainer.rollout.tokens import completion_rows, count_tokens, encode_prompts, pad_completions
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.decoding import Sampling, count_steps
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
+from spg_trainer.settings.resolve import resolve
 from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:
@@ -311,3 +317,46 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
     texts = [text for turns in written for text in envs.scoring.as_turns(turns)]
     longest = max(count_tokens(policy, texts)) + 1  # with the end token
     return longest + math.ceil(longest / 10)
+
+
+def settled_decoding(
+    config: Config,
+    policy: Policy,
+    train: "TextEnv | None",
+    mix: Mapping[str, float],
+) -> Sampling:
+    """The decoding of a run on demonstrations, with all its lengths; lengths that are set stay as they are.
+
+    policy: its tokenizer and configuration are enough. train: the split that is learned; None if a length is given and
+    the data is not here. mix: as `mix_shares` returns it. Raises ConfigError for settings that cannot decode.
+    """
+    rollout = config.rollout
+    length, block = rollout.max_completion_length, rollout.block_length
+    if not length:  # 0 = it is chosen here
+        length = completion_length(policy, train, mix)
+        if block:  # the completion gets whole blocks
+            length = math.ceil(length / block) * block
+    if not block:
+        training = resolve(Config, env=config.env, model=config.model.model).config
+        block = fitting_block(length, training.rollout.block_length, pattern_of(policy.model.config))
+    block = min(block, length)
+    sampling = replace(
+        rollout,
+        max_completion_length=length,
+        block_length=block,
+        diffusion_steps=count_steps(length, block, rollout.diffusion_steps),
+    )
+    sampling.check()
+    return sampling
+
+
+def fitting_block(length: int, of_training: int, pattern: Pattern) -> int:
+    """The length of a block of a completion of `length` tokens that learns from demonstrations.
+
+    If the model's attention has blocks, it is the largest length that divides both the completion and a block of
+    attention. Otherwise it is that of a training by RL on the task (`of_training`), if it divides the completion; if
+    not, the whole completion is one block.
+    """
+    if not pattern.is_full:
+        return math.gcd(length, pattern.block_size)
+    return length if length % of_training else of_training

@@ -348,7 +348,8 @@ def rows_of_paths(
     """The rows of a rollout, as `Canvas.rollouts` returns them without a cache; T is `length`.
 
     An engine writes a block to its end, and our own sampler stops when an end token stands behind no mask: what was
-    written after that step is left out here. paths: (token, step, log-probability) of each token.
+    written after that step is left out here. encoded: ids and mask of the prompts, (B, L) each. paths: (token, step,
+    log-probability) of each token.
     """
     prompt_ids, prompt_mask = encoded
     shape = (len(paths), length)
@@ -387,7 +388,7 @@ class EnginePlayer(Player):
         return self.engine.serving(self.policy, version)
 
     def sample(self, prompts: Prompts, keys: Sequence[NoiseKey], template_ids: Tensor | None = None) -> Rows:
-        """As `Engine.sample`; raises ConfigError for templates, which an engine cannot fill in."""
+        """As `Engine.sample`; raises ConfigError for templates (B, T), which an engine cannot fill in."""
         if template_ids is not None:
             raise ConfigError(
                 "$rollout_engine: the task gives a part of its completions (completion_template), which an engine "

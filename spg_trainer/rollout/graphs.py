@@ -27,7 +27,7 @@ from spg_trainer.tensors import NEVER
 
 
 class Decoder(Protocol):
-    """What recorded work uses of the sampler (`sampler.py: Sampler`)."""
+    """What recorded work uses of the sampler (`sampler.py: Sampler`, which states the shapes)."""
 
     policy: Policy
     sampling: Sampling

@@ -16,7 +16,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.collect import given_rows
-from spg_trainer.rollout.dealing import check_prompts, deal_groups
+from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.room import Room, TooLong
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
@@ -44,7 +44,7 @@ class PairFile:
     env = None
     """No environment judges these completions: the file says which of a pair is better."""
     pools = None
-    """There are no difficulty pools (`rollout/dealing.py`): all pairs are drawn equally often."""
+    """There are no difficulty pools (`rollout/problems.py`): all pairs are drawn equally often."""
     mix: Mapping[str, float] = {}
     """Only demonstrations have a mix (--mix): {habit, a named way of answering: its share among them}."""
 

@@ -18,7 +18,7 @@ import numpy as np
 from spg_trainer.errors import ConfigError, SpgError, in_flags, written
 from spg_trainer.models import Policy
 from spg_trainer.models.load import without_weights
-from spg_trainer.rollout.lines import is_measured_whole, parts_measured_whole, place_of
+from spg_trainer.rollout.problems import is_measured_whole, parts_measured_whole, place_of
 from spg_trainer.rollout.tokens import (
     TemplateRefuses,
     completion_rows,

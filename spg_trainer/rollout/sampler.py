@@ -24,15 +24,15 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.policy import Policy
+from spg_trainer.models.shard import computing_with_copy
 from spg_trainer.models.states import base_model, head_weight
-from spg_trainer.models.working_copy import computing_with_copy
 from spg_trainer.rollout import unmasking
-from spg_trainer.rollout.cache import buffers_for
+from spg_trainer.rollout.cache import buffers_for, check_pattern
 from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
 from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
-from spg_trainer.rollout.sampling_checks import check_names, check_pattern
+from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rows
 

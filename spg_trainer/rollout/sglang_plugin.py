@@ -59,7 +59,10 @@ def sampler_class(base: type) -> type:
             ]
 
         def step(self, forward_batch: Any, full_logits: torch.Tensor, states: list[Any]) -> list[bool]:
-            """Makes a pass over B blocks of S places; a block is done in the pass that finds no mask in it."""
+            """Makes a pass over B blocks of S places; a block is done in the pass that finds no mask in it.
+
+            full_logits: (B * S, V).
+            """
             self.last_states = states
             size, count = self.block_size, forward_batch.batch_size
             ids = forward_batch.input_ids.view(count, size).tolist()

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.draw import Generators, Measure
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import Sampling
@@ -180,6 +181,28 @@ def unmask_counts(masked: int, steps: int) -> list[int]:
 
 OwnOrder = Callable[[Tensor, Tensor, Generators], Tensor]
 """The signature of a user's order; the text at the top of this file says what it takes and returns."""
+
+
+def check_names(sampling: Sampling) -> None:
+    """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
+
+    A rule from a user's file or module (`own_order`, `unmasking_rule`) is loaded and tried.
+    """
+    for flag, table in (
+        ("cache", CACHES),
+        ("unmasking", UNMASKING),
+        ("fallback", FALLBACKS),
+        ("remasking", REMASKING),
+    ):
+        name = getattr(sampling, flag)
+        if flag == "remasking" and ":" in name:
+            own_order(name)
+        elif flag == "unmasking" and ":" in name:
+            unmasking_rule(sampling)
+        elif name not in table:
+            own = {"remasking": "order", "unmasking": "count"}.get(flag)
+            or_own = f", or ./mine.py:{own} for one of your own" if own else ""
+            raise ConfigError(f"${flag}={name!r} is unknown. Use one of: {', '.join(table)}{or_own}.")
 
 
 def own_order(name: str) -> OwnOrder:

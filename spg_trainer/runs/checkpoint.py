@@ -9,19 +9,27 @@ import logging
 import os
 import shlex
 import shutil
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spg_trainer.distributed import decide_on_main, raising_on_all, rank, world_size
+from spg_trainer.distributed import (
+    decide_on_main,
+    own_part,
+    raised_by_all,
+    raising_on_all,
+    rank,
+    world_size,
+)
 from spg_trainer.errors import CheckpointError, first_line
 from spg_trainer.runs import files
 from spg_trainer.settings.recorded import write_record
 from spg_trainer.settings.values import json_document
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from spg_trainer.models.policy import Policy
@@ -111,7 +119,6 @@ def write_together(
 
     Rank 0 writes all but the optimizer's state; then each process writes its part of this state.
     """
-    from spg_trainer.runs.sharded_optimizer import save_sharded_optimizer
 
     def begin(weights: "Weights") -> None:
         prepare()
@@ -322,9 +329,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
     """Restores an optimizer's state, even if another number of processes saved it, sharded or not."""
     import torch
 
-    from spg_trainer.models.parts import own_part
     from spg_trainer.models.states import trainable_parameters
-    from spg_trainer.runs.sharded_optimizer import load_sharded_optimizer
 
     if (folder / OPTIMIZER).is_dir():
         state = load_sharded_optimizer(folder / OPTIMIZER, policy.model)
@@ -444,3 +449,64 @@ def _size(folder: Path) -> int:
 def step_of(path: Path) -> int:
     """The step of a checkpoint, from the name of its folder."""
     return int(path.name.removeprefix("step-"))
+
+
+def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Mapping[str, Any]) -> None:
+    """Writes an optimizer's state; all processes must call this. Raises CheckpointError on all of them if one cannot
+    write its part.
+
+    torch.distributed.checkpoint records every tensor by name (here PARAMETER/exp_avg and the like), and where its parts
+    lie, so that any number of processes can read them.
+    """
+    from torch.distributed import checkpoint as dcp
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    from spg_trainer.models.states import trainable_parameters
+
+    names = list(trainable_parameters(model))
+    named = {
+        f"{names[number]}/{key}": value
+        for number, entry in optimizer_state["state"].items()
+        for key, value in entry.items()
+    }
+    try:
+        dcp.save(named, checkpoint_id=folder)
+    except CheckpointException as error:  # a BaseException, which no `except Exception` would catch
+        process, (reason, _) = next(iter(error.failures.items()))
+        raise raised_by_all(
+            CheckpointError(
+                f"Process {process} cannot write {folder}: {reason}. What was saved before is untouched: free space or "
+                "fix the permissions and continue with $resume."
+            )
+        ) from error
+
+
+def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[str, Any]]:
+    """The `state` of an optimizer's state_dict, with this process's part of each tensor, without communication.
+
+    Raises KeyError, RuntimeError or OSError for a state that is missing or does not fit.
+    """
+    import torch
+    from torch.distributed import checkpoint as dcp
+
+    from spg_trainer.models.states import trainable_parameters
+
+    reader, parameters = dcp.FileSystemReader(folder), trainable_parameters(model)
+    numbers = {name: number for number, name in enumerate(parameters)}
+    wanted: dict[str, Tensor] = {}
+    saved: Any
+    for key, saved in reader.read_metadata().state_dict_metadata.items():
+        name, _, _ = key.rpartition("/")
+        parameter, dtype = parameters[name], saved.properties.dtype
+        if saved.size == parameter.shape:
+            wanted[key] = torch.zeros_like(parameter, dtype=dtype)  # divided like the parameter
+        else:
+            wanted[key] = torch.zeros(saved.size, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as intended
+        dcp.load(wanted, storage_reader=reader, no_dist=True)
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in wanted.items():
+        name, _, field = key.rpartition("/")
+        state.setdefault(numbers[name], {})[field] = value
+    return state

@@ -25,7 +25,8 @@ from spg_trainer.runs.inputs import (
     read_inputs,
     write_inputs,
 )
-from spg_trainer.runs.resume import identity, pin
+from spg_trainer.runs.resume import MAY_CHANGE, identity, pin
+from spg_trainer.settings.decoding import LENGTHS
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import json_document
@@ -316,11 +317,17 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     if not files:
         return None
     pinned = pin(config, algorithms.build(config.algorithm, config.hyper_parameters))
-    wanted = identity(pinned, find_inputs(file_settings(pinned)))
+    lengths = {name: getattr(config.rollout, name) for name in LENGTHS}
+    # Lengths that a training on demonstrations leaves open are chosen once its data is open.
+    left_open = {f"rollout.{name}" for name, value in lengths.items() if not value or isinstance(value, str)}
+    if not config.rollout.block_length:
+        left_open.add("algorithm_args.block_length")
+    may_change = MAY_CHANGE | left_open
+    wanted = identity(pinned, find_inputs(file_settings(pinned)), may_change)
     for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:
-            if identity(read_config(file), read_inputs(run)) != wanted:
+            if identity(read_config(file), read_inputs(run), may_change) != wanted:
                 continue
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)

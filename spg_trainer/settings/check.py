@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.arguments import BAD_ROWS, refuse_rows_arguments
 from spg_trainer.settings.decoding import Sampling, check_steps
 from spg_trainer.settings.fields import (
     BatchConfig,
@@ -36,10 +35,10 @@ from spg_trainer.settings.fields import (
     OptimizerConfig,
     TaskSettings,
 )
-from spg_trainer.settings.model import LoadConfig, ModelConfig, trains_adapters
+from spg_trainer.settings.model import LoadConfig, ModelConfig, is_embedded, resolve_model, trains_adapters
 from spg_trainer.settings.recorded import model_environment
+from spg_trainer.settings.task import BAD_ROWS, refuse_rows_arguments
 from spg_trainer.settings.values import check_ranges, settings_of
-from spg_trainer.settings.weights import is_embedded, resolve_model
 
 if TYPE_CHECKING:
     import torch
@@ -99,6 +98,17 @@ OF_A_TASK = (
         ModelError,
     ),
 )
+# Of adapters, where there are none.
+OF_ADAPTERS = (
+    Refused(
+        lambda f: (
+            not f.has_adapters
+            and (f.lora_alpha is not None or f.lora_dropout or f.lora_experts or [*f.lora_targets] != ["all"])
+        ),
+        "$lora_alpha, $lora_dropout, $lora_targets and $lora_experts need adapters, and without a rank there are none: "
+        "all weights would be trained. Set $lora_r, e.g. 128, or leave them out.",
+    ),
+)
 # Of the weights that a training begins with; a run that goes on has begun with them.
 OF_A_START = (
     Refused(
@@ -113,10 +123,6 @@ OF_A_START = (
     Refused(
         lambda f: f.load_4bit and not f.has_adapters,
         "$load_4bit stores a base that is not trained. Set $lora_r, e.g. 64.",
-    ),
-    Refused(
-        lambda f: (f.lora_alpha is not None or f.lora_dropout) and not f.has_adapters,
-        "$lora_alpha and $lora_dropout need adapters. Set $lora_r, e.g. 128.",
     ),
 )
 OF_A_TRAINING = (
@@ -412,7 +418,7 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
             trains_adapters(model),
             round_up(model.hidden_size, 2 * model.num_heads),
         )
-        refuse(() if resumes else OF_A_START, f)
+        refuse(() if resumes else (*OF_A_START, *OF_ADAPTERS), f)
         f.here, f.arguments = Path.cwd(), ", ".join(name for name in command.env_args if name != BAD_ROWS)
         refuse(OF_A_TRAINING, f)
         # Demonstrations may leave lengths open, which `settle` fills in later.

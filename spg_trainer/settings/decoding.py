@@ -154,8 +154,8 @@ class Sampling(Decoding):
     0 takes 10% more than the longest of 2,000 of them, in whole blocks."""
     block_length: CountOrZero = 32
     """The length of a block in tokens; blocks are decoded from left to right. It must divide the completion length.
-    Where demonstrations are learned, 0 takes the blocks of the model's attention, or the whole completion if it has
-    none."""
+    Where demonstrations are learned, 0 takes the blocks of the model's attention; if it has none, those of a training
+    by RL on the task, if they divide the completion, or else the whole completion."""
     diffusion_steps: Steps = 128
     """The number of denoising steps of a whole completion, a multiple of its number of blocks; or length/N, for about N
     tokens a step. Fewer steps decode faster and less accurately."""

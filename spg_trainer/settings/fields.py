@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 from spg_trainer.settings.decoding import EvalRollout, Sampling
 from spg_trainer.settings.model import LoadConfig, ModelConfig
+from spg_trainer.settings.task import BAD_ROWS, arguments_of, parse_tasks
 from spg_trainer.settings.values import (
     Below1,
     Count,
@@ -274,9 +275,20 @@ class Config(TaskSettings):
     @property
     def hyper_parameters(self) -> dict[str, Any]:
         """The arguments with which the algorithm is made: `algorithm_args`, and the rollout's `block_length` unless
-        these set another one.
+        these set another one, or it is still open.
         """
-        return {"block_length": self.rollout.block_length, **self.algorithm_args}
+        block = self.rollout.block_length
+        return {**({"block_length": block} if block else {}), **self.algorithm_args}
+
+    @property
+    def task_arguments(self) -> dict[str, Any]:
+        """The arguments of the task: `env_args`, but without `bad_rows` if only the texts of --data take it."""
+        if not self.data or BAD_ROWS not in self.env_args:
+            return self.env_args
+        tasks = parse_tasks(self.env)
+        if len(tasks) == 1 and BAD_ROWS in arguments_of(tasks[0]):
+            return self.env_args
+        return {name: value for name, value in self.env_args.items() if name != BAD_ROWS}
 
     @property
     def is_for_other_machines(self) -> bool:

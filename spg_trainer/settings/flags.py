@@ -1,22 +1,34 @@
 """The flags of each command, made from its dataclass in `fields.py` with argparse: reads them, and writes --help.
 
-`values.py` converts the words to the types of the settings.
+`values.py` converts the words to the types of the settings. `place_of` says where a name belongs that is no setting:
+the sentence becomes part of the error for an unknown flag here, and for an unknown keyword or name in a file in
+`resolve.py`.
 """
 
 import argparse
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import dropwhile
 from typing import Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.arguments import ARGUMENTS, place_of, refuse_rows_arguments
 from spg_trainer.settings.decoding import EvalDecoding, steps_at_rate
 from spg_trainer.settings.fields import CompareCommand, Config
-from spg_trainer.settings.task import is_rows, join_tasks, parse_tasks
+from spg_trainer.settings.model import LoadConfig
+from spg_trainer.settings.recipes import recipe_of_all
+from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
+from spg_trainer.settings.task import (
+    ARGUMENTS,
+    Task,
+    arguments_of,
+    is_rows,
+    join_tasks,
+    parse_tasks,
+    refuse_rows_arguments,
+)
 from spg_trainer.settings.values import (
     convert,
     docstrings,
@@ -303,3 +315,50 @@ def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]
     if cls is CompareCommand and (meant in SHORT or meant.replace("-", "_") in settings_of(Config)):
         nearest += "Flags of training stand last, behind ` -- `. "
     raise ConfigError(f"No flag {dashes}{typed}. {nearest}All flags: {PROG} {cls.word}".rstrip() + " --help")
+
+
+def place_of(name: str, value: object, given: Mapping[str, Any], known: Collection[str]) -> str:
+    """A sentence on where `name` belongs, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
+
+    The result is "" for a name that belongs nowhere. value: what the user gives for the name. given: the user's other
+    settings, by name; config, resume, env, algorithm, source and model are read. known: the names of the
+    settings that the command has.
+    """
+    if not {*known} & {"algorithm_args", "env_args"}:
+        return ""
+    if file := given.get("config"):
+        in_file = read_yaml(file)
+        given = {**(in_file if isinstance(in_file, Mapping) else {}), **given}
+    is_resumed = given.get("resume") is not None  # then algorithm and tasks are the run's, and not known here
+    model = given.get("model")
+    made_for = model_environment(model).get("env") if isinstance(model, str) else None
+    tasks = () if is_resumed else parse_tasks(str(given.get("env") or made_for or Config.env))
+    shown = f"{name}={value!s:.80}"
+    if "algorithm_args" in known:
+        from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
+
+        named = given.get("algorithm")  # in a file of settings, it may be no name
+        algorithm = named if isinstance(named, str) and named else usual_algorithm(tasks, given)
+        if has_hyper_parameter(algorithm, name) and not is_resumed:
+            return f"{name} is a hyper-parameter of {algorithm}: $algorithm_args {shown}. "
+        if others := algorithms_with(name):
+            than_these = "" if is_resumed else f", not of {algorithm}"
+            return f"{name} is a hyper-parameter of {others}{than_these} ($algorithm_args {shown}). "
+    if "env_args" not in known:
+        return ""
+    for task in tasks:
+        if name in arguments_of(task):
+            prefix = f"{task.name}." if task.name else ""
+            return f"{name} is an argument of the task {task.last}: $env_args {prefix}{shown}. "
+    return ""
+
+
+def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
+    """The algorithm of a run whose user names no algorithm."""
+    if given.get("source") == "demonstrations":
+        return "mle"
+    name = given.get("model")
+    model = name if isinstance(name, str) else LoadConfig.model
+    layers = recipe_of_all(tasks, recipe_kind(model, model_environment(model)))
+    in_recipes = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
+    return in_recipes[-1] if in_recipes else Config.algorithm

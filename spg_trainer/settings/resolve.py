@@ -23,11 +23,10 @@ from shlex import quote
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
-from spg_trainer.settings.arguments import place_of
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.flags import RATE, flags_of, read_keywords, read_words
-from spg_trainer.settings.model import LoadConfig, find_adapter
+from spg_trainer.settings.flags import RATE, flags_of, place_of, read_keywords, read_words
+from spg_trainer.settings.model import LoadConfig, family_layer, find_adapter, newest_checkpoint
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import (
@@ -49,7 +48,6 @@ from spg_trainer.settings.values import (
     replace_nested,
     settings_of,
 )
-from spg_trainer.settings.weights import family_layer, newest_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -62,7 +60,7 @@ DECIDING = frozenset(
     "env source algorithm pairs data model.model rollout.remasking output.resume output.output_dir".split()
 )
 """The settings that decide, together with the arguments of tasks, which layers all other settings come from."""
-FOR_ADAPTERS = ("model.lora_alpha", "model.lora_dropout", "model.load_4bit")
+FOR_ADAPTERS = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets", "model.load_4bit")
 """The settings that need adapters (--lora-r above 0), so that a recipe's values do not stand if all weights are
 trained."""
 JUDGES = ("verifier", "reward")
@@ -117,16 +115,17 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         for name, value in layer.values.items()
         if name in DECIDING or name.startswith("env_args.")
     }
-    dropped = overruled({**given, "model.lora_r": last_value(from_user, "model.lora_r", default=None)})
-    below = [layer.without(dropped) for layer in layers_below(cls, given)]
-    return merge_layers(cls, [*below, *from_user])
+    below = layers_below(cls, given)
+    rank = last_value([*below, *from_user], "model.lora_r", default=0)
+    dropped = overruled({**given, "model.lora_r": rank})
+    return merge_layers(cls, [*(layer.without(dropped) for layer in below), *from_user])
 
 
 def overruled(given: Mapping[str, Any]) -> set[str]:
-    """The dotted names of the settings that the user's settings remove from lower layers.
+    """The dotted names of the settings that the user's settings, and a rank of 0, remove from lower layers.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task, and
-    --lora-r 0 what a recipe has for adapters.
+    a rank of 0 what a recipe has for adapters.
     """
     names: set[str] = set(FOR_ADAPTERS) if given.get("model.lora_r") == 0 else set()
     for setting in given:
@@ -436,7 +435,7 @@ def demonstration_layers(env: str, model: KnownModel, rl_defaults: Config) -> li
     rollout = rl_defaults.rollout
     decoding = {
         "temperature": rollout.temperature,
-        "block_length": rollout.block_length,
+        "block_length": 0,  # it is chosen to fit the length and the model (`fitting_block`)
         # A small model decodes fast enough for one token a step, even if its recipe trains with more.
         "diffusion_steps": steps_at_rate(1.0 if model.kind == "tiny" else rollout.tokens_per_step),
         "remasking": rollout.remasking,

@@ -1,20 +1,32 @@
 """Reads and writes the names of tasks: `countdown`, `gsm8k:weight=2,level=3`, `./my_task.py:my/MyTask-v0`.
 
 A run may have several tasks. Its settings then have one text, `countdown + gsm8k`, and the arguments of all tasks,
-under names such as `gsm8k.level`.
+under names such as `gsm8k.level`. `arguments_of` says which arguments a task takes, and `make_env` opens the tasks.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.values import read_word, settings_value
 
+if TYPE_CHECKING:
+    from envs import TextEnv
+
+BAD_ROWS = "bad_rows"
+ARGUMENTS = ("verifier", "reward", BAD_ROWS)
+"""The arguments that are for files of the user's own rows. In a training on texts (--data), `bad_rows` is for the
+texts, and also for the task beside them if the task takes it."""
+FOR_ROWS_ALONE = ("verifier", BAD_ROWS)
+"""Those that other tasks do not take; the functions of `reward` are paid beside a task's own components."""
+NEVER_AN_ARGUMENT = frozenset({"self", "split", "render_mode", "reward_weights"})
+"""Parameters of environments that --env-args does not take."""
 _WEIGHT = "weight"
 """The argument of a task that is not for its environment, but becomes `Task.weight`."""
 
@@ -134,6 +146,44 @@ def parse_tasks(text: str) -> tuple[Task, ...]:
     return tuple(replace(task, name=name) for task, name in zip(tasks, names, strict=True))
 
 
+def arguments_of(task: Task) -> set[str]:
+    """The arguments that a task's environment takes by name; none if it cannot be found, which is refused later.
+
+    A file of rows also takes the reference fields of each verifier.
+    """
+    try:
+        id = packages.envs.resolve(task.env)
+    except packages.envs.EnvError:
+        return set()
+    cls, verifiers = packages.envs.registry.known()[id], packages.verifiers
+    names = {
+        name
+        for name, parameter in signature(cls).parameters.items()
+        if parameter.kind != parameter.VAR_KEYWORD  # `**more` has no names
+    }
+    if issubclass(cls, packages.envs.files.rows.Rows):
+        for verifier in map(verifiers.registry.find, verifiers.tasks()):
+            names |= {*verifier.fields, *verifier.optional}
+    return names - NEVER_AN_ARGUMENT
+
+
+def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None) -> None:
+    """Raises ConfigError for an argument of a file of rows if all tasks judge their answers themselves.
+
+    data: the file of --data, which takes `bad_rows` whatever the tasks are; None = there is none.
+    """
+    tasks = parse_tasks(env)
+    if not tasks or not all(task.judges_itself for task in tasks):
+        return
+    for name in FOR_ROWS_ALONE:
+        if name in args and not (data and name == BAD_ROWS):
+            judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
+            raise ConfigError(
+                f"${name}={args[name]}: {' and '.join(task.env for task in tasks)} {judge}. ${name} is for a file of "
+                f"your own rows, e.g. $env=rows.jsonl ${name}={args[name]}."
+            )
+
+
 def with_arguments(task: Task, env_args: Mapping[str, Any]) -> Task:
     """The task with its share of the arguments of all tasks: `countdown` gets `level` from `countdown.level`."""
     prefix = _prefix(task)
@@ -222,3 +272,17 @@ def _join(words: list[str]) -> str:
 def _prefix(task: Task) -> str:
     """The first part of a task's argument names if there are several tasks: `countdown.`; "" for a single task."""
     return f"{task.name}." if task.name else ""
+
+
+def make_env(
+    env: str, env_args: Mapping[str, object], reward_weights: Mapping[str, object], split: str
+) -> "TextEnv":
+    """The environment of a command's settings, in one of its splits; EnvError if the split has no problems."""
+    weights = {"reward_weights": reward_weights} if reward_weights else {}
+    opened = packages.envs.make(env, split=split, **env_args, **weights)
+    if len(opened) < 1:
+        raise packages.envs.EnvError(
+            f"{opened.spec_name} has no {split} problems; it needs at least 1. If envs.split_of divides few problems, "
+            f"{split} may get none: write more problems, or choose the problems of {split} yourself."
+        )
+    return opened

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 
 from spg_trainer import distributed
-from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
 from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.collect import gather_groups
@@ -30,7 +29,14 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.tensors import Rows
 from spg_trainer.training import evaluations, records
 from spg_trainer.training.advice import form_warning, look_at_base, look_at_groups, new_warnings
-from spg_trainer.training.metrics import EPISODES, fidelity_means, fidelity_sums, rollout_metrics
+from spg_trainer.training.metrics import (
+    EPISODES,
+    counting_choices,
+    fidelity_means,
+    fidelity_sums,
+    rollout_metrics,
+    router_load,
+)
 from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
 from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.run import OnStep, Run
@@ -69,6 +75,8 @@ def train(
     first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
+    if quiet not in (None, True, False):  # None counts as not given; the text "false" would count as true
+        raise ConfigError(f"train(quiet={quiet!r:.60}): should be True or False.")
     if on_step is not None and not callable(on_step):
         raise ConfigError(
             f"on_step={on_step!r:.60}: should be a function, which is called as on_step(metrics, rows)."

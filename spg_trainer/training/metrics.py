@@ -5,12 +5,16 @@ A completion is one turn of an episode; if the environment does not answer back,
 `fidelity_sums` measures how far fast decoding is from exact decoding, on a few completions of a step. Decoding is
 faster with a cache (--cache), and if each step unmasks all tokens that the model is sure of (--unmasking threshold,
 dynamic, factor or budget). But the model then learns from completions that it would not have written by exact decoding.
+
+`counting_choices` counts which experts a model chooses in a step's passes.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +25,9 @@ from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rows, cut_into_groups
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def reported_means() -> dict[str, float]:
@@ -272,3 +279,45 @@ def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
     totals = {name: sum(sums_of_process[name] for sums_of_process in sums) for name in sums[0]}
     tokens = totals.pop("tokens")
     return {f"decoding/{name}": total / tokens for name, total in totals.items()}
+
+
+@contextmanager
+def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
+    """Counts how often each expert is chosen in the passes made inside; yields {(router's name, expert): times}.
+
+    Padding counts as well, and what is computed twice counts twice. The dict stays empty for a model without experts.
+    """
+    counts: dict[tuple[str, int], float] = {}
+    hooks = []
+
+    def count(name: str, chosen: Any, experts: int) -> None:
+        for expert, times in enumerate(chosen.flatten().bincount(minlength=experts).tolist()):
+            counts[name, expert] += times
+
+    for name, module in model.named_modules():
+        if name.endswith("mlp.gate") and hasattr(module, "top_k"):
+            counts |= {(name, expert): 0.0 for expert in range(module.num_experts)}
+            # A router returns (logits, weights, chosen experts).
+            hooks.append(
+                module.register_forward_hook(
+                    lambda router, _, out, name=name: count(name, out[2], router.num_experts)
+                )
+            )
+    try:
+        yield counts
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def router_load(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
+    """{"router/busiest": how often the busiest expert of any layer is chosen}, where 1 is an even share.
+
+    Empty for a model without experts, or if no pass was made. counts: from `counting_choices`, summed over processes.
+    """
+    layers: dict[str, list[float]] = {}
+    for (name, _), times in counts.items():
+        layers.setdefault(name, []).append(times)
+    # How often the busiest expert of each layer is chosen, divided by the mean of the layer's experts.
+    busiest = [max(times) * len(times) / sum(times) for times in layers.values() if sum(times)]
+    return {"router/busiest": max(busiest)} if busiest else {}

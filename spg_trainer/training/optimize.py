@@ -1,7 +1,7 @@
 """Makes an optimizer step: sums, clips and checks the gradients, sets the learning rate and changes the weights.
 
-With `--shard` each process keeps a part of every weight (`models.parts`), and inside `models.shard.unsharded` it has
-the whole weights for a while.
+With `--shard` each process keeps a part of every weight, and inside `models.shard.unsharded` it has the whole weights
+for a while.
 """
 
 import math
@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.distributed import all_reduce_gradients, gather, raised_by_all, rank
+from spg_trainer.distributed import all_reduce_gradients, gather, is_part, mesh_of, raised_by_all, rank, whole
 from spg_trainer.errors import TrainingError
-from spg_trainer.models.parts import is_part, mesh_of, whole
 from spg_trainer.models.shard import reduce_gradients
 from spg_trainer.runs.files import write_text
 from spg_trainer.settings.check import check_torchao
@@ -31,8 +30,8 @@ MAX_SKIPPED = 3
 def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
     """The optimizer that the settings ask for: Muon, torch's AdamW, or torchao's AdamW with moments of 8 bits.
 
-    parameters: {name: tensor} of those that are trained. Raises ConfigError if torchao is needed and cannot run, or is
-    not installed.
+    parameters: {name: tensor of any shape} of those that are trained. Raises ConfigError if torchao is needed and
+    cannot run, or is not installed.
     """
     trained = list(parameters.values())
     options: dict[str, Any] = {
@@ -65,7 +64,8 @@ def sum_gradients(model: nn.Module) -> None:
 def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
     """Scales the gradients so that the norm of all of them together is at most `limit`; returns the norm before.
 
-    The norm is over the parts of all processes; each process scales its own part of a divided gradient.
+    The norm is over the parts of all processes; each process scales its own part of a divided gradient. parameters: of
+    any shapes.
     """
     # Torch takes together only what is divided among the same processes.
     by_mesh: dict[Any, list[Tensor]] = {}
@@ -92,8 +92,9 @@ def optimizer_step(
 ) -> tuple[float, bool]:
     """Clips the summed gradients, changes the weights if loss and gradients are finite, and drops the gradients.
 
-    Returns the norm of the gradient before it was clipped, and whether the weights changed. loss: summed over all
-    processes, as the gradients are, so that all decide alike. before_change: called just before the weights change.
+    Returns the norm of the gradient before it was clipped, and whether the weights changed. parameters: of any shapes.
+    loss: summed over all processes, as the gradients are, so that all decide alike. before_change: called just before
+    the weights change.
     """
     norm = clip_gradients(parameters, max_grad_norm)
     finite = math.isfinite(loss) and math.isfinite(norm)

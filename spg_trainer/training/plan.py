@@ -18,21 +18,20 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank
 from spg_trainer.errors import CheckpointError, ConfigError, written
 from spg_trainer.evaluation.habits import sft_command
-from spg_trainer.rollout.lines import is_file, parts_measured_whole
+from spg_trainer.rollout.problems import check_prompts, is_file, parts_measured_whole
 from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
-from spg_trainer.settings.arguments import make_env, task_arguments, text_arguments
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.fields import Config, EvalConfig
-from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
+from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter, knows_nothing, unseen
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
+from spg_trainer.settings.task import BAD_ROWS, make_env
 from spg_trainer.settings.values import hints
-from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
 from spg_trainer.training.validation import CRITERIA
 
@@ -142,10 +141,10 @@ def settle(settings: Config | Sequence[str]) -> Plan:
                 splits = open_splits(config)
                 mix = mix_of(config.mix, splits["train"])
             from spg_trainer.models.load import without_weights
-            from spg_trainer.rollout.lengths import settled_decoding
+            from spg_trainer.rollout.demonstrations import settled_decoding
 
             policy = without_weights(config.model, config.env)
-            rollout = settled_decoding(config, origins, policy, splits.get("train"), mix)
+            rollout = settled_decoding(config, policy, splits.get("train"), mix)
             config = replace(config, rollout=rollout)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
@@ -333,10 +332,9 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` does it once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
-    from spg_trainer.architecture.experts import check_expert_parallel
-    from spg_trainer.architecture.lora_layers import check_lora
+    from spg_trainer.architecture.layers import check_expert_parallel, check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.sampling_checks import check_names
+    from spg_trainer.rollout.unmasking import check_names
 
     check_names(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
@@ -360,7 +358,7 @@ def check_attention(
     config: Config, algorithm: algorithms.Algorithm, model_type: str, pattern: "Pattern"
 ) -> None:
     """Refuses masks, decoding and an engine that do not go with the attention of the model."""
-    from spg_trainer.rollout.sampling_checks import check_pattern
+    from spg_trainer.rollout.cache import check_pattern
 
     algorithm.make_masking().check_pattern(pattern)
     check_pattern(pattern, config.rollout)
@@ -402,11 +400,13 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
 
     Raises EnvError if an environment cannot be opened, and ConfigError if it has no split for validation.
     """
-    open_split = partial(make_env, config.env, task_arguments(config), config.reward_weights)
+    open_split = partial(make_env, config.env, config.task_arguments, config.reward_weights)
     splits = {config.eval.eval_split: open_split(config.eval.eval_split)} if config.env else {}
     if config.data:
         split_of_file = {"train": "train", "held_out": "validation"}
-        args = text_arguments(config)
+        # The texts take `bad_rows`, or the last TASK.bad_rows of several tasks.
+        names = [name for name in config.env_args if name == BAD_ROWS or name.endswith(f".{BAD_ROWS}")]
+        args = {BAD_ROWS: config.env_args[names[-1]]} if names else {}
         return splits | {
             name: envs.Texts(config.data, split, **args) for name, split in split_of_file.items()
         }
@@ -432,8 +432,6 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
 
     goes_on: whether a run continues; its model may have learned the task by now, so that it is not refused.
     """
-    from spg_trainer.rollout.dealing import check_prompts  # it imports torch
-
     train = splits["train"]
     if not config.data:  # nobody scores the texts of a file
         with envs.authoring.reward_functions.reports.during(step=0, max_steps=config.max_steps):

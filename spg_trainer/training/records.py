@@ -20,12 +20,11 @@ from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.statistics import lost_components
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_rows
-from spg_trainer.rollout.dealing import Pools
+from spg_trainer.rollout.problems import Pools
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import verifiers
@@ -81,7 +80,7 @@ def with_tokens(scored: Rows, samples: list[dict[str, Any]]) -> list[dict[str, A
 def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl, those of all processes, episode by episode.
 
-    advantages: as for `record_step`. Completions that were sampled and not learned from have rows too, with an
+    advantages: (B,), as for `record_step`. Completions that were sampled and not learned from have rows too, with an
     advantage of 0, and are marked as set aside.
     """
     set_aside = None
@@ -309,7 +308,7 @@ def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
         return [advice.WORSE, diff]
     commands = []
     if not config.samples:  # the model has learned from given completions, so RL comes next
-        task = shlex.join(task_words(config.env or "ENV", task_arguments(config)))
+        task = shlex.join(task_words(config.env or "ENV", config.task_arguments))
         commands.append(f"python -m spg_trainer {task} --model {quoted}")
     if before and after:
         commands.append(diff)
@@ -377,7 +376,7 @@ def environment_record(run: Run) -> dict[str, Any]:
         model = replace(model, model=str(own_copy))
     origin = dict(run.splits["train"].origin)
     return {
-        **task_record(config.env, task_arguments(config), model, config.rollout, origin=origin),
+        **task_record(config.env, config.task_arguments, model, config.rollout, origin=origin),
         "ends": run.algorithm.end_tokens,
         "dtype": str(run.policy.model.dtype).removeprefix("torch."),
         "base_model": run.policy.source,

@@ -18,11 +18,11 @@ from spg_trainer.models import Policy, divide_policy, open_policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.collect import EnvironmentSource, Source
-from spg_trainer.rollout.dealing import check_prompts, deal_groups
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
 from spg_trainer.rollout.engine import Engine, EnginePlayer
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.player import Player
+from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
@@ -40,10 +40,9 @@ from spg_trainer.runs.inputs import (
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.check import crowded_cores
 from spg_trainer.settings.fields import AUTO, Config
-from spg_trainer.settings.model import REFERENCE_FOLDER
+from spg_trainer.settings.model import REFERENCE_FOLDER, unseen
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import model_environment, other_lengths, to_yaml
-from spg_trainer.settings.weights import unseen
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
 from spg_trainer.training.records import environment_record, load_checkpoint

@@ -28,8 +28,7 @@ from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.models.policy import halved_until_it_fits
-from spg_trainer.models.shard import trains_parts
-from spg_trainer.models.working_copy import drop_gradients
+from spg_trainer.models.shard import drop_gradients, trains_parts
 from spg_trainer.settings.fields import BatchConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.run import Run

@@ -17,7 +17,7 @@ import envs
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model
-from spg_trainer.rollout import dealing
+from spg_trainer.rollout import problems
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.training import loop, plan, setup
 from spg_trainer.training.loop import train
@@ -129,7 +129,7 @@ def one_score_of_24(here: Here) -> Any:
 
 @case
 def the_problems_of_a_step(here: Here) -> Any:
-    with here.failing(dealing, "choose_problems", ConfigError("no problems"), after=1):
+    with here.failing(problems, "choose_problems", ConfigError("no problems"), after=1):
         train(small_config(here.run), quiet=True)
 
 

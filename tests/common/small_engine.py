@@ -181,7 +181,7 @@ def served(engine: SmallEngine) -> Iterator[str]:
 def by_own_sampler(
     policy: Policy, prompts: list[list[int]], params: list[dict[str, Any]]
 ) -> list[dict[str, list]]:
-    """Decodes with the trainer's sampler; blocks are then written to their end with anything."""
+    """Decodes with the trainer's sampler; blocks are then written to their end with anything, beyond the length too."""
     size, length = params[0]["custom_params"]["spg_block_length"], params[0]["max_new_tokens"]
     counts = params[0]["custom_params"]["spg_counts"]
     sampling = Sampling(
@@ -208,7 +208,9 @@ def by_own_sampler(
             steps.append(step - offset if step >= 0 else size + 1)
         ids_of_row = rows.completion_ids[row, :last].tolist()
         logps = rows.unmask_logps[row, :last].tolist()
-        found.append({"spg_tokens": ids_of_row, "spg_step": steps, "spg_logp": logps})
+        beyond = -(len(prompt) + last) % size
+        lists = {"spg_tokens": ids_of_row, "spg_step": steps, "spg_logp": logps}
+        found.append({name: [*values, *values[-1:] * beyond] for name, values in lists.items()})
     return found
 
 

@@ -17,6 +17,7 @@ from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.authoring import new_file
 from envs.own_files import each_file_once
+from tests.common.marks import slow_if
 from tests.common.task_file import task_text, write_task
 from verifiers.worker import environment
 
@@ -268,11 +269,34 @@ def test_what_a_script_puts_into_an_imported_module_is_refused(folder):
                 except envs.EnvError as error: print(error)
         """
     done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
-    said = [line.partition(" was set by this script")[0] for line in done.stdout.splitlines()]
+    said = [line.partition(" comes from this script")[0] for line in done.stdout.splitlines()]
     assert said == ["None"] * 4 + ["Mine.score"] * 3 + ["pay.helper"], done.stderr
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", ["sudoku", "countdown"], "sudoku"])
+@pytest.mark.parametrize(
+    ("patch", "name"),
+    [
+        ("base.Base.score = lambda *_: {}", "Base.score"),  # of another module
+        ("mine.Mine.notice = property(lambda self: '')", "Mine.notice"),
+        ("mine.Mine.score = functools.partial(pay)", "Mine.score"),
+        ("mine.Mine.weights = functools.cached_property(pay)", "Mine.weights"),
+    ],
+)
+def test_a_patch_is_found_in_bases_and_in_what_wraps_a_function(folder, patch, name):
+    (folder / "base.py").write_text(
+        "import envs\nclass Base(envs.TextEnv):\n    def score(self, *_): return {}\n"
+    )
+    write_shown(folder / "mine.py", "Mine", "one")
+    text = (folder / "mine.py").read_text()
+    (folder / "mine.py").write_text("import base\n" + text.replace("envs.TextEnv", "base.Base"))
+    script = f"import functools, envs, base, mine\ndef pay(*_): return {{}}\n{patch}\nenvs.make(mine.Mine)"
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True)
+    assert f"EnvError: {name} comes from this script or notebook" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", slow_if(["rows.jsonl", ["sudoku", "countdown"], "sudoku"], lambda name: name == "sudoku")
+)
 def test_an_environment_is_pickled_into_another_process(folder, name):
     """As joblib and multiprocessing do it."""
     (folder / "rows.jsonl").write_text("".join(f'{{"prompt": "q{i}", "answer": {i}}}\n' for i in range(60)))

@@ -88,9 +88,16 @@ def test_a_path_may_have_what_reads_like_an_argument(folder: str, tmp_path: Path
 
 def test_the_file_of_training_is_no_file_of_another_split(tmp_path: Path) -> None:
     file = write(tmp_path / "rows.jsonl", rows(40))
-    for split in ("test", "validation"):
-        with pytest.raises(EnvError, match=f"{split}=.*this is the file of training itself"):
-            envs.make(file, verifier="gsm8k", prompt="question", answer="solution", **{split: file})
+    columns = {"verifier": "gsm8k", "prompt": "question", "answer": "solution"}
+    # A training opens the split that it evaluates first.
+    for named, opened in (
+        ("test", "train"),
+        ("validation", "train"),
+        ("validation", "test"),
+        ("test", "validation"),
+    ):
+        with pytest.raises(EnvError, match=f"{named}=.*this is the file of training itself"):
+            envs.make(file, **columns, split=opened, **{named: file})
 
 
 def test_check_passes_without_a_warning(tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_kernels_and_the_reader_agree_on_edited_texts(task, at_length, monkeypat
     answers = [*pieces.RIGHT[task], "18", "-3", "1250", "1234", "2*5", "5 3", ""]
     for mode in registry.find(task).modes:
         texts, references = [], []
-        for _ in range(20_000 if at_length else 700):
+        for _ in range(20_000 if at_length else 250):
             texts.append(edited(rng, rng.choice(WHOLE).format(rng.choice(answers), rng.choice(answers))))
             references.append(rng.choice(REFERENCES[task][:3]))
         assert_agrees(task, texts, references, mode)

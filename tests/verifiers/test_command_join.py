@@ -207,6 +207,16 @@ def test_the_summary_says_where_its_own_task_looks_for_an_answer(tmp_path, mode,
         assert ("GSM8K" in said) is ("The answer is 18." in said) is reads_sentences
 
 
+def test_the_summary_says_where_the_answers_stand_that_cannot_be_read(tmp_path, capsys):
+    rows = [{"completion": f"<answer>{text}</answer>", "answer": "9"} for text in ("half of 18", "9")]
+    main(["gsm8k", write(tmp_path / "rows.jsonl", rows)])
+    said = capsys.readouterr()
+    assert [json.loads(line)["extracted"] for line in said.out.splitlines()] == ["half of 18", "9"]
+    assert 'malformed: what cannot be read stands under "extracted" in its line' in said.err
+    main(["gsm8k", write(tmp_path / "right.jsonl", rows[1:])])
+    assert "malformed" not in capsys.readouterr().err
+
+
 def test_a_verdict_has_the_number_of_the_line_on_which_its_row_begins(tmp_path, capsys):
     path = tmp_path / "rows.csv"
     path.write_text('completion,answer\n"#### 1\n",1\n\n#### 2,2\n')
@@ -233,7 +243,7 @@ def test_what_was_interrupted_is_told_from_a_whole_file(files, tmp_path, monkeyp
     assert len((tmp_path / "verdicts.jsonl.partial").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> None:
     rows = [{"completion": "<answer>7</answer>", "answer": "7", "level": "easy"}] * 3
     path = write(tmp_path / "rows.jsonl", [*rows, {"completion": "", "answer": "7"}, {**rows[0], "late": 1}])

@@ -142,6 +142,8 @@ def summary_text(facts: dict[str, Any]) -> str:
             lines.append(f"  {name:8}" + ", ".join(f"{key} {count:,}" for key, count in facts[name].items()))
     if "no_answer" in facts["reasons"] and facts["task"] != "code":
         lines.append(f"  no_answer: {where_answers_are(facts['task'], facts['mode'])}")
+    if "malformed" in facts["reasons"]:
+        lines.append('  malformed: what cannot be read stands under "extracted" in its line')
     if "by" in facts:
         lines += by_text(facts["by"])
     if "pass_at" in facts:

@@ -18,7 +18,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.architecture.shape import count_lora, find_config, pattern_of, shape_of
 from spg_trainer.cli import main
 from spg_trainer.estimate.fits import dtype_of
-from spg_trainer.estimate.memory import Memory, micro_batch_size, rows_of_a_pass, step_memory
+from spg_trainer.estimate.memory import Memory, arithmetic, micro_batch_size, rows_of_a_pass, step_memory
 from spg_trainer.estimate.seconds import rollout_passes
 from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.families import BY_ARCHITECTURE
@@ -26,9 +26,8 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import BatchConfig, Config
-from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.model import ModelConfig, resolve_model
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training import dry_run
 from tests.common.marks import slow_if
 
@@ -374,6 +373,12 @@ def test_the_dry_run_ends_with_an_estimate_and_stays_a_file_of_settings(capsys) 
     assert "if the H200 reaches 40% of its data sheet's rate" in text
     for line in text.splitlines()[-4:]:
         assert line.startswith("# ")
+
+
+def test_a_dry_run_says_how_many_completions_a_process_has_at_most() -> None:
+    config = Config(batch=BatchConfig(prompts_per_step=5, num_generations=6))
+    for processes, shown in ((3, "3 processes x 10"), (4, "4 processes x up to 8")):
+        assert f"= 30 completions a step ({shown}); " in arithmetic(config, build("spg"), processes)
 
 
 def test_the_seconds_of_a_card_that_nobody_named_say_how_to_ask_for_another(capsys) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from spg_trainer.algorithms import build
-from spg_trainer.estimate.seconds import CARDS, REACHED, Seconds, step_seconds
+from spg_trainer.architecture.pattern import Pattern
+from spg_trainer.estimate.seconds import CARDS, REACHED, Seconds, rollout_passes, step_seconds
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.settings.decoding import Sampling
@@ -47,6 +48,14 @@ def test_a_rollout_of_the_shape_that_an_h100_ran_takes_about_as_long() -> None:
     rollout = Sampling(256, 32, 128, temperature=0.9)
     found = seconds_of_8b(rollout, lora_r=128, completions=8, prompt_length=256)
     assert found.rollout == pytest.approx(18.65, rel=0.1)
+
+
+def test_a_pass_draws_a_token_for_each_masked_place_of_its_block() -> None:
+    def drawn(pattern: Pattern) -> list[int]:
+        return [tokens for _, _, tokens in rollout_passes(Sampling(8, 4, 4), 8, pattern)]
+
+    assert drawn(Pattern()) == [4, 2] * 2
+    assert drawn(Pattern(4, context="causal")) == [1, 3, 1] * 2, "a pass of its own writes the first token"
 
 
 def test_each_field_of_a_cache_makes_passes_narrower_or_wider() -> None:

@@ -122,7 +122,7 @@ def test_prompts_that_are_too_long_are_named_or_answered_with_nothing(model, cap
 
 
 def test_without_the_package_the_command_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("spg_trainer.evaluation.lm_eval_command.find_spec", lambda name: None)
+    monkeypatch.setattr("spg_trainer.cli.find_spec", lambda name: None)
     install = "pip install 'lm-eval>=0.4.13,<0.5' 'pytablewriter>=1.2' requests"
     assert cli.main(["lm-eval", "run", "--tasks", "gsm8k"]) == 2
     assert install in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.perplexity import Perplexity, measure_perplexity, read_texts
+from spg_trainer.evaluation.log_likelihood import Perplexity, measure_perplexity, read_texts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.runs.console import Console

@@ -127,10 +127,10 @@ def test_an_end_token_that_a_completion_spells_is_its_end(policy):
     assert plain.tokens == 3
 
 
-def test_none_for_a_whole_number_is_the_default(policy):
-    assert log_likelihood(policy, "say", "ab", num_masks=None, seed=None) == log_likelihood(
-        policy, "say", "ab"
-    )
+def test_none_for_a_keyword_is_its_default(policy):
+    assert log_likelihood(
+        policy, "say", "ab", num_masks=None, seed=None, ended=None, eubo_beta=None
+    ) == log_likelihood(policy, "say", "ab")
     drawn = [generate(policy, ["a", "b"], Sampling(8, 8, 8, temperature=1.0), seed=s) for s in (None, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
 

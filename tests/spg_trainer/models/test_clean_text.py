@@ -12,7 +12,7 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import accumulate, token_logps
 from spg_trainer.models import load_model, states
 from spg_trainer.models.load import compile_layers
-from spg_trainer.models.working_copy import computing_with_copy, drop_gradients, keep_wider
+from spg_trainer.models.shard import computing_with_copy, drop_gradients, keep_wider
 from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.likelihood_cases import (
     make_masking,

@@ -11,7 +11,7 @@ from _pytest.mark import ParameterSet
 
 from spg_trainer import evaluate, load_model
 from spg_trainer.cli import main
-from spg_trainer.settings.weights import models_folder
+from spg_trainer.settings.model import models_folder
 
 MODELS = models_folder()
 GAINS = {
@@ -72,7 +72,7 @@ def test_the_data_page_states_the_checksum_of_the_weights(task: str) -> None:
     assert hashlib.sha256(weights).hexdigest() in page.read_text()
 
 
-@pytest.mark.parametrize("task", cases(quick="countdown"))
+@pytest.mark.parametrize("task", cases())
 def test_greedy_solved_rate_before_training_is_that_of_the_card(task: str) -> None:
     env, model = words(task)
     found = evaluate(load_model(model, env=env), env)

@@ -19,7 +19,6 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from spg_trainer.architecture.experts import counting_choices, router_load
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.export import merge
@@ -36,6 +35,7 @@ from spg_trainer.models.body import pick
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.settings.fields import MergeCommand
 from spg_trainer.training.loop import train
+from spg_trainer.training.metrics import counting_choices, router_load
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
 from tests.common.model_cases import edit, some_ids
 from tests.common.trainer_cases import rows, small_config

@@ -9,14 +9,13 @@ import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
 
-from spg_trainer.architecture.lora_layers import lora_layers
+from spg_trainer.architecture.layers import lora_layers
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.models.lora_linear import MixedLinear
-from spg_trainer.models.shard import reduce_gradients, unsharded
-from spg_trainer.models.working_copy import computing_with_copy
+from spg_trainer.models.shard import computing_with_copy, reduce_gradients, unsharded
 from tests.common.model_cases import give_effect, small, some_ids
 
 
@@ -169,7 +168,7 @@ def test_layers_are_named_as_in_transformers_or_in_the_published_model() -> None
     assert adapted_names(llada2, "query_key_value") == "q k v" and adapted_names(llada2, "dense") == "o"
     assert adapted_names(llada2, "gate_proj", experts=True) == "gate"
     for config, name, known in (
-        (llada, "ff_norm", "attn_out, ff_proj, ff_out"),
+        (llada, "ff_norm", "attn_out ff_proj ff_out"),
         (llada, "lm_head", "up_proj"),
         (dream, "attn_out", "down_proj."),
         (llada2, "gate_proj", "q_proj"),

@@ -10,8 +10,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.sampling_checks import check_names
-from spg_trainer.rollout.unmasking import own_order
+from spg_trainer.rollout.unmasking import check_names, own_order
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import Config, EvalCommand
@@ -61,6 +60,20 @@ def test_a_count_of_ones_own_says_how_many_tokens_a_step_writes(mine: Path) -> N
     assert written, "a row that ends early leaves places masked"
     for row in written:
         assert [row.count(step) for step in sorted(set(row))] == [1, 3, 3, 1]
+
+
+def test_a_count_gets_the_log_probabilities_of_the_first_to_be_unmasked_first(tmp_path: Path) -> None:
+    """When it is tried, too: a count may add them up until there are enough."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "def count(this_pass, sampling):\n"
+        "    assert (this_pass.logps[:, :-1] >= this_pass.logps[:, 1:]).all()\n"
+        "    return [1] * len(this_pass.masked)\n"
+    )
+    sampling = Sampling(8, 8, 8, 0.0, unmasking=f"{file}:count", max_tokens_per_step=4)
+    check_names(sampling)
+    ids = torch.full((2, 3), 7)
+    sample_completions(load_model("tiny", device="cpu"), ids, torch.ones_like(ids).bool(), sampling, [])
 
 
 @pytest.mark.parametrize(

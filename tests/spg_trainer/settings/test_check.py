@@ -29,8 +29,8 @@ LINES = {
         --model new --hidden-size 30
         --model new --dtype bfloat16
         --load-4bit
-        --lora-alpha 4
     """,
+    "OF_ADAPTERS": "--lora-alpha 4",
     "OF_A_TRAINING": """
         --compile --shard phase
         --compile --sequence-parallel 2

@@ -1,6 +1,7 @@
 """Rank, alpha and dropout: settled once, written down, run, and the same after a resume."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError, as_flag
 from spg_trainer.models import load_model
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig, find_adapter, settle_adapters
 from spg_trainer.settings.resolve import defaults
@@ -72,11 +74,41 @@ def test_layers_are_chosen_for_new_adapters_only_and_known_before_a_model_is_rea
     for words, said in (
         (["--model", str(adapter), "--lora-targets", "q_proj"], "already is an adapter"),
         (["--lora-r", "2", "--lora-targets", "q_proj", "wte"], "'wte' is no linear layer of this model"),
+        (["--lora-r", "2", "--lora-targets", "q_proj,v_proj"], "Use all, or some of q_proj k_proj v_proj"),
     ):
         assert main([*words, "--dry-run"]) == 2
         assert said in capsys.readouterr().err
     model = load_model(str(tiny_folder()), device="cpu", lora_r=2, lora_targets=["ff_out"]).model
     assert model.peft_config["default"].target_modules == {"down_proj"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lora_targets", ("q_proj",)), ("lora_alpha", 4), ("lora_dropout", 0.1), ("lora_experts", True)],
+)
+def test_what_adapters_get_is_refused_where_there_are_none(tmp_path, capsys, name, value):
+    values = [] if value is True else value if isinstance(value, tuple) else (value,)
+    words = [as_flag(name), *map(str, values)]
+    assert main(["--model", str(tiny_folder()), *words, "--dry-run"]) == 2
+    said = f"{as_flag(name)}\\b.*all weights would be trained. Set --lora-r"
+    assert re.search(said, capsys.readouterr().err)
+    with pytest.raises(ConfigError, match=said):
+        train(small_config(tmp_path / "run", model=tiny_folder(), **{name: value}), quiet=True)
+    with pytest.raises(ConfigError, match=said):
+        load_model(str(tiny_folder()), device="cpu", **{name: value})
+    assert not (tmp_path / "run").exists()
+    check(Config(model=ModelConfig(lora_targets=["all"], lora_dropout=0.0)))
+
+
+def test_the_layers_of_a_published_family_do_not_stand_where_all_weights_are_trained():
+    model = "GSAI-ML/LLaDA-8B-Instruct"
+    assert defaults(Config, env="gsm8k", model=model).model.lora_targets != ("all",)
+    for given in (
+        {"lora_r": 0},
+        {"algorithm": "stabledrl"},
+    ):  # from the user, and from the algorithm's recipe
+        made = defaults(Config, env="gsm8k", model=model, **given).model
+        assert (made.lora_r, made.lora_targets) == (0, ("all",))
 
 
 @pytest.mark.parametrize("change", [{"lora_alpha": None}, {"r": "x"}, None])
@@ -119,6 +151,7 @@ def whole(adapter, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_from_an_adapter_with_dropout_resumes_bit_equal(adapter, whole, tmp_path):
     state = torch.manual_seed(77).get_state()
     train(config(tmp_path / "run", adapter, max_steps=2), quiet=True)

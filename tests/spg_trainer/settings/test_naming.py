@@ -96,6 +96,9 @@ def test_a_class_of_ones_own_inherits_the_texts() -> None:
         """Mine."""
 
         note: str = ""
+        top_p: float = 0.9
+        """Mine as well."""
 
     assert Mine.__doc__ == "Mine." and summary(Sampling).startswith("How completions are sampled.")
     assert docstrings(Mine)["top_k"] == docstrings(Sampling)["top_k"]
+    assert docstrings(Mine)["top_p"] == "Mine as well."

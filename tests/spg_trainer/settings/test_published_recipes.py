@@ -62,6 +62,8 @@ def settings(name: str, task: str) -> tuple[dict[str, Any], dict[str, Any]]:
     config = defaults(Config, env=task, model="GSAI-ML/LLaDA-8B-Instruct", algorithm=name)
     of_others = ("env", "algorithm_args", "eval.", "output.")
     own = {key: value for key, value in flatten(plain(config)).items() if not key.startswith(of_others)}
+    if not config.model.lora_r:  # all weights are trained
+        del own["model.lora_targets"]
     return {key.rpartition(".")[2]: value for key, value in own.items()}, asdict(
         build(name, config.hyper_parameters)
     )

@@ -10,7 +10,7 @@ import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model, open_policy
-from spg_trainer.models.expert_parallel import divide_experts
+from spg_trainer.models.shard import divide_experts
 from spg_trainer.models.states import base_model
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import to_yaml

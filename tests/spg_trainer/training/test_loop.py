@@ -23,7 +23,7 @@ from spg_trainer.evaluation import evaluate as evaluating
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import load_model
-from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
@@ -794,6 +794,8 @@ def test_a_folder_with_a_run_is_refused_and_left_as_it_is():
 def test_what_is_no_setting_is_refused_in_a_sentence() -> None:
     with pytest.raises(ConfigError, match=r"train takes no policy: .*save_model\(policy, FOLDER\)"):
         train(policy=object())
+    with pytest.raises(ConfigError, match=r"train\(quiet='false'\): should be True or False"):
+        train(small_config(Path("never_made")), quiet="false")
     with pytest.raises(ConfigError, match=r"train takes no env: .*defaults\(Config, env="):
         train(env="sudoku")
     with pytest.raises(ConfigError, match=r"train takes settings, .*not None"):

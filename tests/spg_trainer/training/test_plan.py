@@ -15,7 +15,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.checkpoint import step_of
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.inputs import file_settings, find_inputs
-from spg_trainer.settings.arguments import task_arguments
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import to_yaml
@@ -149,7 +148,7 @@ def test_bad_rows_are_also_those_of_the_texts_beside_a_task(tmp_path: Path) -> N
         check(config)
         splits = plan.open_splits(config)
         assert len(splits["train"]) + len(splits["held_out"]) == 59
-        arguments = task_arguments(config)
+        arguments = config.task_arguments
         assert {name: arguments[name] for name in recorded} == recorded and "bad_rows" not in arguments
         envs.make(config.env, split="test", **arguments)
     mixed = [files["env"], "countdown", "--verifier", "gsm8k"]

@@ -1,6 +1,7 @@
 """Base models from demonstrations: what is drawn, the loss, equal weights for equal seeds, going on, what is said."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -17,22 +18,27 @@ import torch
 import envs
 from spg_trainer import cli, load_model
 from spg_trainer.architecture.pattern import Pattern
-from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.errors import ConfigError, TrainingError, as_flag
 from spg_trainer.evaluation.habits import HabitCounts
 from spg_trainer.models import Policy, new_policy
 from spg_trainer.models.load import without_weights
 from spg_trainer.models.tiny import BLOCK
+from spg_trainer.reporting.compare import plan_runs, refuse
 from spg_trainer.reporting.runs import read_run
-from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
-from spg_trainer.rollout.lengths import fitting_block, settled_decoding
+from spg_trainer.rollout.demonstrations import (
+    draw_demonstrations,
+    fitting_block,
+    mix_shares,
+    settled_decoding,
+)
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS
+from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, find_unfinished
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.resolve import FLAG, TRAINING, resolve
+from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.training import advice, evaluations, loop, setup
 from spg_trainer.training.run import Run
 from spg_trainer.training.update import loss_without_gradient
@@ -240,6 +246,16 @@ def test_masked_counts_are_uniform_and_depend_on_seed_and_step() -> None:
         assert not torch.equal(drawn(seed, step, 40), few)
 
 
+def test_a_completion_stays_with_its_problem_where_prompts_are_sorted_by_length(policy: Policy) -> None:
+    run = prepared(change(SMALL, env_args={"offset": 5}, prompts_per_step=24), policy)
+    rows = run.source.collect(0)
+    numbers = [str(problem.reference["number"]) for problem in rows.problems]
+    lengths = [len(number) for number in numbers]
+    assert lengths == sorted(lengths) and set(lengths) == {1, 2}
+    assert rows.completions == [number * 3 for number in numbers]
+    assert policy.tokenizer.batch_decode(rows.completion_ids, skip_special_tokens=True) == rows.completions
+
+
 def test_the_loss_of_a_row_is_the_mean_of_its_masked_tokens(policy: Policy) -> None:
     run = prepared(change(SMALL, prompts_per_step=6, mix={"right": 1, "short": 1}))
     update, expected = first_update(run), 0.0
@@ -299,14 +315,11 @@ def test_a_new_model_of_another_kind_learns(tmp_path, kind, family) -> None:
 
 
 def test_a_block_length_gives_way_unless_it_was_asked_for() -> None:
-    full, blocks, training = Pattern(), Pattern(8), f"{TRAINING} sudoku"
-    assert fitting_block(20, 0, blocks, FLAG, asked_for=True) == 4, "the largest part of 8 that divides 20"
-    assert fitting_block(24, 0, blocks, FLAG, asked_for=True) == 8
-    assert fitting_block(20, 0, full, FLAG, asked_for=True) == 20
-    assert fitting_block(30, 12, full, training, asked_for=False) == 30, "it does not divide"
-    assert fitting_block(24, 12, full, training, asked_for=False) == 12
-    assert fitting_block(24, 12, blocks, training, asked_for=False) == 8, "the model has blocks of its own"
-    assert fitting_block(30, 12, full, FLAG, asked_for=True) == 12, "it is refused later"
+    full, blocks = Pattern(), Pattern(8)
+    assert fitting_block(20, 12, blocks) == 4, "the largest part of 8 that divides 20"
+    assert fitting_block(24, 12, blocks) == 8, "the model has blocks of its own"
+    assert fitting_block(30, 12, full) == 30, "it does not divide"
+    assert fitting_block(24, 12, full) == 12
 
 
 def test_a_block_length_that_does_not_fit_is_refused_before_training(tmp_path) -> None:
@@ -323,7 +336,7 @@ def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> 
     def decoded(*words: str) -> Sampling:
         asked = resolve(Config, ["--source", "demonstrations", "--env", "countdown", *words])
         policy = without_weights(change(asked.config.model, model="new"), "countdown")
-        return settled_decoding(asked.config, asked.origins, policy, None, {})
+        return settled_decoding(asked.config, policy, None, {})
 
     assert (decoded().block_length, decoded().diffusion_steps) == (12, 12)
     llada = decoded("--model", "GSAI-ML/LLaDA-8B-Instruct")
@@ -332,6 +345,50 @@ def test_a_block_length_that_was_asked_for_is_told_from_that_of_a_training() -> 
     assert decoded(*longer).block_length == 30 and decoded(*longer, "--block-length", "15").block_length == 15
     with pytest.raises(ConfigError, match="--block-length 12 does not divide --max-completion-length 30"):
         decoded(*longer, "--block-length", "12")
+
+
+@pytest.mark.parametrize("more", [{}, {"max_completion_length": 20}, {"block_length": 4}])
+@pytest.mark.parametrize("model", ["new", "new:block", "converted"])
+def test_blocks_are_chosen_in_python_as_on_the_command_line(tmp_path, model, more) -> None:
+    if model == "converted":  # SDAR decodes in blocks of 4; the attention of this one has blocks of 8
+        converted = new_policy("block", hidden_size=16, layers=1, heads=2, ffn=24)
+        converted.model.save_pretrained(str(tmp_path / "converted"))
+        converted.tokenizer.save_pretrained(str(tmp_path / "converted"))
+        model = str(tmp_path / "converted")
+    settings = {"source": "demonstrations", "env": "countdown", "model": model, **more}
+    words = [word for name, value in settings.items() for word in (as_flag(name), str(value))]
+    asked, in_python = resolve(Config, words).config, defaults(Config, **settings)
+    policy = without_weights(asked.model, "countdown")
+    chosen = settled_decoding(asked, policy, None, {})
+    assert settled_decoding(in_python, policy, None, {}) == chosen
+    if "block" in model and not more:
+        assert chosen.block_length == math.gcd(chosen.max_completion_length, BLOCK)
+
+
+def test_a_run_whose_lengths_were_chosen_is_found_and_compared(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    of_all = {
+        "source": "demonstrations",
+        "max_steps": 1,
+        "device": "cpu",
+        "eval_problems": 0,
+        "eval_steps": 0,
+    }
+    words = [
+        word
+        for name, value in {**of_all, **SIZES, "patience": 0}.items()
+        for word in (as_flag(name), str(value))
+    ]
+    command = CompareCommand(
+        env=("count",), model=("new:block",), algorithms=("mle",), seeds=(1,), output_dir="runs"
+    )
+    runs = plan_runs(command, words)
+    (run,) = runs
+    assert cli.main([*run.words, "--output-dir", str(run.folder)]) == 0
+    refuse(runs)
+    (run.folder / SUMMARY).unlink()
+    assert find_unfinished(Path("runs"), run.config) == run.folder
+    assert find_unfinished(Path("runs"), change(run.config, max_completion_length=16)) is None
 
 
 def test_the_loss_of_a_model_with_blocks_is_that_of_a_pass_for_each_block() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.dealing import deal_rows
+from spg_trainer.rollout.problems import deal_rows
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.training.plan import settle
 from tests.common.likelihood_cases import relative
@@ -55,10 +55,10 @@ def test_a_process_that_hangs_is_named_by_the_other(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_rows_are_dealt_once_and_evenly_by_length(monkeypatch, count):
     lengths = torch.randint(1, 400, (50,), generator=torch.Generator().manual_seed(count)).tolist()
-    monkeypatch.setattr("spg_trainer.rollout.dealing.world_size", lambda: count)
+    monkeypatch.setattr("spg_trainer.rollout.problems.world_size", lambda: count)
     shares = []
     for number in range(count):
-        monkeypatch.setattr("spg_trainer.rollout.dealing.rank", lambda number=number: number)
+        monkeypatch.setattr("spg_trainer.rollout.problems.rank", lambda number=number: number)
         shares.append(deal_rows(lengths))
     assert sorted(row for share in shares for row in share) == list(range(50))
     assert all(share == sorted(share) for share in shares)

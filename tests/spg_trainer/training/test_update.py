@@ -12,7 +12,7 @@ from spg_trainer.algorithms import Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.maskings import RandomMasking
-from spg_trainer.rollout.dealing import choose_problems
+from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 from spg_trainer.training import update as updating

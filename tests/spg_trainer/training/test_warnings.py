@@ -87,6 +87,12 @@ def test_each_is_told_once_with_its_flags(bad, steps, words):
     assert all(word in told[steps][0] for word in words)
 
 
+def test_the_first_step_warns_already():
+    assert new_warnings([]) == []
+    (text,) = new_warnings(history((1, {"env_errors": 2})))
+    assert "2 completions" in text
+
+
 def test_a_good_run_is_left_in_peace():
     assert all(new_warnings(history((count, {}))) == [] for count in range(20))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.dealing import check_prompts, choose_problems, deal_groups
+from spg_trainer.rollout.problems import check_prompts, choose_problems, deal_groups
 
 
 def test_a_step_has_distinct_problems_of_its_seed_and_number():
@@ -30,9 +30,9 @@ def test_a_step_that_asks_for_more_problems_than_there_are_is_refused():
 def test_completions_are_shared_evenly_by_number_and_length(monkeypatch, groups, count, dealt_by):
     """Groups stay whole while each process has equally many."""
     lengths, shares = [37 * group % 11 + 20 for group in range(groups)], []
-    monkeypatch.setattr("spg_trainer.rollout.dealing.world_size", lambda: count)
+    monkeypatch.setattr("spg_trainer.rollout.problems.world_size", lambda: count)
     for number in range(count):
-        monkeypatch.setattr("spg_trainer.rollout.dealing.rank", lambda number=number: number)
+        monkeypatch.setattr("spg_trainer.rollout.problems.rank", lambda number=number: number)
         shares.append(deal_groups(lengths, 4, dealt_by).tolist())
     assert sorted(row for share in shares for row in share) == list(range(4 * groups))
     assert all(share == sorted(share) for share in shares)

@@ -1,21 +1,43 @@
-"""The linear layers that LoRA adapters are put on: their names, here and in published models.
+"""The layers of a model: which are mixtures of experts, and which linear layers LoRA adapters are put on.
 
-The settings of adapters are in settings/model.py, and `settings/model.py` fills them in; `models/lora.py` makes
-adapters.
+Linear layers have names here, and other ones in published models. The settings of adapters are in settings/model.py;
+`models/lora.py` makes adapters.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer.architecture import llada
-from spg_trainer.architecture.experts import expert_layers
 from spg_trainer.architecture.llada import EmbeddedConfig
 from spg_trainer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
 EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 """Parameters with the matrices of all experts of a layer."""
+
+
+def expert_layers(config: "PreTrainedConfig") -> int:
+    """How many layers of a model are mixtures of experts; the others are dense. 0 for a model without experts."""
+    if not hasattr(config, "num_experts_per_tok"):
+        return 0
+    # A config says which layers are dense by the number of the first ones, or by a list of them.
+    dense = getattr(config, "first_k_dense_replace", len(getattr(config, "mlp_only_layers", None) or ()))
+    return config.num_hidden_layers - dense
+
+
+def check_expert_parallel(config: "PreTrainedConfig", size: int) -> None:
+    """Raises ConfigError if the experts of a model of this configuration cannot be divided among `size` processes."""
+    if not expert_layers(config):
+        raise ConfigError(f"$expert_parallel={size}: this model has no experts to divide. Leave it out.")
+    if config.num_local_experts % size:
+        raise ConfigError(
+            f"$expert_parallel={size} does not divide the {config.num_local_experts} experts of a layer. Use a divisor "
+            "of their number."
+        )
 
 
 def check_lora(config: Any, targets: Sequence[str], *, experts: bool, dropout: float) -> None:
@@ -54,7 +76,7 @@ def lora_layers(config: Any, targets: Sequence[str], *, experts: bool = False) -
             other_names = [name for name in published if name not in known]
             raise ConfigError(
                 f"$lora_targets: {target!r} is no linear layer of this model. Use all, or some of "
-                f"{', '.join([*known, *other_names])}."
+                f"{' '.join([*known, *other_names])}."
             )
         chosen |= found
     if not chosen:
