@@ -249,6 +249,14 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
     assert text[low:high] == right
 
 
+@pytest.mark.parametrize("text", ["<reasoning>\nThus \\boxed{18}.\n</reasoning>", "<answer\n\\boxed{18}"])
+def test_the_kernel_decides_where_a_block_is_missing_or_its_tag_broken(text):
+    batch.PLAIN_NUMBER.load()
+    into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
+    assert batch.judge_with(batch.PLAIN_NUMBER, [text] * 8, True, [["18"] * 8], into)
+    assert into[0].tolist() == [0] * 8
+
+
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):
     use_kernels(monkeypatch)
     texts = [f"<answer>{SOLUTION if i % 3 else SOLUTION[::-1]}</answer>" * (i % 5) for i in range(700)]
