@@ -23,7 +23,7 @@ import pytest
 from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.algorithms.contract import CHECKS, PROVIDED
 from spg_trainer.cli import main
-from spg_trainer.settings.model import models_folder
+from spg_trainer.settings.weights import models_folder
 from spg_trainer.tensors import Rows
 from verifiers.statistics import wilson_interval
 

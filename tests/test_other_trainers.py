@@ -20,7 +20,7 @@ import pytest
 
 import envs
 from envs.errors import EnvError
-from spg_trainer.settings.model import models_folder
+from spg_trainer.settings.weights import models_folder
 from tests.common import other_trainers
 from tests.common.serving import Server, served
 from verifiers import verify_batch

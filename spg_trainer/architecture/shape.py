@@ -11,7 +11,8 @@ from spg_trainer.architecture.layers import EXPERTS, expert_layers, lora_layers,
 from spg_trainer.architecture.llada import EmbeddedConfig, apply_flags, check_block_size
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError, written
-from spg_trainer.settings.model import ModelConfig, Weights, is_embedded, known_settings, resolve_model
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.weights import Weights, is_embedded, known_settings, resolve_model
 
 
 class Shape(NamedTuple):

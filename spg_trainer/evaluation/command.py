@@ -47,12 +47,12 @@ from spg_trainer.settings import packages
 from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
 from spg_trainer.settings.fields import EvalCommand
-from spg_trainer.settings.model import resolve_model, unseen
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import make_env, parse_tasks
 from spg_trainer.settings.values import flatten, to_json
+from spg_trainer.settings.weights import resolve_model, unseen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

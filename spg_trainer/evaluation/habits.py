@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spg_trainer.rollout.problems import is_file
-from spg_trainer.settings.model import is_embedded
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.task import task_words
+from spg_trainer.settings.weights import is_embedded
 
 if TYPE_CHECKING:
     from envs import TextEnv

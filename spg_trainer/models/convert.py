@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean, first_line
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.load import no_progress_bars
-from spg_trainer.settings.model import looks_local
+from spg_trainer.settings.weights import looks_local
 
 ARCHITECTURES = {
     "dream": "DreamModel",

@@ -45,20 +45,12 @@ from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
-from spg_trainer.settings.model import (
-    LoadConfig,
-    ModelConfig,
-    Weights,
-    is_embedded,
-    resolve_model,
-    settle_adapters,
-    trains_adapters,
-    unseen,
-)
+from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters, trains_adapters
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.task import known_tasks
 from spg_trainer.settings.values import check_ranges
+from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig

@@ -10,7 +10,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.seeding import derive
-from spg_trainer.settings.model import ModelConfig, known_settings
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.weights import known_settings
 
 END, END_OF_TURN, MASK = "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 ROLES = ("user", "assistant", "system")

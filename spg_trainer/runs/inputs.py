@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.model import REFERENCE_FOLDER, is_embedded, resolve_model
+from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import json_document
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 INPUTS = "inputs.json"
 """The file, in the folder of a run, that lists its inputs."""

@@ -35,10 +35,11 @@ from spg_trainer.settings.fields import (
     OptimizerConfig,
     TaskSettings,
 )
-from spg_trainer.settings.model import LoadConfig, ModelConfig, is_embedded, resolve_model, trains_adapters
+from spg_trainer.settings.model import LoadConfig, ModelConfig, trains_adapters
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.task import BAD_ROWS, refuse_rows_arguments
 from spg_trainer.settings.values import check_ranges, settings_of
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,9 @@ import yaml
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.decoding import LENGTHS, Sampling
 from spg_trainer.settings.fields import Config
-from spg_trainer.settings.model import LoadConfig, is_embedded, resolve_model
+from spg_trainer.settings.model import LoadConfig
 from spg_trainer.settings.values import json_document, overlay, plain
+from spg_trainer.settings.weights import is_embedded, resolve_model
 
 Settings = TypeVar("Settings")
 

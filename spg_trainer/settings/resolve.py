@@ -26,7 +26,7 @@ from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, place_of, read_keywords, read_words
-from spg_trainer.settings.model import LoadConfig, family_layer, find_adapter, newest_checkpoint
+from spg_trainer.settings.model import LoadConfig, find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import (
@@ -48,6 +48,7 @@ from spg_trainer.settings.values import (
     replace_nested,
     settings_of,
 )
+from spg_trainer.settings.weights import family_layer, newest_checkpoint
 
 Settings = TypeVar("Settings")
 

@@ -28,8 +28,8 @@ from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import damaged, write_folder
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.model import is_embedded
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.weights import is_embedded
 from spg_trainer.training.plan import kept_weights
 from spg_trainer.training.records import environment_record, record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run

@@ -40,9 +40,10 @@ from spg_trainer.runs.inputs import (
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.check import crowded_cores
 from spg_trainer.settings.fields import AUTO, Config
-from spg_trainer.settings.model import REFERENCE_FOLDER, unseen
+from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import model_environment, other_lengths, to_yaml
+from spg_trainer.settings.weights import unseen
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
 from spg_trainer.training.records import environment_record, load_checkpoint

@@ -324,7 +324,7 @@ def test_the_commands_of_the_page_work(rows, tmp_path, monkeypatch, capsys):
     assert main(shlex.split(show)[3:]) == 0
     assert "Read n" not in capsys.readouterr().out.partition("Sum, for the")[0]
     from spg_trainer.cli import main as trainer
-    from spg_trainer.settings.model import models_folder
+    from spg_trainer.settings.weights import models_folder
 
     train = train.replace("GSAI-ML/LLaDA-8B-Instruct", str(models_folder() / "tiny-code"))
     assert trainer([*shlex.split(train)[3:], "--dry-run", "--prompts-per-step", "2"]) == 0

@@ -124,7 +124,7 @@ def test_a_python_without_that_package_is_told_what_to_do(tmp_path, capsys):
 
 def test_the_commands_of_the_page_open_such_a_taskset(tmp_path, monkeypatch, capsys):
     from spg_trainer.cli import main as trainer
-    from spg_trainer.settings.model import models_folder
+    from spg_trainer.settings.weights import models_folder
 
     page = Path(__file__).resolve().parents[2] / "docs/environments/verifiers_package.md"
     if not page.is_file():

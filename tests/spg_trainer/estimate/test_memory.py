@@ -26,8 +26,9 @@ from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.fields import BatchConfig, Config
-from spg_trainer.settings.model import ModelConfig, resolve_model
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training import dry_run
 from tests.common.marks import slow_if
 

@@ -27,7 +27,7 @@ from spg_trainer.evaluation.evaluate import (
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.settings.decoding import Decoding
-from spg_trainer.settings.model import models_folder
+from spg_trainer.settings.weights import models_folder
 from tests.common import env_cases  # noqa: F401 - registers "doubling"
 from tests.common.trainer_cases import ENV, EVALUATION, Letters, tiny_folder
 from tests.common.two_processes import left_by

@@ -11,7 +11,7 @@ from _pytest.mark import ParameterSet
 
 from spg_trainer import evaluate, load_model
 from spg_trainer.cli import main
-from spg_trainer.settings.model import models_folder
+from spg_trainer.settings.weights import models_folder
 
 MODELS = models_folder()
 GAINS = {

@@ -22,8 +22,9 @@ from spg_trainer.models import (
 )
 from spg_trainer.models.lora_linear import multiply_in_16_bits
 from spg_trainer.models.shard import reduce_gradients, unsharded
+from spg_trainer.settings import weights
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.model import ModelConfig, models_folder, resolve_model
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from tests.common import field_reports
@@ -80,7 +81,7 @@ def test_a_policy_knows_its_tokens(stored):
 
 def test_a_tokenizer_that_was_saved_to_split_special_tokens_reads_them_as_such(tmp_path):
     folder = tmp_path / "model"
-    shutil.copytree(models_folder() / "tiny-gsm8k", folder)
+    shutil.copytree(weights.models_folder() / "tiny-gsm8k", folder)
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "split_special_tokens": True}))
     tokenizer = load_model(folder, device="cpu").tokenizer
@@ -408,14 +409,14 @@ def test_tiny_is_the_model_of_the_environment_or_says_what_to_do(folder, monkeyp
     models = folder.parent / "data" / "models"
     for task in ("sudoku", "countdown"):
         shutil.copytree(folder, models / f"tiny-{task}")
-    monkeypatch.setattr("spg_trainer.settings.model.models_folder", lambda: models)
+    monkeypatch.setattr(weights, "models_folder", lambda: models)
     for env in ("countdown", "spg/Countdown-v0", "envs:spg/Countdown-v0", "envs.countdown:Countdown"):
         policy = load_model("tiny", env=env)
         assert (Path(policy.source).name, policy.note) == ("tiny-countdown", "")
     assert Path(load_model("tiny").source).name == "tiny-sudoku"
     same_name = ("reasoning_gym:countdown", "./my_task.py:my/Countdown-v0", "my/Countdown-v0")
     for env in (*same_name, "./maze.py:my/Maze-v0"):  # but other tasks
-        found = resolve_model("tiny", env)
+        found = weights.resolve_model("tiny", env)
         assert Path(found.base).name == "tiny-sudoku"
         assert "knows nothing of this task" in found.note and "\n" not in found.note
         assert "with sft" in found.note

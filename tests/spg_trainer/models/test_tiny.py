@@ -17,14 +17,9 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ModelError
 from spg_trainer.models import Policy, load_model, new_tiny, save_model, tiny_tokenizer
 from spg_trainer.models.tiny import config_of_new
-from spg_trainer.settings.model import (
-    ModelConfig,
-    Weights,
-    knows_nothing,
-    models_folder,
-    resolve_model,
-    unseen,
-)
+from spg_trainer.settings import weights
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.weights import Weights, resolve_model
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import Letters, rows, save_tiny, small_config
 
@@ -165,7 +160,7 @@ def test_what_a_dry_run_reads_of_a_new_model_is_the_configuration_that_it_has(ki
 
 @each_kind
 def test_a_kind_has_a_name_for_every_task_and_says_what_it_has_not_seen(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr("spg_trainer.settings.model.models_folder", lambda: tmp_path)
+    monkeypatch.setattr(weights, "models_folder", lambda: tmp_path)
     folder = tmp_path / f"tiny-sudoku-{kind}"
     folder.mkdir()
     for name in (None, "sudoku", "spg/Sudoku-v0"):
@@ -217,10 +212,12 @@ def test_a_task_without_a_small_model_is_told_which_one_is_opened():
 def test_the_model_of_a_task_is_named_on_any_other_task(monkeypatch, tmp_path, capsys):
     """From an installed wheel as well, where nobody knows in which folder the models are."""
     monkeypatch.chdir(tmp_path)
-    folder = models_folder() / "tiny-countdown"
+    folder = weights.models_folder() / "tiny-countdown"
     for task in (None, "countdown", "arithmetic"):
         assert resolve_model("tiny:countdown", task) == Weights(str(folder))
-    assert not knows_nothing("tiny:countdown", "arithmetic") and not unseen("tiny:countdown", "arithmetic")
+    assert not weights.knows_nothing("tiny:countdown", "arithmetic") and not weights.unseen(
+        "tiny:countdown", "arithmetic"
+    )
     shown = []
     for name in ("tiny:countdown", str(folder)):
         assert main(["--env", "arithmetic", "--model", name, "--dry-run"]) == 0

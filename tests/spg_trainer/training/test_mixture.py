@@ -20,10 +20,10 @@ from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs
 from spg_trainer.runs.resume import identity, pin
 from spg_trainer.settings.fields import Config, EvalCommand
-from spg_trainer.settings.model import resolve_model
 from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
+from spg_trainer.settings.weights import resolve_model
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
 from tests.common.own_cases import Mine
