@@ -25,6 +25,12 @@ def sources(package: str) -> dict[str, ast.Module]:
     }
 
 
+@functools.cache
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """What `ast.walk` yields of a file, which several tests look through."""
+    return [*ast.walk(tree)]
+
+
 def called(node: ast.Call) -> str:
     """The dotted name of what is called, "" where it is no name: to write out every call would take seconds."""
     return ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else ""
@@ -37,7 +43,7 @@ def imports(tree: ast.AST) -> list[str]:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -51,8 +57,8 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 def test_no_message_cites_a_page_by_its_path(package: str) -> None:
     """Who has the wheel alone has no pages: a message says what the page says."""
     for module, tree in sources(package).items():
-        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        texts = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        docstrings = {id(node.value) for node in nodes(tree) if isinstance(node, ast.Expr)}
+        texts = [n for n in nodes(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
         assert not [n.value for n in texts if id(n) not in docstrings and re.search(r"docs/\w", n.value)], (
             module
         )
@@ -247,9 +253,9 @@ ALWAYS_WRONG = r"print|eval|exec|(random|np\.random|numpy\.random)\.seed|(transf
 
 def faults(tree: ast.AST) -> Iterator[str]:
     """What no file of the packages may do."""
-    forks = [n for n in ast.walk(tree) if isinstance(n, ast.With) and "fork_rng(" in ast.unparse(n.items[0])]
+    forks = [n for n in nodes(tree) if isinstance(n, ast.With) and "fork_rng(" in ast.unparse(n.items[0])]
     forked = {node for fork in forks for node in ast.walk(fork)}
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         where = f"line {getattr(node, 'lineno', '?')}: "
         if isinstance(node, ast.Call):
             name = called(node)

@@ -60,10 +60,10 @@ def run(script: str, words: str, monkeypatch) -> None:
         ),
         ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
         pytest.param("training_step", f"{STEP} --rounds 1", 2, marks=pytest.mark.slow),
-        ("passes", "--prompts 2 --steps 1 --algorithms raft rspo", 2),
+        pytest.param("passes", "--prompts 2 --steps 1 --algorithms raft rspo", 2, marks=pytest.mark.slow),
         pytest.param("turns", "--turns 2 --rounds 1 --groups 1", 1, marks=pytest.mark.slow),
         ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
-        ("memory", "--estimate --cases LoRA rollout", 2),
+        pytest.param("memory", "--estimate --cases LoRA rollout", 2, marks=pytest.mark.slow),
         ("verdict_processes", "gsm8k --rows 40 --rounds 1", 1),
         pytest.param(  # in other modes by default, below
             "llada_step",
@@ -118,7 +118,7 @@ def test_a_small_size_prints_a_table(
 @pytest.mark.parametrize(
     ("words", "rows"),
     [
-        ("--lora-r 0 --device cpu --peak-tflops 0.001", 2),
+        pytest.param("--lora-r 0 --device cpu --peak-tflops 0.001", 2, marks=pytest.mark.slow),
         ("--lora-r 0 --device cuda --peak-tflops 0.001", 2),
         ("--parts update --no-plain --device cuda --peak-tflops 0.001", 1),
         ("--parts rollout --no-plain --device cuda --peak-tflops 0.001 --cache dual --rows-per-forward 1", 1),

@@ -68,7 +68,7 @@ def test_our_own_packages_are_accepted(tmp_path: Path, importer: str) -> None:
     ("place", "content", "why"),
     [
         ("{}/__init__.py", "Rubric = object", "it is not part of spg-trainer"),
-        ("{}.py", "", "it is not part of spg-trainer"),
+        pytest.param("{}.py", "", "it is not part of spg-trainer", marks=pytest.mark.slow),
         ("{}/__init__.py", "__spg_trainer__ = '0.0.1'", f"it is of spg-trainer 0.0.1, not {VERSION}"),
         ("site/{}/__init__.py", "__version__ = '9.9'", "it is not part of spg-trainer"),
     ],

@@ -196,6 +196,7 @@ def test_the_bonus_of_a_group_raises_the_elbo_of_all_as_a_higher_advantage_does(
     drawn.check(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["Contrast", "Path", "Scaled", "Decay", "GroupBonus"])
 def test_each_form_keeps_the_contract_of_algorithms(form: str) -> None:
     assert not [finding for finding in check_algorithm(f"{FILE}:{form}") if not finding.ok]

@@ -76,7 +76,7 @@ def lora_layers(config: Any, targets: Sequence[str], *, experts: bool = False) -
             other_names = [name for name in published if name not in known]
             raise ConfigError(
                 f"$lora_targets: {target!r} is no linear layer of this model. Use all, or some of "
-                f"{', '.join([*known, *other_names])}."
+                f"{' '.join([*known, *other_names])}."
             )
         chosen |= found
     if not chosen:

@@ -103,7 +103,7 @@ OF_ADAPTERS = (
     Refused(
         lambda f: (
             not f.has_adapters
-            and (f.lora_alpha is not None or f.lora_dropout or f.lora_experts or f.lora_targets != ("all",))
+            and (f.lora_alpha is not None or f.lora_dropout or f.lora_experts or [*f.lora_targets] != ["all"])
         ),
         "$lora_alpha, $lora_dropout, $lora_targets and $lora_experts need adapters, and without a rank there are none: "
         "all weights would be trained. Set $lora_r, e.g. 128, or leave them out.",

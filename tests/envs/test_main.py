@@ -13,6 +13,7 @@ from envs.__main__ import key_values, main
 from envs.checking import check
 from envs.errors import EnvError
 from envs.registry import known
+from tests.common.marks import slow_if
 
 HELP = """
 import sys
@@ -32,7 +33,10 @@ def run(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("command", ["", "list", "show", "check", "new", "serve"])
+@pytest.mark.parametrize(
+    "command",
+    slow_if(["", "list", "show", "check", "new", "serve"], lambda command: command not in ("", "check")),
+)
 def test_help_imports_nothing_heavy(tmp_path: Path, command: str):
     line = [sys.executable, "-c", HELP, *command.split(), "--help"]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=60)

@@ -144,7 +144,7 @@ def test_the_papers_sudoku_is_the_test_split_and_changes_no_other(shared_data):
         assert drawn(split, 500, source=path) == drawn(split, 500)
 
 
-@pytest.mark.parametrize("blanks", [None, "4-11"])
+@pytest.mark.parametrize("blanks", [None, pytest.param("4-11", marks=pytest.mark.slow)])
 def test_a_files_solutions_are_absent_from_training_and_validation(tmp_path, blanks):
     ranks = {split: split_ranks(split) for split in SPLITS}
     held = [grids()[rank] for rank in (*ranks["train"][:90], *ranks["validation"][:10], *ranks["test"][:5])]

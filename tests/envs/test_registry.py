@@ -17,6 +17,7 @@ from envs import EnvError, Problem, TextEnv
 from envs.__main__ import main
 from envs.authoring import new_file
 from envs.own_files import each_file_once
+from tests.common.marks import slow_if
 from tests.common.task_file import task_text, write_task
 from verifiers.worker import environment
 
@@ -293,7 +294,9 @@ def test_a_patch_is_found_in_bases_and_in_what_wraps_a_function(folder, patch, n
     assert f"EnvError: {name} comes from this script or notebook" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", ["sudoku", "countdown"], "sudoku"])
+@pytest.mark.parametrize(
+    "name", slow_if(["rows.jsonl", ["sudoku", "countdown"], "sudoku"], lambda name: name == "sudoku")
+)
 def test_an_environment_is_pickled_into_another_process(folder, name):
     """As joblib and multiprocessing do it."""
     (folder / "rows.jsonl").write_text("".join(f'{{"prompt": "q{i}", "answer": {i}}}\n' for i in range(60)))

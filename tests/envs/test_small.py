@@ -7,6 +7,7 @@ import pytest
 import envs
 from envs.small import coloring, edits, queens, satisfiability
 from tests.common.env_cases import make_splits
+from tests.common.marks import slow_if
 
 SMALL = (place.partition(":")[2] for place in envs.ENVIRONMENTS.values() if "small" in place)
 TASKS = sorted(name for name in SMALL if name != "Guess")  # a game of turns, which has tests of its own
@@ -16,7 +17,7 @@ def correct(env: envs.TextEnv, problem: envs.Problem, answer: str) -> bool:
     return env.score(problem, f"<answer>{answer}</answer>").rewards["correct"] == 1.0
 
 
-@pytest.mark.parametrize("level", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("level", slow_if([1, 2, 3], lambda level: level != 2))
 @pytest.mark.parametrize("name", TASKS)
 def test_prompts_are_short_demonstrations_right_and_splits_share_nothing(name: str, level: int):
     splits, prompts = make_splits(name, level=level), []

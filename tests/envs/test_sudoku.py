@@ -68,11 +68,11 @@ def test_there_are_288_grids_and_each_is_legal():
     assert count_solutions("0" * 16) == 288
 
 
-def test_splits_never_share_a_solution_grid():
+def test_splits_never_share_a_solution_grid(at_length):
     ranks = {split: split_ranks(split) for split in SPLITS}
     assert [len(ranks[split]) for split in SPLITS] == [180, 20, 88]
     assert sorted(sum(ranks.values(), ())) == list(range(288))
-    for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "instruct"}):
+    for arguments in ({}, {"blanks": "4-11"}, {"prompt_style": "instruct"})[: None if at_length else 1]:
         for split in SPLITS:
             assert set(solved(split, **arguments)) == {grids()[rank] for rank in ranks[split]}
 
@@ -174,7 +174,7 @@ def slow_paper(completion: str, puzzle: str, solution: str) -> float:
     return sum(digits[i] == solution[i] for i in blanks) / len(blanks)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(TEXTS)
 @example(f"x<answer> {SOLUTION}\n</answer><|eot_id|><answer>")  # as asked, the other two not
 @example(f"</answer>{SOLUTION}<answer>")

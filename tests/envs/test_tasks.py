@@ -18,6 +18,7 @@ from envs.gsm8k.problems import split_of as gsm8k_split
 from envs.math500.problems import split_of as math500_split
 from envs.registry import offline_arguments
 from tests.common.env_cases import SPLITS, make_splits
+from tests.common.marks import slow_if
 
 RELEASED = [
     ("gsm8k", {"level": 1}, 200, "0eb55ed71dbd2d20 fdd4f310557c8bfe 56a8365b13de79d7"),
@@ -197,7 +198,9 @@ LONG = (
 )
 
 
-@pytest.mark.parametrize("task", [*WORDED, "sudoku"])
+@pytest.mark.parametrize(
+    "task", slow_if([*WORDED, "sudoku"], lambda task: task not in ("countdown", "math500"))
+)
 def test_surrogates_and_long_texts_are_actions_too_and_take_linear_time(task, at_length):
     env = envs.make(task, split="test", source="generated", reward_preset="paper")
     problem = env.problem(1)

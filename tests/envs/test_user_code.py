@@ -248,7 +248,7 @@ EXITS = ("exit()", "sys.exit(0)", "raise SystemExit", "os._exit(0)")
 
 @pytest.mark.parametrize(
     ("exits", "place"),
-    slow_if(product(EXITS, PLACES), lambda exits, place: exits != "os._exit(0)" and place != "score"),
+    slow_if(product(EXITS, PLACES), lambda *case: case not in (("exit()", "score"), ("os._exit(0)", "init"))),
 )
 def test_a_task_that_exits_is_an_error(place: str, exits: str, tmp_path: Path, capsys) -> None:
     file = tmp_path / "task.py"

@@ -23,6 +23,7 @@ from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import model_environment, shown_settings
 from tests.common.family_cases import UNTRAINED, untrained
+from tests.common.marks import slow_if
 from tests.common.model_cases import edit, hub_folder, some_ids
 from tests.common.report_cases import write_run
 from tests.common.trainer_cases import ENV, save_adapter, snapshot, tiny_folder
@@ -92,7 +93,7 @@ def test_the_merged_tensors_bear_the_names_of_the_base(adapter, tmp_path, capsys
     assert {tensor.dtype for tensor in whole.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("name", [*UNTRAINED])
+@pytest.mark.parametrize("name", slow_if(UNTRAINED, lambda name: name not in ("sdar", "llada2", "illada")))
 def test_every_family_is_merged_as_peft_merges_it(name, tmp_path):
     """Layer by layer, a mixture's experts included."""
     folder, experts = untrained(name), "num_experts_per_tok" in UNTRAINED[name][1]

@@ -480,7 +480,9 @@ class Started(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("decoding", [{}, {"remasking": "entropy", "top_p": 0.9}])
+@pytest.mark.parametrize(
+    "decoding", [pytest.param({}, marks=pytest.mark.slow), {"remasking": "entropy", "top_p": 0.9}]
+)
 def test_outside_of_what_is_replayed_python_calls_little(gpu, decoding: dict, monkeypatch) -> None:
     """Of eight rows with a cache: one transfer and a draw of noise for each row; more than a hundred calls before."""
     policy = replace(make_policy(torch.float32, ends=0, device="cuda"), replays=Replays())

@@ -181,7 +181,7 @@ def test_kernels_and_the_reader_agree_on_edited_texts(task, at_length, monkeypat
     answers = [*pieces.RIGHT[task], "18", "-3", "1250", "1234", "2*5", "5 3", ""]
     for mode in registry.find(task).modes:
         texts, references = [], []
-        for _ in range(20_000 if at_length else 700):
+        for _ in range(20_000 if at_length else 250):
             texts.append(edited(rng, rng.choice(WHOLE).format(rng.choice(answers), rng.choice(answers))))
             references.append(rng.choice(REFERENCES[task][:3]))
         assert_agrees(task, texts, references, mode)
@@ -247,6 +247,14 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
     assert into[0].tolist() == [0, without] * 4 and into[2][0] == 1
     low, high = into[3][0].tolist()
     assert text[low:high] == right
+
+
+@pytest.mark.parametrize("text", ["<reasoning>\nThus \\boxed{18}.\n</reasoning>", "<answer\n\\boxed{18}"])
+def test_the_kernel_decides_where_a_block_is_missing_or_its_tag_broken(text):
+    batch.PLAIN_NUMBER.load()
+    into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
+    assert batch.judge_with(batch.PLAIN_NUMBER, [text] * 8, True, [["18"] * 8], into)
+    assert into[0].tolist() == [0] * 8
 
 
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):

@@ -243,7 +243,7 @@ def test_what_was_interrupted_is_told_from_a_whole_file(files, tmp_path, monkeyp
     assert len((tmp_path / "verdicts.jsonl.partial").read_text().splitlines()) == 3
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> None:
     rows = [{"completion": "<answer>7</answer>", "answer": "7", "level": "easy"}] * 3
     path = write(tmp_path / "rows.jsonl", [*rows, {"completion": "", "answer": "7"}, {**rows[0], "late": 1}])

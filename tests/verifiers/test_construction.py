@@ -8,7 +8,7 @@ from tests.common import countdown_writer, gsm8k_oracle, sudoku_answers
 from tests.common.soup import judge
 
 CASES = {"gsm8k": gsm8k_oracle.cases, "countdown": countdown_writer.cases, "sudoku": sudoku_answers.cases}
-COUNTS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
+COUNTS = [1_000, pytest.param(10_000, marks=pytest.mark.slow)]
 TASKS = [("gsm8k", "lenient"), ("countdown", "lenient"), ("countdown", "strict"), ("sudoku", "lenient")]
 
 

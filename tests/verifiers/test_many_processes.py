@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.common.marks import slow_if
 from verifiers import reward_function, verify_batch
 
 COLUMNS = {
@@ -51,7 +52,7 @@ def expected(task: str) -> tuple[dict, dict]:
     return columns, {name: list(values) for name, values in alone.items()}
 
 
-@pytest.mark.parametrize("task", COLUMNS)
+@pytest.mark.parametrize("task", slow_if(COLUMNS, lambda task: task != "gsm8k"))
 def test_two_processes_of_datasets_give_the_verdicts_of_one_in_order(task: str) -> None:
     columns, alone = expected(task)  # first here, so that children inherit what has been started
     import datasets  # takes seconds, as it imports torch

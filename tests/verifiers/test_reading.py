@@ -10,6 +10,7 @@ from time import process_time
 import pytest
 
 import verifiers.reading
+from verifiers.reading import locate
 from verifiers.reading.locate import find_answer
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
@@ -63,6 +64,38 @@ def test_no_pattern_of_reading_can_backtrack() -> None:
 )
 def test_patterns_that_backtrack_are_found(pattern: str) -> None:
     assert ways(_parser.parse(pattern)) > WAYS
+
+
+USUAL = [
+    f"<reasoning>\nWe add.\n</reasoning>\n<answer>\n{box}\n</answer>"
+    for box in ("\\boxed{18}", "\\boxed{7 \\text{ cm}}")
+]
+USUAL += [
+    "<reasoning>so</reasoning>\n\\boxed{\\frac{1}{2}}<|eot_id|>",
+    "so</reasoning>\n\\boxed{18}\n",
+    "<answer>\\boxed{\\{2\\}}</answer>",
+]
+
+
+def test_the_usual_texts_are_read_as_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any piece put in anywhere, too."""
+    texts = [
+        text[:at] + piece + text[at:]
+        for text in USUAL
+        for at in range(len(text) + 1)
+        for piece in ("", *PIECES)
+    ]
+    for mode in ((True, False), (True, True), (False, False)):
+        found = [find_answer(text, *mode) for text in texts]
+        with monkeypatch.context() as patched:
+            patched.setattr(locate, "_usual", lambda *_: None)
+            in_general = [find_answer(text, *mode) for text in texts]
+        # Whether the box is alone is only told in strict mode.
+        both = [
+            [part._replace(alone=part.alone and not mode[0]) for part in parts]
+            for parts in (found, in_general)
+        ]
+        assert both[0] == both[1]
 
 
 PIECES = (

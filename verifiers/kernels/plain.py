@@ -24,14 +24,23 @@ _ANSWER, _CLOSE, _REASONING, _END_REASONING = b"<answer>", b"</answer>", b"<reas
 _END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
 _BOX, _HASHES, _Q, _QUESTION = b"\\boxed", b"####", b"Q:", b"Question:"
 _TAG_LETTERS = b"AaFfTtRrSse|"  # with which the tags begin that `locate.regions` knows
-_DENYING = b"not\0t be't\0\0thaninstwroninco"  # words of `locate._is_rejected`, four bytes of each
-_COMMENTING = b"not\0rathinstwhicbecasinc"  # the same of `locate._without_comment`
-# The same of all that may name another answer behind a mark, or take back the one before it: words that name an
-# answer, that turn, that deny, and that find fault.
+# Four bytes of each word of all that may name another answer behind a mark, or take back the one before it: words that
+# name an answer, that turn, that deny, and that find fault.
 SAYING_MORE = (
     b"ans\0resurespantwergerisprisua:\0\0secowaitoopssorrcorractuscradisrignoholdeditupda"
     b"no\0\0n't\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
 )
+
+
+def _table(words):
+    """Words, four bytes of each, behind 256 flags, which say whether one of them begins with a byte, in any case."""
+    firsts = {first | 32 for first in words[::4]}
+    return bytes(byte | 32 in firsts for byte in range(256)) + words
+
+
+_SAYING_MORE = _table(SAYING_MORE)
+_DENYING = _table(b"not\0t be't\0\0thaninstwroninco")  # words of `locate._is_rejected`
+_COMMENTING = _table(b"not\0rathinstwhicbecasinc")  # words of `locate._without_comment`
 _APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
 _NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _LESS, _BACKSLASH, _LEFT, _RIGHT = tuple(b"\n ,-.<\\{}")
 
@@ -44,15 +53,16 @@ def is_space(byte):
 
 @numba.njit(nogil=True)
 def find(data, byte, start, end):
-    """Position of the first `byte` in data[start:end], or `end`; looks at 64 bytes at a time, without a branch."""
+    """Position of the first `byte` in data[start:end], or `end`; looks at many bytes at a time, without a branch."""
     wanted = byte & 255
-    while start + 64 <= end:
-        hit = False
-        for other in data[start : start + 64]:
-            hit |= other == wanted
-        if hit:
-            break
-        start += 64
+    for size in (128, 32):
+        while start + size <= end:
+            hit = False
+            for other in data[start : start + size]:
+                hit |= other == wanted
+            if hit:
+                break
+            start += size
     while start < end and data[start] != wanted:
         start += 1
     return start
@@ -139,8 +149,10 @@ def box_end(data, i, end):
 
 @numba.njit(nogil=True)
 def begins_any(data, i, end, words):
-    """True if data[i:end] begins with one of some words, of which `words` has the first four bytes; in any case."""
-    for k in range(0, len(words), 4):
+    """True if data[i:end] begins with one of the words of a `_table`, in any case."""
+    if not words[data[i]]:
+        return False
+    for k in range(256, len(words), 4):
         n = 0
         while n < 4 and (words[k + n] == 0 or (i + n < end and data[i + n] | 32 == words[k + n] | 32)):
             n += 1
@@ -151,7 +163,7 @@ def begins_any(data, i, end, words):
 
 @numba.njit(nogil=True)
 def has_any(data, start, end, words):
-    """True if data[start:end] has one of some words; see `begins_any`."""
+    """True if data[start:end] has one of the words of a `_table`, in any case."""
     for i in range(start, end):
         if begins_any(data, i, end, words):
             return True
@@ -189,7 +201,7 @@ def says_more(data, start, end):
     while i < end:
         if begins(data, i, end, _ANSWER) or begins(data, i, end, _CLOSE):
             i = find(data, 62, i, end)
-        elif data[i] >= 127 or begins_any(data, i, end, SAYING_MORE):
+        elif data[i] >= 127 or begins_any(data, i, end, _SAYING_MORE):
             return True
         i += 1
     return False
@@ -201,6 +213,15 @@ def has_other_rules(data, start, begin, end, hashes):
 
     hashes: whether a `####` counts.
     """
+    kimi = question = hash_mark = False
+    for byte in data[
+        start:end
+    ]:  # few texts have one of the three bytes; without a branch this takes little time
+        kimi |= byte == 0x97
+        question |= byte == 81
+        hash_mark |= byte == 35
+    if not (kimi or question or hash_mark):
+        return False
     i = find(data, 0x97, start, end)
     while i < end:
         if i > start and i + 1 < end and data[i - 1] == 0xE2 and data[i + 1] == 0x81:
@@ -224,6 +245,18 @@ def has_other_rules(data, start, begin, end, hashes):
 
 
 @numba.njit(nogil=True)
+def may_be_tag(data, i, end):
+    """True if the "<" before i may begin a tag that `locate.regions` knows; none of them lacks its ">"."""
+    if i < end and data[i] == 47:
+        i += 1
+    if i >= end or not (data[i] >= 128 or is_in(data[i], _TAG_LETTERS)):
+        return False
+    while i < end and (97 <= data[i] | 32 <= 122 or is_in(data[i], b" _-")):
+        i += 1
+    return i < end and (data[i] >= 128 or is_in(data[i], b">|"))
+
+
+@numba.njit(nogil=True)
 def locate(data, start, end, marks_only):
     """(start, end, kind) of the answer in data[start:end]; the kind has bits of BOXED and ALONE, or is DOUBT.
 
@@ -232,44 +265,48 @@ def locate(data, start, end, marks_only):
     doubt = -1, -1, DOUBT
     if end - start > LONGEST_TEXT:
         return doubt
-    begin, opening = start, -1
-    low = high = outer_low = outer_high = unclosed = -1
-    opened = closed = 0
-    i = find(data, _LESS, start, end)
-    while i < end:
-        if begins(data, i, end, _ANSWER):
-            if opening >= 0:
-                if blank(data, opening, i) != 1:  # text stands between two of them
+    for reasoning_counts in (False, True):
+        begin, opening = start, -1
+        low = high = outer_low = outer_high = -1
+        opened = closed = 0
+        i = find(data, _LESS, start, end)
+        while i < end:
+            if begins(data, i, end, _ANSWER):
+                if opening >= 0:
+                    if blank(data, opening, i) != 1:  # text stands between two of them
+                        return doubt
+                opening = i + len(_ANSWER)
+                opened += 1
+            elif begins(data, i, end, _CLOSE):
+                closed += 1
+                if opening >= 0:
+                    low, high, opening = opening, i, -1
+            elif begins(data, i, end, _REASONING):
+                outer_low, outer_high = low, high
+            elif begins(data, i, end, _END_REASONING):
+                if not reasoning_counts:
+                    begin, opening, low, high = i + len(_END_REASONING), -1, outer_low, outer_high
+                outer_low = outer_high = -1
+            elif begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT):
+                if begins(data, find(data, 62, i, end) + 1, end, _START):
                     return doubt
-            opening = i + len(_ANSWER)
-            opened += 1
-        elif begins(data, i, end, _CLOSE):
-            closed += 1
-            if opening >= 0:
-                low, high, opening = opening, i, -1
-        elif begins(data, i, end, _REASONING):
-            outer_low, outer_high = low, high
-        elif begins(data, i, end, _END_REASONING):
-            begin, opening, low, high = i + len(_END_REASONING), -1, outer_low, outer_high
-            outer_low = outer_high = -1
-        elif begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT):
-            if begins(data, find(data, 62, i, end) + 1, end, _START):
+                end = i
+                break
+            elif may_be_tag(data, i + 1, end):
                 return doubt
-            end = i
+            i = find(data, _LESS, i + 1, end)
+        if low >= 0 or begin == start:
             break
-        else:
-            k = i + 1
-            if k < end and data[k] == 47:
-                k += 1
-            if k < end and (data[k] >= 128 or is_in(data[k], _TAG_LETTERS)):
-                return doubt
-        i = find(data, _LESS, i + 1, end)
+        empty = blank(data, begin, end)
+        if empty < 0:
+            return doubt
+        if empty == 0:  # else only its reasoning may have the answer
+            break
     if has_other_rules(data, start, begin, end, low < 0):
         return doubt
+    unclosed = -1
     scope, scope_end, first = low, high, low
     if low < 0:
-        if begin > start and blank(data, begin, end):  # only its reasoning may have the answer
-            return doubt
         scope, scope_end = begin, end
         if opening >= 0:
             empty = blank(data, opening, end)

@@ -21,7 +21,7 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
 from verifiers.math500.compare.same import Comparison
 from verifiers.math500.parser import Reading, read
-from verifiers.math500.reference import Reference, is_short_integer, reference_of
+from verifiers.math500.reference import Reference, is_short_integer, reference_of, references_of
 from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Quantity, Relation, Several, Value, is_expression
 from verifiers.reading import markup, units
@@ -387,11 +387,8 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     return [judged[key] for key in keys]
 
 
-def located(
-    text: str, lenient: bool, row: int | None, answer: object, problem: object
-) -> tuple[Outcome, Found]:
-    """(what `judge` says of a completion's answer, where this answer stands); raises for an invalid reference."""
-    gold, problem_text = reference_of(answer, row), problem_of(problem, row)
+def located(text: str, lenient: bool, gold: Reference, problem: str | None) -> tuple[Outcome, Found]:
+    """(what `judge` says of a completion's answer, where this answer stands)."""
     found = find_answer(text, lenient)
     if found.reason == OK and not lenient and not (found.boxed and found.alone):
         # In strict mode, the block has the one box of the answer alone.
@@ -400,14 +397,15 @@ def located(
         return (verdicts.HEDGE if found.boxed and is_hedge else MALFORMED, TEXT), found
     if found.reason != OK:
         return (found.reason, TEXT), found
-    return _judge_extracted(text[found.start : found.end], gold, problem_text, lenient), found
+    return _judge_extracted(text[found.start : found.end], gold, problem, lenient), found
 
 
 def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
     """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
-    outcome, found = located(text, lenient, row, answer, problem)
+    gold = reference_of(answer, row)
+    outcome, found = located(text, lenient, gold, problem_of(problem, row))
     if outcome is None:
-        outcome = ask_cas([(text[found.start : found.end], reference_of(answer, row).text)])[0]
+        outcome = ask_cas([(text[found.start : found.end], gold.text)])[0]
     return *outcome, float(outcome[0] == OK), found.start, found.end
 
 
@@ -429,22 +427,26 @@ def _judge_all(
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
+    golds = references_of(answers)
+    asked = [problem_of(problem, row) for row, problem in enumerate(problems or ())] or repeat(None)
     is_located, spans = batch.locate_answers(texts, lenient)
-    judge_long = lru_cache(CACHE_LIMIT)(judge)  # remembers within this batch
-    columns = zip(texts, answers, problems or repeat(None), is_located, *spans.T.tolist(), strict=False)
+    columns = zip(texts, golds, asked, is_located, *spans.T.tolist(), strict=False)
     outcomes: list[Outcome] = []
+    known: dict[tuple, Outcome] = {}  # {(answer, reference, problem): what is known of it within this batch}
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    for row, (text, answer, problem, is_known, start, end) in enumerate(columns):
-        if is_known:
+    for row, (text, gold, problem, has_span, start, end) in enumerate(columns):
+        if has_span:
             extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
-            judge_once = _judge_short if len(extracted) <= SHORT else judge_long
-            outcome = judge_once(extracted, reference_of(answer, row), problem_of(problem, row), lenient)
+            key = extracted, gold, problem
+            if key not in known:
+                known[key] = _judge_extracted(extracted, gold, problem, lenient)
+            outcome = known[key]
         else:
-            outcome, found = located(text, lenient, row, answer, problem)
+            outcome, found = located(text, lenient, gold, problem)
             extracted = text[found.start : found.end]
             spans[row] = batch.in_bytes(text, found.start, found.end)
         if outcome is None:
-            undecided.setdefault((extracted, reference_of(answer, row).text), []).append(row)
+            undecided.setdefault((extracted, gold.text), []).append(row)
         outcomes.append(outcome)
     for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in rows:

@@ -221,7 +221,7 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
 
     A line such as `#### Step 2` with a text below is a heading, and marks nothing.
     """
-    if text.find("####", start, end) < 0:
+    if text.find("#", start, end) < 0:  # much sooner found than all four
         return None
     end = start + len(text[start:end].rstrip())
     for mark in reversed(list(_HASHES.finditer(text, start, end))):
@@ -240,8 +240,9 @@ _NAMES = re.compile(
     rf"(?<![^\W_])(?:{'|'.join(words.ANSWER.split())})\b|{'|'.join(words.ANSWER_CJK.split())}|(?:(?<=\n)|(?<=\n\*\*)|\A)A(?=:)",
     re.IGNORECASE,
 )
-_STEMS = ("a:", *(word for word in words.ANSWER.split() if word.isascii() and word[:4] != "answ"))
-"""With one of them each match of `_NAMES` in an ASCII text begins, in lower case."""
+_STEMS = {"ans": 0, "sult": 2, "puesta": 3, "sposta": 2, "antwort": 0, "ergebnis": 0, "\na:": -1, "*a:": -1}
+"""{a part of a word that `_NAMES` matches, in lower case: how far behind its beginning it stands}. Each such word of an
+ASCII text has one of them, and few other words do."""
 _DIALOGUE = re.compile(r"(?:^|\n)(?:Q|B):")
 """Lines by which `A:` is a choice, or the answer to another question."""
 _VERB = re.compile(
@@ -292,13 +293,14 @@ def _names(text: str, start: int, end: int) -> list[re.Match[str]]:
     """The words for an answer in text[start:end]; of ASCII, in a tenth of the time that `finditer` takes."""
     if not text.isascii():
         return list(_NAMES.finditer(text, start, end))
-    lowered, places = text.lower(), set()
-    for stem in _STEMS:
+    lowered = text.lower()
+    places = {start} if lowered.startswith("a:", start) else set()
+    for stem, offset in _STEMS.items():
         at = lowered.find(stem, start, end)
         while at >= 0:
-            places.add(at)
+            places.add(at - offset)
             at = lowered.find(stem, at + 1, end)
-    return [name for at in sorted(places) if (name := _NAMES.match(text, at, end))]
+    return [name for at in sorted(places) if at >= start and (name := _NAMES.match(text, at, end))]
 
 
 def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -576,6 +578,8 @@ _CLAUSE = re.compile(r"[^,;:(=\d]*+")
 def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
     """What text[start:end], the rest of its sentence and later ones, says of the answer before it: (-1, -1) if it takes
     it back, (start, end) of the value that it says instead, or None if it says nothing of it."""
+    if _SILENT.match(text, start, end):
+        return None
     at = start
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
@@ -591,6 +595,8 @@ def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
+_SILENT = re.compile(r"(?:[^\w<]|</?+(?:answer|reasoning)?+>)*+\Z")
+"""Signs and tags alone, which name no answer and take none back: what mostly stands behind a mark."""
 _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
 _TAG_END = re.compile(r"[^>▷]*+[>▷]")
 _NEXT_QUESTION = re.compile(r"\n[ \t]*+(?:Question|Q):")
@@ -609,10 +615,11 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             between them.
         marks_only: no sentence or heading names an answer, as for Countdown and Sudoku.
     """
-    if usual := _usual(text, lenient and not marks_only):
+    if usual := _usual(text, lenient, lenient and not marks_only):
         return usual
     found = regions(text)
-    following = _NEXT_QUESTION.search(text, found.begin, found.cut) if lenient and found.unended < 0 else None
+    may_go_on = lenient and found.unended < 0 and "Q" in text
+    following = _NEXT_QUESTION.search(text, found.begin, found.cut) if may_go_on else None
     if following:
         until = following.start()
         is_marked = any(text.find(mark, found.begin, until) >= 0 for mark in _MARKS)
@@ -652,29 +659,35 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     return Found(OK, low, high, boxed, alone, named)
 
 
-_USUAL = re.compile(r"<answer>\s*+\\boxed\{([^{}\\\n<\0\ud800-\udfff]{1,100}+)\}\s*+</answer>")
+_USUAL = re.compile(
+    r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?+\s*+
+    \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
+                |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
+    \s*+(?P<end></answer>)?+\s*+(?:<\|(?:eot_id|endoftext)\|>|\Z)""",
+    re.VERBOSE,
+)
 
 
-def _usual(text: str, comments: bool) -> Found | None:
-    """The answer where only reasoning stands before the one block, and one plain box in it: most texts, in a tenth of
-    the time; None for any other text. comments: what only comments on the value is left out."""
+def _usual(text: str, lenient: bool, comments: bool) -> Found | None:
+    """The answer where only reasoning stands before the one block, and one box in it, or before a box without a block.
+
+    Such are most texts, which takes a tenth of the time. None for any other text. comments: what only comments on the
+    value is left out.
+    """
     at = text.find("<")
     if text.startswith("<reasoning>", at):
         at = text.find("<", at + 1)
-    if text.startswith("</reasoning>", at):
-        at = text.find("<", at + 1)
-    block = _USUAL.match(text, at) if at >= 0 else None
-    if block:
-        behind = text.find("<", block.end())
-        inside = block[1].strip()
-        is_last = _is_blank(text, block.end(), behind if behind >= 0 else len(text))
-        if inside and is_last and (behind < 0 or text.startswith(("<|eot_id|>", "<|endoftext|>"), behind)):
-            low = block.start(1) + block[1].index(inside)
-            high = low + len(inside)
-            if comments:
-                high = _without_comment(text, low, high, in_brackets=False)
-            return Found(OK, low, high, True, True)
-    return None
+    box = _USUAL.match(text, at) if at >= 0 else None
+    if not box or (box["block"] is None) != (box["end"] is None):
+        return None
+    inside = box[2].strip()
+    if not inside or not (box["block"] or (lenient and "◁" not in text)):
+        return None
+    low = box.start(2) + box[2].index(inside)
+    high = low + len(inside)
+    if comments:
+        high = _without_comment(text, low, high, in_brackets=False)
+    return Found(OK, low, high, True, box["block"] is not None)
 
 
 def _marked(text: str, found: Regions, lenient: bool) -> tuple[int, int, int, bool, bool, int]:
@@ -724,6 +737,8 @@ def _named_behind(
 
     What a completion names last is its answer, and what it takes back is none.
     """
+    if _SILENT.match(text, behind, end):
+        return reason, low, high, boxed, False
     marked = reason == OK
     span = _named_answer(text, behind, end)
     if marked and span and (span[1] - span[0] > _VALUE_LIMIT or not _is_sure(text, *span)):

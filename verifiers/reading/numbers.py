@@ -383,12 +383,12 @@ class Side:
             self.value = -value
 
 
-def number_at(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
+def number_at(tokens: list[Token], i: int) -> tuple[Fraction | int, int] | None:
     r"""(value, place behind it) of the number at token i: `1250`, `3/4`, `2 1/2`, `2\frac12`, `1.8 * 10^1`; or None."""
     kind, text, _ = tokens[i]
     if kind != NUMBER:
         return _fraction(tokens, i)
-    value, i = Fraction(text), i + 1
+    value, i = int(text) if text.isdigit() else Fraction(text), i + 1
     following = [text for _, text, _ in tokens[i : i + 7]]
     if following[:3] == ["*", "10", "^"]:
         is_signed = following[3:4] in (["-"], ["+"])  # 3.2 * 10^-3

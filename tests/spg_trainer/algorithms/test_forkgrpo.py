@@ -107,6 +107,7 @@ def keys(rollouts):
     return {tuple(map(tuple, row)) for row in zip(*(column.tolist() for column in columns), strict=True)}
 
 
+@pytest.mark.slow
 def test_the_sampler_takes_the_paths_of_the_law_and_records_which_steps_fell_back():
     policy = replace(policy_of_few_words(), end_token_ids=())
     law = keys(rollouts_of(list(paths(policy, FORKS))))

@@ -310,6 +310,7 @@ def test_code_that_has_changed_since_a_training_is_told(tmp_path, monkeypatch, c
     assert f"To measure with the file as it is now: --env {tmp_path}/mine.py" in said
 
 
+@pytest.mark.slow
 def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkeypatch, capsys):
     start = tmp_path / "start"
     start.mkdir()
@@ -335,7 +336,8 @@ def test_a_moved_run_is_evaluated_with_its_own_environment_file(tmp_path, monkey
     assert aside.is_file() and not file.exists(), "what is trained anew from an earlier step is measured anew"
 
 
-def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", [pytest.param("mine.py", marks=pytest.mark.slow), "wanted.py", "pay.py"])
+def test_own_code_that_has_changed_is_not_measured_by_what_it_was(file, command, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     forget(tmp_path.parent)  # another test's `wanted`
     mine = write_mine("Changing")
@@ -343,19 +345,17 @@ def test_own_code_that_has_changed_is_not_measured_by_what_it_was(command, tmp_p
     Path("pay.py").write_text("def length(completions, **_): return [float(len(c)) for c in completions]\n")
     Path("rows.jsonl").write_text("".join(json.dumps({"prompt": f"say {i}"}) + "\n" for i in range(40)))
     lengths = {"max_completion_length": (8,), "num_problems": 2}
-    for file, task in (
-        ("mine.py", {"env": mine, "env_args": {}}),
-        ("wanted.py", {"env": mine, "env_args": {}}),
-        ("pay.py", {"env": "rows.jsonl", "env_args": {"reward": "./pay.py:length"}}),
-    ):
-        asked = change(command, **task, **lengths, output_dir=f"before-{file}")
+    task = {"env": "rows.jsonl", "env_args": {"reward": "./pay.py:length"}}
+    if file != "pay.py":
+        task = {"env": mine, "env_args": {}}
+    asked = change(command, **task, **lengths, output_dir=f"before-{file}")
+    run_eval(asked, quiet=True)
+    run_eval(asked, quiet=True)
+    Path(file).write_text(Path(file).read_text() + "# another\n")
+    forget(tmp_path)
+    with pytest.raises(ConfigError, match=rf"was measured before {file} changed.*another --output-dir"):
         run_eval(asked, quiet=True)
-        run_eval(asked, quiet=True)
-        Path(file).write_text(Path(file).read_text() + "# another\n")
-        forget(tmp_path)
-        with pytest.raises(ConfigError, match=rf"was measured before {file} changed.*another --output-dir"):
-            run_eval(asked, quiet=True)
-        run_eval(change(asked, output_dir=f"after-{file}"), quiet=True)
+    run_eval(change(asked, output_dir=f"after-{file}"), quiet=True)
 
 
 def test_an_edit_between_two_protocols_of_a_command_waits_for_the_next_command(command, monkeypatch):

@@ -59,6 +59,7 @@ def test_without_a_prompt_all_of_a_text_is_scored():
     assert found == pytest.approx(enumerated(policy, [], text, [(0, 3)]), rel=1e-10)
 
 
+@pytest.mark.slow
 def test_draws_are_unbiased_and_as_many_as_asked_for():
     """Of a text too long for all masks, against all of its masks, over 200 repeats."""
     policy, prompt, text = policy_of(), [5, 6], [50, 60, 70, 80, 90]

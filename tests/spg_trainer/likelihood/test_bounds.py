@@ -54,7 +54,7 @@ def all_draws_as_masks(masking, rollouts, shared=(), **settings):
     return draw(len(paths), lambda mask: Branching(paths[mask]))
 
 
-@pytest.mark.parametrize("beta", [1.0, 2.5])
+@pytest.mark.parametrize("beta", [pytest.param(1.0, marks=pytest.mark.slow), 2.5])
 @pytest.mark.parametrize(
     "masking, settings, blocks",
     [("random", {}, [range(5)]), ("block_active", {"block_length": 3}, [range(3), range(3, 5)])],

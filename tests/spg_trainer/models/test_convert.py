@@ -24,6 +24,7 @@ from spg_trainer.likelihood.path_masks import AutoregressiveMasking
 from spg_trainer.models import load_model
 from spg_trainer.models.states import base_model
 from tests.common.likelihood_cases import make_rollouts, seeded
+from tests.common.marks import slow_if
 
 SIZES = {
     "hidden_size": 16,
@@ -76,7 +77,10 @@ def language_model(name, folder):
     return model, tokenizer
 
 
-@pytest.mark.parametrize(("name", "family", "block"), CASES)
+@pytest.mark.parametrize(
+    ("name", "family", "block"),
+    slow_if(CASES, lambda name, family, block: family not in ("dream", "sdar_moe", "fastdllm_v2")),
+)
 def test_a_converted_model_is_its_source_under_causal_attention(tmp_path, name, family, block):
     source, tokenizer = language_model(name, tmp_path / "source")
     words = ["--family", family, "--output", str(tmp_path / "new")]

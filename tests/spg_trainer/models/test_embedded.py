@@ -72,7 +72,7 @@ def test_the_data_page_states_the_checksum_of_the_weights(task: str) -> None:
     assert hashlib.sha256(weights).hexdigest() in page.read_text()
 
 
-@pytest.mark.parametrize("task", cases(quick="countdown"))
+@pytest.mark.parametrize("task", cases())
 def test_greedy_solved_rate_before_training_is_that_of_the_card(task: str) -> None:
     env, model = words(task)
     found = evaluate(load_model(model, env=env), env)

@@ -54,9 +54,7 @@ def logits_and_gradient(model: nn.Module) -> tuple[Tensor, Tensor]:
     )
 
 
-@pytest.mark.parametrize(
-    "family", slow_if(["llada", *UNTRAINED], lambda name: name not in ("llada", "llada2", "sdar"))
-)
+@pytest.mark.parametrize("family", slow_if(["llada", *UNTRAINED], lambda name: name not in ("llada", "sdar")))
 def test_a_compiled_attention_of_each_family_makes_one_product_and_computes_the_same(family: str) -> None:
     def opened() -> nn.Module:
         return adapted(
@@ -88,6 +86,7 @@ def test_a_pass_that_is_not_compiled_keeps_its_bits() -> None:
         assert torch.equal(found, expected)
 
 
+@pytest.mark.slow
 def test_with_dropout_each_adapter_has_an_input_of_its_own() -> None:
     model = adapted(small(5), dropout=0.5)
     products = compile_joined(model)

@@ -168,7 +168,7 @@ def test_layers_are_named_as_in_transformers_or_in_the_published_model() -> None
     assert adapted_names(llada2, "query_key_value") == "q k v" and adapted_names(llada2, "dense") == "o"
     assert adapted_names(llada2, "gate_proj", experts=True) == "gate"
     for config, name, known in (
-        (llada, "ff_norm", "attn_out, ff_proj, ff_out"),
+        (llada, "ff_norm", "attn_out ff_proj ff_out"),
         (llada, "lm_head", "up_proj"),
         (dream, "attn_out", "down_proj."),
         (llada2, "gate_proj", "q_proj"),

@@ -9,6 +9,7 @@ from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.training import update as updates
 from tests.common.likelihood_cases import relative
+from tests.common.marks import slow_if
 from tests.common.process_cases import gradient_config, one_step
 from tests.common.rollout_cases import make_policy
 
@@ -35,7 +36,7 @@ def test_it_is_halved_until_it_fits_and_one_is_the_least(caplog):
         halved_until_it_fits(never, 4, "rows")
 
 
-@pytest.mark.parametrize("fits", [8, 3, 1])
+@pytest.mark.parametrize("fits", slow_if([8, 3, 1], lambda fits: fits != 3))
 def test_an_update_that_runs_out_of_memory_has_the_gradient_of_the_whole(tmp_path, monkeypatch, caplog, fits):
     """It fails late, when other parts have gone backward already: these are forgotten."""
     expected, metrics = one_step(

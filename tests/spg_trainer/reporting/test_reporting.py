@@ -15,7 +15,7 @@ import envs
 import spg_trainer
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
-from spg_trainer.reporting import page
+from spg_trainer.reporting import curves, page
 from spg_trainer.reporting.curves import (
     COLOURS,
     NARROW,
@@ -103,6 +103,20 @@ def html(folder):
     return report(folder).html
 
 
+@pytest.fixture
+def group_signal(monkeypatch):
+    """The panel of that name, and the only one that is drawn."""
+    (panel,) = [panel for panel in PANELS if panel.parts]
+    monkeypatch.setattr(curves, "PANELS", (panel,))
+    return panel
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """Figures take most of a report's time, and most tests ask for what stands beside them."""
+    monkeypatch.setattr(page, "draw_panels", lambda groups: [])
+
+
 def test_the_page_says_before_after_kept_step_and_cost(html):
     said = Page(html).said
     assert "50.0% before training → 87.5% after training" in said
@@ -120,15 +134,16 @@ def test_the_page_opens_with_the_task_and_what_completions_follow(html):
     )
 
 
-def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder):
+def test_the_group_signal_is_what_groups_are_like_in_parts_of_one(folder, group_signal):
     run = read_run(folder)
-    (panel,) = [panel for panel in PANELS if panel.parts]
-    parts = [column(run, name)[1] for name in panel.parts]
+    parts = [column(run, name)[1] for name in group_signal.parts]
     assert parts == [0.25, 0.25, 0.375, 0.125]
-    (drawn,) = [one for one in draw_panels({"one": [run]}) if one["title"] == panel.title]
-    assert all(f"{name} {part:.2f}" in drawn["svg"] for name, part in zip(panel.parts, parts, strict=True))
+    (drawn,) = draw_panels({"one": [run]})
+    assert drawn["title"] == group_signal.title
+    shown = zip(group_signal.parts, parts, strict=True)
+    assert all(f"{name} {part:.2f}" in drawn["svg"] for name, part in shown)
     titles = [one["title"] for one in draw_panels({"one": [run], "two": [run]})]
-    assert f"{panel.title}: mixed" in titles
+    assert f"{group_signal.title}: mixed" in titles
 
 
 @pytest.mark.parametrize("width", [NARROW, WIDE])
@@ -195,6 +210,7 @@ def test_the_page_asks_no_network(html):
     assert "@import" not in html and "url(http" not in html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_unfinished_run_with_a_torn_row_is_shown(tmp_path):
     folder = write_run(tmp_path / "run", finished=False)
     with open(folder / "metrics.jsonl", "a") as file:
@@ -203,7 +219,7 @@ def test_an_unfinished_run_with_a_torn_row_is_shown(tmp_path):
     assert "4 of 4 steps, not finished" in said and "50.0% before" in said and "after training" not in said
 
 
-def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
+def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path, monkeypatch):
     runs = [read_run(write_run(tmp_path / f"s{seed}", seed=seed, steps=4 + seed)) for seed in (0, 1)]
     groups = group_by_setting(runs)
     assert list(groups) == ["sudoku spg"] and len(groups["sudoku spg"]) == 2
@@ -211,10 +227,12 @@ def test_seeds_of_one_setting_are_one_line_and_a_band(tmp_path):
     assert steps.tolist() == [1, 2, 3, 4, 5]  # one has ended before
     both = [[0.25, 0.5, 0.75, 1, np.nan], [0.21, 0.41, 0.61, 0.81, 1.01]]
     assert values == pytest.approx(np.array(both), nan_ok=True)
-    solved = draw_panels(groups)[0]["svg"]
-    assert "opacity: 0.18" in solved
+    monkeypatch.setattr(curves, "PANELS", PANELS[:1])
+    (solved,) = draw_panels(groups)
+    assert "opacity: 0.18" in solved["svg"]
 
 
+@pytest.mark.usefixtures("group_signal")
 def test_a_run_of_sft_has_no_groups_and_stands_beside_one_that_has(tmp_path):
     taught, trained = (write_run(tmp_path / name) for name in ("taught", "trained"))
     rows = [{"step": step, "loss": 1 / step} for step in (1, 2)]
@@ -231,6 +249,7 @@ def test_a_single_run_is_compared_with_no_other(tmp_path, monkeypatch):
     assert group_by_setting([run]) == {"sudoku spg": [run]}
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
     folder = write_run(tmp_path / "run")
     record = json.loads((folder / "environment.json").read_text())
@@ -240,6 +259,7 @@ def test_a_lost_task_file_is_said_and_completions_are_text(tmp_path):
     assert not any("html" in row for one in seen.sets for row in one["rows"])
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_rendering_that_raises_is_named_in_its_place(folder, monkeypatch):
     monkeypatch.setattr(envs.Sudoku, "render_text", lambda self, problem, completion: problem["<no>"])
     seen = Page(report(folder).html)
@@ -257,6 +277,7 @@ def test_the_name_in_the_package_is_the_function():
         spg_trainer.report()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_shell_shows_what_a_report_is_about(folder):
     assert re.fullmatch(rf"<report on {folder}, \d\.\d MB: \.save\(FILE\.html\) .*>", repr(report(folder)))
 
@@ -266,6 +287,7 @@ def test_a_notebook_shows_the_page_in_a_frame(html):
     assert unescape(re.search('srcdoc="([^"]*)"', shown)[1]) == html
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys):
     assert cli.main(["report", str(folder)]) == 0
     assert cli.main(["report", str(folder), "-o", str(tmp_path / "x.html")]) == 0
@@ -294,18 +316,17 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path, monkeypatch, cap
     assert "report.html was not written (ZeroDivisionError: division by zero)" in said
 
 
-def test_the_colours_of_group_signal_say_good_and_bad(tmp_path):
-    panels = {
-        panel["title"]: panel["svg"]
-        for panel in draw_panels({"run": [read_run(write_run(tmp_path / "run"))]})
-    }
-    fills = re.findall(r"fill: (#\w{6}); fill-opacity: 0.6", panels["Group signal"])
+@pytest.mark.usefixtures("group_signal")
+def test_the_colours_of_group_signal_say_good_and_bad(folder):
+    (panel,) = draw_panels({"run": [read_run(folder)]})
+    fills = re.findall(r"fill: (#\w{6}); fill-opacity: 0.6", panel["svg"])
     blue, green, orange, red = "#1f77b4", "#2ca02c", "#ff7f0e", "#d62728"
     assert fills[:4] == [blue, green, orange, red] == [to_hex(colour) for colour in COLOURS.values()]
     assert list(COLOURS) == list(PARTS) == ["mixed", "all right", "all wrong", "all wrong, the same text"]
 
 
-def test_long_names_of_settings_are_wrapped_to_their_panel(tmp_path):
+def test_long_names_of_settings_are_wrapped_to_their_panel(tmp_path, at_length, monkeypatch):
+    monkeypatch.setattr(curves, "PANELS", PANELS[:: 1 if at_length else 4])
     run = read_run(write_run(tmp_path / "run"))
     name = "sudoku spg prompts_per_step=4 eval_problems=24 validation_problems=16"
     for panel in draw_panels({name: [run], "wd1": [run]}):

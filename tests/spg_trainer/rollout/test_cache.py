@@ -143,7 +143,7 @@ SHIFTED = [name for name in STALE if "prompt kept" in name or name in ("prefix",
     "name, shift",
     slow_if(
         [*((name, 0) for name in STALE), *((name, 1) for name in SHIFTED)],
-        lambda name, shift: shift == 1 and name not in SHIFTED[::3],
+        lambda name, shift: name not in (SHIFTED[::6] if shift else [*STALE][::2]),
     ),
     ids=str,
 )

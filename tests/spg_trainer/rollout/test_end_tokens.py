@@ -11,6 +11,7 @@ from spg_trainer.rollout.draw import sample_tokens
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import MEASURES, certainty
 from spg_trainer.seeding import generator
+from tests.common.marks import slow_if
 from tests.common.rollout_cases import LENGTHS, SAMPLING, make_policy, make_prompts, pad, streams
 
 MASK, WIDTH, ENDS = 4, 9, (2, 7)
@@ -50,7 +51,13 @@ def test_tokens_and_all_that_is_known_of_them_are_those_of_the_lowered_logits(te
     )
 
 
-@pytest.mark.parametrize("more", [{}, {"cache": "dual"}, {"remasking": "random"}, {"unmasking": "threshold"}])
+@pytest.mark.parametrize(
+    "more",
+    slow_if(
+        [{}, {"cache": "dual"}, {"remasking": "random"}, {"unmasking": "threshold"}],
+        lambda more: "cache" not in more,
+    ),
+)
 def test_no_completion_ends_among_its_first_tokens(more):
     policy = make_policy(torch.float32)
     prompts = pad(policy, make_prompts(policy))

@@ -63,6 +63,7 @@ def test_two_groups_alike_one_after_the_other_put_a_problem_aside_and_a_mixed_on
     assert known.streaks == {1: 2, 3: -2}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_draws_what_one_that_was_never_interrupted_draws(tmp_path):
     train(pools_config(tmp_path / "whole"), quiet=True)
     train(pools_config(tmp_path / "halves", max_steps=3), quiet=True)

@@ -61,7 +61,7 @@ def whole(length, block):
     return -(-length // block) * block
 
 
-@pytest.mark.parametrize("name", ["llada15", "illada", "lladamoe"])
+@pytest.mark.parametrize("name", ["llada15", "illada", pytest.param("lladamoe", marks=pytest.mark.slow)])
 def test_llada_and_its_kin_decode_as_llada(opened, name):
     policy, recorded = opened(name)
     for case in recorded.values():
@@ -86,7 +86,7 @@ def test_qwen3_diffusion_decodes_as_llada_or_in_blocks_of_the_completion(opened,
             assert found == expected, name
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", [pytest.param("none", marks=pytest.mark.slow), "blocks"])
 def test_sdar_decodes_by_schedule_by_threshold_or_from_left_to_right(opened, cache):
     rules = {
         "low_confidence_static": {},

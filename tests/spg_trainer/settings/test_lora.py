@@ -12,6 +12,7 @@ import yaml
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError, as_flag
 from spg_trainer.models import load_model
+from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig, find_adapter, settle_adapters
 from spg_trainer.settings.resolve import defaults
@@ -73,6 +74,7 @@ def test_layers_are_chosen_for_new_adapters_only_and_known_before_a_model_is_rea
     for words, said in (
         (["--model", str(adapter), "--lora-targets", "q_proj"], "already is an adapter"),
         (["--lora-r", "2", "--lora-targets", "q_proj", "wte"], "'wte' is no linear layer of this model"),
+        (["--lora-r", "2", "--lora-targets", "q_proj,v_proj"], "Use all, or some of q_proj k_proj v_proj"),
     ):
         assert main([*words, "--dry-run"]) == 2
         assert said in capsys.readouterr().err
@@ -95,6 +97,7 @@ def test_what_adapters_get_is_refused_where_there_are_none(tmp_path, capsys, nam
     with pytest.raises(ConfigError, match=said):
         load_model(str(tiny_folder()), device="cpu", **{name: value})
     assert not (tmp_path / "run").exists()
+    check(Config(model=ModelConfig(lora_targets=["all"], lora_dropout=0.0)))
 
 
 def test_the_layers_of_a_published_family_do_not_stand_where_all_weights_are_trained():
@@ -148,6 +151,7 @@ def whole(adapter, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_from_an_adapter_with_dropout_resumes_bit_equal(adapter, whole, tmp_path):
     state = torch.manual_seed(77).get_state()
     train(config(tmp_path / "run", adapter, max_steps=2), quiet=True)

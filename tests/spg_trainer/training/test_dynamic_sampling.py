@@ -29,6 +29,7 @@ def test_a_step_learns_from_groups_that_differ_and_samples_on_until_there_are_en
         assert all(sample["advantage"] == 0 for sample in samples if sample["set_aside"])
 
 
+@pytest.mark.slow
 def test_where_the_first_batch_is_enough_nothing_changes(tmp_path):
     changes = {"env_args": {}, "max_steps": 2}
     train(dynamic_config(tmp_path / "one", **changes, max_rollout_batches=1), quiet=True)
@@ -106,6 +107,7 @@ def test_a_problem_counts_by_its_chance_of_a_mixed_group(tmp_path, monkeypatch):
     assert expected[0] / expected[1] == pytest.approx(mixed[0] / mixed[1])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_and_smaller_parts_sample_the_same(tmp_path):
     train(dynamic_config(tmp_path / "whole", max_steps=3), quiet=True)
     train(dynamic_config(tmp_path / "halves", max_steps=1), quiet=True)

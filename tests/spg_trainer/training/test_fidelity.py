@@ -13,6 +13,7 @@ from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import look_at_decoding
 from spg_trainer.training.metrics import fidelity_means, fidelity_sums
+from tests.common.marks import slow_if
 from tests.common.process_cases import dynamic_config
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad
 from tests.common.trainer_cases import rows, small_config, start
@@ -69,7 +70,10 @@ def looked_at(config):
 
 @pytest.mark.parametrize(
     "law",
-    [{"top_p": 0.5}, {"top_k": 3}, {"eos_penalty": 2.0}, {"min_completion_length": 6}],
+    slow_if(
+        [{"top_p": 0.5}, {"top_k": 3}, {"eos_penalty": 2.0}, {"min_completion_length": 6}],
+        lambda law: "top_p" not in law and "eos_penalty" not in law,
+    ),
     ids=lambda law: next(iter(law)),
 )
 def test_a_setting_of_what_is_drawn_is_no_approximation_and_its_logps_are_not_mixed_with_the_models(

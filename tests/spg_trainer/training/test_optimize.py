@@ -73,6 +73,7 @@ def test_a_run_with_moments_of_8_bits_learns_and_resumes_bit_equal(tmp_path):
     assert first[0][0] == first[1][0] and first[0][1]["loss"] == pytest.approx(first[1][1]["loss"], rel=0.05)
 
 
+@pytest.mark.slow
 def test_muon_keeps_one_number_a_weight_of_a_matrix_and_its_run_goes_on_bit_equal(tmp_path):
     settings = {"optimizer": "muon", "learning_rate": 1e-3, "save_steps": 1, "keep": 9}
     train(small_config(tmp_path / "whole", **settings), quiet=True)

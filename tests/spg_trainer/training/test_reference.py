@@ -14,6 +14,7 @@ from spg_trainer.settings.check import check_algorithm
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.records import save_checkpoint
 from tests.common.likelihood_cases import naive_logps
+from tests.common.marks import slow_if
 from tests.common.trainer_cases import (
     LORA,
     PROBE,
@@ -51,7 +52,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(params=list(KINDS))
+@pytest.fixture(params=slow_if(KINDS, lambda name: name == "an adapter"))
 def kind(request, tmp_path):
     return KINDS[request.param](tmp_path / "source")
 

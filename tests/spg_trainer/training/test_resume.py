@@ -51,6 +51,7 @@ def half(tmp_path, first_half):
     return shutil.copytree(first_half, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_path_goes_on_from_that_checkpoint_and_sets_later_ones_aside(half, whole, caplog):
     with caplog.at_level(logging.WARNING):
         train(settings(None, resume=str(step(half, 1))), quiet=True)
@@ -70,9 +71,9 @@ def tear(folder):
 @pytest.mark.parametrize(
     "damage, damaged, said",
     [
-        (None, [], ""),
+        pytest.param(None, [], "", marks=pytest.mark.slow),
         (tear, [2], "step-000002 .*training.pt .*passed over"),
-        (tear, [1, 2], "step-000001 .*training.pt .*passed over"),
+        pytest.param(tear, [1, 2], "step-000001 .*training.pt .*passed over", marks=pytest.mark.slow),
     ],
     ids=["whole", "one torn", "all torn"],
 )

@@ -166,6 +166,7 @@ def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
     assert_same_run(folder, undivided)
 
 
+@pytest.mark.slow
 def test_what_is_computed_in_bfloat16_is_trained_in_float32(tmp_path):
     """Steps of 1e-5 would vanish in weights of 1e-2 and more, of which bfloat16 keeps eight bits.
 

@@ -9,6 +9,7 @@ from spg_trainer import cli
 from spg_trainer.algorithms.contract import check_algorithm
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
+from tests.common.marks import slow_if
 from tests.common.trainer_cases import small_config
 from verifiers.user_code import CodeExited
 
@@ -34,7 +35,7 @@ def order(logps, places, generators):
 PLACES = ("at_import", "prepare", "loss", "order")
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", slow_if(PLACES, lambda place: place != "loss"))
 def test_code_that_exits_is_an_error(place: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     exits = {"order": "if calls[0] > 8: exit()", "loss": "os._exit(0)"}.get(place, "raise SystemExit")

@@ -33,6 +33,8 @@ from tests.common.trainer_cases import (
     step,
 )
 
+KINDS = [pytest.param({}, id="all weights"), pytest.param(LORA, id="adapter", marks=pytest.mark.slow)]
+
 
 def solved(count, of=8):
     return [True] * count + [False] * (of - count)
@@ -107,7 +109,7 @@ def test_a_summary_has_the_start_where_it_was_validated_whatever_steps_follow():
 # Runs.
 
 
-@pytest.mark.parametrize("kind", [{}, LORA], ids=["all weights", "adapter"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys, kind):
     folder = tmp_path / "run"
     validated = script({0: 3, 1: 5, 2: 5, 3: 2})
@@ -162,7 +164,7 @@ def test_an_end_below_the_start_is_told_where_it_is_beyond_its_interval(lost, wo
         assert found == {"lost": 7, "won": 0, "p": 2 / 2**7}
 
 
-@pytest.mark.parametrize("kind", [{}, LORA], ids=["all weights", "adapter"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_that_ends_worse_leaves_its_start_and_says_so_last(tmp_path, monkeypatch, capsys, kind):
     original, solve = evaluations.evaluate_checked, iter([8, 0, 0])
 
@@ -319,6 +321,7 @@ MOMENTS = ("step-000001.json", "step-000001", "model", "summary.json")
 """What a kill just before it was there leaves out."""
 
 
+@pytest.mark.slow
 def test_a_run_killed_between_any_two_writes_keeps_the_same_best(tmp_path, script, monkeypatch):
     """Each copy of the folder, made just before a file or folder is renamed into place, is what a kill leaves."""
     validated, original, folder, copies = script(COUNTS), os.replace, tmp_path / "run", {}
