@@ -9,6 +9,7 @@ from envs.scoring import ScoredBatch, score_all
 from envs.task import Task
 
 BOX = "\\boxed{"
+HASHES = "####"
 TRIED = 8
 """Of so many problems, a right answer must earn no more than a wrong one before a form is called unpaid."""
 
@@ -57,11 +58,11 @@ def _scored(task: Task, problems: Sequence[Problem], completions: Sequence[str])
 
 
 def shown_forms(problem: Problem) -> list[str]:
-    r"""The forms of an answer that a problem's prompt shows; none if it has neither a closed answer block nor a box.
+    r"""The forms of an answer that a problem's prompt shows; none if it has no closed answer block, no box and no ####.
 
     The form is the last answer block, such as `<answer>\boxed{...}</answer>`. If this block has no box, but the prompt
     shows one elsewhere, the box may be meant to stand in the block, so that there are two forms. In a prompt without a
-    block, the form is its last box.
+    block, the form is its last box, or else GSM8K's ####.
     """
     prompt = problem.prompt
     text = prompt if isinstance(prompt, str) else "\n".join(message["content"] for message in prompt)
@@ -70,7 +71,10 @@ def shown_forms(problem: Problem) -> list[str]:
     before_close, close, _ = text.rpartition(CLOSE)
     start = before_close.rfind(OPEN) if close else -1
     if start < 0:
-        return boxes
+        is_mark = HASHES in f"\n{text}".replace(
+            f"\n{HASHES}", ""
+        )  # at the beginning of a line it may be a heading
+        return boxes or [f"{HASHES} ..."] * is_mark
     block = text[start : len(before_close) + len(close)]
     return [block] if BOX in block else [block, *(filled(block, box) for box in boxes)]
 
@@ -86,7 +90,9 @@ def content_of_box(text: str) -> tuple[int, int]:
 
 
 def filled(form: str, answer: str) -> str:
-    """The form with an answer in place of what it holds: in its box, or else in its block."""
+    """The form with an answer in place of what it holds: in its box, or else in its block or behind its ####."""
+    if form.startswith(HASHES):
+        return f"{HASHES} {answer}"
     start, end = content_of_box(form)
     if start >= 0:
         return f"{form[:start]}{answer}{form[end:]}"

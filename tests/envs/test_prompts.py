@@ -133,6 +133,9 @@ BLOCK = "Answer in this form:\n<answer>\n...\n</answer>\n\n"
         ("gsm8k", BOX_IN_BLOCK + "{question}", None, ""),
         ("gsm8k", "{question} Write \\boxed{...}.", "paper", "0"),
         ("gsm8k", "{question}", "paper", ""),
+        ("gsm8k", '{question} Write the final answer after "####".', "paper", "0"),  # verl's prompt
+        ("gsm8k", '{question} Write the final answer after "####".', None, ""),
+        ("gsm8k", "#### Question\n{question}", "paper", ""),
         ("math500", BLOCK + "Wrap the answer in \\boxed{}.\n{question}", "paper", ""),
         ("countdown", BOX_IN_BLOCK + "{numbers}, {target}", "paper", "0.1"),
         ("countdown", "{numbers}, {target}, e.g. <answer>\n2*4-3\n</answer>", "paper", ""),

@@ -695,7 +695,7 @@ def test_a_long_line_is_read_whatever_it_repeats(unit: str) -> None:
 
 ENDS = (
     *("So it is $5$.", "It is 5. ", ". ", ".\n", "\n", "? ", "We add 18 eggs and get 5", "$x = 5$", "$5. She paid $7 "),
-    *("a $7", " and ", " or ", ", ", "\\[ x = 5 \\]", "\\[", "\\]", "\\(5\\)", "\\(5. ", "$$5$$", "$$", "minus 5", "- 7"),
+    *(" and ", " or ", ", ", "\\[ x = 5 \\]", "\\[", "\\]", "\\(5\\)", "\\(5. ", "$$5$$", "$$", "minus 5", "- 7"),
     *("- $x = 2$\n", "Check: 5 + 7 = 12. ", "not 5", "isn't 7", "That is wrong. ", "Wait, no. ", "sin x", "sqrt(5)"),
     *("\\frac{1}{2}", "(5, 7)", "the rest of her eggs ", " is ", " = ", "(", ")"),
 )  # fmt: skip
