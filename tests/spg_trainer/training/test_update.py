@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from spg_trainer.algorithms import Metric
 from spg_trainer.algorithms.spg import SPG
-from spg_trainer.likelihood import elbo, token_logps
+from spg_trainer.likelihood import Masks, elbo, token_logps
 from spg_trainer.likelihood.maskings import RandomMasking
 from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.seeding import numpy_generator
@@ -23,6 +23,7 @@ from spg_trainer.training.update import (
     kinds_of_completions,
     means,
     plan_updates,
+    split_micro_batch,
     split_rows,
 )
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
@@ -395,6 +396,26 @@ def test_a_group_larger_than_a_micro_batch_holds_fewer_masks_at_once(place):
         _, plan = planned(small_config(place(), per_device_batch_size=size, **settings))
         for micro in plan[0].micro_batches:
             assert len(micro) == 4 and micro.masks_at_once == expected
+
+
+@pytest.mark.parametrize(
+    "compares, most, expected",
+    [
+        ("copy", 24, [(6, 4)]),
+        ("copy", 9, [(2, 4)] * 3),
+        ("copy", 3, [(1, 3)] * 6),
+        ("group", 8, [(3, 2)] * 2),
+        ("group", 2, [(3, 1)] * 2),
+    ],
+)
+def test_a_micro_batch_in_parts_has_as_many_copies_at_once_as_fit(compares, most, expected):
+    scored = torch.ones(6, 4, 5, dtype=torch.bool)
+    masks = Masks(scored, scored, scored.double(), torch.ones(6), scored[:, 0])
+    numbers = torch.arange(6)
+    micro = Rows(episode=numbers, group=numbers // 3, masks=masks, masks_at_once=4)
+    parts = split_micro_batch(micro, most, compares)
+    assert [(len(part), part.masks_at_once) for part in parts] == expected
+    assert torch.cat([part.episode for part in parts]).tolist() == numbers.tolist()
 
 
 # The masks of an update, and old and reference logps on them.
