@@ -101,7 +101,11 @@ def divide(
         fully_shard(module, reshard_after_forward=by_layer and module not in (base, head), **options)
     _sum_in_backward(base, sums=by_layer)
     for module in _gathered_at_once(base):
-        _adapt_to_our_losses(module)
+        module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
+        module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
+        # By default, a layer's backward pass gathers the layer that ran before it. If a pass without a graph came in
+        # between, the processes would disagree on what is gathered, and wait for each other.
+        module.set_modules_to_backward_prefetch([module])
     if folder is not None:
         with distributed.raising_on_all():
             _read_parts(base, device, folder)
@@ -109,15 +113,6 @@ def divide(
         # FSDP takes the module that runs first for the root; later, layers may run first.
         _pass_over_one_token(base)
     _reshard(base)
-
-
-def _adapt_to_our_losses(module: Any) -> None:
-    """Makes FSDP sum gradients without dividing them, and gather no module ahead of its turn."""
-    module.set_gradient_divide_factor(1.0)  # losses are divided by global totals already
-    module.set_force_sum_reduction_for_comms(True)  # gloo has no scaled sums
-    # By default, a layer's backward pass gathers the layer that ran before it. If a pass without a graph came in
-    # between, the processes would disagree on what is gathered, and wait for each other.
-    module.set_modules_to_backward_prefetch([module])
 
 
 def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> None:

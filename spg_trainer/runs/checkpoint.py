@@ -104,7 +104,8 @@ def save(
         prepare()
         files.write_folder(target, lambda aside: write(aside, None))
     if rank() == 0:
-        delete_old(folder, keep, needed, _size(target), resumable)
+        num_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        delete_old(folder, keep, needed, num_bytes, resumable)
     return target
 
 
@@ -381,18 +382,13 @@ def refuse_damaged(folder: Path) -> None:
     if problem := files.damaged(folder):
         run = run_of(folder)
         earlier = (path for path in reversed(_checkpoints(run)) if step_of(path) < step_of(folder))
-        before = next(
-            (path for path in earlier if _has_optimizer(path) and files.damaged(path) is None), None
-        )
+        # A run can go on from a checkpoint that has the optimizer's state.
+        can_go_on = (path for path in earlier if (path / TRAINING).is_file() or (path / OPTIMIZER).is_dir())
+        before = next((path for path in can_go_on if files.damaged(path) is None), None)
         remedy = "begin a new run with another $output_dir"
         if before:
             remedy = f"make the steps since the checkpoint before again: $resume={shlex.quote(str(before))}"
         raise CheckpointError(f"Checkpoint {folder} {problem}. Put back what was written, or {remedy}.")
-
-
-def _has_optimizer(folder: Path) -> bool:
-    """Whether a checkpoint has the optimizer's state, so that a run can go on from it."""
-    return (folder / TRAINING).is_file() or (folder / OPTIMIZER).is_dir()
 
 
 def set_aside_after(run: Path, step: int) -> None:
@@ -439,11 +435,6 @@ def _checkpoints(run: Path) -> list[Path]:
     """The checkpoints of a run, whole or incomplete, oldest first; not the hidden folders of an interrupted save."""
     folders = (run / "checkpoints").glob("step-*")
     return sorted((path for path in folders if path.name.removeprefix("step-").isdigit()), key=step_of)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def step_of(path: Path) -> int:

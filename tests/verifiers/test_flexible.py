@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import re
 import time
 
@@ -10,6 +11,7 @@ import pytest
 from tests.common.casebook import Case, cases
 from tests.common.soup import REFERENCES, RIGHT
 from verifiers import ArgumentError, reward_function, verify, verify_batch
+from verifiers.reading import unmarked
 from verifiers.reading.unmarked import last_value
 
 UNMARKED = [
@@ -689,3 +691,22 @@ def test_a_long_line_is_read_whatever_it_repeats(unit: str) -> None:
     text = unit * 20_000
     assert not verify("countdown", f"{text}3+4{text}", mode="flexible", numbers=[3, 5], target=22).correct
     assert not verify("sudoku", text, mode="flexible", puzzle="4320004330100004").correct
+
+
+ENDS = (
+    *("So it is $5$.", "It is 5. ", ". ", ".\n", "\n", "? ", "We add 18 eggs and get 5", "$x = 5$", "$5. She paid $7 "),
+    *(" and ", " or ", ", ", "\\[ x = 5 \\]", "\\[", "\\]", "\\(5\\)", "\\(5. ", "$$5$$", "$$", "minus 5", "- 7"),
+    *("- $x = 2$\n", "Check: 5 + 7 = 12. ", "not 5", "isn't 7", "That is wrong. ", "Wait, no. ", "sin x", "sqrt(5)"),
+    *("\\frac{1}{2}", "(5, 7)", "the rest of her eggs ", " is ", " = ", "(", ")"),
+)  # fmt: skip
+"""Pieces of texts that mark no answer."""
+
+
+@pytest.mark.parametrize("formulas", [False, True])
+def test_the_end_of_a_text_is_read_as_in_the_whole(formulas, monkeypatch):
+    rng = random.Random(4)
+    texts = ["".join(rng.choices(ENDS, k=rng.randrange(2, 16))) for _ in range(1500)]
+    monkeypatch.setattr(unmarked, "_TAIL", 20)
+    of_the_end = [unmarked.last_value(text, formulas) for text in texts]
+    monkeypatch.setattr(unmarked, "_TAIL", 10_000)
+    assert of_the_end == [unmarked.last_value(text, formulas) for text in texts]

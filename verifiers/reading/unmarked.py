@@ -20,7 +20,7 @@ _BEHIND = sorted(
     word for word in {*MAGNITUDES, *NAMES} if word.isalpha() and word not in ("pound", "pounds", "real")
 )
 _PIECE = re.compile(
-    r"""(?P<formula>\$\$.{1,400}?\$\$|\\\[.{1,400}?\\\]|\\\(.{1,400}?\\\)
+    r"""[^\S\n]?+(?:(?P<formula>\$\$.{1,400}?\$\$|\\\[.{1,400}?\\\]|\\\(.{1,400}?\\\)
       |(?<![\\$\w])\$(?=[^\s$])[^$\n]{1,400}+\$(?!\d))
     |(?P<number>(?<![A-Za-z\d.])(?<!\d:)(?:(?<![\w)\]}.])[-−]|\b(?:minus|negative)\ )?+(?:\\?[$€£¥₹])?+
       (?:\d{1,3}(?:(?:,|\{,\}|\\,)\d{3}(?!\d))++|\d++)(?!:(?!00)\d)
@@ -28,7 +28,7 @@ _PIECE = re.compile(
       (?:\ ?(?:"""
     + "|".join(_BEHIND)
     + r""")\b|[kmb]\b|\ ?€)*+(?:\ (?:degrees?\ )?(?:celsius\ |fahrenheit\ |[cf]\ )?below\ zero)?+)
-    |(?P<end>[.!?](?=\s|\*|\Z)|\n|。)|(?P<word>[^\W\d_]++(?:['’]t)?+)|(?P<sign>[^\s*\\_])""",
+    |(?P<end>[.!?](?=\s|\*|\Z)|\n|。)|(?P<word>[^\W\d_]++(?:['’]t)?+)|(?P<sign>[^\s*\\_]))""",
     re.IGNORECASE | re.DOTALL | re.VERBOSE,
 )
 _EXPRESSION = re.compile(  # of MATH, outside of dollars: \frac{3}{4}, (3, -2), 6 - 5i
@@ -40,6 +40,7 @@ _EXPRESSION = re.compile(  # of MATH, outside of dollars: \frac{3}{4}, (3, -2), 
       |\ (?=\\)|(?<=cdot)\ |(?<=times)\ |(?<=cup)\ |(?<=[\[({])\ ){1,120}+""",
     re.VERBOSE,
 )
+_FUNCTIONS = ("sqrt", "pi", "sin", "cos", "tan", "log", "ln")
 _LETTER = re.compile(
     r"[\s*]*+\(?(?P<alone>[A-J])(?:[).][^\d\n]{0,80}+)?+[\s*.]*+\Z"
     r"|[^\n]{0,200}?\b(?:correct|right)\s\w{1,20}+\sis\s[*(\\$]*+(?P<said>[A-J])[)*.\\$\s]*+\Z"
@@ -184,18 +185,22 @@ _LONGEST_FORMULA = 404  # characters
 
 
 def _last_sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[int, list[_Value]]]:
-    """`_sentences` of the last lines of text[start:end] if the value is among them; else of all of it.
+    """`_sentences` of the end of text[start:end] if the value is among them; else of all of it.
 
-    The lines begin where a sentence and a line end outside of formulas, so that they are read as they are in the whole.
+    The end begins with a sentence outside of formulas, so that its sentences are read as they are in the whole.
     """
-    at = text.rfind(".\n", start, max(end - _TAIL, start))
+    until = max(end - _TAIL, start)
+    at = text.rfind(". ", start, until)
+    if "$" in text[text.rfind("\n", start, at) + 1 : max(at, 0)]:
+        at = -1  # dollars that enclose a formula are in one line
+    at = max(at, text.rfind(".\n", start, until))
     before = text[max(at - _LONGEST_FORMULA, start) : max(at, start)]
     is_open = "$$" in before or any(
         closing not in before[before.rfind(opening) + 3 :]
         for opening, closing in (("\\[", "\\]"), ("\\(", "\\)"))
         if opening in before
     )
-    sentences = [] if at < 0 or is_open else _sentences(text, at + 2, end, formulas)
+    sentences = [] if at < 0 or is_open else _sentences(text, at + 1, end, formulas)
     if sentences:
         first = sentences[0][0]
         if not _CHECK.match(text, first) and not text.startswith(("- ", "* "), first):
@@ -210,7 +215,9 @@ def _sentences(text: str, start: int, end: int, formulas: bool) -> list[tuple[in
     opened = 0  # how many values stand before the open bracket; 0 if none is open
     for kind, low, high in _pieces(text, start, end, formulas):
         said = text[low:high]
-        if kind == "formula" and _is_name(said, formulas):
+        if kind == "word":
+            between.append(said.lower())
+        elif kind == "formula" and _is_name(said, formulas):
             between.append("x")
         elif kind in ("number", "formula"):
             value = _value(text, values, low, high, between)
@@ -257,8 +264,12 @@ def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[s
         piece = _PIECE.search(text, at, end)
         if not piece:
             return
-        kind, low, high = piece.lastgroup or "", *piece.span()
-        if formulas and kind != "formula" and low >= read:
+        kind = piece.lastgroup or ""
+        low, high = piece.span(kind)
+        is_word = kind == "word" and high - low > 1 and text[low - 1] != "\\"
+        if is_word and not text.startswith(_FUNCTIONS, low):
+            pass  # no expression begins with it
+        elif formulas and kind != "formula" and low >= read:
             begin = low - 1 if low > start and text[low - 1] == "\\" else low
             found = _EXPRESSION.match(text, begin, end)
             stop = begin + len(found[0].rstrip(",.;:=+ ")) if found else 0
@@ -365,7 +376,7 @@ def _is_denied(before: str) -> bool:
     denied = apart = False
     clause: list[str] = []
     for piece in _PIECE.finditer(before):
-        word = piece[0].lower().replace("’", "'")
+        word = piece[piece.lastgroup or 0].lower().replace("’", "'")
         last = clause[-1] if clause else ""
         if word == ":" and last in ("answer", "result", "value"):
             continue
