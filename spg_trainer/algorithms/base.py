@@ -15,10 +15,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args, get_type_hints
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.values import Below1, Count, argument_with_value, check_ranges
+from spg_trainer.settings.values import Below1, Count, argument_with_value, check_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,16 +168,10 @@ class Algorithm(ABC):
         return self.make_masking().records
 
     def __post_init__(self) -> None:
-        check_ranges(self, argument_with_value)
-        choices = {name: get_args(kind) for name, kind in get_type_hints(type(self)).items()}
-        choices["masking"] = tuple(self.maskings())
-        for name, words in choices.items():
-            value = getattr(self, name)
-            # Of a type such as `float | None`, `words` are types instead.
-            is_choice_of_words = any(isinstance(word, str) for word in words)
-            if is_choice_of_words and value not in words:
-                choice = f"expected one of {', '.join(words)}. {did_you_mean(value, words)}".rstrip()
-                raise ConfigError(f"{argument_with_value(name, value)}: {choice}")
+        check_values(self, argument_with_value)
+        if self.masking not in (names := self.maskings()):
+            choice = f"expected one of {', '.join(names)}. {did_you_mean(self.masking, names)}".rstrip()
+            raise ConfigError(f"{argument_with_value('masking', self.masking)}: {choice}")
         # The trainer asks for these words by name, so one that is misspelt would be as if it were not there.
         for name, said, words in (
             ("compares", [self.compares], get_args(Compares)),

@@ -49,7 +49,7 @@ from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters,
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.task import known_tasks
-from spg_trainer.settings.values import check_ranges
+from spg_trainer.settings.values import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def load_model(
         load_4bit=load_4bit,
         chat_template_args=dict(chat_template_args or {}),
     )
-    check_ranges(settings)
+    # `_dtype` judges the number type: float16, which no training takes, is fine here.
+    check_values(replace(settings, dtype="auto"))
     refuse(OF_ADAPTERS, SimpleNamespace(**vars(settings), has_adapters=trains_adapters(settings)))
     return _open(settle_adapters(settings), tasks, seed)
 

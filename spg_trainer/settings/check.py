@@ -5,10 +5,10 @@ number of processes and the algorithm are known. `check_machine` looks for the d
 settings need; a dry run for other machines leaves it out. All raise ConfigError, except ModelError for a model or a
 device that cannot be used, and EnvError for a task that cannot be found.
 
-Three kinds of refusals stand elsewhere: of a number out of its range, in its type (`values.py`); of lengths, steps and
-choices of decoding that do not go together, in `Sampling` (`decoding.py`); and of names of settings that do not exist,
-where they are read, with the nearest known name: flags in `flags.py`, keywords in `resolve.py`, and keys of a file in
-`values.py`.
+Three kinds of refusals stand elsewhere: of a value that its type does not allow, e.g. a number out of its range
+(`values.py`); of lengths, steps and choices of decoding that do not go together, in `Sampling` (`decoding.py`); and of
+names of settings that do not exist, where they are read, with the nearest known name: flags in `flags.py`, keywords in
+`resolve.py`, and keys of a file in `values.py`.
 """
 
 import math
@@ -38,7 +38,7 @@ from spg_trainer.settings.fields import (
 from spg_trainer.settings.model import LoadConfig, ModelConfig, trains_adapters
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.task import BAD_ROWS, refuse_rows_arguments
-from spg_trainer.settings.values import check_ranges, settings_of
+from spg_trainer.settings.values import check_values, settings_of
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
 if TYPE_CHECKING:
@@ -397,7 +397,7 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
 
     origins: {dotted name: the layer that set it}, as in `Resolved`; None for settings that were made in Python.
     """
-    check_ranges(command)
+    check_values(command)
     if isinstance(command, MergeCommand) and command.source:
         resolve_model(command.source)
     if not isinstance(command, TaskSettings):

@@ -17,7 +17,7 @@ from spg_trainer.settings.values import (
     Positive,
     Probability,
     Temperature,
-    check_ranges,
+    check_values,
     explained,
     scalar,
     without_folders,
@@ -213,7 +213,7 @@ class Sampling(Decoding):
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""
-        check_ranges(self)
+        check_values(self)
         self.check_together()
 
     def check_together(self) -> None:

@@ -39,7 +39,7 @@ from spg_trainer.settings.task import (
     with_arguments,
 )
 from spg_trainer.settings.values import (
-    check_ranges,
+    check_values,
     flatten,
     hints,
     plain,
@@ -188,7 +188,7 @@ def defaults(
         if re.fullmatch(r"[\w ,-]+", task.env):
             refuse_unknown(task)
     config = resolve(cls, env=env, model=model, algorithm=algorithm, **more).config
-    check_ranges(config)
+    check_values(config)
     # An algorithm from a file is checked when it is opened.
     if isinstance(config, Config) and ":" not in config.algorithm:
         from spg_trainer.algorithms.registry import build, find_algorithm

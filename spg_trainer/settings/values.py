@@ -59,22 +59,47 @@ def argument_with_value(name: str, value: object) -> str:
     return f"$algorithm_args {name}={value}"
 
 
-def check_ranges(settings: Any, shown: Callable[[str, object], str] = setting_with_value) -> None:
-    """Raises ConfigError for a number outside the `Range` of its annotation, in a dataclass and the dataclasses in it.
+def check_values(settings: Any, shown: Callable[[str, object], str] = setting_with_value) -> None:
+    """Raises ConfigError for a value that its annotation does not allow, in a dataclass and the dataclasses in it.
 
-    shown: how the error writes the name and the value.
+    A number has to be in its `Range`, a choice among the words of its `Literal`, and a `bool` True or False: the text
+    "false" would count as true. shown: how the error writes the name and the value.
     """
-    hints = get_type_hints(type(settings), include_extras=True)
+    annotated = get_type_hints(type(settings), include_extras=True)
     for field in fields(settings):
         name, value = field.name, getattr(settings, field.name)
         if is_dataclass(value):
-            check_ranges(value, shown)
-        check_number(hints[name], name, value, shown)  # a type such as `Count`
+            check_values(value, shown)
+        check_number(annotated[name], name, value, shown)  # a type such as `Count`
         # The range may be in a part of the type, as in `Count | None` and `Count | str`. There None or a word may stand
         # in place of a number, so only a number is checked.
         if isinstance(value, Real):
-            for part in get_args(hints[name]):
+            for part in get_args(annotated[name]):
                 check_number(part, name, value, shown)
+        check_choice(hints(type(settings))[name], name, value, shown)
+
+
+def check_choice(hint: Any, name: str, value: Any, shown: Callable[[str, object], str]) -> None:
+    """Raises ConfigError for a value that is no choice of `hint`: of bool, a Literal, several of these, or a union.
+
+    hint: the type without `Annotated`.
+    """
+    if hint is bool and not isinstance(value, bool):
+        raise ConfigError(f"{shown(name, repr(value))}: should be True or False.")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{shown(name, repr(value))}: should be a tuple, ({value!r},).")
+        for item in value:
+            check_choice(get_args(hint)[0], name, item, shown)
+    is_union = get_origin(hint) in (Union, types.UnionType)
+    options = get_args(hint) if is_union else (hint,)
+    words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+    is_other_word = get_origin(hint) is Literal and value not in words
+    is_other_text = is_union and isinstance(value, str) and str not in options and value not in words
+    if is_other_word or is_other_text:
+        choices = [*(NAMES[option] for option in options if option in NAMES), *map(str, words)]
+        one_of = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+        raise ConfigError(f"{shown(name, value)}: expected {one_of}. {did_you_mean(value, words)}".rstrip())
 
 
 def check_number(hint: Any, name: str, value: Any, shown: Callable[[str, object], str]) -> None:
@@ -82,7 +107,7 @@ def check_number(hint: Any, name: str, value: Any, shown: Callable[[str, object]
     for allowed in ranges_of(hint):
         expected = f"{allowed.expected}{allowed.advice}"
         kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
         if not allowed.holds(value):
             raise ConfigError(f"{shown(name, value)}: should be {expected}.")

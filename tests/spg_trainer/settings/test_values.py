@@ -8,8 +8,9 @@ import yaml
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.decoding import EvalSampling, Sampling
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.values import flatten, overlay, parse_pairs
+from spg_trainer.settings.fields import BatchConfig, Config, EvalConfig, OptimizerConfig, OutputConfig
+from spg_trainer.settings.model import ModelConfig
+from spg_trainer.settings.values import check_values, flatten, overlay, parse_pairs
 
 
 def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:
@@ -58,6 +59,32 @@ def test_a_wrong_line_is_named_with_its_file_and_value(text: str, words: list[st
     with pytest.raises(ConfigError) as caught:
         overlay(Config(), yaml.safe_load(text), "some.yaml")
     assert all(word in str(caught.value) for word in ("some.yaml", *words))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": OptimizerConfig(optimizer="sgd")}, "--optimizer sgd: expected one of adamw, muon."),
+        ({"optimizer": OptimizerConfig(lr_schedule="Cosine")}, "--lr-schedule Cosine: .* mean 'cosine'"),
+        ({"optimizer": OptimizerConfig(learning_rate="1e-4")}, "--learning-rate '1e-4': should be a number"),
+        ({"batch": BatchConfig(pools="false")}, "--pools 'false': should be True or False"),
+        ({"batch": BatchConfig(pools=1)}, "--pools 1: should be True or False"),
+        ({"batch": BatchConfig(prompts_per_step=True)}, "--prompts-per-step True: should be a whole number"),
+        ({"batch": BatchConfig(per_device_batch_size="8")}, "size 8: expected one of a whole number, auto"),
+        ({"output": OutputConfig(report=None)}, "--report None: should be True or False"),
+        ({"output": OutputConfig(keep="3")}, "--keep 3: expected a whole number"),
+        ({"output": OutputConfig(track="wandb")}, r"--track 'wandb': should be a tuple, \('wandb',\)"),
+        ({"output": OutputConfig(track=("mlflow",))}, "--track mlflow: expected one of tensorboard, "),
+        ({"eval": EvalConfig(eval_split="train")}, "--eval-split train: expected one of test, validation"),
+        ({"model": ModelConfig(dtype="float16")}, "--dtype float16: expected one of auto, float32"),
+        ({"overlong": "drop"}, "--overlong drop: expected one of error, skip"),
+        ({"force": "no"}, "--force 'no': should be True or False"),
+    ],
+)
+def test_a_value_of_settings_made_in_python_is_one_that_its_type_allows(settings, words) -> None:
+    check_values(Config())
+    with pytest.raises(ConfigError, match=words):
+        check_values(Config(**settings))
 
 
 def test_pairs_that_are_joined_by_commas_are_told_how_to_separate_them() -> None:

@@ -38,7 +38,7 @@ ONCE = {
     "check_settled": 1,
     "check_splits": 1,
     "refuse_other_run": 1,
-    "check_ranges": 8,
+    "check_values": 8,
 }
 
 
