@@ -392,7 +392,8 @@ def refuse_changed_inputs(
 def refuse_changed_base(model: str, run: Path | None) -> None:
     """Raises ConfigError if `model` is an adapter, and the weights that it was trained on have changed.
 
-    run: that of the model, None if it is of none. Nothing is known of a run that began from another adapter, whose hash is recorded in place of its base's.
+    run: that of the model, None if it is of none. Nothing is known of a run that began from another adapter, whose hash
+    is recorded in place of its base's.
     """
     trained_on = read_inputs(run).get(MODEL) if run else None
     if trained_on is None or not Path(trained_on.path).is_dir() or resolve_model(trained_on.path).adapter:
