@@ -149,6 +149,16 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ("The answer is 18, which is not too many.", "18"),
         ("<answer>18 eggs, which isn't a lot</answer>", "18 eggs"),
         ("The answer is 18, which is wrong.", None),
+        ("The answer is 18. Let me know if this is wrong!", "18"),
+        ("The answer is 18.\n\nIf I made a mistake, please correct me.", "18"),
+        ("\\boxed{18}\nFeel free to ask if this is wrong or unclear.", "18"),
+        ("#### 18\nI hope there are no mistakes.", "18"),
+        ("<answer>18</answer>\nI checked for mistakes and found none.", "18"),
+        ("#### 18\nI don't think that is wrong.", "18"),
+        ("#### 18\nI don't think that is right.", None),
+        ("#### 18\nI checked if it fits, and it is wrong.", None),
+        ("#### 18\nSorry for the long explanation.", "18"),
+        ("#### 18\nSorry for the mistake.", None),
     ],
 )
 def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | None) -> None:

@@ -425,9 +425,10 @@ def _line_end(text: str, at: int, end: int) -> int:
 def _says_nothing(text: str) -> bool:
     """True if a text has no value and takes none back: "I hope this helps!", "She does not need more."."""
     said = _words_in(text)
-    doubts = [place for place, word in enumerate(said) if word in words.DOUBTS]
-    if _VALUE.search(text) or (doubts and doubts[0] == 0):
+    if _VALUE.search(text) or (said and said[0] in words.DOUBTS):
         return False
+    said = _words_in(_UNREAL.sub("", text))
+    doubts = [place for place, word in enumerate(said) if word in words.DOUBTS]
     return all(said[place] in words.DENIALS and words.POINTING.isdisjoint(said[:place]) for place in doubts)
 
 
@@ -515,7 +516,8 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
-    r"|(?:oops|sorry|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
+    r"|sorry\b(?!\s(?:if\b|(?:for|about)\b(?![^.!?\n]{0,40}\b(?:mistake|error))))"
+    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
@@ -525,7 +527,7 @@ def turns(sentence: str) -> bool:
     """True if a sentence takes back what stands before it: "Wait, ...", "I made a mistake.", "That isn't right."."""
     if _TURN.match(sentence):
         return True
-    said = _words_in(sentence)
+    said = _words_in(_UNREAL.sub("", sentence))
     if (
         0 < len(said) < 4
         and said[-1] in _GRADES
@@ -557,6 +559,13 @@ def turns(sentence: str) -> bool:
     return False
 
 
+_UNREAL = re.compile(
+    r"\b(?:if|whether|unless|hope)\b[^,;:]*+"
+    r"|\b(?:(?:no|any|without)\s(?:\w++\s)?|for\s)(?:mistakes?|errors?)\b"
+    r"|n['’]t\s(?:think|believe|see)\b[^,;:]{0,40}?\b(?:mistake|error|wrong|incorrect)\b",
+    re.IGNORECASE,
+)
+"""A fault that is supposed, hoped against, or denied: "Let me know if I made a mistake.", "There is no mistake."."""
 _DENYING = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
 _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
