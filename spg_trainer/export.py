@@ -18,11 +18,13 @@ from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
 from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
+from spg_trainer.runs.inputs import refuse_changed_base
 from spg_trainer.settings.fields import Config, ConvertCommand, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     ENVIRONMENT,
     model_environment,
+    run_holding,
     shown_settings,
     to_yaml,
     write_record,
@@ -50,7 +52,12 @@ def merge(command: MergeCommand) -> None:
     source = resolve_model(command.source)
     if source.adapter is None:
         raise ConfigError(f"{command.source} holds no adapter to merge. Give a run made with --lora-r.")
+    refuse_changed_base(command.source, run_holding(command.source))
     target = Path(command.output or source.adapter.resolve().parent / MERGED)
+    if target.resolve() in (source.adapter.resolve(), Path(source.base).resolve()):
+        raise ConfigError(
+            f"{target} is what is merged: the adapter, or its base. Choose a folder that is new or empty with --output."
+        )
     if target.exists() and (target.is_file() or any(target.iterdir())):
         holds_model = incomplete(target) is None
         if not (holds_model and command.force):

@@ -9,6 +9,7 @@ Axes: B completions, M masked copies of each, T completion tokens; P prompts, G 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,6 +53,13 @@ PROVIDED: dict[str, Need] = {
     "old_measured": "measured",
 }
 """{column of a batch: the name in `needs` for which the trainer provides it}."""
+OF_THE_TRAINER = re.compile(
+    "|step|loss|learning_rate|grad_norm(_max)?|updates_skipped|is_applied"  # of updates; "" is no name
+    "|reward(_std)?|correct|num_tokens|frac_.+|rollout_batches|overlong_skipped|env_errors"  # of rollouts
+    "|(completions|decoding|engine|env_errors|groups|logged|pools|rewards|turns|validation)/.+|.+/solved"
+    "|rollout|update|tokens_per_second|per_device_batch_size|rows_per_forward|passes_for_others|router/.+"  # timings
+)
+"""Matches the names of the trainer's own figures of a step, which a metric of the same name would replace."""
 DRAWS = 40
 """Over how many draws of the masked copies the mean weight of a token is taken."""
 
@@ -126,11 +134,21 @@ def checked_loss(method: str, loss: object) -> Loss:
         raise CheckFailed(
             f"{method} returned Loss(loss, metrics) with the loss {described}; it must be a scalar tensor"
         )
+    if not torch.isfinite(loss.loss):
+        raise CheckFailed(
+            f"{method} returned Loss(loss, metrics) with the loss {float(loss.loss)}; it must be finite. Look for a "
+            "division by 0 and a logarithm of 0"
+        )
     if not isinstance(loss.metrics, Mapping):
         raise CheckFailed(
             f"{method} returned Loss(loss, metrics) with metrics={loss.metrics!r:.80}; it must be a dict"
         )
     for name, metric in loss.metrics.items():
+        if OF_THE_TRAINER.fullmatch(str(name)):
+            raise CheckFailed(
+                f"{method} returned the metric {name!r}, the name of a figure of the trainer, which it would replace. "
+                f"Rename it, e.g. to 'mine/{name}'"
+            )
         has_scalar_total = (
             isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
         )
@@ -166,13 +184,14 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 def fault_of_loss(algorithm: Algorithm) -> str:
     """The reason why the trainer cannot use an algorithm's loss, in words for its author; "" if none is known.
 
-    The known reasons: the loss or `prepare` returned something invalid, the loss has no gradient, or the loss reads a
-    column that `needs` does not name.
+    The known reasons: the loss or `prepare` returned something invalid, the loss has no gradient, advantages are not
+    finite, also those of equal rewards, or the loss reads a column that `needs` does not name.
     """
     try:
         case = draw_case(algorithm)
         if not case.loss(case.logps.clone().requires_grad_()).loss.requires_grad:
             return "the loss has no gradient, so that nothing is learned. Compute it from logps, and detach it nowhere"
+        draw_case(algorithm, torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64))
     except CheckFailed as failed:
         return str(failed)
     except ConfigError as error:  # of `prepare`
@@ -299,6 +318,11 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
     batch = view.with_columns(**prepare_columns(algorithm, view))
     streams = KeyedStreams(seed, ("check masks",), batch.noise_keys())
     masks, advantages = algorithm.make_masking().draw(batch, streams), batch.advantages
+    if not torch.isfinite(advantages).all():
+        raise CheckFailed(
+            f"advantages of the rewards {view.rewards.tolist()} are {advantages.tolist()}; they must be finite. Look "
+            "for a division by the spread of equal rewards"
+        )
     active = algorithm.active(advantages)
     totals = {
         "completions": float(len(batch)),
@@ -340,8 +364,6 @@ def is_pure(algorithm: Algorithm) -> str:
     unchanged = [torch.equal(old, new) for old, new in zip(before, tensors_of(case), strict=True)]
     if not all(unchanged):
         raise CheckFailed("loss changed a tensor that it was given; make a new one")
-    if first.shape or not torch.isfinite(first):
-        raise CheckFailed(f"the loss is {first!r}; it must be a finite scalar")
     return f"equal twice ({float(first):.6g})"
 
 

@@ -94,6 +94,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     command = resolved.config
     console = Console(quiet=quiet)
     model_settings = command.model
+    inputs.refuse_changed_base(model_settings.model, run_holding(model_settings.model))
     if command.perplexity is not None:
         run_perplexity(command, resolved.origins, console)
         return []

@@ -95,7 +95,9 @@ def report(*runs: str | Path) -> Report:
 
 
 def write(command: ReportCommand) -> None:
-    """The `report` command."""
+    """The `report` command; ConfigError for a place that bears another ending than a page's, as it may hold data."""
+    if command.output and Path(command.output).suffix not in (".html", ".htm"):
+        raise ConfigError(f"--output {command.output}: a report is a page. Give a file that ends in .html.")
     default = Path(command.runs[0], REPORT) if len(command.runs) == 1 else Path(REPORT)
     sys.stdout.write(f"{report(*command.runs).save(command.output or default)}\n")
 

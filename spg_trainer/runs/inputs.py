@@ -389,6 +389,24 @@ def refuse_changed_inputs(
     return {**before, **now}
 
 
+def refuse_changed_base(model: str, run: Path | None) -> None:
+    """Raises ConfigError if `model` is an adapter, and the weights that it was trained on have changed.
+
+    run: that of the model, None if it is of none. Nothing is known of a run that began from another adapter, whose hash
+    is recorded in place of its base's.
+    """
+    trained_on = read_inputs(run).get(MODEL) if run else None
+    if trained_on is None or not Path(trained_on.path).is_dir() or resolve_model(trained_on.path).adapter:
+        return
+    weights = resolve_model(model)
+    if weights.adapter and weights.is_local and (now := hash_of_model(weights.base)) != trained_on.sha256:
+        raise ConfigError(
+            f"{model} holds an adapter, and its base {weights.base} has changed since the adapter was trained: its "
+            f"sha256 was {trained_on.sha256}, now it is {now}. Put the old weights back, or name a copy of them in "
+            f"{weights.adapter / 'adapter_config.json'}, at base_model_name_or_path."
+        )
+
+
 def task_code_differs(before: Inputs, now: Inputs) -> bool:
     """Whether code of a task or of a reward has changed, so that a completion may now earn another reward."""
     task_code = [name for name, entry in before.items() if entry.copy.startswith(TASK_COPIES)]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard, constants
 from peft import LoraConfig, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM
 
 import envs
@@ -22,11 +23,12 @@ from spg_trainer.runs.files import write_folder
 from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import model_environment, shown_settings
+from spg_trainer.training.loop import train
 from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.marks import slow_if
 from tests.common.model_cases import edit, hub_folder, some_ids
 from tests.common.report_cases import write_run
-from tests.common.trainer_cases import ENV, save_adapter, snapshot, tiny_folder
+from tests.common.trainer_cases import ENV, LORA, save_adapter, small_config, snapshot, tiny_folder
 
 IDS = some_ids(3, 12)
 REPO = "ada/sudoku-spg"
@@ -209,6 +211,21 @@ def test_a_base_that_cannot_be_merged_is_named(adapter, tmp_path, capsys):
     said = refused(capsys, "merge", adapter)
     assert str(tmp_path / "base") in said and "safetensors under the Hub's names" in said
     assert not (adapter.parent / "merged").exists()
+
+
+def test_an_adapter_whose_base_has_changed_is_neither_merged_nor_measured(tmp_path, capsys):
+    base, run = shutil.copytree(tiny_folder(), tmp_path / "base"), tmp_path / "run"
+    train(small_config(run, model=base, **LORA, max_steps=1, eval_steps=0, eval_problems=0), quiet=True)
+    commands = ["merge", run], ["eval", "--model", run, "--num-problems", "2", "--device", "cpu"]
+    for target in (base, run / "model"):
+        assert "is what is merged" in refused(capsys, *commands[0], "-o", target, "--force")
+    tensors = load_file(base / "model.safetensors")
+    save_file({name: value / 2 for name, value in tensors.items()}, base / "model.safetensors")
+    for command in commands:
+        assert f"its base {base} has changed since the adapter was trained" in refused(capsys, *command)
+    shutil.rmtree(base)
+    shutil.copytree(tiny_folder(), base)
+    assert [cli.main([*map(str, command)]) for command in commands] == [0, 0]
 
 
 def test_the_merged_model_keeps_its_task_and_whole_weights_are_refused(tmp_path, capsys):

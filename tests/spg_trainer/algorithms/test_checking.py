@@ -230,6 +230,22 @@ def test_a_masking_from_outside_is_checked(
         (", {})", ', {"mine": terms.sum()})', r"the metric 'mine' as tensor.*must be Metric\(total, per\)"),
         (", {})", ', {"mine": Metric(terms.sum(), "tokens")})', r"the metric 'mine' .*scored_tokens"),
         (LOSS, BROKEN["turns"].replace("(rewards)}", "(rewards)[1:]}"), "prepare returned 11 rows"),
+        *(
+            (
+                ", {})",
+                f', {{"{name}": Metric(terms.sum().detach(), "update")}})',
+                f"the metric '{name}', .*Rename",
+            )
+            for name in ("", "step", "reward", "correct", "loss", "grad_norm", "num_tokens", "rewards/x/mean")
+        ),
+        ("terms.sum() /", "terms.sum() * torch.nan /", "the loss nan; it must be finite"),
+        (
+            LOSS,
+            LOSS + "    def compute_advantages(self, rewards):\n"
+            "        middle = rewards - rewards.mean(1, keepdim=True)\n"
+            "        return (middle / rewards.std(1, keepdim=True)).reshape(-1)\n",
+            r"advantages of the rewards \[1.0, .* are \[nan, .*they must be finite",
+        ),
     ],
 )
 def test_what_the_trainer_cannot_take_is_said_before_a_run(

@@ -293,6 +293,8 @@ def test_the_command_writes_into_the_run_or_where_told(folder, tmp_path, capsys)
     assert cli.main(["report", str(folder), "-o", str(tmp_path / "x.html")]) == 0
     assert capsys.readouterr().out.split() == [str(folder / "report.html"), str(tmp_path / "x.html")]
     assert (folder / "report.html").read_text() == (tmp_path / "x.html").read_text()
+    assert cli.main(["report", str(folder), "-o", str(folder / "metrics.jsonl")]) == 2
+    assert "metrics.jsonl: a report is a page. Give a file that ends in .html" in capsys.readouterr().err
     assert cli.main(["report", str(tmp_path)]) == 2
     assert f"{tmp_path} holds no run: config.yaml is missing" in capsys.readouterr().err
     assert cli.main(["report", str(folder.parent)]) == 2
