@@ -61,8 +61,9 @@ SPOILING = frozenset(
 )
 """Words that deny a number or change its value wherever they stand: "not 18", "18 doubled"."""
 CHANGING_BEFORE = frozenset(
-    """than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no
-    without except excluding but between near unlike sqrt cbrt sin sine cos cosine tan tangent ln log exp""".split()
+    """than times over under above below beyond exceeds exceeding nearly almost least most twice thrice half double
+    triple quadruple dividing no without except excluding but between near unlike sqrt cbrt sin sine cos cosine tan
+    tangent ln log exp""".split()
 )
 """Words that change the value of the number right behind them: "almost 18"."""
 CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inverse".split())
@@ -70,7 +71,9 @@ CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inv
 FRACTIONS = frozenset(
     "quarter quarters fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth".split()
 )
-OPERATIONS = frozenset("square cube opposite reciprocal inverse double".split())
+OPERATIONS = frozenset(
+    "square cube opposite reciprocal inverse double half third multiple factor divisor".split()
+)
 """Words that, with "of", make something else of the number behind them: "the square of 18"."""
 DETERMINERS = frozenset("the these those all his her its their my our".split())
 ARTICLES = frozenset("a an".split())
