@@ -57,6 +57,7 @@ USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
 
 
+@torch.inference_mode(False)  # weights that are made in inference mode can have no gradient
 @packages.envs.own_files.each_file_once()  # an edit of the user's files during a run waits for the next run
 def train(
     config: Config | Plan | None = None,
@@ -365,7 +366,8 @@ def one_update(run: Run, update: Update, number: int) -> dict[tuple[str, str], f
     is not finite, the update is skipped and counted.
     """
     with unsharded(run.policy.model):
-        with distributed.raising_on_all():
+        # The user's code of a step may have switched gradients off.
+        with distributed.raising_on_all(), torch.enable_grad():
             sums = gradient(run.policy, run.algorithm, update)
         sum_gradients(run.policy.model)
     # The metrics of a loss that compares all completions of an update are sums over episodes. Those of other losses are

@@ -181,6 +181,13 @@ def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
             assert chance is None or np.exp(logp) == pytest.approx(chance, abs=1e-3)
 
 
+def test_a_run_learns_where_the_user_has_switched_gradients_off(tmp_path):
+    config = small_config(tmp_path / "run", max_steps=2, eval_problems=1, save_steps=0)
+    with torch.inference_mode():
+        train(config, quiet=True, on_step=lambda metrics, rows: torch.set_grad_enabled(False))
+    assert [row["grad_norm"] > 0 for row in rows(tmp_path / "run" / "metrics.jsonl")] == [True, True]
+
+
 def test_what_the_function_of_the_user_does_to_a_row_stays_out_of_the_problem(tmp_path, monkeypatch):
     """Here the task gives the same chat and the same list in each step."""
     chat, marks, seen = [{"role": "user", "content": "add"}], [1, 2, 3], []
