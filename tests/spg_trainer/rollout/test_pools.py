@@ -9,7 +9,7 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.problems import Pools
-from spg_trainer.settings.values import check_ranges
+from spg_trainer.settings.values import check_values
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import pools_config, pools_steps
 from tests.common.trainer_cases import assert_equal_runs, rows, small_config, start
@@ -92,4 +92,4 @@ def test_two_processes_know_what_one_does(tmp_path):
 
 def test_no_weight_is_so_low_that_drawing_takes_long():
     with pytest.raises(ConfigError, match=r"from 0\.01 to 1"):
-        check_ranges(replace(small_config(None).batch, pools=True, all_wrong_weight=0.001))
+        check_values(replace(small_config(None).batch, pools=True, all_wrong_weight=0.001))
