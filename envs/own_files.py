@@ -137,7 +137,7 @@ def refuse_patched(own: Any) -> None:
         for place, patched in [*places, (module.__name__, module)]:
             for name, value in vars(patched).items():
                 # The function of a property, and of a `functools.partial` or `cached_property`.
-                wrapped = getattr(value, "fget", None) or getattr(value, "func", None)
+                wrapped = value.fget if isinstance(value, property) else getattr(value, "func", None)
                 if "__main__" in (getattr(value, "__module__", None), getattr(wrapped, "__module__", None)):
                     raise EnvError(
                         f"{place}.{name} comes from this script or notebook: {value!r:.80}. A run takes {own.__name__} "

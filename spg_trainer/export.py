@@ -40,7 +40,8 @@ PLACES = frozenset("output config dry_run gpu processes link".split())
 def merge(command: MergeCommand) -> None:
     """Merges an adapter into its base, in float32 and a layer at a time, and writes the whole model.
 
-    Raises ConfigError for a source without an adapter, and for a folder that is taken.
+    Raises ConfigError for a source without an adapter, for a base that has changed since the adapter was trained, and
+    for a folder that is taken, or that is itself the adapter or its base.
     """
     if not command.source:
         raise ConfigError("Nothing to merge. Give a run or the folder of an adapter, e.g. runs/NAME.")
@@ -54,7 +55,8 @@ def merge(command: MergeCommand) -> None:
         raise ConfigError(f"{command.source} holds no adapter to merge. Give a run made with --lora-r.")
     refuse_changed_base(command.source, run_holding(command.source))
     target = Path(command.output or source.adapter.resolve().parent / MERGED)
-    if target.resolve() in (source.adapter.resolve(), Path(source.base).resolve()):
+    merged_folders = [source.adapter.resolve(), *([Path(source.base).resolve()] if source.is_local else [])]
+    if target.resolve() in merged_folders:
         raise ConfigError(
             f"{target} is what is merged: the adapter, or its base. Choose a folder that is new or empty with --output."
         )

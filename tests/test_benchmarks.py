@@ -58,11 +58,16 @@ def run(script: str, words: str, monkeypatch) -> None:
             10,
             marks=pytest.mark.slow,
         ),
-        ("doubled", "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64", 2),
+        pytest.param(
+            "doubled",
+            "--rounds 1 --rows 1 --blocks 2 --block 4 --prompt 8 --layers 1 --vocabulary 64",
+            2,
+            marks=pytest.mark.slow,
+        ),
         pytest.param("training_step", f"{STEP} --rounds 1", 2, marks=pytest.mark.slow),
         pytest.param("passes", "--prompts 2 --steps 1 --algorithms raft rspo", 2, marks=pytest.mark.slow),
         pytest.param("turns", "--turns 2 --rounds 1 --groups 1", 1, marks=pytest.mark.slow),
-        ("memory", f"{STEP} --masks 2 4 --algorithms spg", 2),
+        pytest.param("memory", f"{STEP} --masks 2 4 --algorithms spg", 2, marks=pytest.mark.slow),
         pytest.param("memory", "--estimate --cases LoRA rollout", 2, marks=pytest.mark.slow),
         ("verdict_processes", "gsm8k --rows 40 --rounds 1", 1),
         pytest.param(  # in other modes by default, below

@@ -71,9 +71,8 @@ def shown_forms(problem: Problem) -> list[str]:
     before_close, close, _ = text.rpartition(CLOSE)
     start = before_close.rfind(OPEN) if close else -1
     if start < 0:
-        is_mark = HASHES in f"\n{text}".replace(
-            f"\n{HASHES}", ""
-        )  # at the beginning of a line it may be a heading
+        # At the beginning of a line they may be a heading, or a line of hashes.
+        is_mark = any(HASHES in line.strip().lstrip("#") for line in text.splitlines())
         return boxes or [f"{HASHES} ..."] * is_mark
     block = text[start : len(before_close) + len(close)]
     return [block] if BOX in block else [block, *(filled(block, box) for box in boxes)]

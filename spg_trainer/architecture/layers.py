@@ -1,4 +1,5 @@
-"""The layers of a model: which are mixtures of experts, and which linear layers LoRA adapters are put on.
+"""The layers of a model: which are mixtures of experts, whether these can be divided among processes, and which linear
+layers LoRA adapters are put on.
 
 Linear layers have names here, and other ones in published models. The settings of adapters are in settings/model.py;
 `models/lora.py` makes adapters.

@@ -3,6 +3,7 @@
 A *refresh* computes all columns; with most caches it is the first pass of a block. All other passes compute a window of
 columns, and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this cache
 computes the block, 8 columns before it and everything after it: `CACHES["mine"] = lambda sampling: (8, None)`.
+`check_pattern` refuses settings of decoding that cannot work with a model's attention, before its weights are opened.
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ these tokens in their completions, from 0, and b generators on the model's devic
 float32: the higher, the earlier a token is unmasked; equal priorities go from left to right. A row may have columns
 that are not drawn, with the log-probability -inf; the priorities returned for these are ignored. A count (--unmasking)
 is an `UnmaskingRule`: count(this_pass, sampling) returns how many tokens each row unmasks.
+
+`check_names` refuses names of rules and caches that do not exist.
 """
 
 import importlib

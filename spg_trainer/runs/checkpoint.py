@@ -2,6 +2,7 @@
 
 A checkpoint is a folder, e.g. checkpoints/step-000100. It is written aside and renamed (`files.write_folder`), so that
 an interrupted save leaves no checkpoint that looks whole. It opens with `AutoModel` or `PeftModel` like any model.
+With --shard, each process writes its part of the optimizer's state, and any number of processes can read it.
 """
 
 import json

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.model import REFERENCE_FOLDER
+from spg_trainer.settings.model import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.values import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
@@ -396,7 +396,7 @@ def refuse_changed_base(model: str, run: Path | None) -> None:
     is recorded in place of its base's.
     """
     trained_on = read_inputs(run).get(MODEL) if run else None
-    if trained_on is None or not Path(trained_on.path).is_dir() or resolve_model(trained_on.path).adapter:
+    if trained_on is None or not Path(trained_on.path).is_dir() or find_adapter(trained_on.path):
         return
     weights = resolve_model(model)
     if weights.adapter and weights.is_local and (now := hash_of_model(weights.base)) != trained_on.sha256:

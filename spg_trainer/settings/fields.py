@@ -315,8 +315,8 @@ class ReportCommand:
     runs: tuple[str, ...] = ()
     """Run folders, finished or not. Runs that differ only in their seed are drawn as one band."""
     output: str | None = None
-    """The file to write. If it is left out, it is report.html in the run folder, or for several runs in the working
-    directory."""
+    """The file to write, which ends in .html. If it is left out, it is report.html in the run folder, or for several
+    runs in the working directory."""
 
 
 @dataclass(frozen=True)

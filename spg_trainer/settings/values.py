@@ -88,7 +88,8 @@ def check_choice(hint: Any, name: str, value: Any, shown: Callable[[str, object]
         raise ConfigError(f"{shown(name, repr(value))}: should be True or False.")
     if get_origin(hint) is tuple:
         if not isinstance(value, list | tuple):
-            raise ConfigError(f"{shown(name, repr(value))}: should be a tuple, ({value!r},).")
+            example = f", ({value!r},)" if isinstance(value, str) else ""
+            raise ConfigError(f"{shown(name, repr(value))}: should be a tuple{example}.")
         for item in value:
             check_choice(get_args(hint)[0], name, item, shown)
     is_union = get_origin(hint) in (Union, types.UnionType)
@@ -97,7 +98,7 @@ def check_choice(hint: Any, name: str, value: Any, shown: Callable[[str, object]
     is_other_word = get_origin(hint) is Literal and value not in words
     is_other_text = is_union and isinstance(value, str) and str not in options and value not in words
     if is_other_word or is_other_text:
-        choices = [*(NAMES[option] for option in options if option in NAMES), *map(str, words)]
+        choices = [*(NAMES[option] for option in options if option in NAMES), *map(str, words)] or [f"{hint}"]
         one_of = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
         raise ConfigError(f"{shown(name, value)}: expected {one_of}. {did_you_mean(value, words)}".rstrip())
 

@@ -6,7 +6,7 @@ A completion is one turn of an episode; if the environment does not answer back,
 faster with a cache (--cache), and if each step unmasks all tokens that the model is sure of (--unmasking threshold,
 dynamic, factor or budget). But the model then learns from completions that it would not have written by exact decoding.
 
-`counting_choices` counts which experts a model chooses in a step's passes.
+`counting_choices` counts which experts a model chooses in a step's passes, and `router_load` makes a metric of it.
 """
 
 from collections import Counter

@@ -434,8 +434,9 @@ def in_each_process(here: Path) -> None:
         found[name] = one_step(
             family_config(here / name, "llada2", shard="layer", expert_parallel=2, **EXPERTS[name])
         )
-    train(experts_config(here / "experts run"), quiet=True)
-    found["resumed experts"] = resumed_experts(here / "experts run")
+    if os.environ.get("SPG_TEST_SLOW"):
+        train(experts_config(here / "experts run"), quiet=True)
+        found["resumed experts"] = resumed_experts(here / "experts run")
     train(loop_config(here / "loop"), quiet=True)
     for name, by in cases_to_run(SHARDED, DIVIDED):
         config = gradient_config(here / f"{by}-{name}", "float64", "tokens", shard=by)
@@ -476,11 +477,12 @@ def in_each_process(here: Path) -> None:
     result = evaluate(policy, Letters("test", size=7), EVALUATION, **options)
     found["evaluation"] = {**result.summary(), "rows": result.rows}
     found |= {f"eval-{by}": run_eval(eval_command(by), quiet=True)[0].rows for by in DIVIDED}
-    train(pretended_config(here / "cached", device="cpu"), quiet=True)
-    with pretend_cuda() as waits:
-        for steps in (1, 2):  # the second goes on from the first
-            train(pretended_config(here / "pretended", max_steps=steps), quiet=True)
-    found["waits"] = [tuple(wait) for wait in waits]
-    with pretend_cuda():
-        train(pretended_config(here / "pretended layers", shard="layer", max_steps=1), quiet=True)
+    if os.environ.get("SPG_TEST_SLOW"):
+        train(pretended_config(here / "cached", device="cpu"), quiet=True)
+        with pretend_cuda() as waits:
+            for steps in (1, 2):  # the second goes on from the first
+                train(pretended_config(here / "pretended", max_steps=steps), quiet=True)
+        found["waits"] = [tuple(wait) for wait in waits]
+        with pretend_cuda():
+            train(pretended_config(here / "pretended layers", shard="layer", max_steps=1), quiet=True)
     torch.save(found, here / f"rank-{rank}.pt")

@@ -277,6 +277,7 @@ def test_numbers_may_stand_in_a_tensor_and_functions_in_several_files(place):
         load_functions("./mine.py:tensor+tensors+tensor")
 
 
+@pytest.mark.slow
 def test_it_is_checked_trained_and_its_change_refused(place, capsys):
     from spg_trainer.cli import main
     from spg_trainer.runs.folder import RunFolder

@@ -104,7 +104,7 @@ def check_problem(problem: envs.Problem) -> int:
     return puzzle.count("0")
 
 
-@pytest.mark.parametrize("blanks", [None, "4-11", 12])
+@pytest.mark.parametrize("blanks", [None, pytest.param("4-11", marks=pytest.mark.slow), 12])
 @pytest.mark.parametrize("split", SPLITS)
 def test_every_4x4_puzzle_has_one_solution_and_the_blanks_asked_for(split, blanks):
     env = envs.make("sudoku", split=split, blanks=blanks)

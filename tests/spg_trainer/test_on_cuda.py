@@ -26,7 +26,7 @@ from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
 from tests.common import pretend_cuda as pretended
 from tests.common.exact_likelihood import completion_law, predictor
-from tests.common.marks import few_algorithms, slow_if
+from tests.common.marks import slow_if
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.pretend_cuda import CPU, GPU, Wait, pretend_cuda
 from tests.common.process_cases import algorithm_config
@@ -214,7 +214,9 @@ def one_step(config: Config) -> Run:
     return run
 
 
-@pytest.mark.parametrize("algorithm", few_algorithms(sorted(ALGORITHMS)))
+@pytest.mark.parametrize(
+    "algorithm", slow_if(sorted(ALGORITHMS), lambda name: name not in ("spg", "vrpo", "rspo", "mapg"))
+)
 def test_an_algorithm_trains(gpu, algorithm: str, tmp_path: Path) -> None:
     """Two updates, with old and reference logps where it asks for them, on adapters of a bfloat16 model."""
     block = 1 if get(algorithm).left_to_right else 3
@@ -303,6 +305,7 @@ def test_exact_laws_of_a_model_are_computed(gpu) -> None:
     assert float(law.probabilities.sum()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_divided_model_trains_and_goes_on() -> None:
     """In two processes, decoding with a cache; an update waits for the norm alone, summed and read, a rollout never."""
     folder, alone = two_processes() / "pretended", two_processes() / "cached"

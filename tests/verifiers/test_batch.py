@@ -20,7 +20,7 @@ from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from tests.common.soup import REFERENCES, judge, soup, use_kernels
 from verifiers import batch, registry, verify, verify_batch
 from verifiers.kernels import plain
-from verifiers.reading import words
+from verifiers.reading import locate, words
 from verifiers.serve import judging
 
 WITH_KERNELS = ("gsm8k", "countdown", "sudoku")
@@ -205,7 +205,12 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
     turns = (
         "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/edit: 20"
     )
-    known |= {*turns.split("/"), "update: 20", "no, 20", "it should be 20", "actually, 20"}
+    again = (
+        "check/verify/reflection/apologies/correct this/reconsider/redo/recompute/recalculate/recount/rethink"
+        "/reexamine/reevaluate/revisit/review/reread/re-do/fix this/hmm"
+    )
+    assert all(locate._AGAIN.match(text) for text in again.split("/"))
+    known |= {*turns.split("/"), *again.split("/"), "update: 20", "no, 20", "it should be 20", "actually, 20"}
     assert [text for text in known if text.isascii() and not any(stem in text for stem in stems)] == []
 
 

@@ -140,6 +140,15 @@ def test_a_number_in_an_expression_is_read_with_the_whole_of_it(answer, form):
         ("She nearly reached 18.", "18", False),
         ("The total is nowhere near 18.", "18", False),
         ("The result is far from 18.", "18", False),
+        ("The answer is half of 18.", "18", False),
+        ("The answer is one third of 18.", "18", False),
+        ("The answer is a multiple of 18.", "18", False),
+        ("The answer is twice 18.", "18", False),
+        ("The answer is anything but 18.", "18", False),
+        ("The answer is unlikely to be 18.", "18", False),
+        ("The answer is the number before 18.", "18", False),
+        ("Half of 36 is 18.", "18", True),
+        ("By dividing 36 by 2, we get 18.", "18", True),
         ("The total falls below 18.", "18", False),
         ("She nearly ran out, and has 18 left.", "18", True),
         ("My friend says the answer is 18. He is wrong.", "18", False),
@@ -149,6 +158,26 @@ def test_a_number_in_an_expression_is_read_with_the_whole_of_it(answer, form):
 )
 def test_a_number_is_read_alone_only_if_it_stands_alone(completion, answer, is_right):
     assert verify("math500", completion, mode="flexible", answer=answer).correct == is_right
+
+
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(
+            "half of",
+            "one third of",
+            "a multiple of",
+            "a factor of",
+            "twice",
+            "anything but",
+            "unlikely to be",
+        ),
+        *("the number before", "the number after", "next to", "found by dividing"),
+    ],
+)
+def test_what_changes_the_number_of_a_named_answer_is_not_paid(said: str, mode: str) -> None:
+    assert not verify("gsm8k", f"The answer is {said} 84.", mode=mode, answer="84").correct
 
 
 # (completion, reference, whether it is right) of MATH.

@@ -67,7 +67,7 @@ QUIET = [HealthCheck.too_slow]
 
 @pytest.mark.parametrize("task", built_in())
 def test_any_text_gets_a_verdict(task):
-    @settings(max_examples=300, deadline=None, suppress_health_check=QUIET)
+    @settings(max_examples=150, deadline=None, suppress_health_check=QUIET)
     @given(
         soup()
         | soup(task)

@@ -102,7 +102,7 @@ PIECES = (
     *("<answer>", "<think>", "</think>", "<", "◁", "\\boxed{", "\\boxed", "\\boxed{1} or ", "not \\boxed{1} ", "{"),
     *("#### ", "####\n", "answer ", "the answer is ", "Answer: 5. ", "answer to ", "answer (", "答案是", "**", "$"),
     *("\\[", "\\begin", "A:", "\nA: 5", "1", "1.", "is 5. ", "No, 5. ", "wait ", "the final ", "is correct "),
-    *(", not 5", "18 is the answer.", "(B) is ", '"answer": "', "<|end|>", "\\", "\n", " "),
+    *("let me redo 5 = so ", ", not 5", "18 is the answer.", "(B) is ", '"answer": "', "<|end|>", "\\", "\n", " "),
 )  # fmt: skip
 """Texts of one of these pieces, again and again, behind nothing, a mark and a name, take most work."""
 
@@ -159,6 +159,24 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ("#### 18\nI checked if it fits, and it is wrong.", None),
         ("#### 18\nSorry for the long explanation.", "18"),
         ("#### 18\nSorry for the mistake.", None),
+        ("The answer is 17.\n\nApologies, the correct number is 18.", "18"),
+        ("\\boxed{17}\n\nI need to correct this: it is 18.", "18"),
+        ("#### 17\nLet me reconsider. So it is 18.", "18"),
+        ("The answer is 17. Let me redo this: 2 * 9 = 18. Therefore, 18 eggs.", "18 eggs"),
+        ("\\boxed{17}\nHmm, 2 * 9 is actually 18.", "18"),
+        ("#### 17\nOn reflection, the total is 18.", "18"),
+        ("#### 17\nLet me double-check: 2 * 9 = 18. So the total is 18.", "18"),
+        ("<answer>17</answer>\nLet me recalculate: 2 * 9 = 18.", None),
+        ("<answer>18</answer>\nWait, let me double check: 2 * 9 = 18. Yes, correct.", "18"),
+        ("<answer>18</answer>\nWait, is that right? 2 * 9 = 18. Yes.", "18"),
+        ("<answer>17</answer>\nWait, is that right? 17 + 1 = 18.", None),
+        ("The answer is 18. Check: 18 / 2 = 9.", "18"),
+        ("The answer is 18. Let me verify: 18 / 2 = 9, so there are 9. ✓", "18"),
+        ("$\\boxed{18}$. Let me verify this: 90/18 = 5. Let me verify again: 5 = 1 * 5, so", "18"),
+        ("#### 3\nCheck: both sides are 11. It works.", "3"),
+        ("#### 18\nLet me recount: 6, 12, 18.", "18"),
+        ("#### 17\nWait, let me verify. For all of them, it is 18.", "18"),
+        ("#### 18\nLet me check that it is 18. No, that is wrong.", None),
     ],
 )
 def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | None) -> None:

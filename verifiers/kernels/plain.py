@@ -29,6 +29,7 @@ _TAG_LETTERS = b"AaFfTtRrSse|"  # with which the tags begin that `locate.regions
 SAYING_MORE = (
     b"ans\0resurespantwergerisprisua:\0\0secowaitoopssorrcorractuscradisrignoholdeditupda"
     b"no\0\0n't\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
+    b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0"
 )
 
 

@@ -412,7 +412,7 @@ def _value_end(text: str, low: int, end: int) -> int:
         if (before.count("$") - before.count("\\$")) % 2 or before.count("{") > before.count("}"):
             continue
         rest = text[stop.end() : line_end]
-        return stop.start() if _says_nothing(rest) or turns(rest) else line_end
+        return stop.start() if _says_nothing(rest) or turns(rest) or _AGAIN.match(rest) else line_end
     return line_end
 
 
@@ -571,8 +571,24 @@ _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
-    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b|=|:)[\s*:]*+(?=[$\\(-]{0,3}+\d)"
+    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b(?:\s(?:actually|really|indeed|then|now))?"
+    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?)"
+    r"[\s*:]*+(?=[$\\(-]{0,3}+\d)"
 )
+_AGAIN = re.compile(
+    r"[\s*\"(—-]*+(?:(?:(?:" + "|".join(words.BEFORE_AGAIN.split()) + r")\b[\s,.…—-]*+){0,9}+"
+    r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count)|reflection|apolog|sorry"
+    r"|(?:correct|fix)(?:ing)?\s(?:this|that|it|my)|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
+    re.IGNORECASE,
+)
+"""How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
+_NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
+_CONFIRMING = re.compile(
+    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
+    r"|\bcorrect\W*+\Z",
+    re.IGNORECASE,
+)
+_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
 
 
 def is_denied_behind(rest: str) -> bool:
@@ -584,24 +600,51 @@ def is_denied_behind(rest: str) -> bool:
 _CLAUSE = re.compile(r"[^,;:(=\d]*+")
 
 
-def _corrected(text: str, start: int, end: int) -> tuple[int, int] | None:
+def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] | None:
     """What text[start:end], the rest of its sentence and later ones, says of the answer before it: (-1, -1) if it takes
-    it back, (start, end) of the value that it says instead, or None if it says nothing of it."""
+    it back, (start, end) of the value that it says instead, or None if it says nothing of it, or the same again."""
     if _SILENT.match(text, start, end):
         return None
     at = start
+    again, begin, is_turn = None, start, False
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
-        if turns(sentence) or (at == start and is_denied_behind(sentence)):
-            stated = list(_STATED.finditer(text, at, end))
-            if not stated and not _is_sure(
-                text[at:end].lower().replace("no,", "").replace("no wait", ""), 0, end - at
-            ):
-                return _NOWHERE
-            low = stated[-1].end() if stated else _VALUE.search(text, at, end).start()  # type: ignore[union-attr]
-            return _trimmed(text, low, _value_end(text, low, end))
+        begun = _AGAIN.match(sentence)
+        if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
+            if not again:
+                again, begin, is_turn = begun, at, turns(sentence)
+        elif turns(sentence) or (at == start and is_denied_behind(sentence)):
+            return _instead(text, at, end, answer)
         at = stop.end()
-    return None
+    if not again or not (_VALUE if is_turn else _STATED).search(text, begin, end):
+        return None
+    if again["check"]:
+        said, number = text[begin:end], _NUMBER.search(answer)
+        is_said = (
+            number
+            and not _WORDS.search(answer, 0, number.start())
+            and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
+        )
+        if is_said or _CONFIRMING.search(said) or not (is_turn or _CONCLUDING.search(said)):
+            return None
+    return _instead(text, begin, end, answer)
+
+
+def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | None:
+    """(start, end) of the value that text[at:end] states last; None if it is the answer, (-1, -1) if none is sure."""
+    stated = list(_STATED.finditer(text, at, end))
+    if not stated and not _is_sure(
+        text[at:end].lower().replace("no,", "").replace("no wait", ""), 0, end - at
+    ):
+        return _NOWHERE
+    low = stated[-1].end() if stated else _VALUE.search(text, at, end).start()  # type: ignore[union-attr]
+    span = _trimmed(text, low, _value_end(text, low, end))
+    return None if _plain(re.split(r"[.!]\s", text[slice(*span)])[0]) == _plain(answer) else span
+
+
+def _plain(value: str) -> str:
+    """A value without commas, and without the signs around it that do not change it."""
+    return value.strip("\\$()*. ").replace(",", "")
 
 
 _SILENT = re.compile(r"(?:[^\w<]|</?+(?:answer|reasoning)?+>)*+\Z")
@@ -659,7 +702,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
             reason, low, high, boxed, named = _named_behind(text, reason, low, high, boxed, behind, stop)
         elif reason == OK and found.block != _NOWHERE:
             behind = _TAG_END.match(text, found.block[1]).end()  # type: ignore[union-attr]
-            if _corrected(text, behind, stop):
+            if _corrected(text, behind, stop, text[low:high]):
                 return Found(NO_ANSWER, named=True)
     if reason != OK:
         return Found(reason, named=named)
@@ -759,7 +802,7 @@ def _named_behind(
         value = _VALUE.search(text, *span)
         reason, (low, high), boxed, behind = OK, span, False, value.end() if value else span[1]
     if reason == OK:
-        corrected = _corrected(text, behind, end)
+        corrected = _corrected(text, behind, end, text[low:high])
         if corrected == _NOWHERE:
             return NO_ANSWER, -1, -1, False, True
         if corrected:

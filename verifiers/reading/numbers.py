@@ -434,7 +434,10 @@ def _fraction(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
     return (parts[0] / parts[1], i) if len(parts) == 2 and parts[1] else None
 
 
-_NOT_THE_NUMBER = (["up", "to"], ["close", "to"], ["far", "from"], ["short", "of"], ["off", "by"])
+_NOT_THE_NUMBER = (
+    *(["up", "to"], ["close", "to"], ["next", "to"], ["far", "from"], ["short", "of"], ["off", "by"]),
+    *(["number", "before"], ["number", "after"], ["anything", "but"]),
+)
 
 
 def changes_number(before: list[str]) -> bool:

@@ -73,6 +73,7 @@ _AUXILIARIES = frozenset(
     "is are was were be been do does did can could will would should may might must has have had".split()
 )
 _APART = frozenset("who whom whose which what if unless when while where since because".split())
+_DENYING = frozenset("can't cannot never retract nearly almost unlikely".split())
 _CLAUSES = frozenset(", ; : ( ) = but so and thus therefore hence then".split())
 
 
@@ -343,7 +344,8 @@ def _value(text: str, values: list[_Value], low: int, high: int, between: list[s
         return _Value(low, high, 0, is_clear=True)  # 18, not 19; and $15 less than 20
     is_dash = last in ("-", "–") and text[low - 1] == " "  # Week 2 - 20 hours
     is_again = between[-2:] == [",", "or"] or is_dash  # $5 a day, or $35 in 7 days
-    if last in ("not", "±") or (last != "but" and changes_number(between[-6:])):  # nowhere near 18
+    is_instead = last == "but" and between[-2:-1] != ["anything"]  # not 17 but 18
+    if last in ("not", "±") or (not is_instead and changes_number(between[-6:])):  # nowhere near 18
         return _Value(low, high, 1, is_clear=False)
     if (
         values
@@ -383,7 +385,7 @@ def _is_denied(before: str) -> bool:
         if word in _CLAUSES or piece.lastgroup == "end":
             denied, apart, clause = False, False, []
             continue
-        is_verb = word.endswith("n't") or word in ("can't", "cannot", "never", "retract", "nearly", "almost")
+        is_verb = word.endswith("n't") or word in _DENYING
         if word in _APART or (word == "that" and last in ("probability", "chance")):
             apart = bool(clause)
         elif is_verb or (word == "not" and not _AUXILIARIES.isdisjoint(clause[-2:])):

@@ -37,6 +37,9 @@ WRONG = frozenset("wrong incorrect mistaken false impossible extraneous".split()
 CONTRADICTING = frozenset("contradicts violates".split())
 RIGHT = frozenset("right correct true possible accurate answer work fit satisfy".split())
 MISTAKES = frozenset("mistake mistakes error forgot misread miscalculated".split())
+BEFORE_AGAIN = """wait actually hmm hold oh okay ok now so but and let me us let's let’s i we i'll we'll need have want
+    should must can could will would like to on upon by after just quickly again my the"""
+"""Words before one for a check, as in "Wait, let me double-check"."""
 PERSONS = frozenset("he she they".split())
 """Words for another who gave the answer: "My friend says 18. He is wrong."."""
 POINTING = frozenset("that this it which there i we above answer result".split())
@@ -58,8 +61,9 @@ SPOILING = frozenset(
 )
 """Words that deny a number or change its value wherever they stand: "not 18", "18 doubled"."""
 CHANGING_BEFORE = frozenset(
-    """than times over under above below beyond exceeds exceeding nearly almost least most double triple quadruple no
-    without except excluding but between near unlike sqrt cbrt sin sine cos cosine tan tangent ln log exp""".split()
+    """than times over under above below beyond exceeds exceeding nearly almost least most twice thrice half double
+    triple quadruple dividing no without except excluding but between near unlike sqrt cbrt sin sine cos cosine tan
+    tangent ln log exp""".split()
 )
 """Words that change the value of the number right behind them: "almost 18"."""
 CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inverse".split())
@@ -67,7 +71,9 @@ CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inv
 FRACTIONS = frozenset(
     "quarter quarters fourth fifth sixth seventh eighth ninth tenth eleventh twelfth twentieth hundredth".split()
 )
-OPERATIONS = frozenset("square cube opposite reciprocal inverse double".split())
+OPERATIONS = frozenset(
+    "square cube opposite reciprocal inverse double half third multiple factor divisor".split()
+)
 """Words that, with "of", make something else of the number behind them: "the square of 18"."""
 DETERMINERS = frozenset("the these those all his her its their my our".split())
 ARTICLES = frozenset("a an".split())

@@ -193,7 +193,11 @@ def test_places_that_are_measured_take_their_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "env", [pytest.param(ENV, id="one turn"), pytest.param(TALK, id="turns", marks=pytest.mark.slow)]
+    "env",
+    [
+        pytest.param(ENV, id="one turn", marks=pytest.mark.slow),
+        pytest.param(TALK, id="turns", marks=pytest.mark.slow),
+    ],
 )
 def test_trained_runs_are_equal_but_for_rounding(monkeypatch, tmp_path, env):
     """Two steps of two updates in float64: every figure and every weight, by fewer sequences."""

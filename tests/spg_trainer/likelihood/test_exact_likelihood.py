@@ -260,9 +260,9 @@ def test_the_sampler_follows_its_law(sampling, count):
 @pytest.mark.parametrize(
     "name, remasking",
     [
-        ("sequence", "random"),
+        pytest.param("sequence", "random", marks=pytest.mark.slow),
         ("sequence, shifted", "low_confidence"),
-        ("completion", "low_confidence"),
+        pytest.param("completion", "low_confidence", marks=pytest.mark.slow),
         ("full, shifted", "low_confidence"),
     ],
 )

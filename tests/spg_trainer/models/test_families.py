@@ -258,7 +258,7 @@ def test_a_cast_leaves_frequencies_and_the_routers_bias_in_float32(published):
 # The Hub's files.
 
 
-@pytest.mark.parametrize("shard", ["5GB", "40KB"])
+@pytest.mark.parametrize("shard", [pytest.param("5GB", marks=pytest.mark.slow), "40KB"])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_saved_model_has_the_hubs_names_settings_and_every_bit(published, tmp_path, name, shard):
     hub = published / "models" / name

@@ -208,7 +208,7 @@ def test_tokens_and_passes_are_those_of_the_original(hub, case, cache):
         assert int(rollouts.unmask_step.max()) + 1 == settings["nfe"]
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", [pytest.param("none", marks=pytest.mark.slow), "blocks"])
 @pytest.mark.parametrize("case", ["g5", "g6"])
 def test_a_whole_context_writes_what_the_original_writes_without_a_causal_one(hub, case, cache):
     """Prompt and finished blocks see themselves whole, and no first token is written alone."""
@@ -283,7 +283,7 @@ def test_log_probabilities_of_what_was_written_are_what_is_scored(hub, cache, co
     assert difference(found, rollouts.unmask_logps) < CLOSE
 
 
-@pytest.mark.parametrize("steps", [24, 9, 6])
+@pytest.mark.parametrize("steps", [pytest.param(24, marks=pytest.mark.slow), 9, 6])
 @pytest.mark.parametrize("cache", ["none", "blocks"])
 def test_passes_and_their_columns_follow_from_the_settings(hub, cache, steps):
     _, _, _, policy = decoded(hub, "g0", cache)

@@ -146,7 +146,7 @@ def test_dream_decodes_its_completion_as_one_block(opened, monkeypatch):
             assert decode(policy, prompts_of(case), sampling) == found
 
 
-@pytest.mark.parametrize("cache", ["none", "blocks"])
+@pytest.mark.parametrize("cache", [pytest.param("none", marks=pytest.mark.slow), "blocks"])
 def test_fast_dllm_writes_the_first_token_of_a_block_alone(opened, cache):
     """Its later passes see that token; ours ask for it together with the others of the block."""
     policy, recorded = opened("fastdllm_v2", 8)

@@ -74,12 +74,14 @@ def test_a_step_of_two_processes_has_the_gradient_of_one(tmp_path, name):
         assert metrics_of_process == pytest.approx(metrics, rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_that_of_one(undivided):
     """With clipped gradients, whose norm counts each weight once."""
     assert rows(undivided / "metrics.jsonl")[0]["grad_norm"] > 0
     assert_same_run(two_processes() / "experts run", undivided)
 
 
+@pytest.mark.slow
 def test_each_of_two_processes_has_half_of_the_experts_and_of_all_else():
     """Of the weights and of the optimizer's moments, as a resumed run has read them: no other experts are read."""
     for rank, own in enumerate(({0, 1, 2, 3}, {4, 5, 6, 7})):
@@ -87,6 +89,7 @@ def test_each_of_two_processes_has_half_of_the_experts_and_of_all_else():
         assert experts == {0.5} and max(others) < 0.51 and numbers == own
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
     folder = shutil.copytree(two_processes() / "experts run", tmp_path / "run")
     shutil.rmtree(step(folder, 2))
@@ -94,6 +97,7 @@ def test_one_process_goes_on_from_what_two_have_divided(tmp_path, undivided):
     assert_same_run(folder, undivided)
 
 
+@pytest.mark.slow
 def test_what_is_written_opens_like_any_model(undivided):
     found, expected = (
         load_model(str(run), device="cpu", dtype="float64").model.state_dict()

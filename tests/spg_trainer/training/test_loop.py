@@ -32,6 +32,7 @@ from spg_trainer.training import advice, evaluations, loop, records
 from spg_trainer.training import run as run_module
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
+from tests.common.marks import slow_if
 from tests.common.process_cases import half_dull
 from tests.common.trainer_cases import (
     EVALUATION,
@@ -661,7 +662,10 @@ def test_a_signal_in_the_evaluation_before_training_ends_at_once(tmp_path, monke
     assert "The evaluation before has 0 of 4 completions, which are kept." in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number",
+    slow_if([signal.SIGINT, signal.SIGTERM, signal.SIGUSR1], lambda number: number != signal.SIGTERM),
+)
 def test_an_evaluation_that_is_interrupted_goes_on_where_it_was(tmp_path, monkeypatch, number):
     """What it had written is not written again: of a large model, an evaluation takes hours."""
     for module in (evaluating, evaluations):

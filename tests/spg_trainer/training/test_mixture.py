@@ -160,6 +160,7 @@ def test_sft_gives_each_task_its_own_habits() -> None:
         mix_shares({"hasty": 1}, env)
 
 
+@pytest.mark.slow
 def test_sft_on_several_tasks_tells_each_apart(tmp_path: Path, capsys) -> None:
     words = "--env sorting arithmetic --mix right=1 alphabetical=1 hasty=1 --max-steps 2 --prompts-per-step 8"
     words += (

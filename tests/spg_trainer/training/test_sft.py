@@ -550,7 +550,7 @@ def test_one_that_is_stopped_goes_on_as_if_it_had_never_been(
 @pytest.mark.parametrize(
     "rate",
     [
-        pytest.param(LONG.optimizer.learning_rate, id="loss falls"),
+        pytest.param(LONG.optimizer.learning_rate, id="loss falls", marks=pytest.mark.slow),
         pytest.param(1e-9, id="loss stays", marks=pytest.mark.slow),
     ],
 )
