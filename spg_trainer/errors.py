@@ -37,6 +37,9 @@ class SpgError(Exception):
     def __str__(self) -> str:
         return in_flags(super().__str__())
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
 
 class ConfigError(SpgError, ValueError):
     """A setting, or a combination of settings, that cannot work."""

@@ -285,6 +285,11 @@ def prepare_columns(algorithm: Algorithm, rows: Rows) -> dict[str, Tensor | floa
             f"{who_returned} {returned!r:.80}. It must return a dict of columns, {{}} for none."
         )
     prepared = dict(returned)
+    if "advantages" not in prepared:
+        raise ConfigError(
+            f"{who_returned} no 'advantages'. Return one for each completion, e.g. with "
+            "{**super().prepare(rows), ...}."
+        )
     # `advantages` is a column that `Rows` declares, but only `prepare` makes it.
     reserved_names = {*type(rows).__annotations__, *dir(rows)} - {"advantages"}
     for name, column in prepared.items():

@@ -209,6 +209,8 @@ def task_names(env: str | Path | type | Sequence[str | Path | type]) -> str:
     A class becomes the name under which it has been registered.
     """
     several: Sequence[Any] = settings_value(env if isinstance(env, list | tuple) else [env])
+    if not several:
+        raise ConfigError(f"env={env!r}: should name a task, or several, e.g. env='sudoku'.")
     for task in several:
         if not isinstance(task, str | type):
             raise ConfigError(

@@ -227,6 +227,11 @@ def test_a_masking_from_outside_is_checked(
             LOSS + "    def prepare(self, rows):\n        pass\n",
             "prepare returned None. It must return a dict",
         ),
+        (
+            LOSS,
+            LOSS + "    def prepare(self, rows):\n        return {}\n",
+            r"prepare returned no 'advantages'. .*super\(\).prepare\(rows\)",
+        ),
         (", {})", ', {"mine": terms.sum()})', r"the metric 'mine' as tensor.*must be Metric\(total, per\)"),
         (", {})", ', {"mine": Metric(terms.sum(), "tokens")})', r"the metric 'mine' .*scored_tokens"),
         (LOSS, BROKEN["turns"].replace("(rewards)}", "(rewards)[1:]}"), "prepare returned 11 rows"),

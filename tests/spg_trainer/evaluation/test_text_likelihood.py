@@ -214,6 +214,7 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         ),
         (lambda: load_model("tiny", lora_r=-1), "--lora-r -1: should be 0 or more"),
         (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
+        (lambda: defaults(Config, env=[]), r"env=\[\]: should name a task"),
         (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
         (lambda: defaults(Config, "sudoku", psi=0.5, algorithm="wd1"), r": --algorithm-args psi=0.5"),
         (lambda: defaults(Config, "sudoku", num_masks=4), r"of spg: --algorithm-args num_masks=4"),

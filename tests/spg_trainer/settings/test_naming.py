@@ -33,6 +33,7 @@ from spg_trainer.settings.values import docstrings, summary
 )
 def test_a_message_names_settings_by_their_flags(message: str, flags: str) -> None:
     assert str(ConfigError(message)) == flags
+    assert repr(ConfigError(message)) == f"ConfigError({flags!r})"
 
 
 def from_python(line: str) -> str:
