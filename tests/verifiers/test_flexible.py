@@ -148,6 +148,8 @@ def test_a_number_in_an_expression_is_read_with_the_whole_of_it(answer, form):
         ("The answer is unlikely to be 18.", "18", False),
         ("The answer is the number before 18.", "18", False),
         ("Half of 36 is 18.", "18", True),
+        ("It is xπ + 2.", "x\\pi+2", True),
+        ("The value is iπ/2.", "\\pi i/2", True),
         ("By dividing 36 by 2, we get 18.", "18", True),
         ("The total falls below 18.", "18", False),
         ("She nearly ran out, and has 18 left.", "18", True),

@@ -74,6 +74,9 @@ USUAL += [
     "<reasoning>so</reasoning>\n\\boxed{\\frac{1}{2}}<|eot_id|>",
     "so</reasoning>\n\\boxed{18}\n",
     "<answer>\\boxed{\\{2\\}}</answer>",
+    "The answer is \\boxed{3}.\nQ: What?\n<answer>\\boxed{5}</answer>",
+    "so</reasoning>\\boxed{5}<|eot_id|><|start|>assistant<|message|>The answer is 7.",
+    "<answer>\\boxed{5◁/answer▷}</answer>",
 ]
 
 
@@ -159,6 +162,15 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ("#### 18\nI checked if it fits, and it is wrong.", None),
         ("#### 18\nSorry for the long explanation.", "18"),
         ("#### 18\nSorry for the mistake.", None),
+        ("#### 18\nSorry for the wrong answer.", None),
+        ("#### 17\nSorry for the confusion, it's 18.", "18"),
+        ("\\boxed{17}\nSorry about that: 18.", "18"),
+        ("#### 18\nI checked whether it fits and it is wrong.", None),
+        ("\\boxed{18}. If we plug it in we see that this is wrong.", None),
+        ("#### 18\nI checked if 18 fits (it's wrong).", None),
+        ("#### 18\nI hope you see that this is wrong.", None),
+        ("#### 18\nI can't believe I made a mistake.", None),
+        ("#### 18\nI didn't see my mistake.", None),
         ("The answer is 17.\n\nApologies, the correct number is 18.", "18"),
         ("\\boxed{17}\n\nI need to correct this: it is 18.", "18"),
         ("#### 17\nLet me reconsider. So it is 18.", "18"),

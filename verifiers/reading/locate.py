@@ -516,7 +516,7 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
-    r"|sorry\b(?!\s(?:if\b|(?:for|about)\b(?![^.!?\n]{0,40}\b(?:mistake|error))))"
+    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
     r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
@@ -560,9 +560,11 @@ def turns(sentence: str) -> bool:
 
 
 _UNREAL = re.compile(
-    r"\b(?:if|whether|unless|hope)\b[^,;:]*+"
+    r"\b(?:if|whether|unless|hope)\s(?:(?:that|there|i|we|you|it|this|any|anything|something|the|my|an?|answer|solution"
+    r"|result|a[mr]e?|is|was|were|be|i['’]m|it['’]s|have(?:n['’]t)?|has|made|make|find|not|no)\s){0,7}+"
+    r"(?:mistakes?|errors?|wrong|incorrect)\b"
     r"|\b(?:(?:no|any|without)\s(?:\w++\s)?|for\s)(?:mistakes?|errors?)\b"
-    r"|n['’]t\s(?:think|believe|see)\b[^,;:]{0,40}?\b(?:mistake|error|wrong|incorrect)\b",
+    r"|\bdo(?:es)?n['’]t\s(?:think|believe|see)\b[^,;:]{0,40}?\b(?:mistake|error|wrong|incorrect)\b",
     re.IGNORECASE,
 )
 """A fault that is supposed, hoped against, or denied: "Let me know if I made a mistake.", "There is no mistake."."""
@@ -715,7 +717,7 @@ _USUAL = re.compile(
     r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?+\s*+
     \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
                 |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
-    \s*+(?P<end></answer>)?+\s*+(?:<\|(?:eot_id|endoftext)\|>|\Z)""",
+    \s*+(?P<end></answer>)?+\s*+(?:<\|(?:eot_id|endoftext)\|>(?!<\|start\|>assistant)|\Z)""",
     re.VERBOSE,
 )
 
@@ -733,7 +735,9 @@ def _usual(text: str, lenient: bool, comments: bool) -> Found | None:
     if not box or (box["block"] is None) != (box["end"] is None):
         return None
     inside = box[2].strip()
-    if not inside or not (box["block"] or (lenient and "◁" not in text)):
+    if not 0 < len(inside) < _VALUE_LIMIT or "◁" in text or not (box["block"] or lenient):
+        return None
+    if lenient and text.find("Q", 0, at) >= 0 and _NEXT_QUESTION.search(text, 0, at):
         return None
     low = box.start(2) + box[2].index(inside)
     high = low + len(inside)

@@ -267,7 +267,10 @@ def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[s
             return
         kind = piece.lastgroup or ""
         low, high = piece.span(kind)
-        is_word = kind == "word" and high - low > 1 and text[low - 1] != "\\"
+        # Not π, nor letters before it, which may begin an expression.
+        is_word = (
+            kind == "word" and high - low > 1 and text[low - 1] != "\\" and "π" not in text[low : high + 1]
+        )
         if is_word and not text.startswith(_FUNCTIONS, low):
             pass  # no expression begins with it
         elif formulas and kind != "formula" and low >= read:
