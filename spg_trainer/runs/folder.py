@@ -58,6 +58,7 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._is_locked = False  # by this object
 
     @property
     def holds_run(self) -> bool:
@@ -119,7 +120,7 @@ class RunFolder:
             return
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock(self.path)
+            self._lock()
         if self.holds_run:  # another process began a run since the folder was chosen
             raise self.error_of_overwriting()
         write_text(self.path / ENVIRONMENT, json_document(environment))
@@ -235,14 +236,15 @@ class RunFolder:
     def truncate_after(self, step: int) -> None:
         """Prepares the folder for a run that continues from `step` and does all later work again.
 
-        Other processes are locked out; ConfigError if another process is writing. Summary and report are removed, and
-        what the run has written of later steps: rows, incomplete lines, samples and validations. What `eval` has
-        measured of later checkpoints is moved to eval/superseded, and the later checkpoints to checkpoints/superseded.
+        Others are locked out; ConfigError if another run is writing, also one of this process. Summary and report are
+        removed, and what the run has written of later steps: rows, incomplete lines, samples and validations. What
+        `eval` has measured of later checkpoints is moved to eval/superseded, and the later checkpoints to
+        checkpoints/superseded.
         """
         if rank():
             return
         with writing(self.path):
-            lock(self.path)
+            self._lock()
             for name in (METRICS, TIMINGS):
                 rows = read_lines(self.path / name)
                 self._write(name, "".join(json_line(row) for row in rows if row["step"] <= step))
@@ -264,9 +266,16 @@ class RunFolder:
                 self._write(f"{OTHER_CODE}/{LAST_STEP}", json_document({"step": last_step}))
             set_aside_after(self.path, step)
 
+    def _lock(self) -> None:
+        if not self._is_locked:
+            lock(self.path)
+            self._is_locked = True
+
     def release(self) -> None:
-        """Lets other processes write here again, as the end of the process would."""
-        unlock(self.path)
+        """Lets others write here again, as the end of the process would. What another run has locked stays locked."""
+        if self._is_locked:
+            unlock(self.path)
+            self._is_locked = False
 
     def _append(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rank() == 0:
@@ -280,31 +289,33 @@ class RunFolder:
 
 
 def lock(folder: Path) -> None:
-    """Locks a folder until this process ends or calls `unlock`; ConfigError if another process has locked it."""
+    """Locks a folder until this process ends or calls `unlock`; ConfigError if it is locked, also by this process."""
     place = folder.resolve()
-    if place in _LOCKS:
-        return
-    file_lock, owner = _try_lock(place)
-    if owner is not None:
-        raise _locked_by(owner, folder)
+    file_lock = _lock_or_refuse(folder)
     (place / LOCK).write_text(f"pid {os.getpid()}", encoding="utf-8")
     _LOCKS[place] = file_lock
 
 
 def unlock(folder: Path) -> None:
-    """Lets other processes lock the folder again."""
+    """Lets others lock the folder again."""
     if file_lock := _LOCKS.pop(folder.resolve(), None):
         file_lock.release()
 
 
 def refuse_locked(folder: Path) -> None:
-    """Raises ConfigError if another process has locked the folder; does not lock the folder itself."""
-    if folder.resolve() in _LOCKS:
-        return
-    file_lock, owner = _try_lock(folder)
-    file_lock.release()  # it was only taken to see whether another process holds it
+    """Raises ConfigError if the folder is locked, also by this process; does not lock the folder itself."""
+    _lock_or_refuse(folder).release()  # it was only taken to see whether another run holds it
+
+
+def _lock_or_refuse(folder: Path) -> "FileLock":
+    """The lock of a folder, taken; ConfigError if it is locked, by another process or by a run of this one."""
+    place = folder.resolve()
+    if place in _LOCKS:
+        raise _locked_by("another run of this process", folder)
+    file_lock, owner = _try_lock(place)
     if owner is not None:
-        raise _locked_by(owner, folder)
+        raise _locked_by(f"another process ({owner})", folder)
+    return file_lock
 
 
 def find_unfinished(root: Path, config: "Config") -> Path | None:
@@ -402,9 +413,9 @@ def default_folder(command: "Config", resume: str | None) -> Path:
 
 
 def _locked_by(owner: str, folder: Path) -> ConfigError:
-    """The error to raise if another process has locked a run folder. owner: that process, as `_try_lock` names it."""
+    """The error to raise if `owner`, another process or another run of this process, has locked a run folder."""
     return ConfigError(
-        f"{folder} is being written by another process ({owner}), which trains this run. Wait until it ends or stop "
+        f"{folder} is being written by {owner}, which trains this run. Wait until it ends or stop "
         "it, and then continue the run; for a run beside it, choose another $output_dir."
     )
 

@@ -56,7 +56,7 @@ class Plan:
     origins: Mapping[str, str]
     """{dotted name of a setting: the layer that set it}; {} for settings that were made in Python."""
     folder: Path
-    """The folder of the run, which need not exist yet."""
+    """The folder of the run, an absolute path; it need not exist yet."""
     before: Config | None
     """The settings in config.yaml of the run that goes on; None if a run begins."""
     checkpoint: Path | None
@@ -126,6 +126,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         check_trackers(config.output.track)
         algorithms.find_algorithm(config.algorithm)  # raises ConfigError for an unknown name
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
+    here = Path.cwd()
     with raising_on_all():
         before = settings_before(folder) if goes_on else None
     if before and checkpoint is None:
@@ -179,6 +180,9 @@ def settle(settings: Config | Sequence[str]) -> Plan:
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
             refuse_changed_hub(folder, splits["train"].origin)
+    # Messages above name the folder as the user does. The user's code may change the working directory, so from here on
+    # it has its whole path.
+    folder, checkpoint = here / folder, checkpoint and here / checkpoint
     if checkpoint:
         decide_on_main(partial(refuse_damaged, checkpoint))
     demonstrations = ""

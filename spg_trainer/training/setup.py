@@ -98,16 +98,20 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         with distributed.raising_on_all():
             state = load_checkpoint(checkpoint_folder, policy, optimizer, source.pools)
             run = replace(run, state=state)
-    prepare_folder(run, planned)
-    settings_note = f"{planned.notice} {planned.demonstrations}".strip()
-    introduce(run, settings_note, skipped_note)
-    # `run_validation` skips a step that is listed in `state.validations`, and then does not save its weights either. A
-    # run that was killed after validating step 0 and before saving it must do both again. Such a run has no checkpoint,
-    # so its validations are not read here.
-    if config.eval.eval_steps and checkpoint_folder is not None:
-        run.state.validations = distributed.decide_on_main(run.folder.validations)
-    if config.output.track:
-        run.trackers.open(config.output.track, path, config)
+    try:
+        prepare_folder(run, planned)
+        settings_note = f"{planned.notice} {planned.demonstrations}".strip()
+        introduce(run, settings_note, skipped_note)
+        # `run_validation` skips a step that is listed in `state.validations`, and then does not save its weights
+        # either. A run that was killed after validating step 0 and before saving it must do both again. Such a run has
+        # no checkpoint, so its validations are not read here.
+        if config.eval.eval_steps and checkpoint_folder is not None:
+            run.state.validations = distributed.decide_on_main(run.folder.validations)
+        if config.output.track:
+            run.trackers.open(config.output.track, path, config)
+    except BaseException:
+        run.folder.release()
+        raise
     return run
 
 

@@ -188,6 +188,10 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ("#### 3\nCheck: both sides are 11. It works.", "3"),
         ("#### 18\nLet me recount: 6, 12, 18.", "18"),
         ("#### 17\nWait, let me verify. For all of them, it is 18.", "18"),
+        ("#### 17\nLet me verify: 17 is too small, 2 * 9 = 18. So the total is 18.", "18"),
+        ("#### 17\nLet me correct that to 18.", "18"),
+        ("#### 17\nI miscounted. It is 18.", "18"),
+        ("#### 18\nWe found the missing side.", "18"),
         ("#### 18\nLet me check that it is 18. No, that is wrong.", None),
     ],
 )

@@ -550,7 +550,8 @@ def turns(sentence: str) -> bool:
                     break  # He is wrong
                 is_being = True
                 continue
-            if word in words.MISTAKES and pointing in ("i", "we", "there"):
+            is_slip = word.startswith("mis") and not word.startswith("miss")  # miscounted
+            if (word in words.MISTAKES or is_slip) and pointing in ("i", "we", "there"):
                 return True
             is_being |= word in words.FORMS_OF_BEING or is_negated
             is_denied |= is_negated
@@ -580,7 +581,7 @@ _STATED = re.compile(
 _AGAIN = re.compile(
     r"[\s*\"(—-]*+(?:(?:(?:" + "|".join(words.BEFORE_AGAIN.split()) + r")\b[\s,.…—-]*+){0,9}+"
     r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count)|reflection|apolog|sorry"
-    r"|(?:correct|fix)(?:ing)?\s(?:this|that|it|my)|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
+    r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
     re.IGNORECASE,
 )
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
@@ -588,6 +589,10 @@ _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
 _CONFIRMING = re.compile(
     r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
     r"|\bcorrect\W*+\Z",
+    re.IGNORECASE,
+)
+_RESTATING = re.compile(
+    r"\b(?:(?:correct|right|actual)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
 _CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
@@ -608,17 +613,18 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
     if _SILENT.match(text, start, end):
         return None
     at = start
-    again, begin, is_turn = None, start, False
+    again, begin, is_change = None, start, False
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
         begun = _AGAIN.match(sentence)
         if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
             if not again:
-                again, begin, is_turn = begun, at, turns(sentence)
+                again, begin, is_change = begun, at, bool(begun["mend"]) or turns(sentence)
         elif turns(sentence) or (at == start and is_denied_behind(sentence)):
             return _instead(text, at, end, answer)
         at = stop.end()
-    if not again or not (_VALUE if is_turn else _STATED).search(text, begin, end):
+    stated = list(_STATED.finditer(text, begin, end))
+    if not again or not (stated or (is_change and _VALUE.search(text, begin, end))):
         return None
     if again["check"]:
         said, number = text[begin:end], _NUMBER.search(answer)
@@ -626,8 +632,9 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
             number
             and not _WORDS.search(answer, 0, number.start())
             and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
+            and not (stated and _RESTATING.search(text, begin, stated[-1].end()))
         )
-        if is_said or _CONFIRMING.search(said) or not (is_turn or _CONCLUDING.search(said)):
+        if is_said or _CONFIRMING.search(said) or not (is_change or _CONCLUDING.search(said)):
             return None
     return _instead(text, begin, end, answer)
 

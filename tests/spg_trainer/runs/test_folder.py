@@ -70,6 +70,7 @@ def test_a_folder_with_a_log_is_fine_one_with_other_files_refused(tmp_path):
 def test_a_folder_with_a_run_is_refused_and_named(run):
     for step in range(1, 5):
         run.append_metrics({"step": step})
+    run.release()  # its training has ended
     with pytest.raises(ConfigError) as caught:
         RunFolder(run.path).create("env: other\n", {})
     assert all(part in str(caught.value) for part in ("4 steps", f"--resume {run.path} "))
@@ -252,8 +253,14 @@ def test_two_processes_never_write_to_one_run(tmp_path, caplog):
         None,
     )  # the kernel has released what the killed process held
     folder.truncate_after(0)
-    assert choose_folder(goes_on) == (path, True, None)  # the lock is this process's own
+    for once_more in (lambda: choose_folder(goes_on), lambda: RunFolder(path).truncate_after(0)):
+        with pytest.raises(ConfigError, match="another run of this process, which trains"):
+            once_more()
+    RunFolder(path).release()  # it holds no lock, and takes none away
+    with pytest.raises(ConfigError, match="another run of this process"):
+        choose_folder(goes_on)
     folder.release()
+    assert choose_folder(goes_on) == (path, True, None)
 
 
 # A folder is put in place whole, and nothing else is touched.

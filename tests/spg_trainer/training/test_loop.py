@@ -188,6 +188,23 @@ def test_a_run_learns_where_the_user_has_switched_gradients_off(tmp_path):
     assert [row["grad_norm"] > 0 for row in rows(tmp_path / "run" / "metrics.jsonl")] == [True, True]
 
 
+def test_a_working_directory_that_changes_leaves_the_run_where_it_began(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    config = small_config(Path("run"), max_steps=1, eval_problems=1, save_steps=0)
+
+    def on_step(metrics, rows):
+        os.chdir(tmp_path / "other")
+
+    train(config, quiet=True, on_step=on_step)
+    assert not [*Path.cwd().iterdir()] and RunFolder(tmp_path / "run").figures("after")
+    assert "output_dir: run\n" in (tmp_path / "run" / "config.yaml").read_text()
+    os.chdir(tmp_path)
+    again = change(config, output_dir=None, resume="run", max_steps=2)
+    assert train(again, quiet=True, on_step=on_step)["steps"] == 2
+    assert not [*Path.cwd().iterdir()]
+
+
 def test_what_the_function_of_the_user_does_to_a_row_stays_out_of_the_problem(tmp_path, monkeypatch):
     """Here the task gives the same chat and the same list in each step."""
     chat, marks, seen = [{"role": "user", "content": "add"}], [1, 2, 3], []

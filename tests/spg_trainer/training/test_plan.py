@@ -13,7 +13,7 @@ from envs.errors import EnvError
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.checkpoint import step_of
-from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.folder import RunFolder, refuse_locked
 from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.settings.check import check
 from spg_trainer.settings.fields import Config
@@ -78,7 +78,7 @@ def test_a_run_that_was_begun_since_the_folder_was_chosen_is_left_alone(tmp_path
     loop.train(config, quiet=True)
     with pytest.raises(ConfigError, match="already holds a run of 1 step"):
         start(planned)
-    RunFolder(tmp_path / "run").release()
+    refuse_locked(tmp_path / "run")  # a start that fails leaves no lock
     assert [row["step"] for row in rows(tmp_path / "run" / "metrics.jsonl")] == [1]
     assert (tmp_path / "run" / "summary.json").is_file()
 
