@@ -74,6 +74,9 @@ USUAL += [
     "<reasoning>so</reasoning>\n\\boxed{\\frac{1}{2}}<|eot_id|>",
     "so</reasoning>\n\\boxed{18}\n",
     "<answer>\\boxed{\\{2\\}}</answer>",
+    "The answer is \\boxed{3}.\nQ: What?\n<answer>\\boxed{5}</answer>",
+    "so</reasoning>\\boxed{5}<|eot_id|><|start|>assistant<|message|>The answer is 7.",
+    "<answer>\\boxed{5◁/answer▷}</answer>",
 ]
 
 
@@ -159,6 +162,15 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ("#### 18\nI checked if it fits, and it is wrong.", None),
         ("#### 18\nSorry for the long explanation.", "18"),
         ("#### 18\nSorry for the mistake.", None),
+        ("#### 18\nSorry for the wrong answer.", None),
+        ("#### 17\nSorry for the confusion, it's 18.", "18"),
+        ("\\boxed{17}\nSorry about that: 18.", "18"),
+        ("#### 18\nI checked whether it fits and it is wrong.", None),
+        ("\\boxed{18}. If we plug it in we see that this is wrong.", None),
+        ("#### 18\nI checked if 18 fits (it's wrong).", None),
+        ("#### 18\nI hope you see that this is wrong.", None),
+        ("#### 18\nI can't believe I made a mistake.", None),
+        ("#### 18\nI didn't see my mistake.", None),
         ("The answer is 17.\n\nApologies, the correct number is 18.", "18"),
         ("\\boxed{17}\n\nI need to correct this: it is 18.", "18"),
         ("#### 17\nLet me reconsider. So it is 18.", "18"),
@@ -176,6 +188,10 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ("#### 3\nCheck: both sides are 11. It works.", "3"),
         ("#### 18\nLet me recount: 6, 12, 18.", "18"),
         ("#### 17\nWait, let me verify. For all of them, it is 18.", "18"),
+        ("#### 17\nLet me verify: 17 is too small, 2 * 9 = 18. So the total is 18.", "18"),
+        ("#### 17\nLet me correct that to 18.", "18"),
+        ("#### 17\nI miscounted. It is 18.", "18"),
+        ("#### 18\nWe found the missing side.", "18"),
         ("#### 18\nLet me check that it is 18. No, that is wrong.", None),
     ],
 )

@@ -143,7 +143,8 @@ def summary_text(facts: dict[str, Any]) -> str:
     if "no_answer" in facts["reasons"] and facts["task"] != "code":
         lines.append(f"  no_answer: {where_answers_are(facts['task'], facts['mode'])}")
     if "malformed" in facts["reasons"]:
-        lines.append('  malformed: what cannot be read stands under "extracted" in its line')
+        unread = 'what cannot be read stands under "extracted" in its line, unless its marks are wrong'
+        lines.append(f"  malformed: {unread}")
     if "by" in facts:
         lines += by_text(facts["by"])
     if "pass_at" in facts:

@@ -438,9 +438,12 @@ def _judge_all(
         if has_span:
             extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
             key = extracted, gold, problem
-            if key not in known:
-                known[key] = _judge_extracted(extracted, gold, problem, lenient)
-            outcome = known[key]
+            if key in known:
+                outcome = known[key]
+            else:
+                outcome = _judge_extracted(extracted, gold, problem, lenient)
+                if len(known) < CACHE_LIMIT:
+                    known[key] = outcome
         else:
             outcome, found = located(text, lenient, gold, problem)
             extracted = text[found.start : found.end]

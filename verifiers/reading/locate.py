@@ -516,7 +516,7 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
-    r"|sorry\b(?!\s(?:if\b|(?:for|about)\b(?![^.!?\n]{0,40}\b(?:mistake|error))))"
+    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
     r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
@@ -550,7 +550,8 @@ def turns(sentence: str) -> bool:
                     break  # He is wrong
                 is_being = True
                 continue
-            if word in words.MISTAKES and pointing in ("i", "we", "there"):
+            is_slip = word.startswith("mis") and not word.startswith("miss")  # miscounted
+            if (word in words.MISTAKES or is_slip) and pointing in ("i", "we", "there"):
                 return True
             is_being |= word in words.FORMS_OF_BEING or is_negated
             is_denied |= is_negated
@@ -560,9 +561,11 @@ def turns(sentence: str) -> bool:
 
 
 _UNREAL = re.compile(
-    r"\b(?:if|whether|unless|hope)\b[^,;:]*+"
+    r"\b(?:if|whether|unless|hope)\s(?:(?:that|there|i|we|you|it|this|any|anything|something|the|my|an?|answer|solution"
+    r"|result|a[mr]e?|is|was|were|be|i['’]m|it['’]s|have(?:n['’]t)?|has|made|make|find|not|no)\s){0,7}+"
+    r"(?:mistakes?|errors?|wrong|incorrect)\b"
     r"|\b(?:(?:no|any|without)\s(?:\w++\s)?|for\s)(?:mistakes?|errors?)\b"
-    r"|n['’]t\s(?:think|believe|see)\b[^,;:]{0,40}?\b(?:mistake|error|wrong|incorrect)\b",
+    r"|\bdo(?:es)?n['’]t\s(?:think|believe|see)\b[^,;:]{0,40}?\b(?:mistake|error|wrong|incorrect)\b",
     re.IGNORECASE,
 )
 """A fault that is supposed, hoped against, or denied: "Let me know if I made a mistake.", "There is no mistake."."""
@@ -578,7 +581,7 @@ _STATED = re.compile(
 _AGAIN = re.compile(
     r"[\s*\"(—-]*+(?:(?:(?:" + "|".join(words.BEFORE_AGAIN.split()) + r")\b[\s,.…—-]*+){0,9}+"
     r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count)|reflection|apolog|sorry"
-    r"|(?:correct|fix)(?:ing)?\s(?:this|that|it|my)|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
+    r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
     re.IGNORECASE,
 )
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
@@ -586,6 +589,10 @@ _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
 _CONFIRMING = re.compile(
     r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
     r"|\bcorrect\W*+\Z",
+    re.IGNORECASE,
+)
+_RESTATING = re.compile(
+    r"\b(?:(?:correct|right|actual)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
 _CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
@@ -606,17 +613,18 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
     if _SILENT.match(text, start, end):
         return None
     at = start
-    again, begin, is_turn = None, start, False
+    again, begin, is_change = None, start, False
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
         begun = _AGAIN.match(sentence)
         if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
             if not again:
-                again, begin, is_turn = begun, at, turns(sentence)
+                again, begin, is_change = begun, at, bool(begun["mend"]) or turns(sentence)
         elif turns(sentence) or (at == start and is_denied_behind(sentence)):
             return _instead(text, at, end, answer)
         at = stop.end()
-    if not again or not (_VALUE if is_turn else _STATED).search(text, begin, end):
+    stated = list(_STATED.finditer(text, begin, end))
+    if not again or not (stated or (is_change and _VALUE.search(text, begin, end))):
         return None
     if again["check"]:
         said, number = text[begin:end], _NUMBER.search(answer)
@@ -624,8 +632,9 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
             number
             and not _WORDS.search(answer, 0, number.start())
             and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
+            and not (stated and _RESTATING.search(text, begin, stated[-1].end()))
         )
-        if is_said or _CONFIRMING.search(said) or not (is_turn or _CONCLUDING.search(said)):
+        if is_said or _CONFIRMING.search(said) or not (is_change or _CONCLUDING.search(said)):
             return None
     return _instead(text, begin, end, answer)
 
@@ -715,7 +724,7 @@ _USUAL = re.compile(
     r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?+\s*+
     \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
                 |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
-    \s*+(?P<end></answer>)?+\s*+(?:<\|(?:eot_id|endoftext)\|>|\Z)""",
+    \s*+(?P<end></answer>)?+\s*+(?:<\|(?:eot_id|endoftext)\|>(?!<\|start\|>assistant)|\Z)""",
     re.VERBOSE,
 )
 
@@ -733,7 +742,9 @@ def _usual(text: str, lenient: bool, comments: bool) -> Found | None:
     if not box or (box["block"] is None) != (box["end"] is None):
         return None
     inside = box[2].strip()
-    if not inside or not (box["block"] or (lenient and "◁" not in text)):
+    if not 0 < len(inside) < _VALUE_LIMIT or "◁" in text or not (box["block"] or lenient):
+        return None
+    if lenient and text.find("Q", 0, at) >= 0 and _NEXT_QUESTION.search(text, 0, at):
         return None
     low = box.start(2) + box[2].index(inside)
     high = low + len(inside)

@@ -49,7 +49,10 @@ _NAME = re.compile(r"[$\\(\[\s]*+[A-Za-z]++(?:\([a-z]\))?+[$\\)\].\s]*+\Z")
 _BEGINS = re.compile(r"(?:\A|[\n:=]|\b(?:is|are|equals|be)\s)\s?\Z")
 _CONSTANTS = ("\\pi", "\\infty")
 _MONEY = re.compile(r"[$€£]|dollar|euro|cent", re.IGNORECASE)
-_CHECK = re.compile(r"[\s*#]*+(?:let(?:'s|’s| us)\s)?+(?:check|verif)", re.IGNORECASE)
+_CHECK = re.compile(
+    r"[\s*#]*+(?:(?:let(?:'s|’s|\sus|\sme)\s)?+(?:double[\s-])?(?:check|verif)|to\s(?:check|verify)(?:\s(?:this|that|it))?,)",
+    re.IGNORECASE,
+)
 _OF_GSM8K = re.compile(r"(?:(?<=\d)[kmb]|\srs|\s[a-z ]{0,30}below zero)\Z", re.IGNORECASE)
 _COMPARING = re.compile(r"[^.,;\n]{0,40}?\b(?:than|as)\b")
 _FIRST_CLAUSE = re.compile(  # of a named answer: the 72 of "72 clips (48 in April)", the 18 of "18. She sold 9."
@@ -267,7 +270,10 @@ def _pieces(text: str, start: int, end: int, formulas: bool) -> Iterator[tuple[s
             return
         kind = piece.lastgroup or ""
         low, high = piece.span(kind)
-        is_word = kind == "word" and high - low > 1 and text[low - 1] != "\\"
+        # Not π, nor letters before it, which may begin an expression.
+        is_word = (
+            kind == "word" and high - low > 1 and text[low - 1] != "\\" and "π" not in text[low : high + 1]
+        )
         if is_word and not text.startswith(_FUNCTIONS, low):
             pass  # no expression begins with it
         elif formulas and kind != "formula" and low >= read:

@@ -38,7 +38,7 @@ CONTRADICTING = frozenset("contradicts violates".split())
 RIGHT = frozenset("right correct true possible accurate answer work fit satisfy".split())
 MISTAKES = frozenset("mistake mistakes error forgot misread miscalculated".split())
 BEFORE_AGAIN = """wait actually hmm hold oh okay ok now so but and let me us let's let’s i we i'll we'll need have want
-    should must can could will would like to on upon by after just quickly again my the"""
+    should must can could will would like to on upon by after just quickly again my"""
 """Words before one for a check, as in "Wait, let me double-check"."""
 PERSONS = frozenset("he she they".split())
 """Words for another who gave the answer: "My friend says 18. He is wrong."."""
