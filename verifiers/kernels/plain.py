@@ -214,10 +214,9 @@ def has_other_rules(data, start, begin, end, hashes):
 
     hashes: whether a `####` counts.
     """
+    # Few texts have one of the three bytes, and looking for them without a branch takes little time.
     kimi = question = hash_mark = False
-    for byte in data[
-        start:end
-    ]:  # few texts have one of the three bytes; without a branch this takes little time
+    for byte in data[start:end]:
         kimi |= byte == 0x97
         question |= byte == 81
         hash_mark |= byte == 35

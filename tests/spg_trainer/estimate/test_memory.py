@@ -409,7 +409,10 @@ def test_the_dry_run_of_a_folder_takes_its_configuration_on_a_cpu(capsys, tmp_pa
 def test_the_step_whose_memory_is_measured_is_one_that_the_trainer_makes(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     memory = importlib.import_module("memory")
+    norms, clip = [], torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: norms.append(clip(*given)))
     memory.prepare_step(memory.FORETOLD["LoRA"]._replace(vocabulary=64, layers=1))()
+    assert len(norms) == 1 and 0 < float(norms[0]) < float("inf")
 
 
 @pytest.mark.slow
