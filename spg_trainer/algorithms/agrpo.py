@@ -7,8 +7,6 @@ completion, and w_bm = 1/(S_b P(t_bm)). So in expectation the mean over m is a m
 Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal

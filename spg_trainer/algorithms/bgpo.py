@@ -3,8 +3,6 @@
 Source: arXiv 2510.11683, the paper alone; we have not read its code. docs/algorithms/bgpo.md has the formulas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

@@ -8,8 +8,6 @@ same in their completion. Source: arXiv 2509.23924, formulas as in its code; doc
 decoding (few tokens in early steps, late end tokens) is no part of this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

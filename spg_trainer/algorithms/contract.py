@@ -7,8 +7,6 @@ lists the checks.
 Axes: B completions, M masked copies of each, T completion tokens; P prompts, G generations of each.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -115,7 +113,7 @@ class Case:
             return torch.zeros_like(logps)
         return torch.autograd.grad(loss, logps, allow_unused=True)[0]
 
-    def select(self, chosen: Tensor) -> Case:
+    def select(self, chosen: Tensor) -> "Case":
         """The case of some of the completions, whose batch keeps the totals of all. chosen: (B,) bool."""
         return Case(self.algorithm, self.logps[chosen], self.masks.select(chosen), self.batch.select(chosen))
 

@@ -8,8 +8,6 @@ reference. phi is no log-probability: the weights of a token sum to 3/2 on avera
 single draw. Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

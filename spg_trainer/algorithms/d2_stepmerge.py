@@ -8,8 +8,6 @@ segments as steps it is the sampler's path. Source: arXiv 2509.21474, formulas a
 docs/algorithms/d2_stepmerge.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -16,8 +16,6 @@ accumulation steps, 6 seeds are never used); reseeding of the global generators;
 iterations in one batch; rollouts with dropout and bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -14,8 +14,6 @@ the numbers of masked tokens evenly over the rows of a local micro-batch. Here t
 step, and rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

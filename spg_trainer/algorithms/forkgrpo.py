@@ -7,8 +7,6 @@ is min(r A, clip(r, 1 +- epsilon) A). The other steps wrote many tokens each, of
 scored. Source: Fork-dLLM (University of Amsterdam, 2026), whose code is not public; docs/algorithms/forkgrpo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

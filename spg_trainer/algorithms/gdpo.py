@@ -16,8 +16,6 @@ Not reproduced: masks seeded by the token ids, so that equal completions have eq
 separately.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal

@@ -14,8 +14,6 @@ counts the prompts that the processes work on at a time, and this file's divisor
 replaces nan in a gradient by 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

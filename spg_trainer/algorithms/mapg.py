@@ -11,8 +11,6 @@ segments wrote, or that no step wrote. Source: the published code (github.com/Ha
 arXiv 2607.15200; docs/algorithms/mapg.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

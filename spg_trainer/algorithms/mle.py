@@ -5,8 +5,6 @@ Source: LLaDA (arXiv 2502.09992), equation 5, with the number of masked tokens u
 from Nemotron-Labs-Diffusion, whose code adds both sums.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

@@ -8,8 +8,6 @@ for each solved problem, however many of its completions are right; equal comple
 nothing from a problem that is always solved. docs/algorithms/raft.md has the formulas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

@@ -3,8 +3,6 @@
 The functions work on tensors of one shape, (B, M, T) for tokens or (B,) for sequences; advantages broadcast.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Algorithms by name, and their hyper-parameters from the text that people type."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 from collections.abc import Iterator, Mapping

@@ -7,8 +7,6 @@ model that sampled (`anchor=old`: this is GDSD, arXiv 2605.29398, without its cl
 3.3, as a third party's notes give it; docs/algorithms/rspo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal

@@ -8,8 +8,6 @@ min(rho A, clip(rho, 1 +- epsilon) A). k3_i is the KL of token i to the model th
 Source: arXiv 2607.00208, formulas as in its code (github.com/laolaorkkkkk/SLIM-RL); docs/algorithms/slim_rl.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

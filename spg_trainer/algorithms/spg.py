@@ -4,8 +4,6 @@ The bounds on a completion's log-likelihood are the ELBO and the EUBO (likelihoo
 Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and says where paper, code and this file differ.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

@@ -8,8 +8,6 @@ Source: arXiv 2603.06743, formulas as in its code. docs/algorithms/stabledrl.md 
 differ.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal

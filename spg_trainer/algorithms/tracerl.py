@@ -6,8 +6,6 @@ i is one of the k tokens of a segment, r its ratio, and k3 its KL to the model t
 formulas as in its code (Gen-Verse/dLLM-RL, rl_llada.py); docs/algorithms/tracerl.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar

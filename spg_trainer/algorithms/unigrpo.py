@@ -9,8 +9,6 @@ normalizer=length divides by the completion's n tokens. `UniGRPORepro` follows t
 paper's authors point to.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

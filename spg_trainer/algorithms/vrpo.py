@@ -4,8 +4,6 @@ Source: arXiv 2505.19223; docs/algorithms/vrpo.md has the formulas. There is no 
 public.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal

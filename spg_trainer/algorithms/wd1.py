@@ -15,8 +15,6 @@ dropout and bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200 t
 step is a sample, is another algorithm.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 

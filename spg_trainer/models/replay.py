@@ -4,8 +4,6 @@ A pass starts some fifty kernels a layer. With few rows, Python takes longer to 
 graph starts all of them at once. They are the same kernels on the same shapes, so states are equal to the bit.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -34,7 +32,7 @@ class Recording:
     """
 
     def __init__(
-        self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: Recording | None
+        self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: "Recording | None"
     ) -> None:
         """before: another recording, whose memory this one shares. Raises RuntimeError if `work` cannot be recorded."""
         self.graph = torch.cuda.CUDAGraph()

@@ -6,8 +6,6 @@ places, these are recorded, too, in two pieces: the *pass* computes hidden state
 this transfer and the noise, which each row draws from its own generator, are done anew in every step.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch
@@ -41,7 +39,7 @@ class Decoder(Protocol):
     def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
 
 
-def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
+def recorded_steps(sampler: Decoder) -> "RecordedSteps | None":
     """The `RecordedSteps` of a sampler; None if its settings, model or device do not allow recorded passes."""
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
