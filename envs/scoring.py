@@ -16,7 +16,7 @@ from envs.problem import Problem, Score, Scores, broken, stacked
 from envs.task import Task, call_scores, defines, limits_of, own_problems
 
 LARGEST = 1e15
-"""The largest size of a reward or a weight. Beyond it, sums lose differences of 1, and squares of gradients overflow."""
+"""The largest size of a reward or a weight. Sums beyond it lose differences of 1, and squares of gradients overflow."""
 
 
 @dataclass(frozen=True)
