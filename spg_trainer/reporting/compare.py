@@ -401,8 +401,10 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
 
 def all_settings(config: Config) -> dict[str, Any]:
     """{dotted name: value} of all settings of a training but `OF_A_RUN`, with all hyper-parameters of its algorithm."""
-    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-    return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), ignore=OF_A_RUN)
+    arguments = asdict(algorithms.build(config.algorithm, config.hyper_parameters))
+    if "block_length" in arguments and "block_length" not in config.algorithm_args:
+        arguments["block_length"] = config.rollout.block_length  # 0 if the run has yet to choose it
+    return flatten(plain(replace(config, algorithm_args=arguments)), ignore=OF_A_RUN)
 
 
 def run_jobs(
