@@ -25,7 +25,7 @@ from envs.core import TextEnv, as_env
 from envs.errors import EnvError, check_choice
 from envs.files import rows
 from envs.own_files import file_of, import_file, note_registration, refuse_patched
-from envs.scoring import SCORING_METHODS, decide_scoring
+from envs.scoring import LARGEST, SCORING_METHODS, decide_scoring
 from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
@@ -469,8 +469,12 @@ def _merged_weights(
         check_choice(name, "reward_weights", component, weights)
     merged = {**weights, **(changes or {})}
     for component, weight in merged.items():
-        if not isinstance(weight, int | float | np.integer | np.floating) or not np.isfinite(weight):
-            raise EnvError(f"{name}: the weight of {component} is {weight!r:.80}, not a finite number.")
+        is_number = isinstance(weight, int | float | np.integer | np.floating)
+        if not is_number or not abs(weight) <= LARGEST:
+            raise EnvError(
+                f"{name}: the weight of {component} is {weight!r:.80}; it must be a finite number, not above "
+                f"{LARGEST:g} in size."
+            )
     return {component: float(weight) for component, weight in merged.items()}
 
 

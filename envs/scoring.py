@@ -15,6 +15,9 @@ from envs.errors import EnvError, JudgeFailed, with_flags
 from envs.problem import Problem, Score, Scores, broken, stacked
 from envs.task import Task, call_scores, defines, limits_of, own_problems
 
+LARGEST = 1e15
+"""The largest size of a reward or a weight. Sums beyond it lose differences of 1, and squares of gradients overflow."""
+
 
 @dataclass(frozen=True)
 class ScoredBatch:
@@ -309,7 +312,7 @@ def _numbers(task: Task, indices: Sequence[int], name: str, values: Any) -> np.n
     if name == "correct":
         valid, wanted = (numbers == 0) | (numbers == 1), "0 or 1"
     else:
-        valid, wanted = np.isfinite(numbers), "a finite number"
+        valid, wanted = np.abs(numbers) <= LARGEST, f"a finite number, not above {LARGEST:g} in size"
     if not valid.all():
         i = int(np.argmin(valid))  # the first that is not valid
         raise broken(task, indices[i], f'"{name}" is {values[i]!r:.80}; it must be {wanted}.')

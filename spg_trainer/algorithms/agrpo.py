@@ -7,8 +7,6 @@ completion, and w_bm = 1/(S_b P(t_bm)). So in expectation the mean over m is a m
 Source: arXiv 2510.04019, formulas as in its code; docs/algorithms/agrpo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -18,8 +16,8 @@ from torch import Tensor
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Below1, Count, NotNegative, Positive, Zero
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -3,8 +3,6 @@
 Source: arXiv 2510.11683, the paper alone; we have not read its code. docs/algorithms/bgpo.md has the formulas.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,8 +13,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Need
 from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.values import Below1, Count
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -8,8 +8,6 @@ same in their completion. Source: arXiv 2509.23924, formulas as in its code; doc
 decoding (few tokens in early steps, late end tokens) is no part of this.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,8 +17,8 @@ from torch import Tensor
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Count, Positive, Zero
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Count, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

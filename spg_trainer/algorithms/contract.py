@@ -7,8 +7,6 @@ lists the checks.
 Axes: B completions, M masked copies of each, T completion tokens; P prompts, G generations of each.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +54,8 @@ PROVIDED: dict[str, Need] = {
 OF_THE_TRAINER = re.compile(
     "|step|loss|learning_rate|grad_norm(_max)?|updates_skipped|is_applied"  # of updates; "" is no name
     "|reward(_std)?|correct|num_tokens|frac_.+|rollout_batches|overlong_skipped|env_errors"  # of rollouts
-    "|(completions|decoding|engine|env_errors|groups|logged|pools|rewards|turns|validation)/.+|.+/solved"
+    "|(completions|decoding|engine|env_errors|groups|logged|pools|rewards|turns|validation)/.+"
+    "|.+/(solved|reward|groups|rewards/.+/mean)"  # of a task in a mixture
     "|rollout|update|tokens_per_second|per_device_batch_size|rows_per_forward|passes_for_others|router/.+"  # timings
 )
 """Matches the names of the trainer's own figures of a step, which a metric of the same name would replace."""
@@ -114,7 +113,7 @@ class Case:
             return torch.zeros_like(logps)
         return torch.autograd.grad(loss, logps, allow_unused=True)[0]
 
-    def select(self, chosen: Tensor) -> Case:
+    def select(self, chosen: Tensor) -> "Case":
         """The case of some of the completions, whose batch keeps the totals of all. chosen: (B,) bool."""
         return Case(self.algorithm, self.logps[chosen], self.masks.select(chosen), self.batch.select(chosen))
 
@@ -144,11 +143,8 @@ def checked_loss(method: str, loss: object) -> Loss:
             f"{method} returned Loss(loss, metrics) with metrics={loss.metrics!r:.80}; it must be a dict"
         )
     for name, metric in loss.metrics.items():
-        if OF_THE_TRAINER.fullmatch(str(name)):
-            raise CheckFailed(
-                f"{method} returned the metric {name!r}, the name of a figure of the trainer, which it would replace. "
-                f"Rename it, e.g. to 'mine/{name}'"
-            )
+        if fault := fault_of_name(str(name)):
+            raise CheckFailed(f"{method} returned {fault}")
         has_scalar_total = (
             isinstance(metric, Metric) and isinstance(metric.total, Tensor) and not metric.total.shape
         )
@@ -158,6 +154,16 @@ def checked_loss(method: str, loss: object) -> Loss:
                 f"scalar tensor and one of {', '.join(get_args(Per))}"
             )
     return loss
+
+
+def fault_of_name(metric: str) -> str:
+    """Why a loss may not return a metric of this name, as the object of a sentence; "" if it may."""
+    if not OF_THE_TRAINER.fullmatch(metric):
+        return ""
+    return (
+        f"the metric {metric!r}, the name of a figure of the trainer, which it would replace. Rename it, e.g. to "
+        f"'mine_{metric.replace('/', '_')}'"
+    )
 
 
 def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Finding]:

@@ -8,8 +8,6 @@ reference. phi is no log-probability: the weights of a token sum to 3/2 on avera
 single draw. Source: arXiv 2506.20639, formulas as in its code (apple/ml-diffucoder); docs/algorithms/coupled_grpo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,8 +18,8 @@ from spg_trainer.algorithms.base import Advantage, Compares, Loss, Metric, divid
 from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Below1, Count, CountOrZero, NotNegative, Probability, Share
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Below1, Count, CountOrZero, NotNegative, Probability, Share
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -16,8 +16,6 @@ accumulation steps, 6 seeds are never used); reseeding of the global generators;
 iterations in one batch; rollouts with dropout and bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +24,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, divide_by_normalizer
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
-from spg_trainer.settings.values import Below1, Count
+from spg_trainer.settings.types import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

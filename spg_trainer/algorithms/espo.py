@@ -14,8 +14,6 @@ the numbers of masked tokens evenly over the rows of a local micro-batch. Here t
 step, and rounded down. The code reseeds globally for every mask, and cuts prompts at 400 tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -24,8 +22,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Below1, Count, NotNegative
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Below1, Count, NotNegative
 
 
 @dataclass(frozen=True)

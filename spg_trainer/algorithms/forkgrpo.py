@@ -7,8 +7,6 @@ is min(r A, clip(r, 1 +- epsilon) A). The other steps wrote many tokens each, of
 scored. Source: Fork-dLLM (University of Amsterdam, 2026), whose code is not public; docs/algorithms/forkgrpo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,7 +17,7 @@ from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.values import Below1, Count, NotNegative, Positive, Zero
+from spg_trainer.settings.types import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -14,8 +14,6 @@ counts the prompts that the processes work on at a time, and this file's divisor
 replaces nan in a gradient by 0.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -25,8 +23,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Count, Zero
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Count, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

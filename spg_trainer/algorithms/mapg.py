@@ -11,8 +11,6 @@ segments wrote, or that no step wrote. Source: the published code (github.com/Ha
 arXiv 2607.15200; docs/algorithms/mapg.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -24,7 +22,7 @@ from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Me
 from spg_trainer.algorithms.ratios import clipped_surrogate
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import PositionMasking
-from spg_trainer.settings.values import Below1, Count, NotNegative, Positive, Zero
+from spg_trainer.settings.types import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

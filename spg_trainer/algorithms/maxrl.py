@@ -7,8 +7,6 @@ p for G = 2, and of log p as G grows. We take the ELBO for log p_b, the log-prob
 2602.02710, with the control variate of its code (the -1 of wrong completions); docs/algorithms/maxrl.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -19,7 +17,7 @@ from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
+from spg_trainer.likelihood.random_masks import likelihoods
 
 
 @dataclass(frozen=True)

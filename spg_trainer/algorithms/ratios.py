@@ -3,8 +3,6 @@
 The functions work on tensors of one shape, (B, M, T) for tokens or (B,) for sequences; advantages broadcast.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +14,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.values import Below1, NotNegative
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Below1, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -7,16 +7,14 @@ model that sampled (`anchor=old`: this is GDSD, arXiv 2605.29398, without its cl
 3.3, as a third party's notes give it; docs/algorithms/rspo.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.values import Count, NotNegative
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Count, NotNegative
 from spg_trainer.tensors import Rows
 
 

@@ -4,8 +4,6 @@ The bounds on a completion's log-likelihood are the ELBO and the EUBO (likelihoo
 Source: arXiv 2510.09541. docs/algorithms/spg.md has the formulas, and says where paper, code and this file differ.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -18,8 +16,8 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divid
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS, BlockMasking
-from spg_trainer.settings.values import AtLeast1, Below1, Count, NotNegative, Share
+from spg_trainer.likelihood.random_masks import MASKINGS, BlockMasking
+from spg_trainer.settings.types import AtLeast1, Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 

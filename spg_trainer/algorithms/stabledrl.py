@@ -8,8 +8,6 @@ Source: arXiv 2603.06743, formulas as in its code. docs/algorithms/stabledrl.md 
 differ.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -20,7 +18,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Compares, Loss, Metric, Need
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.settings.values import AtLeast1
+from spg_trainer.settings.types import AtLeast1
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -6,8 +6,6 @@ i is one of the k tokens of a segment, r its ratio, and k3 its KL to the model t
 formulas as in its code (Gen-Verse/dLLM-RL, rl_llada.py); docs/algorithms/tracerl.md.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,8 +15,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Below1, Count, NotNegative, Positive, Zero
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -9,8 +9,6 @@ normalizer=length divides by the completion's n tokens. `UniGRPORepro` follows t
 paper's authors point to.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,8 +20,8 @@ from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import RatioMasking
-from spg_trainer.settings.values import Below1, Count, NotNegative, Share
+from spg_trainer.likelihood.random_masks import RatioMasking
+from spg_trainer.settings.types import Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 

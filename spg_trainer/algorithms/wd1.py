@@ -15,8 +15,6 @@ dropout and bfloat16 noise; LoRA dropout 0.05; NF4 weights; prompts cut at 200 t
 step is a sample, is another algorithm.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -25,7 +23,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.settings.values import Below1, Count, Positive
+from spg_trainer.settings.types import Below1, Count, Positive
 from spg_trainer.tensors import Masks, Rows
 
 

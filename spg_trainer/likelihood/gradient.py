@@ -3,8 +3,6 @@
 The gradient is the same as autograd's. The logps are those of masked copies of completions (`logps.score`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,12 +22,12 @@ def accumulate(
     model: nn.Module,
     rollouts: Rows,
     masks: Masks,
-    loss_fn: Callable[[Tensor], Loss],
+    loss_fn: Callable[[Tensor], "Loss"],
     *,
     mask_id: int,
     masks_at_once: int,
-    compares: Compares = "completion",
-) -> Loss:
+    compares: "Compares" = "completion",
+) -> "Loss":
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
     loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
@@ -82,7 +80,7 @@ def accumulate(
     return result
 
 
-def _loss_and_gradient(loss_fn: Callable[[Tensor], Loss], logps: Tensor) -> tuple[Loss, Tensor | None]:
+def _loss_and_gradient(loss_fn: Callable[[Tensor], "Loss"], logps: Tensor) -> "tuple[Loss, Tensor | None]":
     """(loss, coefficients), both detached: the coefficients are the gradient of the loss in the logps.
 
     They are None if the loss does not depend on the logps.

@@ -2,7 +2,7 @@
 
 A frozen base under adapters may be stored in 4 bits (QLoRA, arXiv 2305.14314), by bitsandbytes. Layers that torch
 compiles for passes without a cache (`--compile`) round differently: kernels are fused, and the adapters of queries,
-keys and values are joined (`join_adapters` in lora_linear.py).
+keys and values are joined (`join_adapters` in lora.py).
 """
 
 import copy
@@ -31,8 +31,9 @@ from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
-from spg_trainer.models.lora import TRAINED, add_lora, add_reference, load_adapter, merged_layers
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import (
+    TRAINED,
     Policy,
     SpecialTokens,
     check_policy,
@@ -41,7 +42,6 @@ from spg_trainer.models.policy import (
 )
 from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import Lockstep, keep_wider
-from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
@@ -49,7 +49,7 @@ from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters,
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.task import known_tasks
-from spg_trainer.settings.values import check_values
+from spg_trainer.settings.types import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 if TYPE_CHECKING:
@@ -188,6 +188,8 @@ def open_policy(
     elif reference and not trains_all_weights and not policy.fresh_adapters:
         # A loaded adapter is copied before training changes it. New adapters need no copy: the model without them is
         # the reference.
+        from spg_trainer.models.lora import add_reference
+
         add_reference(policy.model)
     if settings.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable()
@@ -253,6 +255,8 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     adapter: a folder. dtype: of the weights, float32, bfloat16 or float16; sums are made in float32. Raises ModelError
     for a base without safetensors.
     """
+    from spg_trainer.models.lora import merged_layers
+
     # A model that is opened as for --shard has no numbers yet.
     settings = ModelConfig(model=adapter, dtype="float32", device="cpu", shard="layer")
     policy = _open(settle_adapters(settings), env=None, seed=0)
@@ -322,6 +326,9 @@ def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
     policy = _open_base(weights, settings)
     # The base that a saved adapter will name: a Hub id as it is, a folder by its absolute path.
     base = str(Path(weights.base).resolve()) if weights.is_local else weights.base
+    if weights.adapter is not None or settings.lora_r:
+        from spg_trainer.models.lora import add_lora, load_adapter  # peft takes seconds
+
     if weights.adapter is not None:
         policy.model = load_adapter(policy.model, weights.adapter, dropout=settings.lora_dropout, base=base)
     elif settings.lora_r:
@@ -620,8 +627,7 @@ def compile_layers(model: nn.Module, backend: Any = "inductor") -> None:
     check_compiler(base.device)
     layers = base.base_model.layers[1:-1]
     if model is not base:
-        # This import costs nothing here, as the adapter has imported peft.
-        from spg_trainer.models.lora_linear import join_adapters
+        from spg_trainer.models.lora import join_adapters
 
         for layer in layers:
             join_adapters(layer.self_attn)

@@ -1,35 +1,47 @@
-"""LoRA adapters: adds new ones, loads saved ones, merges them into their base, and keeps a copy as the reference.
+"""LoRA adapters: adds new ones, loads saved ones, merges them into their base, and multiplies by them in few products.
 
-peft is slow to import, so it is imported lazily.
+In compiled layers, the adapters of queries, keys and values multiply their common input in one product. One product
+rounds differently from three. So a pass without `--compile` makes three, and is rounded as if the layers were not
+joined.
+
+This module imports peft, which is slow, so it is imported lazily.
 """
 
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from peft import (
+    LoraConfig,
+    PeftConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from peft.tuners.lora.layer import Linear
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from spg_trainer.architecture.layers import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
-from spg_trainer.models.states import base_model
+from spg_trainer.models.body import mix_in
+from spg_trainer.models.forward import base_model
+from spg_trainer.models.policy import REFERENCE_ADAPTER, TRAINED
+from spg_trainer.models.shard import keep_wider
 from spg_trainer.models.weight_files import base_name, base_weights, is_adapter
 from spg_trainer.seeding import generator, gpus
 
-if TYPE_CHECKING:
-    from peft import PeftConfig, PeftModel
-    from transformers import PreTrainedModel
-
-TRAINED = "default"
-"""peft's name of the adapter that is trained."""
-REFERENCE_ADAPTER = "reference"
-"""peft's name of the frozen adapter from which the training started."""
-
 
 def add_lora(
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     *,
     r: int,
     alpha: int,
@@ -38,7 +50,7 @@ def add_lora(
     base: str,
     targets: Sequence[str] = ("all",),
     experts: bool = False,
-) -> "PeftModel":
+) -> PeftModel:
     """Freezes the model and puts new adapters of rank `r` on the linear layers of attention and feed-forward networks.
 
     In a mixture of experts, only the four linear layers of attention get adapters; with `experts`, each expert gets its
@@ -47,9 +59,6 @@ def add_lora(
     base: the name of the base model in a saved adapter folder. targets: as `lora_layers`. Raises ConfigError for a
     target that is no layer, for `experts` in a model without experts, and for `experts` with dropout.
     """
-    from peft import LoraConfig, get_peft_model
-
-    from spg_trainer.models.lora_linear import multiply_in_16_bits
 
     check_lora(model.config, targets, experts=experts, dropout=dropout)
     settings = LoraConfig(
@@ -70,7 +79,7 @@ def add_lora(
             if ".lora_A." in name:
                 # The distribution is peft's own. The second factor, lora_B, stays zero, as peft makes it.
                 fresh = torch.empty(weight.shape, dtype=torch.float32)
-                weight.copy_(torch.nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
+                weight.copy_(nn.init.kaiming_uniform_(fresh, a=5**0.5, generator=stream))
     adapted.peft_config[TRAINED].base_model_name_or_path = base
     multiply_in_16_bits(adapted)
     return adapted
@@ -84,15 +93,12 @@ def _without_deprecation() -> Iterator[None]:
         yield
 
 
-def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base: str) -> "PeftModel":
+def load_adapter(model: PreTrainedModel, folder: Path, *, dropout: float, base: str) -> PeftModel:
     """Puts the adapter in `folder` on its base model, trainable, with `dropout`. Raises ModelError if it does not fit.
 
     base: the base model that the adapter will name wherever it is saved. Adapters with LLaDA's own tensor names (from
     the code of d1 or SPG) are understood too. A target module without weights in the file starts without effect.
     """
-    from peft import PeftConfig, PeftModel
-
-    from spg_trainer.models.lora_linear import multiply_in_16_bits
 
     try:
         settings = PeftConfig.from_pretrained(str(folder))
@@ -123,7 +129,7 @@ def load_adapter(model: "PreTrainedModel", folder: Path, *, dropout: float, base
     return adapted
 
 
-def _refuse_biases_before_base(model: "PreTrainedModel", settings: "PeftConfig", folder: Path) -> None:
+def _refuse_biases_before_base(model: PreTrainedModel, settings: PeftConfig, folder: Path) -> None:
     """Raises ModelError if an adapter's file holds biases of its base, and the base's own weights are not read yet.
 
     The weights of the base, read later, would overwrite these biases.
@@ -138,18 +144,17 @@ def _refuse_biases_before_base(model: "PreTrainedModel", settings: "PeftConfig",
         )
 
 
-def make_real(model: "PeftModel") -> None:
+def make_real(model: PeftModel) -> None:
     """Puts zeros on the CPU in place of adapter weights on the device `meta` (`--shard` reads weights later)."""
     for name, weight in list(model.named_parameters()):
         if is_adapter(name) and weight.is_meta:
             owner, _, leaf = name.rpartition(".")
             zeros = torch.zeros_like(weight, device="cpu")
-            setattr(model.get_submodule(owner), leaf, torch.nn.Parameter(zeros, weight.requires_grad))
+            setattr(model.get_submodule(owner), leaf, nn.Parameter(zeros, weight.requires_grad))
 
 
-def add_reference(model: "PeftModel") -> None:
+def add_reference(model: PeftModel) -> None:
     """Copies the trained adapter, as it is now, into a second adapter, which stays frozen."""
-    from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     settings = copy.deepcopy(model.peft_config[TRAINED])
     settings.inference_mode = True
@@ -162,15 +167,14 @@ def add_reference(model: "PeftModel") -> None:
 
 
 def merged_layers(
-    model: "PeftModel", layers: Iterable[dict[str, torch.Tensor]], dtype: torch.dtype
-) -> Iterator[tuple[str, torch.Tensor]]:
+    model: PeftModel, layers: Iterable[dict[str, Tensor]], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
     """Yields (name, weight in `dtype`): the weights of `layers` with the trained adapter added, in the same order.
 
     model: its base has no weights yet (it is on the device `meta`). layers: the base's weights (of any shapes), a layer
     at a time, by their names without adapters. Sums are made in float32, with one layer in memory at a time. Weights
     that the adapter holds whole (`modules_to_save`) replace the base's.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = model.get_base_model()
     adapted = {name: module for name, module in base.named_modules() if isinstance(module, BaseTunerLayer)}
@@ -183,7 +187,7 @@ def merged_layers(
     for layer in layers:
         for name in layer.keys() & owners.keys():  # all but buffers, such as the bias of a router
             owner, leaf = owners[name]
-            setattr(owner, leaf, torch.nn.Parameter(layer[name].float(), requires_grad=False))
+            setattr(owner, leaf, nn.Parameter(layer[name].float(), requires_grad=False))
         for name, module in adapted.items():
             inside = f"{base_name(name)}."
             if any(weight.startswith(inside) for weight in layer):
@@ -195,17 +199,15 @@ def merged_layers(
                 continue
             owner, leaf = owners[name]
             yield name, getattr(owner, leaf).detach().to(dtype)
-            setattr(owner, leaf, torch.nn.Parameter(torch.empty(0), requires_grad=False))
+            setattr(owner, leaf, nn.Parameter(torch.empty(0), requires_grad=False))
 
 
-def merged_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, torch.Tensor]]:
+def merged_weights(model: PreTrainedModel | PeftModel) -> Iterator[tuple[str, Tensor]]:
     """Yields (name, weight) of a model in memory, with the trained adapter added if there is one; it stays as it is.
 
     The names are those without adapters, in the order of the model's files. Sums are made in float32, a layer at a
     time, and have the type of the weight.
     """
-    from peft import PeftModel
-    from peft.tuners.tuners_utils import BaseTunerLayer
 
     base = base_model(model)
     whole = whole_weights(model) if isinstance(model, PeftModel) else {}
@@ -222,14 +224,12 @@ def merged_weights(model: "PreTrainedModel | PeftModel") -> Iterator[tuple[str, 
             yield name, whole.get(name, weight).detach().to(weight.dtype)
 
 
-def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
+def whole_weights(model: PeftModel) -> dict[str, Tensor]:
     """{name of a base weight: the whole weight that the trained adapter has in its place (`modules_to_save`)}.
 
     Raises ModelError if one tensor of the base is both embedding and head, and the adapter changes one of them: by a
     whole weight, by low-rank factors, or by rows of its own.
     """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-    from peft.utils import ModulesToSaveWrapper
 
     base = model.get_base_model()
     whole, changed = {}, set()
@@ -248,12 +248,137 @@ def whole_weights(model: "PeftModel") -> dict[str, torch.Tensor]:
     return whole
 
 
-@contextmanager
-def using_reference(model: "PeftModel") -> Iterator[None]:
-    """Inside, the reference adapter is active in place of the trained one."""
-    tuner = model.base_model
-    tuner.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
-    try:
-        yield
-    finally:
-        tuner.set_adapter(TRAINED)
+class MixedLinear(Linear):
+    """peft's layer, except that an adapter in float32 beside weights in 16 bits multiplies in 16 bits.
+
+    The papers' code does so, too, because it trains under autocast. Without autocast peft multiplies in float32, which
+    on an H100 took as long as the layer itself, and keeps a second, wider copy of the input for the backward pass.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """x (..., in) to (..., out) in the type of x."""
+        narrow_adapter = self.narrow_factors(x.dtype)
+        if narrow_adapter is None or args or kwargs:
+            return super().forward(x, *args, **kwargs)
+        down, up, scale = narrow_adapter
+        result = self.base_layer(x)
+        x = self.lora_dropout[self.active_adapters[0]](x)
+        return add_product(result, torch.mm(x.flatten(0, -2), down), up, scale)
+
+    def narrow_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
+        """The transposed factors (in, r) and (r, out) of the one active adapter, in `dtype`, and its scale.
+
+        None if peft should multiply in its own way: if `factors` returns None, or if `dtype` and the adapter are both
+        wide. In a phase (see `working_copy`) the factors have `dtype` already; outside of one, every pass casts them.
+        """
+        if (adapter := self.factors()) is None:
+            return None
+        down, up, scale = adapter
+        both_are_wide = dtype == down.dtype and dtype.itemsize > 2
+        return None if both_are_wide else (down.to(dtype).T, up.to(dtype).T, scale)
+
+    def factors(self) -> tuple[Tensor, Tensor, float] | None:
+        """The weights A (r, in) and B (out, r) of the one active adapter, and its scale.
+
+        None if no adapter or several are active, or if the active one is more than two factors.
+        """
+        active = [name for name in self.active_adapters if name in self.lora_A]
+        is_plain = not (self.disable_adapters or self.merged or self.lora_variant)
+        if len(active) != 1 or not is_plain:
+            return None
+        (name,) = active
+        if self.lora_B[name].bias is not None:
+            return None
+        return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+
+
+def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:
+    """result (..., out) + scale * low (rows, r) @ up (r, out): one product, rounded once.
+
+    low: the input times the adapter's first factor. up: its second factor.
+    """
+    return torch.addmm(result.flatten(0, -2), low, up, alpha=scale).view_as(result)
+
+
+def multiply_in_16_bits(model: PeftModel) -> None:
+    """Makes each of peft's linear layers a `MixedLinear`; a phase has a working copy of their adapters.
+
+    Linear layers in 4 bits are of another class, and stay as they are.
+    """
+    for module in model.modules():
+        if type(module) is Linear:
+            module.__class__ = MixedLinear
+    base = base_model(model)
+    if base.dtype.itemsize == 2:
+        keep_wider(base, base.dtype, partial(_wider_adapters, base))
+
+
+def _wider_adapters(base: nn.Module) -> Iterator[nn.Parameter]:
+    """The adapters that are kept in a wider type than the layers below them."""
+    for module in base.modules():
+        if isinstance(module, MixedLinear):
+            for weight in (*module.lora_A.parameters(), *module.lora_B.parameters()):
+                if weight.dtype.itemsize > module.base_layer.weight.dtype.itemsize:
+                    yield weight
+
+
+PARTS = ("q_proj", "k_proj", "v_proj")
+
+
+class InputWithProducts:
+    """An input x (B, S, in), and its products, (B * S, r) each, with the first factors of the adapters of `PARTS`."""
+
+    def __init__(self, x: Tensor, products: tuple[Tensor, ...]) -> None:
+        self.x, self.products = x, products
+
+    def __getattr__(self, name: str) -> Any:  # attention asks for the input's shape and device
+        return getattr(self.x, name)
+
+
+class JointLinear(MixedLinear):
+    """The layer of one of `PARTS` under an adapter."""
+
+    part: int
+    """The layer's index in `PARTS`."""
+
+    def forward(self, x: Tensor | InputWithProducts, *args: Any, **kwargs: Any) -> Tensor:
+        """x (..., in) to (..., out) in the type of x."""
+        if not isinstance(x, InputWithProducts):
+            return super().forward(x, *args, **kwargs)
+        _, up, scale = self.factors()
+        return add_product(self.base_layer(x.x), x.products[self.part], up.to(x.dtype).T, scale)
+
+    def first_factor(self) -> Tensor | None:
+        """The adapter's first factor (r, in); None without an adapter, or if dropout changes its input."""
+        if (adapter := self.factors()) is None:
+            return None
+        drops = self.training and not isinstance(self.lora_dropout[self.active_adapters[0]], nn.Identity)
+        first, _, _ = adapter
+        return None if drops else first
+
+
+class JointAttention:
+    """Attention that multiplies its input by the first factors of all adapters of `PARTS` in one product.
+
+    The layers then get an `InputWithProducts` in place of the input.
+    """
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As the layer's own `forward`; hidden_states (B, S, in)."""
+        if torch.compiler.is_compiling():
+            factors = [getattr(self, name).first_factor() for name in PARTS]
+            if all(factor is not None for factor in factors):
+                joint = torch.cat([factor.to(hidden_states.dtype) for factor in factors])
+                product = torch.mm(hidden_states.flatten(0, -2), joint.T)
+                products = product.split([len(factor) for factor in factors], -1)
+                hidden_states = InputWithProducts(hidden_states, products)
+        return super().forward(hidden_states, *args, **kwargs)
+
+
+def join_adapters(attention: nn.Module) -> None:
+    """Joins the three adapter products of an attention into one, in place, if each of `PARTS` has an adapter."""
+    layers = [getattr(attention, name, None) for name in PARTS]
+    if all(type(layer) is MixedLinear for layer in layers):
+        for part, layer in enumerate(layers):
+            layer.__class__, layer.part = JointLinear, part
+        mix_in(JointAttention, attention)

@@ -15,12 +15,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.models import shard
-from spg_trainer.models.lora import REFERENCE_ADAPTER, using_reference
 from spg_trainer.models.replay import Replays
 
 if TYPE_CHECKING:
     from peft import PeftModel
 
+
+TRAINED = "default"
+"""peft's name of the adapter that is trained."""
+REFERENCE_ADAPTER = "reference"
+"""peft's name of the frozen adapter from which the training started."""
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
@@ -136,6 +140,17 @@ class Policy:
         if end_tokens != "eos" or eos is None:
             return self
         return replace(self, end_token_ids=(eos,))
+
+
+@contextmanager
+def using_reference(model: "PeftModel") -> Iterator[None]:
+    """Inside, the reference adapter is active in place of the trained one."""
+    tuner = model.base_model
+    tuner.set_adapter(REFERENCE_ADAPTER, inference_mode=True)
+    try:
+        yield
+    finally:
+        tuner.set_adapter(TRAINED)
 
 
 def check_policy(value: object, function: str) -> None:

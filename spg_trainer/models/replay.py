@@ -4,8 +4,6 @@ A pass starts some fifty kernels a layer. With few rows, Python takes longer to 
 graph starts all of them at once. They are the same kernels on the same shapes, so states are equal to the bit.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
-from spg_trainer.models.states import hidden_states
+from spg_trainer.models.forward import hidden_states
 
 MOST_POSITIONS = 4096
 """Passes over more positions (rows x columns) are not recorded: a GPU takes longer to compute them than Python to start
@@ -34,7 +32,7 @@ class Recording:
     """
 
     def __init__(
-        self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: Recording | None
+        self, work: Callable[[], tuple[Tensor, ...]], device: torch.device, before: "Recording | None"
     ) -> None:
         """before: another recording, whose memory this one shares. Raises RuntimeError if `work` cannot be recorded."""
         self.graph = torch.cuda.CUDAGraph()
@@ -139,7 +137,7 @@ class Replays:
         start: int | None = None,
         blocks: Tensor | None = None,
     ) -> Tensor:
-        """As `models.states.hidden_states`, with tensors of the same shapes, without autograd."""
+        """As `models.forward.hidden_states`, with tensors of the same shapes, without autograd."""
         given: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

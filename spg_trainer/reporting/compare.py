@@ -28,19 +28,19 @@ from spg_trainer.errors import ConfigError, as_flag, did_you_mean, written
 from spg_trainer.evaluation.statistics import Mean, mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.runs import Recorded, read_run
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
-from spg_trainer.settings.values import flatten, plain, read_word, settings_of
+from spg_trainer.settings.types import flatten, plain, read_word, settings_of
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives to each run itself, so they cannot be among the shared ones."""
@@ -401,8 +401,10 @@ def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
 
 def all_settings(config: Config) -> dict[str, Any]:
     """{dotted name: value} of all settings of a training but `OF_A_RUN`, with all hyper-parameters of its algorithm."""
-    algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
-    return flatten(plain(replace(config, algorithm_args=asdict(algorithm))), ignore=OF_A_RUN)
+    arguments = asdict(algorithms.build(config.algorithm, config.hyper_parameters))
+    if "block_length" in arguments and "block_length" not in config.algorithm_args:
+        arguments["block_length"] = config.rollout.block_length  # 0 if the run has yet to choose it
+    return flatten(plain(replace(config, algorithm_args=arguments)), ignore=OF_A_RUN)
 
 
 def run_jobs(

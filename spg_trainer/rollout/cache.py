@@ -6,8 +6,6 @@ computes the block, 8 columns before it and everything after it: `CACHES["mine"]
 `check_pattern` refuses settings of decoding that cannot work with a model's attention, before its weights are opened.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,7 +38,7 @@ CACHES: dict[str, Margins | None] = {
 """{NAME of --cache: its margins}; None = every pass is a refresh, and nothing is kept. `prefix` and `dual` are
 Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
 attention, whose finished blocks never change: a row is refreshed in its first pass only, and a later pass computes the
-block of attention that holds the active block. `columns.py` treats this name specially."""
+block of attention that holds the active block. `passes.py` treats this name specially."""
 
 
 def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
@@ -54,7 +52,7 @@ def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> 
     return max(0, start - before), end
 
 
-def bytes_per_column(config: PreTrainedConfig, itemsize: int) -> int:
+def bytes_per_column(config: "PreTrainedConfig", itemsize: int) -> int:
     """Bytes of the keys and values of one column of one row in all layers: 512 KiB for LLaDA-8B in bfloat16."""
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
 
@@ -86,14 +84,14 @@ def rows_that_fit(row_bytes: int, device: torch.device) -> int | None:
 
 
 def buffers_for(
-    policy: Policy, num_rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
-) -> KeyValues | None:
+    policy: "Policy", num_rows: int, columns: int, sampling: Sampling, rows_per_forward: int | None
+) -> "KeyValues | None":
     """Buffers for the rows that are decoded at once: `rows_in_flight`, or fewer where the device has no room for them.
 
     columns: how many each row has. Returns None if the cache keeps nothing. Raises ConfigError if the model's attention
     cannot compute a part of the columns, or if the device has no room for a single row.
     """
-    from spg_trainer.models.states import head_weight
+    from spg_trainer.models.forward import head_weight
 
     if CACHES[sampling.cache] is None:
         return None
@@ -187,7 +185,7 @@ class Access:
         """Where keys and values go; a replayed pass (`models/replay.py`) takes other tensors in place of these."""
         return {"slots": self.slots, "columns": self.columns, "computed_row": self.computed_row}
 
-    # transformers asks a cache for its length, to make attention masks and positions. Here `models.states` makes them.
+    # transformers asks a cache for its length, to make attention masks and positions. Here `models.forward` makes them.
     # So the first two methods return 0, as if no column had come before, and the third counts keys from 0.
 
     def get_seq_length(self, layer: int = 0) -> int:
@@ -201,7 +199,7 @@ class Access:
         return (self.end - self.first if self.end else queries), 0
 
 
-def check_pattern(pattern: Pattern, sampling: Sampling) -> None:
+def check_pattern(pattern: "Pattern", sampling: Sampling) -> None:
     """Raises ConfigError for a cache or a block length that does not go with `pattern`: which tokens see which."""
     block_length, cache = sampling.block_length, sampling.cache
     if pattern.is_full:

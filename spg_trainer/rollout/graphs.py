@@ -6,22 +6,20 @@ places, these are recorded, too, in two pieces: the *pass* computes hidden state
 this transfer and the noise, which each row draws from its own generator, are done anew in every step.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from spg_trainer import distributed
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.replay import MOST_POSITIONS, Replays
-from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import Access, KeyValues
 from spg_trainer.rollout.canvas import Blocks, Canvas, Row
-from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import MAX_LOGITS, Drawn, Generators, fill_noise, is_cut
+from spg_trainer.rollout.passes import Columns
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import NEVER
 
@@ -41,7 +39,7 @@ class Decoder(Protocol):
     def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
 
 
-def recorded_steps(sampler: Decoder) -> RecordedSteps | None:
+def recorded_steps(sampler: Decoder) -> "RecordedSteps | None":
     """The `RecordedSteps` of a sampler; None if its settings, model or device do not allow recorded passes."""
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (

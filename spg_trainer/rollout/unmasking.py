@@ -181,6 +181,9 @@ def unmask_counts(masked: int, steps: int) -> list[int]:
     return [each + 1 if step < rest else each for step in range(steps)]
 
 
+MANY = 200
+"""How often the rows of a trial stand in its largest batch."""
+
 OwnOrder = Callable[[Tensor, Tensor, Generators], Tensor]
 """The signature of a user's order; the text at the top of this file says what it takes and returns."""
 
@@ -251,7 +254,7 @@ def _load(setting: str, name: str) -> Callable[..., object]:
 
 @cache
 def refuse_count(count: UnmaskingRule, sampling: Sampling) -> None:
-    """Raises ConfigError unless a count keeps its contract, tried on 3 rows of 8 tokens.
+    """Raises ConfigError unless a count keeps its contract, tried on 3 rows of 8 tokens, and on many of them.
 
     The contract: it returns a whole number for each row, changes no tensor that it gets, returns the same the second
     time, and counts a row's tokens whatever the other rows are.
@@ -264,13 +267,14 @@ def refuse_count(count: UnmaskingRule, sampling: Sampling) -> None:
             "logps (b, n), the first to be unmasked first, and masked and number, b numbers each."
         )
 
-    def counts_of(rows: slice) -> list[object]:
-        returned = count(Pass(logps[rows].clone(), masked[rows], number[rows]), sampling)
+    def counts_of(rows: list[int]) -> list[object]:
+        this_pass = Pass(logps[rows].clone(), [masked[row] for row in rows], [number[row] for row in rows])
+        returned = count(this_pass, sampling)
         if isinstance(returned, Tensor) and returned.dtype in (torch.int64, torch.int32):
             returned = returned.tolist()
         is_whole = isinstance(returned, list) and all(type(item) is int for item in returned)
-        if not is_whole or len(returned) != len(masked[rows]):
-            raise refusal(f"for {len(masked[rows])} rows it returned {returned!r:.80}")
+        if not is_whole or len(returned) != len(rows):
+            raise refusal(f"for {len(rows)} rows it returned {returned!r:.80}")
         return returned
 
     logps = torch.linspace(-0.1, -4, 8).repeat(3, 1) * torch.tensor([[0.01], [1.0], [2.0]])
@@ -280,9 +284,10 @@ def refuse_count(count: UnmaskingRule, sampling: Sampling) -> None:
     try:
         with torch.no_grad():
             count(Pass(given, masked[:], number[:]), sampling)
-            first = counts_of(slice(0, 3))
-            again = counts_of(slice(0, 3))
-            alone = [counts_of(slice(row, row + 1))[0] for row in range(3)]
+            first = counts_of([0, 1, 2])
+            again = counts_of([0, 1, 2])
+            alone = [counts_of([row])[0] for row in range(3)]
+            in_large_batch = counts_of([0, 1, 2] * MANY)
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
@@ -291,7 +296,7 @@ def refuse_count(count: UnmaskingRule, sampling: Sampling) -> None:
         raise refusal("it changed the log-probabilities that it was given. Work on a copy")
     if again != first:
         raise refusal("it returned other numbers the second time")
-    if alone != first:
+    if alone != first or in_large_batch != first * MANY:
         raise refusal("the number of a row depends on the other rows, so that it would change with the batch")
 
 
@@ -303,9 +308,9 @@ def refuse_order(name: str, order: OwnOrder) -> None:
     from the generators that it gets, and gives a row the same priorities whatever the other rows are.
     """
 
-    def priority_of(rows: slice) -> Tensor:
+    def priority_of(rows: list[int]) -> Tensor:
         """The priorities that the order gives these of the 3 rows, called with copies and with new generators."""
-        generators = [torch.Generator().manual_seed(row) for row in range(3)][rows]
+        generators = [torch.Generator().manual_seed(row) for row in rows]
         with torch.no_grad():
             return order(logps[rows].clone(), places[rows].clone(), generators)
 
@@ -340,9 +345,10 @@ def refuse_order(name: str, order: OwnOrder) -> None:
         raise refusal("it changed the tensors that it was given. Work on copies")
     priority = priority.clone()
     drew_globally = not torch.equal(torch.get_rng_state(), rng_before)
-    if drew_globally or not torch.equal(priority_of(slice(0, 3)), priority):
+    if drew_globally or not torch.equal(priority_of([0, 1, 2]), priority):
         raise refusal("it gave other priorities the second time. Draw from the generators, one for each row")
-    if not all(torch.equal(priority_of(slice(row, row + 1))[0], priority[row]) for row in range(3)):
+    alone = all(torch.equal(priority_of([row])[0], priority[row]) for row in range(3))
+    if not alone or not torch.equal(priority_of([0, 1, 2] * MANY), priority.repeat(MANY, 1)):
         raise refusal(
             "the priorities of a row depend on the other rows, so that they would change with the batch"
         )

@@ -23,13 +23,15 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Algorithm, CoupledAlgorithm, Loss
 from spg_trainer.algorithms.base import loss_of_values, prepare_columns
+from spg_trainer.algorithms.contract import fault_of_name
 from spg_trainer.distributed import gather, gather_rows, rank
+from spg_trainer.errors import TrainingError
 from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.models.policy import halved_until_it_fits
 from spg_trainer.models.shard import drop_gradients, trains_parts
-from spg_trainer.settings.fields import BatchConfig
+from spg_trainer.settings.configs import BatchConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.run import Run
 
@@ -280,6 +282,11 @@ def rows_of_episodes(rows: Rows, totals: Mapping[str, float]) -> Rows:
 
 def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:
     """Adds a loss and its metrics to sums, which have the keys of `Sums`."""
+    for (
+        name
+    ) in loss.metrics:  # some are only returned for completions that the trial of an algorithm does not have
+        if fault := fault_of_name(name):
+            raise TrainingError(f"The loss returned {fault}.")
     figures = {("loss", "update"): loss.loss}
     figures |= {(name, metric.per): metric.total for name, metric in loss.metrics.items()}
     for key, value in figures.items():

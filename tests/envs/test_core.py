@@ -77,6 +77,7 @@ def test_an_exception_in_score_becomes_data_with_its_traceback():
         ({"shrt": 1.0}, 'reward_weights="shrt".*Did you mean "short"'),
         ({"short": "much"}, "the weight of short is 'much'"),
         ({"short": float("inf")}, "finite"),
+        ({"short": 1e300}, r"short is 1e\+300; it must be a finite number, not above 1e\+15 in size"),
     ],
 )
 def test_wrong_reward_weights_are_refused(weights, message):
@@ -179,6 +180,10 @@ def test_a_score_may_hold_numbers_of_tensors():
     [
         ({"correct": 1.0}, "components correct; they must be correct, short"),
         (RIGHT | {"long": 1.0}, "short, long; they must be correct, short"),
+        (
+            RIGHT | {"short": -1e300},
+            '"short" is -1e+300; it must be a finite number, not above 1e+15 in size',
+        ),
         *((RIGHT | {"correct": value}, f'"correct" is {value!r}') for value in (float("nan"), 0.5)),
         *(
             (RIGHT | {"short": value}, f'"short" is {value!r}')

@@ -20,7 +20,7 @@ from spg_trainer.models import (
     open_policy,
     save_model,
 )
-from spg_trainer.models.lora_linear import multiply_in_16_bits
+from spg_trainer.models.lora import multiply_in_16_bits
 from spg_trainer.models.shard import reduce_gradients, unsharded
 from spg_trainer.settings import weights
 from spg_trainer.settings.decoding import Sampling

@@ -13,8 +13,7 @@ from spg_trainer.architecture.layers import lora_layers
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
-from spg_trainer.models.lora import add_lora
-from spg_trainer.models.lora_linear import MixedLinear
+from spg_trainer.models.lora import MixedLinear, add_lora
 from spg_trainer.models.shard import computing_with_copy, reduce_gradients, unsharded
 from tests.common.model_cases import give_effect, small, some_ids
 

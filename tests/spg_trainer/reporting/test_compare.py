@@ -26,7 +26,7 @@ from spg_trainer.reporting.compare import (
     read_word,
     rows_of_runs,
 )
-from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
 
@@ -261,3 +261,13 @@ def test_settings_that_differ_between_columns_are_shown_before_and_after(here: P
     assert found["rollout.temperature"][2] == "0.7" != found["rollout.temperature"][0]
     assert all(spg == mine for spg, mine, _ in found.values())
     assert not {"algorithm", "seed"} & found.keys() and not (here / "runs").exists()
+
+
+def test_a_block_length_that_a_run_has_yet_to_choose_is_shown_as_open(here: Path, capsys) -> None:
+    words = "compare --env sudoku --algorithms mle mle:block_length=4 --seeds 1 --dry-run -- --source demonstrations"
+    assert cli.main(words.split()) == 0
+    found = {
+        line.split("|")[1].strip(): line.split("|")[2:-1] for line in capsys.readouterr().out.splitlines()
+    }
+    assert [cell.strip() for cell in found["algorithm_args.block_length"]] == ["0", "4"]
+    assert [cell.strip() for cell in found["rollout.block_length"]] == ["0", "4"]

@@ -12,8 +12,8 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import check_names, own_order
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import small_config
@@ -82,6 +82,7 @@ def test_a_count_gets_the_log_probabilities_of_the_first_to_be_unmasked_first(tm
         ("return 2", "for 3 rows it returned 2"),
         ("return [2.0] * len(this_pass.masked)", r"it returned \[2.0"),
         ("return [len(this_pass.masked)] * len(this_pass.masked)", "depends on the other rows"),
+        ("b = len(this_pass.masked); return [1 + (b > 8)] * b", "depends on the other rows"),
         ("this_pass.logps.zero_(); return this_pass.masked", "changed the log-probabilities"),
         ("import random; return [random.getrandbits(60) for _ in this_pass.masked]", "the second time"),
         ("raise SystemExit", "raised SystemExit"),
@@ -122,6 +123,7 @@ def test_places_that_are_not_drawn_have_log_probability_minus_infinity(tmp_path:
         ("return logps.mul_(2)", "changed the tensors"),
         ("import torch; return torch.rand(logps.shape)", "Draw from the generators"),
         ("return logps - logps.mean()", "depend on the other rows"),
+        ("return logps if len(logps) < 100 else -logps", "depend on the other rows"),
         ("return logps.nothing", "raised AttributeError"),
     ],
 )

@@ -12,14 +12,14 @@ import pytest
 import envs
 from envs.combining import mixture
 from spg_trainer.algorithms import build
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs
 from spg_trainer.runs.resume import identity, pin
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks
@@ -61,6 +61,29 @@ def test_metrics_samples_and_evaluations_tell_the_tasks_apart(whole: Path) -> No
     assert after["correct"] == pytest.approx(together)
     titles = [panel["title"] for panel in draw_panels({"run": [read_run(whole)]})]
     assert "Solved, by task" in titles
+
+
+def test_a_loss_may_not_return_a_metric_under_the_name_of_a_tasks_figure(tmp_path: Path) -> None:
+    """Also if it returns it for completions of the model alone, and not in the trial."""
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "import torch\n"
+        "from spg_trainer.algorithms import Metric\n"
+        "from spg_trainer.algorithms.mapg import MAPG\n\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(MAPG):\n"
+        "    def loss(self, logps, masks, batch):\n"
+        "        own = {'letters/reward': Metric(torch.zeros(()), 'update')} if len(batch.prompt_ids[0]) > 8 else {}\n"
+        "        result = super().loss(logps, masks, batch)\n"
+        "        return replace(result, metrics=result.metrics | own)\n"
+    )
+    config = small_config(
+        tmp_path / "run", **SETTINGS, algorithm=f"{tmp_path}/mine.py:Mine", algorithm_args={}
+    )
+    with pytest.raises(
+        TrainingError, match=r"metric 'letters/reward', .* Rename it, e\.g\. to 'mine_letters_"
+    ):
+        train(config, quiet=True)
 
 
 def test_a_run_of_several_tasks_resumes_bit_for_bit(whole: Path, tmp_path: Path) -> None:
