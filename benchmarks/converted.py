@@ -21,7 +21,7 @@ from spg_trainer.cli import main as command
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.models.tiny import tiny_tokenizer
 from spg_trainer.seeding import derive
-from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle

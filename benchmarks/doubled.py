@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from spg_trainer.algorithms import Loss
 from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate
 from spg_trainer.models import llada_config
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.tensors import Masks, Rows
 
 

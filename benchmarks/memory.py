@@ -39,8 +39,8 @@ from spg_trainer.models import Policy, llada_config, tiny_tokenizer
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
+from spg_trainer.settings.configs import BatchConfig, Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.update import gradient, plan_updates

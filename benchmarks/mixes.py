@@ -15,7 +15,7 @@ from measuring import hardware, print_head, print_row
 
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.habits import count_habits
-from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import make_env
 from spg_trainer.training.advice import share_of_right

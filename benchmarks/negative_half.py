@@ -18,9 +18,9 @@ from spg_trainer.algorithms.base import Compares, divide_by_normalizer
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
-from spg_trainer.likelihood.maskings import RandomMasking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.values import AtLeast1, Below1, Count
+from spg_trainer.likelihood.random_masks import RandomMasking
+from spg_trainer.settings.types import AtLeast1, Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

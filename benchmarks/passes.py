@@ -23,11 +23,11 @@ from unittest.mock import patch
 import torch
 from measuring import print_head, print_row
 
-from spg_trainer.models.states import base_model
-from spg_trainer.rollout.columns import Columns
-from spg_trainer.settings.fields import Config
+from spg_trainer.models.forward import base_model
+from spg_trainer.rollout.passes import Columns
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.values import parse_pairs
+from spg_trainer.settings.types import parse_pairs
 from spg_trainer.training import loop
 from spg_trainer.training.plan import settle
 from spg_trainer.training.setup import open_run

@@ -18,7 +18,7 @@ from measuring import hardware, print_head, print_row
 
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.statistics import t_quantile
-from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle

@@ -24,8 +24,8 @@ from measuring import hardware, medians, one_core, print_head, print_row, second
 
 import envs
 from spg_trainer.rollout.canvas import Row
-from spg_trainer.rollout.columns import Columns
-from spg_trainer.settings.fields import Config
+from spg_trainer.rollout.passes import Columns
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.plan import settle

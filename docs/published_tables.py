@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 
 from spg_trainer.algorithms import ALGORITHMS, build
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import default_alpha
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.values import flatten, plain
+from spg_trainer.settings.types import flatten, plain
 
 PAGE = Path(__file__).with_name("published.md")
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"

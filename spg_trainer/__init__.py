@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from spg_trainer.reporting.runs import Recorded, read_run
     from spg_trainer.rollout.player import generate
     from spg_trainer.rollout.sampler import sample_completions
+    from spg_trainer.settings.configs import CompareCommand, Config
     from spg_trainer.settings.decoding import EvalSampling, Sampling
-    from spg_trainer.settings.fields import CompareCommand, Config
     from spg_trainer.settings.resolve import defaults
     from spg_trainer.training.loop import train
 
@@ -49,13 +49,13 @@ __all__ = [
     "train",
 ]
 _MODULES = {
-    "CompareCommand": "settings.fields",
+    "CompareCommand": "settings.configs",
     "Difference": "evaluation.diff",
     "Recorded": "reporting.runs",
     "compare": "reporting.compare",
     "diff": "evaluation.diff",
     "read_run": "reporting.runs",
-    "Config": "settings.fields",
+    "Config": "settings.configs",
     "Evaluation": "evaluation.evaluate",
     "Policy": "models",
     "EvalSampling": "settings.decoding",

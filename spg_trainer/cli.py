@@ -18,20 +18,20 @@ from typing import Any
 from spg_trainer import __version__, distributed
 from spg_trainer.distributed import is_raised_by_all, rank
 from spg_trainer.errors import ConfigError, SpgError, did_you_mean, in_flags, written
-from spg_trainer.settings import fields, packages
+from spg_trainer.settings import configs, packages
 from spg_trainer.settings.check import check
 from spg_trainer.settings.flags import HELP, PROG, make_parser
 from spg_trainer.settings.resolve import resolve
 
 COMMANDS = {
-    "eval": (fields.EvalCommand, "evaluation.command", "run_eval"),
-    "diff": (fields.DiffCommand, "evaluation.diff", "run_diff"),
-    "sft": (fields.Config, "training.loop", "train"),
-    "compare": (fields.CompareCommand, "reporting.compare", "run_compare"),
-    "report": (fields.ReportCommand, "reporting.page", "write"),
-    "merge": (fields.MergeCommand, "export", "merge"),
-    "convert": (fields.ConvertCommand, "export", "convert"),
-    "push": (fields.PushCommand, "export", "push"),
+    "eval": (configs.EvalCommand, "evaluation.command", "run_eval"),
+    "diff": (configs.DiffCommand, "evaluation.diff", "run_diff"),
+    "sft": (configs.Config, "training.loop", "train"),
+    "compare": (configs.CompareCommand, "reporting.compare", "run_compare"),
+    "report": (configs.ReportCommand, "reporting.page", "write"),
+    "merge": (configs.MergeCommand, "export", "merge"),
+    "convert": (configs.ConvertCommand, "export", "convert"),
+    "push": (configs.PushCommand, "export", "push"),
 }
 """{word: (its settings, the module and name of the function that it runs)}; without a word: `Config` and `train`."""
 STANDS_FOR = {"sft": ("--source", "demonstrations")}
@@ -104,7 +104,7 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if word in OWN_FLAGS:
         module, name = OWN_FLAGS[word]
         return getattr(import_module(f"spg_trainer.{module}"), name)(args) or 0
-    cls, module, name = COMMANDS.get(word, (fields.Config, "training.loop", "train"))
+    cls, module, name = COMMANDS.get(word, (configs.Config, "training.loop", "train"))
     own_args, args_of_runs = [*STANDS_FOR.get(word, ()), *args], []
     if word == "compare" and "--" in args:  # the flags behind ` -- ` are for the trainings that it starts
         place = args.index("--")
@@ -112,11 +112,11 @@ def run_command(word: str, args: Sequence[str]) -> int:
     if HELP & {*own_args}:
         help_and_exit(cls, resolve(cls, own_args).config, word)
     with packages.verifiers.user_code.exit_is_error():  # from here on, only a user's own code may exit
-        if cls is fields.Config:
+        if cls is configs.Config:
             run_train(own_args)
             return 0
         resolved = resolve(cls, own_args)
-        has_task = issubclass(cls, fields.TaskSettings)
+        has_task = issubclass(cls, configs.TaskSettings)
         check(resolved.config, resolved.origins)  # before anything is imported that takes seconds
         if has_task or word in ("merge", "convert"):
             quiet_libraries()
@@ -133,7 +133,7 @@ def help_and_exit(cls: Any, shown: Any, word: str) -> None:
     note = "" if word else f"Other commands, each with its own --help: {', '.join(WORDS)}. "
     if word in STANDS_FOR:
         note = f"This is training with {' '.join(STANDS_FOR[word])}, and the recipe that belongs to it. "
-    if isinstance(shown, fields.TaskSettings):
+    if isinstance(shown, configs.TaskSettings):
         note += f"The defaults below are those of --env {shown.env}. For another task or model, write it before --help."
     try:
         make_parser(cls, shown, note, word).parse_args(["--help"])

@@ -17,8 +17,8 @@ from typing import Any, TypeVar, cast, get_args
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SETTINGS: set[str] = set()
-"""The names of all settings; filled by `settings/values.py`. In messages, any other `$name` stays as it is."""
-SETTINGS_MODULE = "spg_trainer.settings.fields"
+"""The names of all settings; filled by `settings/types.py`. In messages, any other `$name` stays as it is."""
+SETTINGS_MODULE = "spg_trainer.settings.configs"
 """The module that is imported when a message with a `$` is shown, so that all settings are known then."""
 QUOTED = r"""(?<!\w)(?:'[^'\n]*'|"[^"\n]*")(?!\w)"""
 """A text in quotes; the apostrophe of a word is no quote."""

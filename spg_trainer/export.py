@@ -19,7 +19,7 @@ from spg_trainer.runs.checkpoint import how_to_open, write_model
 from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import refuse_changed_base
-from spg_trainer.settings.fields import Config, ConvertCommand, MergeCommand, PushCommand
+from spg_trainer.settings.configs import Config, ConvertCommand, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (
     ENVIRONMENT,
@@ -29,7 +29,7 @@ from spg_trainer.settings.recorded import (
     to_yaml,
     write_record,
 )
-from spg_trainer.settings.values import without_folders
+from spg_trainer.settings.types import without_folders
 from spg_trainer.settings.weights import is_embedded, known_settings, looks_local, resolve_model
 
 MERGED, CARD, CURVE = "merged", "README.md", "curve.png"

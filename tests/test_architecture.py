@@ -98,7 +98,7 @@ def test_the_trainer_takes_the_environments_through_its_check() -> None:
 
 def test_algorithms_know_torch_and_their_siblings_only() -> None:
     allowed = "torch spg_trainer.algorithms spg_trainer.likelihood spg_trainer.tensors spg_trainer.errors"
-    allowed += " spg_trainer.settings.values spg_trainer.settings.values spg_trainer.seeding"
+    allowed += " spg_trainer.settings.types spg_trainer.settings.types spg_trainer.seeding"
     for module, tree in sources("spg_trainer").items():
         if is_within(module, "spg_trainer.algorithms"):
             # The registry loads files of the user's own where the environments do, so that all are loaded alike.

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from spg_trainer.reporting.compare import plan_runs
-from spg_trainer.rollout.columns import Columns
-from spg_trainer.settings.fields import CompareCommand
+from spg_trainer.rollout.passes import Columns
+from spg_trainer.settings.configs import CompareCommand
 from tests.common.pretend_cuda import pretend_cuda
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"

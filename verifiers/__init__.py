@@ -5,7 +5,7 @@ network, keeps no state, and never raises because of a completion. `VerifierErro
 calls alone.
 """
 
-from verifiers import other_rules, statistics  # noqa: F401  (attributes of the package for those who import only that)
+from verifiers import rule_comparison, statistics  # noqa: F401  (attributes of the package for those who import only that)
 from verifiers.errors import ArgumentError, InvalidReferenceError, UnknownTaskError, VerifierError
 from verifiers.limit import time_limit
 from verifiers.registry import Task, register, tasks, verify, verify_batch

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.values import Below1, Count, argument_with_value, check_values
+from spg_trainer.settings.types import Below1, Count, argument_with_value, check_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,7 +203,7 @@ class Algorithm(ABC):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """{name: masking}, the choices of the field `masking`."""
-        from spg_trainer.likelihood.maskings import MASKINGS
+        from spg_trainer.likelihood.random_masks import MASKINGS
 
         return MASKINGS
 

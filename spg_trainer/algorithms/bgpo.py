@@ -13,8 +13,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Need
 from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.values import Below1, Count
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

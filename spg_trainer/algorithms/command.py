@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE, build
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.settings.values import parse_pairs
+from spg_trainer.settings.types import parse_pairs
 
 PROG = "python -m spg_trainer algorithms"
 EPILOG = """\

@@ -24,7 +24,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, divide_by_normalizer
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
-from spg_trainer.settings.values import Below1, Count
+from spg_trainer.settings.types import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
 

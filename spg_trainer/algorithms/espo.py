@@ -22,8 +22,8 @@ from torch import Tensor
 
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k2
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Below1, Count, NotNegative
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Below1, Count, NotNegative
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage
 from spg_trainer.algorithms.ratios import SequenceRatio, kl_k3
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import GaussMasking
-from spg_trainer.settings.values import Below1, Count, Zero
+from spg_trainer.likelihood.random_masks import GaussMasking
+from spg_trainer.settings.types import Below1, Count, Zero
 
 
 @dataclass(frozen=True)

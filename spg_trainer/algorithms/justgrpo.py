@@ -23,8 +23,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS
-from spg_trainer.settings.values import Count, Zero
+from spg_trainer.likelihood.random_masks import MASKINGS
+from spg_trainer.settings.types import Count, Zero
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -17,7 +17,7 @@ from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
+from spg_trainer.likelihood.random_masks import likelihoods
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Loss, Need
 from spg_trainer.algorithms.raft import RAFT
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import ContextMasking, GiftMasking, LiftMasking
-from spg_trainer.settings.values import Count, NotNegative
+from spg_trainer.likelihood.random_masks import ContextMasking, GiftMasking, LiftMasking
+from spg_trainer.settings.types import Count, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divide_by_normalizer
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.settings.values import Count
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Count
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.values import Below1, NotNegative
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Below1, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from spg_trainer.algorithms.base import Algorithm
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.values import read_nested
+from spg_trainer.settings.types import read_nested
 
 ALGORITHMS = {
     "spg": "spg_trainer.algorithms.spg:SPG",

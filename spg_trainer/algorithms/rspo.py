@@ -13,8 +13,8 @@ from typing import Literal
 
 from spg_trainer.algorithms.base import Advantage, CoupledAlgorithm, Loss, Metric, Need
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
-from spg_trainer.settings.values import Count, NotNegative
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Count, NotNegative
 from spg_trainer.tensors import Rows
 
 

@@ -16,8 +16,8 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divid
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import MASKINGS, BlockMasking
-from spg_trainer.settings.values import AtLeast1, Below1, Count, NotNegative, Share
+from spg_trainer.likelihood.random_masks import MASKINGS, BlockMasking
+from spg_trainer.settings.types import AtLeast1, Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 

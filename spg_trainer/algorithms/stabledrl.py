@@ -18,7 +18,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Compares, Loss, Metric, Need
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.settings.values import AtLeast1
+from spg_trainer.settings.types import AtLeast1
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -20,8 +20,8 @@ from spg_trainer.algorithms.diffu_grpo import DiffuGRPO
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import RatioMasking
-from spg_trainer.settings.values import Below1, Count, NotNegative, Share
+from spg_trainer.likelihood.random_masks import RatioMasking
+from spg_trainer.settings.types import Below1, Count, NotNegative, Share
 from spg_trainer.tensors import Masks, Rows
 
 

@@ -15,9 +15,9 @@ from torch.nn.functional import logsigmoid
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.maskings import likelihoods
 from spg_trainer.likelihood.path_masks import BlockStepsMasking, StepMergeMasking
-from spg_trainer.settings.values import Count, NotNegative, Positive
+from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.settings.types import Count, NotNegative, Positive
 from spg_trainer.tensors import Masks, Rows
 
 

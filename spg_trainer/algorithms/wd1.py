@@ -23,7 +23,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric
 from spg_trainer.likelihood.bounds import elbo
-from spg_trainer.settings.values import Below1, Count, Positive
+from spg_trainer.settings.types import Below1, Count, Positive
 from spg_trainer.tensors import Masks, Rows
 
 

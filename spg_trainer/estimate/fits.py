@@ -19,11 +19,11 @@ from spg_trainer.errors import as_flag, plural
 from spg_trainer.estimate.memory import Memory, step_memory
 from spg_trainer.estimate.seconds import USABLE, Card, Seconds
 from spg_trainer.runs.checkpoint import LARGE, newest_kept
-from spg_trainer.settings.fields import AUTO, Config
+from spg_trainer.settings.configs import AUTO, Config
 from spg_trainer.settings.model import LoadConfig
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.task import make_env
-from spg_trainer.settings.values import replace_nested, settings_of
+from spg_trainer.settings.types import replace_nested, settings_of
 from spg_trainer.settings.weights import resolve_model
 
 GIB = 2**30

@@ -15,8 +15,8 @@ from spg_trainer.architecture.shape import Shape, count_lora, shape_of
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.draw import MAX_LOGITS
+from spg_trainer.settings.configs import AUTO, Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import AUTO, Config
 from spg_trainer.settings.model import find_adapter
 
 PROMPT = 200

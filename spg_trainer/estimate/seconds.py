@@ -16,8 +16,8 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.estimate.memory import StepSizes, step_sizes
 from spg_trainer.rollout.cache import CACHES, window_of_block
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
 
 USABLE = 0.9
 """Share of a card's memory that tensors can take; CUDA, the driver, error correction and gaps between tensors take the
@@ -191,7 +191,7 @@ def rollout_passes(
 ) -> Iterator[tuple[int, int, int]]:
     """Yields (columns computed, columns seen, tokens drawn) for each pass over a row.
 
-    A pass draws a token for each masked place of its block. `columns.py` computes these columns. Without `--unmasking
+    A pass draws a token for each masked place of its block. `passes.py` computes these columns. Without `--unmasking
     schedule`, each pass counts here as unmasking a single token, so a row may need fewer passes than this.
     """
     keeps_columns = CACHES[sampling.cache] is not None

@@ -30,28 +30,28 @@ from spg_trainer.evaluation.evaluate import (
 from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.evaluation.log_likelihood import choose_canvas, measure_perplexity, read_texts
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.shard import unsharded
-from spg_trainer.models.states import base_model
 from spg_trainer.rollout.cache import check_pattern
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.runs import inputs
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_writable, read_json
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings import packages
 from spg_trainer.settings.check import check, check_processes, crowded_cores
+from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
-from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import make_env, parse_tasks
-from spg_trainer.settings.values import flatten, to_json
+from spg_trainer.settings.types import flatten, to_json
 from spg_trainer.settings.weights import resolve_model, unseen
 
 if TYPE_CHECKING:
@@ -521,13 +521,13 @@ def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any
         finding = getattr(verifiers, rules).judge(
             task, row["completion"], {**problem.metadata, **problem.reference}
         )
-        tally.update(verifiers.other_rules.compared(row["correct"], finding))
-    return verifiers.other_rules.comparison_facts(rules, task, tally)
+        tally.update(verifiers.rule_comparison.compared(row["correct"], finding))
+    return verifiers.rule_comparison.comparison_facts(rules, task, tally)
 
 
 def comparison_text(facts: Mapping[str, Any]) -> list[str]:
     """The lines that show what `figures_by_rules` found."""
-    return verifiers.other_rules.comparison_text(facts)
+    return verifiers.rule_comparison.comparison_text(facts)
 
 
 def task_of(env: "TextEnv") -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import shares
 from spg_trainer.evaluation.statistics import Mean, mean_over, reason_of, sign_test
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import as_path, read_json, read_lines
-from spg_trainer.settings.fields import DiffCommand
+from spg_trainer.runs.progress import Console
+from spg_trainer.settings.configs import DiffCommand
 
 SHOWN = 20
 """How many fixed problems are listed at most, and how many broken ones."""

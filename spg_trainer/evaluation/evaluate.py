@@ -22,13 +22,13 @@ from spg_trainer.rollout.problems import deal_rows, prompt_length
 from spg_trainer.rollout.room import SKIP, Room
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
 from spg_trainer.rollout.tokens import ended
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import task_names
-from spg_trainer.settings.values import to_json
+from spg_trainer.settings.types import to_json
 from spg_trainer.tensors import Rows
 
 if TYPE_CHECKING:

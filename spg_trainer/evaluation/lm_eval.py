@@ -27,8 +27,8 @@ from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
-from spg_trainer.settings.fields import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model

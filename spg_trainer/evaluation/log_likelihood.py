@@ -26,8 +26,8 @@ from torch.nn.functional import linear
 
 from spg_trainer.errors import ConfigError, ModelError, naming_keywords
 from spg_trainer.models import head_weight, hidden_states
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import Policy, check_policy
-from spg_trainer.models.states import base_model
 from spg_trainer.rollout.tokens import (
     Prompt,
     completion_rows,

@@ -4,7 +4,7 @@ from spg_trainer.likelihood.bounds import elbo, eubo, mixture
 from spg_trainer.likelihood.gradient import accumulate
 from spg_trainer.likelihood.logps import token_logps
 from spg_trainer.likelihood.masking import Completion, Copies, KeyedStreams, Masking, Streams
-from spg_trainer.likelihood.maskings import MASKINGS
+from spg_trainer.likelihood.random_masks import MASKINGS
 from spg_trainer.tensors import Masks
 
 __all__ = [

@@ -205,7 +205,7 @@ def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_
     Only the first pass may be smaller than the others: 7 sequences, 3 at a time, are passes of 1, 3 and 3.
     `gradient.accumulate` may send all but the last through the model twice, so the last one should be full.
     """
-    from spg_trainer.models.states import base_model
+    from spg_trainer.models.forward import base_model
 
     copies = index_copies(base_model(model).pattern, rollouts, masks)
     if not len(copies.row):
@@ -222,7 +222,7 @@ def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_
 
 def zero_logps(model: nn.Module, masks: Masks) -> Tensor:
     """Zeros of the shape that `score` returns, in the dtype of log-probabilities."""
-    from spg_trainer.models.states import head_weight
+    from spg_trainer.models.forward import head_weight
 
     # `valued` is (B, M, T) bool, or (B, M, 2T) if the masks name a measure.
     return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
@@ -242,8 +242,8 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     of the block before, which is unmasked here as it was then. In a causal context, a token that is scored but not
     masked is predicted from the clean text before it alone.
     """
+    from spg_trainer.models.forward import base_model, head_weight, hidden_states
     from spg_trainer.models.sequence_parallel import computed_in_shares
-    from spg_trainer.models.states import base_model, head_weight, hidden_states
 
     row, masked, scored, measured, mask_of_place = sequences_of(
         base_model(model).pattern, rollouts, masks, copies

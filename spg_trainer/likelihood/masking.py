@@ -1,7 +1,7 @@
 """The base class of maskings: a masking says which tokens the model is shown as [MASK], and which of them are scored.
 
 This file has the class that all maskings share, and the random streams from which masks are drawn. The maskings
-themselves and the table {name: masking} are in maskings.py; those of what the sampler saw are in path_masks.py.
+themselves and the table {name: masking} are in random_masks.py; those of what the sampler saw are in path_masks.py.
 
 Axes: B completions, M masks, L prompt tokens, T places of a completion. The T places are its canvas; n <= T is the
 number of its tokens, up to and including the first end token. All randomness comes from the streams that the caller

@@ -5,6 +5,7 @@ Hub id.
 """
 
 from spg_trainer.models.families import FAMILIES, Family, register_family
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.models.load import (
     divide_policy,
     load_model,
@@ -14,7 +15,6 @@ from spg_trainer.models.load import (
     save_model,
 )
 from spg_trainer.models.policy import Policy
-from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.models.tiny import llada_config, new_tiny, tiny_tokenizer
 
 for _published in FAMILIES:

@@ -31,6 +31,7 @@ from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import (
     TRAINED,
     Policy,
@@ -41,7 +42,6 @@ from spg_trainer.models.policy import (
 )
 from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import Lockstep, keep_wider
-from spg_trainer.models.states import base_model
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
@@ -49,7 +49,7 @@ from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters,
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_record
 from spg_trainer.settings.task import known_tasks
-from spg_trainer.settings.values import check_values
+from spg_trainer.settings.types import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 if TYPE_CHECKING:

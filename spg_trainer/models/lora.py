@@ -33,9 +33,9 @@ from transformers import PreTrainedModel
 from spg_trainer.architecture.layers import EXPERTS, check_lora, lora_layers
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.body import mix_in
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import REFERENCE_ADAPTER, TRAINED
 from spg_trainer.models.shard import keep_wider
-from spg_trainer.models.states import base_model
 from spg_trainer.models.weight_files import base_name, base_weights, is_adapter
 from spg_trainer.seeding import generator, gpus
 

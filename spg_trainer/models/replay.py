@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spg_trainer import distributed
-from spg_trainer.models.states import hidden_states
+from spg_trainer.models.forward import hidden_states
 
 MOST_POSITIONS = 4096
 """Passes over more positions (rows x columns) are not recorded: a GPU takes longer to compute them than Python to start
@@ -137,7 +137,7 @@ class Replays:
         start: int | None = None,
         blocks: Tensor | None = None,
     ) -> Tensor:
-        """As `models.states.hidden_states`, with tensors of the same shapes, without autograd."""
+        """As `models.forward.hidden_states`, with tensors of the same shapes, without autograd."""
         given: dict[str, Any] = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,

@@ -43,7 +43,7 @@ from spg_trainer import distributed
 from spg_trainer.architecture.layers import EXPERTS, check_expert_parallel
 from spg_trainer.distributed import is_part, local
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.weight_files import is_adapter, load_parts, unreadable
 from spg_trainer.seeding import gpus
 

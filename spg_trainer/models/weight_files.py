@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spg_trainer.distributed import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.errors import ModelError, first_line
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -28,19 +28,19 @@ from spg_trainer.errors import ConfigError, as_flag, did_you_mean, written
 from spg_trainer.evaluation.statistics import Mean, mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
 from spg_trainer.reporting.runs import Recorded, read_run
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import CONFIG
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
-from spg_trainer.settings.values import flatten, plain, read_word, settings_of
+from spg_trainer.settings.types import flatten, plain, read_word, settings_of
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives to each run itself, so they cannot be among the shared ones."""

@@ -18,10 +18,10 @@ from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import Completions, Recorded, Row, group_by_setting, read_run
-from spg_trainer.runs.console import clean
 from spg_trainer.runs.files import as_path, write_text
 from spg_trainer.runs.folder import REPORT
-from spg_trainer.settings.fields import ReportCommand
+from spg_trainer.runs.progress import clean
+from spg_trainer.settings.configs import ReportCommand
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import shown_settings, to_yaml
 

@@ -15,9 +15,9 @@ from spg_trainer.runs.files import as_path, read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.inputs import read_inputs
 from spg_trainer.runs.resume import identity
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
-from spg_trainer.settings.values import flatten, plain, without_folders
+from spg_trainer.settings.types import flatten, plain, without_folders
 
 Row = dict[str, Any]
 MADE_WITH = ("versions", "base_model")

@@ -38,7 +38,7 @@ CACHES: dict[str, Margins | None] = {
 """{NAME of --cache: its margins}; None = every pass is a refresh, and nothing is kept. `prefix` and `dual` are
 Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
 attention, whose finished blocks never change: a row is refreshed in its first pass only, and a later pass computes the
-block of attention that holds the active block. `columns.py` treats this name specially."""
+block of attention that holds the active block. `passes.py` treats this name specially."""
 
 
 def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def buffers_for(
     columns: how many each row has. Returns None if the cache keeps nothing. Raises ConfigError if the model's attention
     cannot compute a part of the columns, or if the device has no room for a single row.
     """
-    from spg_trainer.models.states import head_weight
+    from spg_trainer.models.forward import head_weight
 
     if CACHES[sampling.cache] is None:
         return None
@@ -185,7 +185,7 @@ class Access:
         """Where keys and values go; a replayed pass (`models/replay.py`) takes other tensors in place of these."""
         return {"slots": self.slots, "columns": self.columns, "computed_row": self.computed_row}
 
-    # transformers asks a cache for its length, to make attention masks and positions. Here `models.states` makes them.
+    # transformers asks a cache for its length, to make attention masks and positions. Here `models.forward` makes them.
     # So the first two methods return 0, as if no column had come before, and the third counts keys from 0.
 
     def get_seq_length(self, layer: int = 0) -> int:

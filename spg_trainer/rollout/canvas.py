@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool1d
 
+from spg_trainer.models.forward import head_weight
 from spg_trainer.models.policy import Policy
-from spg_trainer.models.states import head_weight
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, NEVER, Record, Rows

@@ -23,7 +23,7 @@ from spg_trainer.rollout import problems
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import NEVER, Rows, cut_into_groups
 

@@ -22,8 +22,8 @@ from spg_trainer.rollout.problems import deal_rows, is_file
 from spg_trainer.rollout.room import IN_A_ROW, SKIP, Room, TooLong, name_of
 from spg_trainer.rollout.tokens import completion_rows, count_tokens, encode_prompts, pad_completions
 from spg_trainer.seeding import numpy_generator
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling, count_steps
-from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.tensors import Rows

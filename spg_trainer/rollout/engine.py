@@ -39,15 +39,15 @@ from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import Policy
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.weight_files import base_weights, by_layer, save_whole
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.player import NoiseKey, Player, Prompts
 from spg_trainer.rollout.sglang_plugin import LOGP, NAME, STEP, TOKENS
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.seeding import derive
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Decoding, Sampling
-from spg_trainer.settings.fields import Config
 from spg_trainer.tensors import NEVER, Rows
 
 FAMILIES = ("llada2_moe", "sdar", "sdar_moe")

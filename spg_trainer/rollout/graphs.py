@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from spg_trainer import distributed
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.models.policy import Policy
 from spg_trainer.models.replay import MOST_POSITIONS, Replays
-from spg_trainer.models.states import head_weight, hidden_states
 from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import Access, KeyValues
 from spg_trainer.rollout.canvas import Blocks, Canvas, Row
-from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import MAX_LOGITS, Drawn, Generators, fill_noise, is_cut
+from spg_trainer.rollout.passes import Columns
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import NEVER
 

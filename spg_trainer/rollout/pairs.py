@@ -20,7 +20,7 @@ from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.room import Room, TooLong
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import NEVER, Rows
 

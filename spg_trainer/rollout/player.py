@@ -20,8 +20,8 @@ from spg_trainer.rollout.room import Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions
 from spg_trainer.rollout.tokens import Prompt, decode_completions, encode_prompts, encode_templates
 from spg_trainer.seeding import generator
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults

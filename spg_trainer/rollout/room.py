@@ -26,7 +26,7 @@ from spg_trainer.rollout.tokens import (
     prompt_texts,
     template_rows,
 )
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults

@@ -1,6 +1,6 @@
 """Writes completions: block by block from left to right, and in each block the best tokens first.
 
-This file is the loop over forward passes. Two files beside it do the parts of a pass: `columns.py` computes the hidden
+This file is the loop over forward passes. Two files beside it do the parts of a pass: `passes.py` computes the hidden
 states of its rows, and `canvas.py` says which rows take part, and holds the ids and when each was unmasked.
 
 Three tables of functions hold what users choose by name: which columns a pass computes (`--cache`, in `cache.py`), how
@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models.forward import base_model, head_weight
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.models.shard import computing_with_copy
-from spg_trainer.models.states import base_model, head_weight
 from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import buffers_for, check_pattern
 from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
-from spg_trainer.rollout.columns import Columns
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
+from spg_trainer.rollout.passes import Columns
 from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rows

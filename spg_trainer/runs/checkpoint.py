@@ -27,7 +27,7 @@ from spg_trainer.distributed import (
 from spg_trainer.errors import CheckpointError, first_line
 from spg_trainer.runs import files
 from spg_trainer.settings.recorded import write_record
-from spg_trainer.settings.values import json_document
+from spg_trainer.settings.types import json_document
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -331,7 +331,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
     """Restores an optimizer's state, even if another number of processes saved it, sharded or not."""
     import torch
 
-    from spg_trainer.models.states import trainable_parameters
+    from spg_trainer.models.forward import trainable_parameters
 
     if (folder / OPTIMIZER).is_dir():
         state = load_sharded_optimizer(folder / OPTIMIZER, policy.model)
@@ -453,7 +453,7 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
     from torch.distributed import checkpoint as dcp
     from torch.distributed.checkpoint.api import CheckpointException
 
-    from spg_trainer.models.states import trainable_parameters
+    from spg_trainer.models.forward import trainable_parameters
 
     names = list(trainable_parameters(model))
     named = {
@@ -481,7 +481,7 @@ def load_sharded_optimizer(folder: Path, model: "nn.Module") -> dict[int, dict[s
     import torch
     from torch.distributed import checkpoint as dcp
 
-    from spg_trainer.models.states import trainable_parameters
+    from spg_trainer.models.forward import trainable_parameters
 
     reader, parameters = dcp.FileSystemReader(folder), trainable_parameters(model)
     numbers = {name: number for number, name in enumerate(parameters)}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.settings.values import to_json
+from spg_trainer.settings.types import to_json
 
 COMPLETE = "COMPLETE"
 """The file, written last, that lists the sizes and checksums of all other files of a folder."""

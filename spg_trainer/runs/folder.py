@@ -29,12 +29,12 @@ from spg_trainer.runs.resume import MAY_CHANGE, identity, pin
 from spg_trainer.settings.decoding import LENGTHS
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
-from spg_trainer.settings.values import json_document
+from spg_trainer.settings.types import json_document
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-    from spg_trainer.settings.fields import Config
+    from spg_trainer.settings.configs import Config
 
 METRICS = "metrics.jsonl"
 TIMINGS = "timings.jsonl"

@@ -24,7 +24,7 @@ from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.model import REFERENCE_FOLDER, find_adapter
 from spg_trainer.settings.task import parse_tasks
-from spg_trainer.settings.values import json_document
+from spg_trainer.settings.types import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
 INPUTS = "inputs.json"

@@ -18,10 +18,10 @@ from spg_trainer.runs.inputs import (
     read_inputs,
     refuse_changed_inputs,
 )
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.recorded import CONFIG, read_config, record_of
-from spg_trainer.settings.values import flatten, plain, replace_nested
+from spg_trainer.settings.types import flatten, plain, replace_nested
 
 MAY_CHANGE = frozenset(
     "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.rollout_graphs model.shard "

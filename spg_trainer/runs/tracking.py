@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text
-from spg_trainer.settings.values import flatten, json_document, to_json
+from spg_trainer.settings.types import flatten, json_document, to_json
 
 if TYPE_CHECKING:
     from accelerate.tracking import GeneralTracker

@@ -6,9 +6,9 @@ settings need; a dry run for other machines leaves it out. All raise ConfigError
 device that cannot be used, and EnvError for a task that cannot be found.
 
 Three kinds of refusals stand elsewhere: of a value that its type does not allow, e.g. a number out of its range
-(`values.py`); of lengths, steps and choices of decoding that do not go together, in `Sampling` (`decoding.py`); and of
+(`types.py`); of lengths, steps and choices of decoding that do not go together, in `Sampling` (`decoding.py`); and of
 names of settings that do not exist, where they are read, with the nearest known name: flags in `flags.py`, keywords in
-`resolve.py`, and keys of a file in `values.py`.
+`resolve.py`, and keys of a file in `types.py`.
 """
 
 import math
@@ -26,8 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from spg_trainer.errors import ConfigError, ModelError, first_line
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.decoding import Sampling, check_steps
-from spg_trainer.settings.fields import (
+from spg_trainer.settings.configs import (
     BatchConfig,
     Config,
     EvalCommand,
@@ -35,10 +34,11 @@ from spg_trainer.settings.fields import (
     OptimizerConfig,
     TaskSettings,
 )
+from spg_trainer.settings.decoding import Sampling, check_steps
 from spg_trainer.settings.model import LoadConfig, ModelConfig, trains_adapters
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.task import BAD_ROWS, refuse_rows_arguments
-from spg_trainer.settings.values import check_values, settings_of
+from spg_trainer.settings.types import check_values, settings_of
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.values import (
+from spg_trainer.settings.types import (
     CountOrZero,
     LengthOrZero,
     NotNegative,

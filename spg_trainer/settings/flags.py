@@ -1,6 +1,6 @@
-"""The flags of each command, made from its dataclass in `fields.py` with argparse: reads them, and writes --help.
+"""The flags of each command, made from its dataclass in `configs.py` with argparse: reads them, and writes --help.
 
-`values.py` converts the words to the types of the settings. `place_of` says where a name belongs that is no setting:
+`types.py` converts the words to the types of the settings. `place_of` says where a name belongs that is no setting:
 the sentence becomes part of the error for an unknown flag here, and for an unknown keyword or name in a file in
 `resolve.py`.
 """
@@ -15,8 +15,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
+from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.decoding import EvalDecoding, steps_at_rate
-from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.model import LoadConfig
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
@@ -29,7 +29,7 @@ from spg_trainer.settings.task import (
     parse_tasks,
     refuse_rows_arguments,
 )
-from spg_trainer.settings.values import (
+from spg_trainer.settings.types import (
     convert,
     docstrings,
     hints,

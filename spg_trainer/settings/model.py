@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from spg_trainer.errors import ConfigError, ModelError
-from spg_trainer.settings.values import Below1, Count, CountOrZero, explained
+from spg_trainer.settings.types import Below1, Count, CountOrZero, explained
 from spg_trainer.settings.weights import is_embedded
 
 

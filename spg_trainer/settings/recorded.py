@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import yaml
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import LENGTHS, Sampling
-from spg_trainer.settings.fields import Config
 from spg_trainer.settings.model import LoadConfig
-from spg_trainer.settings.values import json_document, overlay, plain
+from spg_trainer.settings.types import json_document, overlay, plain
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
 Settings = TypeVar("Settings")

@@ -3,7 +3,7 @@
 A layer has the values of some settings from one source, and overrides the layers below it. From the lowest to the
 highest they are:
 
-1. the defaults of the dataclass (`fields.py`);
+1. the defaults of the dataclass (`configs.py`);
 2. the task's recipe (`recipes/`), which names its algorithm;
 3. what is published for the model's family: its decoding, and the layers of LoRA adapters;
 4. the algorithm's recipe (`algorithms/recipes.yaml`);
@@ -23,8 +23,8 @@ from shlex import quote
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
+from spg_trainer.settings.configs import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
-from spg_trainer.settings.fields import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.flags import RATE, flags_of, place_of, read_keywords, read_words
 from spg_trainer.settings.model import LoadConfig, find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
@@ -38,7 +38,7 @@ from spg_trainer.settings.task import (
     task_names,
     with_arguments,
 )
-from spg_trainer.settings.values import (
+from spg_trainer.settings.types import (
     check_values,
     flatten,
     hints,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
-from spg_trainer.settings.values import read_word, settings_value
+from spg_trainer.settings.types import read_word, settings_value
 
 if TYPE_CHECKING:
     from envs import TextEnv

@@ -17,12 +17,12 @@ from spg_trainer.evaluation.habits import HabitCounts, count_habits, sft_command
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.collect import counts_text, sample_rows
 from spg_trainer.rollout.demonstrations import shares_of
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.weights import is_embedded, unseen
 from spg_trainer.tensors import Rows
+from spg_trainer.training.criteria import LOSS
 from spg_trainer.training.run import Run
-from spg_trainer.training.validation import LOSS
 
 History = Sequence[Mapping[str, Any]]
 """Rows of metrics.jsonl, oldest first."""

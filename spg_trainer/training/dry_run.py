@@ -23,9 +23,9 @@ from spg_trainer.estimate.fits import (
 )
 from spg_trainer.estimate.memory import PROMPT, Memory, arithmetic
 from spg_trainer.estimate.seconds import REACHED, Card, find_card, step_seconds
-from spg_trainer.settings.fields import AUTO, Config
+from spg_trainer.settings.configs import AUTO, Config
 from spg_trainer.settings.recorded import other_lengths
-from spg_trainer.settings.values import plain
+from spg_trainer.settings.types import plain
 from spg_trainer.settings.weights import Weights, family_layer, is_embedded, resolve_model
 from spg_trainer.training.plan import Plan, are_surely_short
 

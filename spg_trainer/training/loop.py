@@ -17,19 +17,23 @@ import numpy as np
 import torch
 
 from spg_trainer import distributed
-from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed
+from spg_trainer.errors import CheckpointError, ConfigError, ProcessLost, ScoringFailed, TrainingError
 from spg_trainer.models.shard import trains_parts, unsharded
 from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.runs.checkpoint import latest_complete
-from spg_trainer.runs.console import Console
+from spg_trainer.runs.files import write_text
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.seeding import derive, gpus
 from spg_trainer.settings import packages
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
+from spg_trainer.settings.types import json_document
 from spg_trainer.tensors import Rows
 from spg_trainer.training import evaluations, records
 from spg_trainer.training.advice import form_warning, look_at_base, look_at_groups, new_warnings
+from spg_trainer.training.best_model import keep_start_if_worse, write_best_model
+from spg_trainer.training.criteria import rate
 from spg_trainer.training.metrics import (
     EPISODES,
     counting_choices,
@@ -38,7 +42,7 @@ from spg_trainer.training.metrics import (
     rollout_metrics,
     router_load,
 )
-from spg_trainer.training.optimize import count_skipped, optimizer_step, sum_gradients
+from spg_trainer.training.optimize import optimizer_step, sum_gradients
 from spg_trainer.training.plan import Plan, settle
 from spg_trainer.training.run import OnStep, Run
 from spg_trainer.training.schedule import DECAYS_LATE, learning_rate
@@ -52,10 +56,11 @@ from spg_trainer.training.update import (
     of_all_processes,
     plan_updates,
 )
-from spg_trainer.training.validation import rate
 
 USER = "user"
 """What `reason_to_end` returns if the user or a launcher asked the run to stop."""
+MAX_SKIPPED = 3
+"""A run stops after so many updates in a row whose loss or gradient is not finite."""
 
 
 @torch.inference_mode(False)  # weights that are made in inference mode can have no gradient
@@ -110,11 +115,11 @@ def train(
                 raise distributed.raised_by_all(KeyboardInterrupt())
             evaluations.run_validation(run, last=True)
             records.save_checkpoint(run)
-            step_of_model = evaluations.write_best_model(run)
+            step_of_model = write_best_model(run)
             after = evaluations.evaluate_once(run, "after", step=step_of_model)
             # A run that validates a loss is not judged by solved rates, since its texts may teach something else.
             is_judged = before and after and run.config.validates == "solved"
-            worse = evaluations.keep_start_if_worse(run, step_of_model) if is_judged else None
+            worse = keep_start_if_worse(run, step_of_model) if is_judged else None
             look_at_groups(run)
     except BaseException as error:
         save_finished_steps(run, error)
@@ -405,6 +410,33 @@ def one_update(run: Run, update: Update, number: int) -> dict[tuple[str, str], f
     figures = {(name, per): metrics[name] for name, per in sums if name}
     of_update = {"grad_norm": norm, "learning_rate": rate, "is_applied": applied}
     return figures | {(name, "update"): value for name, value in of_update.items()}
+
+
+def count_skipped(run: Run, completions: Sequence[tuple[int, int]], number: int) -> None:
+    """Counts an update that was skipped because its loss or gradient is not finite.
+
+    The next finite update sets the count back to 0. After `MAX_SKIPPED` skipped updates in a row, the completions of
+    the last one are written to a file, and TrainingError is raised.
+
+    completions: (problem, generation) of each completion that this process counts in the update. number: the update's
+    number in its step.
+    """
+    run.state.skipped += 1
+    if run.state.skipped < MAX_SKIPPED:
+        return
+    completions_of_all = distributed.gather(list(completions))
+    file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
+    if distributed.rank() == 0:
+        batch = {"step": run.state.step, "update": number, "index_generation": completions_of_all}
+        write_text(file, json_document(batch))
+    rate = run.config.optimizer.learning_rate
+    text = (
+        f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
+        f"finite update. {file} names the batch. Lower $learning_rate={rate} or $max_grad_norm in a new run; "
+        "$model with the path of a checkpoint begins from its weights."
+    )
+    # Marked, since all processes raise it: they may still save together.
+    raise distributed.raised_by_all(TrainingError(text))
 
 
 def next_rate(run: Run) -> float:

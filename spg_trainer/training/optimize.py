@@ -6,25 +6,15 @@ for a while.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from spg_trainer.distributed import all_reduce_gradients, gather, is_part, mesh_of, raised_by_all, rank, whole
-from spg_trainer.errors import TrainingError
+from spg_trainer.distributed import all_reduce_gradients, is_part, mesh_of, whole
 from spg_trainer.models.shard import reduce_gradients
-from spg_trainer.runs.files import write_text
 from spg_trainer.settings.check import check_torchao
-from spg_trainer.settings.fields import OptimizerConfig
-from spg_trainer.settings.values import json_document
-
-if TYPE_CHECKING:
-    from spg_trainer.training.run import Run
-
-
-MAX_SKIPPED = 3
-"""A run stops after so many updates in a row whose loss or gradient is not finite."""
+from spg_trainer.settings.configs import OptimizerConfig
 
 
 def make_optimizer(settings: OptimizerConfig, parameters: Mapping[str, Tensor]) -> torch.optim.Optimizer:
@@ -104,33 +94,6 @@ def optimizer_step(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm, finite
-
-
-def count_skipped(run: "Run", completions: Sequence[tuple[int, int]], number: int) -> None:
-    """Counts an update that was skipped because its loss or gradient is not finite.
-
-    The next finite update sets the count back to 0. After `MAX_SKIPPED` skipped updates in a row, the completions of
-    the last one are written to a file, and TrainingError is raised.
-
-    completions: (problem, generation) of each completion that this process counts in the update. number: the update's
-    number in its step.
-    """
-    run.state.skipped += 1
-    if run.state.skipped < MAX_SKIPPED:
-        return
-    completions_of_all = gather(list(completions))
-    file = run.folder.path / f"nonfinite-step-{run.state.step}.json"
-    if rank() == 0:
-        batch = {"step": run.state.step, "update": number, "index_generation": completions_of_all}
-        write_text(file, json_document(batch))
-    rate = run.config.optimizer.learning_rate
-    text = (
-        f"The loss or its gradient was NaN or infinite {MAX_SKIPPED} times in a row; the weights are those of the last "
-        f"finite update. {file} names the batch. Lower $learning_rate={rate} or $max_grad_norm in a new run; "
-        "$model with the path of a checkpoint begins from its weights."
-    )
-    # Marked, since all processes raise it: they may still save together.
-    raise raised_by_all(TrainingError(text))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -26,15 +26,15 @@ from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
-from spg_trainer.settings.fields import Config, EvalConfig
+from spg_trainer.settings.configs import Config, EvalConfig
 from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
-from spg_trainer.settings.values import hints
+from spg_trainer.settings.types import hints
 from spg_trainer.settings.weights import knows_nothing, unseen
+from spg_trainer.training.criteria import CRITERIA
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
-from spg_trainer.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

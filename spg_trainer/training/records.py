@@ -22,16 +22,16 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import sample_rows
 from spg_trainer.rollout.problems import Pools
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import REPORT, RunFolder
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import verifiers
 from spg_trainer.settings.recorded import task_record
 from spg_trainer.settings.task import task_words
 from spg_trainer.tensors import Rows
-from spg_trainer.training import advice, validation
+from spg_trainer.training import advice, criteria
 from spg_trainer.training.run import Run, TrainingState
 
 
@@ -244,7 +244,7 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     before, after, validations = summary["eval_before"], summary["eval_after"], summary["validation"]
     lines = []
     if summary["ended_by"] == "patience":
-        criterion = validation.CRITERIA[config.validates]
+        criterion = criteria.CRITERIA[config.validates]
         lines.append(
             f"The run ended at step {summary['steps']} of {summary['max_steps']}, as --patience asks: "
             f"{criterion.why_ended(validations)}."

@@ -11,16 +11,16 @@ from accelerate import Accelerator
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.distributed import gather
 from spg_trainer.models import Policy
-from spg_trainer.models.states import trainable_parameters
+from spg_trainer.models.forward import trainable_parameters
 from spg_trainer.rollout.collect import Source
 from spg_trainer.rollout.player import Player
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.training import schedule
-from spg_trainer.training.validation import Criterion
+from spg_trainer.training.criteria import Criterion
 
 if TYPE_CHECKING:
     from envs import TextEnv
@@ -96,7 +96,7 @@ class Run:
     trackers: Trackers
     accelerator: Accelerator
     criterion: Criterion
-    """How this run's validations are judged, of `validation.CRITERIA`."""
+    """How this run's validations are judged, of `criteria.CRITERIA`."""
     stop: StopRequest = field(default_factory=StopRequest)
     on_step: OnStep | None = None
     """The user's function, which `train` takes."""

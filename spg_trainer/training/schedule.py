@@ -8,7 +8,7 @@ never fallen (MiniCPM, arXiv 2404.06395, section 4).
 
 import math
 
-from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.settings.configs import OptimizerConfig
 
 DECAYS_LATE = "warmup_stable_decay"
 

@@ -15,8 +15,8 @@ from spg_trainer.estimate.fits import fitting_batch, memory_by_batch, usable_her
 from spg_trainer.estimate.memory import arithmetic, rows_of_a_pass
 from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.models import Policy, divide_policy, open_policy
+from spg_trainer.models.forward import base_model, trainable_parameters
 from spg_trainer.models.shard import unsharded
-from spg_trainer.models.states import base_model, trainable_parameters
 from spg_trainer.rollout.collect import EnvironmentSource, Source
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
 from spg_trainer.rollout.engine import Engine, EnginePlayer
@@ -26,7 +26,6 @@ from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.console import Console
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import SUMMARY, RunFolder
 from spg_trainer.runs.inputs import (
@@ -37,18 +36,19 @@ from spg_trainer.runs.inputs import (
     task_code_differs,
     write_inputs,
 )
+from spg_trainer.runs.progress import Console
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.check import crowded_cores
-from spg_trainer.settings.fields import AUTO, Config
+from spg_trainer.settings.configs import AUTO, Config
 from spg_trainer.settings.model import REFERENCE_FOLDER
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import model_environment, other_lengths, to_yaml
 from spg_trainer.settings.weights import unseen
+from spg_trainer.training.criteria import CRITERIA
 from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
 from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
-from spg_trainer.training.validation import CRITERIA
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

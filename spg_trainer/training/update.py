@@ -31,7 +31,7 @@ from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
 from spg_trainer.models import Policy
 from spg_trainer.models.policy import halved_until_it_fits
 from spg_trainer.models.shard import drop_gradients, trains_parts
-from spg_trainer.settings.fields import BatchConfig
+from spg_trainer.settings.configs import BatchConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.run import Run
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from spg_trainer.algorithms.registry import build, get
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.training.loop import train
 from tests.common.process_cases import algorithm_config
 from tests.common.trainer_cases import ENV, LORA, made_once, save_tiny

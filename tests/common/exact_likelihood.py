@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, llada_config
-from spg_trainer.models.states import base_model, head_weight, hidden_states
+from spg_trainer.models.forward import base_model, head_weight, hidden_states
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rows

@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.algorithms.registry import build
 from spg_trainer.distributed import rank
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.training.loop import train
 from tests.common.family_cases import untrained
 from tests.common.process_cases import algorithm_config, one_step

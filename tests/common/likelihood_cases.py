@@ -209,7 +209,7 @@ def relative(a: Tensor, b: Tensor) -> float:
 
 def count_sequences(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How many sequences go through a model from now on, with and without a graph."""
-    import spg_trainer.models.states as states
+    import spg_trainer.models.forward as states
 
     seen, original = {"graph": 0, "no graph": 0, "largest graph": 0}, states.hidden_states
 

@@ -10,7 +10,7 @@ import torch
 
 from spg_trainer.cli import main
 from spg_trainer.distributed import rank
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.training import loop
 
 original = loop.gradient

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from tests.common.trainer_cases import made_once, small_config
 
 COUNT = 10

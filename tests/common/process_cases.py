@@ -24,10 +24,10 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, weight_files
 from spg_trainer.models.body import KeepingLayer
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.rollout.problems import choose_problems
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.optimize import sum_gradients

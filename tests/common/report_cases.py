@@ -6,7 +6,7 @@ from typing import Any
 
 import envs
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from spg_trainer.algorithms.registry import build
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.training.loop import train
 from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.pair_cases import pair_config, pairs_file

@@ -7,7 +7,7 @@ from typing import ClassVar
 from unittest.mock import patch
 
 import envs
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training import loop
 from spg_trainer.training.loop import train

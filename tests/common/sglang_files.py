@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from spg_trainer.models import Policy
-from spg_trainer.models.states import base_model, head_weight, hidden_states
+from spg_trainer.models.forward import base_model, head_weight, hidden_states
 
 FOLDER = "SPG_SGLANG"
 """The environment variable with the folder that holds the package `sglang`."""

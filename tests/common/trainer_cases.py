@@ -23,8 +23,8 @@ from spg_trainer.algorithms import CoupledAlgorithm, Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.models import load_model, new_tiny, save_model, tiny_tokenizer
 from spg_trainer.models.load import no_progress_bars
+from spg_trainer.settings.configs import BatchConfig, Config, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import BatchConfig, Config, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import Plan, settle

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import envs
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from tests.common.process_cases import algorithm_config
 from tests.common.trainer_cases import Letters, small_config
 

@@ -20,11 +20,11 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, as_flag
 from spg_trainer.estimate.memory import arithmetic
 from spg_trainer.settings import check
-from spg_trainer.settings.fields import CompareCommand, Config, EvalCommand
+from spg_trainer.settings.configs import CompareCommand, Config, EvalCommand
 from spg_trainer.settings.flags import ELSEWHERE
 from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.values import settings_of
+from spg_trainer.settings.types import settings_of
 from tests.common.task_file import write_task
 from tests.common.trainer_cases import save_tiny
 

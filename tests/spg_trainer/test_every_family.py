@@ -10,7 +10,7 @@ from spg_trainer.algorithms import build, get
 from spg_trainer.errors import ConfigError, ModelError, in_flags, written
 from spg_trainer.likelihood.path_masks import PositionMasking
 from spg_trainer.models import load_model, save_model
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.training.loop import train_step
 from spg_trainer.training.plan import settle
 from tests.common.family_cases import UNTRAINED, family_folder, untrained

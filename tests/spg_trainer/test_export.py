@@ -18,9 +18,9 @@ import envs
 from spg_trainer import cli, load_model
 from spg_trainer.export import how_trained, without_folders
 from spg_trainer.models import open_policy, save_model, tiny_tokenizer
-from spg_trainer.models.states import trainable_parameters
+from spg_trainer.models.forward import trainable_parameters
 from spg_trainer.runs.files import write_folder
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import model_environment, shown_settings
 from spg_trainer.training.loop import train

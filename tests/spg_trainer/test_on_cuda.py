@@ -18,8 +18,8 @@ from spg_trainer.export import merge
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.replay import Replays
 from spg_trainer.rollout.sampler import Sampler, sample_completions
+from spg_trainer.settings.configs import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train, train_step

@@ -12,7 +12,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Copies, Masking
 from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import rows, small_config, steps_of

@@ -24,10 +24,10 @@ from verifiers.command.read import (
 )
 from verifiers.errors import LineError, VerifierError
 from verifiers.files import Block, read_line
-from verifiers.other_rules import compared
 from verifiers.reading.locate import regions
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
+from verifiers.rule_comparison import compared
 from verifiers.verdicts import DETAILS, Reason
 
 SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer

@@ -9,8 +9,8 @@ from typing import Any
 
 from verifiers.command.judge import Job
 from verifiers.errors import plural
-from verifiers.other_rules import comparison_facts, comparison_text
 from verifiers.registry import find
+from verifiers.rule_comparison import comparison_facts, comparison_text
 from verifiers.statistics import wilson_interval
 from verifiers.verdicts import DETAILS, NO_MARK, Reason
 

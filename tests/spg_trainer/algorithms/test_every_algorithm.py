@@ -11,7 +11,7 @@ import pytest
 from spg_trainer.algorithms import ALGORITHMS, CoupledAlgorithm, get
 from spg_trainer.cli import main
 from spg_trainer.models import load_model, save_model
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train, train_step
 from tests.common.likelihood_cases import relative

@@ -12,11 +12,11 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.check import check_algorithm
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config
 from spg_trainer.tensors import Rows
 from tests.common.algorithm_cases import declared, in_turns, make_batch, view_of
 from tests.common.exact_likelihood import MASK, policy_of_few_words

@@ -127,7 +127,7 @@ def test_logits_are_computed_again_only_for_a_head_that_learns(monkeypatch, name
 
 
 def test_the_last_layer_computes_scored_columns_only(monkeypatch):
-    import spg_trainer.models.states as states
+    import spg_trainer.models.forward as states
 
     widths, original = [], states.hidden_states
 

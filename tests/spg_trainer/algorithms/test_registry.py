@@ -10,8 +10,8 @@ from spg_trainer.algorithms import ALGORITHMS, Algorithm, build, get
 from spg_trainer.algorithms.registry import FOR_USE
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, written
-from spg_trainer.settings.fields import Config
-from spg_trainer.settings.values import docstrings
+from spg_trainer.settings.configs import Config
+from spg_trainer.settings.types import docstrings
 
 
 @pytest.mark.parametrize("name", [*ALGORITHMS])

@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.algorithms import build
 from spg_trainer.likelihood import elbo, token_logps
-from spg_trainer.likelihood.maskings import GaussBlocksMasking
+from spg_trainer.likelihood.random_masks import GaussBlocksMasking
 from tests.common.algorithm_cases import LENGTHS, MASK, SIZE, logps_gradient, make_batch
 from tests.common.exact_likelihood import any_order_elbo, context_logps, predictor
 from tests.common.likelihood_cases import make_rollouts, seeded, streams_from, tiny_model

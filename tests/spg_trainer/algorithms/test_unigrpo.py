@@ -7,7 +7,7 @@ import torch
 
 from spg_trainer.algorithms.unigrpo import UniGRPO, UniGRPORepro
 from spg_trainer.likelihood import Masks
-from spg_trainer.likelihood.maskings import RatioMasking
+from spg_trainer.likelihood.random_masks import RatioMasking
 from spg_trainer.tensors import Rows
 from tests.common.likelihood_cases import make_rollouts, seeded
 

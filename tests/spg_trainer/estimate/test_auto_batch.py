@@ -12,10 +12,10 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.estimate import fits
 from spg_trainer.estimate.memory import Memory
 from spg_trainer.models import new_policy
-from spg_trainer.settings.fields import BatchConfig, Config
+from spg_trainer.settings.configs import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.values import overlay
+from spg_trainer.settings.types import overlay
 from spg_trainer.training import dry_run, setup
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.plan import settle

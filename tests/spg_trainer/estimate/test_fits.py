@@ -13,9 +13,9 @@ from spg_trainer.estimate.fits import checkpoint_bytes
 from spg_trainer.estimate.memory import step_memory
 from spg_trainer.estimate.seconds import CARDS, find_card, step_seconds
 from spg_trainer.models import llada_config
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.values import docstrings
+from spg_trainer.settings.types import docstrings
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import small_config
 

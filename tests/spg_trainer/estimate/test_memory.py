@@ -24,8 +24,8 @@ from spg_trainer.models import hidden_states, llada_config, new_policy
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.settings.configs import BatchConfig, Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model

@@ -7,8 +7,8 @@ from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.estimate.seconds import CARDS, REACHED, Seconds, rollout_passes, step_seconds
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
+from spg_trainer.settings.configs import BatchConfig, Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
 
 

@@ -19,8 +19,8 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.rollout.player import Player
 from spg_trainer.runs.folder import RunFolder
+from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.decoding import EvalSampling
-from spg_trainer.settings.fields import EvalCommand
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train

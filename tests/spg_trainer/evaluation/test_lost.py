@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from spg_trainer.evaluation.statistics import lost_components
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.training.records import closing_lines
 
 

@@ -16,7 +16,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.log_likelihood import Perplexity, measure_perplexity, read_texts
 from spg_trainer.models import load_model
 from spg_trainer.rollout.tokens import encode_prompts
-from spg_trainer.runs.console import Console
+from spg_trainer.runs.progress import Console
 from tests.common.block_cases import PATTERNS, plain_logits, with_pattern
 from tests.common.rollout_cases import make_policy
 from tests.common.trainer_cases import tiny_folder

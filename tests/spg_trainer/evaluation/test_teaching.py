@@ -9,7 +9,7 @@ import envs
 from spg_trainer.evaluation.habits import sft_command
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import resolve
 from tests.common import sft_cases, trainer_cases
 

@@ -11,9 +11,9 @@ from spg_trainer.algorithms.mle import MLE
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import accumulate, elbo, token_logps
-from spg_trainer.likelihood.maskings import ActiveBlockMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.likelihood.random_masks import ActiveBlockMasking
+from spg_trainer.models.forward import head_weight, hidden_states
 from tests.common.block_cases import PATTERNS, block_numbers, logps_by_blocks, plain_logits, with_pattern
 from tests.common.exact_likelihood import (
     any_order_elbo,

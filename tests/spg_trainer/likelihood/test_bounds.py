@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.likelihood import Masks, elbo, eubo
-from spg_trainer.likelihood.maskings import ActiveBlockMasking
+from spg_trainer.likelihood.random_masks import ActiveBlockMasking
 from tests.common.likelihood_cases import (
     Branching,
     ToyModel,

@@ -14,8 +14,8 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.masking import KeyedStreams
-from spg_trainer.likelihood.maskings import ActiveBlockMasking, BlockMasking, InformedMasking
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
+from spg_trainer.likelihood.random_masks import ActiveBlockMasking, BlockMasking, InformedMasking
 from spg_trainer.rollout.sampler import sample_completions
 from tests.common.likelihood_cases import (
     Branching,

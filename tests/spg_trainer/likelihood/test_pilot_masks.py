@@ -11,7 +11,7 @@ import torch
 from spg_trainer.algorithms.mle import MLE
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Completion
-from spg_trainer.likelihood.maskings import GiftMasking, LiftMasking, LiftPilot, lift_counts
+from spg_trainer.likelihood.random_masks import GiftMasking, LiftMasking, LiftPilot, lift_counts
 from spg_trainer.tensors import Rows
 from spg_trainer.training.update import draw_masks, mask_streams, with_pilot
 from tests.common.likelihood_cases import make_rollouts, naive_logps, tiny_model

@@ -8,7 +8,7 @@ import pytest
 
 from spg_trainer.likelihood import targets
 from spg_trainer.likelihood.masking import Completion, Copies, KeyedStreams, Masking, completions_of
-from spg_trainer.likelihood.maskings import MASKINGS, RandomMasking, likelihoods
+from spg_trainer.likelihood.random_masks import MASKINGS, RandomMasking, likelihoods
 from tests.common.marks import slow_if
 
 

@@ -8,8 +8,8 @@ import torch
 
 from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.logps import path_logps
-from spg_trainer.likelihood.maskings import MASKINGS, ActiveBlockMasking, BlockMasking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
+from spg_trainer.likelihood.random_masks import MASKINGS, ActiveBlockMasking, BlockMasking
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rows

@@ -10,7 +10,7 @@ from transformers.models.glm4_moe import modeling_glm4_moe
 from spg_trainer.algorithms import ALGORITHMS, Loss, build
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.likelihood import accumulate, token_logps
-from spg_trainer.models import load_model, states
+from spg_trainer.models import forward, load_model
 from spg_trainer.models.load import compile_layers
 from spg_trainer.models.shard import computing_with_copy, drop_gradients, keep_wider
 from tests.common.block_cases import PATTERNS, with_pattern
@@ -106,7 +106,7 @@ def test_shared_texts_change_no_number(algorithm, name, by_default, published, m
     for at_once in {2, masks.scored.shape[1]}:
         found = pass_of(model, mask_id, rollouts, masks, built.compares, at_once)
         with monkeypatch.context() as patch:
-            patch.setattr(states, "same_texts", own_texts)
+            patch.setattr(forward, "same_texts", own_texts)
             expected = pass_of(model, mask_id, rollouts, masks, built.compares, at_once)
         assert relative(found[0], expected[0]) < 1e-10 and relative(found[1], expected[1]) < 1e-10
         copies = int(masks.scored.any(-1).sum(-1).max())
@@ -128,7 +128,7 @@ def test_sixteen_copies_take_their_text_along_once(origin, clean, noisy, monkeyp
     masks = make_masking("random", 16).draw(rollouts, seeded())
     *_, columns = pass_of(model, 257, rollouts, masks, "completion", 16)
     assert columns == 2 * (clean + 16 * noisy)  # without a graph and with it
-    monkeypatch.setattr(states, "same_texts", own_texts)
+    monkeypatch.setattr(forward, "same_texts", own_texts)
     *_, columns = pass_of(model, 257, rollouts, masks, "completion", 16)
     assert columns == 2 * 16 * (clean + noisy)
 
@@ -167,7 +167,7 @@ def test_texts_are_shared_under_adapters_checkpointing_and_a_working_copy(rank, 
     rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=90)
     masks = make_masking("random", 4).draw(rollouts, seeded())
     found = gradient_of(policy, rollouts, masks)
-    monkeypatch.setattr(states, "same_texts", own_texts)
+    monkeypatch.setattr(forward, "same_texts", own_texts)
     assert relative(found, gradient_of(policy, rollouts, masks)) < (1e-10 if kept_in == "float64" else 5e-2)
 
 

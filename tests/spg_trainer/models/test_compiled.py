@@ -6,8 +6,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load
+from spg_trainer.models.forward import base_model, hidden_states
 from spg_trainer.models.lora import add_lora
-from spg_trainer.models.states import base_model, hidden_states
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings import check
 from spg_trainer.settings.decoding import Sampling

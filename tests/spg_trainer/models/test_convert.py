@@ -22,7 +22,7 @@ from spg_trainer.cli import main
 from spg_trainer.likelihood import token_logps
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking
 from spg_trainer.models import load_model
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from tests.common.likelihood_cases import make_rollouts, seeded
 from tests.common.marks import slow_if
 

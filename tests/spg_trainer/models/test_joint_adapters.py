@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM
 
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.lora import add_lora, add_reference, join_adapters
 from spg_trainer.models.policy import using_reference
-from spg_trainer.models.states import base_model
 from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.likelihood_cases import relative
 from tests.common.marks import slow_if

@@ -18,7 +18,7 @@ from spg_trainer.estimate.seconds import rollout_passes
 from spg_trainer.evaluation.log_likelihood import is_greedy
 from spg_trainer.likelihood.logps import token_logps
 from spg_trainer.models import Policy, load_model
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.rollout.sampler import check_sampling, sample_completions
 from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.tensors import Masks

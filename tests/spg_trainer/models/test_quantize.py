@@ -18,8 +18,8 @@ from spg_trainer.export import merge
 from spg_trainer.models import load_model
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.load import four_bits, save_model
+from spg_trainer.settings.configs import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.decoding import EvalRollout
-from spg_trainer.settings.fields import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train
 from tests.common.family_cases import UNTRAINED, family_folder

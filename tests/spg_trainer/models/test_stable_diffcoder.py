@@ -8,7 +8,7 @@ from transformers import AutoModelForMaskedLM
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.models import load_model, save_model
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.settings.decoding import Sampling
 from tests.common.family_cases import cases, family_folder

@@ -26,7 +26,7 @@ from spg_trainer.reporting.compare import (
     read_word,
     rows_of_runs,
 )
-from spg_trainer.settings.fields import CompareCommand, Config
+from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
 

@@ -12,7 +12,7 @@ import pytest
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import compare as module
 from spg_trainer.reporting.compare import run_jobs
-from spg_trainer.runs.console import Console
+from spg_trainer.runs.progress import Console
 from tests.common.trainer_cases import ENV, child_environment, tiny_folder
 
 

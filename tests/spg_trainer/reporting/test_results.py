@@ -8,7 +8,7 @@ import pytest
 from spg_trainer.evaluation.statistics import mean_over, t_quantile, two_sided_p
 from spg_trainer.reporting.compare import markdown
 from spg_trainer.reporting.runs import Completions, Recorded
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from tests.common.marks import slow_if
 from verifiers.statistics import wilson_interval
 

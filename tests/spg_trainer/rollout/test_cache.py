@@ -13,7 +13,7 @@ import torch
 from spg_trainer import load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.canvas import Row
-from spg_trainer.rollout.columns import Columns
+from spg_trainer.rollout.passes import Columns
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import UNMASKING, Pass
 from spg_trainer.settings.decoding import Sampling

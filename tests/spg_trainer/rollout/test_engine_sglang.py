@@ -14,7 +14,7 @@ import torch
 from spg_trainer.errors import TrainingError
 from spg_trainer.models import Policy, load_model, tiny_tokenizer
 from spg_trainer.models.families import BY_ARCHITECTURE
-from spg_trainer.models.states import head_weight, hidden_states
+from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.rollout import engine as client
 from spg_trainer.rollout.engine import Engine
 from spg_trainer.rollout.player import Player

@@ -12,8 +12,8 @@ from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.unmasking import check_names, own_order
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import small_config

@@ -19,7 +19,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy, load_model
 from spg_trainer.rollout.pairs import PairFile, as_rollouts, read_pairs
 from spg_trainer.rollout.tokens import decode_completions
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative

@@ -9,7 +9,7 @@ import pytest
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.problems import Pools
-from spg_trainer.settings.values import check_values
+from spg_trainer.settings.types import check_values
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import pools_config, pools_steps
 from tests.common.trainer_cases import assert_equal_runs, rows, small_config, start

@@ -20,9 +20,9 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder, choose_folder, find_unfinished
 from spg_trainer.runs.resume import pin
-from spg_trainer.settings.fields import Config, OutputConfig
+from spg_trainer.settings.configs import Config, OutputConfig
 from spg_trainer.settings.recorded import to_yaml
-from spg_trainer.settings.values import overlay
+from spg_trainer.settings.types import overlay
 from tests.common.trainer_cases import rows, snapshot
 
 CONFIG = {

@@ -13,9 +13,9 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import absolute_paths, file_settings, find_inputs
 from spg_trainer.runs.resume import pin
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.values import replace_nested
+from spg_trainer.settings.types import replace_nested
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import rows, small_config, tiny_folder
 

@@ -11,7 +11,7 @@ from spg_trainer.algorithms import build
 from spg_trainer.errors import in_flags
 from spg_trainer.settings import check as tables
 from spg_trainer.settings.check import Refused, check, check_algorithm, check_processes
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.resolve import resolve
 

@@ -13,7 +13,7 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError, ModelError, as_flag
 from spg_trainer.models import load_model
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import ModelConfig, find_adapter, settle_adapters
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train

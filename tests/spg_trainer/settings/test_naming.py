@@ -11,10 +11,10 @@ from spg_trainer import Config, EvalSampling, Sampling, cli
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError, SpgError
 from spg_trainer.settings.check import check, check_algorithm
-from spg_trainer.settings.fields import BatchConfig, EvalConfig, OptimizerConfig, OutputConfig
+from spg_trainer.settings.configs import BatchConfig, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import resolve
-from spg_trainer.settings.values import docstrings, summary
+from spg_trainer.settings.types import docstrings, summary
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check, check_algorithm
+from spg_trainer.settings.configs import BatchConfig, Config
 from spg_trainer.settings.decoding import EvalSampling, Sampling
-from spg_trainer.settings.fields import BatchConfig, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
 

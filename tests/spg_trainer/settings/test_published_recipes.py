@@ -13,9 +13,9 @@ import pytest
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.evaluation.command import settings_of_protocol
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.settings.values import flatten, plain
+from spg_trainer.settings.types import flatten, plain
 
 PAGE = Path(__file__).parents[3] / "docs" / "published.md"
 OTHER_TASKS = ("math500", "countdown", "sudoku", "code")

@@ -10,12 +10,12 @@ import yaml
 import envs
 from spg_trainer.algorithms import ALGORITHMS, build
 from spg_trainer.settings.check import check, check_algorithm
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.recipes import recipe_of_all
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import parse_tasks
-from spg_trainer.settings.values import overlay
+from spg_trainer.settings.types import overlay
 
 LLADA = "GSAI-ML/LLaDA-8B-Instruct"
 TASKS = sorted(

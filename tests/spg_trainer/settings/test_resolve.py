@@ -18,7 +18,7 @@ from spg_trainer.algorithms.registry import find_algorithm
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
 from spg_trainer.settings.check import check, check_algorithm
-from spg_trainer.settings.fields import Config, EvalCommand, OptimizerConfig
+from spg_trainer.settings.configs import Config, EvalCommand, OptimizerConfig
 from spg_trainer.settings.model import ModelConfig, settle_adapters
 from spg_trainer.settings.recorded import (
     CONFIG,
@@ -29,7 +29,7 @@ from spg_trainer.settings.recorded import (
     to_yaml,
 )
 from spg_trainer.settings.resolve import FLAG, defaults, note_on_missing_recipe, resolve
-from spg_trainer.settings.values import overlay
+from spg_trainer.settings.types import overlay
 from spg_trainer.settings.weights import models_folder
 from tests.common.trainer_cases import ENV as LETTERS
 from tests.common.trainer_cases import Letters, tiny_folder

@@ -3,7 +3,7 @@
 import pytest
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import (
     Task,

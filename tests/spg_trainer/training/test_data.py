@@ -12,12 +12,12 @@ from envs import EnvError
 from spg_trainer import cli, generate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.advice import MORE_ROWS
+from spg_trainer.training.criteria import LOSS
 from spg_trainer.training.records import closing_lines, next_steps
 from spg_trainer.training.update import Update, loss_without_gradient
-from spg_trainer.training.validation import LOSS
 from tests.common.sft_cases import SMALL, before_step, first_update, sft
 from tests.common.trainer_cases import change, same_weights
 from tests.spg_trainer.training.test_sft import prepared

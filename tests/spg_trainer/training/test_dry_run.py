@@ -14,7 +14,7 @@ from spg_trainer.errors import SpgError, in_flags, written
 from spg_trainer.models import new_tiny
 from spg_trainer.settings import packages
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.dry_run import show
 from spg_trainer.training.plan import settle

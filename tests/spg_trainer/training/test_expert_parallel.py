@@ -10,8 +10,8 @@ import torch
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model, open_policy
+from spg_trainer.models.forward import base_model
 from spg_trainer.models.shard import divide_experts
-from spg_trainer.models.states import base_model
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.training.loop import train

@@ -19,7 +19,7 @@ from spg_trainer.reporting.runs import read_run
 from spg_trainer.rollout.demonstrations import draw_demonstrations, mix_shares
 from spg_trainer.runs.inputs import file_settings, find_inputs, read_inputs
 from spg_trainer.runs.resume import identity, pin
-from spg_trainer.settings.fields import Config, EvalCommand
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.recorded import read_config
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import join_names, parse_tasks

@@ -12,7 +12,7 @@ from spg_trainer.estimate.fits import changes_to_try, typed_flags, with_flags
 from spg_trainer.estimate.memory import step_memory
 from spg_trainer.models import load_model
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import OptimizerConfig
+from spg_trainer.settings.configs import OptimizerConfig
 from spg_trainer.training.loop import train
 from spg_trainer.training.optimize import make_optimizer, set_rate
 from tests.common.trainer_cases import rows, same_weights, save_tiny, small_config, step

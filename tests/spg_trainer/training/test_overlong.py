@@ -19,8 +19,8 @@ from spg_trainer.models import Policy, load_model
 from spg_trainer.models.load import without_weights
 from spg_trainer.rollout.room import Room, TooLong, report
 from spg_trainer.rollout.tokens import encode_prompts
+from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.decoding import EvalRollout
-from spg_trainer.settings.fields import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.training.loop import train
 from tests.common import field_reports

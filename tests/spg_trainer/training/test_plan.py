@@ -16,7 +16,7 @@ from spg_trainer.runs.checkpoint import step_of
 from spg_trainer.runs.folder import RunFolder, refuse_locked
 from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.settings.check import check
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.settings.task import parse_tasks

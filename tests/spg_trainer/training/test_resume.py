@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import (

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model
-from spg_trainer.settings.fields import EvalCommand
+from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.recorded import to_yaml
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.training.loop import train

@@ -2,9 +2,9 @@
 
 import pytest
 
-from spg_trainer.settings.fields import Config
+from spg_trainer.settings.configs import Config
+from spg_trainer.training.criteria import LOSS
 from spg_trainer.training.schedule import learning_rate, steps_and_decay_start
-from spg_trainer.training.validation import LOSS
 from tests.common.trainer_cases import change
 
 

@@ -35,8 +35,8 @@ from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.tokens import encode_completions, length_warning
 from spg_trainer.runs import checkpoint
 from spg_trainer.runs.folder import METRICS, REPORT, SUMMARY, TIMINGS, find_unfinished
+from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.fields import CompareCommand, Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults, resolve
 from spg_trainer.training import advice, evaluations, loop, setup

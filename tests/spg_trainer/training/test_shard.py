@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.models import load_model, open_policy, shard
-from spg_trainer.models.states import base_model
+from spg_trainer.models.forward import base_model
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.training.loop import train
 from tests.common.likelihood_cases import relative

@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from spg_trainer.algorithms import Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import Masks, elbo, token_logps
-from spg_trainer.likelihood.maskings import RandomMasking
+from spg_trainer.likelihood.random_masks import RandomMasking
 from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows

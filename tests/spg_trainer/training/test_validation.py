@@ -11,15 +11,15 @@ import envs
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.statistics import sign_test
 from spg_trainer.runs import checkpoint
-from spg_trainer.runs.console import Console
+from spg_trainer.runs.progress import Console
 from spg_trainer.training import (
     advice,
+    criteria,
     evaluations,
     records,
-    validation,
 )
+from spg_trainer.training.criteria import SOLVED
 from spg_trainer.training.loop import train
-from spg_trainer.training.validation import SOLVED
 from tests.common.trainer_cases import (
     LORA,
     Letters,
@@ -119,7 +119,7 @@ def test_the_best_step_is_kept_and_evaluated_and_named(tmp_path, script, capsys,
     assert not same_weights(folder / "model", step(folder, 3))
     scores = {"start": 0.375, "best_step": 2, "best": 0.625, "highest": 0.625, "last_step": 3, "last": 0.25}
     scores |= {"stale": 2, "highest_step": 2}
-    rule = f"step 2, with 0.625 of 8 validation problems: {validation.RULE} (0.625 at step 2)"
+    rule = f"step 2, with 0.625 of 8 validation problems: {criteria.RULE} (0.625 at step 2)"
     scores["chosen"] = rule
     assert summary["validation"] == {"problems": 8, **scores} and summary["ended_by"] == "max_steps"
     assert json.loads((folder / "model" / "environment.json").read_text())["step"] == 2
@@ -158,7 +158,7 @@ def test_an_end_below_the_start_is_told_where_it_is_beyond_its_interval(lost, wo
     """7 of 16 lost: p = 0.016. 5 of 5: p = 0.0625."""
     before = [True] * lost + [False] * won + [True] * 9
     after = [False] * lost + [True] * won + [True] * 9
-    found = validation.end_below_start(before, after)
+    found = criteria.end_below_start(before, after)
     assert (found is not None) is is_told
     if (lost, won) == (7, 0):
         assert found == {"lost": 7, "won": 0, "p": 2 / 2**7}

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from spg_trainer.settings.decoding import EvalRollout, Sampling
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.task import BAD_ROWS, arguments_of, parse_tasks
-from spg_trainer.settings.values import (
+from spg_trainer.settings.types import (
     Below1,
     Count,
     CountOrZero,

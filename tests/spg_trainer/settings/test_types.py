@@ -7,10 +7,10 @@ import yaml
 
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.configs import BatchConfig, Config, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.decoding import EvalSampling, Sampling
-from spg_trainer.settings.fields import BatchConfig, Config, EvalConfig, OptimizerConfig, OutputConfig
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.values import check_values, flatten, overlay, parse_pairs
+from spg_trainer.settings.types import check_values, flatten, overlay, parse_pairs
 
 
 def test_values_of_pairs_keep_the_type_they_were_typed_in() -> None:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from spg_trainer.runs import console as module
-from spg_trainer.runs.console import Console, clean
+from spg_trainer.runs import progress as module
+from spg_trainer.runs.progress import Console, clean
 
 ROW = {"step": 3, "reward": 0.25, "correct": 0.5, "tokens_per_second": 1234.5}
 
