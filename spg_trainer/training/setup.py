@@ -25,17 +25,9 @@ from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
-from spg_trainer.runs import checkpoint
+from spg_trainer.runs import checkpoint, inputs
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import SUMMARY, RunFolder
-from spg_trainer.runs.inputs import (
-    file_settings,
-    find_inputs,
-    read_inputs,
-    refuse_changed_inputs,
-    task_code_differs,
-    write_inputs,
-)
 from spg_trainer.runs.progress import Console
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.check import crowded_cores
@@ -52,8 +44,6 @@ from spg_trainer.training.run import Run, TrainingState
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from envs import TextEnv
 
 
 def open_run(planned: Plan, *, quiet: bool = False) -> Run:
@@ -293,16 +283,16 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     with distributed.raising_on_all():
         # Settings that are for one start only, such as --resume, are not recorded.
         recorded = replace(config, output=config.output.recorded)
-        settings, files = to_yaml(recorded), file_settings(config)
+        settings, files = to_yaml(recorded), inputs.file_settings(config)
         if planned.before is None:
-            run.folder.create(settings, environment_record(run), find_inputs(files))
+            run.folder.create(settings, environment_record(run), inputs.find_inputs(files))
         else:
             run.folder.truncate_after(run.state.step)
             if run.accelerator.is_main_process:
-                inputs = refuse_changed_inputs(path, files, accept)
-                if task_code_differs(read_inputs(path), inputs):
+                found = inputs.refuse_changed_inputs(path, files, accept)
+                if inputs.task_code_differs(inputs.read_inputs(path), found):
                     run.folder.set_aside_evaluations(run.state.step)
-                write_inputs(path, inputs, again=accept)
+                inputs.write_inputs(path, found, again=accept)
             run.folder.write_config(settings)
     run.state.history = distributed.decide_on_main(run.folder.history)
     run.state.judged_since = distributed.decide_on_main(
@@ -345,7 +335,7 @@ def open_source(planned: Plan, player: Player) -> tuple[Source, str]:
     return source, check_prompts_fit(config, player.room, splits)
 
 
-def check_prompts_fit(config: Config, room: Room, splits: "Mapping[str, TextEnv]") -> str:
+def check_prompts_fit(config: Config, room: Room, splits: "Mapping[str, envs.TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" if there are none.
 
     The problems of evaluations, validations and training are looked at. But if training has a stream of problems (more
