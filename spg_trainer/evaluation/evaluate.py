@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from math import comb
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError, naming_keywords, plural
@@ -30,10 +31,6 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import task_names
 from spg_trainer.settings.types import to_json
 from spg_trainer.tensors import Rows
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
 
 BATCH = 256
 """Completions that are written and scored at once."""
@@ -112,7 +109,7 @@ def evaluate(
     num_problems: int = 0,
     seed: int = 0,
     rows_per_forward: int | None = None,
-    accelerator: "Accelerator | None" = None,
+    accelerator: Accelerator | None = None,
     advance: Callable[[float], None] = lambda problems: None,
     rows: Iterable[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
@@ -242,7 +239,7 @@ def evaluate_checked(
     split: str,
     num_generations: int = 1,
     num_problems: int = 0,
-    accelerator: "Accelerator | None" = None,
+    accelerator: Accelerator | None = None,
     advance: Callable[[float], None] = lambda problems: None,
     rows: Sequence[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,

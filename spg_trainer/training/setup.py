@@ -6,7 +6,9 @@ not fit the model, before the first step.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate import Accelerator
 
 from spg_trainer import distributed
 from spg_trainer.architecture.shape import pattern_of
@@ -41,9 +43,6 @@ from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
 from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
 
 
 def open_run(planned: Plan, *, quiet: bool = False) -> Run:
@@ -157,7 +156,7 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
     return distributed.decide_on_main(summary_if_finished)
 
 
-def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
+def open_model(planned: Plan, accelerator: Accelerator) -> Policy:
     """The model that the run starts from, with a reference if the algorithm needs one."""
     config, algorithm = planned.config, planned.algorithm
     device = distributed.own_device(config.model.device, accelerator)
