@@ -216,7 +216,7 @@ def locate_answers(texts: list[str], lenient: bool) -> tuple[list[bool], npt.NDA
     n = len(texts)
     spans = np.empty((n, 2), np.int64)
     reason = np.full(n, -1, np.int8)
-    judge_with(PLAIN_NUMBER, texts, lenient, [[""] * n], (reason, np.empty(n, np.int8), np.empty(n), spans))
+    judge_with(PLAIN_NUMBER, texts, lenient, [[]], (reason, np.empty(n, np.int8), np.empty(n), spans))
     return (reason == LOCATED).tolist(), spans
 
 

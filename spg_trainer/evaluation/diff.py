@@ -10,7 +10,7 @@ import numpy as np
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import shares
 from spg_trainer.evaluation.statistics import Mean, mean_over, reason_of, sign_test
-from spg_trainer.runs.files import read_json, read_lines
+from spg_trainer.runs.files import as_path, read_json, read_lines
 from spg_trainer.runs.progress import Console
 from spg_trainer.settings.configs import DiffCommand
 
@@ -46,7 +46,7 @@ def diff(a: str | Path, b: str | Path) -> Difference:
     a, b: each a file of eval/, or a run folder for its evaluation after the training. Raises ConfigError for a place
     that holds no evaluation, and for evaluations of other problems.
     """
-    return difference(*(group_by_problem(evaluation_file(str(place))) for place in (a, b)))
+    return difference(*(group_by_problem(evaluation_file(str(as_path(place, "diff")))) for place in (a, b)))
 
 
 def run_diff(command: DiffCommand) -> Difference:

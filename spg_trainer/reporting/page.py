@@ -18,7 +18,7 @@ from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import Completions, Recorded, Row, group_by_setting, read_run
-from spg_trainer.runs.files import write_text
+from spg_trainer.runs.files import as_path, write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.runs.progress import clean
 from spg_trainer.settings.configs import ReportCommand
@@ -64,7 +64,7 @@ def report(*runs: str | Path) -> Report:
 
     if not runs:
         raise ConfigError("No run to report. Give a run folder, e.g. runs/NAME.")
-    opened = [read_run(run) for run in runs]
+    opened = [read_run(as_path(run, "report")) for run in runs]
     groups = group_by_setting(opened)
     budget = MAX_BYTES // len(opened)
     data_of_runs = [page_data(run, budget) for run in opened]

@@ -4,7 +4,7 @@ A `Player` holds the model and all that decides what it writes; `generate` answe
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -237,6 +237,10 @@ def generate(
     hole or longer than max_completion_length; further errors as `encode_prompts`.
     """
     check_policy(policy, "generate")
+    if not isinstance(prompts, Sized):
+        raise ConfigError(
+            f"prompts={prompts!r:.60}: should be a list of texts or of chats, one for each answer."
+        )
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):

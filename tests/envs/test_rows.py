@@ -149,6 +149,8 @@ def test_references_with_several_fields_and_the_papers_prompt(tmp_path: Path) ->
         ([*rows(3), {"question": "x", "solution": "many", "work": ""}], COLUMNS, 'line 4: column "solution"'),
         ([*rows(3), {"question": 3, "solution": "3", "work": ""}], COLUMNS, "line 4: the prompt is 3"),
         (rows(1), {**COLUMNS, "split": "test"}, "test=FILE"),
+        (rows(9), {**COLUMNS, "test": "none.jsonl"}, r"No file none.jsonl. Give a file that may be read\.$"),
+        (rows(9), {**COLUMNS, "validation": 3}, "validation=3: should be the path of a file"),
         (rows(3), {**COLUMNS, "test": "nowhere.jsonl", "split": "test"}, "No file nowhere.jsonl"),
     ],
 )

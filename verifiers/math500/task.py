@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from verifiers.worker import Workers
 
 CACHE_LIMIT = 1 << 16  # pairs remembered
-SHORT = 100  # characters; the verdict on an answer up to this length is remembered
+SHORT = 256  # characters; the verdict on an answer up to this length is remembered
 MAX_WORKERS = 4
 CAS_SOFT_SECONDS = 1.0  # of processor time, after which a worker gives a pair up by itself
 CAS_HARD_SECONDS = 3.0  # within which the reply to a pair comes, because a worker that is late is killed
@@ -120,10 +120,6 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
-
-
-def _judge_extracted(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    return (_judge_short if len(answer) <= SHORT else judge)(answer, gold, problem, lenient)
 
 
 def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
@@ -397,7 +393,8 @@ def located(text: str, lenient: bool, gold: Reference, problem: str | None) -> t
         return (verdicts.HEDGE if found.boxed and is_hedge else MALFORMED, TEXT), found
     if found.reason != OK:
         return (found.reason, TEXT), found
-    return _judge_extracted(text[found.start : found.end], gold, problem, lenient), found
+    judge_once = _judge_short if found.end - found.start <= SHORT else judge
+    return judge_once(text[found.start : found.end], gold, problem, lenient), found
 
 
 def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
@@ -431,19 +428,14 @@ def _judge_all(
     asked = [problem_of(problem, row) for row, problem in enumerate(problems or ())] or repeat(None)
     is_located, spans = batch.locate_answers(texts, lenient)
     columns = zip(texts, golds, asked, is_located, *spans.T.tolist(), strict=False)
+    judge_long = lru_cache(CACHE_LIMIT)(judge)  # remembers within this batch
     outcomes: list[Outcome] = []
-    known: dict[tuple, Outcome] = {}  # {(answer, reference, problem): what is known of it within this batch}
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
     for row, (text, gold, problem, has_span, start, end) in enumerate(columns):
         if has_span:
             extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
-            key = extracted, gold, problem
-            if key in known:
-                outcome = known[key]
-            else:
-                outcome = _judge_extracted(extracted, gold, problem, lenient)
-                if len(known) < CACHE_LIMIT:
-                    known[key] = outcome
+            judge_once = _judge_short if end - start <= SHORT else judge_long
+            outcome = judge_once(extracted, gold, problem, lenient)
         else:
             outcome, found = located(text, lenient, gold, problem)
             extracted = text[found.start : found.end]
