@@ -474,6 +474,15 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
 
 _MAY_COMMENT = re.compile("not|than|instead|which|because|since", re.IGNORECASE)  # before slower searches
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
+_REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
+
+
+def without_reason(answer: str) -> str:
+    """The choice that an answer names, before a clause that gives a reason for it: the C of "C, since 3 * 4 = 12"."""
+    clause = _REASON.search(answer)
+    if not clause or is_denied_behind(answer[clause.end() :]):
+        return answer
+    return answer[: clause.start()].strip(" *")
 
 
 def _value_before(text: str, start: int, name: int, name_end: int, end: int) -> tuple[int, int] | None:
