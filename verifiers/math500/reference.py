@@ -42,7 +42,7 @@ class Reference:
         # Its text with its last letter as a unit, if it may be one: the W of 5 W.
         self.with_unit = f"{answer[:-1]}\\text{{{answer[-1]}}}" if WITH_CAPITAL_UNIT.fullmatch(answer) else ""
         self.moment = None if self.is_integer else clock_or_date(answer)
-        self.is_no_ratio = self.moment is not None and not may_be_ratio(answer, self.moment)
+        self.is_no_ratio = self.moment is not None and not may_be_ratio(answer, self.moment)  # 9:05, 14:30
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
         self.worded = False  # it has words before the value
@@ -93,15 +93,20 @@ def is_name(text: str) -> bool:
 
 
 def clock_or_date(text: str) -> markup.Moment | None:
-    """The time or date that a reference is; None also for a time before noon or after it that may be a ratio."""
+    """The time or date that a reference is; None also for a ratio in lowest terms, 9:16, which may be no time."""
     moment = markup.moment_of(text)
-    return None if moment and moment.is_open and may_be_ratio(text, moment) else moment
+    return None if moment and moment.is_open and is_in_lowest_terms(text, moment) else moment
 
 
 def may_be_ratio(text: str, moment: markup.Moment) -> bool:
-    """True for a time in lowest terms, 9:16, or with one digit of minutes, 16:9; false for a date, 9:05 and 14:30."""
-    if len(moment.parts) > 1:
-        return False
+    """True for 9:16, 10:15 and 16:9; false for a date, and for 9:05 and 14:30."""
+    return (
+        len(moment.parts) == 1 and ":0" not in text and (moment.is_open or is_in_lowest_terms(text, moment))
+    )
+
+
+def is_in_lowest_terms(text: str, moment: markup.Moment) -> bool:
+    """True for a time whose hours and minutes have no common divisor, and for one without two digits of minutes."""
     return not text[-2:].isdigit() or (":0" not in text and gcd(*divmod(moment.parts[0], 60)) == 1)
 
 
