@@ -24,7 +24,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.model import REFERENCE_FOLDER, find_adapter
-from spg_trainer.settings.recorded import record_of
 from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.types import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
@@ -423,11 +422,12 @@ def refuse_changed_inputs(
 
 
 def refuse_unregistered(run: Path, env: str) -> None:
-    """Raises ConfigError if a task of a run stands in a script or a notebook, which this process does not run."""
-    of_run = [task.env for task in parse_tasks(record_of(run).get("env") or "")]
+    """Raises ConfigError if a task of a run stands in a script or a notebook, which this process does not run.
+
+    env: the tasks of the run, as it recorded them.
+    """
     for id in (task.env for task in parse_tasks(env)):
-        is_id = re.fullmatch(r"[\w-]+/[\w.-]+", id)
-        if not is_id or id not in of_run or id in packages.envs.registry.known():
+        if not re.fullmatch(r"[\w-]+/[\w.-]+", id) or id in packages.envs.registry.known():
             continue
         where, way_out, file = (
             "a notebook or text on standard input",
