@@ -24,7 +24,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.model import REFERENCE_FOLDER, find_adapter
-from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.types import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -419,30 +418,6 @@ def refuse_changed_inputs(
                 "one, start a new run with another $output_dir."
             )
     return {**before, **now}
-
-
-def refuse_unregistered(run: Path, env: str) -> None:
-    """Raises ConfigError if a task of a run stands in a script or a notebook, which this process does not run.
-
-    env: the tasks of the run, as it recorded them.
-    """
-    for id in (task.env for task in parse_tasks(env)):
-        if not re.fullmatch(r"[\w-]+/[\w.-]+", id) or id in packages.envs.registry.known():
-            continue
-        where, way_out, file = (
-            "a notebook or text on standard input",
-            "write its class into a file",
-            "./FILE.py",
-        )
-        for name, entry in read_inputs(run).items():
-            if re.fullmatch(r"env( \d+)?", name) and is_code(entry.path) and entry.path not in env:
-                where = file = entry.path if os.path.isfile(entry.path) else str(run / entry.copy)
-                way_out = "name that file"
-        raise ConfigError(
-            f"{id}, a task of {run}, is registered by {where}, which this process does not run. To resume the run, do "
-            f"it from there: train(defaults(Config, resume={str(run)!r})). To evaluate it, {way_out}: "
-            f"{setting_naming('env', quote(f'{file}:{id}'))}."
-        )
 
 
 def refuse_changed_base(model: str, run: Path | None) -> None:

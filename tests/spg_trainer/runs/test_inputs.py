@@ -24,13 +24,13 @@ from spg_trainer.runs.inputs import (
     first_difference,
     hash_of,
     refuse_changed_inputs,
-    refuse_unregistered,
     with_copies,
     write_inputs,
 )
 from spg_trainer.runs.resume import refuse_changed_hub
 from spg_trainer.settings.check import check
 from spg_trainer.settings.configs import Config, OutputConfig
+from spg_trainer.settings.recorded import refuse_unregistered
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
