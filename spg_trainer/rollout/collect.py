@@ -22,9 +22,8 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout import problems
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP
-from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.configs import Config
-from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
+from spg_trainer.settings.packages import envs, verifiers  # ours, not other packages of these names
 from spg_trainer.tensors import NEVER, Rows, cut_into_groups
 
 
@@ -253,7 +252,7 @@ def own_frames(trace: str) -> str:
 @cache
 def installed() -> tuple[str, ...]:
     """The folders of Python's own modules, of site-packages, and of our packages (elsewhere in a checkout)."""
-    our_packages = (spg_trainer, packages.envs, packages.verifiers)
+    our_packages = (spg_trainer, envs, verifiers)
     ours = [str(Path(str(package.__file__)).parent) for package in our_packages]
     return (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *ours)
 

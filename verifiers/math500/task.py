@@ -25,7 +25,7 @@ from verifiers.math500.reference import Reference, is_short_integer, reference_o
 from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Quantity, Relation, Several, Value, is_expression
 from verifiers.reading import markup, units
-from verifiers.reading.locate import Found, find_answer, last_box
+from verifiers.reading.locate import Found, find_answer, last_box, without_reason
 from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
 from verifiers.reading.unmarked import last_value
 from verifiers.verdicts import (
@@ -242,6 +242,7 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
+    answer = without_reason(answer)
     # A bare small c is no choice if it is a formula of the problem, or if the reference is an option's text.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = choices.with_large_letter(answer)

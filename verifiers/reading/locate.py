@@ -9,7 +9,7 @@ token is another turn; what stands in a block of thinking is no answer.
 from __future__ import annotations
 
 import re
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from verifiers.reading import words
@@ -495,6 +495,15 @@ _BEGINS_WITH_NUMBER = re.compile(r"[\s:*$\\(-]*+\d")
 _NUMBER_ALONE = re.compile(_BEGINS_WITH_NUMBER.pattern + r"[\d,./]*+[\s*$\\)]*+\Z")
 _GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
+_REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
+
+
+def without_reason(answer: str) -> str:
+    """The choice that an answer names, before a clause that gives a reason for it: the C of "C, since 3 * 4 = 12"."""
+    clause = _REASON.search(answer)
+    if not clause or is_denied_behind(answer[clause.end() :]):
+        return answer
+    return answer[: clause.start()].strip(" *")
 
 
 def _value_before(text: str, start: int, name: int, name_end: int, end: int) -> tuple[int, int] | None:
@@ -701,10 +710,14 @@ _SILENT = re.compile(r"(?:[^\w<]|</?+(?:answer|reasoning)?+>)*+\Z")
 """Signs and tags alone, which name no answer and take none back: what mostly stands behind a mark."""
 _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
 _TAG_END = re.compile(r"[^>▷]*+[>▷]")
-_NEXT_QUESTION = re.compile(r"\n[ \t]*+(?:Question|Q):")
+_NEXT_TURN = re.compile(
+    rf"\n[ \t]*+(?:\[INST\]|<\|user\|>|[#*]*+ ?+(?:next )?+(?:{'|'.join(words.NEXT_TURN.split())})"
+    r"(?: ?#?\d++)?+[ *]*+(?::|[.)](?=\s)|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _MARKS = ("####", "\\boxed", "</answer>")
 """Behind one of them or a named answer, a line that begins with "Question:" is another text: the completion went on
-with its prompt's examples."""
+with its prompt's examples, or with another turn."""
 _LAST = re.compile(r"(?:[^\w<]|</?+\w{1,20}+>)*+\Z")
 
 
@@ -720,14 +733,25 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     if usual := _usual(text, lenient, lenient and not marks_only):
         return usual
     found = regions(text)
-    may_go_on = lenient and found.unended < 0 and "Q" in text
-    following = _NEXT_QUESTION.search(text, found.begin, found.cut) if may_go_on else None
-    if following:
-        until = following.start()
-        is_marked = any(text.find(mark, found.begin, until) >= 0 for mark in _MARKS)
-        named = None if marks_only else _named_answer(text, found.begin, until)
-        if is_marked or (named and _is_sure(text, *named)):
-            return find_answer(text[:until], lenient, marks_only)
+    if lenient and found.unended < 0:
+        at = found.begin
+        for turn in islice(_NEXT_TURN.finditer(text, at, found.cut), _TRIED):
+            until = turn.start()
+            is_marked = any(text.find(mark, at, until) >= 0 for mark in _MARKS)
+            if is_marked or (not marks_only and _names(text, at, until)):
+                before = _find_in(text[:until], regions(text[:until]), lenient, marks_only)
+                said = text[before.start : before.end]
+                is_heading = _WORD.match(said) and text.startswith("####", before.start - 5)  # #### Step 2
+                is_named = before.named and said  # as one value, or as the letter of a choice
+                is_open = is_named and not _is_sure(said, 0, len(said)) and len(said.strip("*() ")) > 1
+                if (before.reason != NO_ANSWER or before.named) and not (is_heading or is_open):
+                    return before
+            at = until
+    return _find_in(text, found, lenient, marks_only)
+
+
+def _find_in(text: str, found: Regions, lenient: bool, marks_only: bool) -> Found:
+    """`find_answer` for a text that goes on with no other one."""
     if not lenient and found.block != _NOWHERE and not found.single:
         return Found(MALFORMED)
     if not lenient and found.block == _NOWHERE:
@@ -785,7 +809,7 @@ def _usual(text: str, lenient: bool, comments: bool) -> Found | None:
     inside = box[2].strip()
     if not 0 < len(inside) < _VALUE_LIMIT or "◁" in text or not (box["block"] or lenient):
         return None
-    if lenient and text.find("Q", 0, at) >= 0 and _NEXT_QUESTION.search(text, 0, at):
+    if lenient and not text.startswith("</reasoning>", at) and _NEXT_TURN.search(text, 0, at):
         return None
     low = box.start(2) + box[2].index(inside)
     high = low + len(inside)

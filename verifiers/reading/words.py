@@ -12,6 +12,8 @@ ANSWER_CJK = "答案 答え 解答 정답 답"
 BEING = "is equals es son est ist lautet è é равен это"
 """Verbs between a word for an answer and its value."""
 BEING_CJK = "是 为 為 等于 は 은 는"
+NEXT_TURN = "question q problem exercise instruction input user human"
+"""Headings of another text, with which a completion goes on behind its answer: "Question:", "### Problem 2"."""
 LEADING = frozenset(
     """the final and my our best correct corrected correction right total actual actually revised updated wait required
     exact numerical numeric simplified overall closest resulting only most likely so thus therefore hence then yes
