@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import zlib
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import (
     Input,
+    absolute_paths,
     file_settings,
     find_inputs,
     first_difference,
@@ -113,6 +115,55 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
     assert f"{file} has changed" in said and f"line {number} was" in said and repr(new)[1:-1] in said
     assert f"--{flag} run/" in said and "--output-dir" in said
     assert len(rows(Path("run/metrics.jsonl"))) == 1
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_code_that_is_named_by_its_module_is_kept_as_a_file_is(tmp_path: Path, monkeypatch, by_id) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task, algorithm, id = f"named_task{by_id:d}", f"named_mine{by_id:d}", f"test/Named{by_id:d}-v0"
+    write_task(f"{task}.py", Mine, id=id)
+    Path(f"{algorithm}.py").write_text(ALGORITHM)
+    if by_id:
+        import_module(task)
+    settings = {"env": id if by_id else f"{task}:{id}", "env_args": {}, "algorithm": f"{algorithm}:Mine"}
+    settings["algorithm_args"] = {"p_mask_prompt": 0.0}
+    train(small_config(tmp_path / "run", max_steps=1, save_steps=1, **settings), quiet=True)
+    for file, flag in ((f"{algorithm}.py", "algorithm"), (f"{task}.py", "env")):
+        assert (tmp_path / "run" / ("environment" if flag == "env" else flag) / file).is_file()
+        text = Path(file).read_text()
+        Path(file).write_text(f"{text}# edited")
+        with pytest.raises(
+            ConfigError, match=rf"(?s){file} has changed.*'# edited'.*--{flag} run/\w+/{file}:"
+        ):
+            resumed(settings)
+        Path(file).write_text(text)
+    command("--resume", "run")  # which has imported neither
+    assert len(rows(Path("run/metrics.jsonl"))) == 2
+
+
+def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "named_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    write_task(package / "tasks.py", Mine, id="test/Packaged-v0")
+    (package / "judge.py").write_text(
+        "import verifiers\n"
+        "def judge(completion, *, mode, answer): return verifiers.Verdict(True, 1.0, None, 'ok', 'text')\n"
+        "verifiers.register('packaged', fields=['answer'], verify=judge)\n"
+    )
+    (package / "rules.py").touch()
+    import_module("named_package.judge")
+    settings = {"env": "named_package.tasks:test/Packaged-v0", "env_args.verifier": "packaged"}
+    settings |= {"rollout.remasking": "named_package.rules:order", "algorithm": "spg"}
+    found = find_inputs(settings)
+    for name, file in (("env", "tasks"), ("env_args.verifier", "judge"), ("rollout.remasking", "rules")):
+        assert found[name].path == str(package / f"{file}.py") and found[name].copy.endswith(f"/{file}.py")
+    assert absolute_paths(settings) == settings
+    assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": "numpy:zeros"}) == {}
 
 
 def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypatch) -> None:
