@@ -18,6 +18,7 @@ from envs.authoring.reward_functions import (
     RewardFunction,
     call_functions,
     columns_of,
+    is_async,
     load_functions,
     takes_any_column,
     takes_optional_columns,
@@ -155,6 +156,11 @@ class Rows(TextEnv):
         self.skips_bad = bad_rows == "skip"
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
+            if not any(map(is_async, self.functions.values())):
+                raise EnvError(
+                    f"{name}: score_timeout={score_timeout}: only `async` functions of `reward` can be stopped, and "
+                    "there is none. Write `async def`, or leave score_timeout out."
+                )
             self.score_timeout = score_timeout
         column_of = _columns(
             name,

@@ -28,6 +28,9 @@ from spg_trainer.runs.inputs import (
     write_inputs,
 )
 from spg_trainer.runs.resume import refuse_changed_hub
+from spg_trainer.settings.check import check
+from spg_trainer.settings.configs import Config, OutputConfig
+from spg_trainer.settings.recorded import refuse_unregistered
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
@@ -213,6 +216,24 @@ def test_the_script_that_defines_the_task_is_code_of_its_run(tmp_path: Path, mon
     assert refuse_changed_inputs(run, settings, accept_changed_code=True)["env"].sha256 == hash_of(
         str(script)
     )
+
+
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_a_task_of_a_script_that_does_not_run_is_refused_with_the_script(tmp_path: Path, is_in_file) -> None:
+    run, script, id = tmp_path / "run", tmp_path / "drive.py", "test/NotHere-v0"
+    script.write_text("pays = 2")
+    inputs = {"env": Input(str(script), hash_of(str(script)), "environment/drive.py")} if is_in_file else {}
+    write_inputs(run, inputs)
+    (run / "environment.json").write_text(json.dumps({"env": f"{id} + sudoku"}))
+    (run / "config.yaml").write_text(f"env: {id} + sudoku")
+    by_file = f"{script if is_in_file else './FILE.py'}:{id}"
+    with pytest.raises(ConfigError, match=f"is registered by .* this process does not run.*--env {by_file}"):
+        check(Config(env=f"{id} + sudoku", output=OutputConfig(resume=str(run))))
+    script.unlink()
+    if is_in_file:
+        with pytest.raises(ConfigError, match=f"--env {run}/environment/drive.py:{id}"):
+            refuse_unregistered(run, id)
+    refuse_unregistered(run, "sudoku + ./mine.py:test/NotHere-v0")
 
 
 def test_the_runs_own_copy_goes_on(run) -> None:
