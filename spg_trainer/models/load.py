@@ -31,6 +31,7 @@ from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
+from spg_trainer.models.cuda_graphs import Replays
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import (
@@ -41,7 +42,6 @@ from spg_trainer.models.policy import (
     check_template_args,
     find_special_tokens,
 )
-from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import Lockstep, keep_wider
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable

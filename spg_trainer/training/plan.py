@@ -23,7 +23,13 @@ from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
-from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
+from spg_trainer.runs.resume import (
+    pin,
+    refuse_another,
+    refuse_changed_hub,
+    settings_before,
+    with_absolute_paths,
+)
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.configs import Config, EvalConfig
@@ -134,7 +140,8 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     mix: Mapping[str, float] = {}
     missing = None
     with raising_on_all():
-        # All settings get their values.
+        # All settings get their values. A module that was loaded long ago may differ from its file, which is recorded.
+        config = with_absolute_paths(config)
         if learns_demonstrations:
             if not config.rollout.max_completion_length:
                 # The demonstrations decide how long completions are, so their data is opened here and not below.

@@ -120,6 +120,7 @@ DENIED = [
     "<answer>far from 18</answer>",
     "<answer>unlike 18</answer>",
     "<answer>close to 18</answer>",
+    "<answer>next to 18</answer>",
     "The answer is 18.\nNo wait, it's 20.",
     "\\boxed{18}\nNo wait, that's 20.",
     "<answer>18</answer>\nNo wait, it's 20.",

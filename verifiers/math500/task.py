@@ -148,7 +148,7 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         if number and (outcome := outcome_by_number(number, gold, len(answer) + len(gold.text))):
             return outcome
         reading = Reading(number) if number else read(tokens, gold.variables)
-        if gold.is_no_ratio and "ratio" not in (problem or "") and not markup.has_moment(answer):
+        if gold.is_no_ratio and "ratio" not in (problem or "") and not markup.MOMENT.search(answer):
             return WRONG, TYPED  # 9/5 and 1.8 are no time
         return compared(reading, gold, problem, lenient, len(answer) + len(gold.text))
     except Unsupported:

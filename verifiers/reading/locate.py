@@ -9,7 +9,7 @@ token is another turn; what stands in a block of thinking is no answer.
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from verifiers.reading import words
@@ -214,7 +214,7 @@ def _list_of_boxes(text: str, start: int, box: int, low: int, high: int) -> tupl
 _HASHES = re.compile(r"#{4,}+([^#\n]*+)")
 _ONE_LINE = re.compile(r"\s*+([^\n]++)\Z")
 _WORD = re.compile(r"[\s*]*+[A-Za-z]{2}")
-_LABEL = re.compile(r"(?<=\d)[A-Za-z]{2,40}+:")
+_LABEL = re.compile(r"(?<=\d)(?:[A-Za-z]|\s[A-Z])[A-Za-z]{1,40}+:")
 
 
 def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -233,7 +233,7 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
                 return below.span(1)
         elif high == end or not _WORD.match(text, low, high):
             label = _LABEL.search(text, low, high)  # 80question: There are
-            return low, label.start() if label else high
+            return low, label.start() if label and not _WORDS.search(text, low, label.start()) else high
     return None
 
 
@@ -312,7 +312,7 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             continue
         if not verb:
             span = _value_before(text, start, name.start(), name.end(), end)
-        elif _begins_clause(text, start, name.start()):
+        elif _begins_clause(text, start, name.start()) or _is_asserted(text, start, name.start(), verb.end()):
             span = _value_behind(text, verb, end)
         else:
             continue
@@ -332,6 +332,18 @@ def _begins_clause(text: str, start: int, at: int) -> bool:
     if parts and parts[-1].isalpha() and text[at] < "\u3000":
         return False
     return not _supposes(parts)
+
+
+def _is_asserted(text: str, start: int, at: int, behind: int) -> bool:
+    """True if `at` stands behind what the speaker holds to be so, and the answer "is" a number: "I am sure that the
+    answer is 18.", but not "we get the result: 18"."""
+    parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
+    clause = {
+        part.lower() for part in takewhile(lambda part: part.isalpha() or part in "'’", reversed(parts))
+    }
+    doubts = words.DOUBTS | words.DENIALS | words.WRONG | words.PERSONS | {"t"}
+    is_sure = clause.isdisjoint(doubts) and not clause.isdisjoint(words.SPEAKERS) and not _supposes(parts)
+    return is_sure and text[behind - 1].isalpha() and _BEGINS_WITH_NUMBER.match(text, behind) is not None
 
 
 def _supposes(parts: list[str]) -> bool:
@@ -467,13 +479,21 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
     clause = _CLAUSE_BEHIND.search(text, low, high)
     if clause and _VALUE.search(text, low, clause.start()):
         rest = text[clause.end() : high]
-        has_unit = not UNITS.keys().isdisjoint(_words_in(rest))
-        if not has_unit and not _VALUE.search(rest) and not is_denied_behind(rest):
+        if "which" not in clause[0] and _NUMBER_ALONE.match(text, low, clause.start()):
+            _, equals, result = rest.rpartition("=")  # 18, since 20 - 2 = 18
+            is_other = equals and _plain(result) != _plain(text[low : clause.start()])
+            says_more = is_other or _GOES_ON.search(rest)
+        else:
+            says_more = _VALUE.search(rest) or not UNITS.keys().isdisjoint(_words_in(rest))
+        if not says_more and not is_denied_behind(rest):
             return clause.start()
     return high
 
 
 _MAY_COMMENT = re.compile("not|than|instead|which|because|since", re.IGNORECASE)  # before slower searches
+_BEGINS_WITH_NUMBER = re.compile(r"[\s:*$\\(-]*+\d")
+_NUMBER_ALONE = re.compile(_BEGINS_WITH_NUMBER.pattern + r"[\d,./]*+[\s*$\\)]*+\Z")
+_GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
 _REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
 
@@ -526,9 +546,9 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 _TURN = re.compile(
-    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
-    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
-    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
+    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|no\b,?\swait\b|(?P<mild>wait(?=\s\w)|actually"
+    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d)))\b"
+    r"|(?:wait|hold\son|oops|correction|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
@@ -580,6 +600,7 @@ _UNREAL = re.compile(
     re.IGNORECASE,
 )
 """A fault that is supposed, hoped against, or denied: "Let me know if I made a mistake.", "There is no mistake."."""
+_UNABLE = re.compile(r"\b(?:i|we)\scan(?:not|['’]t)\b", re.IGNORECASE)
 _DENYING = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
 _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
@@ -597,6 +618,7 @@ _AGAIN = re.compile(
 )
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
 _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
+_RIGHT = re.compile(rf"(?<![\d,.])({_NUMBER.pattern})[$\\)*]*+\s(?:is|was)\s(?:right|correct)\b")
 _CONFIRMING = re.compile(
     r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
     r"|\bcorrect\W*+\Z",
@@ -627,12 +649,16 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
     again, begin, is_change = None, start, False
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
+        right = _RIGHT.search(text, at, stop.end())
+        if right and _plain(right[1]) != _plain(answer) and not words.DOUBTS.isdisjoint(_words_in(sentence)):
+            if _plain(answer) in map(_plain, _NUMBER.findall(sentence)):
+                return right.span(1)  # 91 is right, not 84
         begun = _AGAIN.match(sentence)
         if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
             if not again:
                 again, begin, is_change = begun, at, bool(begun["mend"]) or turns(sentence)
         elif turns(sentence) or (at == start and is_denied_behind(sentence)):
-            return _instead(text, at, end, answer)
+            return None if _is_remark(text[at:end]) else _instead(text, at, end, answer)
         at = stop.end()
     stated = list(_STATED.finditer(text, begin, end))
     if not again or not (stated or (is_change and _VALUE.search(text, begin, end))):
@@ -648,6 +674,19 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
         if is_said or _CONFIRMING.search(said) or not (is_change or _CONCLUDING.search(said)):
             return None
     return _instead(text, begin, end, answer)
+
+
+def _is_remark(rest: str) -> bool:
+    """True if the end of a text begins with "Wait", "Actually" or "Sorry", and then has neither a value nor a doubt:
+    "Wait for the next question.", "Sorry, I can't show a picture."."""
+    opening = _TURN.match(rest)
+    if not opening or not opening["mild"]:
+        return False
+    behind = _UNABLE.sub("", rest[opening.end() :])
+    said = _words_in(behind)
+    says_more = "?" in behind or _VALUE.search(behind) or _DENYING.search(behind) or turns(behind)
+    doubts = words.DOUBTS | words.DENIALS | words.MISTAKES | words.RIGHT | words.NUMERALS.keys()
+    return len(said) > 2 and not says_more and doubts.isdisjoint(said)
 
 
 def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | None:

@@ -117,7 +117,7 @@ def joined_lines(answer: str) -> str:
 
 _TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?+(?:(?P<half>[ap])\.?m\.?)?+", re.ASCII)
 _DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
-_MOMENT = re.compile(r"\d:[0-5]\d|\d[-/]\d\d?+[-/]\d|[ap]\.?m\b", re.IGNORECASE | re.ASCII)
+MOMENT = re.compile(r"\d:[0-5]\d|\d[-/]\d\d?+[-/]\d|[ap]\.?m\b", re.IGNORECASE | re.ASCII)
 _LAYOUT = re.compile(r"\\(?:text|mathrm|[,!;: ])|[{}$~\s]")
 
 
@@ -141,11 +141,6 @@ def moment_of(text: str) -> Moment | None:
     hour = int(time[1]) % 12 + 12 * (time["half"] == "p") if time["half"] else int(time[1])
     is_open = not time["half"] and hour <= 12 and not text.startswith("0")
     return Moment((60 * hour + int(time[2] or 0),), is_open)
-
-
-def has_moment(answer: str) -> bool:
-    """True if somewhere in an answer a time of day or a date may stand: "at 9:05", "9 a.m.", "on 1/31/2024"."""
-    return _MOMENT.search(answer) is not None
 
 
 def is_same_moment(answer: Moment, gold: Moment) -> bool:
