@@ -195,9 +195,10 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
     if gold.meaning is None and token_text(answer) == token_text(gold.text):
         return OK, TEXT
-    is_time = gold.moment and "ratio" not in (problem or "")
-    if is_time and (moment := markup.moment_of(answer)):
-        return (OK if markup.is_same_moment(moment, gold.moment) else WRONG), TYPED
+    has_half = answer.rstrip(" .}").endswith(("m", "M"))  # 7:45 p.m. is no ratio, whatever 7:45 may be
+    time = markup.moment_of(gold.text) if has_half else gold.moment
+    if time and "ratio" not in (problem or "") and (moment := markup.moment_of(answer)):
+        return (OK if markup.is_same_moment(moment, time) else WRONG), TYPED
     # Those of a reference such as FE_{16}; two empty texts for any other.
     digits_of_gold, base = gold.digits or ("", "")
     if gold.digits and not base and problem:
