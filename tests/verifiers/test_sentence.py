@@ -201,3 +201,43 @@ def test_a_choice_that_another_question_follows_is_the_answer() -> None:
     assert verify(
         "countdown", "\\boxed{3*5+7}\n\nProblem: 1 1\n\\boxed{1+1}", numbers=[3, 5, 7], target=22
     ).correct
+
+
+SECOND_THOUGHTS = [
+    "However, 4 eggs are broken, so the final count is 80.",
+    "However, 84 - 4 = 80, so the final count is 80.",
+    "Hmm, but we need to subtract the 4 broken eggs, giving 80.",
+    "Let me double check. 4 eggs are broken. 84 - 4 = 80. So 80 eggs remain.",
+    "Let me double-check this. She starts with 84 eggs and 4 break. So she has 80 eggs.",
+    "But 4 eggs are broken, so 80 eggs remain.",
+    "However, the correct total is 80.",
+]
+SAME_THOUGHTS = [
+    "Let me double check. 7*12 = 84. So 84 eggs.",
+    "Let me double check: 7*12 = 84. Therefore, the total is 84 eggs.",
+    "Let me verify: 84 / 12 = 7",
+    "Let me verify: 84 / 12 = 7. So there are 7 boxes, as given.",
+    "However, note that 84 = 7*12.",
+    "However, if 4 eggs were broken, the total would be 80.",
+    "However, the total weight is 96 grams.",
+    "But 12 of them are brown.",
+    "But note that 7 dozen is 84, so 84 it is.",
+]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("mark", ["#### 84", "\\boxed{84}", "<answer>84</answer>", "The answer is 84."])
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+def test_a_second_thought_that_ends_in_another_value_takes_an_answer_back(
+    task: str, mark: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_kernels(monkeypatch)
+    for thoughts, value in ((SECOND_THOUGHTS, "80"), (SAME_THOUGHTS, "84")):
+        texts = [f"{mark}\n{thought}" for thought in thoughts]
+        for text in texts:
+            is_right = (
+                value == "84" or "<" not in mark
+            )  # a block's answer is taken back, and no other one counts
+            assert verify(task, text, answer=value, mode=mode).correct == is_right, text
+        found = verify_batch(task, texts, answer=["84"] * len(texts), mode=mode)
+        assert set(found.correct) == {value == "84"}

@@ -28,8 +28,8 @@ _TAG_LETTERS = b"AaFfTtRrSse|"  # with which the tags begin that `locate.regions
 # name an answer, that turn, that deny, and that find fault.
 SAYING_MORE = (
     b"ans\0resurespantwergerisprisua:\0\0secowaitoopssorrcorractuscradisrignoholdeditupda"
-    b"no\0\0n't\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
-    b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0"
+    b"no\0\0't\0\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
+    b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0howebut\0"
 )
 NEXT_TURN = b"q\0\0\0probexerinstinpuuserhuma[ins"  # the same of a line with which another text begins
 

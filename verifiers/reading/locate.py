@@ -425,7 +425,9 @@ def _value_end(text: str, low: int, end: int) -> int:
         if (before.count("$") - before.count("\\$")) % 2 or before.count("{") > before.count("}"):
             continue
         rest = text[stop.end() : line_end]
-        return stop.start() if _says_nothing(rest) or turns(rest) or _AGAIN.match(rest) else line_end
+        again = _AGAIN.match(rest)
+        is_over = _says_nothing(rest) or turns(rest) or (again and not again["but"])
+        return stop.start() if is_over else line_end
     return line_end
 
 
@@ -606,29 +608,32 @@ _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
-    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b(?:\s(?:actually|really|indeed|then|now))?"
-    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?)"
+    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|giving|leaves|leaving|get|gets)\b(?:\s(?:actually|really|indeed|then|now))?"
+    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?(?:\s(?:she|he|we|they|it|there)\s[a-z]{1,20}+)?+)"
     r"[\s*:]*+(?=[$\\(-]{0,3}+\d)"
 )
 _AGAIN = re.compile(
     r"[\s*\"(—-]*+(?:(?:(?:" + "|".join(words.BEFORE_AGAIN.split()) + r")\b[\s,.…—-]*+){0,9}+"
     r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count)|reflection|apolog|sorry"
-    r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
+    r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm|(?P<but>however|but)\b)",
     re.IGNORECASE,
 )
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
 _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
 _RIGHT = re.compile(rf"(?<![\d,.])({_NUMBER.pattern})[$\\)*]*+\s(?:is|was)\s(?:right|correct)\b")
 _CONFIRMING = re.compile(
-    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
+    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right)"
+    r"|as (?:given|stated|expected|required))\b"
     r"|\bcorrect\W*+\Z",
     re.IGNORECASE,
 )
 _RESTATING = re.compile(
-    r"\b(?:(?:correct|right|actual)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
+    r"\b(?:(?:correct|right|actual|final)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
-_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
+_CONCLUSION = re.compile(r"\W*+(?:so|thus|hence|therefore)\b\D*+\d", re.IGNORECASE)
+_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore)\b", re.IGNORECASE)
+_TOTAL = re.compile(r"\b(?:total|correct)\b", re.IGNORECASE)
 
 
 def is_denied_behind(rest: str) -> bool:
@@ -654,8 +659,10 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
             if _plain(answer) in map(_plain, _NUMBER.findall(sentence)):
                 return right.span(1)  # 91 is right, not 84
         begun = _AGAIN.match(sentence)
+        if begun and begun["but"] and not _SILENT.match(text, start, at):
+            begun = None  # a step of an explanation
         if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
-            if not again:
+            if not again or again["but"]:
                 again, begin, is_change = begun, at, bool(begun["mend"]) or turns(sentence)
         elif turns(sentence) or (at == start and is_denied_behind(sentence)):
             return None if _is_remark(text[at:end]) else _instead(text, at, end, answer)
@@ -663,15 +670,21 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
     stated = list(_STATED.finditer(text, begin, end))
     if not again or not (stated or (is_change and _VALUE.search(text, begin, end))):
         return None
-    if again["check"]:
+    if again["check"] or again["but"]:
         said, number = text[begin:end], _NUMBER.search(answer)
+        concluded = [part for part in re.split(r"[.!?]\s|\n", said)[1:] if _CONCLUSION.match(part)]
+        restated = stated and _RESTATING.search(text, begin, stated[-1].end())
         is_said = (
             number
             and not _WORDS.search(answer, 0, number.start())
-            and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
-            and not (stated and _RESTATING.search(text, begin, stated[-1].end()))
+            and _plain(number[0]) in map(_plain, _NUMBER.findall(concluded[-1] if concluded else said))
+            and not restated
         )
-        if is_said or _CONFIRMING.search(said) or not (is_change or _CONCLUDING.search(said)):
+        is_supposed = again["but"] and not words.CONDITIONS.isdisjoint(_words_in(said))
+        is_change = (
+            is_change or restated or _CONCLUDING.search(said) or (again["check"] and _TOTAL.search(said))
+        )
+        if is_said or is_supposed or _CONFIRMING.search(said) or not is_change:
             return None
     return _instead(text, begin, end, answer)
 
@@ -698,7 +711,9 @@ def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | Non
         return _NOWHERE
     low = stated[-1].end() if stated else _VALUE.search(text, at, end).start()  # type: ignore[union-attr]
     span = _trimmed(text, low, _value_end(text, low, end))
-    return None if _plain(re.split(r"[.!]\s", text[slice(*span)])[0]) == _plain(answer) else span
+    value = re.split(r"[.!]\s", text[slice(*span)])[0]
+    number, _, unit = value.partition(" ")
+    return None if _plain(answer) == _plain(number if unit.isalpha() else value) else span
 
 
 def _plain(value: str) -> str:
