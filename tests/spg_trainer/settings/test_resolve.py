@@ -259,6 +259,8 @@ def test_tokens_one_by_one_take_a_step_each() -> None:
     [
         (b"a: 1\nb: [", r"line 2 .*b: \["),
         (b"a: \x07", "as YAML"),
+        (b"optimizer:\n  learning_rate: 1\n  learning_rate: 2", "line 3 .* learning_rate is set twice"),
+        (b'{"env": "sudoku", "env": "countdown"}', "line 1 .* env is set twice"),
         (b"- a\n- b", "name: value"),
         (b"", "name: value"),
         (b"\xff\xfe\x00", "as YAML"),
