@@ -247,7 +247,7 @@ def has_price(problem: str) -> bool:
 
 
 SORTING = re.compile(
-    r"(?:(?:\A|[.?!:;\n])\s*+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
+    r"(?:(?:\A|[.?!:;\n])\s{0,9}+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
     r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
     r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
     r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"

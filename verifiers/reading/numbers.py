@@ -464,12 +464,10 @@ def adds_fraction(behind: list[str], value: Fraction) -> bool:
     """True if words behind a number add or say a fraction: "2 and a quarter", "1 fourth", "3 quarters of it"."""
     for place, word in enumerate(behind):
         if word in words.FRACTIONS:
-            counted = behind[:place][-1:]
-            joined = (
-                behind[: place - 1]
-                if counted and (counted[0] in words.ARTICLES or counted[0] in words.NUMERALS)
-                else behind[:place]
-            )
+            before = behind[max(place - 3, 0) : place]
+            counted = before[-1:]
+            has_count = counted and (counted[0] in words.ARTICLES or counted[0] in words.NUMERALS)
+            joined = before[:-1] if has_count else before
             following = behind[place + 1 : place + 2]
             is_coin = word in ("quarter", "quarters")
             is_first = place == 0 and (
