@@ -42,9 +42,9 @@ from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.models import Policy, llada_config, tiny_tokenizer
+from spg_trainer.models.cuda_graphs import Replays
 from spg_trainer.models.load import divide_policy
 from spg_trainer.models.lora import add_lora
-from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import keep_wider, unsharded
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator

@@ -127,7 +127,7 @@ def register(id: str, cls: type[Task]) -> None:
     notebook or in a file that is loaded again, replaces its older self. Raises EnvError if the id is malformed or taken
     by another class, or if the class lacks a method.
     """
-    match = _ID.fullmatch(id)
+    match = _ID.fullmatch(id) if isinstance(id, str) else None
     if match is None or match["space"] is None or match["version"] is None:
         raise EnvError(f'"{id}" is not an environment id; it must read namespace/Name-vN, e.g. my/Task-v0.')
     _check_class(cls, id)

@@ -63,7 +63,7 @@ class Source:
             raise CommandError(f"{path} is a folder. Give one of its files.")
         if path != "-" and not os.access(path, os.R_OK):
             near = nearest_file(Path(path))
-            advice = f"Did you mean {near}?" if near else "Give a file that may be read, or -."
+            advice = f"Did you mean {near}?" if near else "Give a file that may be read."
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:

@@ -203,6 +203,12 @@ def columns_of(functions: Mapping[str, RewardFunction], with_default: bool = Fal
     return list(names)
 
 
+def is_async(function: RewardFunction) -> bool:
+    """Whether a function is `async`, also one inside decorators, or a callable object of which `__call__` is."""
+    inner = inspect.unwrap(function)
+    return inspect.iscoroutinefunction(inner) or inspect.iscoroutinefunction(type(inner).__call__)
+
+
 def takes_any_column(function: RewardFunction) -> bool:
     """Whether a function has `**kwargs`, and so takes any column."""
     parameters = inspect.signature(function).parameters.values()
@@ -294,8 +300,8 @@ def _explained(
     if isinstance(error, TimeoutError):
         return TimeoutError(
             f"{text} It was called for {len(arguments['completions'])} completions at once. Await its requests side by "
-            "side (asyncio.gather), give each a time limit of its own, or raise the limit: --env-args "
-            "score_timeout=SECONDS."
+            "side (asyncio.gather), give each a time limit of its own, or raise the limit: for a file of rows "
+            "by --env-args score_timeout=SECONDS, for a class of yours by its attribute score_timeout."
         )
     return JudgeFailed(text)
 

@@ -18,6 +18,7 @@ from envs.authoring.reward_functions import (
     RewardFunction,
     call_functions,
     columns_of,
+    is_async,
     load_functions,
     takes_any_column,
     takes_optional_columns,
@@ -155,6 +156,11 @@ class Rows(TextEnv):
         self.skips_bad = bad_rows == "skip"
         self.functions = load_functions(reward) if reward else {}
         if score_timeout is not None:
+            if not any(map(is_async, self.functions.values())):
+                raise EnvError(
+                    f"{name}: score_timeout={score_timeout}: only `async` functions of `reward` can be stopped, and "
+                    "there is none. Write `async def`, or leave score_timeout out."
+                )
             self.score_timeout = score_timeout
         column_of = _columns(
             name,
@@ -179,6 +185,11 @@ class Rows(TextEnv):
             self.reward_weights = {**verifier_weights, "format": 0.0, **function_weights}
             self.reward_ranges = dict.fromkeys(self.functions, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
+        for of_split, file in files.items():
+            if not isinstance(file, str | Path):
+                raise EnvError(
+                    f"{of_split}={file!r:.60}: should be the path of a file with the problems of this split."
+                )
         self._entries, note_on_split = _entries_of(split, files, rules)
         self.notice = note_on_split
         if split == "train":  # said once, since every run opens this split
@@ -400,6 +411,12 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
                     f"--env-args {other}={files[other]}: this is the file of training itself, so that no problem is "
                     "left to train on. Leave it out, and a tenth of the file is taken; or name another file."
                 )
+        if all_entries and all(_key(entry) in keys_of_files for entry in all_entries):
+            names = " and ".join(f"{other}={files[other]}" for other in with_own_file)
+            raise EnvError(
+                f"{files['train']}: all its {len(all_entries)} problems are in {names}, too, so that none is left for "
+                f"{split}. Take the problems of each split out of the other files."
+            )
         raise EnvError(
             f"{files['train']}: of {len(all_entries)} problems none is for {split} (a hash of the prompt divides them "
             f"80/10/10). Give more problems"

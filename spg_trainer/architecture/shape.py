@@ -7,6 +7,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from spg_trainer.architecture.layers import EXPERTS, expert_layers, lora_layers, published_names
 from spg_trainer.architecture.llada import EmbeddedConfig, apply_flags, check_block_size
 from spg_trainer.architecture.pattern import Pattern
@@ -118,10 +120,8 @@ def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]
 @lru_cache(maxsize=1)
 def _tensors_of(model: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
     """`_tensors` of a model. The last result is kept, because an estimate asks for it with each setting it tries."""
-    from torch import nn
-
     head = model.get_output_embeddings()
-    linear = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head]
+    linear = [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear) and layer is not head]
     return [p.shape for p in model.parameters()], [layer.weight.shape for layer in linear]
 
 
@@ -130,7 +130,6 @@ _last_on_meta: dict[tuple[type, str], Any] = {}
 
 def _on_meta(config: Any) -> Any:
     """A model of this configuration, without memory for its weights; the last one is kept, as in `_tensors_of`."""
-    import torch
     from transformers import AutoModelForMaskedLM
 
     key = type(config), config.to_json_string()

@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 
 from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, as_flag, plural
@@ -43,22 +44,15 @@ from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.progress import Console
 from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
-from spg_trainer.settings import packages
 from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.configs import EvalCommand
 from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
-from spg_trainer.settings.packages import verifiers
+from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
 from spg_trainer.settings.task import make_env, parse_tasks
 from spg_trainer.settings.types import flatten, to_json
 from spg_trainer.settings.weights import resolve_model, unseen
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from envs import TextEnv
-
 
 LENGTH, BLOCK_LENGTH = "rollout.max_completion_length", "rollout.block_length"
 """The dotted names of two settings, as `Resolved.origins` has them."""
@@ -74,7 +68,7 @@ PAPER_ENV_ARGS = {"prompt_style": "instruct", "reward_preset": "paper"}
 """The arguments with which `PAPER_TASKS` have the rewards of d1 and SPG, and a prompt for instruction-tuned models."""
 
 
-@packages.envs.own_files.each_file_once()  # an edit of the user's files waits for the next evaluation
+@envs.own_files.each_file_once()  # an edit of the user's files waits for the next evaluation
 def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = False) -> list[Evaluation]:
     """Evaluates a model under each protocol, length and number of steps of the command; returns them in that order.
 
@@ -169,7 +163,7 @@ def refuse_overridden_flags(command: EvalCommand, origins: Mapping[str, str]) ->
         )
 
 
-def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, TextEnv, Sampling]]":
+def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, envs.TextEnv, Sampling]]":
     """Every evaluation that the command asks for: by protocol, then by length and number of steps.
 
     Each is (the command with the settings of its protocol, its environment, its length and number of steps).
@@ -245,7 +239,7 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
         console.say(f"Written: {path}")
 
 
-def changed_files(model: str, env: "TextEnv") -> list[str]:
+def changed_files(model: str, env: "envs.TextEnv") -> list[str]:
     """A warning for each file of problems, or of a prompt, that has changed since the model was trained with it."""
     origin = model_environment(model).get("origin") or {}
     # {name of a file: "sha256 ..."}; `origin` also has what is no file, e.g. a data set of the hub with its commit.
@@ -303,7 +297,7 @@ def changed_code(command: EvalCommand) -> list[str]:
     return notes
 
 
-def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Policy:
+def open_model(command: EvalCommand, accelerator: Accelerator | None) -> Policy:
     """The model to evaluate, whose completions end as they did in its training."""
     model_settings = command.model
     check_processes(model_settings, distributed.world_size())
@@ -317,14 +311,14 @@ def open_model(command: EvalCommand, accelerator: "Accelerator | None") -> Polic
 
 def evaluate_one(
     command: EvalCommand,
-    env: "TextEnv",
+    env: "envs.TextEnv",
     player: Player,
     count: int,
     skipped: int,
     model_facts: dict[str, Any],
     folder: RunFolder | None,
     console: Console,
-    accelerator: "Accelerator | None",
+    accelerator: Accelerator | None,
 ) -> Evaluation:
     """Evaluates at one length and number of steps; prints the figures, and writes them to eval/ if there is a folder.
 
@@ -497,7 +491,7 @@ def model_step(model: str) -> int | None:
     return None
 
 
-def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
+def check_rules(rules: Sequence[str], env: "envs.TextEnv") -> None:
     """Raises ConfigError if rules that `--rules` names do not judge the task of an environment."""
     for name in rules:
         if name == "ours":
@@ -509,7 +503,7 @@ def check_rules(rules: Sequence[str], env: "TextEnv") -> None:
             raise ConfigError(f"--rules {name}: {wrong}, {', '.join(tasks)}. Leave the flag out.")
 
 
-def figures_by_rules(rules: str, env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def figures_by_rules(rules: str, env: "envs.TextEnv", rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The solved rate of an evaluation's rows by other rules, and how often their verdicts differ from ours.
 
     A row's completion ends before its first end token; the published code also reads what follows that token.
@@ -530,6 +524,6 @@ def comparison_text(facts: Mapping[str, Any]) -> list[str]:
     return verifiers.rule_comparison.comparison_text(facts)
 
 
-def task_of(env: "TextEnv") -> str:
+def task_of(env: "envs.TextEnv") -> str:
     """The task of `verifiers` that judges an environment's completions."""
     return getattr(env, "verifier", "") or env.spec_name.partition("[")[0]

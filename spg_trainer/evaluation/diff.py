@@ -1,7 +1,8 @@
 """The `diff` command: two evaluations on the same problems, compared in pairs: what was fixed and what broke."""
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,18 @@ import numpy as np
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import shares
 from spg_trainer.evaluation.statistics import Mean, mean_over, reason_of, sign_test
-from spg_trainer.runs.files import read_json, read_lines
+from spg_trainer.runs.files import as_path, read_json, read_lines
+from spg_trainer.runs.inputs import TASK_COPIES, read_inputs
 from spg_trainer.runs.progress import Console
 from spg_trainer.settings.configs import DiffCommand
 
 SHOWN = 20
 """How many fixed problems are listed at most, and how many broken ones."""
+OF_COMPLETIONS = frozenset(
+    "step env task index generation prompt completion rewards reward correct reason extracted reveal_step tokens "
+    "confidence length ended turns truncated logged traceback advantage set_aside".split()
+)
+"""The columns of a row that are about its completion; all others are the problem's reference."""
 Groups = dict[int, list[dict[str, Any]]]
 """Problem -> the rows of its completions."""
 
@@ -38,6 +45,8 @@ class Difference:
     """Problems that A solves and B does not, or that A solves more often."""
     p: float
     """Two-sided exact sign test (McNemar) on the problems that changed."""
+    judges: str = ""
+    """In what the judges of A and B differ, which may be what fixed and broke problems; "" if nothing recorded does."""
 
 
 def diff(a: str | Path, b: str | Path) -> Difference:
@@ -46,7 +55,9 @@ def diff(a: str | Path, b: str | Path) -> Difference:
     a, b: each a file of eval/, or a run folder for its evaluation after the training. Raises ConfigError for a place
     that holds no evaluation, and for evaluations of other problems.
     """
-    return difference(*(group_by_problem(evaluation_file(str(place))) for place in (a, b)))
+    files = [evaluation_file(str(as_path(place, "diff"))) for place in (a, b)]
+    groups = [group_by_problem(file) for file in files]
+    return replace(difference(*groups), judges=judges_differ(files, groups))
 
 
 def run_diff(command: DiffCommand) -> Difference:
@@ -55,7 +66,7 @@ def run_diff(command: DiffCommand) -> Difference:
         raise ConfigError(f"diff needs two evaluations, A B, not {len(command.evaluations)}.")
     files = [evaluation_file(place) for place in command.evaluations]
     a, b = [group_by_problem(file) for file in files]
-    result = difference(a, b)
+    result = replace(difference(a, b), judges=judges_differ(files, [a, b]))
     console = Console()
     for name, file, rate in zip("AB", files, (result.a, result.b), strict=True):
         low, high = rate.rate_interval
@@ -73,12 +84,49 @@ def run_diff(command: DiffCommand) -> Difference:
         f"B - A  {result.gain.shown_gain}: {len(result.fixed)} fixed, "
         f"{len(result.broken)} broken, p = {result.p:.2g} (exact sign test on the problems that changed)"
     )
+    if result.judges:
+        console.warn(
+            f"A and B were not judged alike, which may be all that changed: {result.judges}. To compare two models, "
+            "evaluate both with the same --env, --verifier and --reward."
+        )
     for what, changed in (("fixed", result.fixed), ("broken", result.broken)):
         if changed:
             shown = " ".join(f"{i} ({reasons(a[i])} -> {reasons(b[i])})" for i in changed[:SHOWN])
             more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
             console.say(f"{what}: {shown}{more}")
     return result
+
+
+def judges_differ(files: list[Path], groups: list[Groups]) -> str:
+    """In what the task, its code, the reward's components or the references of evaluations A and B differ; or ""."""
+    found = []
+    judges = []
+    for file, of_file in zip(files, groups, strict=True):
+        figures, inputs = read_json(file.with_suffix(".json")) or {}, read_inputs(file.parents[1]).values()
+        code = {Path(one.path).name: one.sha256 for one in inputs if one.copy.startswith(TASK_COPIES)}
+        # An argument may name one file by several paths.
+        env = re.sub(r"[^\s\[,=+]*/", "", figures.get("settings", {}).get("env", ""))
+        components = sorted(
+            {name for rows in of_file.values() for row in rows for name in row.get("rewards", ())}
+        )
+        judges.append((env, figures.get("code", code), components))
+    (env_a, code_a, components_a), (env_b, code_b, components_b) = judges
+    if env_a and env_b and env_a != env_b:
+        found.append(f"A is of {env_a}, B of {env_b}")
+    elif components_a != components_b:
+        found.append(f"A pays {', '.join(components_a)}, B {', '.join(components_b)}")
+    if changed := [name for name in code_a.keys() & code_b.keys() if code_a[name] != code_b[name]]:
+        found.append(f"{', '.join(sorted(changed))} has another content")
+    a, b = groups
+    for index in sorted(a.keys() & b.keys()):
+        row_a, row_b = a[index][0], b[index][0]
+        for name in sorted((row_a.keys() & row_b.keys()) - OF_COMPLETIONS):
+            if row_a[name] != row_b[name]:
+                found.append(
+                    f"{name} of problem {index} is {row_a[name]!r:.60} in A, {row_b[name]!r:.60} in B"
+                )
+                return "; ".join(found)
+    return "; ".join(found)
 
 
 def evaluation_file(place: str) -> Path:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from math import comb
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError, naming_keywords, plural
@@ -30,11 +31,6 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import task_names
 from spg_trainer.settings.types import to_json
 from spg_trainer.tensors import Rows
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from envs import TextEnv
 
 BATCH = 256
 """Completions that are written and scored at once."""
@@ -105,7 +101,7 @@ class Evaluation:
 @envs.own_files.each_file_once()
 def evaluate(
     policy: Policy,
-    env: "str | type | Sequence[str | type] | TextEnv | None" = None,
+    env: "str | type | Sequence[str | type] | envs.TextEnv | None" = None,
     sampling: Sampling | None = None,
     *,
     split: str | None = None,
@@ -113,7 +109,7 @@ def evaluate(
     num_problems: int = 0,
     seed: int = 0,
     rows_per_forward: int | None = None,
-    accelerator: "Accelerator | None" = None,
+    accelerator: Accelerator | None = None,
     advance: Callable[[float], None] = lambda problems: None,
     rows: Iterable[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
@@ -213,7 +209,7 @@ def evaluate(
     )
 
 
-def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def refuse_rows_of_others(env: "envs.TextEnv", split: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Raises ConfigError for a row of another task: its prompt is not the prompt of the problem that its `index` names.
 
     Rows without `prompt` and episodes of several turns are not compared. Prompts are compared as JSON has them, because
@@ -238,12 +234,12 @@ def refuse_rows_of_others(env: "TextEnv", split: str, rows: Sequence[Mapping[str
 @envs.own_files.each_file_once()
 def evaluate_checked(
     player: Player,
-    env: "TextEnv",
+    env: "envs.TextEnv",
     *,
     split: str,
     num_generations: int = 1,
     num_problems: int = 0,
-    accelerator: "Accelerator | None" = None,
+    accelerator: Accelerator | None = None,
     advance: Callable[[float], None] = lambda problems: None,
     rows: Sequence[dict[str, Any]] = (),
     keep: Callable[[list[dict[str, Any]]], None] = lambda rows: None,
@@ -327,7 +323,9 @@ def batches(
         start = stop
 
 
-def problems_to_ask(room: Room, env: "TextEnv", num_problems: int, overlong: str) -> tuple[list[int], int]:
+def problems_to_ask(
+    room: Room, env: "envs.TextEnv", num_problems: int, overlong: str
+) -> tuple[list[int], int]:
     """(the different problems to ask, how many were skipped as too long); num_problems 0 = all of the split.
 
     Raises ConfigError as `Room.fitting`.
@@ -337,7 +335,7 @@ def problems_to_ask(room: Room, env: "TextEnv", num_problems: int, overlong: str
     return indices, len(different) - len(indices)
 
 
-def solve(player: Player, env: "TextEnv", pairs: Sequence[tuple[int, int]]) -> Rows:
+def solve(player: Player, env: "envs.TextEnv", pairs: Sequence[tuple[int, int]]) -> Rows:
     """Samples and scores a completion for each (problem, generation) pair."""
     problem, generation = torch.tensor(pairs).T
     episode = torch.arange(len(pairs))
@@ -363,7 +361,7 @@ def check_counts(num_problems: int, num_generations: int, sampling: Sampling) ->
 
 
 def figures_by_task(
-    env: "TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
+    env: "envs.TextEnv", rows: list[dict[str, Any]], settings: dict[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """The figures of each task of a mixture, from the rows of that task; a task without rows is left out."""
     figures_of_tasks = {}
@@ -375,7 +373,7 @@ def figures_by_task(
     return figures_of_tasks
 
 
-def note_of_fewer_problems(env: "TextEnv", split: str, num_problems: int, count: int) -> str:
+def note_of_fewer_problems(env: "envs.TextEnv", split: str, num_problems: int, count: int) -> str:
     """A note if a split has fewer different problems than were asked for; else "". num_problems: 0 = the whole split.
 
     count: how many different problems are asked, at most `num_problems`.
@@ -396,7 +394,7 @@ def pair(row: dict[str, Any]) -> tuple[int, int]:
     return row["index"], row["generation"]
 
 
-def evaluated_rows(policy: Policy, env: "TextEnv", scored: Rows) -> list[dict[str, Any]]:
+def evaluated_rows(policy: Policy, env: "envs.TextEnv", scored: Rows) -> list[dict[str, Any]]:
     """The rows of an evaluation's file: as in samples/, with the tokens of all turns and whether all of them ended."""
     # The turns of an episode stand together. `reduceat` joins the values from each first turn up to the next one.
     first_turns = np.flatnonzero(scored.turn == 0)
@@ -517,7 +515,7 @@ def pass_at_k(num_correct: int, n: int, k: int) -> float:
 
 
 def evaluation_settings(
-    env: "TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
+    env: "envs.TextEnv", sampling: Sampling, num_generations: int, num_problems: int, seed: int, split: str
 ) -> dict[str, Any]:
     """The settings that must be equal for two evaluations to be comparable."""
     origin = {"origin": dict(env.origin)} if env.origin else {}

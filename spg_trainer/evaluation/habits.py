@@ -9,15 +9,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spg_trainer.rollout.problems import is_file
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.task import task_words
 from spg_trainer.settings.weights import is_embedded
-
-if TYPE_CHECKING:
-    from envs import TextEnv
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,7 @@ def change_of_shares(each: Sequence[Mapping[str, int]], completions: int) -> str
     return f"{' -> '.join(map(listed, each))} of {completions}{note}"
 
 
-def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:
+def count_habits(env: "envs.TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCounts:
     """Counts how many completions are right (`right`), and how many give the answer of each habit.
 
     rows: as `sample_rows` makes them: `index`, `completion`, `extracted`, `correct`, of problems of `env`. The answers
@@ -125,7 +122,7 @@ def count_habits(env: "TextEnv", rows: Sequence[Mapping[str, Any]]) -> HabitCoun
     )
 
 
-def habit_answers(env: "TextEnv", index: int) -> dict[str, str]:
+def habit_answers(env: "envs.TextEnv", index: int) -> dict[str, str]:
     """{habit: its answer to a problem}; empty without habits.
 
     An answer is what the environment extracts; in an episode of several turns, it is the texts of all turns.
@@ -157,7 +154,7 @@ RIGHT = 0.4
 
 
 def sft_command(
-    env: "TextEnv", name: str, env_args: Mapping[str, Any] | None = None, model: str = "tiny"
+    env: "envs.TextEnv", name: str, env_args: Mapping[str, Any] | None = None, model: str = "tiny"
 ) -> str:
     """The `sft` command that teaches a task by its own demonstrations and habits, or by a file if it has neither.
 
@@ -175,7 +172,7 @@ def sft_command(
     return f"python -m spg_trainer sft {shlex.join([*words, *from_model, '--output-dir', folder])}"
 
 
-def possible_mix(env: "TextEnv") -> list[str]:
+def possible_mix(env: "envs.TextEnv") -> list[str]:
     """The words of `--mix` for everything that can be imitated; [] if a task has neither demonstrations nor habits."""
     all_demonstrated, names = True, dict[str, None]()  # an ordered set of habits
     for part in env.parts.values() or [env]:

@@ -13,17 +13,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, get_args
+from typing import ClassVar, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import GIVEN, Masks, Record, Rows
-
-if TYPE_CHECKING:
-    from spg_trainer.architecture.pattern import Pattern
 
 
 class Streams(Protocol):
@@ -188,7 +186,7 @@ class Masking(ABC):
         """Raises ConfigError if completions of `size` places cannot be masked this way; by default all can."""
         return
 
-    def check_pattern(self, pattern: "Pattern") -> None:
+    def check_pattern(self, pattern: Pattern) -> None:
         """Raises ConfigError if this masking does not suit the attention of a model; by default it suits any."""
         return
 
@@ -196,7 +194,7 @@ class Masking(ABC):
         """M for completions of `size` places."""
         return self.num_masks
 
-    def sequences(self, size: int, pattern: "Pattern") -> int:
+    def sequences(self, size: int, pattern: Pattern) -> int:
         """How many sequences the model reads, at most, for all M copies of a completion of `size` places.
 
         By default M, since each copy is a sequence of its own; block replay (logps.py) puts several copies into one

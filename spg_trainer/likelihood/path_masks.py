@@ -5,16 +5,14 @@ Axes: M masks (copies); T places of a completion, of which the first n are its t
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
 from spg_trainer.tensors import NEVER, Record
-
-if TYPE_CHECKING:
-    from spg_trainer.architecture.pattern import Pattern
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class StepMergeMasking(Masking):
         # These two show no segment twice, and there are at most as many segments as places.
         return min(self.num_masks, size) if self.segment_draw in ("all", "fallback") else self.num_masks
 
-    def sequences(self, size: int, pattern: "Pattern") -> int:
+    def sequences(self, size: int, pattern: Pattern) -> int:
         return sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
@@ -140,7 +138,7 @@ class AutoregressiveMasking(Masking):
     def count(self, size: int) -> int:
         return min(self.num_masks, size)
 
-    def sequences(self, size: int, pattern: "Pattern") -> int:
+    def sequences(self, size: int, pattern: Pattern) -> int:
         return sequences_of_path(self.count(size), pattern)
 
     def copies(self, row: Completion) -> Copies:
@@ -209,7 +207,7 @@ class PositionMasking(StepMergeMasking):
     target: ClassVar[str] = "own"
     measure: ClassVar[str] = "raw_logit"
 
-    def check_pattern(self, pattern: "Pattern") -> None:
+    def check_pattern(self, pattern: Pattern) -> None:
         """Raises ConfigError for block-causal attention, in which no later block is seen as it was masked."""
         if not pattern.is_full:
             raise ConfigError(
@@ -230,7 +228,7 @@ class PositionMasking(StepMergeMasking):
         return Copies(masked, scored, weight=1.0, measured=scored | later)
 
 
-def sequences_of_path(num_copies: int, pattern: "Pattern") -> int:
+def sequences_of_path(num_copies: int, pattern: Pattern) -> int:
     """The most sequences that the copies need, if no two copies score the same token.
 
     In a full pattern, each copy needs one. Else copies that score different blocks share a sequence (block replay),

@@ -11,10 +11,11 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
+from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import (
     Completion,
@@ -26,10 +27,6 @@ from spg_trainer.likelihood.masking import (
 )
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking, StepMergeMasking
 from spg_trainer.tensors import Record
-
-if TYPE_CHECKING:
-    from spg_trainer.architecture.pattern import Pattern
-
 
 Subsets = tuple[np.ndarray, np.ndarray]
 """(scored, weight): which of the n tokens each copy masks, (M, n) bool, and what each weighs, (M, 1) or (M, n)."""
@@ -317,7 +314,7 @@ class ContextMasking(Masking):
     def check(self, size: int) -> None:
         self.masked_copies.check(size)
 
-    def check_pattern(self, pattern: "Pattern") -> None:
+    def check_pattern(self, pattern: Pattern) -> None:
         """Raises ConfigError for attention in which no token is predicted from clean text before it alone."""
         if not pattern.has_causal_context:
             raise ConfigError(
@@ -330,7 +327,7 @@ class ContextMasking(Masking):
     def count(self, size: int) -> int:
         return self.masked_copies.count(size) + 1
 
-    def sequences(self, size: int, pattern: "Pattern") -> int:
+    def sequences(self, size: int, pattern: Pattern) -> int:
         return self.masked_copies.sequences(size, pattern) + 1
 
     def copies(self, row: Completion) -> Copies:

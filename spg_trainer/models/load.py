@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,7 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+from transformers.utils.quantization_config import BitsAndBytesConfig
 
 from spg_trainer import distributed
 from spg_trainer.architecture.layers import expert_layers
@@ -30,6 +31,7 @@ from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
+from spg_trainer.models.cuda_graphs import Replays
 from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import (
@@ -40,7 +42,6 @@ from spg_trainer.models.policy import (
     check_template_args,
     find_special_tokens,
 )
-from spg_trainer.models.replay import Replays
 from spg_trainer.models.shard import Lockstep, keep_wider
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
@@ -51,9 +52,6 @@ from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_
 from spg_trainer.settings.task import known_tasks
 from spg_trainer.settings.types import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
-
-if TYPE_CHECKING:
-    from transformers import BitsAndBytesConfig
 
 
 @naming_keywords
@@ -579,14 +577,12 @@ def _name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def four_bits(dtype: torch.dtype) -> "BitsAndBytesConfig":
+def four_bits(dtype: torch.dtype) -> BitsAndBytesConfig:
     """transformers' settings to store linear layers in 4 bits: NF4 with quantised scales, multiplied in `dtype`.
 
     Embeddings, norms, the head and experts keep `dtype`. Raises ModelError if bitsandbytes is not installed.
     """
     check_bitsandbytes()
-    from transformers import BitsAndBytesConfig
-
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it would complain of missing kernels
     return BitsAndBytesConfig(
         load_in_4bit=True,

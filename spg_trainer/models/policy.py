@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.models import shard
-from spg_trainer.models.replay import Replays
+from spg_trainer.models.cuda_graphs import Replays
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.core_model_loading import revert_weight_conversion
 
 from spg_trainer.distributed import is_expert_part, is_part, local, own_part, whole
 from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.forward import base_model
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 FILE_BYTES = 10**8
 """The most bytes of a file of weights, unless one layer is larger. While a model is written, one file is in memory."""
@@ -37,14 +37,11 @@ def whole_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         yield name, whole(value.detach()).cpu()
 
 
-def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], folder: Path) -> None:
+def save_whole(model: PreTrainedModel, tensors: Iterator[tuple[str, Tensor]], folder: Path) -> None:
     """Writes config.json and the weights that `tensors` yields as `save_pretrained` does, a file at a time.
 
     tensors: (name, whole tensor of the weight's shape), in the order of `whole_tensors`.
     """
-    from safetensors.torch import save_file
-    from transformers.core_model_loading import revert_weight_conversion
-
     model.config.save_pretrained(folder)
     files = _files_of(model)
     weight_map: dict[str, str] = {}  # {tensor's name on the Hub: file}
@@ -65,7 +62,7 @@ def save_whole(model: "PreTrainedModel", tensors: Iterator[tuple[str, Tensor]], 
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
+def _files_of(model: PreTrainedModel) -> list[dict[str, int]]:
     """{tensor's name: bytes} of each file of a model's weights; a file has layers up to `FILE_BYTES`, in order."""
     files: list[dict[str, int]] = [{}]
     values = _stored(model)
@@ -77,7 +74,7 @@ def _files_of(model: "PreTrainedModel") -> list[dict[str, int]]:
     return files
 
 
-def load_parts(model: "PreTrainedModel", folder: Path) -> None:
+def load_parts(model: PreTrainedModel, folder: Path) -> None:
     """Reads this process's part of each weight from a model folder into the model; adapters stay as they are.
 
     Processes do not communicate here. Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not
@@ -94,7 +91,7 @@ def load_parts(model: "PreTrainedModel", folder: Path) -> None:
                 value.detach().copy_(own_part(saved, value) if is_part(value) else saved)
 
 
-def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
+def base_weights(model: PreTrainedModel) -> dict[str, Tensor]:
     """{name without adapters: weight} of the weights that a model's files hold."""
     weights_of_base = {
         base_name(name): value for name, value in model.state_dict().items() if not is_adapter(name)
@@ -102,16 +99,13 @@ def base_weights(model: "PreTrainedModel") -> dict[str, Tensor]:
     return {name: value for name, value in weights_of_base.items() if name not in model.all_tied_weights_keys}
 
 
-def read_layers(model: "PreTrainedModel", folder: Path) -> Iterator[dict[str, Tensor]]:
+def read_layers(model: PreTrainedModel, folder: Path) -> Iterator[dict[str, Tensor]]:
     """Yields the weights of a model folder, one layer at a time, as {name without adapters: weight}.
 
     Of experts that `--expert-parallel` divides, only those of this process are read.
 
     Raises OSError, KeyError, RuntimeError or SafetensorError for weights that do not fit the model.
     """
-    from safetensors import safe_open
-    from transformers.core_model_loading import revert_weight_conversion
-
     index: Mapping[str, str] = {}
     if (folder / INDEX).is_file():
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
@@ -167,7 +161,7 @@ def by_layer(names: Iterable[str]) -> list[list[str]]:
     return [list(group) for _, group in groupby(names, lambda name: ".".join(name.split(".")[:3]))]
 
 
-def _as_ours(model: "PreTrainedModel", stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def _as_ours(model: PreTrainedModel, stored: dict[str, Tensor]) -> dict[str, Tensor]:
     """Converts tensors under the Hub's names to the model's: the inverse of `revert_weight_conversion`."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (

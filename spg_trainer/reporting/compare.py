@@ -111,6 +111,16 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> list[dict[st
     training would refuse and for folders of other runs. Unknown names and values are refused before anything is
     started. The other checks take seconds, so they are made while the first runs load.
     """
+    if not isinstance(command, CompareCommand):
+        raise ConfigError(
+            f"compare takes settings, CompareCommand(env=..., algorithms=...), not {command!r:.60}. The folders of "
+            "finished runs are for report."
+        )
+    if isinstance(shared, str) or not isinstance(shared, Sequence):
+        raise ConfigError(
+            f"shared={shared!r:.60}: should be a list with the words of the flags of every training, e.g. "
+            '["--max-steps", "20"].'
+        )
     runs = plan_runs(command, shared)
     if command.dry_run:
         sys.stdout.write(table_of_differences(settings_by_task(runs)) or "The settings are equal.\n")

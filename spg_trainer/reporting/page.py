@@ -9,7 +9,7 @@ from datetime import timedelta
 from html import escape
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -18,16 +18,12 @@ from spg_trainer import __version__
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting.curves import draw_panels
 from spg_trainer.reporting.runs import Completions, Recorded, Row, group_by_setting, read_run
-from spg_trainer.runs.files import write_text
+from spg_trainer.runs.files import as_path, write_text
 from spg_trainer.runs.folder import REPORT
 from spg_trainer.runs.progress import clean
 from spg_trainer.settings.configs import ReportCommand
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import shown_settings, to_yaml
-
-if TYPE_CHECKING:
-    from envs import TextEnv
-
 
 MAX_BYTES = 3_000_000
 """Bytes that the completions of a page may take. A set of them, such as those of one evaluation, shows only its first
@@ -68,7 +64,7 @@ def report(*runs: str | Path) -> Report:
 
     if not runs:
         raise ConfigError("No run to report. Give a run folder, e.g. runs/NAME.")
-    opened = [read_run(run) for run in runs]
+    opened = [read_run(as_path(run, "report")) for run in runs]
     groups = group_by_setting(opened)
     budget = MAX_BYTES // len(opened)
     data_of_runs = [page_data(run, budget) for run in opened]
@@ -162,7 +158,7 @@ def page_data(run: Recorded, budget: int) -> dict[str, Any]:
     }
 
 
-def task_and_prompt(env: "TextEnv | None", sets: list[Completions]) -> dict[str, str]:
+def task_and_prompt(env: "envs.TextEnv | None", sets: list[Completions]) -> dict[str, str]:
     """The task's description by its author, and the prompt of one of its problems; "" for what is not known."""
     sentence = envs.task.summary(type(envs.combining.wrapper.innermost(env))) if env else ""
     return {"sentence": sentence, "prompt": prompt_text(sets[0].rows[0]["prompt"]) if sets else ""}
@@ -212,7 +208,7 @@ def prompt_text(prompt: str | list[dict[str, str]]) -> str:
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
-def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
+def open_environment(run: Recorded, split: str) -> "tuple[envs.TextEnv | None, str]":
     """The run's environment, or None and why it cannot be opened here."""
     try:
         with verifiers.user_code.exit_is_error():
@@ -223,7 +219,7 @@ def open_environment(run: Recorded, split: str) -> "tuple[TextEnv | None, str]":
     return env, ""
 
 
-def render(env: "TextEnv", row: Row) -> str:
+def render(env: "envs.TextEnv", row: Row) -> str:
     """A completion as its environment renders it; if that raises, the error's text."""
     try:
         with verifiers.user_code.exit_is_error():
@@ -247,7 +243,7 @@ def coloured_html(shown: str) -> str:
     )
 
 
-def failures(run: Recorded, env: "TextEnv | None") -> list[dict[str, Any]]:
+def failures(run: Recorded, env: "envs.TextEnv | None") -> list[dict[str, Any]]:
     """Each reason of a wrong completion, with an example, and with its counts before and after training.
 
     A count is (the name of a set of completions, how many are wrong for this reason, how many there are). The reason

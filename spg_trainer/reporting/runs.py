@@ -11,7 +11,7 @@ import numpy as np
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.statistics import lost_components
-from spg_trainer.runs.files import read_json, read_lines
+from spg_trainer.runs.files import as_path, read_json, read_lines
 from spg_trainer.runs.folder import METRICS, SUMMARY, TIMINGS
 from spg_trainer.runs.inputs import read_inputs
 from spg_trainer.runs.resume import identity
@@ -139,7 +139,7 @@ class Recorded:
 
 def read_run(path: str | Path) -> Recorded:
     """The run in a folder. Raises ConfigError if it holds none, naming what is missing."""
-    path = Path(path)
+    path = as_path(path, "read_run")
     if not path.is_dir():
         what = "that is a file" if path.exists() else f"there is no such folder (looked in {Path.cwd()})"
         raise ConfigError(f"{path}: {what}. Give a run folder, e.g. runs/NAME.")

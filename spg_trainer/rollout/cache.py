@@ -182,7 +182,7 @@ class Access:
         return key, value
 
     def indices(self) -> dict[str, Tensor | slice | None]:
-        """Where keys and values go; a replayed pass (`models/replay.py`) takes other tensors in place of these."""
+        """Where keys and values go; a replayed pass (`models/cuda_graphs.py`) takes other tensors in place of these."""
         return {"slots": self.slots, "columns": self.columns, "computed_row": self.computed_row}
 
     # transformers asks a cache for its length, to make attention masks and positions. Here `models.forward` makes them.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -22,13 +22,9 @@ from spg_trainer.models import Policy
 from spg_trainer.rollout import problems
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.room import SKIP
-from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.configs import Config
-from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
+from spg_trainer.settings.packages import envs, verifiers  # ours, not other packages of these names
 from spg_trainer.tensors import NEVER, Rows, cut_into_groups
-
-if TYPE_CHECKING:
-    from envs import Problem, TextEnv
 
 
 class EnvironmentSource:
@@ -40,7 +36,7 @@ class EnvironmentSource:
 
     def __init__(
         self,
-        env: "TextEnv",
+        env: "envs.TextEnv",
         player: Player,
         config: Config,
         dealt_by: Literal["episode", "group"] = "episode",
@@ -64,7 +60,7 @@ class EnvironmentSource:
                 all_wrong=config.batch.all_wrong_weight,
             )
 
-    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+    def render_turns(self, problem: "envs.Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """An episode for a terminal: the problem, the model's turns and the environment's replies."""
         return envs.core.render_turns(self.env, problem, turns, replies)
 
@@ -202,7 +198,7 @@ class Failures:
         self.expected, self.of_all_processes = expected, of_all_processes
         self.count: Counter[str] = Counter()
 
-    def add(self, env: "TextEnv", scored: Rows | None) -> None:
+    def add(self, env: "envs.TextEnv", scored: Rows | None) -> None:
         """Counts the failures among completions (None = there are none); raises ScoringFailed if they are too many."""
         outcomes = []
         if scored is not None:
@@ -211,7 +207,7 @@ class Failures:
             outcomes = [(problem[b], scored.reason[b], scored.traceback[b]) for b in last_turns]
         self.note(env, outcomes)
 
-    def note(self, env: "TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
+    def note(self, env: "envs.TextEnv", outcomes: list[tuple[int, str, str | None]]) -> None:
         """Counts the failures among outcomes (index of the problem, reason, traceback); raises as `add`."""
         failed = [
             (index, reason, traceback)
@@ -256,7 +252,7 @@ def own_frames(trace: str) -> str:
 @cache
 def installed() -> tuple[str, ...]:
     """The folders of Python's own modules, of site-packages, and of our packages (elsewhere in a checkout)."""
-    our_packages = (spg_trainer, packages.envs, packages.verifiers)
+    our_packages = (spg_trainer, envs, verifiers)
     ours = [str(Path(str(package.__file__)).parent) for package in our_packages]
     return (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), *ours)
 
@@ -298,7 +294,7 @@ class Source(Protocol):
     """The name of the task or the file that the problems come from, as samples/ records it."""
     notice: str
     """What the user should know of the problems, e.g. how many are skipped; "" = nothing."""
-    env: "TextEnv | None"
+    env: "envs.TextEnv | None"
     """The environment whose problems the model solves; None if completions are given."""
     mix: Mapping[str, float]
     """{`right` or a habit: its share among the demonstrations}; {} if no demonstrations are learned."""
@@ -311,7 +307,7 @@ class Source(Protocol):
         step: its number, or "validation" for the held-out completions whose loss a validation measures.
         """
 
-    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+    def render_turns(self, problem: "envs.Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """An episode for a terminal: the problem, its completions and the replies to them."""
 
 
@@ -319,7 +315,7 @@ def sample_rows(
     scored: Rows,
     *,
     policy: Policy,
-    env: "TextEnv | Source",
+    env: "envs.TextEnv | Source",
     step: int,
     advantages: torch.Tensor | None = None,
     set_aside: np.ndarray | None = None,

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,10 +27,6 @@ from spg_trainer.settings.packages import envs  # our `envs`, not another packag
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.tensors import Rows
 
-if TYPE_CHECKING:
-    from envs import Problem, TextEnv
-
-
 MEASURED = 2000
 """How many turns of demonstrations are measured to choose the length of a completion: 2,000 problems of one turn, 200
 of ten turns."""
@@ -45,8 +40,8 @@ class Demonstrations:
 
     def __init__(
         self,
-        train: "TextEnv",
-        held_out: "TextEnv",
+        train: "envs.TextEnv",
+        held_out: "envs.TextEnv",
         policy: Policy,
         config: Config,
         mix: Mapping[str, float],
@@ -102,12 +97,14 @@ class Demonstrations:
         )
         return given_rows(drawn_rows.trim(), np.ones(len(chosen)), reason=["given"] * len(chosen))
 
-    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+    def render_turns(self, problem: "envs.Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A prompt and its demonstration for a terminal."""
         return f"{problem.prompt}\n{turns[0]}"
 
 
-def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, float], config: Config) -> str:
+def check_lengths(
+    room: Room, splits: "Sequence[envs.TextEnv]", mix: Mapping[str, float], config: Config
+) -> str:
     """A note on the problems and texts that are skipped as too long; "" if there are none.
 
     Prompts are measured in all splits that are not streams. Completions are all measured for a user's file; for any
@@ -137,8 +134,8 @@ def check_lengths(room: Room, splits: "Sequence[TextEnv]", mix: Mapping[str, flo
 
 
 def draw_fitting(
-    room: Room, env: "TextEnv", mix: Mapping[str, float], config: Config, step: int | str, count: int
-) -> "list[tuple[int, Problem, str]]":
+    room: Room, env: "envs.TextEnv", mix: Mapping[str, float], config: Config, step: int | str, count: int
+) -> "list[tuple[int, envs.Problem, str]]":
     """`count` demonstrations, as `draw_demonstrations` draws them: (index, problem, completion) of each.
 
     A demonstration that is too long raises ConfigError. With --overlong skip, the demonstration of the next problem of
@@ -171,7 +168,7 @@ def draw_fitting(
     )
 
 
-def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
+def mix_shares(mix: Mapping[str, float], env: "envs.TextEnv") -> dict[str, float]:
     """The mix as shares that sum to 1; ConfigError for habits and shares that the environment cannot have."""
     mix = mix or {"right": 1.0}  # without a mix, all demonstrations are right
     known = known_rules(env)
@@ -191,7 +188,7 @@ def mix_shares(mix: Mapping[str, float], env: "TextEnv") -> dict[str, float]:
     return shares_of(mix)
 
 
-def known_rules(env: "TextEnv") -> dict[str, list[str]]:
+def known_rules(env: "envs.TextEnv") -> dict[str, list[str]]:
     """{name of a task: its rules, by which completions are written}: `right`, and the habits of its first problem.
 
     E.g. {"sudoku": ["right", "careless"]}; a mixture of tasks has an entry for each of them.
@@ -209,7 +206,7 @@ def shares_of(mix: Mapping[str, float]) -> dict[str, float]:
     return {name: share / total for name, share in mix.items()}
 
 
-def shares_for(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
+def shares_for(env: "envs.TextEnv", problem: "envs.Problem", mix: Mapping[str, float]) -> Mapping[str, float]:
     """The part of the mix that a problem can follow: all of it, or in a mixture of tasks `right` and its own habits."""
     if not env.parts:
         return mix
@@ -217,8 +214,8 @@ def shares_for(env: "TextEnv", problem: "Problem", mix: Mapping[str, float]) -> 
 
 
 def draw_demonstrations(
-    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int | str, count: int
-) -> "tuple[list[Problem], list[str]]":
+    env: "envs.TextEnv", mix: Mapping[str, float], seed: int, step: int | str, count: int
+) -> "tuple[list[envs.Problem], list[str]]":
     """`count` problems of the environment, and a completion of each; row r is a pure function of (seed, step, r).
 
     In an environment of several turns, a row is one turn of an episode, and its problem's prompt is the chat so far.
@@ -228,8 +225,8 @@ def draw_demonstrations(
 
 
 def draw_demonstration(
-    env: "TextEnv", mix: Mapping[str, float], seed: int, step: int | str, row: int, past: int = 0
-) -> "tuple[int, Problem, str]":
+    env: "envs.TextEnv", mix: Mapping[str, float], seed: int, step: int | str, row: int, past: int = 0
+) -> "tuple[int, envs.Problem, str]":
     """(index, problem, completion) of a row of `draw_demonstrations`.
 
     past: how far after the drawn problem the row's problem stands in the split. It is 0, unless the problems before are
@@ -254,13 +251,13 @@ def draw_habit(shares: Mapping[str, float], rng: np.random.Generator) -> str:
 
 
 def draw_turn(
-    env: "TextEnv",
+    env: "envs.TextEnv",
     index: int,
-    problem: "Problem",
+    problem: "envs.Problem",
     text: str | list[str],
     draw: Callable[[], str],
     rng: np.random.Generator,
-) -> "tuple[Problem, str]":
+) -> "tuple[envs.Problem, str]":
     """Plays an episode and draws one of its turns: (problem, completion); the problem's prompt is the chat so far.
 
     text: a list of all completions of the episode, or a text for its first turn. After a text, every later turn follows
@@ -286,7 +283,7 @@ def draw_turn(
     return replace(problem, prompt=chat), written[turn]
 
 
-def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str]:
+def write_habit(env: "envs.TextEnv", problem: "envs.Problem", name: str) -> str | list[str]:
     """The completion of a problem by the habit `name`, or for `right` its demonstration; a list has one for each turn.
 
     Raises ConfigError if the problem has no such habit.
@@ -300,7 +297,7 @@ def write_habit(env: "TextEnv", problem: "Problem", name: str) -> str | list[str
     return habits[name]
 
 
-def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) -> int:
+def completion_length(policy: Policy, env: "envs.TextEnv", mix: Mapping[str, float]) -> int:
     """How many tokens a completion gets: as many as the longest of `MEASURED` demonstrations, and a tenth more.
 
     The end token is counted. The tenth is for longer demonstrations among those that are not measured.
@@ -322,7 +319,7 @@ def completion_length(policy: Policy, env: "TextEnv", mix: Mapping[str, float]) 
 def settled_decoding(
     config: Config,
     policy: Policy,
-    train: "TextEnv | None",
+    train: "envs.TextEnv | None",
     mix: Mapping[str, float],
 ) -> Sampling:
     """The decoding of a run on demonstrations, with all its lengths; lengths that are set stay as they are.

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from spg_trainer import distributed
+from spg_trainer.models.cuda_graphs import MOST_POSITIONS, Replays
 from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.models.policy import Policy
-from spg_trainer.models.replay import MOST_POSITIONS, Replays
 from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import Access, KeyValues
 from spg_trainer.rollout.canvas import Blocks, Canvas, Row

@@ -7,7 +7,7 @@ environment, and a pair is a group of two.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +23,6 @@ from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 from spg_trainer.tensors import NEVER, Rows
-
-if TYPE_CHECKING:
-    from envs import Problem
 
 COLUMNS = ("prompt", "chosen", "rejected")
 
@@ -105,7 +102,7 @@ class PairFile:
         rewards = np.tile([1.0, 0.0], len(pairs))
         return given_rows(rows, rewards, reason=["chosen", "rejected"] * len(pairs))
 
-    def render_turns(self, problem: "Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
+    def render_turns(self, problem: "envs.Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """A prompt and its completion for a terminal; the messages of a chat are shown with their roles."""
         prompt = problem.prompt
         if not isinstance(prompt, str):

@@ -4,10 +4,9 @@ A `Player` holds the model and all that decides what it writes; `generate` answe
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,10 +25,6 @@ from spg_trainer.settings.packages import envs  # our `envs`, not another packag
 from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import Record, Rows
-
-if TYPE_CHECKING:
-    from envs import TextEnv
-    from envs.episodes import Episodes
 
 Prompts = tuple[Tensor, Tensor]
 """Encoded prompts: ids (B, L) int64 and mask (B, L) bool, as `encode_prompts` returns them."""
@@ -102,7 +97,7 @@ class Player:
             policy.most_rows = rows
         return rollouts
 
-    def play(self, env: "TextEnv", first_turns: Rows, key: NoiseKey) -> Rows:
+    def play(self, env: "envs.TextEnv", first_turns: Rows, key: NoiseKey) -> Rows:
         """Plays an episode for each row of `first_turns`, scores all in one verifier call; returns a row for each turn.
 
         key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. If the rollout is stopped,
@@ -140,7 +135,7 @@ class Player:
             prompts, going_on = self.take_turns(episodes, rollouts, going_on)
         return score_rounds(first_turns, episodes, rounds)
 
-    def _score_finished(self, env: "TextEnv", first_turns: Rows, stopped: RolloutStopped) -> Rows:
+    def _score_finished(self, env: "envs.TextEnv", first_turns: Rows, stopped: RolloutStopped) -> Rows:
         """The scored completions that a rollout of episodes of one turn had finished when it was stopped."""
         chosen = torch.tensor(stopped.finished)
         first_turns, rollouts = first_turns.select(chosen), stopped.rollouts.select(chosen)
@@ -150,7 +145,7 @@ class Player:
         return score_rounds(first_turns, episodes, [(rollouts, all_episodes)])
 
     def take_turns(
-        self, episodes: "Episodes", rollouts: Rows, owners: Sequence[int]
+        self, episodes: "envs.episodes.Episodes", rollouts: Rows, owners: Sequence[int]
     ) -> tuple[Prompts, list[int]]:
         """Gives the environment the completions of a round; returns the prompts of the next round, and their owners.
 
@@ -176,7 +171,7 @@ Round = tuple[Rows, list[int]]
 """The completions of a round, and the numbers of the episodes that they belong to."""
 
 
-def score_rounds(first_turns: Rows, episodes: "Episodes", rounds: Sequence[Round]) -> Rows:
+def score_rounds(first_turns: Rows, episodes: "envs.episodes.Episodes", rounds: Sequence[Round]) -> Rows:
     """The rows of episodes that have been played to their end, sorted by episode and then by turn.
 
     All episodes are scored in one verifier call.
@@ -242,6 +237,10 @@ def generate(
     hole or longer than max_completion_length; further errors as `encode_prompts`.
     """
     check_policy(policy, "generate")
+    if not isinstance(prompts, Sized):
+        raise ConfigError(
+            f"prompts={prompts!r:.60}: should be a list of texts or of chats, one for each answer."
+        )
     sampling = sampling or replace(defaults(Config, model=policy.source).rollout, temperature=0.0)
     check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):

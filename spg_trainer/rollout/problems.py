@@ -4,7 +4,7 @@ No torch is imported here, since a start looks at problems before it imports tor
 """
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,23 +13,19 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.packages import envs  # our `envs`, not another package of that name
 
-if TYPE_CHECKING:
-    from envs import Problem, TextEnv
-
-
 MEASURED_WHOLE = 20_000
 """If a split has at most so many problems, all its prompts are counted in tokens before the first step."""
 LONGEST_STREAK = 2
 """How many groups of a problem in a row must be all right, or all wrong, so that it is drawn less often."""
 
 
-def place_of(problem: "Problem") -> str | None:
+def place_of(problem: "envs.Problem") -> str | None:
     """The file and the line that a problem comes from, e.g. "rows.jsonl, line 3"; None if it comes from none."""
     where = problem.metadata.get("where")
     return where if isinstance(where, str) else None
 
 
-def is_file(env: "TextEnv") -> bool:
+def is_file(env: "envs.TextEnv") -> bool:
     """Whether the problems of a split come from the lines of a file, judged by the first problem."""
     try:
         return place_of(envs.problem.read_problem(env, 0)) is not None
@@ -37,12 +33,12 @@ def is_file(env: "TextEnv") -> bool:
         return False
 
 
-def is_measured_whole(env: "TextEnv") -> bool:
+def is_measured_whole(env: "envs.TextEnv") -> bool:
     """Whether all prompts of a split are counted in tokens before the first step: of a file, and of any small split."""
     return len(env) <= MEASURED_WHOLE or is_file(env)
 
 
-def parts_measured_whole(env: "TextEnv") -> "Iterator[tuple[TextEnv, range]]":
+def parts_measured_whole(env: "envs.TextEnv") -> "Iterator[tuple[envs.TextEnv, range]]":
     """Yields (a split, its problems) if the split is no stream; for a mixture of tasks, the split of each task."""
     for part in [*env.parts.values()] or [env]:
         if is_measured_whole(part):
@@ -121,7 +117,7 @@ def deal_rows(lengths: Sequence[int]) -> list[int]:
     return sorted(dealt)
 
 
-def prompt_length(env: "TextEnv", index: int) -> int:
+def prompt_length(env: "envs.TextEnv", index: int) -> int:
     """How many characters a prompt has; 0 if the environment raises, which the rollout will report."""
     try:
         prompt = envs.problem.read_problem(env, index).prompt

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,10 +30,6 @@ from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.packages import envs, errors  # our `envs`, not another package of that name
 from spg_trainer.settings.resolve import defaults
-
-if TYPE_CHECKING:
-    from envs import Problem, TextEnv
-
 
 Key = TypeVar("Key", bound=Hashable)
 SMALL_MODEL = 1024
@@ -62,7 +58,7 @@ class Room:
         """How many tokens a prompt may have."""
         return self.policy.room(self.length)
 
-    def long_prompts(self, problems: "Mapping[Key, Problem]") -> dict[Key, int]:
+    def long_prompts(self, problems: "Mapping[Key, envs.Problem]") -> dict[Key, int]:
         """The problems that leave no room for a completion: {problem: tokens of its prompt}."""
         given = list(problems.values())
         texts = prompt_texts(self.policy, [p.prompt for p in given], [p.completion_prefix for p in given])
@@ -85,7 +81,7 @@ class Room:
                 long[key] = max(len(ids), long.get(key, 0))
         return long
 
-    def long_problems(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
+    def long_problems(self, env: "envs.TextEnv", indices: Sequence[int]) -> dict[int, int]:
         """The problems of an environment that leave no room for a completion: {problem: tokens of its prompt}.
 
         A problem that the environment cannot make is left out; the environment's error is raised when the problem is
@@ -108,7 +104,7 @@ class Room:
                 raise self._error_of_chat_template(env, indices) from error
         return long
 
-    def _error_of_chat_template(self, env: "TextEnv", indices: Sequence[int]) -> ConfigError:
+    def _error_of_chat_template(self, env: "envs.TextEnv", indices: Sequence[int]) -> ConfigError:
         """The error that names the problems whose prompts the model's chat template refuses.
 
         indices: problems, of which the template refuses at least one.
@@ -131,7 +127,7 @@ class Room:
             "tokenizer a chat_template that takes them."
         )
 
-    def refuse_long_templates(self, env: "TextEnv", problems: "Mapping[int, Problem]") -> None:
+    def refuse_long_templates(self, env: "envs.TextEnv", problems: "Mapping[int, envs.Problem]") -> None:
         """Raises ConfigError if one of {index: problem} has a completion template of more than `length` tokens."""
         if templates := {i: p.completion_template for i, p in problems.items() if p.completion_template}:
             indices = list(templates)
@@ -140,7 +136,7 @@ class Room:
                 self.policy, list(templates.values()), self.length, lambda row: name_in(env, indices[row])
             )
 
-    def fitting(self, env: "TextEnv", indices: Sequence[int], overlong: str) -> list[int]:
+    def fitting(self, env: "envs.TextEnv", indices: Sequence[int], overlong: str) -> list[int]:
         """The problems of an evaluation that fit.
 
         Raises ConfigError if `overlong` is "error" and one does not fit, or if none fits.
@@ -152,7 +148,7 @@ class Room:
             raise ConfigError(f"{too_long.text} None is left to evaluate.")
         return [index for index in indices if index not in long]
 
-    def next_fitting(self, env: "TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
+    def next_fitting(self, env: "envs.TextEnv", indices: np.ndarray) -> tuple[np.ndarray, int]:
         """(problems of a step, how many were skipped): the next that fits replaces each one that does not fit.
 
         indices: (P,) int64, distinct. Raises ConfigError after `IN_A_ROW` problems in a row that do not fit.
@@ -167,7 +163,7 @@ class Room:
                 skipped += skipped_here
         return chosen, skipped
 
-    def _first_fitting(self, env: "TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
+    def _first_fitting(self, env: "envs.TextEnv", index: int, taken: Collection[int]) -> tuple[int, int]:
         """(the first problem from `index` on that fits and is not taken, how many problems were skipped before it).
 
         A problem is skipped if it does not fit; one that is taken does not count. After the last problem, the search
@@ -186,7 +182,7 @@ class Room:
             f"{self.limits}"
         )
 
-    def refuse_first(self, env: "TextEnv", indices: Sequence[int], lengths: Sequence[int]) -> None:
+    def refuse_first(self, env: "envs.TextEnv", indices: Sequence[int], lengths: Sequence[int]) -> None:
         """Raises ConfigError that names the first problem whose prompt leaves no room; lengths: the prompts' tokens."""
         for index, tokens in zip(indices, lengths, strict=True):
             if tokens > self.prompt:
@@ -239,7 +235,7 @@ class TooLong:
     long_completions: dict[str, int] = field(default_factory=dict)
     """{name of a problem with a completion that does not fit: tokens of the completion}."""
 
-    def add(self, env: "TextEnv", indices: Sequence[int]) -> dict[int, int]:
+    def add(self, env: "envs.TextEnv", indices: Sequence[int]) -> dict[int, int]:
         """Measures problems of a split; returns those that do not fit, {problem: tokens of its prompt}."""
         long = self.room.long_problems(env, indices)
         named = {name_of(env, index): tokens for index, tokens in long.items()}
@@ -257,7 +253,7 @@ class TooLong:
             self.splits.setdefault(source, []).append(split)
             self.named |= {(source, name): tokens for name, tokens in long.items()}
 
-    def add_split(self, env: "TextEnv") -> None:
+    def add_split(self, env: "envs.TextEnv") -> None:
         """Measures all problems of a split, unless it is a stream; of a mixture of tasks, the split of each task."""
         for part, indices in parts_measured_whole(env):
             self.add(part, indices)
@@ -332,17 +328,17 @@ def first_of(named: Mapping[str, int]) -> str:
     return ", ".join(shown)
 
 
-def split_of(env: "TextEnv") -> str:
+def split_of(env: "envs.TextEnv") -> str:
     """The split of an environment; "" if it does not say."""
     return str(getattr(env, "split", ""))
 
 
-def name_of(env: "TextEnv", index: int) -> str:
+def name_of(env: "envs.TextEnv", index: int) -> str:
     """A problem's name in messages: its line in a file, or else its number, e.g. "train problem 7"."""
     return place_of(envs.problem.read_problem(env, index)) or f"{split_of(env)} problem {index}".lstrip()
 
 
-def name_in(env: "TextEnv", index: int) -> str:
+def name_in(env: "envs.TextEnv", index: int) -> str:
     """A problem's name in messages about several tasks: its task, then as in `name_of`."""
     return f"{env.spec_name}, {name_of(env, index)}"
 

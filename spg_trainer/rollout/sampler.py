@@ -24,7 +24,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models.forward import base_model, head_weight
-from spg_trainer.models.policy import Policy
+from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.models.shard import computing_with_copy
 from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import buffers_for, check_pattern
@@ -82,6 +82,7 @@ def sample_completions(
     -1 and log-probability 0; given tokens have step -2. Raises ConfigError for a prompt too long for the model and for
     a canvas of another shape, ModelError for logits that are not finite.
     """
+    check_policy(policy, "sample_completions")
     device = policy.model.device
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length

@@ -17,7 +17,6 @@ from spg_trainer.tensors import Rows
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from envs import TextEnv
 
 DEMONSTRATED = 16
 """How many problems' demonstrations are measured to tell whether a completion is long enough for an answer."""
@@ -276,7 +275,7 @@ def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:
     return [len(row) for row in policy.tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
 
 
-def length_warning(policy: Policy, env: "TextEnv", length: int) -> str:
+def length_warning(policy: Policy, env: "envs.TextEnv", length: int) -> str:
     """A warning if no demonstration of `DEMONSTRATED` problems fits into `length` tokens; "" if one does.
 
     The end token need not fit, since an answer that is cut before it is still right.

@@ -16,14 +16,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from spg_trainer.distributed import (
-    decide_on_main,
-    own_part,
-    raised_by_all,
-    raising_on_all,
-    rank,
-    world_size,
-)
+from spg_trainer import distributed
 from spg_trainer.errors import CheckpointError, first_line
 from spg_trainer.runs import files
 from spg_trainer.settings.recorded import write_record
@@ -74,9 +67,9 @@ def save(
     target, divided = folder_of_step(folder, step), _is_divided(policy)
     # `incomplete` says what is missing, and returns None for a whole checkpoint.
     if divided:
-        nothing_to_write = decide_on_main(lambda: files.incomplete(target) is None)
+        nothing_to_write = distributed.decide_on_main(lambda: files.incomplete(target) is None)
     else:
-        nothing_to_write = rank() > 0 or files.incomplete(target) is None
+        nothing_to_write = distributed.rank() > 0 or files.incomplete(target) is None
     if nothing_to_write:
         return target
     # The optimizer's state of a divided model goes to the folder `OPTIMIZER`, each process's part by itself.
@@ -104,7 +97,7 @@ def save(
     else:
         prepare()
         files.write_folder(target, lambda aside: write(aside, None))
-    if rank() == 0:
+    if distributed.rank() == 0:
         num_bytes = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         delete_old(folder, keep, needed, num_bytes, resumable)
     return target
@@ -127,14 +120,14 @@ def write_together(
         files.begin_folder(target, lambda aside: write(aside, weights))
 
     try:
-        with raising_on_all():
+        with distributed.raising_on_all():
             with_weights(policy, begin)
         save_sharded_optimizer(files.aside_of(target) / OPTIMIZER, policy.model, optimizer_state)
-        with raising_on_all():
-            if rank() == 0:
+        with distributed.raising_on_all():
+            if distributed.rank() == 0:
                 files.finish_folder(target)
     finally:
-        if rank() == 0:
+        if distributed.rank() == 0:
             shutil.rmtree(files.aside_of(target), ignore_errors=True)
 
 
@@ -148,7 +141,7 @@ def with_weights(policy: "Policy", write: "Callable[[Weights], None]") -> None:
 
     weights = whole_tensors(policy.model) if _is_divided(policy) else None
     try:
-        if rank() == 0:
+        if distributed.rank() == 0:
             write(weights)
     finally:
         for _ in weights or ():  # gathers the tensors that `write` has not taken
@@ -353,7 +346,7 @@ def load_optimizer(folder: Path, policy: "Policy", optimizer: "Optimizer") -> No
                 weight = parameters[number]
                 # Moments have the shape of their weight, and this process keeps its part of them; a count stays whole.
                 moments = {key: value for key, value in entry.items() if value.shape == weight.shape}
-                entry |= {key: own_part(value, weight) for key, value in moments.items()}
+                entry |= {key: distributed.own_part(value, weight) for key, value in moments.items()}
     optimizer.load_state_dict(saved)
 
 
@@ -429,7 +422,7 @@ def _is_divided(policy: "Policy") -> bool:
     """Whether the trained weights are divided, so that processes must write and read the optimizer together."""
     from spg_trainer.models.shard import trains_parts
 
-    return world_size() > 1 and trains_parts(policy.model)
+    return distributed.world_size() > 1 and trains_parts(policy.model)
 
 
 def _checkpoints(run: Path) -> list[Path]:
@@ -465,7 +458,7 @@ def save_sharded_optimizer(folder: Path, model: "nn.Module", optimizer_state: Ma
         dcp.save(named, checkpoint_id=folder)
     except CheckpointException as error:  # a BaseException, which no `except Exception` would catch
         process, (reason, _) = next(iter(error.failures.items()))
-        raise raised_by_all(
+        raise distributed.raised_by_all(
             CheckpointError(
                 f"Process {process} cannot write {folder}: {reason}. What was saved before is untouched: free space or "
                 "fix the permissions and continue with $resume."

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from spg_trainer.errors import CheckpointError
+from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.settings.types import to_json
 
 COMPLETE = "COMPLETE"
@@ -38,6 +38,16 @@ def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
             f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
             "and continue with $resume, or choose another folder."
         ) from error
+
+
+def as_path(place: object, function: str) -> Path:
+    """The path of a run's folder or file that a function was given; ConfigError for what is no path."""
+    if not isinstance(place, str | Path):
+        raise ConfigError(
+            f"{function} takes the path of a run, e.g. 'runs/NAME', not {place!r:.60}. Several paths are several "
+            "arguments."
+        )
+    return Path(place)
 
 
 def sync(path: Path) -> None:

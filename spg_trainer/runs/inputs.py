@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from shlex import quote
@@ -23,7 +24,6 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.runs.files import read_json, write_text, writing
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.model import REFERENCE_FOLDER, find_adapter
-from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.types import json_document
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -40,6 +40,8 @@ MODEL, OWN_RULES = "model.model", ("rollout.remasking", "rollout.unmasking")
 """The settings, by dotted name, that may name a model's folder, and files with the user's own rules of unmasking."""
 LARGE = 2**26
 """Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
+INSTALLED = {"site-packages", "dist-packages"}
+"""The folders of installed packages, whose code a run does not keep."""
 
 
 class Input(NamedTuple):
@@ -107,49 +109,78 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
 
 
 def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
-    """{name of an input: its absolute path} of the files and folders that settings name."""
-    settings_and_paths: list[tuple[str, str]] = []
-    for setting, text in settings.items():
-        for piece in _pieces(setting, text):
-            _, path, _ = _split_at_path(setting, piece)
-            if path:
-                settings_and_paths.append((setting, path))
-    settings_and_paths += [("env", script) for script in _scripts_with_tasks(settings.get("env", ""))]
+    """{name of an input: its absolute path} of the files and folders that settings name, code by its module, too."""
     path_of_input: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for setting, path in settings_and_paths:
-        counts[setting] += 1
-        # The second path of the setting `env` is the input `env 2`.
-        number = "" if counts[setting] == 1 else f" {counts[setting]}"
-        path_of_input[f"{setting}{number}"] = path
+    for setting, text in settings.items():
+        for piece in _pieces(setting, text):
+            own = _own_code(setting, piece)
+            path = str(own.file) if own else _split_at_path(setting, piece)[1]
+            if path:
+                counts[setting] += 1
+                # The second path of the setting `env` is the input `env 2`.
+                number = "" if counts[setting] == 1 else f" {counts[setting]}"
+                path_of_input[f"{setting}{number}"] = path
     return path_of_input
 
 
-def _scripts_with_tasks(env: str) -> list[str]:
-    """The script that Python runs, if it defines a task of `env`: settings name such a task by its id alone."""
-    registry, own_files = packages.envs.registry, packages.envs.own_files
-    own_classes = {id: cls for id, cls in registry.known().items() if cls.__module__ == "__main__"}
-    if not own_classes:
-        return []
-    named_classes = []
-    for task in parse_tasks(env):
-        # Only ids and short names are looked up. Of any other name, `resolve` would load the file or the package.
-        if re.fullmatch(r"[\w/-]+", task.env):
-            with suppress(packages.envs.EnvError):
-                id = registry.resolve(task.env)
-                if id in own_classes:
-                    named_classes.append(own_classes[id])
-    scripts = {own_files.file_of(cls) for cls in named_classes}
-    return [str(script) for script in scripts if script is not None]
-
-
 def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings with absolute paths for all files that exist; other texts stay as they are."""
+    """The settings with absolute paths for all files that exist; other texts stay as they are.
+
+    A user's code that is named by its module or its id is then named by its file, so that any process finds it, and a
+    copy can take its place: `task:my/Task-v0` and `my/Task-v0` become `/home/me/task.py:my/Task-v0`.
+    """
     absolute = {}
     for setting, text in settings.items():
-        pieces = [_split_at_path(setting, piece) for piece in _pieces(setting, text)]
-        absolute[setting] = "".join(before + path + behind for before, path, behind in pieces)
+        pieces = []
+        for piece in _pieces(setting, text):
+            own = _own_code(setting, piece)
+            pieces.append(own.name if own else "".join(_split_at_path(setting, piece)))
+        absolute[setting] = "".join(pieces)
     return absolute
+
+
+class _OwnCode(NamedTuple):
+    """A user's code that a setting names in another way than by its file."""
+
+    file: Path
+    name: str
+    """The name by its file; the setting's own name if a file alone does not do: a module of a package may import
+    others of it by relative names, and the script that Python runs would run again."""
+
+
+def _own_code(setting: str, piece: str) -> _OwnCode | None:
+    """The code of the user's that a piece of a setting names by its module or, once registered, by its id.
+
+    None for any other name, and for code of this project, of an installed package or of a notebook.
+    """
+    envs, (where, _, name) = packages.envs, piece.rpartition(":")
+    file_of = envs.own_files.file_of
+    file, module = None, where
+    if is_code(piece) or is_code(where):  # it is named by its file
+        return None
+    if setting == "env":
+        # `resolve` would open the game of another package, or a file of rows.
+        may_be_own = re.fullmatch(r"([\w.]+:)?[\w./-]+", piece) and where not in envs.registry.ADAPTERS
+        if may_be_own and not envs.files.rows.names_file(piece):
+            with suppress(envs.EnvError):
+                name = envs.registry.resolve(piece)
+                cls = envs.registry.known()[name]
+                file, module = file_of(cls), cls.__module__
+    elif setting in ("algorithm", *OWN_RULES) and where:
+        with suppress(ImportError, ValueError):
+            spec = find_spec(where)
+            file = Path(spec.origin).resolve() if spec and spec.origin and is_code(spec.origin) else None
+    elif setting.startswith("env_args.") and setting.endswith("verifier"):
+        with suppress(packages.verifiers.VerifierError):
+            verify = packages.verifiers.registry.find(piece).verify
+            file, module = file_of(verify), verify.__module__
+    package, _, inside = module.partition(".")
+    if file is None or package in ("verifiers", "envs", "spg_trainer") or INSTALLED & {*file.parts}:
+        return None
+    is_found_by_file = not inside and file.stem != "__init__" and module != "__main__"
+    is_named_by_file = is_found_by_file and not setting.startswith("env_args.") and " + " not in str(file)
+    return _OwnCode(file, f"{file}:{name}" if is_named_by_file else piece)
 
 
 def _pieces(setting: str, text: str) -> list[str]:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from spg_trainer.errors import first_line, in_flags
 from spg_trainer.settings.packages import envs
@@ -125,8 +126,6 @@ def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> 
 
 def disk() -> Found:
     """The free space where models are downloaded to."""
-    from pathlib import Path
-
     from huggingface_hub import constants
 
     place = Path(constants.HF_HUB_CACHE)

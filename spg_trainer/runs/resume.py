@@ -39,8 +39,13 @@ def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None
 
     Settings that are pinned already stay as they are. algorithm: made from `config`. run: the run that goes on.
     """
-    config = replace_nested(config, absolute_paths(file_settings(config)))
+    config = with_absolute_paths(config)
     return replace(config, model=settle_adapters(config.model, run), algorithm_args=asdict(algorithm))
+
+
+def with_absolute_paths(config: Config) -> Config:
+    """The settings with absolute paths of files, and with code named by its file (`inputs.absolute_paths`)."""
+    return replace_nested(config, absolute_paths(file_settings(config)))
 
 
 def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:

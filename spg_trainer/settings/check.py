@@ -36,7 +36,7 @@ from spg_trainer.settings.configs import (
 )
 from spg_trainer.settings.decoding import Sampling, check_steps
 from spg_trainer.settings.model import LoadConfig, ModelConfig, trains_adapters
-from spg_trainer.settings.recorded import model_environment
+from spg_trainer.settings.recorded import model_environment, record_of, refuse_unregistered, run_holding
 from spg_trainer.settings.task import BAD_ROWS, refuse_rows_arguments
 from spg_trainer.settings.types import check_values, settings_of
 from spg_trainer.settings.weights import is_embedded, resolve_model
@@ -433,6 +433,9 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
         ) in command.rollout.diffusion_steps:  # what does not fit is refused by `EvalRollout.samplings`
             check_steps(steps)
     if command.env:  # comes last, because the package `envs` takes a while to load
+        run = run_holding((resumes and command.output.resume) or model.model)
+        if run and command.env == record_of(run).get("env"):
+            refuse_unregistered(run, command.env)
         packages.envs.resolve(command.env)
 
 

@@ -6,8 +6,13 @@ folder `envs/` beside a script would hide ours.
 
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from spg_trainer import __version__ as VERSION
+
+if TYPE_CHECKING:  # annotations such as "envs.TextEnv"
+    import envs as envs
+    import verifiers as verifiers
 
 _INSTALL_AGAIN = "install spg-trainer again, in its checkout with: pip install -e ."
 

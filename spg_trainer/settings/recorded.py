@@ -4,17 +4,21 @@
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from shlex import quote
 from typing import Any, TypeVar
 
 import yaml
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import LENGTHS, Sampling
 from spg_trainer.settings.model import LoadConfig
+from spg_trainer.settings.task import parse_tasks
 from spg_trainer.settings.types import json_document, overlay, plain
 from spg_trainer.settings.weights import is_embedded, resolve_model
 
@@ -105,6 +109,32 @@ def run_holding(path: str | Path) -> Path | None:
     above = list(place.resolve().parents)[:3] if place.is_dir() else []
     runs = (folder for folder in above if (folder / CONFIG).is_file() and (folder / ENVIRONMENT).is_file())
     return next(runs, None)
+
+
+def refuse_unregistered(run: Path, env: str) -> None:
+    """Raises ConfigError if a task of a run stands in a script or a notebook, which this process does not run.
+
+    env: the tasks of the run, as it recorded them.
+    """
+    from spg_trainer.runs.inputs import is_code, read_inputs, setting_naming
+
+    for id in (task.env for task in parse_tasks(env)):
+        if not re.fullmatch(r"[\w-]+/[\w.-]+", id) or id in packages.envs.registry.known():
+            continue
+        where, way_out, file = (
+            "a notebook or text on standard input",
+            "write its class into a file",
+            "./FILE.py",
+        )
+        for name, entry in read_inputs(run).items():
+            if re.fullmatch(r"env( \d+)?", name) and is_code(entry.path) and entry.path not in env:
+                where = file = entry.path if Path(entry.path).is_file() else str(run / entry.copy)
+                way_out = "name that file"
+        raise ConfigError(
+            f"{id}, a task of {run}, is registered by {where}, which this process does not run. To resume the run, do "
+            f"it from there: train(defaults(Config, resume={str(run)!r})). To evaluate it, {way_out}: "
+            f"{setting_naming('env', quote(f'{file}:{id}'))}."
+        )
 
 
 def task_record(

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.types import read_word, settings_value
-
-if TYPE_CHECKING:
-    from envs import TextEnv
 
 BAD_ROWS = "bad_rows"
 ARGUMENTS = ("verifier", "reward", BAD_ROWS)
@@ -278,7 +275,7 @@ def _prefix(task: Task) -> str:
 
 def make_env(
     env: str, env_args: Mapping[str, object], reward_weights: Mapping[str, object], split: str
-) -> "TextEnv":
+) -> "packages.envs.TextEnv":
     """The environment of a command's settings, in one of its splits; EnvError if the split has no problems."""
     weights = {"reward_weights": reward_weights} if reward_weights else {}
     opened = packages.envs.make(env, split=split, **env_args, **weights)

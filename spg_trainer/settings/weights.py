@@ -162,9 +162,9 @@ def _open_folder(folder: Path) -> Weights:
         return _open_folder(folder / "model")
     if newest := newest_checkpoint(folder):
         raise ModelError(
-            f"run folder {shlex.quote(str(folder))} has no finished model. Finish it: python -m "
-            f"spg_trainer --resume {shlex.quote(str(folder))}; or use its newest checkpoint: "
-            f"$model={shlex.quote(str(newest))}"
+            f"run folder {shlex.quote(str(folder))} has no finished model. Use its newest checkpoint: "
+            f"$model={shlex.quote(str(newest))}; or, unless it is still being trained, finish it: python -m "
+            f"spg_trainer --resume {shlex.quote(str(folder))}"
         )
     inside = models_inside(folder)
     instead = (

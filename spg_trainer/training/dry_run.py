@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import yaml
@@ -24,13 +24,11 @@ from spg_trainer.estimate.fits import (
 from spg_trainer.estimate.memory import PROMPT, Memory, arithmetic
 from spg_trainer.estimate.seconds import REACHED, Card, find_card, step_seconds
 from spg_trainer.settings.configs import AUTO, Config
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import other_lengths
 from spg_trainer.settings.types import plain
 from spg_trainer.settings.weights import Weights, family_layer, is_embedded, resolve_model
 from spg_trainer.training.plan import Plan, are_surely_short
-
-if TYPE_CHECKING:
-    from envs import TextEnv
 
 SLOW = 60.0
 """A line advises a cache if the rollout takes more seconds than this, and more than the update."""
@@ -108,7 +106,7 @@ def has_tokenizer(weights: Weights) -> bool:
     return any(any(folder.glob("tokenizer*")) for folder in folders)
 
 
-def reward_lines(env: "TextEnv", origins: Mapping[str, str]) -> list[str]:
+def reward_lines(env: "envs.TextEnv", origins: Mapping[str, str]) -> list[str]:
     """What each task pays, a line for each: its components with their weights, and where each weight comes from.
 
     E.g. "reward of sudoku: 1 x correct (the task), 0.25 x cells (flag), 0 x format (recipes/sudoku.yaml: tiny)".

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,7 @@ def train(
     refuse_keywords(others)
     if quiet not in (None, True, False):  # None counts as not given; the text "false" would count as true
         raise ConfigError(f"train(quiet={quiet!r:.60}): should be True or False.")
-    if on_step is not None and not callable(on_step):
+    if on_step is not None and not takes_two(on_step):
         raise ConfigError(
             f"on_step={on_step!r:.60}: should be a function, which is called as on_step(metrics, rows)."
         )
@@ -246,6 +247,17 @@ def train_step(run: Run) -> None:
     # `comparable` leaves out the rows of `history` that other code of the task has judged.
     for warning in new_warnings(state.comparable, run.algorithm.right_groups_teach):
         run.console.warn(warning)
+
+
+def takes_two(function: object) -> bool:
+    """Whether something can be called with two arguments, as far as its signature says."""
+    try:
+        signature(function).bind(None, None)  # type: ignore[arg-type]
+    except TypeError:  # also of what cannot be called
+        return False
+    except ValueError:  # a function written in C need not say what it takes
+        pass
+    return True
 
 
 def sample_label(run: Run, scored: Rows) -> str:

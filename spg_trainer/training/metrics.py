@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from torch import nn
 
 from spg_trainer.distributed import gather
 from spg_trainer.likelihood.logps import path_logps
@@ -25,9 +26,6 @@ from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rows, cut_into_groups
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def reported_means() -> dict[str, float]:
@@ -282,7 +280,7 @@ def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 @contextmanager
-def counting_choices(model: "nn.Module") -> Iterator[dict[tuple[str, int], float]]:
+def counting_choices(model: nn.Module) -> Iterator[dict[tuple[str, int], float]]:
     """Counts how often each expert is chosen in the passes made inside; yields {(router's name, expert): times}.
 
     Padding counts as well, and what is computed twice counts twice. The dict stays empty for a model without experts.

@@ -23,7 +23,13 @@ from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
 from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
-from spg_trainer.runs.resume import pin, refuse_another, refuse_changed_hub, settings_before
+from spg_trainer.runs.resume import (
+    pin,
+    refuse_another,
+    refuse_changed_hub,
+    settings_before,
+    with_absolute_paths,
+)
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.configs import Config, EvalConfig
@@ -39,8 +45,6 @@ from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from envs import TextEnv
-    from envs.errors import DataUnavailable
     from spg_trainer.architecture.pattern import Pattern
     from spg_trainer.rollout.pairs import Pair
 
@@ -69,7 +73,7 @@ class Plan:
     model_config: Any
     """The configuration of the model, read without its weights; None if it is not here, or if a run goes on, whose
     model may be gone."""
-    splits: "Mapping[str, TextEnv]"
+    splits: "Mapping[str, envs.TextEnv]"
     """{split: the environment with its problems}: for `train`, for each split that is evaluated, and for `held_out` if
     validations measure a loss. Empty if data is missing."""
     mix: Mapping[str, float]
@@ -82,7 +86,7 @@ class Plan:
     """What the user should know of the settings; "" = nothing."""
     demonstrations: str
     """A note on demonstrations that the task itself finds wrong; "" = there are none, or none are learned."""
-    missing: "DataUnavailable | None"
+    missing: "envs.errors.DataUnavailable | None"
     """In a dry run, the error that says which data the run will need and which is not here yet."""
     num_processes: int
     accelerator: "Accelerator | None"
@@ -132,11 +136,12 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     if before and checkpoint is None:
         decide_on_main(lambda: refuse_lost_checkpoints(folder, before.output.save_steps))
     learns_demonstrations = config.source == "demonstrations"
-    splits: Mapping[str, TextEnv] = {}
+    splits: Mapping[str, envs.TextEnv] = {}
     mix: Mapping[str, float] = {}
     missing = None
     with raising_on_all():
-        # All settings get their values.
+        # All settings get their values. A module that was loaded long ago may differ from its file, which is recorded.
+        config = with_absolute_paths(config)
         if learns_demonstrations:
             if not config.rollout.max_completion_length:
                 # The demonstrations decide how long completions are, so their data is opened here and not below.
@@ -238,7 +243,7 @@ def refuse_other_types(config: Config) -> None:
             )
 
 
-def mix_of(mix: Mapping[str, object], train: "TextEnv") -> Mapping[str, float]:
+def mix_of(mix: Mapping[str, object], train: "envs.TextEnv") -> Mapping[str, float]:
     """{name: share of the demonstrations}, as `Plan.mix`, from the shares that --mix gives."""
     from spg_trainer.rollout.demonstrations import mix_shares  # it imports torch
 
@@ -400,7 +405,7 @@ def open_pairs(file: str | None) -> "Mapping[str, Pair] | None":
     return read_pairs(file)
 
 
-def open_splits(config: Config) -> "dict[str, TextEnv]":
+def open_splits(config: Config) -> "dict[str, envs.TextEnv]":
     """{split: the environment with its problems}, with the splits of `Plan.splits`.
 
     Raises EnvError if an environment cannot be opened, and ConfigError if it has no split for validation.
@@ -432,7 +437,7 @@ def open_splits(config: Config) -> "dict[str, TextEnv]":
     return splits
 
 
-def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool) -> None:
+def check_splits(config: Config, splits: "Mapping[str, envs.TextEnv]", goes_on: bool) -> None:
     """Raises SpgError for an environment that cannot score, has too few problems, or was never shown to the model.
 
     goes_on: whether a run continues; its model may have learned the task by now, so that it is not refused.
@@ -456,7 +461,7 @@ def check_splits(config: Config, splits: "Mapping[str, TextEnv]", goes_on: bool)
         )
 
 
-def check_demonstrations(train: "TextEnv", force: bool) -> str:
+def check_demonstrations(train: "envs.TextEnv", force: bool) -> str:
     """A note on demonstrations that the task itself does not find right; "" if it finds all right that it looks at.
 
     Raises ConfigError, unless `force`, if it finds none right: a model that learned to write them would never be right.
@@ -485,8 +490,8 @@ ADORNED = 32
 
 
 def asked_problems(
-    eval_settings: EvalConfig, splits: "Mapping[str, TextEnv]"
-) -> "Iterator[tuple[TextEnv, Sequence[int]]]":
+    eval_settings: EvalConfig, splits: "Mapping[str, envs.TextEnv]"
+) -> "Iterator[tuple[envs.TextEnv, Sequence[int]]]":
     """Yields (a split, the problems of it that evaluations and validations ask).
 
     For a user's file, these are all its lines, so that an error names all that are too long.
@@ -506,7 +511,7 @@ def asked_problems(
         yield env, envs.splits.distinct_problems(env, count)
 
 
-def are_surely_short(config: Config, splits: "Mapping[str, TextEnv]", positions: int) -> bool:
+def are_surely_short(config: Config, splits: "Mapping[str, envs.TextEnv]", positions: int) -> bool:
     """Whether each measured prompt is so short that it surely leaves room, for a model of this package.
 
     An ASCII text has at most as many tokens as characters. positions: how many the model has.

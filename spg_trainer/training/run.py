@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -19,12 +19,9 @@ from spg_trainer.runs.progress import Console
 from spg_trainer.runs.stop import StopRequest
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.configs import Config
+from spg_trainer.settings.packages import envs
 from spg_trainer.training import schedule
 from spg_trainer.training.criteria import Criterion
-
-if TYPE_CHECKING:
-    from envs import TextEnv
-
 
 OnStep = Callable[[dict[str, Any], list[dict[str, Any]]], object]
 """A user's function `on_step(metrics, rows)`; see `training.loop.train`."""
@@ -89,7 +86,7 @@ class Run:
     algorithm: Algorithm
     optimizer: torch.optim.Optimizer
     source: Source
-    splits: "Mapping[str, TextEnv]"
+    splits: "Mapping[str, envs.TextEnv]"
     """{split: the environment in this split}, for `train` and each split that is evaluated."""
     folder: RunFolder
     console: Console

@@ -6,7 +6,9 @@ not fit the model, before the first step.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from accelerate import Accelerator
 
 from spg_trainer import distributed
 from spg_trainer.architecture.shape import pattern_of
@@ -25,17 +27,9 @@ from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
-from spg_trainer.runs import checkpoint
+from spg_trainer.runs import checkpoint, inputs
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import SUMMARY, RunFolder
-from spg_trainer.runs.inputs import (
-    file_settings,
-    find_inputs,
-    read_inputs,
-    refuse_changed_inputs,
-    task_code_differs,
-    write_inputs,
-)
 from spg_trainer.runs.progress import Console
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.check import crowded_cores
@@ -49,11 +43,6 @@ from spg_trainer.training.optimize import make_optimizer
 from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
 from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from envs import TextEnv
 
 
 def open_run(planned: Plan, *, quiet: bool = False) -> Run:
@@ -167,7 +156,7 @@ def finished_summary(planned: Plan) -> dict[str, Any] | None:
     return distributed.decide_on_main(summary_if_finished)
 
 
-def open_model(planned: Plan, accelerator: "Accelerator") -> Policy:
+def open_model(planned: Plan, accelerator: Accelerator) -> Policy:
     """The model that the run starts from, with a reference if the algorithm needs one."""
     config, algorithm = planned.config, planned.algorithm
     device = distributed.own_device(config.model.device, accelerator)
@@ -293,16 +282,16 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     with distributed.raising_on_all():
         # Settings that are for one start only, such as --resume, are not recorded.
         recorded = replace(config, output=config.output.recorded)
-        settings, files = to_yaml(recorded), file_settings(config)
+        settings, files = to_yaml(recorded), inputs.file_settings(config)
         if planned.before is None:
-            run.folder.create(settings, environment_record(run), find_inputs(files))
+            run.folder.create(settings, environment_record(run), inputs.find_inputs(files))
         else:
             run.folder.truncate_after(run.state.step)
             if run.accelerator.is_main_process:
-                inputs = refuse_changed_inputs(path, files, accept)
-                if task_code_differs(read_inputs(path), inputs):
+                found = inputs.refuse_changed_inputs(path, files, accept)
+                if inputs.task_code_differs(inputs.read_inputs(path), found):
                     run.folder.set_aside_evaluations(run.state.step)
-                write_inputs(path, inputs, again=accept)
+                inputs.write_inputs(path, found, again=accept)
             run.folder.write_config(settings)
     run.state.history = distributed.decide_on_main(run.folder.history)
     run.state.judged_since = distributed.decide_on_main(
@@ -345,7 +334,7 @@ def open_source(planned: Plan, player: Player) -> tuple[Source, str]:
     return source, check_prompts_fit(config, player.room, splits)
 
 
-def check_prompts_fit(config: Config, room: Room, splits: "Mapping[str, TextEnv]") -> str:
+def check_prompts_fit(config: Config, room: Room, splits: "Mapping[str, envs.TextEnv]") -> str:
     """A note on the problems that are skipped as too long for the model, "" if there are none.
 
     The problems of evaluations, validations and training are looked at. But if training has a stream of problems (more

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 import spg_trainer
-from spg_trainer.models import replay
+from spg_trainer.models import cuda_graphs
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 PACKAGE = str(Path(spg_trainer.__file__).parent)
@@ -114,7 +114,7 @@ def pretend_cuda() -> Iterator[list[Wait]]:
         for module in (_fsdp_init, _fully_shard):
             stack.enter_context(patch.object(module, "_get_device_from_mesh", lambda mesh: GPU))
         stack.enter_context(patch.object(device_mesh, "init_device_mesh", _init_device_mesh))
-        stack.enter_context(patch.object(replay, "Recording", _Recording))
+        stack.enter_context(patch.object(cuda_graphs, "Recording", _Recording))
         stack.enter_context(patch.object(torch, "Generator", _Generator))
         stack.enter_context(patch.object(torch.autograd, "_engine_run_backward", run_backward))
         stack.enter_context(patch.object(PreTrainedModel, "from_pretrained", _from_pretrained))

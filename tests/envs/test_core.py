@@ -119,6 +119,8 @@ def test_chats_are_prompts_too_and_gymnasium_takes_both():
     ],
 )
 def test_a_class_that_lacks_something_is_not_registered(changes, message):
+    with pytest.raises(EnvError, match='"None" is not an environment id; it must read namespace/Name-vN'):
+        envs.register(None, Doubling)
     with pytest.raises(EnvError, match=f"test/Lacking-v0: .*{message}"):
         envs.register("test/Lacking-v0", type("Lacking", (Doubling,), changes))
 

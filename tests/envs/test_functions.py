@@ -474,6 +474,12 @@ def test_a_function_that_fails_once_costs_nothing(place, caplog):
     assert batch.rewards["once"].tolist() == [1.0, 0.0, 3.0] and batch.reason == ["ok", "error", "ok"]
 
 
+def test_a_time_limit_is_refused_where_no_function_can_be_stopped(place):
+    for reward in ("./mine.py:brevity", "./mine.py:brevity+right"):
+        with pytest.raises(EnvError, match=r"score_timeout=3: only `async` functions .* Write `async def`"):
+            envs.make(str(place / "rows.jsonl"), reward=reward, score_timeout=3)
+
+
 def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not_asked_again(
     place, monkeypatch, caplog
 ):

@@ -100,6 +100,15 @@ def test_the_file_of_training_is_no_file_of_another_split(tmp_path: Path) -> Non
             envs.make(file, **columns, split=opened, **{named: file})
 
 
+def test_a_file_whose_problems_are_all_in_another_split_is_refused_for_that(tmp_path: Path) -> None:
+    main, test = write(tmp_path / "rows.jsonl", rows(40)), write(tmp_path / "test.csv", rows(50))
+    for split in ("train", "validation"):
+        with pytest.raises(
+            EnvError, match=rf"all its 40 problems are in test={test}, too, .* left for {split}"
+        ):
+            envs.make(main, **COLUMNS, test=test, split=split)
+
+
 def test_check_passes_without_a_warning(tmp_path: Path) -> None:
     path = write(tmp_path / "sums.jsonl", rows(200))
     findings = envs.check(path, problems=100, **COLUMNS)
@@ -149,6 +158,8 @@ def test_references_with_several_fields_and_the_papers_prompt(tmp_path: Path) ->
         ([*rows(3), {"question": "x", "solution": "many", "work": ""}], COLUMNS, 'line 4: column "solution"'),
         ([*rows(3), {"question": 3, "solution": "3", "work": ""}], COLUMNS, "line 4: the prompt is 3"),
         (rows(1), {**COLUMNS, "split": "test"}, "test=FILE"),
+        (rows(9), {**COLUMNS, "test": "none.jsonl"}, r"No file none.jsonl. Give a file that may be read\.$"),
+        (rows(9), {**COLUMNS, "validation": 3}, "validation=3: should be the path of a file"),
         (rows(3), {**COLUMNS, "test": "nowhere.jsonl", "split": "test"}, "No file nowhere.jsonl"),
     ],
 )

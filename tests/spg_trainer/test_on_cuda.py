@@ -16,7 +16,7 @@ from spg_trainer.algorithms import ALGORITHMS, get
 from spg_trainer.evaluation.command import run_eval
 from spg_trainer.export import merge
 from spg_trainer.models import Policy, load_model
-from spg_trainer.models.replay import Replays
+from spg_trainer.models.cuda_graphs import Replays
 from spg_trainer.rollout.sampler import Sampler, sample_completions
 from spg_trainer.settings.configs import Config, EvalCommand, MergeCommand
 from spg_trainer.settings.decoding import Sampling

@@ -74,6 +74,10 @@ EDITS = [
         "</reasoning>",
         "\nQ: ",
         "\nQuestion: ",
+        "\n### Problem 2\n",
+        "\n[INST]",
+        "\nNext question: ",
+        "\n<|user|>",
         "\u25c1think\u25b7",
         "</s>",
         "<",
@@ -210,8 +214,24 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
         "/reexamine/reevaluate/revisit/review/reread/re-do/fix this/hmm"
     )
     assert all(locate._AGAIN.match(text) for text in again.split("/"))
-    known |= {*turns.split("/"), *again.split("/"), "update: 20", "no, 20", "it should be 20", "actually, 20"}
+    known |= {
+        *turns.split("/"),
+        *again.split("/"),
+        "update: 20",
+        "no, 20",
+        "it should be 20",
+        "actually, 20",
+        "but",
+        "however",
+    }
     assert [text for text in known if text.isascii() and not any(stem in text for stem in stems)] == []
+
+
+def test_the_kernel_leaves_each_line_that_begins_another_turn_to_the_reader():
+    stems = tuple(
+        plain.NEXT_TURN[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(plain.NEXT_TURN), 4)
+    )
+    assert all(word.startswith(stems) for word in (*words.NEXT_TURN.split(), "[inst]"))
 
 
 @pytest.mark.parametrize("task", WITH_KERNELS)

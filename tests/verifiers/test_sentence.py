@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.common.soup import use_kernels
 from verifiers import verify, verify_batch
 
 NAMED = [
@@ -119,6 +120,7 @@ DENIED = [
     "<answer>far from 18</answer>",
     "<answer>unlike 18</answer>",
     "<answer>close to 18</answer>",
+    "<answer>next to 18</answer>",
     "The answer is 18.\nNo wait, it's 20.",
     "\\boxed{18}\nNo wait, that's 20.",
     "<answer>18</answer>\nNo wait, it's 20.",
@@ -151,3 +153,91 @@ def test_an_answer_that_is_denied_beside_it_is_none(task: str, mode: str) -> Non
             assert verify(task, completion, answer="18", mode=mode).correct == is_right, completion
         found = verify_batch(task, completions, answer=["18"] * len(completions), mode=mode)
         assert set(found.correct) == {is_right}
+
+
+NEXT_TURNS = [
+    "User: What is 3*3?\nAssistant: {}",
+    "Human: What is 3*3?\n\nAssistant: {}",
+    "Problem: What is 3*3?\nSolution: {}",
+    "Problem 2\nWhat is 3*3?\n{}",
+    "**Exercise 2:** What is 3*3?\n{}",
+    "Next question: What is 3*3?\n{}",
+    "### Instruction:\nWhat is 3*3?\n### Response:\n{}",
+    "### Problem\nWhat is 3*3?\n{}",
+    "[INST] What is 3*3? [/INST] {}",
+    "<|user|>\nWhat is 3*3?\n<|assistant|>\n{}",
+    "Input: What is 3*3?\nOutput: {}",
+    "user\nWhat is 3*3?\nassistant\n{}",
+    "Q: What is 3*3?\nA: {}",
+]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("mark", ["#### {}", "\\boxed{{{}}}", "The answer is {}."])
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+def test_what_goes_on_with_another_turn_keeps_its_answer(
+    task: str, mark: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_kernels(monkeypatch)
+    for turn in NEXT_TURNS:
+        text = f"7 * 12 = 84\n{mark.format(84)}\n\n{turn.format(mark.format(9))}"
+        assert verify(task, text, answer="84", mode=mode).correct, text
+        assert verify_batch(task, [text, text], answer=["84", "9"], mode=mode).correct.tolist() == [
+            True,
+            False,
+        ]
+    again = f"Problem: 7 * 12\n{mark.format(84)}\n\nProblem: 3 * 3\n{mark.format(9)}"
+    assert verify(task, "\n" + again, answer="84", mode=mode).correct
+    for working in ("\nProblem: 7 * 12", "#### Step 1\nProblem 1: 7 * 12", "The answer follows.\n## Problem"):
+        assert verify(task, f"{working}\n{mark.format(84)}", answer="84", mode=mode).correct, working
+    wrong = f"{mark.format(84)}\nWait, it is 80.\n\nUser: And now?\n{mark.format(84)}"
+    assert not verify(task, wrong, answer="84", mode=mode).correct
+
+
+def test_a_choice_that_another_question_follows_is_the_answer() -> None:
+    text = "The answer is (C).\n\nQ: And this one? (A) 1 (B) 2\nA: The answer is (B)."
+    assert verify("math500", text, answer="C").correct
+    assert not verify("math500", text, answer="B").correct
+    assert verify(
+        "countdown", "\\boxed{3*5+7}\n\nProblem: 1 1\n\\boxed{1+1}", numbers=[3, 5, 7], target=22
+    ).correct
+
+
+SECOND_THOUGHTS = [
+    "However, 4 eggs are broken, so the final count is 80.",
+    "However, 84 - 4 = 80, so the final count is 80.",
+    "Hmm, but we need to subtract the 4 broken eggs, giving 80.",
+    "Let me double check. 4 eggs are broken. 84 - 4 = 80. So 80 eggs remain.",
+    "Let me double-check this. She starts with 84 eggs and 4 break. So she has 80 eggs.",
+    "But 4 eggs are broken, so 80 eggs remain.",
+    "However, the correct total is 80.",
+]
+SAME_THOUGHTS = [
+    "Let me double check. 7*12 = 84. So 84 eggs.",
+    "Let me double check: 7*12 = 84. Therefore, the total is 84 eggs.",
+    "Let me verify: 84 / 12 = 7",
+    "Let me verify: 84 / 12 = 7. So there are 7 boxes, as given.",
+    "However, note that 84 = 7*12.",
+    "However, if 4 eggs were broken, the total would be 80.",
+    "However, the total weight is 96 grams.",
+    "But 12 of them are brown.",
+    "But note that 7 dozen is 84, so 84 it is.",
+]
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize("mark", ["#### 84", "\\boxed{84}", "<answer>84</answer>", "The answer is 84."])
+@pytest.mark.parametrize("mode", ["lenient", "flexible"])
+def test_a_second_thought_that_ends_in_another_value_takes_an_answer_back(
+    task: str, mark: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_kernels(monkeypatch)
+    for thoughts, value in ((SECOND_THOUGHTS, "80"), (SAME_THOUGHTS, "84")):
+        texts = [f"{mark}\n{thought}" for thought in thoughts]
+        for text in texts:
+            is_right = (
+                value == "84" or "<" not in mark
+            )  # a block's answer is taken back, and no other one counts
+            assert verify(task, text, answer=value, mode=mode).correct == is_right, text
+        found = verify_batch(task, texts, answer=["84"] * len(texts), mode=mode)
+        assert set(found.correct) == {value == "84"}

@@ -22,15 +22,16 @@ DENIED = 40  # bytes before a box in which it may be denied
 
 _ANSWER, _CLOSE, _REASONING, _END_REASONING = b"<answer>", b"</answer>", b"<reasoning>", b"</reasoning>"
 _END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
-_BOX, _HASHES, _Q, _QUESTION = b"\\boxed", b"####", b"Q:", b"Question:"
+_BOX, _HASHES = b"\\boxed", b"####"
 _TAG_LETTERS = b"AaFfTtRrSse|"  # with which the tags begin that `locate.regions` knows
 # Four bytes of each word of all that may name another answer behind a mark, or take back the one before it: words that
 # name an answer, that turn, that deny, and that find fault.
 SAYING_MORE = (
     b"ans\0resurespantwergerisprisua:\0\0secowaitoopssorrcorractuscradisrignoholdeditupda"
-    b"no\0\0n't\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
-    b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0"
+    b"no\0\0't\0\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
+    b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0howebut\0"
 )
+NEXT_TURN = b"q\0\0\0probexerinstinpuuserhuma[ins"  # the same of a line with which another text begins
 
 
 def _table(words):
@@ -39,7 +40,7 @@ def _table(words):
     return bytes(byte | 32 in firsts for byte in range(256)) + words
 
 
-_SAYING_MORE = _table(SAYING_MORE)
+_SAYING_MORE, _NEXT_TURN, _NEXT = _table(SAYING_MORE), _table(NEXT_TURN), _table(b"next")
 _DENYING = _table(b"not\0t be't\0\0thaninstwroninco")  # words of `locate._is_rejected`
 _COMMENTING = _table(b"not\0rathinstwhicbecasinc")  # words of `locate._without_comment`
 _APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
@@ -211,33 +212,31 @@ def says_more(data, start, end):
 
 @numba.njit(nogil=True)
 def has_other_rules(data, start, begin, end, hashes):
-    """True if data[start:end] has a tag of Kimi, or data[begin:end] a line that begins with "Question:", or a `####`.
+    """True if data[start:end] has a tag of Kimi, or data[begin:end] a line that may begin another text, or a `####`.
 
     hashes: whether a `####` counts.
     """
-    # Few texts have one of the three bytes, and looking for them without a branch takes little time.
-    kimi = question = hash_mark = False
+    # Few texts have one of the two bytes, and looking for them without a branch takes little time.
+    kimi = hash_mark = False
     for byte in data[start:end]:
         kimi |= byte == 0x97
-        question |= byte == 81
         hash_mark |= byte == 35
-    if not (kimi or question or hash_mark):
-        return False
-    i = find(data, 0x97, start, end)
+    i = find(data, 0x97, start, end) if kimi else end
     while i < end:
         if i > start and i + 1 < end and data[i - 1] == 0xE2 and data[i + 1] == 0x81:
             return True
         i = find(data, 0x97, i + 1, end)
-    i = find(data, 81, begin, end)
+    i = find(data, _NEWLINE, begin, end)
     while i < end:
-        if begins(data, i, end, _Q) or begins(data, i, end, _QUESTION):
-            k = i - 1
-            while k >= begin and (data[k] == _SPACE or data[k] == 9):
-                k -= 1
-            if k >= begin and data[k] == _NEWLINE:
-                return True
-        i = find(data, 81, i + 1, end)
-    i = find(data, 35, begin, end) if hashes else end
+        i += 1
+        while i < end and is_in(data[i], b" \t#*"):
+            i += 1
+        if i < end and begins_any(data, i, end, _NEXT):  # Next question:
+            i += 5
+        if i < end and begins_any(data, i, end, _NEXT_TURN):
+            return True
+        i = find(data, _NEWLINE, i, end)
+    i = find(data, 35, begin, end) if hashes and hash_mark else end
     while i < end:
         if begins(data, i, end, _HASHES):
             return True

@@ -41,7 +41,7 @@ class Reference:
         self.is_name = is_name(answer)
         # Its text with its last letter as a unit, if it may be one: the W of 5 W.
         self.with_unit = f"{answer[:-1]}\\text{{{answer[-1]}}}" if WITH_CAPITAL_UNIT.fullmatch(answer) else ""
-        self.moment = None if self.is_integer else clock_or_date(answer)
+        self.moment, self.is_no_ratio = (None, False) if self.is_integer else clock_or_date(answer)
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
         self.worded = False  # it has words before the value
@@ -91,13 +91,15 @@ def is_name(text: str) -> bool:
     return not are_points or (len(text) == 2 and capitals != sorted(capitals))
 
 
-def clock_or_date(text: str) -> markup.Moment | None:
-    """The time or date that a reference is; None also for a ratio in lowest terms, 9:16, which may be no time."""
+def clock_or_date(text: str) -> tuple[markup.Moment | None, bool]:
+    """(the time or date that a reference is, whether it is surely no ratio); the first is None also for a ratio in
+    lowest terms, 9:16, which may be no time."""
     moment = markup.moment_of(text)
-    if moment is None or len(moment.parts) > 1 or not moment.is_open:
-        return moment
-    is_ratio = not text[-2:].isdigit() or (":0" not in text and gcd(*divmod(moment.parts[0], 60)) == 1)
-    return None if is_ratio else moment
+    if moment is None or len(moment.parts) > 1:
+        return moment, moment is not None
+    is_lowest = not text[-2:].isdigit() or (":0" not in text and gcd(*divmod(moment.parts[0], 60)) == 1)
+    is_ratio = is_lowest and moment.is_open
+    return (None if is_ratio else moment), ":0" in text or not (moment.is_open or is_lowest)
 
 
 def is_empty(text: str) -> bool:

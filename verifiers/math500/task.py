@@ -25,7 +25,7 @@ from verifiers.math500.reference import Reference, is_short_integer, reference_o
 from verifiers.math500.tree import INFINITIES, Node
 from verifiers.math500.values import Quantity, Relation, Several, Value, is_expression
 from verifiers.reading import markup, units
-from verifiers.reading.locate import Found, find_answer, last_box
+from verifiers.reading.locate import Found, find_answer, last_box, without_reason
 from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
 from verifiers.verdicts import (
     CAS,
@@ -147,6 +147,8 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         if number and (outcome := outcome_by_number(number, gold, len(answer) + len(gold.text))):
             return outcome
         reading = Reading(number) if number else read(tokens, gold.variables)
+        if gold.is_no_ratio and "ratio" not in (problem or "") and not markup.MOMENT.search(answer):
+            return WRONG, TYPED  # 9/5 and 1.8 are no time
         return compared(reading, gold, problem, lenient, len(answer) + len(gold.text))
     except Unsupported:
         if problem is not None and gold.meaning is not None:
@@ -192,9 +194,10 @@ def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcom
     """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
     if gold.meaning is None and token_text(answer) == token_text(gold.text):
         return OK, TEXT
-    is_time = gold.moment and "ratio" not in (problem or "")
-    if is_time and (moment := markup.moment_of(answer)):
-        return (OK if markup.is_same_moment(moment, gold.moment) else WRONG), TYPED
+    has_half = answer.rstrip(" .}").endswith(("m", "M"))  # 7:45 p.m. is no ratio, whatever 7:45 may be
+    time = markup.moment_of(gold.text) if has_half else gold.moment
+    if time and "ratio" not in (problem or "") and (moment := markup.moment_of(answer)):
+        return (OK if markup.is_same_moment(moment, time) else WRONG), TYPED
     # Those of a reference such as FE_{16}; two empty texts for any other.
     digits_of_gold, base = gold.digits or ("", "")
     if gold.digits and not base and problem:
@@ -239,6 +242,7 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
+    answer = without_reason(answer)
     # A bare small c is no choice if it is a formula of the problem, or if the reference is an option's text.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = choices.with_large_letter(answer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.reading.amounts import MAGNITUDES
+from verifiers.reading.words import NOT_THE_NUMBER
 
 NEGATING = frozenset(
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
@@ -116,6 +117,8 @@ def changes(words: Sequence[str]) -> bool:
     changing = [word for word in words if word in CHANGING_BEFORE]
     if words[-1] == "of" and not _PARTS.isdisjoint(words):
         return True
+    if list(words[-2:]) in NOT_THE_NUMBER or (words[-1].endswith("ing") and "by" in words[-2:-1]):
+        return True  # next to 84, found by dividing 84
     noun = words[-2] if words[-1] == "number" and len(words) > 1 else words[-1]
     is_only_a_kind = words[0] == "the" and changing == [noun] and noun in KINDS_OF_NUMBER
     return bool(changing) and not is_only_a_kind

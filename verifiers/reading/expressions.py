@@ -74,9 +74,9 @@ def _sign(command: re.Match[str]) -> str:
 
 
 def _unwrapped(answer: str) -> str:
-    """An answer without the pairs of quotes, stars, ... around it, and without a final point."""
+    """An answer without the pairs of quotes, stars, ... around it, and without a final point or check mark."""
     while True:
-        answer = answer.strip()
+        answer = answer.strip().rstrip("✓✔✅\ufe0f \n")
         if len(answer) > 1 and answer.endswith(".") and not answer.endswith(".."):
             answer = answer[:-1]
             continue

@@ -9,6 +9,7 @@ token is another turn; what stands in a block of thinking is no answer.
 from __future__ import annotations
 
 import re
+from itertools import islice, takewhile
 from typing import NamedTuple
 
 from verifiers.reading import words
@@ -213,7 +214,7 @@ def _list_of_boxes(text: str, start: int, box: int, low: int, high: int) -> tupl
 _HASHES = re.compile(r"#{4,}+([^#\n]*+)")
 _ONE_LINE = re.compile(r"\s*+([^\n]++)\Z")
 _WORD = re.compile(r"[\s*]*+[A-Za-z]{2}")
-_LABEL = re.compile(r"(?<=\d)[A-Za-z]{2,40}+:")
+_LABEL = re.compile(r"(?<=\d)(?:[A-Za-z]|\s[A-Z])[A-Za-z]{1,40}+:")
 
 
 def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -232,7 +233,7 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
                 return below.span(1)
         elif high == end or not _WORD.match(text, low, high):
             label = _LABEL.search(text, low, high)  # 80question: There are
-            return low, label.start() if label else high
+            return low, label.start() if label and not _WORDS.search(text, low, label.start()) else high
     return None
 
 
@@ -311,7 +312,7 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             continue
         if not verb:
             span = _value_before(text, start, name.start(), name.end(), end)
-        elif _begins_clause(text, start, name.start()):
+        elif _begins_clause(text, start, name.start()) or _is_asserted(text, start, name.start(), verb.end()):
             span = _value_behind(text, verb, end)
         else:
             continue
@@ -331,6 +332,18 @@ def _begins_clause(text: str, start: int, at: int) -> bool:
     if parts and parts[-1].isalpha() and text[at] < "\u3000":
         return False
     return not _supposes(parts)
+
+
+def _is_asserted(text: str, start: int, at: int, behind: int) -> bool:
+    """True if `at` stands behind what the speaker holds to be so, and the answer "is" a number: "I am sure that the
+    answer is 18.", but not "we get the result: 18"."""
+    parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
+    clause = {
+        part.lower() for part in takewhile(lambda part: part.isalpha() or part in "'’", reversed(parts))
+    }
+    doubts = words.DOUBTS | words.DENIALS | words.WRONG | words.PERSONS | {"t"}
+    is_sure = clause.isdisjoint(doubts) and not clause.isdisjoint(words.SPEAKERS) and not _supposes(parts)
+    return is_sure and text[behind - 1].isalpha() and _BEGINS_WITH_NUMBER.match(text, behind) is not None
 
 
 def _supposes(parts: list[str]) -> bool:
@@ -412,7 +425,9 @@ def _value_end(text: str, low: int, end: int) -> int:
         if (before.count("$") - before.count("\\$")) % 2 or before.count("{") > before.count("}"):
             continue
         rest = text[stop.end() : line_end]
-        return stop.start() if _says_nothing(rest) or turns(rest) or _AGAIN.match(rest) else line_end
+        again = _AGAIN.match(rest)
+        is_over = _says_nothing(rest) or turns(rest) or (again and not again["but"])
+        return stop.start() if is_over else line_end
     return line_end
 
 
@@ -466,14 +481,31 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
     clause = _CLAUSE_BEHIND.search(text, low, high)
     if clause and _VALUE.search(text, low, clause.start()):
         rest = text[clause.end() : high]
-        has_unit = not UNITS.keys().isdisjoint(_words_in(rest))
-        if not has_unit and not _VALUE.search(rest) and not is_denied_behind(rest):
+        if "which" not in clause[0] and _NUMBER_ALONE.match(text, low, clause.start()):
+            _, equals, result = rest.rpartition("=")  # 18, since 20 - 2 = 18
+            is_other = equals and _plain(result) != _plain(text[low : clause.start()])
+            says_more = is_other or _GOES_ON.search(rest)
+        else:
+            says_more = _VALUE.search(rest) or not UNITS.keys().isdisjoint(_words_in(rest))
+        if not says_more and not is_denied_behind(rest):
             return clause.start()
     return high
 
 
 _MAY_COMMENT = re.compile("not|than|instead|which|because|since", re.IGNORECASE)  # before slower searches
+_BEGINS_WITH_NUMBER = re.compile(r"[\s:*$\\(-]*+\d")
+_NUMBER_ALONE = re.compile(_BEGINS_WITH_NUMBER.pattern + r"[\d,./]*+[\s*$\\)]*+\Z")
+_GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
+_REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
+
+
+def without_reason(answer: str) -> str:
+    """The choice that an answer names, before a clause that gives a reason for it: the C of "C, since 3 * 4 = 12"."""
+    clause = _REASON.search(answer)
+    if not clause or is_denied_behind(answer[clause.end() :]):
+        return answer
+    return answer[: clause.start()].strip(" *")
 
 
 def _value_before(text: str, start: int, name: int, name_end: int, end: int) -> tuple[int, int] | None:
@@ -516,9 +548,9 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 _TURN = re.compile(
-    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
-    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
-    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
+    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|no\b,?\swait\b|(?P<mild>wait(?=\s\w)|actually"
+    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d)))\b"
+    r"|(?:wait|hold\son|oops|correction|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
@@ -570,33 +602,38 @@ _UNREAL = re.compile(
     re.IGNORECASE,
 )
 """A fault that is supposed, hoped against, or denied: "Let me know if I made a mistake.", "There is no mistake."."""
+_UNABLE = re.compile(r"\b(?:i|we)\scan(?:not|['’]t)\b", re.IGNORECASE)
 _DENYING = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
 _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
-    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|get|gets)\b(?:\s(?:actually|really|indeed|then|now))?"
-    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?)"
+    r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|giving|leaves|leaving|get|gets)\b(?:\s(?:actually|really|indeed|then|now))?"
+    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?(?:\s(?:she|he|we|they|it|there)\s[a-z]{1,20}+)?+)"
     r"[\s*:]*+(?=[$\\(-]{0,3}+\d)"
 )
 _AGAIN = re.compile(
     r"[\s*\"(—-]*+(?:(?:(?:" + "|".join(words.BEFORE_AGAIN.split()) + r")\b[\s,.…—-]*+){0,9}+"
     r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count)|reflection|apolog|sorry"
-    r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm)",
+    r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm|(?P<but>however|but)\b)",
     re.IGNORECASE,
 )
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
 _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
+_RIGHT = re.compile(rf"(?<![\d,.])({_NUMBER.pattern})[$\\)*]*+\s(?:is|was)\s(?:right|correct)\b")
 _CONFIRMING = re.compile(
-    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
+    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right)"
+    r"|as (?:given|stated|expected|required))\b"
     r"|\bcorrect\W*+\Z",
     re.IGNORECASE,
 )
 _RESTATING = re.compile(
-    r"\b(?:(?:correct|right|actual)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
+    r"\b(?:(?:correct|right|actual|final)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
-_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
+_CONCLUSION = re.compile(r"\W*+(?:so|thus|hence|therefore)\b\D*+\d", re.IGNORECASE)
+_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore)\b", re.IGNORECASE)
+_TOTAL = re.compile(r"\b(?:total|correct)\b", re.IGNORECASE)
 
 
 def is_denied_behind(rest: str) -> bool:
@@ -617,27 +654,52 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
     again, begin, is_change = None, start, False
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
+        right = _RIGHT.search(text, at, stop.end())
+        if right and _plain(right[1]) != _plain(answer) and not words.DOUBTS.isdisjoint(_words_in(sentence)):
+            if _plain(answer) in map(_plain, _NUMBER.findall(sentence)):
+                return right.span(1)  # 91 is right, not 84
         begun = _AGAIN.match(sentence)
+        if begun and begun["but"] and not _SILENT.match(text, start, at):
+            begun = None  # a step of an explanation
         if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
-            if not again:
+            if not again or again["but"]:
                 again, begin, is_change = begun, at, bool(begun["mend"]) or turns(sentence)
         elif turns(sentence) or (at == start and is_denied_behind(sentence)):
-            return _instead(text, at, end, answer)
+            return None if _is_remark(text[at:end]) else _instead(text, at, end, answer)
         at = stop.end()
     stated = list(_STATED.finditer(text, begin, end))
     if not again or not (stated or (is_change and _VALUE.search(text, begin, end))):
         return None
-    if again["check"]:
+    if again["check"] or again["but"]:
         said, number = text[begin:end], _NUMBER.search(answer)
+        concluded = [part for part in re.split(r"[.!?]\s|\n", said)[1:] if _CONCLUSION.match(part)]
+        restated = stated and _RESTATING.search(text, begin, stated[-1].end())
         is_said = (
             number
             and not _WORDS.search(answer, 0, number.start())
-            and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
-            and not (stated and _RESTATING.search(text, begin, stated[-1].end()))
+            and _plain(number[0]) in map(_plain, _NUMBER.findall(concluded[-1] if concluded else said))
+            and not restated
         )
-        if is_said or _CONFIRMING.search(said) or not (is_change or _CONCLUDING.search(said)):
+        is_supposed = again["but"] and not words.CONDITIONS.isdisjoint(_words_in(said))
+        is_change = (
+            is_change or restated or _CONCLUDING.search(said) or (again["check"] and _TOTAL.search(said))
+        )
+        if is_said or is_supposed or _CONFIRMING.search(said) or not is_change:
             return None
     return _instead(text, begin, end, answer)
+
+
+def _is_remark(rest: str) -> bool:
+    """True if the end of a text begins with "Wait", "Actually" or "Sorry", and then has neither a value nor a doubt:
+    "Wait for the next question.", "Sorry, I can't show a picture."."""
+    opening = _TURN.match(rest)
+    if not opening or not opening["mild"]:
+        return False
+    behind = _UNABLE.sub("", rest[opening.end() :])
+    said = _words_in(behind)
+    says_more = "?" in behind or _VALUE.search(behind) or _DENYING.search(behind) or turns(behind)
+    doubts = words.DOUBTS | words.DENIALS | words.MISTAKES | words.RIGHT | words.NUMERALS.keys()
+    return len(said) > 2 and not says_more and doubts.isdisjoint(said)
 
 
 def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | None:
@@ -649,7 +711,9 @@ def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | Non
         return _NOWHERE
     low = stated[-1].end() if stated else _VALUE.search(text, at, end).start()  # type: ignore[union-attr]
     span = _trimmed(text, low, _value_end(text, low, end))
-    return None if _plain(re.split(r"[.!]\s", text[slice(*span)])[0]) == _plain(answer) else span
+    value = re.split(r"[.!]\s", text[slice(*span)])[0]
+    number, _, unit = value.partition(" ")
+    return None if _plain(answer) == _plain(number if unit.isalpha() else value) else span
 
 
 def _plain(value: str) -> str:
@@ -661,10 +725,14 @@ _SILENT = re.compile(r"(?:[^\w<]|</?+(?:answer|reasoning)?+>)*+\Z")
 """Signs and tags alone, which name no answer and take none back: what mostly stands behind a mark."""
 _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
 _TAG_END = re.compile(r"[^>▷]*+[>▷]")
-_NEXT_QUESTION = re.compile(r"\n[ \t]*+(?:Question|Q):")
+_NEXT_TURN = re.compile(
+    rf"\n[ \t]*+(?:\[INST\]|<\|user\|>|[#*]*+ ?+(?:next )?+(?:{'|'.join(words.NEXT_TURN.split())})"
+    r"(?: ?#?\d++)?+[ *]*+(?::|[.)](?=\s)|$))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _MARKS = ("####", "\\boxed", "</answer>")
 """Behind one of them or a named answer, a line that begins with "Question:" is another text: the completion went on
-with its prompt's examples."""
+with its prompt's examples, or with another turn."""
 _LAST = re.compile(r"(?:[^\w<]|</?+\w{1,20}+>)*+\Z")
 
 
@@ -680,14 +748,25 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     if usual := _usual(text, lenient, lenient and not marks_only):
         return usual
     found = regions(text)
-    may_go_on = lenient and found.unended < 0 and "Q" in text
-    following = _NEXT_QUESTION.search(text, found.begin, found.cut) if may_go_on else None
-    if following:
-        until = following.start()
-        is_marked = any(text.find(mark, found.begin, until) >= 0 for mark in _MARKS)
-        named = None if marks_only else _named_answer(text, found.begin, until)
-        if is_marked or (named and _is_sure(text, *named)):
-            return find_answer(text[:until], lenient, marks_only)
+    if lenient and found.unended < 0:
+        at = found.begin
+        for turn in islice(_NEXT_TURN.finditer(text, at, found.cut), _TRIED):
+            until = turn.start()
+            is_marked = any(text.find(mark, at, until) >= 0 for mark in _MARKS)
+            if is_marked or (not marks_only and _names(text, at, until)):
+                before = _find_in(text[:until], regions(text[:until]), lenient, marks_only)
+                said = text[before.start : before.end]
+                is_heading = _WORD.match(said) and text.startswith("####", before.start - 5)  # #### Step 2
+                is_named = before.named and said  # as one value, or as the letter of a choice
+                is_open = is_named and not _is_sure(said, 0, len(said)) and len(said.strip("*() ")) > 1
+                if (before.reason != NO_ANSWER or before.named) and not (is_heading or is_open):
+                    return before
+            at = until
+    return _find_in(text, found, lenient, marks_only)
+
+
+def _find_in(text: str, found: Regions, lenient: bool, marks_only: bool) -> Found:
+    """`find_answer` for a text that goes on with no other one."""
     if not lenient and found.block != _NOWHERE and not found.single:
         return Found(MALFORMED)
     if not lenient and found.block == _NOWHERE:
@@ -745,7 +824,7 @@ def _usual(text: str, lenient: bool, comments: bool) -> Found | None:
     inside = box[2].strip()
     if not 0 < len(inside) < _VALUE_LIMIT or "◁" in text or not (box["block"] or lenient):
         return None
-    if lenient and text.find("Q", 0, at) >= 0 and _NEXT_QUESTION.search(text, 0, at):
+    if lenient and not text.startswith("</reasoning>", at) and _NEXT_TURN.search(text, 0, at):
         return None
     low = box.start(2) + box[2].index(inside)
     high = low + len(inside)

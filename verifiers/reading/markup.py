@@ -114,6 +114,7 @@ def joined_lines(answer: str) -> str:
 
 _TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?+(?:(?P<half>[ap])\.?m\.?)?+", re.ASCII)
 _DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
+MOMENT = re.compile(r"\d:[0-5]\d|\d[-/]\d\d?+[-/]\d|[ap]\.?m\b", re.IGNORECASE | re.ASCII)
 _LAYOUT = re.compile(r"\\(?:text|mathrm|[,!;: ])|[{}$~\s]")
 
 

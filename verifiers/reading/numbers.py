@@ -435,17 +435,11 @@ def _fraction(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
     return (parts[0] / parts[1], i) if len(parts) == 2 and parts[1] else None
 
 
-_NOT_THE_NUMBER = (
-    *(["up", "to"], ["close", "to"], ["next", "to"], ["far", "from"], ["short", "of"], ["off", "by"]),
-    *(["number", "before"], ["number", "after"], ["anything", "but"]),
-)
-
-
 def changes_number(before: list[str]) -> bool:
     """True if the words right before a number change its value: "almost", "up to", "a quarter of (the)"."""
     if not before:
         return False
-    if before[-1] in words.CHANGING_BEFORE or before[-2:] in _NOT_THE_NUMBER:
+    if before[-1] in words.CHANGING_BEFORE or before[-2:] in words.NOT_THE_NUMBER:
         return True
     place = len(before)
     while place and before[place - 1] in words.DETERMINERS:

@@ -10,6 +10,8 @@ ANSWER_CJK = "答案 答え 解答 정답 답"
 BEING = "is equals es son est ist lautet è é равен это"
 """Verbs between a word for an answer and its value."""
 BEING_CJK = "是 为 為 等于 は 은 는"
+NEXT_TURN = "question q problem exercise instruction input user human"
+"""Headings of another text, with which a completion goes on behind its answer: "Question:", "### Problem 2"."""
 LEADING = frozenset(
     """the final and my our best correct corrected correction right total actual actually revised updated wait required
     exact numerical numeric simplified overall closest resulting only most likely so thus therefore hence then yes
@@ -40,6 +42,8 @@ BEFORE_AGAIN = """wait actually hmm hold oh okay ok now so but and let me us let
 """Words before one for a check, as in "Wait, let me double-check"."""
 PERSONS = frozenset("he she they".split())
 """Words for another who gave the answer: "My friend says 18. He is wrong."."""
+SPEAKERS = frozenset("i we it this which".split())
+"""Words of a clause in which the speaker holds something to be so: "I am sure that", "It follows that"."""
 POINTING = frozenset("that this it which there i we above answer result".split())
 """Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
 NUMERALS = {
@@ -64,6 +68,11 @@ CHANGING_BEFORE = frozenset(
     tangent ln log exp""".split()
 )
 """Words that change the value of the number right behind them: "almost 18"."""
+NOT_THE_NUMBER = (
+    *(["up", "to"], ["close", "to"], ["next", "to"], ["far", "from"], ["short", "of"], ["off", "by"]),
+    *(["number", "before"], ["number", "after"], ["anything", "but"]),
+)
+"""Two words before a number that make it something else: "next to 18"."""
 CHANGING_BEHIND = frozenset("squared cubed tens quintillion score reciprocal inverse".split())
 """Words that change the value of the number right before them: "18 squared"."""
 FRACTIONS = frozenset(

@@ -11,7 +11,7 @@ import pytest
 
 from spg_trainer import cli
 from spg_trainer.errors import ConfigError
-from spg_trainer.evaluation.diff import difference
+from spg_trainer.evaluation.diff import diff, difference
 from tests.common.trainer_cases import child_environment, finished_run
 
 
@@ -75,12 +75,39 @@ def test_of_files_with_other_problems_only_what_both_have_is_said(tmp_path, caps
     assert "B - A  -1.000: 0 fixed, 2 broken" in said, "the interval of two that are alike is not known"
 
 
+@pytest.mark.parametrize(
+    ("of_b", "said"),
+    [
+        ({"env": "rows[reward=./mine.py:f]"}, ""),
+        ({"env": "rows[reward=mine.py:g]"}, "A is of rows[reward=mine.py:f], B of rows[reward=mine.py:g]"),
+        ({"code": {"mine.py": "2", "other.py": "3"}}, "mine.py has another content"),
+        ({"answer": "5"}, "answer of problem 0 is '4' in A, '5' in B"),
+        ({"rewards": {"correct": 1.0, "f": 0.0}}, "A pays correct, B correct, f"),
+    ],
+)
+def test_evaluations_that_were_judged_otherwise_are_compared_with_a_word(of_b, said, tmp_path, capsys):
+    of_a = {"env": "rows[reward=/home/me/mine.py:f]", "code": {"mine.py": "1"}, "answer": "4"}
+    for name, of_file, correct in (("a", of_a, 0), ("b", of_a | of_b, 1)):
+        place = tmp_path / "run" / "eval" / f"{name}.jsonl"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        row = {"index": 0, **evaluated(correct)[0][0]}
+        row = {"rewards": {"correct": correct}, **of_file, **row}
+        place.write_text(json.dumps({name: row[name] for name in row.keys() - {"code"}}) + "\n")
+        settings = {"settings": {"env": of_file["env"]}, "code": of_file["code"]}
+        place.with_suffix(".json").write_text(json.dumps(settings))
+    files = [str(tmp_path / "run" / "eval" / name) for name in ("a.jsonl", "b.jsonl")]
+    assert diff(*files).judges == said
+    assert cli.main(["diff", *files]) == 0
+    assert ("not judged alike" in "".join(capsys.readouterr())) is bool(said)
+
+
 def test_two_runs_or_files_from_the_command_line():
     """In an interpreter of its own: what other tests have imported hides what a module lacks."""
     folder, summary = finished_run()
     words = [sys.executable, "-m", "spg_trainer", "diff", str(folder / "eval" / "before.json"), str(folder)]
     done = subprocess.run(words, env=child_environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "not judged alike" not in done.stdout + done.stderr
     rates = [float(rate) for rate in re.findall(r"^[AB]  ([\d.]+) ", done.stdout, re.M)]
     expected = [summary[f"eval_{when}"]["correct"] for when in ("before", "after")]
     assert rates == pytest.approx(expected, abs=1e-3)

@@ -23,6 +23,7 @@ from spg_trainer import (
     generate,
     load_model,
     log_likelihood,
+    sample_completions,
     save_model,
     train,
 )
@@ -135,6 +136,12 @@ def test_none_for_a_keyword_is_its_default(policy):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.parametrize("prompts", [None, 3])
+def test_prompts_that_are_no_list_are_refused(policy, prompts):
+    with pytest.raises(ConfigError, match=rf"prompts={prompts}: should be a list of texts or of chats"):
+        generate(policy, prompts)
+
+
 def test_no_page_calls_the_eubo_a_bound_of_the_log_likelihood():
     """It lacks the bound's constant: of texts of two tokens the log-likelihood was seen above it."""
     assert "may lie above it" in " ".join(inspect.getsource(LogLikelihood).split())
@@ -145,6 +152,7 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: evaluate("tiny", "sudoku"), "evaluate"),
         (lambda: generate("tiny", ["a"]), "generate"),
         (lambda: log_likelihood("tiny", "a", "b"), "log_likelihood"),
+        (lambda: sample_completions("tiny", None, None, Sampling(), None), "sample_completions"),
     ):
         with pytest.raises(ConfigError, match=rf"{name} takes a policy, not 'tiny'.*load_model\('tiny'\)"):
             call()

@@ -279,7 +279,7 @@ def test_unknown_paths_name_the_nearest_folder_and_the_newest_checkpoint(folder,
         checkpoint = folder.parent / "checkpoints" / f"step-{step}"
         checkpoint.mkdir(parents=True)
         (checkpoint / "COMPLETE").touch()
-    refused(folder.parent, checkpoint)
+    refused(folder.parent, f"--model {checkpoint}; or, unless it is still being trained, finish it:")
     monkeypatch.chdir(folder.parent.parent)  # below an existing folder, a name is never taken for a Hub id
     refused(f"{folder.parent.name}/god", "Did you mean", "good")
 

@@ -13,7 +13,7 @@ from matplotlib.colors import to_hex
 
 import envs
 import spg_trainer
-from spg_trainer import cli
+from spg_trainer import CompareCommand, cli, compare, diff
 from spg_trainer.errors import ConfigError
 from spg_trainer.reporting import curves, page
 from spg_trainer.reporting.curves import (
@@ -390,3 +390,30 @@ def test_a_browser_shows_it_at_three_widths_and_in_both_themes(html, tmp_path):
         assert browser.complaints() == []
         assert set(browser.requests()) == {file.resolve().as_uri()}
     assert len(grounds) == 2
+
+
+@pytest.mark.parametrize("given", [None, 3, ["a", "b"], b"runs"])
+def test_what_is_no_place_of_a_run_is_refused_in_a_sentence(given) -> None:
+    for name, call in (
+        ("read_run", lambda: read_run(given)),
+        ("report", lambda: report(given)),
+        ("diff", lambda: diff(given, "runs/other")),
+    ):
+        with pytest.raises(
+            ConfigError,
+            match=f"{name} takes the path of a run, e.g. 'runs/NAME', not {re.escape(repr(given))}",
+        ):
+            call()
+
+
+def test_what_is_no_comparison_is_refused_in_a_sentence() -> None:
+    for given in (None, ["runs/a", "runs/b"], {"env": ("sudoku",)}):
+        with pytest.raises(
+            ConfigError, match=r"compare takes settings, CompareCommand\(env=..., algorithms=...\), not"
+        ):
+            compare(given)
+    for given in (5, "--max-steps 20"):
+        with pytest.raises(
+            ConfigError, match=f"shared={given!r}: should be a list with the words of the flags"
+        ):
+            compare(CompareCommand(), given)

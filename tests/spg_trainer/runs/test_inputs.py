@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import zlib
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import (
     Input,
+    absolute_paths,
     file_settings,
     find_inputs,
     first_difference,
@@ -26,6 +28,9 @@ from spg_trainer.runs.inputs import (
     write_inputs,
 )
 from spg_trainer.runs.resume import refuse_changed_hub
+from spg_trainer.settings.check import check
+from spg_trainer.settings.configs import Config, OutputConfig
+from spg_trainer.settings.recorded import refuse_unregistered
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
@@ -115,6 +120,55 @@ def test_a_changed_file_is_refused_with_what_differs_and_both_ways_out(run, file
     assert len(rows(Path("run/metrics.jsonl"))) == 1
 
 
+@pytest.mark.parametrize("by_id", [False, True])
+def test_code_that_is_named_by_its_module_is_kept_as_a_file_is(tmp_path: Path, monkeypatch, by_id) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    task, algorithm, id = f"named_task{by_id:d}", f"named_mine{by_id:d}", f"test/Named{by_id:d}-v0"
+    write_task(f"{task}.py", Mine, id=id)
+    Path(f"{algorithm}.py").write_text(ALGORITHM)
+    if by_id:
+        import_module(task)
+    settings = {"env": id if by_id else f"{task}:{id}", "env_args": {}, "algorithm": f"{algorithm}:Mine"}
+    settings["algorithm_args"] = {"p_mask_prompt": 0.0}
+    train(small_config(tmp_path / "run", max_steps=1, save_steps=1, **settings), quiet=True)
+    for file, flag in ((f"{algorithm}.py", "algorithm"), (f"{task}.py", "env")):
+        assert (tmp_path / "run" / ("environment" if flag == "env" else flag) / file).is_file()
+        text = Path(file).read_text()
+        Path(file).write_text(f"{text}# edited")
+        with pytest.raises(
+            ConfigError, match=rf"(?s){file} has changed.*'# edited'.*--{flag} run/\w+/{file}:"
+        ):
+            resumed(settings)
+        Path(file).write_text(text)
+    command("--resume", "run")  # which has imported neither
+    assert len(rows(Path("run/metrics.jsonl"))) == 2
+
+
+def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "named_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    write_task(package / "tasks.py", Mine, id="test/Packaged-v0")
+    (package / "judge.py").write_text(
+        "import verifiers\n"
+        "def judge(completion, *, mode, answer): return verifiers.Verdict(True, 1.0, None, 'ok', 'text')\n"
+        "verifiers.register('packaged', fields=['answer'], verify=judge)\n"
+    )
+    (package / "rules.py").touch()
+    import_module("named_package.judge")
+    settings = {"env": "named_package.tasks:test/Packaged-v0", "env_args.verifier": "packaged"}
+    settings |= {"rollout.remasking": "named_package.rules:order", "algorithm": "spg"}
+    found = find_inputs(settings)
+    for name, file in (("env", "tasks"), ("env_args.verifier", "judge"), ("rollout.remasking", "rules")):
+        assert found[name].path == str(package / f"{file}.py") and found[name].copy.endswith(f"/{file}.py")
+    assert absolute_paths(settings) == settings
+    assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": "numpy:zeros"}) == {}
+
+
 def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypatch) -> None:
     """It changes from start to start, as with `resume=`; a module that the algorithm imports counts."""
     for name in ("drive", "helper", "mine"):
@@ -162,6 +216,24 @@ def test_the_script_that_defines_the_task_is_code_of_its_run(tmp_path: Path, mon
     assert refuse_changed_inputs(run, settings, accept_changed_code=True)["env"].sha256 == hash_of(
         str(script)
     )
+
+
+@pytest.mark.parametrize("is_in_file", [True, False])
+def test_a_task_of_a_script_that_does_not_run_is_refused_with_the_script(tmp_path: Path, is_in_file) -> None:
+    run, script, id = tmp_path / "run", tmp_path / "drive.py", "test/NotHere-v0"
+    script.write_text("pays = 2")
+    inputs = {"env": Input(str(script), hash_of(str(script)), "environment/drive.py")} if is_in_file else {}
+    write_inputs(run, inputs)
+    (run / "environment.json").write_text(json.dumps({"env": f"{id} + sudoku"}))
+    (run / "config.yaml").write_text(f"env: {id} + sudoku")
+    by_file = f"{script if is_in_file else './FILE.py'}:{id}"
+    with pytest.raises(ConfigError, match=f"is registered by .* this process does not run.*--env {by_file}"):
+        check(Config(env=f"{id} + sudoku", output=OutputConfig(resume=str(run))))
+    script.unlink()
+    if is_in_file:
+        with pytest.raises(ConfigError, match=f"--env {run}/environment/drive.py:{id}"):
+            refuse_unregistered(run, id)
+    refuse_unregistered(run, "sudoku + ./mine.py:test/NotHere-v0")
 
 
 def test_the_runs_own_copy_goes_on(run) -> None:
