@@ -36,7 +36,7 @@ from envs.checking import check  # noqa: E402
 from envs.core import TextEnv  # noqa: E402
 from envs.countdown import Countdown  # noqa: E402
 from envs.errors import EnvError, NoDemonstration  # noqa: E402
-from envs.files.texts import Texts  # noqa: E402
+from envs.files.sft_data import Texts  # noqa: E402
 from envs.gsm8k import GSM8K  # noqa: E402
 from envs.math500 import MATH500  # noqa: E402
 from envs.problem import Problem, Prompt, Score, Scores  # noqa: E402

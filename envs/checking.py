@@ -55,7 +55,7 @@ _JUNK = "<answer>?</answer>"  # a completion that solves no problem
 _CONTENTS_CODE = (
     "import json, sys, envs.checking as c; json.dump(c.contents(*json.loads(sys.argv[1])), sys.stdout)"
 )
-_LENGTHS_CODE = "from spg_trainer.rollout.room import main; main()"
+_LENGTHS_CODE = "from spg_trainer.rollout.long_prompts import main; main()"
 
 
 @dataclass(frozen=True)

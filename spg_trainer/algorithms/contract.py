@@ -30,7 +30,7 @@ from spg_trainer.algorithms.base import (
 from spg_trainer.algorithms.registry import build, exit_is_error
 from spg_trainer.errors import ConfigError, written
 from spg_trainer.likelihood.masking import KeyedStreams
-from spg_trainer.likelihood.targets import OWN, TARGETS, difference_from_target
+from spg_trainer.likelihood.masking_check import OWN, TARGETS, difference_from_target
 from spg_trainer.seeding import generator, numpy_generator
 from spg_trainer.tensors import Masks, Record, Rows
 
@@ -576,7 +576,7 @@ def masks_soundly(algorithm: Algorithm) -> str:
 
 
 def masks_average_to_their_target(algorithm: Algorithm) -> str:
-    """On a tiny completion, the mean over all masks is the masking's `target` (`likelihood/targets.py`)."""
+    """On a tiny completion, the mean over all masks is the masking's `target` (`likelihood/masking_check.py`)."""
     masking = algorithm.make_masking()
     known_targets = ", ".join(TARGETS)
     if masking.target in TARGETS:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from math import comb
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,17 @@ from accelerate import Accelerator
 from spg_trainer.distributed import gather, raising_on_all
 from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.evaluation.habits import count_habits, shares
-from spg_trainer.evaluation.statistics import reason_of
+from spg_trainer.evaluation.statistics import clustered_interval, majority_vote, pass_at_k, reason_of
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout.collect import Failures, is_failure, sample_rows
+from spg_trainer.rollout.long_prompts import SKIP, Room
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.problems import deal_rows, prompt_length
-from spg_trainer.rollout.room import SKIP, Room
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, watching
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.packages import envs, verifiers
+from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import lengths_left_out
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.task import task_names
@@ -45,7 +44,7 @@ class Evaluation:
     n: int
     """Completions judged."""
     low: float
-    """Lower end of the 95% interval of `correct` over problems; see `clustered_interval`."""
+    """Lower end of the 95% interval of `correct` over problems; see `statistics.clustered_interval`."""
     high: float
     """Upper end of that interval."""
     rewards: dict[str, float]
@@ -62,7 +61,7 @@ class Evaluation:
     """k -> unbiased pass@k, for every power of two below the number of generations, and for that number."""
     majority: float | None
     """Share of the problems whose most frequent answer is right; None if each has one completion. See
-    `majority_vote`."""
+    `statistics.majority_vote`."""
     follows: dict[str, int]
     """{`right`, each habit, `none of these`: how many completions follow it}. A habit is a plausible way to answer that
     is often wrong; the figure is empty where a task has no habits."""
@@ -461,57 +460,6 @@ def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
     # A turn in which no step unmasked a token counts as 0 passes.
     passes = sum(1 + max(-1, *steps) for steps in steps_of_turns)
     return unmasked / max(1, passes)
-
-
-def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
-    """(low, high), the 95% interval of the solved rate over all problems of this kind.
-
-    correct: (problems, generations), 1 for a right completion and 0 for a wrong one.
-
-    This is Wilson's interval for n independent trials. With one completion of each problem, n is their number. Several
-    completions of one problem are not independent, so they count as fewer: n is chosen such that the variance of n
-    trials, rate * (1 - rate) / n, is the one that the means of the problems show. This n is kept between the number of
-    problems and that of completions. If all problems have the same mean, n is the number of problems.
-    """
-    means, rate = correct.mean(axis=1), float(correct.mean())
-    num_problems, num_completions = len(means), correct.size
-    trials: float = num_problems
-    if 1 < num_problems < num_completions:
-        variance = means.var(ddof=1) / num_problems
-        if variance > 0:
-            trials = float(np.clip(rate * (1 - rate) / variance, num_problems, num_completions))
-    return verifiers.statistics.wilson_interval(rate * trials, trials)
-
-
-def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
-    """1 if the most frequent answer among the completions of one problem is right, else 0.
-
-    If several answers are equally frequent, the result is the share of them that is right. Answers are equal if their
-    extracted texts are equal; completions without an extracted text do not vote. extracts: whether the task says what
-    it extracted; if not, the answer is the text of the last answer block, or the whole completion.
-    """
-    # {answer: for each completion that gives this answer, whether the completion is right}
-    votes: dict[str, list[bool]] = {}
-    for row in rows:
-        answer = row["extracted"]
-        if not extracts:
-            text = row["completion"]
-            answer = envs.answer_block.read_answer(text) or envs.answer_block.until_end(text).strip()
-        if answer is not None:
-            votes.setdefault(answer, []).append(row["correct"])
-    if not votes:
-        return 0.0
-    most_votes = max(map(len, votes.values()))
-    shares_right = [np.mean(of_answer) for of_answer in votes.values() if len(of_answer) == most_votes]
-    return float(np.mean(shares_right))
-
-
-def pass_at_k(num_correct: int, n: int, k: int) -> float:
-    """The chance that one of `k` completions is right, estimated without bias from `num_correct` of `n`.
-
-    1 <= k <= n and 0 <= num_correct <= n. Source: Chen et al. (2021), equation 1.
-    """
-    return 1.0 - comb(n - num_correct, k) / comb(n, k)
 
 
 def evaluation_settings(

@@ -22,8 +22,8 @@ from spg_trainer.evaluation.evaluate import BATCH
 from spg_trainer.evaluation.log_likelihood import elbo_of_ids, is_greedy
 from spg_trainer.models import load_model
 from spg_trainer.rollout import tokens
+from spg_trainer.rollout.long_prompts import SKIP, Room, first_of
 from spg_trainer.rollout.player import Player
-from spg_trainer.rollout.room import SKIP, Room, first_of
 from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.seeding import numpy_generator

@@ -1,7 +1,4 @@
-"""Means over seeds and problems with their intervals, the sign test of two evaluations, and a verdict's reason.
-
-The interval of one evaluation is in `evaluate.clustered_interval`.
-"""
+"""What is computed from verdicts: intervals, means over seeds and problems, majority votes, pass@k, the sign test."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spg_trainer.settings.packages import verifiers
+from spg_trainer.settings.packages import envs, verifiers
 
 Z = 1.959964
 """The normal quantile of 95% intervals."""
@@ -151,3 +148,54 @@ def lost_components(before: Sequence[Row], after: Sequence[Row]) -> dict[str, tu
         if mean_before - mean_after >= FALL and sign_test(fell, rose) <= ALPHA:
             lost[name] = (mean_before, mean_after)
     return lost
+
+
+def clustered_interval(correct: np.ndarray) -> tuple[float, float]:
+    """(low, high), the 95% interval of the solved rate over all problems of this kind.
+
+    correct: (problems, generations), 1 for a right completion and 0 for a wrong one.
+
+    This is Wilson's interval for n independent trials. With one completion of each problem, n is their number. Several
+    completions of one problem are not independent, so they count as fewer: n is chosen such that the variance of n
+    trials, rate * (1 - rate) / n, is the one that the means of the problems show. This n is kept between the number of
+    problems and that of completions. If all problems have the same mean, n is the number of problems.
+    """
+    means, rate = correct.mean(axis=1), float(correct.mean())
+    num_problems, num_completions = len(means), correct.size
+    trials: float = num_problems
+    if 1 < num_problems < num_completions:
+        variance = means.var(ddof=1) / num_problems
+        if variance > 0:
+            trials = float(np.clip(rate * (1 - rate) / variance, num_problems, num_completions))
+    return verifiers.statistics.wilson_interval(rate * trials, trials)
+
+
+def majority_vote(rows: Sequence[dict[str, Any]], extracts: bool = True) -> float:
+    """1 if the most frequent answer among the completions of one problem is right, else 0.
+
+    If several answers are equally frequent, the result is the share of them that is right. Answers are equal if their
+    extracted texts are equal; completions without an extracted text do not vote. extracts: whether the task says what
+    it extracted; if not, the answer is the text of the last answer block, or the whole completion.
+    """
+    # {answer: for each completion that gives this answer, whether the completion is right}
+    votes: dict[str, list[bool]] = {}
+    for row in rows:
+        answer = row["extracted"]
+        if not extracts:
+            text = row["completion"]
+            answer = envs.answer_block.read_answer(text) or envs.answer_block.until_end(text).strip()
+        if answer is not None:
+            votes.setdefault(answer, []).append(row["correct"])
+    if not votes:
+        return 0.0
+    most_votes = max(map(len, votes.values()))
+    shares_right = [np.mean(of_answer) for of_answer in votes.values() if len(of_answer) == most_votes]
+    return float(np.mean(shares_right))
+
+
+def pass_at_k(num_correct: int, n: int, k: int) -> float:
+    """The chance that one of `k` completions is right, estimated without bias from `num_correct` of `n`.
+
+    1 <= k <= n and 0 <= num_correct <= n. Source: Chen et al. (2021), equation 1.
+    """
+    return 1.0 - math.comb(n - num_correct, k) / math.comb(n, k)

@@ -20,8 +20,8 @@ from spg_trainer.distributed import gather, raising_on_all, world_size
 from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.models import Policy
 from spg_trainer.rollout import problems
+from spg_trainer.rollout.long_prompts import SKIP
 from spg_trainer.rollout.player import Player
-from spg_trainer.rollout.room import SKIP
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.packages import envs, verifiers  # ours, not other packages of these names
 from spg_trainer.tensors import NEVER, Rows, cut_into_groups

@@ -17,8 +17,8 @@ from spg_trainer.distributed import raising_on_all
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.collect import given_rows
+from spg_trainer.rollout.long_prompts import IN_A_ROW, SKIP, Room, TooLong, name_of
 from spg_trainer.rollout.problems import deal_rows, is_file
-from spg_trainer.rollout.room import IN_A_ROW, SKIP, Room, TooLong, name_of
 from spg_trainer.rollout.tokens import completion_rows, count_tokens, encode_prompts, pad_completions
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.configs import Config

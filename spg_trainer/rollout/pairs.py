@@ -16,8 +16,8 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.models import Policy
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.collect import given_rows
+from spg_trainer.rollout.long_prompts import Room, TooLong
 from spg_trainer.rollout.problems import check_prompts, deal_groups
-from spg_trainer.rollout.room import Room, TooLong
 from spg_trainer.rollout.tokens import Prompt, encode_completions, encode_prompts, is_chat
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.configs import Config

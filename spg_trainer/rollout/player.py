@@ -15,7 +15,7 @@ from torch import Tensor
 from spg_trainer.errors import ConfigError, naming_keywords, plural
 from spg_trainer.models.policy import Policy, check_policy, halved_until_it_fits
 from spg_trainer.rollout import cache
-from spg_trainer.rollout.room import Room, name_in
+from spg_trainer.rollout.long_prompts import Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions
 from spg_trainer.rollout.tokens import Prompt, decode_completions, encode_prompts, encode_templates
 from spg_trainer.seeding import generator

@@ -157,7 +157,7 @@ OF_A_TRAINING = (
         "$source=pairs learns from a file. Name it with $pairs.",
     ),
     Refused(
-        lambda f: f.data and not (Path(f.data).is_file() or packages.envs.files.texts.names_hub(f.data)),
+        lambda f: f.data and not (Path(f.data).is_file() or packages.envs.files.sft_data.names_hub(f.data)),
         "$data={data}: there is no such file (looked in {here}). Give a file, or the name of a data set on the hub, "
         "ORG/NAME.",
     ),

@@ -22,10 +22,10 @@ from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.collect import EnvironmentSource, Source
 from spg_trainer.rollout.demonstrations import Demonstrations, check_lengths
 from spg_trainer.rollout.engine import Engine, EnginePlayer
+from spg_trainer.rollout.long_prompts import SKIP, Room, TooLong
 from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.problems import check_prompts, deal_groups
-from spg_trainer.rollout.room import SKIP, Room, TooLong
 from spg_trainer.rollout.tokens import length_warning
 from spg_trainer.runs import checkpoint, inputs
 from spg_trainer.runs.files import incomplete, read_json

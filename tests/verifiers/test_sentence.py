@@ -32,6 +32,11 @@ NAMED = [
     "9 + 9 is **18**\nSo she makes **\\$18** in all.",
     "So she makes **18** dollars.",
     "Thus **x = 18**",
+    "So:\n**Total: $18**",
+    "**#### 18**",
+    "#### **18**",
+    "<answer>#### 18</answer>",
+    "<answer>9 + 9\n#### 18</answer>",
     # A line between the heading and the value only announces it.
     "## Answer\n\nThe total cost is:\n\n$$18$$",
     "**Final Answer:**\n\nThe total cost is:\n\n$18",
@@ -48,6 +53,7 @@ NOT_NAMED = [
     "It is **17** or **18**.",
     "It is **18**.\nHope this helps!",
     "**Step 18**",
+    "**Step 3: 18**",
     "It is **18.",
 ]
 """A condition, a doubt, a question, a heading without one, a bare number, and bold ones that

@@ -211,11 +211,8 @@ def says_more(data, start, end):
 
 
 @numba.njit(nogil=True)
-def has_other_rules(data, start, begin, end, hashes):
-    """True if data[start:end] has a tag of Kimi, or data[begin:end] a line that may begin another text, or a `####`.
-
-    hashes: whether a `####` counts.
-    """
+def has_other_rules(data, start, begin, end):
+    """True if data[start:end] has a tag of Kimi, or data[begin:end] a line that may begin another text, or a `####`."""
     # Few texts have one of the two bytes, and looking for them without a branch takes little time.
     kimi = hash_mark = False
     for byte in data[start:end]:
@@ -236,7 +233,7 @@ def has_other_rules(data, start, begin, end, hashes):
         if i < end and begins_any(data, i, end, _NEXT_TURN):
             return True
         i = find(data, _NEWLINE, i, end)
-    i = find(data, 35, begin, end) if hashes and hash_mark else end
+    i = find(data, 35, begin, end) if hash_mark else end
     while i < end:
         if begins(data, i, end, _HASHES):
             return True
@@ -302,7 +299,7 @@ def locate(data, start, end, marks_only):
             return doubt
         if empty == 0:  # else only its reasoning may have the answer
             break
-    if has_other_rules(data, start, begin, end, low < 0):
+    if has_other_rules(data, start, begin, end):
         return doubt
     unclosed = -1
     scope, scope_end, first = low, high, low

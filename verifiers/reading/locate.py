@@ -232,6 +232,8 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
             if below and not _WORD.match(below[1]):
                 return below.span(1)
         elif high == end or not _WORD.match(text, low, high):
+            if text.endswith("**", 0, mark.start()):  # **#### 18**
+                high = low + len(text[low:high].rstrip(" *"))
             label = _LABEL.search(text, low, high)  # 80question: There are
             return low, label.start() if label and not _WORDS.search(text, low, label.start()) else high
     return None
@@ -533,6 +535,9 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
     bold = list(_BOLD.finditer(text, line, end))
     if text.count("**", line, end) == 2 and bold:
         low, high = bold[0].span(1)
+        label, colon, _ = text[low:high].partition(": ")
+        if colon and label.replace(" ", "").isalpha():  # Total: 18
+            low += len(label + colon)
         value = text[low:high]
         is_value = "=" in value or value.lstrip("\\-$")[:1].isdecimal()
         behind = text[bold[0].end() : end].lstrip()
@@ -840,6 +845,8 @@ def _marked(text: str, found: Regions, lenient: bool) -> tuple[int, int, int, bo
     scope_end = high
     if is_block:
         box = last_box(text, low, high)
+        hashes = last_hashes(text, low, high) if lenient and not box else None
+        low, high = hashes or (low, high)
     else:
         scope, scope_end = found.begin, found.cut
         low, high = found.unclosed

@@ -403,11 +403,10 @@ def _is_denied(before: str) -> bool:
             denied = False
         elif word in words.WRONG and last in _AUXILIARIES:
             denied |= not apart
-        elif (
-            word in ("answer", "result", "value")
-            and last in {*words.WRONG, "false"}
-            and clause[:-1] in ([], ["the"], ["a"], ["an"])
-        ):
-            denied = True
+        elif word in ("answer", "result", "value"):
+            is_wrong = last in {*words.WRONG, "false"} and clause[:-1] in ([], ["the"], ["a"], ["an"])
+            denied |= is_wrong or clause in (["not"], ["not", "the"], ["not", "my"])
+        elif word == "would" and last in ("answer", "result"):  # if nobody came, the answer would be 18
+            denied |= not words.CONDITIONS.isdisjoint(before.lower().split())
         clause.append(word)
     return denied

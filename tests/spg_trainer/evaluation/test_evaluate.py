@@ -16,14 +16,13 @@ from spg_trainer import Sampling, evaluate, load_model
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.evaluation.evaluate import (
-    clustered_interval,
     figures,
-    majority_vote,
     note_of_fewer_problems,
     pair,
     summarize,
     tokens_per_pass,
 )
+from spg_trainer.evaluation.statistics import clustered_interval, majority_vote
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.settings.decoding import Decoding

@@ -592,6 +592,7 @@ def test_how_a_model_decodes_is_asked_for_with_other_settings_beside_its_own_len
             lambda: defaults(Config, env="sudoku", rollout=Sampling(20)),
             "rollout is a group: give each of its settings",
         ),
+        (lambda: defaults(Config, on_step=print), r"an argument of train: train\(config, on_step="),
         (lambda: Sampling(20.0, 20, 20).check(), "--max-completion-length 20.0: should be a whole number"),
     ],
 )

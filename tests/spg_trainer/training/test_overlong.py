@@ -17,7 +17,7 @@ from spg_trainer.evaluation.command import run_eval
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import Policy, load_model
 from spg_trainer.models.load import without_weights
-from spg_trainer.rollout.room import Room, TooLong, report
+from spg_trainer.rollout.long_prompts import Room, TooLong, report
 from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.decoding import EvalRollout

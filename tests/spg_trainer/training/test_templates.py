@@ -12,8 +12,8 @@ from spg_trainer import evaluate
 from spg_trainer.algorithms import ALGORITHMS
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
+from spg_trainer.rollout.long_prompts import Room
 from spg_trainer.rollout.player import Player
-from spg_trainer.rollout.room import Room
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rows
 from spg_trainer.training.loop import train

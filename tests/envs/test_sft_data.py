@@ -38,7 +38,7 @@ def test_every_format_holds_the_same_texts(tmp_path: Path) -> None:
     whole = envs.Texts(str(tmp_path / "a.jsonl"))
     for name in ("a.json", "a.csv", "a.parquet", "chat.jsonl"):
         assert envs.Texts(str(tmp_path / name)).rows == whole.rows, name
-    assert [("say 0", "00")] == [*envs.files.texts._read(str(tmp_path / "chat.csv"))[1]]
+    assert [("say 0", "00")] == [*envs.files.sft_data._read(str(tmp_path / "chat.csv"))[1]]
     held_out = envs.Texts(str(tmp_path / "a.jsonl"), "validation")
     assert {*held_out.rows, *whole.rows} == {(r["prompt"], r["completion"]) for r in ROWS}
     assert len(held_out) + len(whole) == 40 and 1 <= len(held_out) <= 10
@@ -61,7 +61,7 @@ def test_a_chat_of_several_messages_keeps_them_as_its_prompt(tmp_path: Path) -> 
     (tmp_path / "a.jsonl").write_text(lines([{"messages": before + answer}]))
     (tmp_path / "b.jsonl").write_text(lines([{"prompt": before, "completion": answer}]))
     for name in ("a.jsonl", "b.jsonl"):
-        assert envs.files.texts._read(str(tmp_path / name))[1] == ((before, "Hi"),)
+        assert envs.files.sft_data._read(str(tmp_path / name))[1] == ((before, "Hi"),)
 
 
 def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> None:
@@ -77,15 +77,15 @@ def test_rows_of_alpaca_sharegpt_and_content_parts_are_read(tmp_path: Path) -> N
         {"prompt": parts[:1], "completion": parts[1:]},
     ]
     (tmp_path / "a.jsonl").write_text(lines(forms))
-    _, rows, *_ = envs.files.texts._read(str(tmp_path / "a.jsonl"))
+    _, rows, *_ = envs.files.sft_data._read(str(tmp_path / "a.jsonl"))
     chat = [{"role": "user", "content": "say 1"}]
     assert [*rows] == [("say 1", "one")] * 4 + [(chat, "one")]
     (tmp_path / "b.jsonl").write_text(lines([{"instruction": "add", "input": "1 2", "output": "3"}]))
-    assert envs.files.texts._read(str(tmp_path / "b.jsonl"))[1] == (("add\n\n1 2", "3"),)
+    assert envs.files.sft_data._read(str(tmp_path / "b.jsonl"))[1] == (("add\n\n1 2", "3"),)
     image = [{"role": "user", "content": [{"type": "image", "url": "a.png"}]}, parts[1]]
     (tmp_path / "c.jsonl").write_text(lines([{"messages": image}]))
     with pytest.raises(envs.EnvError, match="line 1 has messages"):
-        envs.files.texts._read(str(tmp_path / "c.jsonl"))
+        envs.files.sft_data._read(str(tmp_path / "c.jsonl"))
 
 
 @pytest.mark.parametrize(
