@@ -25,7 +25,15 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
 from spg_trainer.settings.configs import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
-from spg_trainer.settings.flags import RATE, flags_of, place_of, read_keywords, read_words
+from spg_trainer.settings.flags import (
+    RATE,
+    SHORT,
+    add_argument_of_rows,
+    flags_of,
+    place_of,
+    read_keywords,
+    read_words,
+)
 from spg_trainer.settings.model import LoadConfig, find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, model_environment, read_yaml, recipe_kind
@@ -104,6 +112,10 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     from_user = [flags]
     if file := flags.values.get("config"):
         content = read_yaml(file)
+        can_be_read = isinstance(content, dict) and isinstance(content.get("env", ""), str)
+        if can_be_read and isinstance(content.get("env_args", {}), dict):
+            for name in content.keys() & {*SHORT}:  # e.g. `verifier`, as flags have it
+                add_argument_of_rows(content, name, content.pop(name))
         refuse_misplaced(cls, file, content, flags.values)
         from_user = [read_layer(cls, Layer(file, content)), flags]
     if not issubclass(cls, TaskSettings):

@@ -210,6 +210,14 @@ def test_the_file_chooses_the_recipe_and_a_flag_before_it(file) -> None:
     )
 
 
+def test_the_file_may_name_the_verifier_of_rows_as_flags_do(file) -> None:
+    path = file("env: rows.jsonl\nverifier: gsm8k\nreward: ./mine.py:f\nenv_args: {answer: solution}\n")
+    judged = {"verifier": "gsm8k", "reward": "./mine.py:f", "answer": "solution"}
+    assert typed("--config", path).env_args == judged
+    with pytest.raises(ConfigError, match="sudoku judges its answers itself"):
+        typed("--config", file("env: sudoku\nverifier: gsm8k\n"))
+
+
 def test_pairs_merge_by_key_through_every_layer(file) -> None:
     path = file("algorithm_args: {num_masks: 3, eubo_beta: 2}\nreward_weights: {cells: 0.5}\n")
     config = typed("--config", path, "--algorithm-args", "eubo_beta=4", "--reward-weights", "correct=2")
