@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import re
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import entry_points
@@ -77,8 +78,16 @@ def _create(
         name: value for name, value in arguments.items() if name in parameters or name not in AROUND
     }
     _check_arguments(signature, shown_id, class_arguments)
-    with exit_is_error():
-        task = cls(**class_arguments)
+    try:
+        with exit_is_error():
+            task = cls(**class_arguments)
+    except ValueError as error:  # as an author refuses an argument
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [
+            frame for frame in frames if frame.filename == str(file_of(cls))
+        ]  # and not json's, for example
+        where = f"{(own or frames)[-1].filename}, line {(own or frames)[-1].lineno}"
+        raise EnvError(f"{shown_id}: opening it raised {type(error).__name__}: {error} ({where}).") from error
     task._env_id = id
     # `spec_name` shows all arguments that are not the default, also those of wrappers around the task.
     defaults = {name: default for name, (_, default) in AROUND.items()}

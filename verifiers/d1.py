@@ -279,8 +279,9 @@ def _left_side(text: str) -> str | None:
     Only equals signs before a digit, a point or a space count; of several such signs, the first counts.
     """
     for equals in _EQUALS.finditer(text):
-        before = text[: equals.start()]
-        if before and before[-1] in _ARITHMETIC_SIGNS:
+        at = equals.start()
+        if at and text[at - 1] in _ARITHMETIC_SIGNS:
+            before = text[:at]
             return before[len(before.rstrip(_ARITHMETIC_SIGNS)) :].strip()
     return None
 

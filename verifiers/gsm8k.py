@@ -13,7 +13,6 @@ from verifiers.errors import invalid_reference
 from verifiers.reading.amounts import NAMES
 from verifiers.reading.locate import find_answer, last_hashes
 from verifiers.reading.numbers import Amount, amount, is_plain
-from verifiers.reading.unmarked import last_value
 from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG
 
 _NO_GOLD = (
@@ -83,6 +82,8 @@ def judge_answer(inside: str, lenient: bool, row: int | None, answer: object) ->
 
 def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Judged:
     """The verdict in mode flexible on a completion that `judged`, the verdict of lenient mode, does not call right."""
+    from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
+
     span = last_value(text, formulas=False)
     if span is None:
         return judged

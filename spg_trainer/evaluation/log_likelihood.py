@@ -247,7 +247,7 @@ def log_likelihood(
         prompt: a text, sent as one user message, or a list of chat messages.
         completion: the text that is scored; it may spell its end token.
         num_masks: masked copies of each block. From 2 ** n - 1 on, the ELBO of a text of n tokens is exact.
-        eubo_beta: the exponent of the EUBO, above 0; the algorithm spg has it too.
+        eubo_beta: the exponent of the EUBO, 1 or more; the algorithm spg has it too.
         seed: of the masks. The same text has the same masks in every model.
         ended: whether the end token that the model writes after a completion is scored too. If not, the bounds are for
             the probability that a completion begins with the text.
@@ -265,10 +265,10 @@ def log_likelihood(
         )
     if not isinstance(prompt, str | list):
         raise ConfigError(f"prompt={prompt!r:.60}: should be a text or a list of chat messages.")
-    if num_masks < 2 or eubo_beta <= 0:
+    if num_masks < 2 or eubo_beta < 1:
         raise ConfigError(
             f"num_masks={num_masks}, eubo_beta={eubo_beta}: a standard error needs 2 masks or more, and the EUBO "
-            "an exponent above 0."
+            "an exponent of 1 or more."
         )
     encoded_prompts, _ = encode_prompts(policy, [prompt])
     prompt_ids = encoded_prompts[0].tolist()

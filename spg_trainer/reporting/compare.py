@@ -183,6 +183,9 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
     In this order, even an early table has all settings. Raises ConfigError for a task, setting or hyper-parameter that
     does not exist.
     """
+    for name in ("env", "algorithms", "model", "seeds"):
+        if isinstance(value := getattr(command, name), str | int):
+            raise ConfigError(f"CompareCommand({name}={value!r}): should be a tuple, {name}=({value!r},).")
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")

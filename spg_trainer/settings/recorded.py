@@ -179,15 +179,31 @@ def to_yaml(settings: Any) -> str:
     return yaml.safe_dump(plain(settings), sort_keys=False, allow_unicode=True)
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """Reads YAML, but refuses a key that a mapping has twice, of which YAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for i, key in enumerate(keys):
+            if key.value in [other.value for other in keys[:i]]:
+                mark = key.start_mark
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is set twice", problem_mark=mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file; ConfigError if it cannot be read."""
+    """The content of a YAML file; ConfigError if it cannot be read, or sets a key twice."""
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_EachKeyOnce)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         lines_up_to_mark = Path(path).read_text(encoding="utf-8").splitlines()[: mark.line + 1]
         line = f" ({lines_up_to_mark[-1].strip()})" if lines_up_to_mark else ""
-        raise ConfigError(f"{path}, line {mark.line + 1}{line}: {error.problem}. It must be YAML.") from error
+        raise ConfigError(
+            f"{path}, line {mark.line + 1}{line}: {error.problem}. It must be YAML, each key once."
+        ) from error
     except FileNotFoundError as error:
         text = f"{path}: there is no such file (looked in {Path.cwd()}). Give the path of a YAML file."
         raise ConfigError(text) from error

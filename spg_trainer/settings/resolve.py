@@ -175,6 +175,8 @@ def defaults(
     """
     if not isinstance(cls, type):
         raise ConfigError(f"defaults({cls!r:.60}, ...): begin with a class, as in defaults(Config, env=...).")
+    for name in more.keys() & {"on_step", "quiet"}:
+        raise ConfigError(f"{name} is no setting, but an argument of train: train(config, {name}=...).")
     if issubclass(cls, Sampling):
         return sampling_of(cls, env, model, algorithm, more)
     if not issubclass(cls, TaskSettings):

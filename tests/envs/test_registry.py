@@ -18,6 +18,7 @@ from envs.__main__ import main
 from envs.authoring import new_file
 from envs.own_files import each_file_once
 from tests.common.marks import slow_if
+from tests.common.own_cases import Mine
 from tests.common.task_file import task_text, write_task
 from verifiers.worker import environment
 
@@ -431,3 +432,18 @@ def test_an_error_names_keywords_in_python_and_flags_on_the_command_line(folder,
         ("functions of --reward are", "functions of --reward are"),
     ):
         assert str(EnvError(written)) == shown
+
+
+class Refusing(Mine):
+    def __init__(self, split="train", unit="m"):
+        if unit != "m":
+            raise ValueError(f"unit {unit} is not known")
+        self.split = split
+
+
+def test_an_argument_that_an_author_refuses_is_one_line_with_its_place(tmp_path, capsys):
+    name = write_task(tmp_path / "refusing.py", Mine, Refusing, id="test/Refusing-v0")
+    assert main(["check", name, "--env-args", "unit=mm"]) == 2
+    said = capsys.readouterr().err
+    words = r"opening it raised ValueError: unit mm is not known \(.*refusing.py, line \d+\)\."
+    assert re.search(words, said) and said.count("\n") == 1

@@ -128,7 +128,7 @@ LONG = {
 }  # fmt: skip
 LONG_AND_RIGHT = {  # in lenient mode
     "gsm8k": ["18" + " " * 60_000],
-    "countdown": ["3*5+7" + "\u200b" * 20_000],
+    "countdown": ["3*5+7" + "\u200b" * 20_000, "a" * 60_000 + " is 3*5+7"],
     "sudoku": [SOLUTION + " " * 60_000],
     "math500": [],
 }

@@ -272,6 +272,12 @@ def test_a_number_in_another_base_of_any_length_ends_no_batch() -> None:
     assert verdicts.correct.tolist() == [True, False]
 
 
+def test_a_problem_of_blank_lines_takes_no_time() -> None:
+    began = time.process_time()
+    assert verify("math500", "\\boxed{5}", answer="5.0", problem="\n" * 200_000 + "What is it?").correct
+    assert time.process_time() - began < 1
+
+
 def test_a_short_answer_is_judged_once_by_many_small_batches():
     """As those of a server or of a step of training, in which a problem's completions give the same answers."""
     judged = task._judge_short.cache_info().misses

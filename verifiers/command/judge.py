@@ -24,7 +24,6 @@ from verifiers.command.read import (
 )
 from verifiers.errors import LineError, VerifierError
 from verifiers.files import Block, read_line
-from verifiers.reading.locate import regions
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
@@ -223,6 +222,8 @@ def _count_units_refused(job: Job, references: dict[str, list[Any]], outcomes: I
 
 def _thinks_to_its_end(completion: object) -> bool:
     """True if a completion opens a block of thinking that never ends."""
+    from verifiers.reading.locate import regions
+
     return isinstance(completion, str) and regions(completion).unended >= 0
 
 
@@ -247,6 +248,8 @@ def _readable(
 
 def _end_of(completion: object) -> str:
     """How a completion ends before its first end token, as it is shown."""
+    from verifiers.reading.locate import regions
+
     read_part: object = completion
     if isinstance(completion, str):
         read_part = completion[: regions(completion).cut]

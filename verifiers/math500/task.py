@@ -27,7 +27,6 @@ from verifiers.math500.values import Quantity, Relation, Several, Value, is_expr
 from verifiers.reading import markup, units
 from verifiers.reading.locate import Found, find_answer, last_box, without_reason
 from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
-from verifiers.reading.unmarked import last_value
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -412,6 +411,8 @@ def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: o
 
 def _judge_unmarked(text: str, judged: batch.Judged, answer: object, problem: object) -> batch.Judged:
     """The verdict in mode flexible on a completion whose verdict in lenient mode, `judged`, is not right."""
+    from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
+
     span = last_value(text, formulas=True)
     if span is None:
         return judged

@@ -27,7 +27,7 @@ _LEAD = re.compile(
 )
 """Words with signs beside them, and the stars of bold words, at the beginning of an answer."""
 _WORD = re.compile(r"[^\W\d_]++(?:['’][^\W\d_]++)?+")
-_LAST_WORD = re.compile(r"([A-Za-z\xc0-\u024f'’]*+)([^A-Za-z\xc0-\u024f'’]*+)\Z")
+_LETTERS = re.compile(r"[A-Za-z\xc0-\u024f'’]++")
 _DENIALS = frozenset(
     "not no never neither nor cannot isn't doesn't can't won't wrong incorrect impossible".split()
 )
@@ -55,8 +55,9 @@ def expression_in(answer: str) -> str:
     lead = _LEAD.match(answer)
     if lead and any(map(str.isalpha, lead[0])):
         rest = answer[lead.end() :]
-        word, gap = _LAST_WORD.search(lead[0]).groups()  # type: ignore[union-attr]
-        leads = gap and (":" in gap or len(word) > 1) and lead[0].count("*") % 2 == 0
+        *_, word = _LETTERS.finditer(lead[0])
+        gap = lead[0][word.end() :]
+        leads = gap and (":" in gap or len(word[0]) > 1) and lead[0].count("*") % 2 == 0
         if not leads or denies(lead[0]):
             return ""
         before, colon, behind = rest.rpartition(":")

@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 from unicodedata import normalize
 
+from verifiers.reading.signs import ORNAMENT
 from verifiers.reading.tokens import is_command
 
 _LOOKS = re.compile(r"\\(?:left|right|displaystyle|!)")
@@ -47,10 +48,6 @@ def key(text: str) -> str:
 
 
 _WRAPPING = frozenset("*`<\"“'!")  # only a text with one of these or with __ needs `plain`
-ORNAMENT = re.compile(
-    r"[•●▪■∎☑★\u2600-\u2714\u2719-\u274b\u2753-\u275a\u2794-\u27bf\u2b50\ufe0f\u20e3\U0001f300-\U0001f44d\U0001f44f-\U0001f60f\U0001f642-\U0001f6aa\U0001f6ac-\U0001f913\U0001f915-\U0001faff]"
-)
-"""Pictures, bullets and check marks, but none that says that an answer is wrong: no cross, no doubtful face."""
 _EMPHASIS = re.compile(r"(?<!\w)(\*\*|__)(?=[^\s*_])([^*_]++)(?<!\s)(?:\*\*|__)(?!\w)")
 _CALL = re.compile(r"(?<=[A-Za-z]{2})!++\Z")  # of "Paris!"
 _TAG = re.compile(r"</?(?:b|strong|i|em|u|p)>")
@@ -248,3 +245,12 @@ _PRICE = re.compile(r"\\\$|\$\d[\d,.]*+(?:\s++[A-Za-z]{2}|[?!]|\s*+\Z)|[€£¥]
 def has_price(problem: str) -> bool:
     r"""True if a problem has an amount of money, `\$5` or "$4.50 and"; a formula such as `$5$` is none."""
     return _PRICE.search(problem) is not None
+
+
+SORTING = re.compile(
+    r"(?:(?:\A|[.?!:;\n])\s{0,9}+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
+    r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
+    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
+    r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"
+)
+"""Words by which a problem asks for things in an order: "Sort 3, 1, 2", "the next three terms"."""

@@ -3,6 +3,8 @@
 There is no Unicode normalisation: a superscript is a power, and a circled digit is no digit.
 """
 
+import re
+
 # The zero of every run of ten Unicode decimal digits (category Nd) beyond ASCII, Unicode 16.
 DIGIT_ZEROS = (
     0x660, 0x6F0, 0x7C0, 0x966, 0x9E6, 0xA66, 0xAE6, 0xB66, 0xBE6, 0xC66, 0xCE6, 0xD66, 0xDE6, 0xE50,
@@ -30,6 +32,10 @@ ASCII = {ord(sign): ascii_sign for ascii_sign, signs in _SIGNS.items() for sign 
 """{code point: the ASCII sign that all tasks read it as}: `×` is `*`, `（` is `(`, and any decimal digit is one."""
 ASCII |= {0xFEE0 + code: chr(code) for code in range(0x21, 0x7F)}
 ASCII |= {zero + digit: str(digit) for zero in DIGIT_ZEROS for digit in range(10)}
+ORNAMENT = re.compile(
+    r"[•●▪■∎☑★\u2600-\u2714\u2719-\u274b\u2753-\u275a\u2794-\u27bf\u2b50\ufe0f\u20e3\U0001f300-\U0001f44d\U0001f44f-\U0001f60f\U0001f642-\U0001f6aa\U0001f6ac-\U0001f913\U0001f915-\U0001faff]"
+)
+"""Pictures, bullets and check marks, but none that says that an answer is wrong: no cross, no doubtful face."""
 
 
 def in_ascii(text: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 ANSWER = """answer answers ans result respuesta resultado réponse résultat antwort ergebnis risposta risultato resposta
     ответ"""
 """Words for an answer in languages with spaces between words."""
@@ -93,11 +91,3 @@ PREPOSITIONS = SPANNING | frozenset("per of at each after over during the".split
 REASONS = frozenset("because since as if".split())
 """Words behind a number that begin a reason, in which a calculation has a value of its own."""
 DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
-
-SORTING = re.compile(
-    r"(?:(?:\A|[.?!:;\n])\s*+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
-    r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
-    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
-    r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"
-)
-"""Words by which a problem asks for things in an order: "Sort 3, 1, 2", "the next three terms"."""

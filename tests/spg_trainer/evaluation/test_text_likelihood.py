@@ -245,6 +245,8 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         log_likelihood(policy, "a", "", ended=False)
     with pytest.raises(ConfigError, match="needs 2 masks or more"):
         log_likelihood(policy, "a", "b", num_masks=1)
+    with pytest.raises(ConfigError, match=r"eubo_beta=0.5: .* 1 or more"):
+        log_likelihood(policy, "a", "b", eubo_beta=0.5)
     assert log_likelihood(policy, "a", "b", num_masks=2).num_masks == 2
     with pytest.raises(ConfigError, match="1,024 positions"):
         log_likelihood(policy, "a", "b" * 2000)

@@ -412,6 +412,11 @@ def test_what_is_no_comparison_is_refused_in_a_sentence() -> None:
             ConfigError, match=r"compare takes settings, CompareCommand\(env=..., algorithms=...\), not"
         ):
             compare(given)
+    for name, value in (("env", "sudoku"), ("algorithms", "spg"), ("model", "tiny"), ("seeds", 2)):
+        with pytest.raises(
+            ConfigError, match=rf"\({name}={value!r}\): should be a tuple, {name}=\({value!r},\)"
+        ):
+            compare(CompareCommand(**{name: value}))
     for given in (5, "--max-steps 20"):
         with pytest.raises(
             ConfigError, match=f"shared={given!r}: should be a list with the words of the flags"

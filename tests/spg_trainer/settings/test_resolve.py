@@ -259,6 +259,8 @@ def test_tokens_one_by_one_take_a_step_each() -> None:
     [
         (b"a: 1\nb: [", r"line 2 .*b: \["),
         (b"a: \x07", "as YAML"),
+        (b"optimizer:\n  learning_rate: 1\n  learning_rate: 2", "line 3 .* learning_rate is set twice"),
+        (b'{"env": "sudoku", "env": "countdown"}', "line 1 .* env is set twice"),
         (b"- a\n- b", "name: value"),
         (b"", "name: value"),
         (b"\xff\xfe\x00", "as YAML"),
@@ -592,6 +594,7 @@ def test_how_a_model_decodes_is_asked_for_with_other_settings_beside_its_own_len
             lambda: defaults(Config, env="sudoku", rollout=Sampling(20)),
             "rollout is a group: give each of its settings",
         ),
+        (lambda: defaults(Config, on_step=print), r"an argument of train: train\(config, on_step="),
         (lambda: Sampling(20.0, 20, 20).check(), "--max-completion-length 20.0: should be a whole number"),
     ],
 )

@@ -30,10 +30,9 @@ from verifiers.math500.values import (
 )
 from verifiers.math500.words import NUMBER_WORDS
 from verifiers.reading import units
-from verifiers.reading.markup import has_price
+from verifiers.reading.markup import SORTING, has_price
 from verifiers.reading.markup import key as normal_text
 from verifiers.reading.tokens import Malformed, tokens_of
-from verifiers.reading.words import SORTING
 
 PROBLEMS_REMEMBERED = 4096
 # {form: the phrases of problems that ask for it, with | between them}. They are plain texts: $ begins a formula.
