@@ -19,6 +19,7 @@ from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
 _VALUE_LIMIT = 4096  # characters of an answer that a sentence names
 _TRIED = 64  # of boxes and of words for an answer, so many are looked at, from the last one
+_TURNS = 16  # of lines that may begin another turn, so many are looked at, from the first one
 _GAP_LIMIT = 256  # characters between two boxes of one list: \boxed{3} or \boxed{5}
 _CLAUSE_LIMIT = 160  # characters before a word for an answer in which its sentence begins
 
@@ -505,7 +506,7 @@ _REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)"
 def without_reason(answer: str) -> str:
     """The choice that an answer names, before a clause that gives a reason for it: the C of "C, since 3 * 4 = 12"."""
     clause = _REASON.search(answer)
-    if not clause or is_denied_behind(answer[clause.end() :]):
+    if not clause or ("which" in clause[0] and is_denied_behind(answer[clause.end() :])):
         return answer
     return answer[: clause.start()].strip(" *")
 
@@ -755,7 +756,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
     found = regions(text)
     if lenient and found.unended < 0:
         at = found.begin
-        for turn in islice(_NEXT_TURN.finditer(text, at, found.cut), _TRIED):
+        for turn in islice(_NEXT_TURN.finditer(text, at, found.cut), _TURNS):
             until = turn.start()
             is_marked = any(text.find(mark, at, until) >= 0 for mark in _MARKS)
             if is_marked or (not marks_only and _names(text, at, until)):
