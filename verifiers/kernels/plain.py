@@ -41,6 +41,10 @@ def _table(words):
 
 
 _SAYING_MORE, _NEXT_TURN, _NEXT = _table(SAYING_MORE), _table(NEXT_TURN), _table(b"next")
+# Bytes with which such a line begins, or the signs before it.
+_LINE_STARTS = bytes(
+    known or byte in b" \t#*" for byte, known in enumerate(_table(NEXT_TURN + b"next")[:256])
+)
 _DENYING = _table(b"not\0t be't\0\0thaninstwroninco")  # words of `locate._is_rejected`
 _COMMENTING = _table(b"not\0rathinstwhicbecasinc")  # words of `locate._without_comment`
 _APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
@@ -223,16 +227,15 @@ def has_other_rules(data, start, begin, end):
         if i > start and i + 1 < end and data[i - 1] == 0xE2 and data[i + 1] == 0x81:
             return True
         i = find(data, 0x97, i + 1, end)
-    i = find(data, _NEWLINE, begin, end)
-    while i < end:
-        i += 1
-        while i < end and is_in(data[i], b" \t#*"):
-            i += 1
-        if i < end and begins_any(data, i, end, _NEXT):  # Next question:
-            i += 5
-        if i < end and begins_any(data, i, end, _NEXT_TURN):
-            return True
-        i = find(data, _NEWLINE, i, end)
+    for i in range(begin, end - 1):
+        if data[i] == _NEWLINE and _LINE_STARTS[data[i + 1]]:
+            at = i + 1
+            while at < end and is_in(data[at], b" \t#*"):
+                at += 1
+            if at < end and begins_any(data, at, end, _NEXT):  # Next question:
+                at += 5
+            if at < end and begins_any(data, at, end, _NEXT_TURN):
+                return True
     i = find(data, 35, begin, end) if hash_mark else end
     while i < end:
         if begins(data, i, end, _HASHES):

@@ -731,8 +731,10 @@ _SILENT = re.compile(r"(?:[^\w<]|</?+(?:answer|reasoning)?+>)*+\Z")
 """Signs and tags alone, which name no answer and take none back: what mostly stands behind a mark."""
 _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
 _TAG_END = re.compile(r"[^>▷]*+[>▷]")
+_FIRSTS = "".join(sorted({word[0] for word in words.NEXT_TURN.split()}))
 _NEXT_TURN = re.compile(
-    rf"\n[ \t]*+(?:\[INST\]|<\|user\|>|[#*]*+ ?+(?:next )?+(?:{'|'.join(words.NEXT_TURN.split())})"
+    rf"\n(?=[ \t#*[<n{_FIRSTS}])[ \t]*+"  # most lines end here
+    rf"(?:\[INST\]|<\|user\|>|[#*]*+ ?+(?:next )?+(?:{'|'.join(words.NEXT_TURN.split())})"
     r"(?: ?#?\d++)?+[ *]*+(?::|[.)](?=\s)|$))",
     re.IGNORECASE | re.MULTILINE,
 )
