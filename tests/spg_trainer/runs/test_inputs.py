@@ -14,6 +14,7 @@ import yaml
 
 import envs
 from envs.files.datasets import Row, state_of
+from spg_trainer.algorithms import get
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.runs.inputs import (
@@ -143,6 +144,18 @@ def test_code_that_is_named_by_its_module_is_kept_as_a_file_is(tmp_path: Path, m
         Path(file).write_text(text)
     command("--resume", "run")  # which has imported neither
     assert len(rows(Path("run/metrics.jsonl"))) == 2
+
+
+def test_an_algorithm_that_a_script_has_imported_is_not_loaded_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("imported_mine.py").write_text(ALGORITHM)
+    (pinned,) = absolute_paths({"algorithm": "imported_mine:Mine"}).values()
+    assert pinned == f"{tmp_path}/imported_mine.py:Mine"
+    module = import_module("imported_mine")
+    assert get(pinned) is module.Mine
+    Path("imported_mine.py").write_text(ALGORITHM.replace("0.5", "0.7"))
+    assert get(pinned).strength == 0.7
 
 
 def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
