@@ -10,10 +10,11 @@ import os
 import re
 import shutil
 import sys
+import sysconfig
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -41,7 +42,8 @@ MODEL, OWN_RULES = "model.model", ("rollout.remasking", "rollout.unmasking")
 LARGE = 2**26
 """Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
 INSTALLED = {"site-packages", "dist-packages"}
-"""The folders of installed packages, whose code a run does not keep."""
+"""The folders of installed packages, whose code a run does not keep, nor that of Python's `STANDARD_LIBRARY`."""
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
 
 
 class Input(NamedTuple):
@@ -174,9 +176,12 @@ def _own_code(setting: str, piece: str) -> _OwnCode | None:
     elif setting.startswith("env_args.") and setting.endswith("verifier"):
         with suppress(packages.verifiers.VerifierError):
             verify = packages.verifiers.registry.find(piece).verify
+            verify = verify.func if isinstance(verify, partial) else verify
             file, module = file_of(verify), verify.__module__
     package, _, inside = module.partition(".")
-    if file is None or package in ("verifiers", "envs", "spg_trainer") or INSTALLED & {*file.parts}:
+    if file is None or package in ("verifiers", "envs", "spg_trainer"):
+        return None
+    if INSTALLED & {*file.parts} or file.is_relative_to(STANDARD_LIBRARY):
         return None
     is_found_by_file = not inside and file.stem != "__init__" and module != "__main__"
     is_named_by_file = is_found_by_file and not setting.startswith("env_args.") and " + " not in str(file)

@@ -129,7 +129,11 @@ def refuse_unregistered(run: Path, env: str) -> None:
         for name, entry in read_inputs(run).items():
             if re.fullmatch(r"env( \d+)?", name) and is_code(entry.path) and entry.path not in env:
                 where = file = entry.path if Path(entry.path).is_file() else str(run / entry.copy)
-                way_out = "name that file"
+                # Whoever names a script runs it: without that line, the evaluation would train first.
+                way_out = (
+                    "move its class into a file of its own, or put the script's call of `train` under "
+                    '`if __name__ == "__main__":`, and name that file'
+                )
         raise ConfigError(
             f"{id}, a task of {run}, is registered by {where}, which this process does not run. To resume the run, do "
             f"it from there: train(defaults(Config, resume={str(run)!r})). To evaluate it, {way_out}: "

@@ -187,9 +187,10 @@ def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
     (package / "__init__.py").touch()
     write_task(package / "tasks.py", Mine, id="test/Packaged-v0")
     (package / "judge.py").write_text(
-        "import verifiers\n"
+        "import functools, verifiers\n"
         "def judge(completion, *, mode, answer): return verifiers.Verdict(True, 1.0, None, 'ok', 'text')\n"
         "verifiers.register('packaged', fields=['answer'], verify=judge)\n"
+        "verifiers.register('partly', fields=['answer'], verify=functools.partial(judge))\n"
     )
     (package / "rules.py").touch()
     import_module("named_package.judge")
@@ -199,7 +200,9 @@ def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
     for name, file in (("env", "tasks"), ("env_args.verifier", "judge"), ("rollout.remasking", "rules")):
         assert found[name].path == str(package / f"{file}.py") and found[name].copy.endswith(f"/{file}.py")
     assert absolute_paths(settings) == settings
-    assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": "numpy:zeros"}) == {}
+    assert find_inputs({"env_args.verifier": "partly"})["env_args.verifier"] == found["env_args.verifier"]
+    for installed in ("numpy:zeros", "json:loads"):
+        assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": installed}) == {}
 
 
 def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypatch) -> None:
@@ -260,7 +263,13 @@ def test_a_task_of_a_script_that_does_not_run_is_refused_with_the_script(tmp_pat
     (run / "environment.json").write_text(json.dumps({"env": f"{id} + sudoku"}))
     (run / "config.yaml").write_text(f"env: {id} + sudoku")
     by_file = f"{script if is_in_file else './FILE.py'}:{id}"
-    with pytest.raises(ConfigError, match=f"is registered by .* this process does not run.*--env {by_file}"):
+    advice = (
+        "under `if __name__ == .__main__.:`, and name that file"
+        if is_in_file
+        else "write its class into a file"
+    )
+    said = f"is registered by .* this process does not run.*{advice}: --env {by_file}"
+    with pytest.raises(ConfigError, match=said):
         check(Config(env=f"{id} + sudoku", output=OutputConfig(resume=str(run))))
     script.unlink()
     if is_in_file:
