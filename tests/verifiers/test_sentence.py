@@ -225,15 +225,14 @@ SECOND_THOUGHTS = [
     "However, 4 eggs are broken, so the final count is 80.",
     "However, 84 - 4 = 80, so the final count is 80.",
     "Hmm, but we need to subtract the 4 broken eggs, giving 80.",
-    "Let me double check. 4 eggs are broken. 84 - 4 = 80. So 80 eggs remain.",
-    "Let me double-check this. She starts with 84 eggs and 4 break. So she has 80 eggs.",
     "However, the correct total is 80.",
 ]
 SAME_THOUGHTS = [
     "Let me double check. 7*12 = 84. So 84 eggs.",
     "Let me double check: 7*12 = 84. Therefore, the total is 84 eggs.",
     "Let me verify: 84 / 12 = 7",
-    "Let me verify: 84 / 12 = 7. So there are 7 boxes, as given.",
+    "Let me verify: 84 / 12 = 7. So there are 7 boxes.",
+    "Let me check: 84 / 7 = 12. Thus each box has 12 eggs.",
     "However, note that 84 = 7*12.",
     "However, if 4 eggs were broken, the total would be 80.",
     "However, the total weight is 96 grams.",

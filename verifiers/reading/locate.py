@@ -618,8 +618,7 @@ _AGAIN = re.compile(
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
 _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
 _CONFIRMING = re.compile(
-    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right)"
-    r"|as (?:given|stated|expected|required))\b"
+    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
     r"|\bcorrect\W*+\Z",
     re.IGNORECASE,
 )
@@ -627,9 +626,7 @@ _RESTATING = re.compile(
     r"\b(?:(?:correct|right|actual|final)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
-_CONCLUSION = re.compile(r"\W*+(?:so|thus|hence|therefore)\b\D*+\d", re.IGNORECASE)
-_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore)\b", re.IGNORECASE)
-_TOTAL = re.compile(r"\b(?:total|correct)\b", re.IGNORECASE)
+_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
 
 
 def is_denied_behind(rest: str) -> bool:
@@ -664,29 +661,18 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
         return None
     if again["check"] or again["but"]:
         said, number = text[begin:end], _NUMBER.search(answer)
-        concluded = [part for part in re.split(r"[.!?]\s|\n", said)[1:] if _CONCLUSION.match(part)]
         restated = stated and _RESTATING.search(text, begin, stated[-1].end())
         is_said = (
             number
             and not _WORDS.search(answer, 0, number.start())
-            and _plain(number[0]) in _numbers_in(concluded[-1] if concluded else said)
+            and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
             and not restated
         )
-        shown = concluded[-1] if again["check"] and concluded else said
-        is_given = (
-            again["check"] and concluded and not restated and _numbers_in(shown) <= _numbers_in(text[:start])
-        )
         is_supposed = again["but"] and not words.CONDITIONS.isdisjoint(_words_in(said))
-        is_change = (
-            is_change or restated or (again["check"] and (_CONCLUDING.search(said) or _TOTAL.search(said)))
-        )
-        if is_said or is_given or is_supposed or _CONFIRMING.search(said) or not is_change:
+        is_change = is_change or (restated if again["but"] else _CONCLUDING.search(said))
+        if is_said or is_supposed or _CONFIRMING.search(said) or not is_change:
             return None
     return _instead(text, begin, end, answer)
-
-
-def _numbers_in(text: str) -> set[str]:
-    return set(map(_plain, _NUMBER.findall(text)))
 
 
 def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | None:
@@ -721,6 +707,7 @@ _NEXT_TURN = re.compile(
     rf"|[#*]++ ?+{_HEADING.replace('?P<name>', '?:')}[ *]*+$)",
     re.IGNORECASE | re.MULTILINE,
 )
+_LETTER = re.compile(r"[^\W_]")  # or digit
 _MARKS = ("####", "\\boxed", "</answer>")
 """Behind one of them or a named answer, a line that begins with "Question:" is another text: the completion went on
 with its prompt's examples, or with another turn."""
@@ -750,9 +737,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
                 is_heading = _WORD.match(said) and text.startswith("####", before.start - 5)  # #### Step 2
                 is_named = before.named and said  # as one value, or as the letter of a choice
                 is_open = is_named and not _is_sure(said, 0, len(said)) and len(said.strip("*() ")) > 1
-                is_blank = before.reason == OK and not any(
-                    map(str.isalnum, said)
-                )  # \boxed{...} of the prompt
+                is_blank = before.reason == OK and not _LETTER.search(said)  # \boxed{...} of the prompt
                 is_part = before.named and _is_next_part(text, turn)
                 if (before.reason != NO_ANSWER or before.named) and not (
                     is_heading or is_open or is_blank or is_part
