@@ -55,7 +55,8 @@ def each_file_once() -> Iterator[None]:
 def import_file(file: str | Path) -> ModuleType:
     """The module of a Python file; the file is run once for each content that it has had.
 
-    If a script has imported the file by its name, and the file registered an environment, that module is returned.
+    If a script has imported the file by its name, and the file defines an algorithm or registers an environment, that
+    module is returned.
     Raises EnvError if there is no file, or if a file beside it that it imports has changed; and any error of the file.
     """
     path = Path(file)
@@ -83,7 +84,9 @@ def import_file(file: str | Path) -> ModuleType:
 
 
 def note_registration(cls: type) -> None:
-    """Notes that the file of a class that is being registered is loaded: `import_file` need not run it again."""
+    """Notes that the file of a class is loaded, which is being registered or is an algorithm: `import_file` need not
+    run it again.
+    """
     module = sys.modules.get(cls.__module__)
     path = file_of(cls)
     if module is None or path is None:  # e.g. a notebook defines the class

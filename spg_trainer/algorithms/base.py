@@ -15,9 +15,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.settings import packages
 from spg_trainer.settings.types import Below1, Count, argument_with_value, check_values
 
 if TYPE_CHECKING:
@@ -156,6 +157,12 @@ class Algorithm(ABC):
     whole step."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if not cls.__module__.startswith("spg_trainer."):
+            # A run names the class by its file, and must take it from the module that Python has.
+            packages.envs.own_files.note_registration(cls)
 
     @property
     def dealt_by(self) -> Literal["episode", "group"]:

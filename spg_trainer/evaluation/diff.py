@@ -102,7 +102,8 @@ def judges_differ(files: list[Path], groups: list[Groups]) -> str:
     found = []
     judges = []
     for file, of_file in zip(files, groups, strict=True):
-        figures, inputs = read_json(file.with_suffix(".json")) or {}, read_inputs(file.parents[1]).values()
+        figures = read_json(file.with_suffix(".json")) or {}
+        inputs = read_inputs(file.absolute().parent.parent).values()
         code = {Path(one.path).name: one.sha256 for one in inputs if one.copy.startswith(TASK_COPIES)}
         # An argument may name one file by several paths.
         env = re.sub(r"[^\s\[,=+]*/", "", figures.get("settings", {}).get("env", ""))

@@ -64,6 +64,17 @@ def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_C
     return settings
 
 
+def recorded_identity(
+    run: Path, before: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
+) -> dict[str, Any]:
+    """The `identity` of the settings that a run had before, to be compared with the present one.
+
+    inputs: the present ones. Older versions recorded code by its module or its id, and no hash of it. Here it is named
+    by its file, as it is now.
+    """
+    return identity(with_absolute_paths(before), {**inputs, **read_inputs(run)}, may_change)
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """`seed was 3, now 4; ...` for all settings that differ; "" if none does."""
     pairs = {name: (before.get(name), after.get(name)) for name in sorted(before.keys() | after.keys())}
@@ -96,7 +107,7 @@ def refuse_other_settings(
 
     may_change: the settings that may differ.
     """
-    recorded = identity(before, read_inputs(run), may_change)
+    recorded = recorded_identity(run, before, inputs, may_change)
     current = identity(pinned, inputs, may_change)
     changed = differences(recorded, {**current, **pinned_commits(run, recorded, current)})
     if not changed:

@@ -85,7 +85,9 @@ def test_of_files_with_other_problems_only_what_both_have_is_said(tmp_path, caps
         ({"rewards": {"correct": 1.0, "f": 0.0}}, "A pays correct, B correct, f"),
     ],
 )
-def test_evaluations_that_were_judged_otherwise_are_compared_with_a_word(of_b, said, tmp_path, capsys):
+def test_evaluations_that_were_judged_otherwise_are_compared_with_a_word(
+    of_b, said, tmp_path, capsys, monkeypatch
+):
     of_a = {"env": "rows[reward=/home/me/mine.py:f]", "code": {"mine.py": "1"}, "answer": "4"}
     for name, of_file, correct in (("a", of_a, 0), ("b", of_a | of_b, 1)):
         place = tmp_path / "run" / "eval" / f"{name}.jsonl"
@@ -97,6 +99,8 @@ def test_evaluations_that_were_judged_otherwise_are_compared_with_a_word(of_b, s
         place.with_suffix(".json").write_text(json.dumps(settings))
     files = [str(tmp_path / "run" / "eval" / name) for name in ("a.jsonl", "b.jsonl")]
     assert diff(*files).judges == said
+    monkeypatch.chdir(tmp_path / "run" / "eval")
+    assert diff("a.jsonl", "b.jsonl").judges == said
     assert cli.main(["diff", *files]) == 0
     assert ("not judged alike" in "".join(capsys.readouterr())) is bool(said)
 

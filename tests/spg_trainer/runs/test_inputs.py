@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import zlib
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,8 +15,10 @@ import yaml
 
 import envs
 from envs.files.datasets import Row, state_of
+from spg_trainer.algorithms import build, get
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
+from spg_trainer.runs.folder import find_unfinished
 from spg_trainer.runs.inputs import (
     Input,
     absolute_paths,
@@ -27,10 +30,10 @@ from spg_trainer.runs.inputs import (
     with_copies,
     write_inputs,
 )
-from spg_trainer.runs.resume import refuse_changed_hub
+from spg_trainer.runs.resume import pin, refuse_changed_hub, refuse_other_settings
 from spg_trainer.settings.check import check
 from spg_trainer.settings.configs import Config, OutputConfig
-from spg_trainer.settings.recorded import refuse_unregistered
+from spg_trainer.settings.recorded import refuse_unregistered, to_yaml
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
@@ -143,6 +146,36 @@ def test_code_that_is_named_by_its_module_is_kept_as_a_file_is(tmp_path: Path, m
         Path(file).write_text(text)
     command("--resume", "run")  # which has imported neither
     assert len(rows(Path("run/metrics.jsonl"))) == 2
+
+
+def test_an_algorithm_that_a_script_has_imported_is_not_loaded_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("imported_mine.py").write_text(ALGORITHM)
+    (pinned,) = absolute_paths({"algorithm": "imported_mine:Mine"}).values()
+    assert pinned == f"{tmp_path}/imported_mine.py:Mine"
+    module = import_module("imported_mine")
+    assert get(pinned) is module.Mine
+    Path("imported_mine.py").write_text(ALGORITHM.replace("0.5", "0.7"))
+    assert get(pinned).strength == 0.7
+
+
+def test_a_run_that_an_older_version_recorded_by_the_module_of_its_algorithm_goes_on(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "older_mine.py").write_text(ALGORITHM)
+    config, run = small_config(None, algorithm="older_mine:Mine", algorithm_args={}), tmp_path / "run"
+    pinned = pin(config, build(config.algorithm, config.hyper_parameters))
+    before = replace(pinned, algorithm="older_mine:Mine")
+    inputs = find_inputs(file_settings(pinned))
+    write_inputs(run, {name: one for name, one in inputs.items() if name != "algorithm"})
+    (run / "config.yaml").write_text(to_yaml(before))
+    refuse_other_settings(run, before, pinned, inputs)
+    assert find_unfinished(tmp_path, config) == run
+    other = replace(before, algorithm="other_mine:Mine")
+    with pytest.raises(ConfigError, match=r"algorithm was 'other_mine:Mine', now 'older_mine.py:Mine'"):
+        refuse_other_settings(run, other, pinned, inputs)
 
 
 def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
