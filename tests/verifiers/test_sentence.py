@@ -200,6 +200,18 @@ def test_what_goes_on_with_another_turn_keeps_its_answer(
     assert not verify(task, wrong, answer="84", mode=mode).correct
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Question 1: Per carton?\nThe answer is 12.\n\nQuestion 2: In 7 cartons?\n7 * 12 = 84. The answer is 84.",
+        "Put your final answer within \\boxed{...}.\n\nProblem: 7 * 12\n\\boxed{84}",
+        "The answer to the first part is 12, and with it we can finish this\nproblem. 7 * 12 = 84\n#### 84",
+    ],
+)
+def test_a_line_of_the_answer_itself_ends_no_text(text: str) -> None:
+    assert verify("gsm8k", text, answer="84").correct
+
+
 def test_a_choice_that_another_question_follows_is_the_answer() -> None:
     text = "The answer is (C).\n\nQ: And this one? (A) 1 (B) 2\nA: The answer is (B)."
     assert verify("math500", text, answer="C").correct
@@ -213,20 +225,19 @@ SECOND_THOUGHTS = [
     "However, 4 eggs are broken, so the final count is 80.",
     "However, 84 - 4 = 80, so the final count is 80.",
     "Hmm, but we need to subtract the 4 broken eggs, giving 80.",
-    "Let me double check. 4 eggs are broken. 84 - 4 = 80. So 80 eggs remain.",
-    "Let me double-check this. She starts with 84 eggs and 4 break. So she has 80 eggs.",
-    "But 4 eggs are broken, so 80 eggs remain.",
     "However, the correct total is 80.",
 ]
 SAME_THOUGHTS = [
     "Let me double check. 7*12 = 84. So 84 eggs.",
     "Let me double check: 7*12 = 84. Therefore, the total is 84 eggs.",
     "Let me verify: 84 / 12 = 7",
-    "Let me verify: 84 / 12 = 7. So there are 7 boxes, as given.",
+    "Let me verify: 84 / 12 = 7. So there are 7 boxes.",
+    "Let me check: 84 / 7 = 12. Thus each box has 12 eggs.",
     "However, note that 84 = 7*12.",
     "However, if 4 eggs were broken, the total would be 80.",
     "However, the total weight is 96 grams.",
     "But 12 of them are brown.",
+    "But 4 of them are brown, so 80 are white.",
     "But note that 7 dozen is 84, so 84 it is.",
 ]
 

@@ -147,7 +147,7 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         if number and (outcome := outcome_by_number(number, gold, len(answer) + len(gold.text))):
             return outcome
         reading = Reading(number) if number else read(tokens, gold.variables)
-        if gold.is_no_ratio and "ratio" not in (problem or "") and not markup.MOMENT.search(answer):
+        if gold.is_no_ratio and "ratio" not in (problem or "").lower() and not markup.MOMENT.search(answer):
             return WRONG, TYPED  # 9/5 and 1.8 are no time
         return compared(reading, gold, problem, lenient, len(answer) + len(gold.text))
     except Unsupported:
@@ -242,7 +242,7 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     letter, option, has_letter = choice_of(gold, problem or "")
     if not letter:
         return None
-    answer = without_reason(answer)
+    whole, answer = answer, without_reason(answer)
     # A bare small c is no choice if it is a formula of the problem, or if the reference is an option's text.
     if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
         answer = choices.with_large_letter(answer)
@@ -253,7 +253,11 @@ def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
     text_behind_letter = choices.text_behind_letter(answer, chosen) if option else ""
     if chosen != letter:
         return (WRONG, TYPED) if text_behind_letter and not has_letter else None
-    contradicts = text_behind_letter and not is_right(text_behind_letter, reference_of(option, index=None))
+    # An option may itself have the words of a reason.
+    texts = {text_behind_letter, choices.text_behind_letter(whole, chosen) if option else ""}
+    contradicts = text_behind_letter and not any(
+        is_right(text, reference_of(option, index=None)) for text in texts
+    )
     return (WRONG if contradicts else OK), TYPED
 
 

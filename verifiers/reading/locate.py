@@ -9,7 +9,7 @@ token is another turn; what stands in a block of thinking is no answer.
 from __future__ import annotations
 
 import re
-from itertools import islice, takewhile
+from itertools import islice
 from typing import NamedTuple
 
 from verifiers.reading import words
@@ -19,7 +19,7 @@ from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
 _VALUE_LIMIT = 4096  # characters of an answer that a sentence names
 _TRIED = 64  # of boxes and of words for an answer, so many are looked at, from the last one
-_TURNS = 16  # of lines that may begin another turn, so many are looked at, from the first one
+_TURNS = 3  # of lines that may begin another turn, so many are looked at, from the first one
 _GAP_LIMIT = 256  # characters between two boxes of one list: \boxed{3} or \boxed{5}
 _CLAUSE_LIMIT = 160  # characters before a word for an answer in which its sentence begins
 
@@ -215,7 +215,7 @@ def _list_of_boxes(text: str, start: int, box: int, low: int, high: int) -> tupl
 _HASHES = re.compile(r"#{4,}+([^#\n]*+)")
 _ONE_LINE = re.compile(r"\s*+([^\n]++)\Z")
 _WORD = re.compile(r"[\s*]*+[A-Za-z]{2}")
-_LABEL = re.compile(r"(?<=\d)(?:[A-Za-z]|\s[A-Z])[A-Za-z]{1,40}+:")
+_LABEL = re.compile(r"(?<=\d)[A-Za-z]{2,40}+:")
 
 
 def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -236,7 +236,7 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
             if text.endswith("**", 0, mark.start()):  # **#### 18**
                 high = low + len(text[low:high].rstrip(" *"))
             label = _LABEL.search(text, low, high)  # 80question: There are
-            return low, label.start() if label and not _WORDS.search(text, low, label.start()) else high
+            return low, label.start() if label else high
     return None
 
 
@@ -315,7 +315,7 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             continue
         if not verb:
             span = _value_before(text, start, name.start(), name.end(), end)
-        elif _begins_clause(text, start, name.start()) or _is_asserted(text, start, name.start(), verb.end()):
+        elif _begins_clause(text, start, name.start()):
             span = _value_behind(text, verb, end)
         else:
             continue
@@ -335,18 +335,6 @@ def _begins_clause(text: str, start: int, at: int) -> bool:
     if parts and parts[-1].isalpha() and text[at] < "\u3000":
         return False
     return not _supposes(parts)
-
-
-def _is_asserted(text: str, start: int, at: int, behind: int) -> bool:
-    """True if `at` stands behind what the speaker holds to be so, and the answer "is" a number: "I am sure that the
-    answer is 18.", but not "we get the result: 18"."""
-    parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
-    clause = {
-        part.lower() for part in takewhile(lambda part: part.isalpha() or part in "'’", reversed(parts))
-    }
-    doubts = words.DOUBTS | words.DENIALS | words.WRONG | words.PERSONS | {"t"}
-    is_sure = clause.isdisjoint(doubts) and not clause.isdisjoint(words.SPEAKERS) and not _supposes(parts)
-    return is_sure and text[behind - 1].isalpha() and _BEGINS_WITH_NUMBER.match(text, behind) is not None
 
 
 def _supposes(parts: list[str]) -> bool:
@@ -502,11 +490,15 @@ _GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however)\b", re.IGNOREC
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
 _REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
 
+_OTHER_CHOICE = re.compile(r"\b(?:so|thus|therefore|hence|but)\b[\s(*]*+[A-J]\b")
+
 
 def without_reason(answer: str) -> str:
     """The choice that an answer names, before a clause that gives a reason for it: the C of "C, since 3 * 4 = 12"."""
     clause = _REASON.search(answer)
-    if not clause or ("which" in clause[0] and is_denied_behind(answer[clause.end() :])):
+    rest = answer[clause.end() :] if clause else ""
+    is_more = "which" in (clause[0] if clause else "") and (_VALUE.search(rest) or is_denied_behind(rest))
+    if not clause or is_more or _OTHER_CHOICE.search(rest):
         return answer
     return answer[: clause.start()].strip(" *")
 
@@ -554,9 +546,9 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 _TURN = re.compile(
-    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|no\b,?\swait\b|(?P<mild>wait(?=\s\w)|actually"
-    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d)))\b"
-    r"|(?:wait|hold\son|oops|correction|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|my\smistake)\b"
+    r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
+    r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
+    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
@@ -608,7 +600,6 @@ _UNREAL = re.compile(
     re.IGNORECASE,
 )
 """A fault that is supposed, hoped against, or denied: "Let me know if I made a mistake.", "There is no mistake."."""
-_UNABLE = re.compile(r"\b(?:i|we)\scan(?:not|['’]t)\b", re.IGNORECASE)
 _DENYING = re.compile(r"\b(?:not|never)\b|n['’]t\b", re.IGNORECASE)
 _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
@@ -626,10 +617,8 @@ _AGAIN = re.compile(
 )
 """How a sentence begins that goes over an answer once more. A check alone mostly has the answer as it was."""
 _NUMBER = re.compile(r"\d[\d,]*+(?:\.\d++)?+")
-_RIGHT = re.compile(rf"(?<![\d,.])({_NUMBER.pattern})[$\\)*]*+\s(?:is|was)\s(?:right|correct)\b")
 _CONFIRMING = re.compile(
-    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right)"
-    r"|as (?:given|stated|expected|required))\b"
+    r"[✓✔✅]|\b(?:yes|match(?:es)?|holds?|works?|confirm\w*+|satisf\w++|(?:is|are) (?:correct|right))\b"
     r"|\bcorrect\W*+\Z",
     re.IGNORECASE,
 )
@@ -637,9 +626,7 @@ _RESTATING = re.compile(
     r"\b(?:(?:correct|right|actual|final)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
-_CONCLUSION = re.compile(r"\W*+(?:so|thus|hence|therefore)\b\D*+\d", re.IGNORECASE)
-_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore)\b", re.IGNORECASE)
-_TOTAL = re.compile(r"\b(?:total|correct)\b", re.IGNORECASE)
+_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
 
 
 def is_denied_behind(rest: str) -> bool:
@@ -660,52 +647,32 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
     again, begin, is_change = None, start, False
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
-        right = _RIGHT.search(text, at, stop.end())
-        if right and _plain(right[1]) != _plain(answer) and not words.DOUBTS.isdisjoint(_words_in(sentence)):
-            if _plain(answer) in map(_plain, _NUMBER.findall(sentence)):
-                return right.span(1)  # 91 is right, not 84
         begun = _AGAIN.match(sentence)
-        if begun and begun["but"] and not _SILENT.match(text, start, at):
+        if begun and begun["but"] and (_VALUE.search(text, start, at) or "\n" in text[start:at].strip()):
             begun = None  # a step of an explanation
         if begun and not turns(sentence[begun.end() :] if begun["check"] else sentence):
             if not again or again["but"]:
                 again, begin, is_change = begun, at, bool(begun["mend"]) or turns(sentence)
         elif turns(sentence) or (at == start and is_denied_behind(sentence)):
-            return None if _is_remark(text[at:end]) else _instead(text, at, end, answer)
+            return _instead(text, at, end, answer)
         at = stop.end()
     stated = list(_STATED.finditer(text, begin, end))
     if not again or not (stated or (is_change and _VALUE.search(text, begin, end))):
         return None
     if again["check"] or again["but"]:
         said, number = text[begin:end], _NUMBER.search(answer)
-        concluded = [part for part in re.split(r"[.!?]\s|\n", said)[1:] if _CONCLUSION.match(part)]
         restated = stated and _RESTATING.search(text, begin, stated[-1].end())
         is_said = (
             number
             and not _WORDS.search(answer, 0, number.start())
-            and _plain(number[0]) in map(_plain, _NUMBER.findall(concluded[-1] if concluded else said))
+            and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
             and not restated
         )
         is_supposed = again["but"] and not words.CONDITIONS.isdisjoint(_words_in(said))
-        is_change = (
-            is_change or restated or _CONCLUDING.search(said) or (again["check"] and _TOTAL.search(said))
-        )
+        is_change = is_change or (restated if again["but"] else _CONCLUDING.search(said))
         if is_said or is_supposed or _CONFIRMING.search(said) or not is_change:
             return None
     return _instead(text, begin, end, answer)
-
-
-def _is_remark(rest: str) -> bool:
-    """True if the end of a text begins with "Wait", "Actually" or "Sorry", and then has neither a value nor a doubt:
-    "Wait for the next question.", "Sorry, I can't show a picture."."""
-    opening = _TURN.match(rest)
-    if not opening or not opening["mild"]:
-        return False
-    behind = _UNABLE.sub("", rest[opening.end() :])
-    said = _words_in(behind)
-    says_more = "?" in behind or _VALUE.search(behind) or _DENYING.search(behind) or turns(behind)
-    doubts = words.DOUBTS | words.DENIALS | words.MISTAKES | words.RIGHT | words.NUMERALS.keys()
-    return len(said) > 2 and not says_more and doubts.isdisjoint(said)
 
 
 def _instead(text: str, at: int, end: int, answer: str) -> tuple[int, int] | None:
@@ -732,12 +699,15 @@ _SILENT = re.compile(r"(?:[^\w<]|</?+(?:answer|reasoning)?+>)*+\Z")
 _SENTENCES = re.compile(r"[.!?](?=\s|\Z)|\n|\Z")
 _TAG_END = re.compile(r"[^>▷]*+[>▷]")
 _FIRSTS = "".join(sorted({word[0] for word in words.NEXT_TURN.split()}))
+_HEADING = rf"(?:next )?+(?P<name>{'|'.join(words.NEXT_TURN.split())})"
 _NEXT_TURN = re.compile(
     rf"\n(?=[ \t#*[<n{_FIRSTS}])[ \t]*+"  # most lines end here
-    rf"(?:\[INST\]|<\|user\|>|[#*]*+ ?+(?:next )?+(?:{'|'.join(words.NEXT_TURN.split())})"
-    r"(?: ?#?\d++)?+[ *]*+(?::|[.)](?=\s)|$))",
+    rf"(?:\[INST\]|<\|user\|>|(?:user|human)[ *]*+$"
+    rf"|[#*]*+ ?+{_HEADING}(?:[ *]*+:| ?#?(?P<number>\d{{1,9}}+)(?:[ *]*+(?::|$)|[.)](?=\s)))"
+    rf"|[#*]++ ?+{_HEADING.replace('?P<name>', '?:')}[ *]*+$)",
     re.IGNORECASE | re.MULTILINE,
 )
+_LETTER = re.compile(r"[^\W_]")  # or digit
 _MARKS = ("####", "\\boxed", "</answer>")
 """Behind one of them or a named answer, a line that begins with "Question:" is another text: the completion went on
 with its prompt's examples, or with another turn."""
@@ -767,10 +737,23 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
                 is_heading = _WORD.match(said) and text.startswith("####", before.start - 5)  # #### Step 2
                 is_named = before.named and said  # as one value, or as the letter of a choice
                 is_open = is_named and not _is_sure(said, 0, len(said)) and len(said.strip("*() ")) > 1
-                if (before.reason != NO_ANSWER or before.named) and not (is_heading or is_open):
+                is_blank = before.reason == OK and not _LETTER.search(said)  # \boxed{...} of the prompt
+                is_part = before.named and _is_next_part(text, turn)
+                if (before.reason != NO_ANSWER or before.named) and not (
+                    is_heading or is_open or is_blank or is_part
+                ):
                     return before
             at = until
     return _find_in(text, found, lenient, marks_only)
+
+
+def _is_next_part(text: str, turn: re.Match[str]) -> bool:
+    """True for "Question 2:" behind "Question 1:", with which an answer in parts goes on."""
+    if not turn["number"] or turn["number"] == "1":
+        return False
+    one_less = int(turn["number"]) - 1
+    heading = rf"(?:\A|\n)[ \t#*]*+{turn['name']} ?#?{one_less}\b"
+    return re.compile(heading, re.IGNORECASE).search(text, 0, turn.start()) is not None
 
 
 def _find_in(text: str, found: Regions, lenient: bool, marks_only: bool) -> Found:

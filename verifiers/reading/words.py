@@ -42,8 +42,6 @@ BEFORE_AGAIN = """wait actually hmm hold oh okay ok now so but and let me us let
 """Words before one for a check, as in "Wait, let me double-check"."""
 PERSONS = frozenset("he she they".split())
 """Words for another who gave the answer: "My friend says 18. He is wrong."."""
-SPEAKERS = frozenset("i we it this which".split())
-"""Words of a clause in which the speaker holds something to be so: "I am sure that", "It follows that"."""
 POINTING = frozenset("that this it which there i we above answer result".split())
 """Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
 NUMERALS = {
