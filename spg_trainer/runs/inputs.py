@@ -148,7 +148,8 @@ class _OwnCode(NamedTuple):
     file: Path
     name: str
     """The name by its file; the setting's own name if a file alone does not do: a module of a package may import
-    others of it by relative names, and the script that Python runs would run again."""
+    others of it by relative names, the script that Python runs would run again, and another module may register the
+    class."""
 
 
 def _own_code(setting: str, piece: str) -> _OwnCode | None:
@@ -184,8 +185,15 @@ def _own_code(setting: str, piece: str) -> _OwnCode | None:
     if INSTALLED & {*file.parts} or file.is_relative_to(STANDARD_LIBRARY):
         return None
     is_found_by_file = not inside and file.stem != "__init__" and module != "__main__"
+    if setting == "env":
+        is_found_by_file &= says_id(file, name)
     is_named_by_file = is_found_by_file and not setting.startswith("env_args.") and " + " not in str(file)
     return _OwnCode(file, f"{file}:{name}" if is_named_by_file else piece)
+
+
+def says_id(file: str | Path, id: str) -> bool:
+    """Whether the text of a file has an id, as it must to register a task under it, unless it computes the id."""
+    return Path(file).is_file() and id.encode() in Path(file).read_bytes()
 
 
 def _pieces(setting: str, text: str) -> list[str]:

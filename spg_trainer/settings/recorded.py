@@ -116,19 +116,21 @@ def refuse_unregistered(run: Path, env: str) -> None:
 
     env: the tasks of the run, as it recorded them.
     """
-    from spg_trainer.runs.inputs import is_code, read_inputs, setting_naming
+    from spg_trainer.runs.inputs import is_code, read_inputs, says_id, setting_naming
 
     for id in (task.env for task in parse_tasks(env)):
         if not re.fullmatch(r"[\w-]+/[\w.-]+", id) or id in packages.envs.registry.known():
             continue
         where, way_out, file = (
-            "a notebook or text on standard input",
-            "write its class into a file",
+            "another module than that of its class, a notebook or text on standard input",
+            "write its class into a file that registers it",
             "./FILE.py",
         )
         for name, entry in read_inputs(run).items():
-            if re.fullmatch(r"env( \d+)?", name) and is_code(entry.path) and entry.path not in env:
-                where = file = entry.path if Path(entry.path).is_file() else str(run / entry.copy)
+            code = entry.path if Path(entry.path).is_file() else str(run / entry.copy)
+            is_of_task = re.fullmatch(r"env( \d+)?", name) and is_code(code) and entry.path not in env
+            if is_of_task and says_id(code, id):
+                where = file = code
                 # Whoever names a script runs it: without that line, the evaluation would train first.
                 way_out = (
                     "move its class into a file of its own, or put the script's call of `train` under "

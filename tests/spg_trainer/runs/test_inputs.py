@@ -37,7 +37,7 @@ from spg_trainer.settings.recorded import refuse_unregistered, to_yaml
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
-from tests.common.task_file import write_task
+from tests.common.task_file import task_text, write_task
 from tests.common.trainer_cases import Letters, change, rows, small_config
 
 ALGORITHM = """
@@ -205,6 +205,25 @@ def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
         assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": installed}) == {}
 
 
+def test_a_task_that_another_module_registers_keeps_its_name(tmp_path: Path, monkeypatch) -> None:
+    """Its own file registers nothing, so that no other process would find it there."""
+    name = "test/Elsewhere-v0"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "defining.py").write_text(task_text(Mine))
+    register = f'import envs\nfrom defining import Mine\nenvs.register("{name}", Mine)\n'
+    (tmp_path / "registering.py").write_text(register)
+    import_module("registering")
+    assert absolute_paths({"env": name}) == {"env": name}
+    inputs = find_inputs({"env": name})
+    assert inputs["env"].path == str(tmp_path / "defining.py")
+    write_inputs(tmp_path / "run", inputs)
+    forget(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"by another module.*into a file that registers it: --env \./FILE\.py:"
+    ):
+        refuse_unregistered(tmp_path / "run", name)
+
+
 def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypatch) -> None:
     """It changes from start to start, as with `resume=`; a module that the algorithm imports counts."""
     for name in ("drive", "helper", "mine"):
@@ -257,7 +276,7 @@ def test_the_script_that_defines_the_task_is_code_of_its_run(tmp_path: Path, mon
 @pytest.mark.parametrize("is_in_file", [True, False])
 def test_a_task_of_a_script_that_does_not_run_is_refused_with_the_script(tmp_path: Path, is_in_file) -> None:
     run, script, id = tmp_path / "run", tmp_path / "drive.py", "test/NotHere-v0"
-    script.write_text("pays = 2")
+    script.write_text(f"envs.register({id!r}, Mine)")
     inputs = {"env": Input(str(script), hash_of(str(script)), "environment/drive.py")} if is_in_file else {}
     write_inputs(run, inputs)
     (run / "environment.json").write_text(json.dumps({"env": f"{id} + sudoku"}))
@@ -266,7 +285,7 @@ def test_a_task_of_a_script_that_does_not_run_is_refused_with_the_script(tmp_pat
     advice = (
         "under `if __name__ == .__main__.:`, and name that file"
         if is_in_file
-        else "write its class into a file"
+        else "write its class into a file that registers it"
     )
     said = f"is registered by .* this process does not run.*{advice}: --env {by_file}"
     with pytest.raises(ConfigError, match=said):
