@@ -73,7 +73,7 @@ def import_file(file: str | Path) -> ModuleType:
     sha256 = hashlib.sha256(content).hexdigest()
     if known is None or known.sha256 != sha256:
         loaded_before = known.helpers | known.unused if known else {}
-        helpers = _still_imported(path, content, loaded_before)
+        helpers = still_imported(path, content, loaded_before)
         _refuse_changed_helpers(path, helpers)
         known = _loaded[path] = _run(path, sha256, content, helpers, loaded_before)
     else:
@@ -217,7 +217,7 @@ def _sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
+def still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -> dict[Path, str]:
     """The modules in `loaded_before` that a new content of a file imports, directly or through each other.
 
     loaded_before and the result are {file: sha256}. If the content, or one of these modules, imports by a computed name

@@ -86,7 +86,7 @@ def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
 
 
 def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
-    """The inputs that are code: the files that settings name, and all loaded modules beside these files.
+    """The inputs that are code: the files that settings name, and the loaded modules beside these that they import.
 
     Copies of files from one folder lie in one folder, so that they can import each other there.
     """
@@ -103,7 +103,10 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
         number = folders.index(folder) + 1
         copy_folder = Path(kind) / (str(number) if number > 1 else "")
         found[name] = Input(path, hash_of(path), str(copy_folder / Path(path).name))
-        for beside in _loaded_from(folder):
+        loaded = {beside: hash_of(str(beside)) for beside in _loaded_from(folder)}
+        with suppress(SyntaxError, ValueError):  # whoever loads the file reports it
+            loaded = packages.envs.own_files.still_imported(Path(path), Path(path).read_bytes(), loaded)
+        for beside in sorted(loaded):
             if beside.resolve() not in files:
                 copy = str(copy_folder / beside.name)
                 found[f"{name}/{beside.name}"] = Input(str(beside), hash_of(str(beside)), copy)

@@ -225,10 +225,10 @@ def test_a_task_that_another_module_registers_keeps_its_name(tmp_path: Path, mon
 
 
 def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypatch) -> None:
-    """It changes from start to start, as with `resume=`; a module that the algorithm imports counts."""
-    for name in ("drive", "helper", "mine"):
-        (tmp_path / f"{name}.py").write_text("")
-    for name, module in (("drive", "__main__"), ("helper", "helper")):
+    """It changes from start to start, as with `resume=`; a module that the algorithm imports counts, and no other."""
+    for name, text in (("drive", ""), ("plot", ""), ("helper", ""), ("mine", "import helper")):
+        (tmp_path / f"{name}.py").write_text(text)
+    for name, module in (("drive", "__main__"), ("helper", "helper"), ("plot", "plot")):
         loaded = ModuleType(module)
         loaded.__file__ = str(tmp_path / f"{name}.py")
         monkeypatch.setitem(sys.modules, module, loaded)
@@ -242,6 +242,10 @@ def test_the_script_that_starts_a_run_is_no_code_of_it(tmp_path: Path, monkeypat
     assert refuse_changed_inputs(run, settings, accept_changed_code=False).keys() >= found.keys()
     (tmp_path / "helper.py").write_text("changed = True")
     with pytest.raises(ConfigError, match=r"helper\.py has changed"):
+        refuse_changed_inputs(run, settings, accept_changed_code=False)
+    (tmp_path / "mine.py").write_text("import helper (")  # Python says so when it loads the file
+    assert find_inputs(settings)["algorithm"].sha256 == hash_of(str(tmp_path / "mine.py"))
+    with pytest.raises(ConfigError, match=r"mine\.py has changed"):
         refuse_changed_inputs(run, settings, accept_changed_code=False)
 
 
