@@ -186,7 +186,7 @@ class Rows(TextEnv):
             self.reward_ranges = dict.fromkeys(self.functions, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
         for of_split, file in files.items():
-            if not isinstance(file, str | Path):
+            if file is not None and not isinstance(file, str | Path):
                 raise EnvError(
                     f"{of_split}={file!r:.60}: should be the path of a file with the problems of this split."
                 )

@@ -310,9 +310,19 @@ def refuse_order(name: str, order: OwnOrder) -> None:
 
     def priority_of(rows: list[int]) -> Tensor:
         """The priorities that the order gives these of the 3 rows, called with copies and with new generators."""
+        copies = logps[rows], places[rows]
         generators = [torch.Generator().manual_seed(row) for row in rows]
-        with torch.no_grad():
-            return order(logps[rows].clone(), places[rows].clone(), generators)
+        try:
+            with torch.no_grad():
+                priority = order(*copies, generators)
+        except (Exception, SystemExit) as error:
+            b = len(rows)
+            raise refusal(
+                f"order(logps ({b}, 8), places ({b}, 8), {b} generators) raised {type(error).__name__}: {error}"
+            ) from error
+        if not (torch.equal(copies[0], logps[rows]) and torch.equal(copies[1], places[rows])):
+            raise refusal("it changed the tensors that it was given. Work on copies")
+        return priority
 
     def refusal(what: str) -> ConfigError:
         return ConfigError(
@@ -324,16 +334,8 @@ def refuse_order(name: str, order: OwnOrder) -> None:
     # The columns are shuffled, so that no row is sorted.
     logps = torch.linspace(-4, -0.1, 24).view(3, 8)[:, [3, 0, 6, 1, 7, 2, 5, 4]]
     places = torch.arange(8, 16).repeat(3, 1)  # the second block of a completion
-    logps_before, places_before = logps.clone(), places.clone()
     rng_before = torch.get_rng_state()
-    try:
-        generators = [torch.Generator().manual_seed(row) for row in range(3)]
-        with torch.no_grad():
-            priority = order(logps, places, generators)
-    except (Exception, SystemExit) as error:
-        raise refusal(
-            f"order(logps (3, 8), places (3, 8), 3 generators) raised {type(error).__name__}: {error}"
-        ) from error
+    priority = priority_of([0, 1, 2])
     if not isinstance(priority, Tensor) or priority.shape != (3, 8) or not priority.is_floating_point():
         returned = repr(priority)
         if isinstance(priority, Tensor):
@@ -341,9 +343,6 @@ def refuse_order(name: str, order: OwnOrder) -> None:
         raise refusal(f"it returned {returned:.80}, not floating-point priorities of the shape (3, 8)")
     if not priority.isfinite().all():
         raise refusal("it returned priorities that are not finite")
-    if not (torch.equal(logps, logps_before) and torch.equal(places, places_before)):
-        raise refusal("it changed the tensors that it was given. Work on copies")
-    priority = priority.clone()
     drew_globally = not torch.equal(torch.get_rng_state(), rng_before)
     if drew_globally or not torch.equal(priority_of([0, 1, 2]), priority):
         raise refusal("it gave other priorities the second time. Draw from the generators, one for each row")

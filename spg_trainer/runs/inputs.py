@@ -174,7 +174,9 @@ def _own_code(setting: str, piece: str) -> _OwnCode | None:
                 cls = envs.registry.known()[name]
                 file, module = file_of(cls), cls.__module__
     elif setting in ("algorithm", *OWN_RULES) and where:
-        with suppress(ImportError, ValueError):
+        with suppress(
+            Exception, SystemExit
+        ):  # of a package that `find_spec` imports; whoever loads it reports it
             spec = find_spec(where)
             file = Path(spec.origin).resolve() if spec and spec.origin and is_code(spec.origin) else None
     elif setting.startswith("env_args.") and setting.endswith("verifier"):

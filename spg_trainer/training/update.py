@@ -282,10 +282,9 @@ def rows_of_episodes(rows: Rows, totals: Mapping[str, float]) -> Rows:
 
 def _add(sums: dict[tuple[str, str], Tensor], loss: Loss) -> None:
     """Adds a loss and its metrics to sums, which have the keys of `Sums`."""
-    for (
-        name
-    ) in loss.metrics:  # some are only returned for completions that the trial of an algorithm does not have
-        if fault := fault_of_name(name):
+    # Some metrics are only returned for completions that the trial of an algorithm does not have.
+    for name in loss.metrics:
+        if fault := fault_of_name(str(name)):
             raise TrainingError(f"The loss returned {fault}.")
     figures = {("loss", "update"): loss.loss}
     figures |= {(name, metric.per): metric.total for name, metric in loss.metrics.items()}

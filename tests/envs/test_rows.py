@@ -168,6 +168,11 @@ def test_what_cannot_work_is_refused_with_the_next_step(content, arguments, said
         envs.make(write(tmp_path / "few.jsonl", content), **arguments)
 
 
+def test_none_for_the_file_of_a_split_is_as_if_it_were_not_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "rows.jsonl", rows(20))
+    assert len(envs.make(file, **COLUMNS, test=None)) == len(envs.make(file, **COLUMNS))
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(EnvError, match=r"no file nowhere\.jsonl"):
         envs.make("nowhere.jsonl", verifier="gsm8k")

@@ -124,7 +124,11 @@ def test_places_that_are_not_drawn_have_log_probability_minus_infinity(tmp_path:
         ("import torch; return torch.rand(logps.shape)", "Draw from the generators"),
         ("return logps - logps.mean()", "depend on the other rows"),
         ("return logps if len(logps) < 100 else -logps", "depend on the other rows"),
-        ("return logps.nothing", "raised AttributeError"),
+        ("return logps.nothing", r"order\(logps \(3, 8\), .* raised AttributeError"),
+        (
+            "return logps + 1 // (len(logps) < 64)",
+            r"order\(logps \(600, 8\), .* 600 generators\) raised ZeroDiv",
+        ),
     ],
 )
 def test_an_order_that_breaks_its_contract_is_refused(tmp_path: Path, body: str, words: str) -> None:

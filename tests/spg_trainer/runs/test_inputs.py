@@ -205,6 +205,18 @@ def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
         assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": installed}) == {}
 
 
+def test_a_package_that_cannot_be_imported_is_left_to_those_who_load_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for package, raises in (
+        ("raising_package", "raise OSError('no data')"),
+        ("ending_package", "raise SystemExit"),
+    ):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(raises)
+        settings = {"rollout.remasking": f"{package}.rules:order", "algorithm": f"{package}.mine:Mine"}
+        assert absolute_paths(settings) == settings and find_inputs(settings) == {}
+
+
 def test_a_task_that_another_module_registers_keeps_its_name(tmp_path: Path, monkeypatch) -> None:
     """Its own file registers nothing, so that no other process would find it there."""
     name = "test/Elsewhere-v0"

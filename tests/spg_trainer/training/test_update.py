@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
-from spg_trainer.algorithms import Metric
+from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import Masks, elbo, token_logps
 from spg_trainer.likelihood.random_masks import RandomMasking
@@ -183,6 +183,12 @@ def test_a_metric_may_be_the_largest_or_the_smallest_value(place, monkeypatch):
     )
     monkeypatch.setattr(updating, "gather", lambda parts: [*parts, other, {}])
     assert updating.of_all_processes(one) == {("a", "max"): 1.0, ("a", "min"): -2.0, ("a", "update"): 1.0}
+
+
+def test_a_metric_whose_name_is_no_text_is_added_as_others_are() -> None:
+    sums = {}
+    updating._add(sums, Loss(torch.zeros(()), {3: Metric(torch.ones(()), "update")}))
+    assert sums == {("loss", "update"): 0.0, (3, "update"): 1.0}
 
 
 def test_a_process_without_active_completions_takes_part_with_old_logps(place):
