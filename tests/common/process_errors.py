@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import safetensors.torch
 import torch
 from accelerate import Accelerator
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
@@ -16,7 +15,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemWriter
 import envs
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.evaluation import evaluate as evaluation
-from spg_trainer.models import load_model
+from spg_trainer.models import load_model, weight_files
 from spg_trainer.rollout import problems
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.training import loop, plan, setup
@@ -168,7 +167,7 @@ def the_gradient_of_a_sharded_step(here: Here) -> Any:
 @case
 def the_disk_of_a_sharded_checkpoint(here: Here) -> Any:
     """It fills up at the second weight of the first checkpoint, which the second process goes on to bring."""
-    with here.failing(safetensors.torch, "save_file", OSError(28, "No space left on device"), rank=0):
+    with here.failing(weight_files, "save_file", OSError(28, "No space left on device"), rank=0):
         train(small_config(here.run, shard="phase", save_steps=1), quiet=True)
 
 

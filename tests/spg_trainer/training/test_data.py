@@ -179,7 +179,7 @@ def test_it_resumes_bit_for_bit_unless_its_file_has_changed(texts, tmp_path) -> 
 
 def test_a_data_set_of_the_hub_that_has_changed_is_noticed_on_resume(texts, tmp_path, monkeypatch) -> None:
     from envs.files import datasets
-    from envs.files import texts as reading
+    from envs.files import sft_data as reading
 
     rows = [json.loads(line) for line in Path(texts.data).read_text().splitlines()]
     kept = {"a" * 40: rows, "b" * 40: [{**row, "prompt": row["prompt"].upper()} for row in rows]}
