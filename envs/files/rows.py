@@ -185,10 +185,10 @@ class Rows(TextEnv):
             self.reward_weights = {**verifier_weights, "format": 0.0, **function_weights}
             self.reward_ranges = dict.fromkeys(self.functions, (-np.inf, np.inf))
         files = {"train": self.file, "validation": validation, "test": test}
-        for of_split, file in files.items():
+        for split_name, file in files.items():
             if file is not None and not isinstance(file, str | Path):
                 raise EnvError(
-                    f"{of_split}={file!r:.60}: should be the path of a file with the problems of this split."
+                    f"{split_name}={file!r:.60}: should be the path of a file with the problems of this split."
                 )
         self._entries, note_on_split = _entries_of(split, files, rules)
         self.notice = note_on_split

@@ -18,7 +18,7 @@ from spg_trainer.settings.configs import DiffCommand
 
 SHOWN = 20
 """How many fixed problems are listed at most, and how many broken ones."""
-OF_COMPLETIONS = frozenset(
+COMPLETION_COLUMNS = frozenset(
     "step env task index generation prompt completion rewards reward correct reason extracted reveal_step tokens "
     "confidence length ended turns truncated logged traceback advantage set_aside".split()
 )
@@ -101,14 +101,14 @@ def judges_differ(files: list[Path], groups: list[Groups]) -> str:
     """In what the task, its code, the reward's components or the references of evaluations A and B differ; or ""."""
     found = []
     judges = []
-    for file, of_file in zip(files, groups, strict=True):
+    for file, problems in zip(files, groups, strict=True):
         figures = read_json(file.with_suffix(".json")) or {}
         inputs = read_inputs(file.absolute().parent.parent).values()
         code = {Path(one.path).name: one.sha256 for one in inputs if one.copy.startswith(TASK_COPIES)}
         # An argument may name one file by several paths.
         env = re.sub(r"[^\s\[,=+]*/", "", figures.get("settings", {}).get("env", ""))
         components = sorted(
-            {name for rows in of_file.values() for row in rows for name in row.get("rewards", ())}
+            {name for rows in problems.values() for row in rows for name in row.get("rewards", ())}
         )
         judges.append((env, figures.get("code", code), components))
     (env_a, code_a, components_a), (env_b, code_b, components_b) = judges
@@ -121,7 +121,7 @@ def judges_differ(files: list[Path], groups: list[Groups]) -> str:
     a, b = groups
     for index in sorted(a.keys() & b.keys()):
         row_a, row_b = a[index][0], b[index][0]
-        for name in sorted((row_a.keys() & row_b.keys()) - OF_COMPLETIONS):
+        for name in sorted((row_a.keys() & row_b.keys()) - COMPLETION_COLUMNS):
             if row_a[name] != row_b[name]:
                 found.append(
                     f"{name} of problem {index} is {row_a[name]!r:.60} in A, {row_b[name]!r:.60} in B"

@@ -113,14 +113,16 @@ PIECES = (
 @pytest.mark.parametrize("size", [20_000, pytest.param(500_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("before", ["", "\\boxed{5} ", "The answer is "])
 def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
+    def seconds(piece: str, characters: int) -> float:
+        text = before + (piece * (characters // len(piece) + 1))[:characters]
+        began = process_time()
+        find_answer(text)
+        return process_time() - began
+
     for piece in PIECES:
-        times = []
-        for characters in (size, 2 * size):
-            text = before + (piece * (characters // len(piece) + 1))[:characters]
-            began = process_time()
-            find_answer(text)
-            times.append(process_time() - began)
-        assert times[1] < max(2.5 * times[0], 0.1), (piece, times)
+        # Further tries are for a machine whose clock is slow for a moment.
+        tries = ((seconds(piece, size), seconds(piece, 2 * size)) for _ in range(3))
+        assert any(twice < max(2.5 * once, 0.1) for once, twice in tries), piece
 
 
 @pytest.mark.parametrize(

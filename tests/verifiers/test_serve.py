@@ -452,6 +452,24 @@ def test_sigterm_answers_what_was_accepted():
         assert server.process.wait(30) == 0
 
 
+def test_a_worker_that_just_died_is_asked_nothing():
+    """Until the server has noticed that it is gone; uvloop raises RuntimeError for what is written to it."""
+    pytest.importorskip("uvloop")
+
+    async def asked() -> int:
+        workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)
+        await workers.start()
+        (worker,) = workers._ready
+        worker.writer.transport.abort()
+        answer = await workers.ask(Question("/", b"0"), seconds=60)  # of the worker in its place
+        await workers.close()
+        return answer.status
+
+    import uvloop
+
+    assert uvloop.run(asked()) == 200
+
+
 async def one_dies_while_it_starts() -> None:
     """Of three workers the first dies of its work, the second before it is ready; both count."""
     workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)

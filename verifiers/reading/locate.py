@@ -606,7 +606,7 @@ _SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
     r"(?:\b(?:is|are|be|becomes|equals|total|totals|makes|gives|giving|leaves|leaving|get|gets)\b(?:\s(?:actually|really|indeed|then|now))?"
-    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?(?:\s(?:she|he|we|they|it|there)\s[a-z]{1,20}+)?+)"
+    r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?)"
     r"[\s*:]*+(?=[$\\(-]{0,3}+\d)"
 )
 _AGAIN = re.compile(

@@ -167,9 +167,13 @@ class Workers:
                 timer.cancel()
 
     def _dispatch(self) -> None:
-        """Sends waiting questions to workers that have fewer than AHEAD batches, the longest wait first."""
+        """Sends waiting questions to living workers that have fewer than AHEAD batches, the longest wait first."""
         while self._waiting:
-            free = [worker for worker in self._ready if len(worker.under_way) < AHEAD]
+            free = [
+                worker
+                for worker in self._ready
+                if len(worker.under_way) < AHEAD and not worker.writer.is_closing()
+            ]
             if not free:
                 return
             address = min(self._waiting, key=lambda name: self._waiting[name][0].order)
