@@ -701,7 +701,7 @@ _TAG_END = re.compile(r"[^>▷]*+[>▷]")
 _FIRSTS = "".join(sorted({word[0] for word in words.NEXT_TURN.split()}))
 _HEADING = rf"(?:next )?+(?P<name>{'|'.join(words.NEXT_TURN.split())})"
 _NEXT_TURN = re.compile(
-    rf"\n(?=[ \t#*[<n{_FIRSTS}])[ \t]*+"  # most lines end here
+    rf"\n(?=[ \t#*]*+[<n{_FIRSTS}[])(?!<[^|])[ \t]*+"  # most lines end here
     rf"(?:\[INST\]|<\|user\|>|(?:user|human)[ *]*+$"
     rf"|[#*]*+ ?+{_HEADING}(?:[ *]*+:| ?#?(?P<number>\d{{1,9}}+)(?:[ *]*+(?::|$)|[.)](?=\s)))"
     rf"|[#*]++ ?+{_HEADING.replace('?P<name>', '?:')}[ *]*+$)",
