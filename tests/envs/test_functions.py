@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -486,11 +485,10 @@ def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not
     monkeypatch.setattr(async_calls, "NOTICE", 0.2)
     env = envs.make(str(place / "rows.jsonl"), reward="./mine.py:brevity+hangs", score_timeout=1)
     problems = [env.problem(index) for index in range(4)]
-    began = time.monotonic()
     batch = score_all(env, range(4), problems, list("1234"))
-    assert time.monotonic() - began < 3.5, "once for the batch, not again for each of its four completions"
     assert batch.reason == ["timeout"] * 4 and not batch.total.any()
-    assert env.functions["hangs"].__globals__["asked"] == [4]
+    asked = env.functions["hangs"].__globals__["asked"]
+    assert asked == [4], "once for the batch, not again for each of its four completions"
     assert "hangs raised TimeoutError: it took more than score_timeout=1 seconds" in batch.traceback[3]
     assert "for 4 completions at once" in batch.traceback[3] and "score_timeout=SECONDS" in batch.traceback[3]
     lines = [record.getMessage() for record in caplog.records]
