@@ -471,6 +471,9 @@ def test_a_function_that_fails_once_costs_nothing(place, caplog):
     assert "0 failed again" in caplog.text
     batch = score_all(env, range(3), problems, ["1", "x", "3"])
     assert batch.rewards["once"].tolist() == [1.0, 0.0, 3.0] and batch.reason == ["ok", "error", "ok"]
+    caplog.clear()
+    batch = score_all(env, range(1), problems[:1], ["x"])
+    assert batch.reason == ["error"] and "server down" in batch.traceback[0] and not caplog.text
 
 
 def test_a_time_limit_is_refused_where_no_function_can_be_stopped(place):
