@@ -231,13 +231,14 @@ def _author_scores(
     # method may be right even if no completion failed alone.
     if is_async or isinstance(outcome.error, JudgeFailed):
         failed = len(traces) - traces.count(None)
-        logging.getLogger("envs").warning(
-            "%s: %.300s This was for %d completions at once; each was then judged alone, and %d failed again.",
-            task.spec_name,
-            outcome.error,
-            len(problems),
-            failed,
-        )
+        if len(problems) > 1 or not failed:  # one that failed twice is reported as any other
+            logging.getLogger("envs").warning(
+                "%s: %.300s This was for %d completions at once; each was then judged alone, and %d failed again.",
+                task.spec_name,
+                outcome.error,
+                len(problems),
+                failed,
+            )
     elif not any(traces):
         if isinstance(outcome.error, EnvError):  # it already says what is wrong, such as too few numbers
             raise EnvError(f"{task.spec_name}: {with_flags(outcome.error)}") from outcome.error

@@ -307,12 +307,14 @@ def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
 def _loaded_from(folder: Path) -> list[Path]:
     """The files of all loaded modules that lie in a folder, except the script that Python runs."""
     modules = [module for name, module in [*sys.modules.items()] if name not in ("__main__", "__mp_main__")]
-    files = [file for module in modules if (file := getattr(module, "__file__", None))]
-    # Some 3,000 modules are loaded, and every start calls this. So paths are resolved for folders, not for files.
-    # torch has modules whose file is a bare name, without a folder.
-    loaded_folders = {os.path.dirname(file) for file in files}
-    same_folder = {name for name in loaded_folders if name and Path(name).resolve() == folder}
-    return sorted({Path(file) for file in files if os.path.dirname(file) in same_folder and is_code(file)})
+    files_of_folder: dict[str, set[str]] = {}
+    for module in modules:
+        if file := getattr(module, "__file__", None):
+            files_of_folder.setdefault(os.path.dirname(file), set()).add(file)
+    # Some 3,000 modules are loaded, and every start calls this: folders are compared, not files, and none is resolved.
+    # torch has modules whose file is a bare name, without a folder; others lie in archives.
+    same_folder = [name for name in files_of_folder if os.path.isdir(name) and os.path.samefile(name, folder)]
+    return sorted({Path(file) for name in same_folder for file in files_of_folder[name] if is_code(file)})
 
 
 def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:

@@ -48,7 +48,7 @@ class Server:
     def post(self, path: str, body: Any, **headers: str) -> tuple[int, Any]:
         return self.request("POST", path, body, **headers)
 
-    def raw(self, data: bytes, seconds: float = 30.0, pause: float = 0.0, piece: int = 1 << 20) -> bytes:
+    def raw(self, data: bytes, seconds: float = SECONDS, pause: float = 0.0, piece: int = 1 << 20) -> bytes:
         """What comes back, until the server closes, to bytes that are sent a piece at a time."""
         with socket.create_connection((self.host, self.port), timeout=seconds) as connection:
             with suppress(OSError):
@@ -68,7 +68,7 @@ class Server:
         lines = [line for line in text.splitlines() if line.partition("{")[0].partition(" ")[0] == name]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
-    def until(self, happened: Callable[[], bool], seconds: float = 30.0) -> None:
+    def until(self, happened: Callable[[], bool], seconds: float = SECONDS) -> None:
         """Wait until something has happened."""
         deadline = time.monotonic() + seconds
         while not happened():
@@ -109,7 +109,7 @@ def served(*words: str, package: str = "verifiers", changes: str = "", **variabl
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                status = process.wait(30)
+                status = process.wait(SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

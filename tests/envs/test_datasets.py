@@ -91,19 +91,21 @@ def test_missing_columns_of_the_hub_and_of_a_parquet_file_are_named(repo: Path, 
 
 
 def test_without_a_network_the_error_says_what_would_work(monkeypatch: pytest.MonkeyPatch):
+    tried = []
+
     def refuse(*_: object):
+        tried.append(1)
         raise OSError("the network is blocked")
 
     import datasets
     from huggingface_hub import constants
 
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    started = time.monotonic()
     with pytest.raises(EnvError) as caught:
         load("hub")
-    assert time.monotonic() - started < 15  # its clients would retry for thirty seconds
+    assert len(tried) == 1, "and its clients do not try again and again for thirty seconds"
     text = str(caught.value)
     assert "openai/gsm8k (main, train)" in text and 'source="generated"' in text
     assert "hf download openai/gsm8k --repo-type dataset --local-dir gsm8k" in text
@@ -117,7 +119,7 @@ def test_a_hub_that_never_answers_is_noticed_in_two_seconds(monkeypatch: pytest.
         monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         started = time.monotonic()
         assert why_offline()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 2 + 5, "its clients would wait for ten seconds"
 
 
 def test_a_folder_of_the_hubs_name_is_not_taken_for_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -472,6 +471,9 @@ def test_a_function_that_fails_once_costs_nothing(place, caplog):
     assert "0 failed again" in caplog.text
     batch = score_all(env, range(3), problems, ["1", "x", "3"])
     assert batch.rewards["once"].tolist() == [1.0, 0.0, 3.0] and batch.reason == ["ok", "error", "ok"]
+    caplog.clear()
+    batch = score_all(env, range(1), problems[:1], ["x"])
+    assert batch.reason == ["error"] and "server down" in batch.traceback[0] and not caplog.text
 
 
 def test_a_time_limit_is_refused_where_no_function_can_be_stopped(place):
@@ -486,11 +488,10 @@ def test_a_function_that_hangs_is_named_while_it_is_awaited_and_its_batch_is_not
     monkeypatch.setattr(async_calls, "NOTICE", 0.2)
     env = envs.make(str(place / "rows.jsonl"), reward="./mine.py:brevity+hangs", score_timeout=1)
     problems = [env.problem(index) for index in range(4)]
-    began = time.monotonic()
     batch = score_all(env, range(4), problems, list("1234"))
-    assert time.monotonic() - began < 3.5, "once for the batch, not again for each of its four completions"
     assert batch.reason == ["timeout"] * 4 and not batch.total.any()
-    assert env.functions["hangs"].__globals__["asked"] == [4]
+    asked = env.functions["hangs"].__globals__["asked"]
+    assert asked == [4], "once for the batch, not again for each of its four completions"
     assert "hangs raised TimeoutError: it took more than score_timeout=1 seconds" in batch.traceback[3]
     assert "for 4 completions at once" in batch.traceback[3] and "score_timeout=SECONDS" in batch.traceback[3]
     lines = [record.getMessage() for record in caplog.records]

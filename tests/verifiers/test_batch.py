@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import verifiers
 from tests.common import soup as pieces
+from tests.common import speed
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from tests.common.soup import REFERENCES, judge, soup, use_kernels
 from verifiers import batch, registry, verify, verify_batch
@@ -381,12 +382,12 @@ def test_a_kernel_is_loaded_or_compiled_when_that_pays(monkeypatch, tmp_path):
 
 def test_a_first_batch_of_a_few_thousand_rows_waits_for_no_compiler(tmp_path):
     code = """
-import time
+import sys
 from verifiers import verify_batch
 rows = 2260
 texts = [f"<reasoning>We add {row} and 1.</reasoning>\\n<answer>{row + 1}</answer>" for row in range(rows)]
 assert verify_batch("gsm8k", texts, answer=[str(row + 1) for row in range(rows)]).correct.all()
-print(time.process_time() < 1.5)
+print("numba" in sys.modules)
 """
     env = {
         **os.environ,
@@ -394,7 +395,7 @@ print(time.process_time() < 1.5)
         "PYTHONPATH": str(Path(verifiers.__file__).parent.parent),
     }
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
-    assert done.stdout == "True\n", done.stderr
+    assert done.stdout == "False\n", done.stderr
 
 
 def test_compiles_where_no_cache_folder_can_be_written(monkeypatch, tmp_path):
@@ -453,7 +454,7 @@ print(int(verdicts.correct.sum()), verdicts[299].extracted, "numba" in sys.modul
 ALONE = f"""
 import time
 assert verifiers.verify("sudoku", "{RIGHT}", puzzle="{PUZZLE}").correct
-print(time.process_time() < 0.3, any(name in sys.modules for name in ("numba", "numpy", "importlib.metadata")))
+print(time.process_time(), any(name in sys.modules for name in ("numba", "numpy", "importlib.metadata")))
 """
 MATH = """
 assert verifiers.verify("math500", "<answer>2^{10}</answer>", answer="1024").correct
@@ -476,10 +477,13 @@ def fresh(code: str, folder: Path, allowed: str) -> list[str]:
     [
         (MANY, COMPILER, ["300", SOLUTION, "True"]),
         (MANY, "numpy", ["300", SOLUTION, "False"]),
-        (ALONE, "", ["True", "False"]),
-        (ALONE + MATH, "", ["True", "False"]),
-        (ALONE, COMPILER, ["True", "False"]),  # at once: within 0.3 s, and nothing heavy is imported
     ],
 )
 def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
     assert fresh(code, tmp_path, allowed) == printed
+
+
+@pytest.mark.parametrize(("code", "allowed"), [(ALONE, ""), (ALONE + MATH, ""), (ALONE, COMPILER)])
+def test_a_single_verdict_comes_at_once_and_imports_nothing_heavy(tmp_path, code, allowed):
+    seconds, heavy = fresh(code, tmp_path, allowed)
+    assert float(seconds) < speed.here(0.3) and heavy == "False"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common import speed
 from tests.common.marks import slow_if
 from verifiers import InvalidReferenceError, VerifierError, time_limit, verify, verify_batch
 from verifiers.code import interpreter, task
@@ -233,7 +234,7 @@ def test_a_program_is_found_in_linear_time():
         locate(part * (10**6 // len(part)), "add")
     for part in ("Text.\n", "def other(a):\n", "@x\n", "from there\n", "\n"):
         without_prose("Text.\n" + part * (60_000 // len(part)), "add")
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < speed.here(10)
 
 
 ADD = "def add(a, b):\n    return a + b"

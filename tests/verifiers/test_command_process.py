@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.common import speed
 from tests.common.command_cases import (
     RIGHT,
     SOLUTION,
@@ -105,7 +106,7 @@ def test_what_is_not_needed_is_not_imported_and_help_is_quick(tmp_path):
     done = python("-c", code, check=True, text=True)
     assert "--completion-field" in done.stdout and "sudoku" in done.stdout
     *_, heavy, numpy = done.stdout.splitlines()
-    assert heavy.startswith("[] ") and float(heavy.split()[1]) < 0.5 and numpy == "False"
+    assert heavy.startswith("[] ") and float(heavy.split()[1]) < speed.here(0.5) and numpy == "False"
 
 
 @pytest.mark.parametrize("way", ["kill", "interrupt"])
@@ -125,7 +126,7 @@ def test_no_worker_outlives_the_command(tmp_path, way):
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process in the foreground
-        assert all(ends(pid, 1.0 + 0.5) for pid in workers), "within a second on a machine that is not busy"
+        assert all(ends(pid) for pid in workers), "what they are at would never end"
         assert process.wait(60) == (-signal.SIGKILL if way == "kill" else 130)
         said = b"" if way == "kill" else b"\nStopped: 0 completions judged.\n"
         assert process.stderr.read() == said

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.common import speed
 from tests.common.command_cases import SOLUTION
 from tests.common.soup import MODES, PIECES, REFERENCES, RIGHT, built_in, judge, soup, use_kernels
 from verifiers import registry, verify
+from verifiers.math500.task import CAS_HARD_SECONDS
 from verifiers.verdicts import REASONS, TIERS
 
-HARD_SECONDS = 3.5  # of one answer on a busy system
-# Processor time of one answer.
+HARD_SECONDS = 20 * CAS_HARD_SECONDS  # by the clock, and a worker's limit counts its own time alone
+# Processor time of one answer where `speed` was measured.
 SECONDS = {"gsm8k": 2.0, "countdown": 1.5, "sudoku": 2.0, "math500": 1.0}
 FIRST = {task: references[0] for task, references in REFERENCES.items()}
 
@@ -34,7 +36,7 @@ class Liar:
 
 
 def check(task: str, completion: object, reference: dict) -> None:
-    """One completion, alone in both modes: a verdict that makes sense, within the deadline."""
+    """One completion, alone in both modes: a verdict that makes sense, and no endless wait for it."""
     verdicts = []
     for mode in registry.find(task).modes:
         start = time.monotonic()
@@ -154,7 +156,7 @@ def test_giant_answers_get_a_verdict_in_time(task, mode, repeated, record_proper
         alone.append(verify(task, text, mode=mode, **reference))
         longest, which = max((longest, which), (time.process_time() - start, text))
     record_property("longest", f"{longest:.3f} s: {which[:40]!r}")
-    assert longest < SECONDS[task], which[:40]
+    assert longest < speed.here(SECONDS[task]), which[:40]
     expected = mode == "lenient" or task == "sudoku"  # white space around an answer is nobody's mistake
     wrong = [False] * (len(texts) - len(right))
     assert [verdict.correct for verdict in alone] == wrong + [expected] * len(right)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.common import rational_expressions
+from tests.common import rational_expressions, speed
 from tests.common.casebook import cases
 from tests.common.command_cases import environment, python
 from tests.common.math500_cases import CASES
@@ -183,9 +183,10 @@ BOMBS = [
 @pytest.mark.parametrize("gold", ["5", "x", "\\sqrt{2}", "(1,2)", "\\{1, x\\}"])
 def test_bombs_are_answered_at_once(gold: str, no_cas: list) -> None:
     for bomb in BOMBS:
-        start = time.perf_counter()
+        start = time.process_time()
         assert not verify("math500", f"<answer>{bomb}</answer>", answer=gold).correct
-        assert time.perf_counter() - start < 2, bomb[:40]
+        taken = time.process_time() - start
+        assert taken < 2 or taken < speed.here(2), bomb[:40]
 
 
 def test_a_root_of_very_many_digits_is_not_looked_into() -> None:
@@ -275,7 +276,7 @@ def test_a_number_in_another_base_of_any_length_ends_no_batch() -> None:
 def test_a_problem_of_blank_lines_takes_no_time() -> None:
     began = time.process_time()
     assert verify("math500", "\\boxed{5}", answer="5.0", problem="\n" * 200_000 + "What is it?").correct
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < speed.here(1)
 
 
 def test_a_short_answer_is_judged_once_by_many_small_batches():

@@ -18,7 +18,7 @@ from verifiers import verify, verify_batch
 from verifiers.math500 import task
 from verifiers.worker import Workers, WorkerUnavailable, _Worker
 
-TOLERANCE = 0.5  # seconds that a busy system may keep a process from running
+TOLERANCE = 2.0  # seconds that a busy system may keep a process from running
 OURS = "tests.common.worker_cases"
 
 
@@ -251,7 +251,7 @@ def test_the_start_of_a_worker_does_not_count(late):
     assert reply["detail"] == "killed after 1 s" and 0.85 < seconds < 1.0 + TOLERANCE
 
 
-@pytest.mark.parametrize("late", [1.5], indirect=True)
+@pytest.mark.parametrize("late", [3.0], indirect=True)
 def test_a_callers_limit_holds_for_start_work_and_queue(late):
     late.hard = 30.0
 
@@ -266,7 +266,8 @@ def test_a_callers_limit_holds_for_start_work_and_queue(late):
     assert limited() == "killed at the caller's limit"
     thread = threading.Thread(target=late.ask, args=({"do": "echo", "after": 1.0},))
     thread.start()
-    time.sleep(0.1)
+    while not late._free.empty():  # until it has the worker
+        time.sleep(0.01)
     assert "before a worker was free" in limited()
     thread.join()
 

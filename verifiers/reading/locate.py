@@ -472,9 +472,11 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
     clause = _CLAUSE_BEHIND.search(text, low, high)
     if clause and _VALUE.search(text, low, clause.start()):
         rest = text[clause.end() : high]
-        if "which" not in clause[0] and _NUMBER_ALONE.match(text, low, clause.start()):
-            _, equals, result = rest.rpartition("=")  # 18, since 20 - 2 = 18
-            is_other = equals and _plain(result) != _plain(text[low : clause.start()])
+        number = _NUMBER_ALONE.match(text, low, clause.start())
+        if "which" not in clause[0] and number:
+            _, equals, result = rest.rpartition("=")  # 18 eggs, since 20 - 2 = 18
+            again = _NUMBER_ALONE.match(result.rstrip(" ."))
+            is_other = equals and (not again or _plain(again[1]) != _plain(number[1]))
             says_more = is_other or _GOES_ON.search(rest)
         else:
             says_more = _VALUE.search(rest) or not UNITS.keys().isdisjoint(_words_in(rest))
@@ -485,7 +487,7 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
 
 _MAY_COMMENT = re.compile("not|than|instead|which|because|since", re.IGNORECASE)  # before slower searches
 _BEGINS_WITH_NUMBER = re.compile(r"[\s:*$\\(-]*+\d")
-_NUMBER_ALONE = re.compile(_BEGINS_WITH_NUMBER.pattern + r"[\d,./]*+[\s*$\\)]*+\Z")
+_NUMBER_ALONE = re.compile(r"([\s:*$\\(-]*+\d[\d,./]*+)[\s*$\\)]*+(?:[a-z]++[\s*]*+){0,3}\Z")  # with its unit
 _GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
 _REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
