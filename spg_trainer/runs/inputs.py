@@ -310,8 +310,8 @@ def _loaded_from(folder: Path) -> list[Path]:
     files_of_folder: dict[str, set[str]] = {}
     for name, module in [*sys.modules.items()]:
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-        if file and is_code(file) and name not in ("__main__", "__mp_main__"):
-            files_of_folder.setdefault(os.path.dirname(file), set()).add(file)
+        if file and name not in ("__main__", "__mp_main__"):
+            files_of_folder.setdefault(file.rpartition(os.sep)[0], set()).add(file)
     # Some 3,000 modules are loaded, and every start calls this: folders are compared, not files, and none is resolved.
     # torch has modules whose file is a bare name, without a folder; others lie in archives.
     here, found = folder.stat(), set()
@@ -319,7 +319,7 @@ def _loaded_from(folder: Path) -> list[Path]:
         with suppress(OSError):
             if place and os.path.samestat(os.stat(place), here):
                 found |= files
-    return sorted(map(Path, found))
+    return sorted(Path(file) for file in found if is_code(file))
 
 
 def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
