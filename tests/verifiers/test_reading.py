@@ -10,8 +10,13 @@ from time import process_time
 import pytest
 
 import verifiers.reading
+from verifiers.math500.choices import leading_choice
 from verifiers.reading import locate
+from verifiers.reading.expressions import expression_in
+from verifiers.reading.grids import cells_in
 from verifiers.reading.locate import find_answer
+from verifiers.reading.numbers import calculation_end
+from verifiers.reading.tokens import NUMBER, SIGN
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
 WAYS = 4000
@@ -123,6 +128,34 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         # Further tries are for a machine whose clock is slow for a moment.
         tries = ((seconds(piece, size), seconds(piece, 2 * size)) for _ in range(3))
         assert any(twice < max(2.5 * once, 0.1) for once, twice in tries), piece
+
+
+@pytest.mark.parametrize(
+    ("read", "frame", "piece", "size"),
+    [
+        *(
+            (lambda text: cells_in(text, 4), "\\text{{{}}}", piece, 20_000)
+            for piece in ("*", "* ", ". ", "r 1: ")
+        ),
+        *((expression_in, "{0}3*5+7{0}", quote, 20_000) for quote in ('"', "`", "$")),
+        (
+            lambda text: calculation_end([(NUMBER, "5", False), (SIGN, "*", False)] * len(text), 0, 18),
+            "{}",
+            "5*",
+            40_000,
+        ),
+        (leading_choice, "{}", "the answer is ", 250_000),
+    ],
+)
+def test_time_of_other_readers_grows_with_the_text_alone(read, frame: str, piece: str, size: int) -> None:
+    def seconds(characters: int) -> float:
+        text = frame.format(piece * (characters // len(piece)))
+        began = process_time()
+        read(text)
+        return process_time() - began
+
+    tries = ((seconds(size), seconds(2 * size)) for _ in range(3))
+    assert any(twice < max(2.5 * once, 0.03) for once, twice in tries)
 
 
 @pytest.mark.parametrize(
