@@ -206,10 +206,10 @@ PLAIN_NUMBER = Kernel(
 """Finds answers, and decides rows whose answer and reference are one plain number each."""
 
 
-def locate_answers(texts: list[str], lenient: bool) -> tuple[list[bool], npt.NDArray[np.int64]]:
-    """(whether a kernel says where the answer of each text stands, spans (N, 2) in bytes of these answers).
+def locate_answers(texts: list[str], lenient: bool) -> tuple[list[int], npt.NDArray[np.int64]]:
+    """(for each text LOCATED or NO_ANSWER by a kernel, or what leaves it to the reader; spans (N, 2) in bytes).
 
-    In strict mode, such an answer is in a box that stands alone in the block.
+    In strict mode, an answer that is located is in a box that stands alone in the block.
     """
     import numpy as np
 
@@ -217,7 +217,7 @@ def locate_answers(texts: list[str], lenient: bool) -> tuple[list[bool], npt.NDA
     spans = np.empty((n, 2), np.int64)
     reason = np.full(n, -1, np.int8)
     judge_with(PLAIN_NUMBER, texts, lenient, [[]], (reason, np.empty(n, np.int8), np.empty(n), spans))
-    return (reason == LOCATED).tolist(), spans
+    return reason.tolist(), spans
 
 
 def text_task(

@@ -62,13 +62,15 @@ def _is_as_in_prompt(text: str, start: int, end: int) -> bool:
 
 def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Judged:
     """The verdict on one completion; raises for an invalid reference."""
-    _gold(answer, row)
+    gold = _gold(answer, row)
     found = find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
-    if not lenient and not (found.alone and _is_as_in_prompt(text, found.start, found.end)):
+    inside = text[found.start : found.end]
+    if not (lenient or (found.alone and _is_as_in_prompt(text, found.start, found.end) and is_plain(inside))):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
-    return *judge_answer(text[found.start : found.end], lenient, row, answer), found.start, found.end
+    reason, tier = _compared(inside, gold)
+    return reason, tier, float(reason == OK), found.start, found.end
 
 
 def judge_answer(inside: str, lenient: bool, row: int | None, answer: object) -> tuple[int, int, float]:

@@ -208,7 +208,7 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
     stems = {codes[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(codes), 4)}
     known = words.DENIALS | words.WRONG | words.CONTRADICTING | words.MISTAKES | {*words.ANSWER.split()}
     turns = (
-        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/edit: 20"
+        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/my bad"
     )
     again = (
         "check/verify/reflection/apologies/correct this/reconsider/redo/recompute/recalculate/recount/rethink"
@@ -218,6 +218,7 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
     known |= {
         *turns.split("/"),
         *again.split("/"),
+        "edit: 20",
         "update: 20",
         "no, 20",
         "it should be 20",
@@ -281,6 +282,43 @@ def test_the_kernel_decides_where_a_block_is_missing_or_its_tag_broken(text):
     into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
     assert batch.judge_with(batch.PLAIN_NUMBER, [text] * 8, True, [["18"] * 8], into)
     assert into[0].tolist() == [0] * 8
+
+
+SHOWN_WITHOUT_MARK = (
+    *(
+        "The answer is 5.",
+        "Result: 5",
+        "La respuesta es 5",
+        "A: 5",
+        "5 is the answer",
+        "\u7b54\u6848\u662f5",
+        "So **5**",
+    ),
+    *("So \\fbox{5}", "Option B is correct.", "The right choice is B", "so B is right"),
+)
+
+
+@pytest.mark.parametrize(
+    "text, code, extracted",
+    [
+        *((text, -1, "") for text in SHOWN_WITHOUT_MARK),
+        ("We add 2 and 3.</answer>", 2, ""),
+        ("<answer>\n</answer>", 2, ""),
+        ("<answer>\\boxed{\\boxed{7} }</answer>", batch.LOCATED, "7"),
+        ("\\boxed{1+\n\\boxed{7}\n</answer>", batch.LOCATED, "7"),
+        ("\\boxed{3}, \\boxed{7}", -1, ""),
+        ("\\boxed {3} or \\boxed{7}", -1, ""),
+        ("\\boxed{3} or \\boxed{\\boxed{7}}", -1, ""),
+    ],
+)
+def test_the_kernel_decides_where_nothing_shows_an_answer_or_a_box_holds_its_box(text, code, extracted):
+    batch.PLAIN_NUMBER.load()
+    codes, spans = batch.locate_answers([text] * 8, lenient=True)
+    assert codes == [code] * 8
+    found = locate.find_answer(text)
+    assert (found.reason == 2) is (code == 2)
+    if code == batch.LOCATED:
+        assert (found.start, found.end) == tuple(spans[0]) and text[found.start : found.end] == extracted
 
 
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):

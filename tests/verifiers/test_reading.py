@@ -10,8 +10,13 @@ from time import process_time
 import pytest
 
 import verifiers.reading
+from verifiers.math500.choices import leading_choice
 from verifiers.reading import locate
+from verifiers.reading.expressions import expression_in
+from verifiers.reading.grids import cells_in
 from verifiers.reading.locate import find_answer
+from verifiers.reading.numbers import calculation_end
+from verifiers.reading.tokens import NUMBER, SIGN
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
 WAYS = 4000
@@ -123,6 +128,34 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         # Further tries are for a machine whose clock is slow for a moment.
         tries = ((seconds(piece, size), seconds(piece, 2 * size)) for _ in range(3))
         assert any(twice < max(2.5 * once, 0.1) for once, twice in tries), piece
+
+
+@pytest.mark.parametrize(
+    ("read", "frame", "piece", "size"),
+    [
+        *(
+            (lambda text: cells_in(text, 4), "\\text{{{}}}", piece, 20_000)
+            for piece in ("*", "* ", ". ", "r 1: ")
+        ),
+        *((expression_in, "{0}3*5+7{0}", quote, 20_000) for quote in ('"', "`", "$")),
+        (
+            lambda text: calculation_end([(NUMBER, "5", False), (SIGN, "*", False)] * len(text), 0, 18),
+            "{}",
+            "5*",
+            40_000,
+        ),
+        (leading_choice, "{}", "the answer is ", 250_000),
+    ],
+)
+def test_time_of_other_readers_grows_with_the_text_alone(read, frame: str, piece: str, size: int) -> None:
+    def seconds(characters: int) -> float:
+        text = frame.format(piece * (characters // len(piece)))
+        began = process_time()
+        read(text)
+        return process_time() - began
+
+    tries = ((seconds(size), seconds(2 * size)) for _ in range(3))
+    assert any(twice < max(2.5 * once, 0.03) for once, twice in tries)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +296,16 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("The answer is 13 eggs, since 16 - 3 = 13 eggs.", "13 eggs"),
         ("The answer is 18 eggs, since 16 - 3 = 13.", "18 eggs, since 16 - 3 = 13"),
         ("The answer is 5, since 5 is one half, so it is 10.", "5, since 5 is one half, so it is 10"),
+        ("17 plus one. Therefore, we can conclude that the answer is 18.", "18"),
+        ("The answer is 17.\nWith the tax it is more. This means the answer is 18.", "18"),
+        ("I am confident that the answer is 18.", "18"),
+        ("I don't think the answer is 18.", None),
+        ("So I think the answer is 18.", None),
+        ("We find that the answer is less than 18.", "less than 18"),
+        ("At first I thought 17, but the answer is 18.", "18"),
+        ("#### 17\nHmm, it's actually 18.", "18"),
+        ("\\boxed{17}. My bad, it's 18.", "18"),
+        ("#### 18\nThat's actually the correct number of eggs.", "18"),
         ("Unless I am wrong, 18 is the answer.", None),
         ("### Answer\n- 18 eggs\n- I hope this helps", "18 eggs"),
         ("### Answer\n(a) 6\n(b) 5", "(a) 6\n(b) 5"),

@@ -24,10 +24,11 @@ _ANSWER, _CLOSE, _REASONING, _END_REASONING = b"<answer>", b"</answer>", b"<reas
 _END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
 _BOX, _HASHES = b"\\boxed", b"####"
 _TAG_LETTERS = b"AaFfTtRrSse|"  # with which the tags begin that `locate.regions` knows
-# Four bytes of each word of all that may name another answer behind a mark, or take back the one before it: words that
-# name an answer, that turn, that deny, and that find fault.
-SAYING_MORE = (
-    b"ans\0resurespantwergerisprisua:\0\0secowaitoopssorrcorractuscradisrignoholdeditupda"
+NAMING = b"ans\0resurespantwergerisprisua:\0\0"  # four bytes of each word that may name an answer
+# The same of all that may name another answer behind a mark, or take back the one before it: also words that turn, that
+# deny, and that find fault.
+SAYING_MORE = NAMING + (
+    b"secowaitoopssorrcorractuscradisrignoholdeditupdabad\0"
     b"no\0\0't\0\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
     b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0howebut\0"
 )
@@ -35,12 +36,16 @@ NEXT_TURN = b"q\0\0\0probexerinstinpuuserhuma[ins"  # the same of a line with wh
 
 
 def _table(words):
-    """Words, four bytes of each, behind 256 flags, which say whether one of them begins with a byte, in any case."""
-    firsts = {first | 32 for first in words[::4]}
-    return bytes(byte | 32 in firsts for byte in range(256)) + words
+    """The words, four bytes each, sorted, behind 256 places, from 1, of the first word that a byte begins; or 0."""
+    several = sorted(words[k : k + 4] for k in range(0, len(words), 4))
+    places = {word[0] | 32: place for place, word in reversed([*enumerate(several, 1)])}
+    return bytes(places.get(byte | 32, 0) for byte in range(256)) + b"".join(several)
 
 
 _SAYING_MORE, _NEXT_TURN, _NEXT = _table(SAYING_MORE), _table(NEXT_TURN), _table(b"next")
+_SHOWING = _table(
+    NAMING + b"fboxcorrrigh"
+)  # a text without them and without a star shows no answer but by a mark
 # Bytes with which such a line begins, or the signs before it.
 _LINE_STARTS = bytes(
     known or byte in b" \t#*" for byte, known in enumerate(_table(NEXT_TURN + b"next")[:256])
@@ -159,20 +164,20 @@ def begins_any(data, i, end, words):
     """True if data[i:end] begins with one of the words of a `_table`, in any case."""
     if not words[data[i]]:
         return False
-    for k in range(256, len(words), 4):
+    for k in range(252 + 4 * words[data[i]], len(words), 4):
         n = 0
         while n < 4 and (words[k + n] == 0 or (i + n < end and data[i + n] | 32 == words[k + n] | 32)):
             n += 1
-        if n == 4:
-            return True
+        if n == 4 or n == 0:  # the first letters of all further words differ, too
+            return n == 4
     return False
 
 
 @numba.njit(nogil=True)
 def has_any(data, start, end, words):
     """True if data[start:end] has one of the words of a `_table`, in any case."""
-    for i in range(start, end):
-        if begins_any(data, i, end, words):
+    for i, byte in enumerate(data[start:end]):
+        if words[byte] and begins_any(data, start + i, end, words):
             return True
     return False
 
@@ -188,27 +193,26 @@ def is_box_doubtful(data, scope, start, box):
             return True
     if has_any(data, max(start, box - DENIED), box, _DENYING):
         return True
-    other = last_box(data, max(scope, box - LIST_GAP), box)
-    if other < 0:
-        return False
-    for i in range(box_end(data, other, box), box):
-        if i < 0:
-            return True
+    other, other_end = box, -1
+    while other_end < 0:  # a box around this one begins no list
+        other = last_box(data, max(scope, box - LIST_GAP), other)
+        if other < 0 or data[other + len(_BOX)] != _LEFT:
+            return other >= 0
+        other_end = box_end(data, other, box)
+    for i in range(other_end, box):
         if is_in(data[i], _APART):
             return False
     return True
 
 
 @numba.njit(nogil=True)
-def says_more(data, start, end):
-    """True if data[start:end] may name an answer, or take back the one before it; tags of answers do not."""
-    if end - start > REST:
-        return True
+def says_any(data, start, end, words):
+    """True if data[start:end] has one of the words of a `_table`, beside tags of answers, or may have others."""
     i = start
     while i < end:
-        if begins(data, i, end, _ANSWER) or begins(data, i, end, _CLOSE):
+        if data[i] == _LESS and (begins(data, i, end, _ANSWER) or begins(data, i, end, _CLOSE)):
             i = find(data, 62, i, end)
-        elif data[i] >= 127 or begins_any(data, i, end, _SAYING_MORE):
+        elif data[i] >= 127 or (words[data[i]] and begins_any(data, i, end, words)):
             return True
         i += 1
     return False
@@ -227,9 +231,9 @@ def has_other_rules(data, start, begin, end):
         if i > start and i + 1 < end and data[i - 1] == 0xE2 and data[i + 1] == 0x81:
             return True
         i = find(data, 0x97, i + 1, end)
-    for i in range(begin, end - 1):
-        if data[i] == _NEWLINE and _LINE_STARTS[data[i + 1]]:
-            at = i + 1
+    for i, byte in enumerate(data[begin : max(begin, end - 1)]):
+        if byte == _NEWLINE and _LINE_STARTS[data[begin + i + 1]]:
+            at = begin + i + 1
             while at < end and is_in(data[at], b" \t#*"):
                 at += 1
             if at < end and begins_any(data, at, end, _NEXT):  # Next question:
@@ -339,19 +343,19 @@ def locate(data, start, end, marks_only):
             return -1, -1, 0
     elif unclosed >= 0:
         inside_low, inside_high = strip(data, unclosed, end)
-    elif marks_only:
+    elif marks_only or (find(data, 42, begin, end) == end and not says_any(data, begin, end, _SHOWING)):
         return -1, -1, 0
     else:
         return doubt
     if low >= 0:
         behind = high + len(_CLOSE)
-    if not marks_only and says_more(data, behind, end):
+    if not marks_only and (end - behind > REST or says_any(data, behind, end, _SAYING_MORE)):
         return doubt
     if inside_low == inside_high or inside_high - inside_low > LONGEST:
         return doubt
     if not marks_only and has_any(data, inside_low, inside_high, _COMMENTING):
         return doubt
-    if not (marks_only or kind & BOXED) and says_more(data, inside_low, inside_high):
+    if not (marks_only or kind & BOXED) and says_any(data, inside_low, inside_high, _SAYING_MORE):
         return doubt
     for i in range(inside_low, inside_high):
         if data[i] >= 127 or (data[i] < 32 and not is_space(data[i])):
@@ -413,7 +417,9 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
         reason[i] = READ
         row = first + i
         low, high, kind = locate(data, starts[i], starts[i + 1], False)
-        if kind < 0 or low < 0:
+        if low < 0:
+            if kind != DOUBT and lenient and len(gold_starts) == 1:
+                reason[i], spans[i, 0], spans[i, 1] = NO_ANSWER, -1, -1
             continue
         if not lenient and not (kind == BOXED | ALONE and data[low - 1] == _LEFT and data[high] == _RIGHT):
             continue

@@ -26,9 +26,8 @@ def leading_choice(answer: str) -> str:
     for mark in ("\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "}", "$"):
         answer = answer.replace(mark, "")
     words = answer.split()
-    while len(words) > 1 and words[0].lower().rstrip(":") in _CHOOSING:
-        del words[0]
-    text = " ".join(words)
+    others = (k for k, word in enumerate(words[:-1]) if word.lower().rstrip(":") not in _CHOOSING)
+    text = " ".join(words[next(others, len(words) - 1) :])
     if text.startswith("("):
         letter, rest = text[1:2], text[3:]
         is_marked = text[2:3] == ")"

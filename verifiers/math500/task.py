@@ -435,16 +435,18 @@ def _judge_all(
 
     golds = references_of(answers)
     asked = [problem_of(problem, row) for row, problem in enumerate(problems or ())] or repeat(None)
-    is_located, spans = batch.locate_answers(texts, lenient)
-    columns = zip(texts, golds, asked, is_located, *spans.T.tolist(), strict=False)
+    found_by_kernel, spans = batch.locate_answers(texts, lenient)
+    columns = zip(texts, golds, asked, found_by_kernel, *spans.T.tolist(), strict=False)
     judge_long = lru_cache(CACHE_LIMIT)(judge)  # remembers within this batch
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    for row, (text, gold, problem, has_span, start, end) in enumerate(columns):
-        if has_span:
+    for row, (text, gold, problem, reason, start, end) in enumerate(columns):
+        if reason == batch.LOCATED:
             extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
             judge_once = _judge_short if end - start <= SHORT else judge_long
             outcome = judge_once(extracted, gold, problem, lenient)
+        elif reason == verdicts.NO_ANSWER:
+            outcome = reason, TEXT
         else:
             outcome, found = located(text, lenient, gold, problem)
             extracted = text[found.start : found.end]

@@ -35,6 +35,7 @@ _FRAMES = (
     *(("`", "`"), ("$", "$"), ('"', '"'), ("'", "'"), ("{", "}"), ("\\(", "\\)"), ("\\[", "\\]")),
     *(("***", "***"), ("**", "**"), ("*", "*"), ("\\text{", "}")),
 )
+_LAYERS = 100  # pairs around an answer, and points behind it
 
 
 def denies(text: str) -> bool:
@@ -75,7 +76,7 @@ def _sign(command: re.Match[str]) -> str:
 
 def _unwrapped(answer: str) -> str:
     """An answer without the pairs of quotes, stars, ... around it, and without a final point or check mark."""
-    while True:
+    for _ in range(_LAYERS):
         answer = answer.strip().rstrip("✓✔✅\ufe0f \n")
         if len(answer) > 1 and answer.endswith(".") and not answer.endswith(".."):
             answer = answer[:-1]
@@ -88,7 +89,8 @@ def _unwrapped(answer: str) -> str:
                     answer = inside
                     break
         else:
-            return answer
+            break
+    return answer
 
 
 def tokens_of(expression: str, lenient: bool) -> list[str]:

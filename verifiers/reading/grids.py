@@ -65,9 +65,7 @@ def _cells_among_words(answer: str, size: int) -> list[int] | None:
     """`cells_in` with a title, headings, stars, points and slashes behind rows, and a reason behind the grid."""
     answer = _TEX.sub(" ", answer) if "\\" in answer else answer
     wanted, cells, columns, at = size * size, list[int](), 0, 0
-    for piece in _PIECE.finditer(answer):
-        if piece.start() != at:
-            return None
+    while piece := _PIECE.match(answer, at):  # `finditer` may try a long row of stars from each star
         at, kind = piece.end(), piece.lastgroup
         is_row_end = len(cells) % size == 0
         if kind == "cells":

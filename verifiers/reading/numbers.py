@@ -25,6 +25,7 @@ from verifiers.reading.tokens import COMMAND, LETTERS, NUMBER, SIGN, WORD, Malfo
 from verifiers.verdicts import HEDGE, MALFORMED
 
 POWER_LIMIT = 1000  # of ten, behind a number
+TERM_LIMIT = 100  # numbers of a calculation
 
 
 class Amount(NamedTuple):
@@ -500,7 +501,7 @@ def calculation_end(tokens: list[Token], i: int, value: Fraction | None) -> int:
             return place + 1 if terms > 1 and not operator and total + term == value else 0
         if kind == NUMBER:
             number = Fraction(text)
-            if not operator or (operator == "/" and not number):
+            if not operator or (operator == "/" and not number) or terms == TERM_LIMIT:
                 return 0
             if operator in ("+", "-"):
                 total, term = total + term, number if operator == "+" else -number
