@@ -85,12 +85,12 @@ USUAL += [
 ]
 
 
-def test_the_usual_texts_are_read_as_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With any piece put in anywhere, too."""
+def test_the_usual_texts_are_read_as_all_others(at_length, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any piece put in anywhere, too; by default at every third place."""
     texts = [
         text[:at] + piece + text[at:]
         for text in USUAL
-        for at in range(len(text) + 1)
+        for at in range(0, len(text) + 1, 1 if at_length else 3)
         for piece in ("", *PIECES)
     ]
     for mode in ((True, False), (True, True), (False, False)):
