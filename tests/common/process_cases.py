@@ -454,7 +454,7 @@ def in_each_process(here: Path) -> None:
         found[f"sequence {name}"] = watched_step(config)
     found["whole ends"] = whole_inside_a_layer(here / "whole ends")
     found["without a pass"] = without_a_pass(here / "without a pass")
-    train(loop_config(here / "layers", shard="layer", save_steps=1), quiet=True)
+    train(loop_config(here / "layers", shard="layer"), quiet=True)
     with patch.object(weight_files, "FILE_BYTES", 20_000):  # less than the embedding
         train(loop_config(here / "sharded", shard="phase", save_steps=1), quiet=True)
     run = start(loop_config(here / "sharded", shard="phase", save_steps=1, resume="auto"), quiet=True)
