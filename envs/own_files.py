@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -240,8 +241,9 @@ def still_imported(path: Path, content: bytes, loaded_before: dict[Path, str]) -
     return found
 
 
+@cache  # a process that starts and resumes several runs asks for the same texts
 def _imported_names(text: bytes, path: Path) -> set[str]:
-    """All parts of all names in the import statements of a text, and `__import__` if the text calls it."""
+    """All parts of all names in the import statements of a text, and `__import__` if the text calls it; read only."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(text, str(path))):
         if isinstance(node, ast.Import | ast.ImportFrom):

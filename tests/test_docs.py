@@ -120,11 +120,11 @@ def test_the_page_of_texts_with_holes_says_what_they_become(tmp_path: Path, monk
     assert capsys.readouterr().out.strip() == filled.strip().splitlines()[-1].removeprefix("# ")
     Path(task.split(maxsplit=2)[1]).write_text(task)  # its first line is "# name.py"
     check, train = map(shlex.split, commands(page))
-    assert import_module("envs.__main__").main([*check[3:], "-n", "20"]) == 0
+    assert import_module("envs.__main__").main([*check[3:], "-n", "6"]) == 0
     model = [
         str(models_folder() / "tiny-countdown") if word.startswith("data/") else word for word in train[3:]
     ]
-    few = "--eval-problems 8 --validation-problems 8 --prompts-per-step 2 --max-steps 1 --output-dir run"
+    few = "--eval-problems 2 --validation-problems 2 --prompts-per-step 2 --max-steps 1 --output-dir run"
     assert main([*model, *few.split()]) == 0
     (samples,) = Path("run/samples").glob("*.jsonl")
     written = [json.loads(line)["completion"] for line in samples.read_text().splitlines()]

@@ -7,8 +7,10 @@ lists the checks.
 Axes: B completions, M masked copies of each, T completion tokens; P prompts, G generations of each.
 """
 
+import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -190,27 +192,32 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
 def fault_of_loss(algorithm: Algorithm) -> str:
     """The reason why the trainer cannot use an algorithm's loss, in words for its author; "" if none is known.
 
-    The known reasons: the loss or `prepare` returned something invalid, the loss has no gradient, advantages are not
-    finite, also those of equal rewards, or the loss reads a column that `needs` does not name.
+    The known reasons: the loss or `prepare` returned something invalid, the loss has no gradient or raised an error,
+    advantages are not finite, also those of equal rewards, or the loss reads a column that `needs` does not name.
     """
+    tried = "prepare"
     try:
         case = draw_case(algorithm)
+        draw_case(algorithm, torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64))
+        tried = "loss"
         if not case.loss(case.logps.clone().requires_grad_()).loss.requires_grad:
             return "the loss has no gradient, so that nothing is learned. Compute it from logps, and detach it nowhere"
-        draw_case(algorithm, torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64))
     except CheckFailed as failed:
         return str(failed)
     except ConfigError as error:  # of `prepare`
         return written(error)
-    except AttributeError as error:
-        if error.name in PROVIDED:
+    except (Exception, SystemExit) as error:
+        if isinstance(error, AttributeError) and error.name in PROVIDED:
             need = PROVIDED[error.name]
             return (
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-    except (Exception, SystemExit):
-        return ""  # another fault of the author's code: the check or the run that meets it shows it
+        if tried == "loss":
+            frames, file = traceback.extract_tb(error.__traceback__), inspect.getfile(type(algorithm))
+            frame = [*frames[-1:], *(frame for frame in frames if frame.filename == file)][-1]
+            return f"loss raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+        # `prepare` may look at what only real completions have; the check or the run that meets its fault shows it.
     return ""
 
 

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from shlex import quote
+from types import ModuleType
 from typing import Any, NamedTuple
 
 from spg_trainer.errors import ConfigError
@@ -306,15 +307,19 @@ def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
 
 def _loaded_from(folder: Path) -> list[Path]:
     """The files of all loaded modules that lie in a folder, except the script that Python runs."""
-    modules = [module for name, module in [*sys.modules.items()] if name not in ("__main__", "__mp_main__")]
     files_of_folder: dict[str, set[str]] = {}
-    for module in modules:
-        if file := getattr(module, "__file__", None):
-            files_of_folder.setdefault(os.path.dirname(file), set()).add(file)
+    for name, module in [*sys.modules.items()]:
+        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
+        if file and name not in ("__main__", "__mp_main__"):
+            files_of_folder.setdefault(file.rpartition(os.sep)[0], set()).add(file)
     # Some 3,000 modules are loaded, and every start calls this: folders are compared, not files, and none is resolved.
     # torch has modules whose file is a bare name, without a folder; others lie in archives.
-    same_folder = [name for name in files_of_folder if os.path.isdir(name) and os.path.samefile(name, folder)]
-    return sorted({Path(file) for name in same_folder for file in files_of_folder[name] if is_code(file)})
+    here, found = folder.stat(), set()
+    for place, files in files_of_folder.items():
+        with suppress(OSError):
+            if place and os.path.samestat(os.stat(place), here):
+                found |= files
+    return sorted(Path(file) for file in found if is_code(file))
 
 
 def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:

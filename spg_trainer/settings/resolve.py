@@ -23,6 +23,7 @@ from shlex import quote
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean
+from spg_trainer.settings import packages  # `packages.verifiers` is ours, loaded on first use
 from spg_trainer.settings.configs import Config, EvalCommand, TaskSettings
 from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
 from spg_trainer.settings.flags import (
@@ -130,21 +131,26 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     }
     below = layers_below(cls, given)
     rank = last_value([*below, *from_user], "model.lora_r", default=0)
-    dropped = overruled({**given, "model.lora_r": rank})
+    dropped = overruled({**given, "model.lora_r": rank}, below)
     return merge_layers(cls, [*(layer.without(dropped) for layer in below), *from_user])
 
 
-def overruled(given: Mapping[str, Any]) -> set[str]:
-    """The dotted names of the settings that the user's settings, and a rank of 0, remove from lower layers.
+def overruled(given: Mapping[str, Any], below: Iterable[Layer]) -> set[str]:
+    """The dotted names of the settings that the user's settings, and a rank of 0, remove from the layers below.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task, and
-    a rank of 0 what a recipe has for adapters.
+    the columns of that verifier, `answer=solution`, since a function may have a parameter `answer` of its own. A rank
+    of 0 removes what a recipe has for adapters.
     """
     names: set[str] = set(FOR_ADAPTERS) if given.get("model.lora_r") == 0 else set()
     for setting in given:
         group, _, argument = setting.rpartition(".")
         if argument in JUDGES:  # then the group is `env_args`; among several tasks, `env_args.TASK`
             names |= {f"{group}.{judge}" for judge in JUDGES}
+            verifier = last_value(below, f"{group}.verifier", "")
+            if f"{group}.verifier" not in given and verifier in packages.verifiers.tasks():
+                task = packages.verifiers.registry.find(verifier)
+                names |= {f"{group}.{column}" for column in (*task.fields, *task.optional)}
     return names
 
 

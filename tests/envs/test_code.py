@@ -94,7 +94,7 @@ def test_no_function_is_in_two_splits():
             assert {split_of(task.function.sentence) for task in fixed_set(generated, level, split)} == {
                 split
             }
-        assert {split_of(drawn_for_training(generated, level, i).function.sentence) for i in range(50)} == {
+        assert {split_of(drawn_for_training(generated, level, i).function.sentence) for i in range(20)} == {
             "train"
         }
 

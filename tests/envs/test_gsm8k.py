@@ -1,5 +1,6 @@
 """GSM8K: generated problems, the format, and the rewards of the papers against their published patterns."""
 
+import os
 import re
 from fractions import Fraction
 
@@ -51,7 +52,7 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 GOOD = "<reasoning>\nso\n</reasoning>\n<answer>\n18\n</answer>\n"
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400 if os.environ.get("SPG_TEST_SLOW") else 100, deadline=None)
 @given(TEXTS)
 @example(GOOD)
 @example(GOOD + "\n")

@@ -180,6 +180,6 @@ def test_nine_by_nine_files_are_read_and_kept_out_of_training(tmp_path):
     assert [solution for _, solution in drawn("test", source=path, size=9)] == held
     new = drawn("train", 3, size=9, level=2, source=path)
     assert new[2] == train[2] and new[0] != train[0] and new[1] != train[1]
-    again = drawn("train", 300, size=9, source=path) + drawn("validation", 60, size=9, source=path)
+    again = drawn("train", 100, size=9, source=path) + drawn("validation", 20, size=9, source=path)
     assert not {renamed(grid) for _, grid in again} & set(map(renamed, held))
     assert drawn("validation", 2, size=9, level=2, source=path)[1] == validation[1]

@@ -208,7 +208,7 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
     stems = {codes[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(codes), 4)}
     known = words.DENIALS | words.WRONG | words.CONTRADICTING | words.MISTAKES | {*words.ANSWER.split()}
     turns = (
-        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/edit: 20"
+        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/my bad"
     )
     again = (
         "check/verify/reflection/apologies/correct this/reconsider/redo/recompute/recalculate/recount/rethink"
@@ -218,6 +218,7 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
     known |= {
         *turns.split("/"),
         *again.split("/"),
+        "edit: 20",
         "update: 20",
         "no, 20",
         "it should be 20",

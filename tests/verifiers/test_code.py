@@ -61,11 +61,11 @@ def programs() -> list[tuple[str, str, str, str]]:
 @needed
 @pytest.mark.parametrize("mode", ["strict", "lenient"])
 def test_no_wrong_program_is_paid_and_no_right_one_refused(mode, at_length):
-    """By default those that lenient mode may judge otherwise, and of the others every second or fourth."""
+    """By default those that lenient mode may judge otherwise, and of the others every fourth or eighth."""
     book = programs()
     assert len(book) >= 245 and len({title for _, _, title, _ in book}) == len(book)
     if not at_length:
-        every = 4 if mode == "lenient" else 2
+        every = 8 if mode == "lenient" else 4
         book = [entry for number, entry in enumerate(book) if entry[1] == "lenient" or number % every == 0]
     verdicts = verify_batch(
         "code",
@@ -550,11 +550,11 @@ def test_the_command_judges_lm_evals_samples_and_counts_pass_at_k(tmp_path, caps
 def test_a_program_sees_nothing_of_another_and_verdicts_keep_their_order():
     mark = "import builtins, sys\nseen = hasattr(builtins, 'mark')\nbuiltins.mark = sys.mark = 1\n"
     program = mark + "def f(x):\n    return x if not seen else -1\n"
-    numbers = list(range(200))
+    numbers = list(range(60))
     verdicts = verify_batch(
         "code",
         [f"{program}# {n}" if n % 3 else f"def f(x):\n    return {n} + bool(x)" for n in numbers],
-        entry_point=["f"] * 200,
+        entry_point=["f"] * 60,
         cases=[[{"args": [n], "expected": n}] for n in numbers],
     )
     assert verdicts.correct.tolist() == [bool(n % 3) or n == 0 for n in numbers]
@@ -588,15 +588,15 @@ while True: __import__('colorsys'), sys.modules.pop('colorsys')
 
 
 @needed
-def test_what_waits_or_keeps_the_host_busy_ends_by_its_fuel_and_not_by_the_clock():
+def test_what_waits_or_keeps_the_host_busy_ends_by_its_fuel_and_not_by_the_clock(at_length):
     from verifiers.code import task
     from verifiers.code.values import read_cases
 
     given = {"entry": "f", "cases": read_cases([{"expected": 1}]), "lenient": True}
     program = "import os, select, sys, time\ndef f():\n    {}\n"
-    jobs = [task.job_of(0, sources=[program.format(line)], **given) for line in HOST_CALLS.splitlines()]
-    replies = task.run(jobs)
-    assert [(reply["outcome"], reply["fuel"]) for reply in replies] == [(TIMEOUT, task.FUEL)] * 10
+    calls = HOST_CALLS.splitlines()[:: 1 if at_length else 2]
+    replies = task.run([task.job_of(0, sources=[program.format(line)], **given) for line in calls])
+    assert [(reply["outcome"], reply["fuel"]) for reply in replies] == [(TIMEOUT, task.FUEL)] * len(calls)
 
 
 @needed

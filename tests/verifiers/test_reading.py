@@ -85,12 +85,12 @@ USUAL += [
 ]
 
 
-def test_the_usual_texts_are_read_as_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With any piece put in anywhere, too."""
+def test_the_usual_texts_are_read_as_all_others(at_length, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any piece put in anywhere, too; by default at every third place."""
     texts = [
         text[:at] + piece + text[at:]
         for text in USUAL
-        for at in range(len(text) + 1)
+        for at in range(0, len(text) + 1, 1 if at_length else 3)
         for piece in ("", *PIECES)
     ]
     for mode in ((True, False), (True, True), (False, False)):
@@ -298,6 +298,16 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("The answer is 13 eggs, since 16 - 3 = 13 eggs.", "13 eggs"),
         ("The answer is 18 eggs, since 16 - 3 = 13.", "18 eggs, since 16 - 3 = 13"),
         ("The answer is 5, since 5 is one half, so it is 10.", "5, since 5 is one half, so it is 10"),
+        ("17 plus one. Therefore, we can conclude that the answer is 18.", "18"),
+        ("The answer is 17.\nWith the tax it is more. This means the answer is 18.", "18"),
+        ("I am confident that the answer is 18.", "18"),
+        ("I don't think the answer is 18.", None),
+        ("So I think the answer is 18.", None),
+        ("We find that the answer is less than 18.", "less than 18"),
+        ("At first I thought 17, but the answer is 18.", "18"),
+        ("#### 17\nHmm, it's actually 18.", "18"),
+        ("\\boxed{17}. My bad, it's 18.", "18"),
+        ("#### 18\nThat's actually the correct number of eggs.", "18"),
         ("Unless I am wrong, 18 is the answer.", None),
         ("### Answer\n- 18 eggs\n- I hope this helps", "18 eggs"),
         ("### Answer\n(a) 6\n(b) 5", "(a) 6\n(b) 5"),

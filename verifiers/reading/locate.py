@@ -262,6 +262,7 @@ _VERB = re.compile(
 )
 """What stands between a word for an answer and its value: perhaps an aside, then a verb, a colon or the line's end."""
 _PARTS = re.compile(r"[^\W\d_]++|\n|\S")
+_ASSERTING = words.LEADING | words.ASSERTING
 _DECORATION = frozenset("*_#\"'`-–—•\\(")
 _LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>|```[a-z]*+\n)*+", re.IGNORECASE)
 _ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
@@ -315,7 +316,9 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             continue
         if not verb:
             span = _value_before(text, start, name.start(), name.end(), end)
-        elif _begins_clause(text, start, name.start()):
+        elif _begins_clause(
+            text, start, name.start(), name[0].lower() == "answer" and verb[0][-1:].isalpha()
+        ):
             span = _value_behind(text, verb, end)
         else:
             continue
@@ -324,13 +327,16 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-def _begins_clause(text: str, start: int, at: int) -> bool:
+def _begins_clause(text: str, start: int, at: int, is_said: bool) -> bool:
     """True if only words such as "so the final" stand before `at` in its clause, and the sentence supposes nothing.
+
+    is_said: it is "answer" before a verb, so that "we see that the" may stand before it.
 
     In Chinese, Japanese and Korean, any words may stand before it.
     """
     parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
-    while parts and (parts[-1] in _DECORATION or parts[-1].lower() in words.LEADING):
+    lead = _ASSERTING if is_said else words.LEADING
+    while parts and (parts[-1] in _DECORATION or parts[-1].lower() in lead):
         parts.pop()
     if parts and parts[-1].isalpha() and text[at] < "\u3000":
         return False
@@ -550,7 +556,8 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
     r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
-    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
+    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\s(?:mistake|bad))\b"
+    r"|(?:it|that|this)(?:['’]s|\sis)\sactually(?=[\s*$\\(]*+\d)"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )
@@ -880,6 +887,10 @@ def _named_behind(
     marked = reason == OK
     span = _named_answer(text, behind, end)
     if marked and span and (span[1] - span[0] > _VALUE_LIMIT or not _is_sure(text, *span)):
+        span = None
+    if (
+        marked and span and " means " in text[behind : span[0]]
+    ):  # "This means the answer is 7 dozen." behind 84
         span = None
     if not span and not marked:
         box = last_box(text, behind, end, "\\fbox")

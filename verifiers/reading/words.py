@@ -19,6 +19,11 @@ LEADING = frozenset(
     il quindi dunque a o portanto logo assim итак следовательно окончательный правильный""".split()
 )
 """Words that may stand between the beginning of a clause and a word for an answer: "So the final answer"."""
+ASSERTING = frozenset(
+    """we i you it this that which can now but us from have has found conclude concluded see find get got obtain means
+    shows implies tells gives follows turns out say state am m sure confident certain""".split()
+)
+"""Words of a clause that says an answer outright: "we can conclude that the answer is 18"."""
 CONDITIONS = frozenset(
     "if unless suppose assuming whether doubt nobody si supongamos supposons wenn falls ob se если".split()
 )

@@ -244,6 +244,13 @@ def test_a_masking_from_outside_is_checked(
             for name in ("", "step", "reward", "correct", "loss", "grad_norm", "num_tokens", "rewards/x/mean")
         ),
         ("terms.sum() /", "terms.sum() * torch.nan /", "the loss nan; it must be finite"),
+        ('["completions"]', '["completion"]', r"loss raised KeyError: 'completion' \(.*mine.py, line \d+\)"),
+        (
+            "batch.advantages",
+            "batch.advantage",
+            r"loss raised AttributeError: .*advantage.*mine.py, line \d+",
+        ),
+        ("elbo(logps, masks)", "logps[:, :2, :3] * elbo(logps, masks)", "loss raised RuntimeError: The size"),
         (
             LOSS,
             LOSS + "    def compute_advantages(self, rewards):\n"

@@ -16,7 +16,7 @@ from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train, train_step
 from tests.common.likelihood_cases import relative
 from tests.common.marks import few_algorithms, slow_if
-from tests.common.process_cases import algorithm_config, half_dull, one_step
+from tests.common.process_cases import ALGORITHMS_OF_TWO, algorithm_config, half_dull, one_step
 from tests.common.trainer_cases import PROBLEMS, PUBLISHED, change, rows, session_folder, start, steps_of
 from tests.common.two_processes import left_by
 
@@ -103,7 +103,7 @@ def whole_step(algorithm):
     return one_step(algorithm_config(session_folder("whole-") / "run", algorithm, per_device_batch_size=999))
 
 
-@pytest.mark.parametrize("algorithm", few_algorithms(sorted(ALGORITHMS)))
+@pytest.mark.parametrize("algorithm", slow_if(sorted(ALGORITHMS), lambda name: name not in ALGORITHMS_OF_TWO))
 def test_two_processes_give_the_gradient_of_one(algorithm):
     """Two updates with old and reference logps where it asks for them; completions and prompts of unequal lengths."""
     expected, metrics_of_one = whole_step(algorithm)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
@@ -37,6 +38,7 @@ from spg_trainer.settings.configs import MergeCommand
 from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import counting_choices, router_load
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
+from tests.common.marks import slow_if
 from tests.common.model_cases import edit, some_ids
 from tests.common.trainer_cases import rows, small_config
 
@@ -520,8 +522,12 @@ def test_mask_and_end_tokens_are_found_in_config_tokenizer_and_vocabulary(
 # Adapters.
 
 
-@pytest.mark.parametrize("experts", [False, True])
-@pytest.mark.parametrize("name", [*BLOCKS])
+@pytest.mark.parametrize(
+    ("name", "experts"),
+    slow_if(
+        product(BLOCKS, (False, True)), lambda name, experts: experts and name not in ("dream", "llada2")
+    ),
+)
 def test_adapters_sit_on_attention_and_where_asked_on_experts_never_on_the_router(
     published, tmp_path, name, experts
 ):

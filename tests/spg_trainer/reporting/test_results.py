@@ -76,7 +76,7 @@ def test_two_seeds_that_differ_prove_little_of_other_seeds() -> None:
     ("of_seeds", "of_problems"), slow_if([(0.1, 0.3), (0.3, 0.0)], lambda seeds, problems: not problems)
 )
 def test_ninety_five_of_a_hundred_intervals_hold_the_mean(of_seeds: float, of_problems: float) -> None:
-    rng, hits, trials = np.random.default_rng(3), 0, 300
+    rng, hits, trials = np.random.default_rng(3), 0, 200
     for _ in range(trials):
         noise = rng.normal(0, 0.4, (5, 40))
         values = rng.normal(0, of_seeds, (5, 1)) + rng.normal(0, of_problems, (1, 40)) + noise

@@ -65,11 +65,11 @@ def test_float64_tokens_equal_the_plain_sampler(temperature, remasking, order, e
         assert out.unmask_logps[row, :end].tolist() == pytest.approx(expected[i].logps[:end], abs=1e-10)
 
 
-def test_float32_tokens_differ_only_at_close_calls():
+def test_float32_tokens_differ_only_at_close_calls(at_length):
     tally = Counter()
     policy = make_policy(torch.float32)
     prompts = make_prompts(policy)
-    for temperature, remasking in MODES:
+    for temperature, remasking in MODES if at_length else MODES[::3]:
         sampling = replace(SAMPLING, temperature=temperature, remasking=remasking)
         out = sample_completions(policy, *pad(policy, prompts), sampling, streams(len(prompts)))
         assert out.unmask_logps.dtype == torch.float32

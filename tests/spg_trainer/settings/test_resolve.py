@@ -450,16 +450,18 @@ def test_what_judges_rows_is_the_users_word_alone(tmp_path: Path) -> None:
     """A base that was made with a verifier would otherwise pay for it too, beside the functions that are asked for."""
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "2 + 2?", "answer": "4"}\n')
-    made = {"env": str(rows), "env_args": {"verifier": "gsm8k", "demonstration": "answer"}, "preset": "tiny"}
+    arguments = {"verifier": "gsm8k", "demonstration": "answer", "answer": "final"}
+    made = {"env": str(rows), "env_args": arguments, "preset": "tiny"}
     (tmp_path / "environment.json").write_text(json.dumps(made))
     given = ("--env", str(rows), "--model", str(tmp_path))
     taught = (*given, "--source", "demonstrations")
     for cls, words in ((Config, given), (EvalCommand, given), (Config, taught)):
-        assert typed(*words, cls=cls).env_args == {"verifier": "gsm8k", "demonstration": "answer"}
+        assert typed(*words, cls=cls).env_args == arguments
         paid = typed(*words, "--reward", "mine.py:pays", cls=cls).env_args
+        # The function's parameter `answer` is the column of this name, not what the verifier read as its answer.
         assert paid == {"reward": "mine.py:pays", "demonstration": "answer"}
         both = typed(*words, "--reward", "mine.py:pays", "--verifier", "math500", cls=cls).env_args
-        assert both == {"reward": "mine.py:pays", "verifier": "math500", "demonstration": "answer"}
+        assert both == {**arguments, "reward": "mine.py:pays", "verifier": "math500"}
 
 
 @pytest.mark.parametrize(

@@ -766,10 +766,10 @@ def test_what_is_wrong_with_the_length_is_the_remedy(tmp_path, monkeypatch, caps
     "signals, saved",
     [
         ([signal.SIGINT], [1]),
-        ([signal.SIGTERM], [1]),
+        pytest.param([signal.SIGTERM], [1], marks=pytest.mark.slow),
         ([signal.SIGUSR1], [1]),
         ([signal.SIGHUP] * 3, [1]),  # a terminal that closes sends it more than once
-        ([signal.SIGINT] * 2, []),
+        pytest.param([signal.SIGINT] * 2, [], marks=pytest.mark.slow),
         ([signal.SIGUSR1, signal.SIGTERM], []),
     ],
 )

@@ -124,7 +124,17 @@ def test_some_demonstrations_that_the_verifier_refuses_are_named_before_training
 
 def test_who_teaches_the_small_model_is_not_told_to_teach_it(tmp_path, capsys) -> None:
     words = demonstrated(tmp_path, right=41)
-    more = ["--max-steps", "1", "--eval-problems", "2", "--output-dir", str(tmp_path / "run")]
+    more = [
+        "--max-steps",
+        "1",
+        "--eval-problems",
+        "2",
+        "--validation-problems",
+        "2",
+        "--prompts-per-step",
+        "2",
+    ]
+    more += ["--output-dir", str(tmp_path / "run")]
     assert cli.main(["sft", *words, "--model", "tiny", *more]) == 0
     assert "teach it" not in " ".join(capsys.readouterr().out.split())
 
@@ -528,7 +538,7 @@ def test_one_that_was_killed_ends_like_one_never_interrupted(
     assert same_models(whole, sft(config))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_one_that_is_stopped_goes_on_as_if_it_had_never_been(
     tmp_path, capsys, uninterrupted, number: int
 ) -> None:
@@ -743,7 +753,7 @@ def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> 
     assert not [origin for origin in origins if origin.endswith(" ") or not origin.strip()]
 
 
-@pytest.mark.parametrize("masking", ["lift", "gift"])
+@pytest.mark.parametrize("masking", ["lift", pytest.param("gift", marks=pytest.mark.slow)])
 def test_a_masking_that_looks_first_learns_the_same_in_small_passes(tmp_path: Path, masking: str) -> None:
     losses = []
     for size in (192, 3):
