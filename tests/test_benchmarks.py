@@ -42,7 +42,7 @@ def run(script: str, words: str, monkeypatch) -> None:
     ("script", "words", "rows"),
     [
         ("verify", f"gsm8k {BATCH}", 2),
-        ("verify", f"math500 {BATCH} --file completions.jsonl", 3),
+        ("verify", f"math500 {BATCH} --rows 6 --file completions.jsonl", 3),
         pytest.param("verify", f"countdown {BATCH}", 2, marks=pytest.mark.slow),
         pytest.param("verify", f"sudoku {BATCH}", 2, marks=pytest.mark.slow),
         ("verify", "files --rows 200 --characters 60", 2),

@@ -5,6 +5,7 @@ import pytest
 from tests.common.casebook import BOOKS, cases, completions
 from tests.common.soup import judge, use_kernels
 from verifiers import verify
+from verifiers.math500.task import cas_workers
 
 PROGRAMS = {"code", "programs"}  # test_code.py and test_programs.py judge them
 FLEXIBLE = {"countdown_flexible", "sudoku_flexible"}  # test_flexible.py judges them
@@ -28,6 +29,14 @@ NO_STRICT = {
 """Books that say nothing of strict mode."""
 
 
+@pytest.fixture
+def patient_cas(monkeypatch) -> None:
+    """The computer algebra system has time on a slow machine too."""
+    monkeypatch.setattr(cas_workers(), "soft", 10.0)
+    monkeypatch.setattr(cas_workers(), "hard", 60.0)
+
+
+@pytest.mark.usefixtures("patient_cas")
 @pytest.mark.parametrize("book", NAMES)
 def test_no_wrong_answer_is_paid_and_no_right_one_refused(book: str, monkeypatch) -> None:
     """In a block and in a box, and where there is compiled code, by it and without."""

@@ -398,11 +398,7 @@ def number(data, low, high, plainest):
             pointed = True
         else:
             return False, 0, 0
-    whole = (
-        digits > 0 and (since == 3 or since < 0) and decimals > 0
-        if pointed
-        else digits > 0 and (since == 3 or since < 0)
-    )
+    whole = digits > 0 and (since == 3 or since < 0) and (decimals > 0 or not pointed)
     return whole, sign * value, decimals
 
 

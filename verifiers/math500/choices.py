@@ -91,11 +91,12 @@ def text_behind_letter(answer: str, letter: str) -> str:
 
 def trimmed(text: str) -> str:
     """The text without spaces of TeX, dollars and points around it."""
-    while before := next((gap for gap in _GAPS if text.startswith(gap)), ""):
-        text = text.removeprefix(before)
-    while behind := next((gap for gap in (*_GAPS, "\\\\") if text.endswith(gap)), ""):
-        text = text.removesuffix(behind)
-    return text
+    low, high = 0, len(text)
+    while before := next((gap for gap in _GAPS if text.startswith(gap, low)), ""):
+        low += len(before)
+    while behind := next((gap for gap in (*_GAPS, "\\\\") if text.endswith(gap, low, high)), ""):
+        high -= len(behind)
+    return text[low:high]
 
 
 @lru_cache(PROBLEMS_REMEMBERED)
@@ -156,6 +157,7 @@ def is_small_label(problem: str, place: int) -> bool:
 
 def without_label(text: str) -> str:
     r"""The text without what stands at its end before the letter of a choice: the `\textbf{(` of `\textbf{(B)}`."""
-    while label := next((label for label in _LABELS if text.endswith(label)), ""):
-        text = text[: -len(label)]
-    return text
+    end = len(text)
+    while label := next((label for label in _LABELS if text.endswith(label, 0, end)), ""):
+        end -= len(label)
+    return text[:end]

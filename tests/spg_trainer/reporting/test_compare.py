@@ -233,7 +233,7 @@ def test_a_killed_comparison_goes_on_and_a_failed_run_does_not_stop_the_others(
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    FileLock(folder / ".lock", timeout=20).acquire().lock.release()  # the run has ended too
+    FileLock(folder / ".lock", timeout=120).acquire().lock.release()  # the run has ended too
     err = capfd.readouterr().err
     assert "Letters-v0-Broken-s0 failed (1)" in err and "RuntimeError: no loss today" in err
     monkeypatch.setattr(

@@ -107,7 +107,8 @@ def test_an_engine_that_fails_ends_the_step_with_a_sentence(tmp_path, broken, se
     engine = small()
     with served(engine) as url:
         engine.broken = broken
-        connection = Engine(config(None, url, timeout_minutes=0.02), tmp_path)
+        minutes = 0.02 if broken == "hang" else 2.0
+        connection = Engine(config(None, url, timeout_minutes=minutes), tmp_path)
         with pytest.raises(TrainingError, match=sentence) as raised:
             with connection.serving(policy, "now"):
                 player, keys = Player(policy, GREEDY), [("r", i) for i in range(3)]
