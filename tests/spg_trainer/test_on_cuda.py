@@ -282,8 +282,8 @@ def test_sft_trains_and_goes_on(gpu, optimizer: str, tmp_path: Path) -> None:
     model = ModelConfig(model="new", device="cuda", gradient_checkpointing=optimizer == "adamw", **SIZES)
     config = change(SMALL, env="arithmetic", optimizer=optimizer, model=model, eval_steps=2, eval_problems=2)
     config = change(config, max_completion_length=0, diffusion_steps=2, output_dir=str(tmp_path / "run"))
-    sft(change(config, max_steps=2))
-    sft(change(config, max_steps=4, resume="auto"))
+    sft(change(config, max_steps=1))
+    sft(change(config, max_steps=2, resume="auto"))
 
 
 def test_eval_runs(gpu) -> None:

@@ -666,9 +666,10 @@ def test_a_task_without_it_says_so() -> None:
             call()
 
 
-def test_worked_solutions_are_read_better_than_by_their_last_number(shared_data) -> None:
+def test_worked_solutions_are_read_better_than_by_their_last_number(shared_data, at_length) -> None:
+    """By default every fourth."""
     with gzip.open(shared_data / "gsm8k" / "train.jsonl.gz", "rt") as lines:
-        solutions = [json.loads(line)["answer"] for line in lines]
+        solutions = [json.loads(line)["answer"] for line in lines][:: 1 if at_length else 4]
     working = [re.sub("<<.*?>>", "", solution.rpartition("####")[0]) for solution in solutions]
     correct = verify_batch("gsm8k", working, mode="flexible", answer=solutions).correct
     last = [[*re.findall(r"-?\d[\d,]*(?:\.\d+)?", text), "none"][-1] for text in working]

@@ -25,9 +25,9 @@ def patient() -> Iterator[Workers]:
     """Verdicts that do not depend on how busy the machine is.
 
     A worker's first tower of powers takes 0.7 s of processor time here, and more beside a busy neighbour; a text that
-    is not refused takes far more than the five seconds.
+    is not refused takes far more than the ten seconds.
     """
-    workers = Workers("verifiers.math500.cas", size=2, soft=5.0, hard=60.0)
+    workers = Workers("verifiers.math500.cas", size=1, soft=10.0, hard=60.0)
     yield workers
     workers.close()
 
