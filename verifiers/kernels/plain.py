@@ -43,9 +43,7 @@ def _table(words):
 
 
 _SAYING_MORE, _NEXT_TURN, _NEXT = _table(SAYING_MORE), _table(NEXT_TURN), _table(b"next")
-_SHOWING = _table(
-    NAMING + b"fboxcorrrigh"
-)  # a text without them and without a star shows no answer but by a mark
+_SHOWING = _table(NAMING + b"fboxcorrrigh")  # without them and a star, only a mark shows an answer
 # Bytes with which such a line begins, or the signs before it.
 _LINE_STARTS = bytes(
     known or byte in b" \t#*" for byte, known in enumerate(_table(NEXT_TURN + b"next")[:256])

@@ -316,9 +316,7 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             continue
         if not verb:
             span = _value_before(text, start, name.start(), name.end(), end)
-        elif _begins_clause(
-            text, start, name.start(), name[0].lower() == "answer" and verb[0][-1:].isalpha()
-        ):
+        elif _begins_clause(text, start, name, verb):
             span = _value_behind(text, verb, end)
         else:
             continue
@@ -327,16 +325,17 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-def _begins_clause(text: str, start: int, at: int, is_said: bool) -> bool:
-    """True if only words such as "so the final" stand before `at` in its clause, and the sentence supposes nothing.
+def _begins_clause(text: str, start: int, name: re.Match[str], verb: re.Match[str]) -> bool:
+    """True if only words such as "so the final" stand before the name in its clause, and the sentence supposes nothing.
 
-    is_said: it is "answer" before a verb, so that "we see that the" may stand before it.
-
-    In Chinese, Japanese and Korean, any words may stand before it.
+    Before "answer is", they may also say it outright: "so we see that the". In Chinese, Japanese and Korean, any words
+    may stand before it.
     """
+    at = name.start()
     parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
-    lead = _ASSERTING if is_said else words.LEADING
-    while parts and (parts[-1] in _DECORATION or parts[-1].lower() in lead):
+    is_said = name[0].lower() == "answer" and verb[0][-1:].isalpha()
+    leading = _ASSERTING if is_said else words.LEADING
+    while parts and (parts[-1] in _DECORATION or parts[-1].lower() in leading):
         parts.pop()
     if parts and parts[-1].isalpha() and text[at] < "\u3000":
         return False
