@@ -217,6 +217,8 @@ class FamilyConfig:
             # Files of the Hub have these settings at the top level; transformers collects them in `rope_parameters`.
             changed.pop("rope_parameters", None)
             changed |= {name: value for name, value in rope.items() if name != "rope_type"}
+        if "is_causal" not in in_file:  # a forward pass of transformers sets it, and sets it back
+            changed.pop("is_causal", None)
         name_of_block_size = names.get("block_size", "block_size")
         if self.block_size == self.family.block_size and name_of_block_size not in in_file:
             changed.pop(name_of_block_size, None)

@@ -533,15 +533,15 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
     r"""(start, end) of what the last line shows without naming it: `**\$18**` alone in bold, "Option B is correct."."""
     end = start + len(text[start:end].rstrip())
     line = text.rfind("\n", start, end) + 1 or start
-    bold = list(_BOLD.finditer(text, line, end))
-    if text.count("**", line, end) == 2 and bold:
-        low, high = bold[0].span(1)
+    bold = _BOLD.search(text, line, end) if text.count("**", line, end) == 2 else None
+    if bold:
+        low, high = bold.span(1)
         label, colon, _ = text[low:high].partition(": ")
         if colon and label.replace(" ", "").isalpha():  # Total: 18
             low += len(label + colon)
         value = text[low:high]
         is_value = "=" in value or value.lstrip("\\-$")[:1].isdecimal()
-        behind = text[bold[0].end() : end].lstrip()
+        behind = text[bold.end() : end].lstrip()
         is_operand = behind[:1] in tuple("+-/") and "=" in behind and not _words_in(behind.partition("=")[0])
         if is_value and not is_operand and words.DOUBTS.isdisjoint(_words_in(text[line:low])):
             return low, high

@@ -191,7 +191,11 @@ def test_a_layer_called_by_itself_is_not_causal():
     with torch.no_grad():
         outputs = [model.model.layers[0](y, position_embeddings=cosines)[0, 0] for y in (x, changed)]
     assert (outputs[0] - outputs[1]).abs().max() > 1e-4
-    assert model.config.is_causal is False and "is_causal" not in model.config.to_dict()
+    assert model.config.is_causal is False
+    settings = model.config.to_dict()
+    with torch.no_grad():
+        model(some_ids(1, 6))
+    assert "is_causal" not in settings and model.config.to_dict() == settings
 
 
 def test_labels_score_the_same_position_and_generate_is_refused():
