@@ -202,7 +202,9 @@ from spg_trainer.algorithms.spg import SPG
 @dataclass(frozen=True)
 class Broken(SPG):
     def loss(self, logps, masks, batch):
-        raise RuntimeError("no loss today")
+        if "masks_at_once" in batch:  # and not on the rows on which a run tries a loss before it opens its model
+            raise RuntimeError("no loss today")
+        return super().loss(logps, masks, batch)
 """
 
 
