@@ -7,7 +7,6 @@ lists the checks.
 Axes: B completions, M masked copies of each, T completion tokens; P prompts, G generations of each.
 """
 
-import inspect
 import re
 import sys
 import traceback
@@ -213,17 +212,19 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-        if tried == "loss":
-            frames, file = traceback.extract_tb(error.__traceback__), inspect.getfile(type(algorithm))
+        # Not for what raises only here: `prepare` may look at what real completions alone have, and a tensor of the loss
+        # may have the sizes, the type and the device of a run. The check or the run that meets such a fault shows it.
+        if tried == "loss" and not isinstance(error, RuntimeError):
+            file = getattr(sys.modules.get(type(algorithm).__module__), "__file__", None)
+            frames = traceback.extract_tb(error.__traceback__)
             frame = [*frames[-1:], *(frame for frame in frames if frame.filename == file)][-1]
             return f"loss raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
-        # `prepare` may look at what only real completions have; the check or the run that meets its fault shows it.
     return ""
 
 
 def refuse_unsound_loss(name: str, algorithm: Algorithm) -> None:
     """Raises ConfigError if `fault_of_loss` finds a fault in an algorithm from outside this package."""
-    if what := fault_of_loss(algorithm):
+    if what := fault_of_loss(with_short_blocks(algorithm)):
         raise ConfigError(
             f"$algorithm={name}: {what.rstrip('.')}. `python -m spg_trainer algorithms check {name}` tries more."
         )
@@ -237,10 +238,8 @@ def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
     masking = type(algorithm.make_masking())
     if masking.__module__.startswith("spg_trainer."):
         return
-    if hasattr(algorithm, "block_length"):  # blocks that fit into the short completions which are tried here
-        algorithm = replace(algorithm, block_length=BLOCK)
     try:
-        masks_soundly(algorithm)
+        masks_soundly(with_short_blocks(algorithm))
     except CheckFailed as failed:
         what = str(failed)
     except (Exception, SystemExit) as error:  # whatever an author's masking can raise
@@ -252,6 +251,11 @@ def refuse_unsound_masking(name: str, algorithm: Algorithm) -> None:
         f"$algorithm={name}: the masking {masking.__name__} ({file}), tried on {PROMPTS * GENERATIONS} completions of "
         f"up to {TOKENS} tokens: {what}. `python -m spg_trainer algorithms check {name}` tries more."
     )
+
+
+def with_short_blocks(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with blocks that fit into the short completions which are tried here."""
+    return replace(algorithm, block_length=BLOCK) if hasattr(algorithm, "block_length") else algorithm
 
 
 class CheckFailed(Exception):

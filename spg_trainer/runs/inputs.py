@@ -311,7 +311,7 @@ def _loaded_from(folder: Path) -> list[Path]:
     for name, module in [*sys.modules.items()]:
         file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
         if file and name not in ("__main__", "__mp_main__"):
-            files_of_folder.setdefault(file.rpartition(os.sep)[0], set()).add(file)
+            files_of_folder.setdefault(os.path.dirname(file), set()).add(file)
     # Some 3,000 modules are loaded, and every start calls this: folders are compared, not files, and none is resolved.
     # torch has modules whose file is a bare name, without a folder; others lie in archives.
     here, found = folder.stat(), set()

@@ -147,10 +147,11 @@ def overruled(given: Mapping[str, Any], below: Iterable[Layer]) -> set[str]:
         group, _, argument = setting.rpartition(".")
         if argument in JUDGES:  # then the group is `env_args`; among several tasks, `env_args.TASK`
             names |= {f"{group}.{judge}" for judge in JUDGES}
-            verifier = last_value(below, f"{group}.verifier", "")
-            if f"{group}.verifier" not in given and verifier in packages.verifiers.tasks():
+            verifier, reward = (last_value(below, f"{group}.{judge}", "") for judge in JUDGES)
+            if f"{group}.verifier" not in given and not reward and verifier in packages.verifiers.tasks():
                 task = packages.verifiers.registry.find(verifier)
-                names |= {f"{group}.{column}" for column in (*task.fields, *task.optional)}
+                columns = {*task.fields, *task.optional} - {"prompt"}  # which stays the question's column
+                names |= {f"{group}.{column}" for column in columns}
     return names
 
 

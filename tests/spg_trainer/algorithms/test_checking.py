@@ -250,7 +250,6 @@ def test_a_masking_from_outside_is_checked(
             "batch.advantage",
             r"loss raised AttributeError: .*advantage.*mine.py, line \d+",
         ),
-        ("elbo(logps, masks)", "logps[:, :2, :3] * elbo(logps, masks)", "loss raised RuntimeError: The size"),
         (
             LOSS,
             LOSS + "    def compute_advantages(self, rewards):\n"
