@@ -212,8 +212,8 @@ def fault_of_loss(algorithm: Algorithm) -> str:
                 f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
                 f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
             )
-        # Not for what raises only here: `prepare` may look at what real completions alone have, and a tensor of the loss
-        # may have the sizes, the type and the device of a run. The check or the run that meets such a fault shows it.
+        # Not for what raises only here: `prepare` may look at what real completions alone have, and a tensor of the
+        # loss may have the sizes, the type and the device of a run. The check or the run that meets the fault shows it.
         if tried == "loss" and not isinstance(error, RuntimeError):
             file = getattr(sys.modules.get(type(algorithm).__module__), "__file__", None)
             frames = traceback.extract_tb(error.__traceback__)

@@ -207,9 +207,7 @@ def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
     codes = plain.SAYING_MORE
     stems = {codes[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(codes), 4)}
     known = words.DENIALS | words.WRONG | words.CONTRADICTING | words.MISTAKES | {*words.ANSWER.split()}
-    turns = (
-        "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake/my bad"
-    )
+    turns = "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake"
     again = (
         "check/verify/reflection/apologies/correct this/reconsider/redo/recompute/recalculate/recount/rethink"
         "/reexamine/reevaluate/revisit/review/reread/re-do/fix this/hmm"

@@ -337,7 +337,7 @@ def test_connections_that_are_slow_or_send_nonsense_are_cut(server):
     ]:
         began = time.monotonic()
         assert server.raw(data, pause=pause).startswith(answer)
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 15  # READ_SECONDS is 1 here, and 20 by default
     began = time.monotonic()
     long = head.replace(b"50", b"999")
     assert b" 408 " in server.raw(long + b" " * 600, piece=len(long), pause=0.3)  # a body that drips in

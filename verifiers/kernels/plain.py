@@ -28,7 +28,7 @@ NAMING = b"ans\0resurespantwergerisprisua:\0\0"  # four bytes of each word that 
 # The same of all that may name another answer behind a mark, or take back the one before it: also words that turn, that
 # deny, and that find fault.
 SAYING_MORE = NAMING + (
-    b"secowaitoopssorrcorractuscradisrignoholdeditupdabad\0"
+    b"secowaitoopssorrcorractuscradisrignoholdeditupda"
     b"no\0\0't\0\0neveisn\0wasndoesdon\0wroncannincofalsimpoextrcontviolmis\0erroforgshou"
     b"checverireflapolhmm\0re-\0recorecaredorethreexreevrevirerefix\0howebut\0"
 )

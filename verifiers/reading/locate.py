@@ -263,6 +263,7 @@ _VERB = re.compile(
 """What stands between a word for an answer and its value: perhaps an aside, then a verb, a colon or the line's end."""
 _PARTS = re.compile(r"[^\W\d_]++|\n|\S")
 _ASSERTING = words.LEADING | words.ASSERTING
+_DESCRIBING = re.compile(r"[\s*]*+(?:an?\s|[a-z]{2})")
 _DECORATION = frozenset("*_#\"'`-–—•\\(")
 _LEAD = re.compile(r"(?:[\s:：*_}]|</?[a-z]{1,12}+>|```[a-z]*+\n)*+", re.IGNORECASE)
 _ITEM = re.compile(r"\s*+(?:(?P<bullet>[-*])\s|\(?[a-z\d][.)]\s|(?P<joint>(?:or|and)\b))\s*+")
@@ -316,8 +317,12 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             continue
         if not verb:
             span = _value_before(text, start, name.start(), name.end(), end)
-        elif _begins_clause(text, start, name, verb):
+        elif _begins_clause(text, start, name.start(), words.LEADING):
             span = _value_behind(text, verb, end)
+        elif name[0].lower() == "answer" and _begins_clause(text, start, name.start(), _ASSERTING):
+            span = _value_behind(text, verb, end) if verb[0][-1:].isalpha() else None
+            if span and (_DESCRIBING.match(text, *span) or len(_VALUE.findall(text, *span)) > 1):
+                continue  # "We see that the answer is even."
         else:
             continue
         if span and span[0] < span[1]:
@@ -325,16 +330,14 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
     return None
 
 
-def _begins_clause(text: str, start: int, name: re.Match[str], verb: re.Match[str]) -> bool:
-    """True if only words such as "so the final" stand before the name in its clause, and the sentence supposes nothing.
+def _begins_clause(text: str, start: int, at: int, leading: frozenset[str]) -> bool:
+    """True if only the words `leading` stand before `at` in its clause, and the sentence supposes nothing.
 
-    Before "answer is", they may also say it outright: "so we see that the". In Chinese, Japanese and Korean, any words
-    may stand before it.
+    In Chinese, Japanese and Korean, any words may stand before it.
     """
-    at = name.start()
     parts = _PARTS.findall(text, max(start, at - _CLAUSE_LIMIT), at)
-    is_said = name[0].lower() == "answer" and verb[0][-1:].isalpha()
-    leading = _ASSERTING if is_said else words.LEADING
+    if parts and parts[-1].lower() in ("this", "that"):  # "This answer is reasonable."
+        return False
     while parts and (parts[-1] in _DECORATION or parts[-1].lower() in leading):
         parts.pop()
     if parts and parts[-1].isalpha() and text[at] < "\u3000":
@@ -493,7 +496,7 @@ def _without_comment(text: str, low: int, high: int, in_brackets: bool = True) -
 _MAY_COMMENT = re.compile("not|than|instead|which|because|since", re.IGNORECASE)  # before slower searches
 _BEGINS_WITH_NUMBER = re.compile(r"[\s:*$\\(-]*+\d")
 _NUMBER_ALONE = re.compile(r"([\s:*$\\(-]*+\d[\d,./]*+)[\s*$\\)]*+(?:[a-z]++[\s*]*+){0,3}\Z")  # with its unit
-_GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however)\b", re.IGNORECASE)
+_GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however|wrong|incorrect)\b", re.IGNORECASE)
 _CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b")
 _REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
 
@@ -555,8 +558,8 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
     r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
-    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\s(?:mistake|bad))\b"
-    r"|(?:it|that|this)(?:['’]s|\sis)\sactually(?=[\s*$\\(]*+\d)"
+    r"|(?:oops|correction|actually|(?:scratch|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
+    r"|(?:it|that|this)(?:['’]s|\sis)\sactually(?=[\s*$\\(]*+\d[\d,./]*+[\s*$\\)]*+\Z)"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
 )

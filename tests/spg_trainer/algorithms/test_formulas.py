@@ -617,11 +617,14 @@ def test_every_algorithm_has_a_formula():
     assert list(CASES) != [] and set(CASES) == set(ALGORITHMS)
 
 
-def shown_by_others(name: str, number: int) -> bool:
+def shown_by_others(name: str, number: int, policy: str) -> bool:
     """Of SPG's three settings, which do not know each other, each pair of values is seen without these.
 
-    What only codes as published do differently is tried in their first settings.
+    What only codes as published do differently is tried in their first settings, and what knows old policies is tried
+    on policy in its first ones.
     """
+    if policy == "on" and number and (name, number, "off") in NUMBERED:
+        return True
     if name not in ("spg", "spg_repro"):
         return name.endswith("_repro") and number > 0
     last = 3 if name == "spg" else 2  # values of the third
@@ -631,25 +634,22 @@ def shown_by_others(name: str, number: int) -> bool:
     return (masking + negatives + number) % last > 0
 
 
-NUMBERED = [(name, number) for name, case in CASES.items() for number in range(len(case.settings))]
+NUMBERED = [
+    (name, number, policy)
+    for name, case in CASES.items()
+    for number in range(len(case.settings))
+    for policy in (("on", "off") if "old" in build(name, case.settings[number]).needs else ("on",))
+]
 
 
-@pytest.mark.parametrize("name, number", slow_if(NUMBERED, shown_by_others))
-@pytest.mark.parametrize("policy", ["on", "off"])
+@pytest.mark.parametrize("name, number, policy", slow_if(NUMBERED, shown_by_others))
 def test_loss_and_gradient_are_those_of_the_published_formula(name, number, policy, at_length):
-    """In all ways of splitting rows and masks for the first settings of some, on policy; else with --slow alone.
-
-    What knows old policies is tried with its other settings under these, and on policy with --slow alone.
-    """
+    """In all ways of splitting rows and masks for the first settings of some, on policy; else with --slow alone."""
     case, held = CASES[name], []
     sizes, masks_at_once = (2, 4) if case.whole_groups else (3, 1, 4), (1, 3, 99)
     if (number or policy == "off" or name not in REPRESENTATIVES) and not at_length:
         sizes, masks_at_once = sizes[:1], masks_at_once[:1]
     algorithm = build(name, case.settings[number])
-    if policy == "off" and "old" not in algorithm.needs:
-        return  # it knows no other policy
-    if policy == "on" and "old" in algorithm.needs and number and not at_length:
-        return
     off_policy = case.off_policy if policy == "off" else 0.0
     error = formula_error(
         algorithm,

@@ -463,7 +463,10 @@ def test_what_judges_rows_is_the_users_word_alone(tmp_path: Path) -> None:
         both = typed(*words, "--reward", "mine.py:pays", "--verifier", "math500", cls=cls).env_args
         assert both == {**arguments, "reward": "mine.py:pays", "verifier": "math500"}
     # The question's column stays, and so do columns that a function of the model may have had.
-    for arguments in ({"verifier": "code", "prompt": "question"}, {"reward": "old.py:pays", "answer": "final"}):
+    for arguments in (
+        {"verifier": "code", "prompt": "question"},
+        {"reward": "old.py:pays", "answer": "final"},
+    ):
         (tmp_path / "environment.json").write_text(json.dumps({**made, "env_args": arguments}))
         kept = {name: value for name, value in arguments.items() if name not in ("verifier", "reward")}
         assert typed(*given, "--reward", "mine.py:pays").env_args == {**kept, "reward": "mine.py:pays"}
