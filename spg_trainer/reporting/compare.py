@@ -107,9 +107,8 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> list[dict[st
     Returns the rows of compare.csv, one for each finished run, with the columns `ROW`: rates before and after training
     and their gain, the mean rate of the completions sampled in training (None where there is none), steps and seconds.
 
-    shared: flags of every training. If a run fails, the others go on, and it has no row. Raises SpgError for what a
-    training would refuse and for folders of other runs. Unknown names and values are refused before anything is
-    started. The other checks take seconds, so they are made while the first runs load.
+    shared: flags of every training. If a run fails, the others go on, and it has no row. Raises SpgError, before
+    anything is started, for what a training would refuse and for folders of other runs.
     """
     if not isinstance(command, CompareCommand):
         raise ConfigError(
@@ -129,15 +128,10 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> list[dict[st
     console = Console(file=sys.stderr, every_seconds=60.0)
     missing = [run for run in runs if not (run.folder / SUMMARY).is_file()]
     console.say(f"{len(runs)} runs in {command.output_dir}, {len(missing)} to train.")
+    refuse(runs)  # before any run is started, since a run that has begun locks its folder
     jobs = {run.folder: (*run.words, "--seed", str(run.config.seed), "--resume", "auto") for run in missing}
     folder = Path(command.output_dir)
-    failed = run_jobs(
-        jobs,
-        command.jobs,
-        console,
-        refuse=partial(refuse, runs),
-        done=partial(write_tables, runs, folder),
-    )
+    failed = run_jobs(jobs, command.jobs, console, done=partial(write_tables, runs, folder))
     tasks = write_tables(runs, folder)
     draw_solved(tasks, folder / "curves.svg")
     sys.stdout.write((folder / "compare.md").read_text(encoding="utf-8"))
@@ -421,17 +415,13 @@ def all_settings(config: Config) -> dict[str, Any]:
 
 
 def run_jobs(
-    jobs: Mapping[Path, Sequence[str]],
-    at_once: int,
-    console: Console,
-    refuse: Callable[[], None],
-    done: Callable[[], None],
+    jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console, done: Callable[[], None]
 ) -> list[Path]:
     """Runs a training for each folder, with its output in FOLDER/run.log; returns the folders whose runs failed.
 
     jobs: {folder: the words of the command line, without the folder}. at_once: how many run at once; 0 = one for each
-    CPU core, on a GPU just one. refuse: called once the first runs have been started; an error that it raises ends
-    them. done: called after each run that has ended well.
+    CPU core, on a GPU just one. done: called after each run that has ended well; an error that it raises ends the
+    others.
 
     At a signal to stop (`runs/stop.py`) the children save their step and end; at a second signal they end at once. Then
     KeyboardInterrupt is raised.
@@ -456,7 +446,6 @@ def run_jobs(
                 start_waiting()
                 for folder in running:
                     console.say(f"Started: {folder}/{LOG}")
-                refuse()
                 while running:
                     time.sleep(0.2)
                     ended = [folder for folder, process in running.items() if process.poll() is not None]

@@ -26,6 +26,7 @@ from spg_trainer.reporting.compare import (
     read_word,
     rows_of_runs,
 )
+from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.resolve import resolve
 from tests.common.trainer_cases import ENV, child_environment, steps_of, tiny_folder
@@ -45,9 +46,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_here(jobs: dict[Path, tuple[str, ...]], at_once, console, refuse, done) -> list[Path]:
+def run_here(jobs: dict[Path, tuple[str, ...]], at_once, console, done) -> list[Path]:
     """`run_jobs` in this process, one after the other: to import torch takes ten times as long as these runs."""
-    refuse()
     failed = []
     for folder, words in jobs.items():
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +151,43 @@ def test_finished_runs_are_tabulated_and_not_run_again(here: Path, capsys, monke
     assert logs == [log.read_bytes() for log in sorted(here.glob("out/*/run.log"))] and len(logs) == 2
     with pytest.raises(ConfigError, match=r"max_steps was 2, now 3.* another --output-dir"):
         table(steps=3)
+
+
+def test_a_comparison_does_not_refuse_a_run_of_its_own_that_has_begun(
+    here: Path, capsys, monkeypatch
+) -> None:
+    """However soon a run begins, and locks its folder, the comparison takes it for no other's run."""
+    begun = []
+
+    def begin(folder: Path, *_: object) -> subprocess.Popen:
+        begun.append(RunFolder(folder))
+        begun[-1].create(config_yaml="", environment={})
+        return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE)
+
+    monkeypatch.setattr("spg_trainer.reporting.compare.start_process", begin)
+    command = CompareCommand((ENV,), ("raft", "spg"), (str(tiny_folder()),), (1,), jobs=2, output_dir="out")
+    try:
+        assert compare(command, [*SMALL, "1"]) == [], "these runs begin and end, and train nothing"
+    finally:
+        for run in begun:
+            run.release()
+    assert [run.path.name for run in begun] == ["Letters-v0-raft-s0", "Letters-v0-spg-s0"]
+
+
+def test_a_run_that_another_process_trains_is_refused_and_nothing_is_started(here: Path, monkeypatch) -> None:
+    started = []
+    monkeypatch.setattr("spg_trainer.reporting.compare.start_process", lambda *words: started.append(words))
+    run = RunFolder(Path("out/Letters-v0-spg-s0"))
+    run.create(config_yaml="", environment={})
+    command = CompareCommand((ENV,), ("raft", "spg"), (str(tiny_folder()),), (1,), jobs=2, output_dir="out")
+    try:
+        with pytest.raises(
+            ConfigError, match=r"Letters-v0 with spg: out.Letters-v0-spg-s0 is being written by"
+        ):
+            compare(command, [*SMALL, "1"])
+    finally:
+        run.release()
+    assert not started
 
 
 def test_a_setting_is_compared_with_the_first_by_seed_and_problem() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import CheckpointError
 from spg_trainer.reporting import compare as module
 from spg_trainer.reporting.compare import run_jobs
 from spg_trainer.runs.progress import Console
@@ -28,32 +28,30 @@ def test_a_failed_job_is_named_with_its_last_words_and_others_go_on(tmp_path: Pa
     shown = io.StringIO()
     words = {"bad": ("--num-generation", "1"), "good": ("--version",), "third": ("--version",)}
     jobs = {tmp_path / name: line for name, line in words.items()}
-    seen_by_refuse, ended = [], []
+    ended = []
     console = Console(file=shown, every_seconds=0)
-    assert run_jobs(jobs, 2, console, lambda: seen_by_refuse.append(len(alive)), lambda: ended.append(1)) == [
-        tmp_path / "bad"
-    ]
+    assert run_jobs(jobs, 2, console, done=lambda: ended.append(1)) == [tmp_path / "bad"]
     assert len(ended) == 2, "those that went well"
-    assert len(alive) == 3 and max(most) == 2 and seen_by_refuse == [2]
+    assert len(alive) == 3 and max(most) == 2
     said = shown.getvalue()
     assert f"{tmp_path / 'bad'} failed (2), run.log" in said
     assert "  error: No flag --num-generation." in said and "runs 3/3" in said
 
 
-def test_a_refusal_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
+def test_an_error_ends_what_was_started(tmp_path: Path, monkeypatch) -> None:
     processes, start = [], module.start_process
     monkeypatch.setattr(
         module, "start_process", lambda *words: processes.append(start(*words)) or processes[-1]
     )
 
-    def refuse() -> None:
-        raise ConfigError("not these")
+    def done() -> None:
+        raise CheckpointError("no table")
 
-    with pytest.raises(ConfigError, match="not these"):
-        run_jobs(
-            {tmp_path / "a": ("--env", ENV), tmp_path / "b": ()}, 1, Console(quiet=True), refuse, lambda: None
-        )
-    assert [process.returncode for process in processes] == [1]
+    training = ("--env", "sudoku", "--model", "tiny", "--device", "cpu", "--max-steps", "100000")
+    jobs = {tmp_path / "short": ("--version",), tmp_path / "long": training, tmp_path / "third": ()}
+    with pytest.raises(CheckpointError, match="no table"):
+        run_jobs(jobs, 2, Console(quiet=True), done)
+    assert [process.returncode for process in processes] == [0, 1]
 
 
 @pytest.mark.slow
@@ -80,7 +78,7 @@ def test_a_signal_lets_children_save_their_step(
     shown = io.StringIO()
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        run_jobs({folder: words}, 1, Console(file=shown), lambda: None, lambda: None)
+        run_jobs({folder: words}, 1, Console(file=shown), lambda: None)
     assert (
         "Stopping: 1 running" in shown.getvalue()
         and "Stopping after this step" in (folder / "run.log").read_text()
