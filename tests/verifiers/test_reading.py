@@ -306,6 +306,7 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("So I think the answer is 18.", None),
         ("We find that the answer is less than 18.", None),
         ("The answer is 18. This answer is reasonable.", "18"),
+        ("The answer is 18. Let me know if you have any other questions!", "18"),
         ("The answer is 18.\n\nThis answer is correct because 18 / 2 = 9.", "18"),
         ("The answer is 18.\n\nWe could add first, but the answer is the same.", "18"),
         ("$\\boxed{18}$\nWe can see that the answer is independent of $r$.", "18"),

@@ -436,8 +436,12 @@ def _line_end(text: str, at: int, end: int) -> int:
     return end if found < 0 else found
 
 
+_COURTESY = re.compile(r"\bif\s(?:you|anything)\b[^.,!?\n\d]*+", re.IGNORECASE)
+
+
 def _says_nothing(text: str) -> bool:
     """True if a text has no value and takes none back: "I hope this helps!", "She does not need more."."""
+    text = _COURTESY.sub("", text)
     said = _words_in(text)
     if _VALUE.search(text) or (said and said[0] in words.DOUBTS):
         return False
