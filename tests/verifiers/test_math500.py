@@ -285,3 +285,18 @@ def test_a_short_answer_is_judged_once_by_many_small_batches():
     for _ in range(5):
         assert verify_batch("math500", [r"\boxed{3+\frac{1}{7}}"] * 2, answer=[r"\frac{22}{7}", "3"]).reasons
     assert task._judge_short.cache_info().misses == judged + 2
+
+
+@pytest.mark.parametrize(
+    "text", ["The answer is 92. The subtotal was 84.", "<answer>$92. The tax is $84.</answer>"]
+)
+def test_a_sentence_about_another_value_is_not_the_answer(text: str) -> None:
+    assert not verify("math500", text, answer="84").correct
+    assert verify("math500", "<answer>Let $x$ be it. Then it is 84.</answer>", answer="84").correct
+
+
+@pytest.mark.parametrize("answer", ["84 in total", "84 \\text{ in all}", "84 eggs in total", "84"])
+def test_in_total_is_no_length_in_inches(answer: str) -> None:
+    problem = "Tom has 40 eggs and buys 44 more. How many does he have?"
+    assert verify("math500", f"\\boxed{{{answer}}}", answer="84", problem=problem).correct
+    assert not verify("math500", "\\boxed{84 in}", answer="84", problem=problem).correct

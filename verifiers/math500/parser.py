@@ -498,6 +498,9 @@ def read_predicate(cursor: Cursor, verb: int) -> Value:
     low, high, tokens = cursor.position, cursor.end, cursor.tokens
     if verb + 1 == high or negates(tokens[low:verb]):
         raise Malformed("words")
+    stop = next((place for place in range(low, verb) if tokens[place][:2] == (SIGN, ".")), low)
+    if any(kind == NUMBER for kind, _, _ in tokens[low:stop]):
+        raise Malformed("a value in the sentence before")  # 92. The subtotal was 84
     value = as_one(*read_items(cursor.between(verb + 1, high)))
     words = [place for place in range(low, verb) if tokens[place][0] == WORD]
     if words:

@@ -436,8 +436,12 @@ def _line_end(text: str, at: int, end: int) -> int:
     return end if found < 0 else found
 
 
+_COURTESY = re.compile(r"\bif\s(?:you|anything)\b[^.,!?\n\d]*+", re.IGNORECASE)
+
+
 def _says_nothing(text: str) -> bool:
     """True if a text has no value and takes none back: "I hope this helps!", "She does not need more."."""
+    text = _COURTESY.sub("", text)
     said = _words_in(text)
     if _VALUE.search(text) or (said and said[0] in words.DOUBTS):
         return False
@@ -649,6 +653,14 @@ def is_denied_behind(rest: str) -> bool:
 _CLAUSE = re.compile(r"[^,;:(=\d]*+")
 
 
+_CHOICE_ALONE = re.compile(r"(?:\\text(?:bf)?\{)?[\s(*]*+([A-J])[\s).*}]*+")
+_WRONG_CHOICE = re.compile(
+    r"(?:\b(?:answer|option|choice)\s\(?|\n[\s(*-]*+)([A-J])[).:*\s]*+(?:is\s(?:also\s)?)?(?:wrong|incorrect)\b",
+    re.IGNORECASE,
+)
+"""What denies a choice: "Option B is incorrect.", "B. Incorrect.". The answer may be another one."""
+
+
 def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] | None:
     """What text[start:end], the rest of its sentence and later ones, says of the answer before it: (-1, -1) if it takes
     it back, (start, end) of the value that it says instead, or None if it says nothing of it, or the same again."""
@@ -656,8 +668,13 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
         return None
     at = start
     again, begin, is_change = None, start, False
+    choice = _CHOICE_ALONE.fullmatch(answer)
     for stop in _SENTENCES.finditer(text, start, end):
         sentence = text[at : stop.end()]
+        denied = _WRONG_CHOICE.search(text, max(start, at - 8), stop.end()) if choice else None
+        if choice and denied and denied[1] != choice[1] and not _TURN.match(sentence):
+            at = stop.end()
+            continue
         begun = _AGAIN.match(sentence)
         if begun and begun["but"] and (_VALUE.search(text, start, at) or "\n" in text[start:at].strip()):
             begun = None  # a step of an explanation

@@ -136,7 +136,8 @@ def canonical_unit(words: Sequence[str]) -> str | None:
         begins_phrase = word == "of" or (
             word == "in" and following and UNITS.get(following[0], "unit") == "unit"
         )
-        if begins_phrase and names and names[-1] != "/" and is_known(names[-1]):
+        is_total = word == "in" and following and following[0].lower() in ("total", "all")
+        if is_total or (begins_phrase and names and names[-1] != "/" and is_known(names[-1])):
             break  # cups of sugar, km in total
         if word in POWERS or word[0] == "^":
             power = POWERS.get(word, word)
