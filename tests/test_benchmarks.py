@@ -254,7 +254,7 @@ def test_a_divided_step_has_the_gradient_of_a_whole_one() -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     said = [
         subprocess.run(line, capture_output=True, text=True, timeout=300, check=True).stdout
-        for line in ([sys.executable, *script], [*torchrun, *script, "--shard"])
+        for line in ([sys.executable, *script], [*torchrun, *script, "--shard", "phase"])
     ]
     norms = [text.rpartition("update: ")[2] for text in said]
     assert norms[0] == norms[1] and float(norms[0]) > 0
