@@ -905,12 +905,10 @@ def _named_behind(
         return reason, low, high, boxed, False
     marked = reason == OK
     span = _named_answer(text, behind, end)
-    if marked and span and (span[1] - span[0] > _VALUE_LIMIT or not _is_sure(text, *span)):
-        span = None
-    if (
-        marked and span and " means " in text[behind : span[0]]
-    ):  # "This means the answer is 7 dozen." behind 84
-        span = None
+    if marked and span:
+        explains = " means " in text[behind : span[0]]  # "This means the answer is 7 dozen." behind 84
+        if explains or span[1] - span[0] > _VALUE_LIMIT or not _is_sure(text, *span):
+            span = None
     if not span and not marked:
         box = last_box(text, behind, end, "\\fbox")
         span = box[1:] if box else _last_line(text, behind, end)
