@@ -426,6 +426,10 @@ def _value_end(text: str, low: int, end: int) -> int:
         rest = text[stop.end() : line_end]
         again = _AGAIN.match(rest)
         is_over = _says_nothing(rest) or turns(rest) or (again and not again["but"])
+        if not is_over and _is_sure(text, low, stop.start()) and not _OR.match(rest):
+            stated = list(_STATED.finditer(rest))
+            value = _VALUE.match(rest, stated[-1].end()) if stated else None
+            is_over = not stated or (value and _plain(value[0]) == _plain(_VALUE.search(before)[0]))
         return stop.start() if is_over else line_end
     return line_end
 
@@ -436,6 +440,7 @@ def _line_end(text: str, at: int, end: int) -> int:
     return end if found < 0 else found
 
 
+_OR = re.compile(r"[\s(]*+or\b", re.IGNORECASE)
 _COURTESY = re.compile(r"\bif\s(?:you|anything)\b[^.,!?\n\d]*+", re.IGNORECASE)
 
 
