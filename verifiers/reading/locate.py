@@ -233,6 +233,8 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
             if below and not _WORD.match(below[1]):
                 return below.span(1)
         elif high == end or not _WORD.match(text, low, high):
+            stop = _value_end(text, low, high)
+            high = stop if text.startswith(".", stop) else high  # 18! is a factorial
             if text.endswith("**", 0, mark.start()):  # **#### 18**
                 high = low + len(text[low:high].rstrip(" *"))
             label = _LABEL.search(text, low, high)  # 80question: There are

@@ -21,7 +21,8 @@ LEADING = frozenset(
 """Words that may stand between the beginning of a clause and a word for an answer: "So the final answer"."""
 ASSERTING = frozenset(
     """we i it this that which can now but us from have has found conclude concluded see find get got obtain means
-    shows implies tells gives follows turns out say state am m sure confident certain""".split()
+    shows shown implies tells gives follows turns out say state know am m pretty sure confident certain
+    simply just still""".split()
 )
 """Words of a clause that says an answer outright: "we can conclude that the answer is 18"."""
 CONDITIONS = frozenset(
