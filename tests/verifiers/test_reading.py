@@ -319,6 +319,7 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("The answer is 18. Then add 3 to get 21.", "18. Then add 3 to get 21"),
         ("#### 18. Let me know if you have any other questions!", "18"),
         ("16 - 7 = 9.\nWe now know that the answer is 18.", "18"),
+        ("So we can say that the answer is 9 * 2 = 18 dollars.", "9 * 2 = 18 dollars"),
         ("The answer is 18.\n\nWe could add first, but the answer is the same.", "18"),
         ("$\\boxed{18}$\nWe can see that the answer is independent of $r$.", "18"),
         ("The answer is 18.\nIt follows that the answer is divisible by 9.", "18"),

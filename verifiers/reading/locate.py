@@ -323,7 +323,8 @@ def _named_answer(text: str, start: int, end: int) -> tuple[int, int] | None:
             span = _value_behind(text, verb, end)
         elif name[0].lower() == "answer" and _begins_clause(text, start, name.start(), _ASSERTING):
             span = _value_behind(text, verb, end) if verb[0][-1:].isalpha() else None
-            if span and (_DESCRIBING.match(text, *span) or len(_VALUE.findall(text, *span)) > 1):
+            value = text[slice(*span)].rpartition("=")[2] if span else ""
+            if span and (_DESCRIBING.match(text, *span) or len(_VALUE.findall(value)) > 1):
                 continue  # "We see that the answer is even."
         else:
             continue
