@@ -115,7 +115,8 @@ _LAYOUT = frozenset("{}()[]'\"`")
 
 def is_compared_as_text(answer: object) -> bool:
     """True for a reference that cannot be read as mathematics, so that only its own spelling is right."""
-    return reference_of(answer, index=None).is_text
+    reference = reference_of(answer, index=None)
+    return reference.is_text and reference.moment is None
 
 
 def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from verifiers.reading.amounts import MAGNITUDES
-from verifiers.reading.words import NOT_THE_NUMBER
+from verifiers.reading.words import MONTHS, NOT_THE_NUMBER
 
 NEGATING = frozenset(
     "not no non never none nor neither incorrect wrong false unknown impossible cannot except excluding instead "
@@ -34,6 +34,7 @@ _CHANGING = (
     NEGATING
     | COMPARING
     | SCALE_WORDS.keys()
+    | MONTHS.keys()
     | frozenset(
         "millions billions greater smaller larger bigger positive third quarter dozens hundreds thousands lakh crore "
         "up down through either but within until after before difference".split()
@@ -42,8 +43,7 @@ _CHANGING = (
 CHANGING_BEFORE = _CHANGING | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
-    "subtracted modulo percent percentage fraction digit digits prime some without one any far unlike close "
-    "january february march april may june july august september october november december".split()
+    "subtracted modulo percent percentage fraction digit digits prime some without one any far unlike close".split()
 )
 """Words before a number that say that another value is meant: "the square of 5", "May 5". See `changes`, too."""
 KINDS_OF_NUMBER = frozenset(

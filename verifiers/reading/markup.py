@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 from unicodedata import normalize
 
+from verifiers.reading import words
 from verifiers.reading.signs import ORNAMENT
 from verifiers.reading.tokens import is_command
 
@@ -114,6 +115,11 @@ def joined_lines(answer: str) -> str:
 
 _TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?+(?:(?P<half>[ap])\.?m\.?)?+", re.ASCII)
 _DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
+_MONTH = "|".join(words.MONTHS)
+_DATE_IN_WORDS = re.compile(
+    rf"(?:the)?(?P<day>\d\d?+)(?:st|nd|rd|th|er|\.)?(?:of|de)?(?P<month>{_MONTH})\.?,?(?:de)?(?P<year>\d{{4}})?"
+    rf"|(?P<month2>{_MONTH})\.?(?P<day2>\d\d?+)(?:st|nd|rd|th)?(?:,?(?P<year2>\d{{4}}))?"
+)
 MOMENT = re.compile(r"\d:[0-5]\d|\d[-/]\d\d?+[-/]\d|[ap]\.?m\b", re.IGNORECASE | re.ASCII)
 _LAYOUT = re.compile(r"\\(?:text|mathrm|[,!;: ])|[{}$~\s]")
 
@@ -122,16 +128,19 @@ class Moment(NamedTuple):
     """A time of day or a date, as numbers that are equal for the same one."""
 
     parts: tuple[int, ...]
-    """(minutes since midnight) or the three numbers of a date."""
+    """(minutes since midnight), the three numbers of a date, or (year or 0, 100 * month + day) of one in words."""
     is_open: bool = False
     """Whether it may be before or after noon."""
 
 
 def moment_of(text: str) -> Moment | None:
-    """The time of day or date that an answer is as a whole: 2:30 p.m., 14:30, 2/1/2024; None for any other text."""
+    """The time of day or date that an answer is as a whole: 2:30 p.m., 14:30, 2/1/2024, 15 March; None for others."""
     text = _LAYOUT.sub("", text[:60]).lower()
     if date := _DATE.fullmatch(text):
         return Moment(tuple(int(part) for part in date.groups()))
+    if date := _DATE_IN_WORDS.fullmatch(text):
+        year, month, day = (date[part] or date[part + "2"] for part in ("year", "month", "day"))
+        return Moment((int(year or 0), 100 * words.MONTHS[month] + int(day)))
     time = _TIME.fullmatch(text)
     if not time or not (time[2] or time["half"]) or int(time[1]) > (12 if time["half"] else 24):
         return None
