@@ -248,11 +248,11 @@ def literal(answer: str) -> tuple | None:
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
 
-_PRICE = re.compile(r"\\\$|\$\d[\d,.]*+(?:\s++[A-Za-z]{2}|[?!]|\s*+\Z)|[€£¥]")
+_PRICE = re.compile(r"\\\$|\$\.?\d[\d,.]*+(?:\s++[A-Za-z]{2}|/[a-z]{3}|[?!]|\s*+\Z)")
 
 
 def has_price(problem: str) -> bool:
-    r"""True if a problem has an amount of money, `\$5` or "$4.50 and"; a formula such as `$5$` is none."""
+    r"""True if a problem has an amount of dollars, `\$5` or "$4.50 and"; a formula such as `$5$` is none."""
     return _PRICE.search(problem) is not None
 
 

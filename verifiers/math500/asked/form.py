@@ -6,6 +6,7 @@ its form, even if a problem merely speaks of factors or is misread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from math import gcd
@@ -30,6 +31,7 @@ from verifiers.math500.values import (
 )
 from verifiers.math500.words import NUMBER_WORDS
 from verifiers.reading import units
+from verifiers.reading.amounts import SIGNS
 from verifiers.reading.markup import SORTING, has_price
 from verifiers.reading.markup import key as normal_text
 from verifiers.reading.tokens import Malformed, tokens_of
@@ -95,18 +97,34 @@ _KIND_WORDS = {
     "second": frozenset("time long old age when clock duration".split()),
     "cent": frozenset(
         "cost costs price prices pay pays paid earn earns earned money spend spends bill worth win profit salary wage "
-        "savings save saves tax value charge fee income discount".split()
+        "savings save saves tax value charge fee income discount invoice".split()
     ),
 }
 """{a unit, which stands for all of its kind: the words by which a problem speaks of such a quantity}."""
 _KIND_WORDS["radian"] = _KIND_WORDS["degree"]
+_SAME_KINDS = {"ounce": "g", "teaspoon": "l"}
+"""{a unit, which stands for its kind: the one that stands for the same quantity in metric units}."""
 _PLURAL = {
-    *"feet cm mm nm km ft mph kg".split(),
+    *"feet cm mm nm km ft mph kg fahrenheit".split(),
     *(word for word in units.UNITS if word.endswith("s") and len(word) > 2),
 }
 """Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
-_NO_UNIT = frozenset("percents percent percentage in second".split())
+_NO_UNIT = frozenset("percents percent percentage in second us".split())
 """Names of units that mostly mean something else in a problem: "in" is inch only in "5 in"."""
+_UNIT_WORD = re.compile(r"[A-Za-z]{2,}+|(?<=\d[ ~{$])[mshglL]\b(?!&)|(?<=m/)[hs]\b")
+"""A word that may be a unit, the kg of 70kg, or a letter that is one by its place: the m of 3 m, the h of km/h."""
+_SCALE = re.compile(r"(?:°|\\circ)(?:\\,|[\s~{}])*(?:\\(?:text|mathrm|mbox)\{\s*)?([CF])\b")
+"""A letter that says the scale of degrees: the F of 98.6°F."""
+_CLOCK = re.compile(r"\b\d{1,2}:[0-5]\d\b")
+"""A time of day: 2:15."""
+_MEASURE = re.compile(
+    r"\b(?:what (?:is|was|are)|find|compute|determine|calculate) "
+    r"(?:(?!(?:of|per|and|if|when|where|whose|with|that|for) )[a-z]{2,} ){0,4}?"
+    r"(area|volume|length|perimeter|circumference|radius|diameter|height|width|distance)\b"
+)
+"""A question for a measure: "What is its area?", but not for the ratio of an area to a perimeter."""
+_POWERS = {"area": "2", "volume": "3"}
+"""{a measure: the power of its unit}; other measures are lengths."""
 _CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\frac{d", "e^")
 """Signs and words by which a problem is one of calculus."""
 _OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
@@ -114,7 +132,9 @@ _OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
 """Signs at which a formula is cut if no grammar reads it as a whole."""
 # {character: the text in its place}: marks of mathematics are left out, and marks of a sentence become words.
-_MARKS = str.maketrans({**dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}})
+_MARKS = str.maketrans(
+    {"°": " degrees ", **dict.fromkeys("$\\{}()~*", " "), **{mark: f" {mark} " for mark in ".,?;:-"}}
+)
 
 
 class Form:
@@ -167,14 +187,25 @@ class Form:
 
     @cached_property
     def mentioned(self) -> set[str]:
-        """All units that stand in the problem, asked for or not: the mile of "60 mph"."""
-        named = (
-            word for word in self.words if word in units.UNITS and len(word) > 1 and word not in _NO_UNIT
-        )
-        found = {units.UNITS[word].partition(" ")[0] for word in named}
+        """All units that the problem names, asked for or not: mile and hour in "60 mph", euro in "€5"."""
+        words = [word for word in _UNIT_WORD.findall(self.without_commands) if word.lower() not in _NO_UNIT]
+        names = " / ".join(units.SYMBOLS.get(word) or units.UNITS.get(word.lower(), "") for word in words)
+        found = {name.partition("^")[0] for name in names.split(" / ")} - {""}
+        found |= {unit for sign, unit in SIGNS.items() if sign in self.problem and unit != "dollar"}
+        found |= {units.SYMBOLS[letter] for letter in _SCALE.findall(self.problem)}
         if "°" in self.problem:
             found.add("degree")
+        if "old" in self.words:
+            found.add("year")
+        if found & units.TEMPERATURES - {"degree"}:
+            found.discard("degree")  # it is one of the scale that is named
         return found | {"dollar"} if has_price(self.problem) else found
+
+    @cached_property
+    def power(self) -> str:
+        """The power of the unit of length that the last question asks for: "2" for an area; "" if this is not told."""
+        measures = _MEASURE.findall(" ".join(self.words))
+        return _POWERS.get(measures[-1], "1") if measures else ""
 
     @cached_property
     def asked_formulas(self) -> dict[str, Value]:
@@ -241,7 +272,10 @@ class Form:
         return True
 
     def allows_unit(self, answer: Value, gold: Value) -> bool:
-        """True unless the problem asks for another unit than the answer's, or does not speak of such a quantity."""
+        """True for a unit that the problem asks for or, if it asks for none, for one that it names.
+
+        If it names none of this kind, a word such as "price" or "area" allows any.
+        """
         unit = answer.unit if type(answer) is Quantity else ""
         wanted = gold.unit if type(gold) is Quantity else ""
         if not unit or unit == wanted or (wanted and not units.conflict(unit, wanted)):
@@ -253,14 +287,22 @@ class Form:
             _, _, question = self.problem.rstrip(" .?\n").rpartition(". ")
             is_rate = bool(below) and above in {"", *self.units} and f"per {below}" in question
             return is_rate or any(is_one_unit(unit, asked) for asked in self.units)
-        kind = kind_of(unit)
-        if not self.words or "/" in unit or kind not in _KIND_WORDS:
-            return True  # any problem may speak of rates and of other kinds
+        name, _, power = unit.partition("^")
+        if name == "pound" and "sterling" in self.mentioned:
+            name = "sterling"  # no weight
+        kind = kind_of(name)
+        if not self.words or "/" in unit:
+            return True  # any problem may speak of rates
+        if kind == "mm" and self.power not in ("", power or "1"):
+            return False  # cm for an area
         same_kind = {other for other in self.mentioned if kind_of(other) == kind}
+        if not same_kind and kind == "second" and _CLOCK.search(self.problem):
+            # 105 minutes from 2:15 to 4:00, and not 105 hours.
+            is_above_day = is_expression(gold) and gold[0] == "num" and gold[1] > 24 * gold[2]
+            return name == "minute" or (name == "hour" and not is_above_day)
         if not same_kind:
-            return not _KIND_WORDS[kind].isdisjoint(self.words)
+            return kind not in _KIND_WORDS or not _KIND_WORDS[kind].isdisjoint(self.words)
         # The answer's unit must be one of those of its kind in the problem; beside cents alone it may be dollars.
-        name = unit.partition("^")[0]
         small_change = same_kind <= units.SMALL_CHANGE and any(
             units.conversion(name, other) for other in same_kind
         )
@@ -318,8 +360,9 @@ NO_FORM = form_of("")
 
 
 def kind_of(unit: str) -> str:
-    """`units.kind_of`, with "cent" for all money."""
-    return "cent" if units.is_money(unit) else units.kind_of(unit)
+    """`units.kind_of`, with one kind for all money, for all weights and for all volumes: "g" for pounds."""
+    kind = "cent" if units.is_money(unit) else units.kind_of(unit)
+    return _SAME_KINDS.get(kind, kind)
 
 
 def is_one_unit(unit: str, other: str) -> bool:
@@ -332,6 +375,9 @@ def unit_at(words: Sequence[str], skip: int) -> str:
     for k in range(min(skip + 1, len(words))):
         at = k + 1 if words[k] in units.POWERS and k + 1 < len(words) else k  # "square"
         if words[at] in _PLURAL and words[at] not in _NO_UNIT:
+            scale = words[at + 1] if words[at] == "degrees" and at + 1 < len(words) else ""
+            if scale.upper() in units.DEGREE_LETTERS or scale in units.DEGREE_LETTERS.values():
+                return units.canonical_unit(["degrees", scale.upper()[:1]]) or ""
             return units.canonical_unit(words[k : at + 1]) or ""
     return ""
 
