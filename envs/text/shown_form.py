@@ -33,7 +33,7 @@ def unpaid_form(task: Task) -> str:
     if not forms:
         return ""
     try:
-        demonstrations = [task.demonstration(problem) for problem in problems]
+        demonstrations = [task.demonstration(problem.copy()) for problem in problems]
     except EnvError:  # NoDemonstration, or one that fails, which `envs check` reports
         return ""
     answers = _scored(
