@@ -74,7 +74,10 @@ def as_text(completion: object) -> str | None:
 
 
 def as_reference(value: object) -> str | None:
-    """A text as it is; a finite number, also of numpy, Decimal or Fraction, as text (6.0 as "6"); else None."""
+    """A text as it is; a finite number, also of numpy, Decimal or Fraction, as text (6.0 as "6"); else None.
+
+    The noise of a calculation in binary is left out: 0.1 + 0.2 is 0.3, and not 0.30000000000000004.
+    """
     if type(value) is str:
         return value
     if getattr(value, "shape", None) == ():  # a scalar of numpy or torch
@@ -85,7 +88,9 @@ def as_reference(value: object) -> str | None:
 
             value = float(str(np.dtype(kind).type(value)))  # 0.1, not 0.10000000149, its value as a float32
     if type(value) is float and isfinite(value):
-        value = int(value) if value.is_integer() else repr(value)
+        short = f"{value:.15g}"  # 24.51 where 3 * 8.17 is 24.509999999999998
+        is_noisy = len(short) < len(repr(value)) - 3
+        value = int(value) if value.is_integer() else short if is_noisy else repr(value)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() < INTEGER_BITS:
         return str(int(value))
     if type(value).__module__ in ("decimal", "_decimal", "fractions"):

@@ -1,5 +1,6 @@
 """The form of answer that a prompt shows, and whether a task's reward pays for a right answer in this form."""
 
+import re
 from collections.abc import Sequence
 
 from envs.answer_block import CLOSE, OPEN
@@ -10,6 +11,8 @@ from envs.task import Task
 
 BOX = "\\boxed{"
 HASHES = "####"
+ANSWER_LINE = re.compile(rf"{HASHES} ?-?[\d,.]*\d")
+"""The last line of a solution of GSM8K, such as `#### 1,250`."""
 TRIED = 8
 """Of so many problems, a right answer must earn no more than a wrong one before a form is called unpaid."""
 
@@ -30,7 +33,7 @@ def unpaid_form(task: Task) -> str:
     if not forms:
         return ""
     try:
-        demonstrations = [task.demonstration(problem) for problem in problems]
+        demonstrations = [task.demonstration(problem.copy()) for problem in problems]
     except EnvError:  # NoDemonstration, or one that fails, which `envs check` reports
         return ""
     answers = _scored(
@@ -71,8 +74,9 @@ def shown_forms(problem: Problem) -> list[str]:
     before_close, close, _ = text.rpartition(CLOSE)
     start = before_close.rfind(OPEN) if close else -1
     if start < 0:
-        # At the beginning of a line they may be a heading, or a line of hashes.
-        is_mark = any(HASHES in line.strip().lstrip("#") for line in text.splitlines())
+        # At the beginning of a line they may be a heading, or a line of hashes, unless only a number follows.
+        lines = map(str.strip, text.splitlines())
+        is_mark = any(HASHES in line.lstrip("#") or ANSWER_LINE.fullmatch(line) for line in lines)
         return boxes or [f"{HASHES} ..."] * is_mark
     block = text[start : len(before_close) + len(close)]
     return [block] if BOX in block else [block, *(filled(block, box) for box in boxes)]

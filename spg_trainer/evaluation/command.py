@@ -281,17 +281,17 @@ def changed_code(command: EvalCommand) -> list[str]:
                 f"{file_name} has changed since {run} was trained with it. It is run as it is now; what the run used "
                 f"is {copy}."
             )
-        elif Path(now.path).resolve() == copy.resolve() and inputs.is_changed(before):
+        elif Path(now.path).resolve() == copy.resolve() and (changed := inputs.changed_file(before)):
             # An input is called `env`, or `env 2` if it is the second file that the setting `env` names. A module
             # beside a file, `env/helper.py`, is named by no setting, so its text is "".
             text_of_setting = settings.get(input_name.partition(" ")[0], "")
             # The same setting, but with the user's file in place of the run's copy.
-            named_by = text_of_setting.replace(now.path, before.path)
+            named_by = text_of_setting.replace(now.path, changed)
             as_it_is = (
                 f" To measure with the file as it is now: {inputs.setting_naming(input_name, named_by)}."
             )
             notes.append(
-                f"{before.path} has changed since {run} was trained with it. The run's own copy is run, {copy}."
+                f"{changed} has changed since {run} was trained with it. The run's own copy is run, {copy}."
                 f"{as_it_is if named_by else ''}"
             )
     return notes

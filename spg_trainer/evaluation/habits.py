@@ -177,7 +177,7 @@ def possible_mix(env: "envs.TextEnv") -> list[str]:
     all_demonstrated, names = True, dict[str, None]()  # an ordered set of habits
     for part in env.parts.values() or [env]:
         problems = [envs.problem.read_problem(part, i) for i in envs.checking.spread(len(part), FEW)]
-        first, *others = map(part.habits, problems)
+        first, *others = [envs.checking.habits_of(part, problem) for problem in problems]
         shared_habits = [name for name in first if all(name in habits for habits in others)]
         is_demonstrated = envs.checking.demonstration_of(part, problems[0]) is not None
         if not (shared_habits or is_demonstrated):

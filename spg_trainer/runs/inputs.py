@@ -12,7 +12,7 @@ import shutil
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from importlib.util import find_spec
@@ -55,6 +55,8 @@ class Input(NamedTuple):
     sha256: str
     copy: str = ""
     """The place of the run's copy of it, within the run's folder; "" for data and models, which are not copied."""
+    former: Sequence[str] = ()
+    """The other paths that it had at earlier starts, which environment.json of the run and of its checkpoints name."""
 
 
 Inputs = Mapping[str, Input]
@@ -346,7 +348,8 @@ def read_inputs(run: Path) -> dict[str, Input]:
 
 
 def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
-    """Nested settings of a run, with paths of code that is gone replaced by those of the run's copies.
+    """Nested settings of a run, with paths of code that is gone replaced by those of the run's copies, and with paths
+    of earlier starts replaced by those of the last one.
 
     changed: whether code that has changed since is replaced, too.
     """
@@ -358,16 +361,19 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
 
     result: Any = values
     for entry in read_inputs(run).values():
+        for path in entry.former:
+            result = replaced(result, path, entry.path)
         if not entry.copy or not (place := (run / entry.copy).absolute()).is_file():
             continue
-        if not os.path.isfile(entry.path) or (changed and is_changed(entry)):
+        if not os.path.isfile(entry.path) or (changed and changed_file(entry) == entry.path):
             result = replaced(result, entry.path, str(place))
     return result
 
 
-def is_changed(entry: Input) -> bool:
-    """Whether the file of an input exists, with another content than when the run began."""
-    return os.path.isfile(entry.path) and hash_of(entry.path) != entry.sha256
+def changed_file(entry: Input) -> str:
+    """The path at which a file of an input exists, with another content than when the run began; "" if none does."""
+    paths = filter(os.path.isfile, (entry.path, *entry.former))
+    return next((path for path in paths if hash_of(path) != entry.sha256), "")
 
 
 def setting_naming(name: str, value: str) -> str:
@@ -442,6 +448,9 @@ def refuse_changed_inputs(
                 f"{at_start.sha256}, now it is {now[name].sha256}. To go on, put the old one back. To train on the new "
                 "one, start a new run with another $output_dir."
             )
+    for name in before.keys() & now.keys():
+        paths = dict.fromkeys([*before[name].former, before[name].path])
+        now[name] = now[name]._replace(former=[path for path in paths if path != now[name].path])
     return {**before, **now}
 
 

@@ -135,7 +135,9 @@ BLOCK = "Answer in this form:\n<answer>\n...\n</answer>\n\n"
         ("gsm8k", "{question}", "paper", ""),
         ("gsm8k", '{question} Write the final answer after "####".', "paper", "0"),  # verl's prompt
         ("gsm8k", '{question} Write the final answer after "####".', None, ""),
+        ("gsm8k", "Q: 3 + 2?\nA: It is 3 + 2 = 5.\n#### 5\n\nQ: {question}\nA:", "paper", "0"),
         ("gsm8k", "#### Question\n{question}", "paper", ""),
+        ("gsm8k", "#### 2. Question\n{question}\n#####", "paper", ""),
         ("math500", BLOCK + "Wrap the answer in \\boxed{}.\n{question}", "paper", ""),
         ("countdown", BOX_IN_BLOCK + "{numbers}, {target}", "paper", "0.1"),
         ("countdown", "{numbers}, {target}, e.g. <answer>\n2*4-3\n</answer>", "paper", ""),

@@ -117,6 +117,37 @@ def test_what_a_task_changes_is_its_own(cls) -> None:
     assert (content(env.one), env.one.metadata["seen"]) == before
 
 
+class ShowsItsForm(envs.TextEnv):
+    """Its reward pays no number behind ####, and its demonstration uses the numbers of the problem up."""
+
+    reward_weights: ClassVar = {"correct": 1.0}
+
+    def __init__(self, split: str = "train") -> None:
+        self.problems = [
+            Problem(f"Write the sum behind ####: {n} + 1", {"numbers": [n, 1]}) for n in range(9)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.problems)
+
+    def problem(self, index: int) -> Problem:
+        return self.problems[index]
+
+    def demonstration(self, problem):
+        return str(problem.reference["numbers"].pop(0) + problem.reference["numbers"].pop())
+
+    def score(self, problem, completion):
+        is_right = completion == str(sum(problem.reference["numbers"]))
+        return envs.Score({"correct": float(is_right)}, extracted=completion.removeprefix("#### "))
+
+
+def test_the_search_for_an_unpaid_form_leaves_the_problem_as_it_was() -> None:
+    env = ShowsItsForm()
+    for _ in range(2):
+        assert "earns 0, no more than a wrong one" in envs.unpaid_form(env)
+    assert [problem.reference["numbers"] for problem in env.problems] == [[n, 1] for n in range(9)]
+
+
 def test_the_feedback_to_a_try_knows_the_problem_as_it_was() -> None:
     class Feedback(Uses):
         max_turns = 1

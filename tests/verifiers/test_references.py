@@ -16,7 +16,8 @@ VALID = {
 }
 INVALID = [
     *(("math500", "answer", value, "an answer is LaTeX") for value in (
-        None, "", "  ", "$$", r"\text{}", r"\boxed{}", "{}", r"\left(\right)", True, b"5", ["5"], float("nan"),
+        None, "", "  ", "$$", r"\text{}", r"\boxed{}", "{}", r"\left(\right)", "**", "****", "__",
+        r"\left.\right.", True, b"5", ["5"], float("nan"),
         float("inf"), 10**700,
     )),
     ("math500", "answer", [2, 3, 5], 'Write several values as one text, "2, 3, 5"'),
@@ -75,3 +76,19 @@ def test_a_target_may_be_a_tensor_and_its_verdict_is_explained():
 def test_gsm8ks_column_is_a_reference_of_math500_too(column):
     assert verify("math500", "<answer>\\boxed{24}</answer>", answer=column, mode="strict").correct
     assert not verify("math500", "<answer>\\boxed{3}</answer>", answer=column).correct
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+def test_the_noise_of_a_calculation_is_no_part_of_a_number(task):
+    for number, text in (
+        (3 * 8.17, "24.51"),
+        (0.1 + 0.2, "0.3"),
+        (1 / 8, "0.125"),
+        (1e16 + 2, "10000000000000002"),
+    ):
+        assert verify(task, f"<answer>{text}</answer>", answer=number).correct, number
+        assert verify_batch(task, [f"<answer>{text}</answer>"] * 400, answer=[number] * 400).correct.all(), (
+            number
+        )
+    assert verify(task, "<answer>0.3333333333333333</answer>", answer=1 / 3).correct
+    assert not verify(task, "<answer>0.333333333333333</answer>", answer=1 / 3).correct

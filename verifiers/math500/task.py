@@ -101,6 +101,9 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     outcome = judge_as_written(answer, gold, problem, lenient)
     if outcome is None or is_ok(outcome) or not lenient or len(answer) > TEXT_LIMIT:
         return outcome
+    said = _YES_OR_NO.fullmatch(answer)
+    if said and said[1].lower() == gold.key.lower():
+        return OK, TEXT
     # The answer is not right as it is written. What it says last may be.
     if problem and "=" in answer:
         if rest := form_of(problem).text_behind_asked(answer):
@@ -117,6 +120,12 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     return outcome
 
 
+_YES_OR_NO = re.compile(
+    r"(?:\\text\{)?+[\s*]*+(yes|no|true|false)\**,?\s(?:because|since)\b"
+    r"(?!.*\b(?:but|however|or|wait|wrong|incorrect)\b)[^{}\n]*\}?",
+    re.IGNORECASE,
+)
+"""A word that answers by itself, with a reason: "Yes, because 7 is prime."."""
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 

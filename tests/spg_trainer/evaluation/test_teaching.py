@@ -52,6 +52,16 @@ def test_what_only_some_problems_have_is_no_part_of_it(monkeypatch) -> None:
     assert sft_command(envs.make("count"), "count", None, "runs/base").endswith("--output-dir base2")
 
 
+def test_what_habits_change_is_their_own(monkeypatch) -> None:
+    problems = [envs.Problem(f"count {number}", {"number": number}) for number in range(9)]
+    monkeypatch.setattr(sft_cases.Count, "problem", lambda self, index: problems[index])
+    monkeypatch.setattr(
+        sft_cases.Count, "habits", lambda self, problem: {"short": f"{problem.reference.pop('number')}"}
+    )
+    for _ in range(2):
+        assert "--mix right=0.4 short=0.6 " in sft_command(envs.make("count"), "count")
+
+
 def test_a_task_without_anything_to_imitate_is_taught_by_a_file() -> None:
     for name in (trainer_cases.ENV, f"{trainer_cases.ENV} + count"):
         command = sft_command(envs.make(name), name)

@@ -18,6 +18,7 @@ from envs.files.datasets import Row, state_of
 from spg_trainer.algorithms import build, get
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
+from spg_trainer.evaluation.command import changed_code
 from spg_trainer.runs.folder import find_unfinished
 from spg_trainer.runs.inputs import (
     Input,
@@ -32,8 +33,9 @@ from spg_trainer.runs.inputs import (
 )
 from spg_trainer.runs.resume import pin, refuse_changed_hub, refuse_other_settings
 from spg_trainer.settings.check import check
-from spg_trainer.settings.configs import Config, OutputConfig
+from spg_trainer.settings.configs import Config, EvalCommand, OutputConfig
 from spg_trainer.settings.recorded import refuse_unregistered, to_yaml
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.loop import train
 from tests.common.own_cases import Mine, forget
 from tests.common.sft_cases import SMALL, sft
@@ -323,6 +325,25 @@ def test_the_runs_own_copy_goes_on(run) -> None:
     command("--resume", "run", "--env", f"run/environment/task.py:{name}")
     assert rows(Path("run/metrics.jsonl")) == rows(Path("unchanged/metrics.jsonl"))
     assert rows(Path("run/metrics.jsonl"))[1]["reward"] > 0
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_run_that_went_on_with_its_own_copy_is_evaluated_with_it(run, is_gone) -> None:
+    """Though the file of its own environment is there again, or still, with another content."""
+    file, (_, _, id) = Path("task.py"), run["env"].rpartition(":")
+    edited = file.read_text().replace('"e" in', '"" in')
+    if is_gone:
+        file.unlink()
+        command("--resume", "run")
+    file.write_text(edited)
+    if not is_gone:
+        command("--resume", "run", "--env", f"run/environment/task.py:{id}")
+    for model in ("run", "run/model", "run/checkpoints/step-000001"):
+        asked = defaults(EvalCommand, model=model)
+        assert Path(asked.env) == Path(f"run/environment/task.py:{id}").absolute()
+        (said,) = changed_code(asked)
+        assert f"{file.absolute()} has changed since" in said and "own copy is run" in said
+        assert said.endswith(f"as it is now: $env={file.absolute()}:{id}.")
 
 
 def test_a_repaired_file_goes_on_where_that_is_asked_for(run) -> None:

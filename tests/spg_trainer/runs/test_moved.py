@@ -79,6 +79,7 @@ def test_data_that_was_moved_is_named_by_its_flag_and_accepted_by_its_hash(run: 
     assert len(rows(run / "metrics.jsonl")) == 1
     assert resumed("run", 2, "--env", "../away/others.jsonl") == 0
     assert resumed("run", 3) == 0, "from now on it is there"
+    assert defaults(EvalCommand, model="run").env.endswith("away/others.jsonl")
     assert yaml.safe_load((run / "config.yaml").read_text())["env"].endswith("away/others.jsonl")
 
 
