@@ -16,7 +16,8 @@ VALID = {
 }
 INVALID = [
     *(("math500", "answer", value, "an answer is LaTeX") for value in (
-        None, "", "  ", "$$", r"\text{}", r"\boxed{}", "{}", r"\left(\right)", True, b"5", ["5"], float("nan"),
+        None, "", "  ", "$$", r"\text{}", r"\boxed{}", "{}", r"\left(\right)", "**", "****", "__",
+        r"\left.\right.", True, b"5", ["5"], float("nan"),
         float("inf"), 10**700,
     )),
     ("math500", "answer", [2, 3, 5], 'Write several values as one text, "2, 3, 5"'),

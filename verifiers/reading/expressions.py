@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from verifiers.reading import words
 from verifiers.reading.signs import in_ascii
 
 _PLAIN = re.compile(r"[\d+*/()=\s-]++", re.ASCII)
@@ -31,6 +32,8 @@ _LETTERS = re.compile(r"[A-Za-z\xc0-\u024f'’]++")
 _DENIALS = frozenset(
     "not no never neither nor cannot isn't doesn't can't won't wrong incorrect impossible".split()
 )
+_CHANGING = (words.SPOILING | words.CHANGING_BEFORE | {"minus", "negative"}) - {"wait"}
+"""Words that change an expression right behind them; "Wait, 3*5+7" takes back what stands before."""
 _FRAMES = (
     *(("`", "`"), ("$", "$"), ('"', '"'), ("'", "'"), ("{", "}"), ("\\(", "\\)"), ("\\[", "\\]")),
     *(("***", "***"), ("**", "**"), ("*", "*"), ("\\text{", "}")),
@@ -38,16 +41,20 @@ _FRAMES = (
 _LAYERS = 100  # pairs around an answer, and points behind it
 
 
-def denies(text: str) -> bool:
-    """True if one of the words of a text denies what follows: "It is not 3*5+7"."""
-    return not _DENIALS.isdisjoint(word.lower().replace("’", "'") for word in _WORD.findall(text))
+def spoils(text: str) -> bool:
+    """True if the words of a text deny what follows, or its last ones change it: "It is not 3*5+7", "half of 3*5+7"."""
+    found = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    if not _DENIALS.isdisjoint(found) or words.changes_number(found):
+        return True
+    beside = [word for word in found[-3:] if word != "of" and word not in words.DETERMINERS]
+    return beside[-1:] != [] and beside[-1] in _CHANGING
 
 
 def expression_in(answer: str) -> str:
     """The expression in an answer, in ASCII, without wrappers, TeX and words that lead to it.
 
-    "" if the words do not lead to it: "It is not 3*5+7". Words with numbers among them lead to it by a colon alone:
-    "Using 9, 6 and 3: (9+6)*3".
+    "" if the words do not lead to it: "It is not 3*5+7", "half of 3*5+7". Words with numbers among them lead to it by a
+    colon alone: "Using 9, 6 and 3: (9+6)*3".
     """
     answer = in_ascii(answer)
     if _PLAIN.fullmatch(answer) and answer[0] != "*":
@@ -59,13 +66,12 @@ def expression_in(answer: str) -> str:
         *_, word = _LETTERS.finditer(lead[0])
         gap = lead[0][word.end() :]
         leads = gap and (":" in gap or len(word[0]) > 1) and lead[0].count("*") % 2 == 0
-        if not leads or denies(lead[0]):
-            return ""
+        said = lead[0]
         before, colon, behind = rest.rpartition(":")
         if colon and rest[:1].isdigit() and answer[:1].isalpha():
-            if denies(before):
-                return ""
-            rest = behind
+            said, rest = said + before, behind
+        if not leads or spoils(said):
+            return ""
         answer = _unwrapped(rest)
     return _TEX.sub(_sign, answer) if "\\" in answer else answer
 
@@ -124,6 +130,8 @@ _CALCULATING_BEFORE = re.compile(
 _CALCULATING_BEHIND = re.compile(
     r"\W*+(?:times|plus|minus|over|mod|modulo|divided|multiplied|squared|or)\b", re.I
 )
+_WORD_BEHIND = re.compile(r"[\s*$`\"')\\\]|(]*+([A-Za-z]++)")
+_CHANGING_BEHIND = words.SPOILING | words.CHANGING_BEHIND
 
 _NEAR = 40  # characters before an expression in which a word or sign that calculates is looked for
 
@@ -146,11 +154,13 @@ def last_expression(text: str, start: int, end: int) -> tuple[int, int]:
     before, behind = text[line:low], text[high : line_end if line_end >= 0 else end]
     is_apart = text[low] in "0123456789(-" and text[high - 1] in "0123456789)"
     is_apart = is_apart and _BEFORE.search(before) and _BEHIND.match(behind)
+    word = _WORD_BEHIND.match(behind)
     if (
         not is_apart
+        or (word and word[1].lower() in _CHANGING_BEHIND)
         or _CALCULATING_BEFORE.search(text[max(start, low - _NEAR) : low])
         or _CALCULATING_BEHIND.match(behind)
-        or denies(before)
+        or spoils(before)
     ):
         return -1, -1
     return low, high

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from verifiers.reading.expressions import denies
+from verifiers.reading.expressions import spoils
 from verifiers.reading.signs import ZERO_WIDTH
 
 _SEPARATORS = (
@@ -105,7 +105,7 @@ _LABEL = re.compile(r"\b(?:row|r) ?\d{1,2}[ *]*+[:|]", re.IGNORECASE)
 def last_grid(text: str, start: int, end: int, size: int) -> tuple[int, int]:
     """(start, end) of the last grid of size * size filled cells in text[start:end]; -1, -1 if there is none.
 
-    A grid with blanks, 0, is a puzzle. One that its line denies, "The answer is not 4321...", is no answer.
+    A grid with blanks, 0, is a puzzle. One that the words of its line deny or change is no answer: "It is not 4321...".
     """
     without_labels = _LABEL.sub(lambda label: " " * len(label[0]), text)
     found = None
@@ -119,6 +119,6 @@ def last_grid(text: str, start: int, end: int, size: int) -> tuple[int, int]:
     start = found.start()
     end = start + len(found[0].rstrip(" \t\n\r|,+[(*`_=/-"))
     before = text[text.rfind("\n", 0, start) + 1 : start]
-    if denies(before) or not _OTHER.isdisjoint(before.lower().split()) or text[end : end + 1] == "?":
+    if spoils(before) or not _OTHER.isdisjoint(before.lower().split()) or text[end : end + 1] == "?":
         return -1, -1
     return start, end

@@ -188,7 +188,7 @@ class Side:
         if self.numbers == 1:
             self.value = None if value is None else value * (self.sign or 1)
             self.currencies = self.price
-            self.is_opaque |= (self.last == "word" or self.sign != 0) and changes_number(self.before)
+            self.is_opaque |= (self.last == "word" or self.sign != 0) and words.changes_number(self.before)
         else:
             unit = self.tokens[after][0] in (WORD, LETTERS) if after < len(self.tokens) else False
             word = self.behind[-1] if self.last == "word" and self.behind else ""
@@ -212,6 +212,7 @@ class Side:
         ):
             self.is_opaque = True
         elif word in ("minus", "negative"):
+            self.is_opaque |= word == "minus" and self.numbers > 0  # 72 minus tax; but 5 negative reviews
             self.sign, self.last = -1, "mark"
             return i + 1
         elif is_beside and self.numbers == 1:
@@ -434,25 +435,6 @@ def _fraction(tokens: list[Token], i: int) -> tuple[Fraction, int] | None:
         parts.append(sign * Fraction(tokens[i][1]))
         i += 2
     return (parts[0] / parts[1], i) if len(parts) == 2 and parts[1] else None
-
-
-def changes_number(before: list[str]) -> bool:
-    """True if the words right before a number change its value: "almost", "up to", "a quarter of (the)"."""
-    if not before:
-        return False
-    if before[-1] in words.CHANGING_BEFORE or before[-2:] in words.NOT_THE_NUMBER:
-        return True
-    place = len(before)
-    while place and before[place - 1] in words.DETERMINERS:
-        place -= 1
-    *_, article, part, of = ["", "", "", *before[:place]]
-    counted = article in words.ARTICLES or article in words.NUMERALS
-    is_part = (
-        part in words.OPERATIONS
-        or part in words.NUMERALS
-        or (counted and part in {*words.FRACTIONS, "percent"})
-    )
-    return of == "of" and is_part
 
 
 def adds_fraction(behind: list[str], value: Fraction) -> bool:

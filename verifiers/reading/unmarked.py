@@ -13,7 +13,6 @@ from typing import NamedTuple
 from verifiers.reading import words
 from verifiers.reading.amounts import MAGNITUDES, NAMES
 from verifiers.reading.locate import Found, find_answer, is_denied_behind, regions, turns
-from verifiers.reading.numbers import changes_number
 from verifiers.verdicts import NO_ANSWER, OK
 
 _BEHIND = sorted(
@@ -351,7 +350,7 @@ def _value(text: str, values: list[_Value], low: int, high: int, between: list[s
     is_dash = last in ("-", "–") and text[low - 1] == " "  # Week 2 - 20 hours
     is_again = between[-2:] == [",", "or"] or is_dash  # $5 a day, or $35 in 7 days
     is_instead = last == "but" and between[-2:-1] != ["anything"]  # not 17 but 18
-    if last in ("not", "±") or (not is_instead and changes_number(between[-6:])):  # nowhere near 18
+    if last in ("not", "±") or (not is_instead and words.changes_number(between[-6:])):  # nowhere near 18
         return _Value(low, high, 1, is_clear=False)
     if (
         values

@@ -1,4 +1,4 @@
-"""The words that reading knows: what names an answer, what casts doubt on it, what takes it back."""
+"""The words that reading knows: what names an answer, what casts doubt on it, what changes it, what takes it back."""
 
 from __future__ import annotations
 
@@ -107,3 +107,18 @@ MONTHS = {
     for number, name in enumerate(names.split(), 1)
 } | {"sept": 9}
 """{the name of a month in English, Spanish, French or German, or its English abbreviation: its number}."""
+
+
+def changes_number(before: list[str]) -> bool:
+    """True if the words right before a number change its value: "almost", "up to", "a quarter of (the)"."""
+    if not before:
+        return False
+    if before[-1] in CHANGING_BEFORE or before[-2:] in NOT_THE_NUMBER:
+        return True
+    place = len(before)
+    while place and before[place - 1] in DETERMINERS:
+        place -= 1
+    *_, article, part, of = ["", "", "", *before[:place]]
+    counted = article in ARTICLES or article in NUMERALS
+    is_part = part in OPERATIONS or part in NUMERALS or (counted and part in {*FRACTIONS, "percent"})
+    return of == "of" and is_part

@@ -6,6 +6,7 @@ its form, even if a problem merely speaks of factors or is misread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from math import gcd
@@ -64,6 +65,8 @@ _PHRASES = {
     "single": "single log|single trig|single term|single radical|single root",
 }
 _NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
+_COPRIME = re.compile(r"g(?:cd|reatest common (?:divisor|factor))[^.]{0,80}?(?:=|\bis|\bof|\bto)\s?\$?1\b")
+"""Words by which a problem asks for coefficients without a common divisor: "whose greatest common divisor is 1"."""
 _FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 """Phrases that ask to factor where they begin a sentence or follow a word of `_BEFORE_FACTOR`: "Factor $x^2-1$."."""
 _BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
@@ -147,8 +150,8 @@ class Form:
             asks.add("template")
         if asks_for_order(lower):
             asks.add("ordered")
-        if "gcd" in lower and ("= 1" in lower or "=1" in lower):
-            asks.add("coprime")  # coefficients without a common divisor
+        if _COPRIME.search(lower):
+            asks.add("coprime")
         pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
         if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
             asks.add("percent")  # "what percent", "x%", not "15 percent"
