@@ -210,7 +210,7 @@ def try_scoring(env: TextEnv) -> None:
                 has_name = message.startswith(part.spec_name)
                 named_error = message if has_name else f"{part.spec_name}: {message}"
                 more = "Nothing was trained; `python -m envs check` tries more completions."
-                raise EnvError(f"{named_error}. {more}") from error
+                raise EnvError(f"{named_error.removesuffix('.')}. {more}") from error
 
 
 def _gymnasium(subject: _Subject) -> str:

@@ -81,7 +81,7 @@ def _create(
     try:
         with exit_is_error():
             task = cls(**class_arguments)
-    except ValueError as error:  # as an author refuses an argument
+    except (ValueError, TypeError) as error:  # as an author, or Python, refuses an argument
         frames = traceback.extract_tb(error.__traceback__)
         own = [
             frame for frame in frames if frame.filename == str(file_of(cls))

@@ -180,6 +180,11 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
     for name in ("env", "algorithms", "model", "seeds"):
         if isinstance(value := getattr(command, name), str | int):
             raise ConfigError(f"CompareCommand({name}={value!r}): should be a tuple, {name}=({value!r},).")
+        if name != "seeds" and (others := [word for word in value if not isinstance(word, str)]):
+            raise ConfigError(
+                f"CompareCommand({name}=...): {others[0]!r:.60} should be text, as each run is a process of its own. A "
+                "class of yours is named by its file, ./FILE.py:NAME."
+            )
     models = command.model * len(command.env) if len(command.model) == 1 else command.model
     if len(models) != len(command.env):
         raise ConfigError(f"--model: {len(models)} for {len(command.env)} tasks. Give one, or one for each.")

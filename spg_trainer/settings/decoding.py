@@ -7,6 +7,7 @@ numbers of steps, and makes an `EvalSampling` for each pair of these.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any, Self
 
 from spg_trainer.errors import ConfigError
@@ -192,7 +193,8 @@ class Sampling(Decoding):
     def is_settled(self) -> bool:
         """Whether the lengths of a completion and its blocks are set and fit, so that steps can be counted."""
         length, block = self.max_completion_length, self.block_length
-        return length > 0 and block > 0 and length % block == 0
+        are_numbers = isinstance(length, Integral) and isinstance(block, Integral)
+        return are_numbers and length > 0 and block > 0 and length % block == 0
 
     @property
     def num_blocks(self) -> int:

@@ -353,6 +353,13 @@ def test_a_demonstration_that_fails_is_not_one_that_is_missing(failing, tmp_path
         checking.try_scoring(env)
 
 
+def test_a_reward_that_is_too_large_is_said_in_whole_sentences(monkeypatch):
+    env = envs.make("arithmetic")
+    monkeypatch.setattr(type(env), "score", lambda self, problem, text: {"correct": 0.0, "format": 1e300})
+    with pytest.raises(envs.EnvError, match=r"not above 1e\+15 in size\. Nothing was trained; [^.]*\.$"):
+        checking.try_scoring(env)
+
+
 def test_a_missing_demonstration_does_not_hide_that_another_is_wrong(tmp_path, monkeypatch):
     check_only("demonstrations", monkeypatch)
     rows = [

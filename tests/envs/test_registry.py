@@ -436,14 +436,18 @@ def test_an_error_names_keywords_in_python_and_flags_on_the_command_line(folder,
 
 class Refusing(Mine):
     def __init__(self, split="train", unit="m"):
-        if unit != "m":
+        if "k" + unit != "km":
             raise ValueError(f"unit {unit} is not known")
         self.split = split
 
 
-def test_an_argument_that_an_author_refuses_is_one_line_with_its_place(tmp_path, capsys):
-    name = write_task(tmp_path / "refusing.py", Mine, Refusing, id="test/Refusing-v0")
-    assert main(["check", name, "--env-args", "unit=mm"]) == 2
+@pytest.mark.parametrize(
+    ("unit", "error"),
+    [("mm", "ValueError: unit mm is not known"), ("3", "TypeError: can only concatenate str .*")],
+)
+def test_an_argument_that_an_author_refuses_is_one_line_with_its_place(unit, error, tmp_path, capsys):
+    name = write_task(tmp_path / "refusing.py", Mine, Refusing, id=f"test/Refusing{unit}-v0")
+    assert main(["check", name, "--env-args", f"unit={unit}"]) == 2
     said = capsys.readouterr().err
-    words = r"opening it raised ValueError: unit mm is not known \(.*refusing.py, line \d+\)\."
+    words = rf"opening it raised {error} \(.*refusing.py, line \d+\)\."
     assert re.search(words, said) and said.count("\n") == 1

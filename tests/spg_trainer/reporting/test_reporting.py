@@ -417,6 +417,9 @@ def test_what_is_no_comparison_is_refused_in_a_sentence() -> None:
             ConfigError, match=rf"\({name}={value!r}\): should be a tuple, {name}=\({value!r},\)"
         ):
             compare(CompareCommand(**{name: value}))
+    for name in ("env", "algorithms", "model"):
+        with pytest.raises(ConfigError, match=rf"\({name}=...\): <class 'dict'> .* text, .* \./FILE.py:NAME"):
+            compare(CompareCommand(**{name: ("spg", dict)}))
     for given in (5, "--max-steps 20"):
         with pytest.raises(
             ConfigError, match=f"shared={given!r}: should be a list with the words of the flags"
