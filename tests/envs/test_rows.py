@@ -490,10 +490,10 @@ def test_check_says_which_references_are_compared_as_text(tmp_path, monkeypatch)
     sums = [{**row, "answer": str(row["answer"])} for row in SUMS[:39]]
     (found,) = checking.check(_lines(tmp_path / "sums.jsonl", sums), verifier="math500")
     assert found.ok
-    named = [*sums, {"prompt": "On which day does it end?", "answer": "April 10th"}]
+    named = [*sums, {"prompt": "In which month does it end?", "answer": "April 2024"}]
     _, note = checking.check(_lines(tmp_path / "named.jsonl", named), verifier="math500")
     assert note.ok and note.is_note and "1 of 40 answers cannot be read as mathematics" in note.figure
-    assert "(April 10th)" in note.figure
+    assert "(April 2024)" in note.figure
     assert note.figure.endswith('reward="./FILE.py:FUNCTION"') and note.written.endswith(
         "--reward ./FILE.py:FUNCTION"
     )
