@@ -49,7 +49,7 @@ _LINE_STARTS = bytes(
     known or byte in b" \t#*" for byte, known in enumerate(_table(NEXT_TURN + b"next")[:256])
 )
 _DENYING = _table(b"not\0t be't\0\0thaninstwroninco")  # words of `locate._is_rejected`
-_COMMENTING = _table(b"not\0rathinstwhicbecasinc")  # words of `locate._without_comment`
+_COMMENTING = _table(b"not\0rathinstwhicbecasincroun")  # words of `locate._without_comment`
 _APART = b".<>+-*/!?#%&|\"'"  # none of them may stand between the boxes of one list
 _NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _LESS, _BACKSLASH, _B, _LEFT, _RIGHT = tuple(b"\n ,-.<\\b{}")
 

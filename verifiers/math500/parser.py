@@ -749,7 +749,11 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
         word in ("more", "fewer", "positive", "negative") and kind == WORD and following not in ("than", "or")
     )
     changes_value = word.lower() in w.CHANGING_BEHIND and not is_harmless
-    if is_second_unit or is_unknown_letter or changes_value:
+    # 15 March and 15th of March, but not 5 jars of mayo, nor 15 Mars bars
+    is_date = (
+        word.lower() in w.MONTHS and kind != WORD and units.ORDINALS.union(("of", "de")).issuperset(words)
+    )
+    if is_second_unit or is_unknown_letter or changes_value or is_date:
         raise Malformed("words")
     words.append(cursor.advance())
     if cursor.accept("^"):

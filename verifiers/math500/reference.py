@@ -2,7 +2,6 @@ r"""What is known of a reference, such as `\boxed{\frac{3}{56}}` or `(C)`, befor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from math import gcd
@@ -46,7 +45,7 @@ class Reference:
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
         self.worded = False  # it has words before the value
-        self.is_text = _CODE.match(answer) is not None  # it is compared as text
+        self.is_text = markup.CODE.match(answer) is not None  # it is compared as text
         self.meaning: Value | None = ("num", int(answer), 1) if self.is_integer else None
         if not (self.is_integer or self.is_text):
             try:
@@ -106,15 +105,15 @@ def clock_or_date(text: str) -> tuple[markup.Moment | None, bool]:
 def is_empty(text: str) -> bool:
     r"""True for a text of layout alone: `$$`, `\text{}`, `()`, `**`; false for a symbol and for the set `\{\}`."""
     try:
-        return all(value in _LAYOUT for _, value, _ in tokens_of(_MARKS.sub("", text), variables=None))
+        return all(
+            value in _LAYOUT
+            for _, value, _ in tokens_of(markup.BOLD_OR_DELIMITER.sub("", text), variables=None)
+        )
     except Malformed:
         return False
 
 
 _LAYOUT = frozenset("{}()[]'\"`")
-_MARKS = re.compile(r"\*\*|__|\\(?:left|right)\.")
-_CODE = re.compile(r"[A-Za-z]{2,}+(?:[-/]\w++)*?[-/]0\d", re.ASCII)
-"""How a code begins that has a number with a zero before it, which no number of mathematics has: INV-2024-007."""
 
 
 def is_compared_as_text(answer: object) -> bool:

@@ -122,7 +122,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 _YES_OR_NO = re.compile(
     r"(?:\\text\{)?+[\s*]*+(yes|no|true|false)\**,?\s(?:because|since)\b"
-    r"(?!.*\b(?:but|however|or|wait|wrong|incorrect)\b)[^{}\n]*\}?",
+    r"(?!.*(?:\b(?:but|however|or|wait|wrong|incorrect)\b|\b(?:yes|no|true|false)\W*+\Z|[.!?]\s))[^{}\n]*\}?",
     re.IGNORECASE,
 )
 """A word that answers by itself, with a reason: "Yes, because 7 is prime."."""

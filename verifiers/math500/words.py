@@ -34,13 +34,12 @@ _CHANGING = (
     NEGATING
     | COMPARING
     | SCALE_WORDS.keys()
-    | MONTHS.keys()
     | frozenset(
         "millions billions greater smaller larger bigger positive third quarter dozens hundreds thousands lakh crore "
         "up down through either but within until after before difference".split()
     )
 )
-CHANGING_BEFORE = _CHANGING | frozenset(
+CHANGING_BEFORE = (_CHANGING | MONTHS.keys()) | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
     "subtracted modulo percent percentage fraction digit digits prime some without one any far unlike close".split()

@@ -429,7 +429,9 @@ def _value_end(text: str, low: int, end: int) -> int:
         rest = text[stop.end() : line_end]
         again = _AGAIN.match(rest)
         is_over = _says_nothing(rest) or turns(rest) or (again and not again["but"])
-        if not is_over and _is_sure(text, low, stop.start()) and not _OR.match(rest):
+        # Fewer words are no sentence: "18. Maybe 20."; and 1. may number the steps of a list.
+        says_more = again or len(_words_in(rest)) < 3 or "?" in rest or before.strip() == "1"
+        if not is_over and not says_more and _is_sure(text, low, stop.start()) and not _OR.match(rest):
             stated = list(_STATED.finditer(rest))
             value = _VALUE.match(rest, stated[-1].end()) if stated else None
             is_over = not stated or (value and _plain(value[0]) == _plain(_VALUE.search(before)[0]))
@@ -510,7 +512,10 @@ _MAY_COMMENT = re.compile("not|than|instead|which|because|since|rounded", re.IGN
 _BEGINS_WITH_NUMBER = re.compile(r"[\s:*$\\(-]*+\d")
 _NUMBER_ALONE = re.compile(r"([\s:*$\\(-]*+\d[\d,./]*+)[\s*$\\)]*+(?:[a-z]++[\s*]*+){0,3}\Z")  # with its unit
 _GOES_ON = re.compile(r"\b(?:so|thus|therefore|hence|but|however|wrong|incorrect)\b", re.IGNORECASE)
-_CLAUSE_BEHIND = re.compile(r",\s?which\b|,?+\s(?:because|since)\b|,?+\s\(?rounded\sto\s(?=[a-z]|\d\s[a-z])")
+_CLAUSE_BEHIND = re.compile(
+    r",\s?which\b|,?+\s(?:because|since)\b"
+    r"|,?+\s\(?rounded\sto\s(?=(?:the\snearest\s[a-z]++(?:\s[a-z]++)?|(?:[a-z]++|\d)\s(?:decimal|significant)\s[a-z]++)[).\s*]*+\Z)"
+)
 _REASON = re.compile(_CLAUSE_BEHIND.pattern + r"|,\sas\b(?!\s(?:well|is|are)\b)")
 
 _OTHER_CHOICE = re.compile(r"\b(?:so|thus|therefore|hence|but)\b[\s(*]*+[A-J]\b")
@@ -571,7 +576,7 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
 _TURN = re.compile(
     r"[\s*\"(—-]*+(?:(?:oh|but|and|ah|hmm)\b[\s,.]*+)?+(?:on\ssecond\sthought|(?:no\b,?\s)?+wait\b"
     r"|sorry\b(?!\s(?:if|(?:for|about)(?![^.!?\n]{0,60}\b(?:mistake|error|wrong|incorrect)))\b(?![^.!?\n\d]*+\d))"
-    r"|(?:oops|correction|actually|never\s?mind|(?:scratch|strike|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
+    r"|(?:oops|correction|actually|never\s?mind(?=\s?[,.;:!—-]|\Z)|(?:scratch|strike|disregard|ignore)\s(?:that|this|it|the)|hold\son|my\smistake)\b"
     r"|(?:so\s)?(?:it|that|this|the\stotal)(?:['’]s|\sis)\sactually(?=[\s*$\\(]*+\d[\d,./]*+[\s*$\\)]*+\Z)"
     r"|(?:edit|update)(?=\s?:)|no(?=\s?(?:[,.!;:—-]|\Z)))",
     re.IGNORECASE,
@@ -629,13 +634,13 @@ _GRADES = words.WRONG - {"false"}
 _SPEAKING = words.POINTING | words.PERSONS
 _REACH = 7  # words behind "that" in which it is called wrong
 _STATED = re.compile(
-    r"(?:\b(?:(?:it|that)['’]s|(?:is|are|be|becomes|comes\sto|equals|total|totals|makes|gives|giving|leaves|leaving|get|gets|find))\b(?:\s(?:actually|really|indeed|then|now))?"
+    r"(?:\b(?:(?:it|that)['’]s|(?:is|are|be|becomes|comes\sto|equals|total|totals|makes|gives|giving|leaves|leaving|get|gets|find|obtain))\b(?:\s(?:actually|really|indeed|then|now))?"
     r"|=|:|(?i:\b(?:so|thus|hence|therefore)\b),?)"
     r"[\s*:]*+(?=[$\\(-]{0,3}+\d)"
 )
 _AGAIN = re.compile(
     r"[\s*\"(—-]*+(?:(?:(?:" + "|".join(words.BEFORE_AGAIN.split()) + r")\b[\s,.…—-]*+){0,9}+"
-    r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count)|reflection|(?:closer|further)\s(?:look|inspection|reading|examination)|apolog|sorry"
+    r"(?:(?P<check>(?:double|re)?+[\s-]?(?:check|verif)|re-?count|(?:closer|further)\s(?:look|inspection))|reflection|apolog|sorry"
     r"|(?P<mend>(?:correct|fix)(?:ing)?\s(?:this|that|it|my))|re-?(?:consider|do\b|doing|comput|calculat|think|examin|evaluat|vis|view|read))|hmm|(?P<but>however|but)\b)",
     re.IGNORECASE,
 )
@@ -650,8 +655,7 @@ _RESTATING = re.compile(
     r"\b(?:(?:correct|right|actual|final)\s\w{1,20}+|total|answer)\s(?:is|should\sbe|must\sbe)\b[^.!?\n]{0,20}+\Z",
     re.IGNORECASE,
 )
-_CALCULATED = re.compile(r"\bso\b[^.!?\n\d]{0,40}+(\d[\d,.]*+) ?[-+*/×÷] ?[$\d]", re.IGNORECASE)
-"""The 84 of "However, 4 are broken, so we have 84 - 4 = 80"."""
+_CONCLUDING = re.compile(r"\b(?:so|thus|hence|therefore|total|correct)\b", re.IGNORECASE)
 
 
 def is_denied_behind(rest: str) -> bool:
@@ -706,11 +710,9 @@ def _corrected(text: str, start: int, end: int, answer: str) -> tuple[int, int] 
             and _plain(number[0]) in map(_plain, _NUMBER.findall(said))
             and not restated
         )
-        operands = _CALCULATED.findall(said) if again["but"] and number else ()
-        goes_on = bool(operands) and _plain(number[0]) in map(_plain, operands)
         is_supposed = again["but"] and not words.CONDITIONS.isdisjoint(_words_in(said))
-        is_change = is_change or (restated if again["but"] else stated)
-        if not goes_on and (is_said or is_supposed or _CONFIRMING.search(said) or not is_change):
+        is_change = is_change or (restated if again["but"] else _CONCLUDING.search(said))
+        if is_said or is_supposed or _CONFIRMING.search(said) or not is_change:
             return None
     return _instead(text, begin, end, answer)
 

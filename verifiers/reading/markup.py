@@ -117,8 +117,9 @@ _TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?+(?:(?P<half>[ap])\.?m\.?)?+",
 _DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
 _MONTH = "|".join(words.MONTHS)
 _DATE_IN_WORDS = re.compile(
-    rf"(?:the)?(?P<day>\d\d?+)(?:st|nd|rd|th|er|\.)?(?:of|de)?(?P<month>{_MONTH})\.?,?(?:de)?(?P<year>\d{{4}})?"
-    rf"|(?P<month2>{_MONTH})\.?(?P<day2>\d\d?+)(?:st|nd|rd|th)?(?:,?(?P<year2>\d{{4}}))?"
+    rf"(?:the )?(?P<day>\d\d?+)(?:st|nd|rd|th|er|\.)? ?(?:(?:of|de) )?(?P<month>{_MONTH})\.?"
+    r"(?:,? (?:de )?(?P<year>\d{4}))?"
+    rf"|(?P<month2>{_MONTH})\.? ?(?P<day2>\d\d?+)(?:st|nd|rd|th)?(?:,? (?P<year2>\d{{4}}))?"
 )
 MOMENT = re.compile(r"\d:[0-5]\d|\d[-/]\d\d?+[-/]\d|[ap]\.?m\b", re.IGNORECASE | re.ASCII)
 _LAYOUT = re.compile(r"\\(?:text|mathrm|[,!;: ])|[{}$~\s]")
@@ -135,10 +136,13 @@ class Moment(NamedTuple):
 
 def moment_of(text: str) -> Moment | None:
     """The time of day or date that an answer is as a whole: 2:30 p.m., 14:30, 2/1/2024, 15 March; None for others."""
-    text = _LAYOUT.sub("", text[:60]).lower()
+    if len(text) > 60:
+        return None
+    in_words = " ".join(_LAYOUT.sub(" ", text).lower().split())
+    text = in_words.replace(" ", "")
     if date := _DATE.fullmatch(text):
         return Moment(tuple(int(part) for part in date.groups()))
-    if date := _DATE_IN_WORDS.fullmatch(text):
+    if date := _DATE_IN_WORDS.fullmatch(in_words):
         year, month, day = (date[part] or date[part + "2"] for part in ("year", "month", "day"))
         return Moment((int(year or 0), 100 * words.MONTHS[month] + int(day)))
     time = _TIME.fullmatch(text)
@@ -263,3 +267,8 @@ SORTING = re.compile(
     r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"
 )
 """Words by which a problem asks for things in an order: "Sort 3, 1, 2", "the next three terms"."""
+COPRIME = re.compile(r"g(?:cd|reatest common (?:divisor|factor))[^.]{0,80}?(?:=|\bis|\bof|\bto)\s?\$?1\b")
+"""Words by which a problem asks for coefficients without a common divisor: "whose greatest common divisor is 1"."""
+BOLD_OR_DELIMITER = re.compile(r"\*\*|__|\\(?:left|right)\.")
+CODE = re.compile(r"[A-Za-z]{2,}+(?:[-/](?!0\d)\w++)*+[-/]0\d", re.ASCII)
+"""How a code begins that has a number with a zero before it, which no number of mathematics has: INV-2024-007."""

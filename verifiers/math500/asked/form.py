@@ -6,7 +6,6 @@ its form, even if a problem merely speaks of factors or is misread.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from math import gcd
@@ -32,7 +31,7 @@ from verifiers.math500.values import (
 from verifiers.math500.words import NUMBER_WORDS
 from verifiers.reading import units
 from verifiers.reading.amounts import SIGNS
-from verifiers.reading.markup import SORTING, has_price
+from verifiers.reading.markup import COPRIME, SORTING, has_price
 from verifiers.reading.markup import key as normal_text
 from verifiers.reading.tokens import Malformed, tokens_of
 
@@ -66,8 +65,6 @@ _PHRASES = {
     "single": "single log|single trig|single term|single radical|single root",
 }
 _NAMED_PHRASES = [(phrase, name) for name, phrases in _PHRASES.items() for phrase in phrases.split("|")]
-_COPRIME = re.compile(r"g(?:cd|reatest common (?:divisor|factor))[^.]{0,80}?(?:=|\bis|\bof|\bto)\s?\$?1\b")
-"""Words by which a problem asks for coefficients without a common divisor: "whose greatest common divisor is 1"."""
 _FACTOR = ("factor $", "factor \\(", "factor the ", "factor over ", "factored as ", "factor:")
 """Phrases that ask to factor where they begin a sentence or follow a word of `_BEFORE_FACTOR`: "Factor $x^2-1$."."""
 _BEFORE_FACTOR = ("to", "completely", "and", "then", "be", "please")
@@ -113,18 +110,6 @@ _PLURAL = {
 """Names of units as a problem asks for them, in the plural or short: "how many feet", "in cm"."""
 _NO_UNIT = frozenset("percents percent percentage in second us".split())
 """Names of units that mostly mean something else in a problem: "in" is inch only in "5 in"."""
-_UNIT_WORD = re.compile(r"[A-Za-z]{2,}+|(?<=\d[ ~{$])[mshglL]\b(?!&)|(?<=m/)[hs]\b")
-"""A word that may be a unit, the kg of 70kg, or a letter that is one by its place: the m of 3 m, the h of km/h."""
-_SCALE = re.compile(r"(?:°|\\circ)(?:\\,|[\s~{}])*(?:\\(?:text|mathrm|mbox)\{\s*)?([CF])\b")
-"""A letter that says the scale of degrees: the F of 98.6°F."""
-_CLOCK = re.compile(r"\b\d{1,2}:[0-5]\d\b")
-"""A time of day: 2:15."""
-_MEASURE = re.compile(
-    r"\b(?:what (?:is|was|are)|find|compute|determine|calculate) "
-    r"(?:(?!(?:of|per|and|if|when|where|whose|with|that|for) )[a-z]{2,} ){0,4}?"
-    r"(area|volume|length|perimeter|circumference|radius|diameter|height|width|distance)\b"
-)
-"""A question for a measure: "What is its area?", but not for the ratio of an area to a perimeter."""
 _POWERS = {"area": "2", "volume": "3"}
 """{a measure: the power of its unit}; other measures are lengths."""
 _CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\frac{d", "e^")
@@ -169,7 +154,7 @@ class Form:
             asks.add("template")
         if asks_for_order(lower):
             asks.add("ordered")
-        if _COPRIME.search(lower):
+        if COPRIME.search(lower):
             asks.add("coprime")
         pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
         if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
@@ -190,11 +175,11 @@ class Form:
     @cached_property
     def mentioned(self) -> set[str]:
         """All units that the problem names, asked for or not: mile and hour in "60 mph", euro in "€5"."""
-        words = [word for word in _UNIT_WORD.findall(self.without_commands) if word.lower() not in _NO_UNIT]
+        words = [word for word in units.NAMED.findall(self.without_commands) if word.lower() not in _NO_UNIT]
         names = " / ".join(units.SYMBOLS.get(word) or units.UNITS.get(word.lower(), "") for word in words)
         found = {name.partition("^")[0] for name in names.split(" / ")} - {""}
         found |= {unit for sign, unit in SIGNS.items() if sign in self.problem and unit != "dollar"}
-        found |= {units.SYMBOLS[letter] for letter in _SCALE.findall(self.problem)}
+        found |= {units.SYMBOLS[letter] for letter in units.SCALE_LETTER.findall(self.problem)}
         if "°" in self.problem:
             found.add("degree")
         if "old" in self.words:
@@ -205,9 +190,13 @@ class Form:
 
     @cached_property
     def power(self) -> str:
-        """The power of the unit of length that the last question asks for: "2" for an area; "" if this is not told."""
-        measures = _MEASURE.findall(" ".join(self.words))
-        return _POWERS.get(measures[-1], "1") if measures else ""
+        """The power of the unit of length that the problem asks for last: "2" for an area; "" if this is not told."""
+        for sentence in reversed(" ".join(self.words).replace(" ? ", " . ").split(" . ")):
+            if named := units.MEASURE.findall(sentence):
+                asked = units.ASKED_MEASURE.findall(sentence)
+                is_told = asked and asked[-1] == named[-1] and "squared" not in sentence
+                return _POWERS.get(asked[-1], "1") if is_told else ""
+        return ""
 
     @cached_property
     def asked_formulas(self) -> dict[str, Value]:
@@ -298,7 +287,7 @@ class Form:
         if kind == "mm" and self.power not in ("", power or "1"):
             return False  # cm for an area
         same_kind = {other for other in self.mentioned if kind_of(other) == kind}
-        if not same_kind and kind == "second" and _CLOCK.search(self.problem):
+        if not same_kind and kind == "second" and len(units.TIME_OF_DAY.findall(self.problem)) > 1:
             # 105 minutes from 2:15 to 4:00, and not 105 hours.
             is_above_day = is_expression(gold) and gold[0] == "num" and gold[1] > 24 * gold[2]
             return name == "minute" or (name == "hour" and not is_above_day)
