@@ -357,7 +357,9 @@ def with_copies(run: Path, values: Any, *, changed: bool = False) -> Any:
     def replaced(value: Any, old: str, new: str) -> Any:
         if isinstance(value, Mapping):
             return {name: replaced(inner, old, new) for name, inner in value.items()}
-        return value.replace(old, new) if isinstance(value, str) else value
+        # A whole path, and not the beginning or the end of another one.
+        path = rf"(?<![^\s+@=,]){re.escape(old)}(?![^\s+:,])"
+        return re.sub(path, lambda _: new, value) if isinstance(value, str) else value
 
     result: Any = values
     for entry in read_inputs(run).values():

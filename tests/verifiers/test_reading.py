@@ -291,6 +291,7 @@ def test_what_a_later_sentence_takes_back_is_no_answer(text: str, answer: str | 
         ("<finalanswer>18</finalanswer>", "18"),
         ("**Answer:**\n```\n18\n```", "18"),
         ("The answer is __18__.", "18"),
+        ("The total is **€18.50**.", "€18.50"),
         ("Is it prime? It is not\n\n$\\boxed{18}$", "18"),
         ("Por lo tanto, la respuesta final es 18.", "18"),
         ("所以答案是18。", "18"),

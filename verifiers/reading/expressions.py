@@ -44,7 +44,13 @@ _LAYERS = 100  # pairs around an answer, and points behind it
 def spoils(text: str) -> bool:
     """True if the words of a text deny what follows, or its last ones change it: "It is not 3*5+7", "half of 3*5+7"."""
     found = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
-    if not _DENIALS.isdisjoint(found) or words.changes_number(found):
+    if not _DENIALS.isdisjoint(found):
+        return True
+    # "As shown above: 3*5+7" ends a clause; "half of: 3*5+7" does not.
+    is_apart = text.rstrip(" \n\t*$`\"'([\\")[-1:] in tuple(":,.;：") and found[-1:] != ["of"]
+    if is_apart or (found[-1:] == ["but"] and found[-2:-1] != ["anything"]):
+        return False
+    if words.changes_number(found):
         return True
     beside = [word for word in found[-3:] if word != "of" and word not in words.DETERMINERS]
     return beside[-1:] != [] and beside[-1] in _CHANGING
@@ -69,7 +75,7 @@ def expression_in(answer: str) -> str:
         said = lead[0]
         before, colon, behind = rest.rpartition(":")
         if colon and rest[:1].isdigit() and answer[:1].isalpha():
-            said, rest = said + before, behind
+            said, rest = said + before + colon, behind
         if not leads or spoils(said):
             return ""
         answer = _unwrapped(rest)

@@ -560,7 +560,7 @@ def _last_line(text: str, start: int, end: int) -> tuple[int, int] | None:
         if colon and label.replace(" ", "").isalpha():  # Total: 18
             low += len(label + colon)
         value = text[low:high]
-        is_value = "=" in value or value.lstrip("\\-$")[:1].isdecimal()
+        is_value = "=" in value or value.lstrip("\\-$€£¥₹ ")[:1].isdecimal()
         behind = text[bold.end() : end].lstrip()
         is_operand = behind[:1] in tuple("+-/") and "=" in behind and not _words_in(behind.partition("=")[0])
         if is_value and not is_operand and words.DOUBTS.isdisjoint(_words_in(text[line:low])):

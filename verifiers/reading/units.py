@@ -226,6 +226,11 @@ SCALE_LETTER = re.compile(r"(?:°|\\circ)(?:\\,|[\s~{}])*+(?:\\(?:text|mathrm|mb
 """A letter that says the scale of degrees: the F of 98.6°F."""
 TIME_OF_DAY = re.compile(r"\b\d{1,2}+:[0-5]\d\b")
 """A time of day: 2:15."""
+CONVERSION = re.compile(
+    r"\b(?:convert|express)\b[^?!\n]{0,80}?\b(?:in)?to\s([A-Za-z]++(?:/[A-Za-z]++)?+)(?=[.?!,]|\s*+\Z|\s(?:at|using)\b)",
+    re.IGNORECASE,
+)
+"""The unit of "Convert 5 km to m."."""
 _MEASURES = "(area|volume|length|perimeter|circumference|radius|diameter|height|width|distance)"
 MEASURE = re.compile(rf"\b{_MEASURES}\b")
 ASKED_MEASURE = re.compile(

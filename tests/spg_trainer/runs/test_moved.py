@@ -83,6 +83,16 @@ def test_data_that_was_moved_is_named_by_its_flag_and_accepted_by_its_hash(run: 
     assert yaml.safe_load((run / "config.yaml").read_text())["env"].endswith("away/others.jsonl")
 
 
+def test_data_may_be_moved_below_a_folder_that_has_its_old_path(run: Path) -> None:
+    old = run.parent / "rows.jsonl"
+    new = Path(f"../away{old}").resolve()  # /mnt/data/rows.jsonl for /data/rows.jsonl
+    new.parent.mkdir(parents=True)
+    old.rename(new)
+    assert resumed("run", 2, "--env", str(new)) == 0
+    assert resumed("run", 3) == 0
+    assert yaml.safe_load((run / "config.yaml").read_text())["env"] == str(new)
+
+
 def test_a_model_that_was_moved_or_has_changed_is_noticed(run: Path, capsys) -> None:
     Path("base").rename("../away/base")
     assert resumed("run", 2) == 2

@@ -16,6 +16,7 @@ from verifiers.math500.asked.form_rules import RULES, Rule, is_decimal_literal, 
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.normal_form import folded, ordered, without_sign
 from verifiers.math500.compare.regions import Region
+from verifiers.math500.compare.same import quotient
 from verifiers.math500.parser import read, read_formula
 from verifiers.math500.tree import ATOMS, MINUS_ONE, Node, parts, rebuilt
 from verifiers.math500.values import (
@@ -52,6 +53,7 @@ _PHRASES = {
     "fraction": "as a fraction in |lowest terms|fractional form|simplified fraction|simplest fraction|reduced fraction|"
     "reduce the fraction|proper or improper|improper fraction",
     "mixed": "mixed number|mixed fraction",
+    "improper": "an improper fraction",
     "decimal": "as a decimal|to a decimal|terminating decimal|decimal form|decimal place|in decimal|nearest tenth|"
     "nearest hundredth|nearest thousandth|dollars and cents",
     "repeating": "repeating decimal",
@@ -166,10 +168,14 @@ class Form:
         """The units that are asked for: feet in "how many feet" and "in feet"."""
         found = set()
         for k, word in enumerate(self.words):
-            if word in ("in", "to"):
+            if word in ("in", "to", "into"):
                 found.add(unit_at(self.words[k + 1 : k + 4], skip=0))
             elif word == "many" and self.words[k - 1] == "how":
                 found.add(unit_at(self.words[k + 1 : k + 6], skip=2))
+        for name in units.CONVERSION.findall(self.without_commands):  # also a symbol: "Convert 5 km to m."
+            words = name.replace("/", " / ").split()
+            if all(word in units.SYMBOLS or word.lower() in units.UNITS for word in words):
+                found.add(units.canonical_unit(words) or "")
         return found - {""}
 
     @cached_property
@@ -380,6 +386,7 @@ def has_form(rule: Rule, value: Value, gold: Value) -> bool:
 
 def folded_expressions(value: Value) -> list[Node]:
     """All expressions of a value, each as `folded` gives it."""
+    value = quotient(value)  # 24:18 is in lowest terms if 24/18 is
     return [folded(node) for node in expressions(value)]
 
 

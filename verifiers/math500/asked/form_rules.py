@@ -144,6 +144,11 @@ def is_mixed_number(answer: Nodes, _: Nodes) -> bool:
     return any(node[0] == "num" and not is_decimal_literal(node) for node in all_nodes(answer))
 
 
+def has_no_mixed_number(answer: Nodes, gold: Nodes) -> bool:
+    """True if no mixed number stands in the answer: 9/4, not 2 1/4."""
+    return not is_mixed_number(answer, gold)
+
+
 def is_fraction(answer: Nodes, gold: Nodes) -> bool:
     """True if the answer has no decimals and the reference is a fraction: 1/2, not 0.5.
 
@@ -267,7 +272,7 @@ RULES: dict[str, Rule] = {  # {form that a problem asks for: whether an answer h
     "single": is_single, "simplified": is_simplified, "mixed": is_mixed_number, "decimal": is_decimal,
     "repeating": is_literal, "parts": is_in_parts, "radical": is_simplest_radical, "scientific": is_scientific,
     "one fraction": is_one_fraction, "fraction": is_fraction, "power": is_power,
-    "coprime": is_coprime, "rational": is_rational_below,
+    "coprime": is_coprime, "rational": is_rational_below, "improper": has_no_mixed_number,
 }  # fmt: skip
 
 
