@@ -486,3 +486,11 @@ def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
 def test_a_single_verdict_comes_at_once_and_imports_nothing_heavy(tmp_path, code, allowed):
     seconds, heavy = fresh(code, tmp_path, allowed)
     assert float(seconds) < speed.here(0.3) and heavy == "False"
+
+
+def test_a_box_that_may_have_a_comment_is_left_to_the_reader(monkeypatch) -> None:
+    use_kernels(monkeypatch)
+    said = locate._MAY_COMMENT.pattern.replace("|than", "|rather than").split("|")
+    texts = [f"\\boxed{{14 {word} 2}}" for word in ("more", *said)]
+    codes, _ = batch.locate_answers(texts, lenient=True)
+    assert codes[0] not in codes[1:] and len(set(codes[1:])) == 1, dict(zip(texts, codes, strict=True))

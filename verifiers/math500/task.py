@@ -121,7 +121,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
 
 
 _YES_OR_NO = re.compile(
-    r"(?:\\text\{)?+[\s*]*+(yes|no|true|false)\**(?:,?\s(?:because|since)\b|,(?!.*(?:n['’]t|\b(?:not|if|probably)\b)))"
+    r"(?:\\text\{)?+[\s*]*+(yes|no|true|false)\**(?:,?\s(?:because|since)\b|,(?!.*(?:n['’]t|\b(?:not|if|unless|probably|maybe|perhaps)\b)))"
     r"(?!.*(?:\b(?:but|however|or|wait|wrong|incorrect)\b|\b(?:yes|no|true|false)\W*+\Z|[.!?]\s))[^{}\n]*\}?",
     re.IGNORECASE,
 )

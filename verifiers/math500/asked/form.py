@@ -168,7 +168,7 @@ class Form:
         """The units that are asked for: feet in "how many feet" and "in feet"."""
         found = set()
         for k, word in enumerate(self.words):
-            if word in ("in", "to", "into"):
+            if word in ("in", "to"):
                 found.add(unit_at(self.words[k + 1 : k + 4], skip=0))
             elif word == "many" and self.words[k - 1] == "how":
                 found.add(unit_at(self.words[k + 1 : k + 6], skip=2))
