@@ -339,7 +339,11 @@ def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
             with writing(copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(entry.path, copy)
-    write_text(run / INPUTS, json_document({name: entry._asdict() for name, entry in inputs.items()}))
+    recorded = {name: entry._asdict() for name, entry in inputs.items()}
+    for entry in recorded.values():
+        if not entry["former"]:
+            del entry["former"]  # most runs stay where they began
+    write_text(run / INPUTS, json_document(recorded))
 
 
 def read_inputs(run: Path) -> dict[str, Input]:

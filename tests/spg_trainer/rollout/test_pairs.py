@@ -270,6 +270,7 @@ def test_a_dry_run_reads_the_pairs(tmp_path, file, capsys):
 # Two processes.
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_pairs_of_a_step(tmp_path, file):
     expected, metrics = one_step(pair_config(tmp_path / "one", file, max_grad_norm=1e9))
     for found, again in outcomes("a_step_of_pairs"):
