@@ -220,21 +220,3 @@ def named_in(text: str) -> set[str]:
 _WORD = re.compile(r"[A-Za-z]{2,}+")
 WITH_CAPITAL_UNIT = re.compile(r"-?[\d.,]++ [WVANJKCF]")
 """A number and a unit of one capital letter: 5 W."""
-NAMED = re.compile(r"[A-Za-z]{2,}+|(?<=\d[ ~{$])[mshglL]\b(?!&)|(?<=m/)[hs]\b")
-"""A word of a problem that may be a unit, the kg of 70kg, or a letter that is one by its place: 3 m, the h of km/h."""
-SCALE_LETTER = re.compile(r"(?:°|\\circ)(?:\\,|[\s~{}])*+(?:\\(?:text|mathrm|mbox)\{\s*+)?+([CF])\b")
-"""A letter that says the scale of degrees: the F of 98.6°F."""
-TIME_OF_DAY = re.compile(r"\b\d{1,2}+:[0-5]\d\b")
-"""A time of day: 2:15."""
-CONVERSION = re.compile(
-    r"\b(?:convert|express)\b[^?!\n]{0,80}?\b(?:in)?to\s([A-Za-z]++(?:/[A-Za-z]++)?+)(?=[.?!,]|\s*+\Z|\s(?:at|using)\b)",
-    re.IGNORECASE,
-)
-"""The unit of "Convert 5 km to m."."""
-_MEASURES = "(area|volume|length|perimeter|circumference|radius|diameter|height|width|distance)"
-MEASURE = re.compile(rf"\b{_MEASURES}\b")
-ASKED_MEASURE = re.compile(
-    r"\b(?:what (?:is|was|are)|find|compute|determine|calculate) "
-    r"(?:(?!(?:of|per|and|if|when|where|whose|with|that|for) )[a-z]{2,}+ ){0,4}?" + rf"{_MEASURES}\b"
-)
-"""A question for a measure: "What is its area?", but not for the ratio of an area to a perimeter."""

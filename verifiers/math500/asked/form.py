@@ -30,9 +30,9 @@ from verifiers.math500.values import (
     is_expression,
 )
 from verifiers.math500.words import NUMBER_WORDS
-from verifiers.reading import units
+from verifiers.reading import markup, units
 from verifiers.reading.amounts import SIGNS
-from verifiers.reading.markup import COPRIME, SORTING, has_price
+from verifiers.reading.markup import SORTING, has_price
 from verifiers.reading.markup import key as normal_text
 from verifiers.reading.tokens import Malformed, tokens_of
 
@@ -156,7 +156,7 @@ class Form:
             asks.add("template")
         if asks_for_order(lower):
             asks.add("ordered")
-        if COPRIME.search(lower):
+        if markup.COPRIME.search(lower):
             asks.add("coprime")
         pairs = zip(("", *self.words), self.words, strict=False)  # each word with the word before it
         if any(word.startswith(("percent", "%")) and not before[-1:].isdigit() for before, word in pairs):
@@ -172,7 +172,7 @@ class Form:
                 found.add(unit_at(self.words[k + 1 : k + 4], skip=0))
             elif word == "many" and self.words[k - 1] == "how":
                 found.add(unit_at(self.words[k + 1 : k + 6], skip=2))
-        for name in units.CONVERSION.findall(self.without_commands):  # also a symbol: "Convert 5 km to m."
+        for name in markup.CONVERSION.findall(self.without_commands):  # also a symbol: "Convert 5 km to m."
             words = name.replace("/", " / ").split()
             if all(word in units.SYMBOLS or word.lower() in units.UNITS for word in words):
                 found.add(units.canonical_unit(words) or "")
@@ -181,11 +181,11 @@ class Form:
     @cached_property
     def mentioned(self) -> set[str]:
         """All units that the problem names, asked for or not: mile and hour in "60 mph", euro in "€5"."""
-        words = [word for word in units.NAMED.findall(self.without_commands) if word.lower() not in _NO_UNIT]
+        words = [word for word in markup.NAMED.findall(self.without_commands) if word.lower() not in _NO_UNIT]
         names = " / ".join(units.SYMBOLS.get(word) or units.UNITS.get(word.lower(), "") for word in words)
         found = {name.partition("^")[0] for name in names.split(" / ")} - {""}
         found |= {unit for sign, unit in SIGNS.items() if sign in self.problem and unit != "dollar"}
-        found |= {units.SYMBOLS[letter] for letter in units.SCALE_LETTER.findall(self.problem)}
+        found |= {units.SYMBOLS[letter] for letter in markup.SCALE_LETTER.findall(self.problem)}
         if "°" in self.problem:
             found.add("degree")
         if "old" in self.words:
@@ -198,8 +198,8 @@ class Form:
     def power(self) -> str:
         """The power of the unit of length that the problem asks for last: "2" for an area; "" if this is not told."""
         for sentence in reversed(" ".join(self.words).replace(" ? ", " . ").split(" . ")):
-            if named := units.MEASURE.findall(sentence):
-                asked = units.ASKED_MEASURE.findall(sentence)
+            if named := markup.MEASURE.findall(sentence):
+                asked = markup.ASKED_MEASURE.findall(sentence)
                 is_told = asked and asked[-1] == named[-1] and "squared" not in sentence
                 return _POWERS.get(asked[-1], "1") if is_told else ""
         return ""
@@ -293,7 +293,7 @@ class Form:
         if kind == "mm" and self.power not in ("", power or "1"):
             return False  # cm for an area
         same_kind = {other for other in self.mentioned if kind_of(other) == kind}
-        if not same_kind and kind == "second" and len(units.TIME_OF_DAY.findall(self.problem)) > 1:
+        if not same_kind and kind == "second" and len(markup.TIME_OF_DAY.findall(self.problem)) > 1:
             # 105 minutes from 2:15 to 4:00, and not 105 hours.
             is_above_day = is_expression(gold) and gold[0] == "num" and gold[1] > 24 * gold[2]
             return name == "minute" or (name == "hour" and not is_above_day)
