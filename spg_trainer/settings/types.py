@@ -296,7 +296,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 def _convert_to_union(value: Any, options: Sequence[Any], where: str) -> Any:
     """As `convert`, to a union of `options`: `int | None`, `int | str` or `int | Literal["auto"]`."""
     if type(None) in options:
-        return None if value in (None, "none", "None") else convert(value, options[0], where)
+        rest = tuple(option for option in options if option is not type(None))
+        return None if value in (None, "none", "None") else convert(value, Union[rest], where)  # noqa: UP007
     read = scalar(value) if isinstance(value, str) else value  # a number if the text is one
     words = [word for option in options for word in get_args(option)]  # the words of a Literal
     has_first_type = type(read) is options[0]
