@@ -276,8 +276,8 @@ def answer_prompts(
 ) -> Rows:
     """The completions of `generate` as rows: ids, the step and the log-probability of each token.
 
-    first_number: the place of the first prompt among those that are answered with this seed, which keys its noise. Other
-    arguments, and what is raised, as for `generate`.
+    first_number: the place of the first prompt among those that are answered with this seed, which keys its noise.
+    Other arguments, and what is raised, as for `generate`.
     """
     policy, sampling, count = player.policy, player.sampling, num_return_sequences
     if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
