@@ -1,7 +1,7 @@
-"""Draws a moving picture of a Sudoku that a trained model denoises: python docs/denoising.py MODEL [docs/images/denoising.svg]
+"""Draws a moving picture of a Sudoku that a trained model denoises: python docs/denoising.py MODEL [OUTPUT.svg]
 
-MODEL is a run folder, e.g. that of the README's first command. The picture shows a real completion of a test problem, decoded
-one token a step: which digit of the board is written in which step, and the text itself below it.
+MODEL is a run folder, e.g. that of the README's first command. The picture shows a real completion of a test problem,
+decoded one token a step: which digit of the board is written in which step, and the text itself beside it.
 """
 
 import sys
@@ -51,14 +51,15 @@ def picture(puzzle: str, tokens: list[str], steps: list[int]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {board + 2 * TOP}" role="img" '
         'font-family="ui-monospace, SFMono-Regular, Menlo, monospace" text-anchor="middle">',
         "<title>A Sudoku that the trained model denoises, one token a step</title>",
-        "<style>.m,.t{animation-duration:%.2fs;animation-iteration-count:infinite;animation-timing-function:step-end}"
-        % total,
+        f"<style>.m,.t{{animation-duration:{total:.2f}s;animation-iteration-count:infinite;",
+        "animation-timing-function:step-end}",
     ]
     for number in range(len(shown)):
         begin, end = (100 * moment / total for moment in ((number + 0.5) * STEP, (number + 1.5) * STEP))
         # What a step writes is hidden before it, marked during it, and plain after it.
         parts.append(
-            f"@keyframes t{number}{{0%{{opacity:0}}{begin:.2f}%{{opacity:1;fill:{NEW}}}{end:.2f}%{{opacity:1;fill:{WRITTEN}}}}}"
+            f"@keyframes t{number}{{0%{{opacity:0}}{begin:.2f}%{{opacity:1;fill:{NEW}}}"
+            f"{end:.2f}%{{opacity:1;fill:{WRITTEN}}}}}"
             f"@keyframes m{number}{{0%{{opacity:1}}{begin:.2f}%{{opacity:0}}}}"
             f".t{number}{{animation-name:t{number}}}.m{number}{{animation-name:m{number}}}"
         )
@@ -68,7 +69,8 @@ def picture(puzzle: str, tokens: list[str], steps: list[int]) -> str:
         thick = 2.5 if line % box == 0 else 1
         at_x, at_y = LEFT + line * CELL, TOP + line * CELL
         parts.append(
-            f'<path d="M{LEFT} {at_y}H{LEFT + board}M{at_x} {TOP}V{TOP + board}" stroke="#24292f" stroke-width="{thick}"/>'
+            f'<path d="M{LEFT} {at_y}H{LEFT + board}M{at_x} {TOP}V{TOP + board}" stroke="#24292f" '
+            f'stroke-width="{thick}"/>'
         )
     for cell, given in enumerate(puzzle):
         x, y = LEFT + (cell % size + 0.5) * CELL, TOP + (cell // size + 0.5) * CELL + 7
@@ -80,7 +82,8 @@ def picture(puzzle: str, tokens: list[str], steps: list[int]) -> str:
             parts += appearing(tokens[digits[cell]], order[steps[digits[cell]]], x, y, 22)
     advance, x, y = 15.5, LEFT + board + 34, TOP + board / 2
     parts.append(
-        f'<text x="{x}" y="{y - 34}" font-size="13" fill="{GIVEN}" text-anchor="start">the completion, token by token</text>'
+        f'<text x="{x}" y="{y - 34}" font-size="13" fill="{GIVEN}" text-anchor="start">'
+        "the completion, token by token</text>"
     )
     for token, step in zip(tokens, steps, strict=True):
         wide = advance * max(1, len(token)) * 0.62

@@ -1,7 +1,7 @@
-"""Writes the README's table of models: `python docs/model_table.py`, after a change of recipes, of a family or of an estimate.
+"""Writes the README's table of models: `python docs/model_table.py`, after a change of recipes or of an estimate.
 
-The smallest GPU and the hours are those that `--dry-run --gpu NAME` says of a training on Countdown by its recipe. In README.md,
-the table stands between `<!-- table: models -->` and `<!-- end -->`.
+The smallest GPU and the hours are those that `--dry-run --gpu NAME` says of a training on Countdown by its recipe. In
+README.md, the table stands between `<!-- table: models -->` and `<!-- end -->`.
 """
 
 import re
@@ -53,13 +53,12 @@ def smallest_card(model: str, trained: tuple[str, ...]) -> str:
 
 def hours(model: str) -> str:
     """The hours of the recipe's steps on one card with adapters, exactly decoded, and with a cache where that helps."""
-    found = []
-    for flags in ((), ("--cache", "dual")):
-        if flags and "--cache dual, which is an approximation" not in text:
-            break
-        text = dry_run(model, FOR_HOURS, *ADAPTERS, "--gradient-checkpointing", *flags)
-        found.append(f"{float(re.search(r'at least ([0-9.]+) hours', text)[1]):.0f}")
-    return f"{found[0]}" + (f"; {found[1]} with `--cache dual`" if len(found) > 1 else "")
+    exact = dry_run(model, FOR_HOURS, *ADAPTERS, "--gradient-checkpointing")
+    hours_of = [exact]
+    if "--cache dual, which is an approximation" in exact:
+        hours_of.append(dry_run(model, FOR_HOURS, *ADAPTERS, "--gradient-checkpointing", "--cache", "dual"))
+    found = [f"{float(re.search(r'at least ([0-9.]+) hours', text)[1]):.0f}" for text in hours_of]
+    return found[0] + (f"; {found[1]} with `--cache dual`" if len(found) > 1 else "")
 
 
 def table() -> str:
