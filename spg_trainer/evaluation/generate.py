@@ -11,7 +11,7 @@ from rich.console import Console
 
 from spg_trainer.errors import ConfigError, SpgError, in_flags, written
 from spg_trainer.models import Policy, open_for_evaluation
-from spg_trainer.reporting.canvas import showing_canvas
+from spg_trainer.rollout.canvas_view import showing_canvas
 from spg_trainer.rollout.player import Player, answer_prompts, was_unmasked
 from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.tokens import Prompt, decode_completions

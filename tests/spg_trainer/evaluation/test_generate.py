@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from spg_trainer import EvalSampling, cli, defaults, generate, load_model
-from spg_trainer.reporting.canvas import canvas_text
+from spg_trainer.rollout.canvas_view import canvas_text
 from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.speed import here
 from tests.common.trainer_cases import tiny_folder
