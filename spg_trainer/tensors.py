@@ -52,8 +52,8 @@ class Rows:
     mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
     engine_log_ratio: Tensor
     """(B, T), type as `unmask_logps`, only with `--rollout-engine`: log(p / p_engine), where the model itself and the
-    engine draw the token with these probabilities, at --temperature. It is 0 behind the end of the completion, in a last
-    block that its length cuts, which the engine decoded whole, and at temperature 0. `unmask_logps` are then the
+    engine draw the token with these probabilities, at --temperature. It is 0 behind the end of the completion, in a
+    last block that its length cuts, which the engine decoded whole, and at temperature 0. `unmask_logps` are then the
     model's own."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens

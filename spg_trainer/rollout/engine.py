@@ -1,7 +1,8 @@
 """Samples a training's completions on SGLang, whose plugin (`sglang_plugin.py`) samples as this trainer does.
 
-The rows have the columns of a rollout of our own (`canvas.py`), and `engine_log_ratio`. Each step begins with `serving`,
-which gives the engine the present weights under a version of their own; an answer by other weights is an error.
+The rows have the columns of a rollout of our own (`canvas.py`), and `engine_log_ratio`. Each step begins with
+`serving`, which gives the engine the present weights under a version of their own; an answer by other weights is an
+error.
 """
 
 import base64
@@ -197,7 +198,9 @@ class Engine:
         prompt = prompt_mask.sum(-1, keepdim=True)
         end_of_block = ((prompt + torch.arange(length, device=prompt.device)) // size + 1) * size
         is_compared = rows.completion_mask & (end_of_block <= prompt + length)
-        is_compared &= sampling.temperature > 0  # at 0 nothing is left to chance, so that all tokens are certain
+        is_compared &= (
+            sampling.temperature > 0
+        )  # at 0 nothing is left to chance, so that all tokens are certain
         log_ratio = (drawn_logps - rows.unmask_logps.to(drawn_logps)).masked_fill(~is_compared, 0.0)
         return rows.with_columns(unmask_logps=unmask_logps, engine_log_ratio=log_ratio)
 

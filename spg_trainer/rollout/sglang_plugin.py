@@ -114,7 +114,9 @@ def draw(
 
     logps are the model's log-probabilities of the tokens, at temperature 1, by which `places_to_unmask` chooses.
     drawn_logps are those in the distribution from which they are drawn: at the temperature, and without the mask id.
-    At temperatures 0 and 1, they are `logps`. A token is the argmax of logits - temperature * log E with E ~ Exp(1), as in the trainer's `sample_tokens`. logits:
+    At temperatures 0 and 1, they are `logps`.
+
+    A token is the argmax of logits - temperature * log E with E ~ Exp(1), as in the trainer's `sample_tokens`. logits:
     (m, V). wanted: a request's `custom_params`. start: the block's first position. number: of the pass in its block.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -480,7 +480,7 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
 
 
 def engine_weights(log_ratio: torch.Tensor) -> torch.Tensor:
-    """(E,) min(p / p_engine, `MOST_WEIGHT`), by which episodes that an engine sampled are weighed, from log(p / p_engine).
+    """(E,) min(p / p_engine, `MOST_WEIGHT`), by which E episodes of an engine are weighed, from log(p / p_engine).
 
     p is the probability with which the model itself draws the tokens of an episode where they were unmasked, and
     p_engine the one with which the engine drew them, which rounds differently. Both are taken at the temperature of

@@ -44,7 +44,9 @@ def published(logits, rows: Rows, segments: list[tuple[int, int]]):
     or never, counts as written last.
     """
     words, steps = rows.completion_ids[0].tolist(), rows.unmask_step[0].tolist()
-    ended = max((step for step, token in zip(steps, rows.completion_mask[0], strict=True) if token), default=-1)
+    ended = max(
+        (step for step, token in zip(steps, rows.completion_mask[0], strict=True) if token), default=-1
+    )
     steps = [step if 0 <= step <= ended else 99 for step in steps]
     tokens, places = [], []
     for first, last in segments:

@@ -171,8 +171,9 @@ def test_an_engine_of_known_noise_has_the_weights_of_importance(tmp_path, temper
     policy = load_model(str(untrained("sdar")), device="cpu")
     theirs = load_model(str(untrained("sdar")), device="cpu")
     engine = small()
-    engine.noise = 0.01 * temperature * torch.randn(head_weight(policy.model).shape, generator=torch.Generator().manual_seed(1))
-    head_weight(theirs.model).data += engine.noise
+    head = head_weight(theirs.model).data
+    engine.noise = 0.01 * temperature * torch.randn(head.shape, generator=torch.Generator().manual_seed(1))
+    head += engine.noise
     # A step writes a whole block, so that chance decides on tokens alone and not on their order.
     sampling, prompts = Sampling(10, 5, 2, temperature), PROMPTS[:2] * 30
     with served(engine) as url:

@@ -171,7 +171,13 @@ def test_rewards_that_are_equal_but_for_rounding_teach_nothing(algorithm, tmp_pa
     # NVIDIA-NeMo/RL#4161: normalised advantages of rewards that only rounding told apart.
     own = "tests.common.trainer_cases:test/Rounded-v0"
     settings = {"env": own, "algorithm": algorithm, "algorithm_args": {}, "max_rollout_batches": 3}
-    settings |= {"max_steps": 1, "eval_steps": 0, "eval_problems": 1, "force": True, "ref_copy": algorithm == "vrpo"}
+    settings |= {
+        "max_steps": 1,
+        "eval_steps": 0,
+        "eval_problems": 1,
+        "force": True,
+        "ref_copy": algorithm == "vrpo",
+    }
     train(small_config(tmp_path, **settings), quiet=True)
     (row,) = rows(tmp_path / "metrics.jsonl")
     rewards = {sample["reward"] for sample in rows(tmp_path / "samples/step-000001.jsonl")}
