@@ -507,10 +507,9 @@ def unmasks_safely(rollout: Sampling) -> bool:
     Tokens of high confidence are unmasked together, and RL raises confidence. Without a high threshold and a limit,
     each step would then write more and more tokens at once, which have not seen each other.
     """
-    rule, is_limited = rollout.unmasking_rule, rollout.max_tokens_per_step > 0
-    return rule.is_planned or (
-        is_limited and (rule.is_sure(rollout.threshold, rollout.factor) or ":" in rollout.unmasking)
-    )
+    rule, is_own = rollout.unmasking_rule, ":" in rollout.unmasking
+    is_sure = is_own or rule.is_sure(rollout.threshold, rollout.factor)
+    return rule.is_planned or (rollout.max_tokens_per_step > 0 and is_sure)
 
 
 def check_machine(model: ModelConfig, adam_moments: str) -> None:

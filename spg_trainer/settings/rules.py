@@ -52,8 +52,8 @@ class Cache:
     """Which keys and values are kept between passes (--cache)."""
 
     margins: Callable[[Any], tuple[int, int | None]] | None
-    """From the `Sampling`: how many columns a pass computes before its block, and how many after it, where None = all after it. Without a
-    function every pass computes all columns, and nothing is kept."""
+    """From a `Sampling`: how many columns a pass computes before its block, and how many after it (None = all after
+    it). Without a function every pass computes all columns, and nothing is kept."""
     reads: tuple[str, ...] = ()
     """The settings of decoding that it reads, of those that some other cache does not read."""
     keeps_blocks: bool = False
