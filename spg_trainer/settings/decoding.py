@@ -258,12 +258,6 @@ class Sampling(Decoding):
 
     def _check_choices(self) -> None:
         """Raises ConfigError for a setting that cannot work, or has no effect, with the value of another one."""
-        for name in ("remasking", "unmasking"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(
-                    f"${name}: should be a name, or that of a function in a file, ./FILE.py:rule. The function itself "
-                    f"is taken by defaults(Sampling, {name}=rule, ...)."
-                )
         counts_sure_tokens = self.unmasking != "schedule" and ":" not in self.unmasking
         if counts_sure_tokens and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(

@@ -118,7 +118,9 @@ def test_loss_and_gradient_are_the_published_ones_on_every_text_and_path(size, a
 
 
 def test_settings_that_mean_nothing_and_models_that_attend_in_blocks_are_refused():
-    with pytest.raises(ConfigError, match=r"--algorithm-args position_temperature=0\.0: should be above 0"):
+    with pytest.raises(
+        ConfigError, match=r"--algorithm-args position_temperature=0\.0: expected a number, above 0"
+    ):
         MAPG(position_temperature=0.0)
     for pattern in (Pattern(4), Pattern(4, "completion")):
         with pytest.raises(ConfigError, match=r"attends in blocks.*d2_stepmerge"):
