@@ -31,9 +31,9 @@ class _Read(NamedTuple):
 
 
 _WAYS = {
-    "list": 'are read as lists ({}), in any order; numbers with a decimal comma are read so with decimal=","',
+    "list": 'are read as lists ({}), in any order; decimal="," reads them as numbers with a decimal comma',
     "letters": "are read as products of letters ({}); labels and codes are for the task text",
-    "text": "cannot be read as mathematics and are compared as text ({}): only their own spelling is right",
+    "text": "cannot be read as mathematics, only compared as text ({}): no other spelling is right",
     "unit": "name a unit ({}), and units are not compared; with unit=, another unit is wrong",
     "point": 'have three digits behind a point ({}), which are decimals; decimal="," reads them as thousands',
     "comma": 'have three digits behind a point ({}), which are thousands by decimal=","',
@@ -76,7 +76,9 @@ def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequenc
             for one, other in equal[:_EXAMPLES]
         ]
         more = f"; {len(equal) - _EXAMPLES:,} more" if len(equal) > _EXAMPLES else ""
-        count = "2 different references count" if len(equal) == 1 else f"{len(equal):,} pairs of references count"
+        count = (
+            "2 different references count" if len(equal) == 1 else f"{len(equal):,} pairs of references count"
+        )
         sentences.append(f"{count} as equal: {'; '.join(shown)}{more}.")
     return sentences
 
@@ -84,7 +86,7 @@ def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequenc
 def _of_one(end: str) -> str:
     """The end of a sentence about one reference."""
     verb, _, rest = end.partition(" ")
-    return f"{ {'are': 'is', 'have': 'has', 'name': 'names'}.get(verb, verb)} {rest}"
+    return f"{ {'are': 'is', 'have': 'has', 'name': 'names'}.get(verb, verb) } {rest}"
 
 
 def _shown(texts: Iterable[str]) -> str:
@@ -96,13 +98,17 @@ def _equal_pairs(
     task: str, rows: Sequence[Mapping[str, Any]], groups: Iterable[Mapping[str, int]]
 ) -> list[tuple[int, int]]:
     """(row, other row) of different references that count as equal. groups: {reference: its first row} of one key."""
-    pairs = [(first, other) for first, *others in (list(group.values()) for group in groups) for other in others]
+    pairs = [
+        (first, other) for first, *others in (list(group.values()) for group in groups) for other in others
+    ]
     if task in ("text", "json"):
         return pairs
     found = []
     for one, other in pairs[:_PAIRS_TRIED]:
         answers = [f"<answer>{_final(rows[row]['answer'])}</answer>" for row in (other, one)]
-        if any(verify(task, text, **rows[row]).correct for text, row in zip(answers, (one, other), strict=True)):
+        if any(
+            verify(task, text, **rows[row]).correct for text, row in zip(answers, (one, other), strict=True)
+        ):
             found.append((one, other))
     return found
 
@@ -132,17 +138,17 @@ def _read_number(row: Mapping[str, Any]) -> _Read:
 
 def _read_mathematics(row: Mapping[str, Any]) -> _Read:
     from verifiers.gsm8k import value_of
-    from verifiers.math500.reference import is_compared_as_text, reference_of
+    from verifiers.math500.task import gold_of
     from verifiers.math500.values import Several
 
     text, decimal = _final(row["answer"]), row.get("decimal")
-    reference = reference_of(row["answer"], None)
+    reference, _ = gold_of(row["answer"], decimal, None)
     ways = []
     if type(reference.meaning) is Several:
         ways.append("list")
     elif text.isalpha() and len(text) > 1 and (reference.variables or _is_product(text)):
         ways.append("letters")
-    elif is_compared_as_text(row["answer"]):
+    elif reference.is_text and reference.moment is None:
         ways.append("text")
     if _POINT_AND_THREE.search(text):
         ways.append("comma" if decimal == "," else "point")

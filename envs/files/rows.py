@@ -28,7 +28,7 @@ from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
 from envs.files.row_forms import FORM_COLUMNS, before_answer, last_answer, row_with_prompt
 from envs.picklable_class import made_class
-from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
+from envs.problem import Problem, Prompt, Scores, check_index, is_full, is_prompt
 from envs.splits import SPLITS, question, split_of
 from envs.task import limits_of
 from envs.text.prompt_file import check_style
@@ -247,7 +247,7 @@ class Rows(TextEnv):
         rewards["format"] = np.array(has_one_block, np.float64)
         if not self.verifier:
             first_function = next(iter(self.functions))
-            solved = rewards[first_function] >= 1
+            solved = is_full(rewards[first_function])
             rewards["correct"] = solved.astype(np.float64)
             reasons = ["ok" if is_solved else "wrong" for is_solved in solved]
             return Scores(rewards, reasons, extracted=[None] * len(completions))
@@ -515,7 +515,9 @@ def _answers_agree(verifier: str, references: Sequence[Mapping[str, Any]]) -> bo
 def _readings(files: Mapping[str, str], rules: ReadingRules) -> list[str]:
     """Sentences on how the verifier reads the references of all files."""
     entries = [
-        entry for file in dict.fromkeys(filter(None, files.values())) for entry in _content_of(file, rules).entries
+        entry
+        for file in dict.fromkeys(filter(None, files.values()))
+        for entry in _content_of(file, rules).entries
     ]
     fields = [*fields_of(rules.verifier, json.loads(rules.columns_json)), *json.loads(rules.settings_json)]
     if not fields:
