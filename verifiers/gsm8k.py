@@ -11,9 +11,9 @@ from functools import lru_cache
 from verifiers import batch
 from verifiers.errors import invalid_reference
 from verifiers.reading.amounts import NAMES
-from verifiers.reading.locate import find_answer, last_hashes
-from verifiers.reading.numbers import Amount, amount, is_plain
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG
+from verifiers.reading.answer import HASHES, find_answer, last_hashes
+from verifiers.reading.numbers import Amount, amount, is_plain, leading_amount
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, TYPED, WRONG
 
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
@@ -44,9 +44,11 @@ def _gold(answer: object, row: int | None) -> Amount:
     return gold
 
 
-def _compared(answer: str, gold: Amount) -> tuple[int, int]:
-    """(reason, tier) of an answer in lenient mode."""
+def _compared(answer: str, gold: Amount, goes_on: bool = False) -> tuple[int, int]:
+    """(reason, tier) of an answer in lenient mode; goes_on: further words may follow its number, as behind ####."""
     found = amount(answer)
+    if goes_on and isinstance(found, int):
+        found = leading_amount(answer)
     if isinstance(found, int):
         return found, GRAMMAR
     if found.currencies and gold.currencies and not found.currencies & gold.currencies:
@@ -66,10 +68,10 @@ def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Ju
     found = find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
-    inside = text[found.start : found.end]
+    inside = found.read(text)
     if not (lenient or (found.alone and _is_as_in_prompt(text, found.start, found.end) and is_plain(inside))):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
-    reason, tier = _compared(inside, gold)
+    reason, tier = _compared(inside, gold, found.mark == HASHES)
     return reason, tier, float(reason == OK), found.start, found.end
 
 
@@ -84,9 +86,9 @@ def judge_answer(inside: str, lenient: bool, row: int | None, answer: object) ->
 
 def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Judged:
     """The verdict in mode flexible on a completion that `judged`, the verdict of lenient mode, does not call right."""
-    from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
+    from verifiers.reading.last_value import last_value  # its patterns take 7 ms to compile
 
-    span = last_value(text, formulas=False)
+    span = last_value(text, formulas=False) if judged[0] in (NO_ANSWER, MALFORMED, HEDGE) else None
     if span is None:
         return judged
     reason, tier = _compared(text[slice(*span)], _gold(answer, None))
