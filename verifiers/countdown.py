@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.expressions import expression_in, last_expression, tokens_of
 from verifiers.reading.answer import find_answer, regions
+from verifiers.reading.expressions import expression_in, last_expression, tokens_of
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, RATIONAL, RULE_BROKEN, TEXT, WRONG, Reason
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.grids import cells_in, last_grid
 from verifiers.reading.answer import find_answer, regions
+from verifiers.reading.grids import cells_in, last_grid
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, RULE_BROKEN, TEXT, WRONG, Reason
 
 SIZES = (1, 4, 9, 16, 25, 36, 49)

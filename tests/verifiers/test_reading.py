@@ -11,12 +11,12 @@ import pytest
 
 import verifiers.reading
 from verifiers.math500.choices import leading_choice, trimmed, without_label
+from verifiers.reading.answer import find_answer
 from verifiers.reading.expressions import expression_in
 from verifiers.reading.grids import cells_in
-from verifiers.reading.answer import find_answer
 from verifiers.reading.numbers import calculation_end
 from verifiers.reading.tokens import NUMBER, SIGN
-from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER
 
 WAYS = 4000
 """In so many ways, a pattern may at most match from one place: those of its repeats that are not possessive."""

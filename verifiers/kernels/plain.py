@@ -1,4 +1,4 @@
-r"""Where the answer of a completion stands, where that is plain, and in it one plain number; all else is for the reader.
+r"""Where the answer of a completion stands if that is plain, and in it one plain number; all else is for the reader.
 
 `locate` is shared by all kernels. It decides where the last closed `<answer>` block or the last closed `\boxed{}` has
 the answer, and nothing stands behind it that may be a mark or name another answer.
@@ -102,7 +102,7 @@ def locate(data, start, end, marks_only):
     marks_only: no sentence names an answer.
     """
     doubt = -1, -1, DOUBT
-    begin, opening, low, high, tags, whole = start, -1, -1, -1, 0, end
+    begin, opening, low, high, tags = start, -1, -1, -1, 0
     i = find(data, _LESS, start, end)
     while i < end:
         if begins(data, i, end, _ANSWER):

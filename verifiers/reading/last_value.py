@@ -74,7 +74,7 @@ def _values(text: str, start: int, end: int, formulas: bool) -> list[re.Match[st
 
 
 def _is_denied(text: str, start: int, low: int, high: int) -> bool:
-    """True if the sentence that begins at `start` denies its value text[low:high], leaves it open or calculates with it."""
+    """True if the sentence that begins at `start` denies its value text[low:high] or calculates with it."""
     if _CALCULATES.match(text, high) or _CALCULATED.search(text, max(start, low - 20), low):
         return True
     if _STATES.search(text, max(start, low - 20), low):
