@@ -80,7 +80,7 @@ def test_a_value_that_is_denied_or_left_open_is_not_paid(task: str, completion: 
         ("The probability is $ \\frac{1}{3} $.", r"\frac13", "3"),
         (r"The sum is $\frac{3}{2}$. $\blacksquare$", r"\frac32", "3"),
         ("(5, -3)", "(5,-3)", "-3"),
-        ("Therefore the correct graph is\n\n**B**", "B", "C"),
+        ("Therefore the correct graph is\n\n(B)", "B", "C"),
         (r"The area is $18\pi$.", r"18\pi", "18"),
     ],
 )

@@ -152,7 +152,7 @@ def locate(data, start, end, marks_only):
                 if depth == 0:
                     break
             i += 1
-        if i >= scope_end or (low < 0 and opening > i):
+        if i >= scope_end or (low < 0 and opening > box):
             return doubt
         if says_more(data, i + 1, scope_end, marks_only or low >= 0):
             return doubt

@@ -238,9 +238,8 @@ def _marked(text: str, low: int, high: int, place: Regions, sentences: bool) -> 
     found = [Found(OK, box[1], box[2], BOX)] if box else []
     if (not is_block or not box) and (hashes := last_hashes(text, low, high)):
         found.append(Found(OK, *hashes, HASHES))
-    behind = max((mark.end for mark in found), default=low)
-    one_value = bool(found)
-    if place.unclosed[0] >= behind:
+    behind, one_value = max((mark.end for mark in found), default=low), bool(found)
+    if place.unclosed[0] > max((mark.start for mark in found), default=-1):
         found.append(Found(OK, *place.unclosed, BLOCK))
         behind, one_value = place.unclosed[0], False
     if sentences and not (is_block and found):

@@ -48,7 +48,7 @@ _ACCENTED = re.compile(  # a word with an accent behind a number: 18 dólares; b
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:,\d{3})++(?![\d,])")
 _O_CLOCK = re.compile(r"(?<=\d):00(?=\s?[ap]\.?m\b)", re.IGNORECASE)
 _LEADING = re.compile(
-    r"(-?[^\w\s(-]{0,3}+\d[\d,.]*+[^\d\n+*/=]*?)\s(?:after|before|by|during|for|from|in|on|over|until|with(?:in)?)\s"
+    r"(-?[^\w\s(-]{0,3}+\d[\d,.]*+[^\d\n+*/=]{0,200}?)\s(?:after|before|by|during|for|from|in|on|over|until|with(?:in)?)\s"
 )
 _PRICE = re.compile(r"(?<![\\$])\$(?=\d[\d,.]*+(?:[^$\d]|\Z))|(?<=\d)\$(?!\d)")
 _EQUALITIES = frozenset("= approx sim simeq cong equiv doteq".split())
