@@ -571,8 +571,8 @@ def test_questions_that_files_of_validation_and_test_share_are_named_with_their_
     (found,) = checking.check(_lines(tmp_path / "main.jsonl", SUMS), verifier="gsm8k", **files)
     assert not found.ok and found.figure == (
         "two splits have the same question: problem 20 of test (test.jsonl, line 21) and problem 3 of validation "
-        "(val.jsonl, line 4); problem 21 of test (test.jsonl, line 22) and problem 4 of validation (val.jsonl, line 5). "
-        "Remove each row from one of its two files"
+        "(val.jsonl, line 4); problem 21 of test (test.jsonl, line 22) and problem 4 of validation (val.jsonl, line 5)"
+        ". Remove each row from one of its two files"
     )
 
 
@@ -593,10 +593,8 @@ def test_a_file_with_a_near_name_is_named(tmp_path, name):
 def test_prompts_that_are_all_the_same_are_said_to_be(tmp_path):
     same = [{"prompt": "Say it.", "answer": str(i)} for i in range(50)]
     with pytest.raises(EnvError, match="of 50 problems, which have only 1 prompt, none is for"):
-        [
+        for split in envs.splits.SPLITS:
             envs.make(_lines(tmp_path / "same.jsonl", same), verifier="gsm8k", split=split)
-            for split in envs.splits.SPLITS
-        ]
 
 
 def test_a_line_with_a_key_twice_is_refused(tmp_path):
