@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
@@ -21,15 +21,13 @@ def summary(
     job: Job,
     tally: Counter[str],
     seconds: float,
-    unmarked: Sequence[str] = (),
-    texts: Sequence[str] = (),
+    examples: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    tally: the sum of the tallies of all `verifiers.command.judge.Judged`. unmarked: the ends of completions in which
-    lenient mode finds no answer, but mode `flexible` does. texts: references that are compared as text.
+    tally, examples: the sums of those of all `verifiers.command.judge.Judged`.
     """
-    n = tally["judged"]
+    n, texts = tally["judged"], examples["texts"]
     lines = n + tally["invalid"]
     # {"RIGHT/COMPLETIONS": how many lines have a list of so many completions, and so many right ones among them}.
     lines_with_lists = counts(tally, "lists")
@@ -47,8 +45,8 @@ def summary(
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
-        **({"unmarked": list(unmarked)} if unmarked else {}),
-        **({"compared_as_text": {"n": tally["as_text"], "references": list(texts)}} if texts else {}),
+        **({"unmarked": examples["unmarked"]} if examples["unmarked"] else {}),
+        **({"compared_as_text": {"n": tally["as_text"], "references": texts}} if texts else {}),
         **({"refused_for_unit": tally["unit"]} if tally["unit"] else {}),
         **({"unended_thinking": tally["thinking"]} if tally["thinking"] else {}),
         "invalid_lines": tally["invalid"],
