@@ -273,7 +273,7 @@ def _parquet(path: str, wanted: set[str] | None) -> Rows:
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
             # Each row is a sample, also if no column of it is wanted.
             for row, number in zip(
-                batch.to_pylist() if columns else [{}] * len(batch), numbers, strict=False
+                _as_printed(batch).to_pylist() if columns else [{}] * len(batch), numbers, strict=False
             ):
                 try:
                     # Columns that were not read are None, so that each row has all columns of the file.
@@ -292,6 +292,20 @@ def _bytes_in(value: Any) -> Iterator[bytes]:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _bytes_in(item)
+
+
+def _as_printed(batch: Any) -> Any:
+    """A batch of pyarrow with its columns of float32 and float16 as they are printed: 0.1, not 0.10000000149011612."""
+    import numpy as np
+    import pyarrow
+
+    for place, field in enumerate(batch.schema):
+        if field.type in (pyarrow.float32(), pyarrow.float16()):
+            kind = field.type.to_pandas_dtype()
+            exact = batch.column(place).to_pylist()
+            printed = [None if value is None else float(str(np.dtype(kind).type(value))) for value in exact]
+            batch = batch.set_column(place, field.name, pyarrow.array(printed, pyarrow.float64()))
+    return batch
 
 
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:

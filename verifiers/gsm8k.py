@@ -7,6 +7,7 @@ may name. See docs/verifiers/gsm8k.md.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 
 from verifiers import batch
@@ -38,6 +39,12 @@ def _number_of(reference: str, comma: bool) -> Amount | None:
         return None
     found = amount(text)
     return found if isinstance(found, Amount) else None
+
+
+def value_of(reference: str, decimal: object) -> tuple[Fraction | int | None, str]:
+    """(the number of a reference, None if it has none; the unit behind it, "" if there is none, or a currency)."""
+    gold = _number_of(reference, decimal == ",")
+    return (None, "") if gold is None else (gold.value, stated_units.unit_of(reference))
 
 
 def _gold(answer: object, decimal: object, unit: object, row: int | None) -> Amount:

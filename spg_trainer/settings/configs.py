@@ -11,7 +11,7 @@ flag ("" = none), and `first` the settings from its groups that are shown first 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from spg_trainer.settings.decoding import EvalRollout, Sampling
+from spg_trainer.settings.decoding import EvalRollout, GenerateRollout, Sampling
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.task import BAD_ROWS, arguments_of, parse_tasks
 from spg_trainer.settings.types import (
@@ -406,6 +406,38 @@ class EvalCommand(TaskSettings):
     is a run folder, and otherwise no files are written."""
     model: LoadConfig = field(default_factory=LoadConfig)
     rollout: EvalRollout = field(default_factory=EvalRollout)
+
+
+@explained
+@dataclass(frozen=True)
+class GenerateCommand:
+    """Let a model answer a prompt, the prompts of a file or of standard input, or, on a terminal, a chat line by line.
+
+    On a terminal the completion is shown while it is denoised. Settings of decoding that you leave out are those that
+    the model was taught with, at temperature 0.
+    """
+
+    word, positional, first = "generate", "prompt", ("model",)
+
+    prompt: str | None = None
+    """The prompt. If it is left out, standard input is the prompt; on a terminal, each line is a message of a chat."""
+    prompts: str | None = None
+    """A .jsonl, .json, .csv or .parquet file of rows with a `prompt`: a text, or chat messages, as `eval` writes
+    them."""
+    num_return_sequences: Count = 1
+    """The number of completions of each prompt; more than one needs a --temperature above 0."""
+    seed: Seed = 0
+    """The seed of the noise with which completions are drawn at a --temperature above 0."""
+    plain: bool = False
+    """Shows each completion when it is finished, also on a terminal."""
+    json: bool = False
+    """Writes a JSON line for each completion: prompt, completion, and the id, step and log-probability of each
+    token."""
+    rows_per_forward: Count = 64
+    """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
+    memory runs out: the result stays the same."""
+    model: LoadConfig = field(default_factory=LoadConfig)
+    rollout: GenerateRollout = field(default_factory=GenerateRollout)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,12 @@ def fits(text: str, value: Fraction | int, unit: str) -> bool:
     )
 
 
+def unit_of(text: str) -> str:
+    """The unit or noun behind the first number of a text: "ml" for 25500 millilitres; "" if there is none."""
+    number = _NUMBER.search(text)
+    return _unit_at(text, number.end()) if number else ""
+
+
 def _value_of(number: re.Match[str]) -> Fraction | None:
     above, below, digits, divisor = number.groups()
     top, bottom = Fraction((digits or above).replace(",", "")), int(below or divisor or 1)
