@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import IO
+from typing import IO, Any
 
 from verifiers import batch
 from verifiers.command.fields import (
@@ -36,6 +36,7 @@ from verifiers.command.judge import (
 from verifiers.command.report import counts, summary, summary_text
 from verifiers.errors import CommandError, VerifierError, did_you_mean, plural
 from verifiers.files import Block, Source
+from verifiers.references import ROWS_READ, how_read
 from verifiers.registry import MODES, RULES, check_mode, find, tasks
 from verifiers.score import DATA_SOURCES
 
@@ -302,7 +303,9 @@ def _judge(
 ) -> dict[str, list[str]]:
     """Writes all verdicts, adds to the counts, and says what is wrong with lines; returns the first examples."""
     faults: dict[tuple[str, str], Fault] = {}
-    examples: dict[str, list[str]] = {"unanswered": [], "unmarked": [], "texts": []}
+    examples: dict[str, list[str]] = {"unanswered": [], "unmarked": []}
+    references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
+    places: list[str] = []
     # Until a line can be judged, the output waits here. From then on, this is None, and the output is written at once.
     waiting: list[bytes] | None = []
     with contextlib.closing(judge_blocks(job, blocks, args.workers)) as results, _output(args) as output:
@@ -310,6 +313,10 @@ def _judge(
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
             for name, found in examples.items():
                 found[:] = list(dict.fromkeys((*found, *judged.examples.get(name, ()))))[:EXAMPLES]
+            if len(places) <= ROWS_READ:
+                places += judged.places
+                for name, values in judged.references.items():
+                    references[name] += values
             new = _add_faults(judged, faults)
             if waiting is None:
                 _tell(new)
@@ -320,6 +327,7 @@ def _judge(
                 _tell(faults)
                 output.writelines(waiting)
                 waiting = None
+    examples["references"] = how_read(job.task, references, places)
     if waiting:  # no line could be judged
         _tell_none(job, faults, tally["invalid"])
         if len(faults) == 1:  # the text of `_tell_none` is about all lines

@@ -67,19 +67,28 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     assert status == 0 and len(rows) == 4 and rows[3]["n"] == 2  # verdicts, then the summary
 
 
-def test_references_that_are_compared_as_text_are_counted_with_an_example(run, tmp_path):
-    answers = ["5", "October 2024", "October 2024", "5 \\pmod 7", ""]  # the last is invalid
-    lines = [json.dumps({"completion": f"<answer>{answer}</answer>", "answer": answer}) for answer in answers]
+def test_how_references_are_read_is_said_with_examples_and_lines(run, tmp_path):
+    answers = ["5", "October 2024", "October 2024", "5 \\pmod 7", "12,50", ""]  # the last is invalid
+    lines = [
+        json.dumps({"completion": [f"<answer>{answer}</answer>"] * 2, "answer": answer}) for answer in answers
+    ]
     path = write(tmp_path / "a.jsonl", *lines)
     _, _, said = run("math500", path)
     assert (
-        "3 of 4 references cannot be read as mathematics and are compared as text (October 2024, 5 \\pmod 7): "
-        in said
+        "  3 of 5 references cannot be read as mathematics, only compared as text (`October 2024`, `5" in said
     )
-    _, (*_, facts), _ = run("math", path, "--json", "--workers", "2")
-    assert facts["compared_as_text"] == {"n": 3, "references": ["October 2024", "5 \\pmod 7"]}
+    assert "  1 of 5 references is read as lists (`12,50`)" in said
+    for workers in ("1", "2"):
+        _, (*_, facts), _ = run("math", path, "--json", "--workers", workers)
+        assert len(facts["references"]) == 2 and facts["references"][0].startswith(
+            "1 of 5 references is read as li"
+        )
     numbers = write(tmp_path / "b.jsonl", lines[0])
-    assert "compared as text" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
+    assert "references" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
+    codes = ["BUG", "Bug", "SPAM"]
+    labels = [json.dumps({"completion": f"<answer>{code}</answer>", "answer": code}) for code in codes]
+    said = run("text", write(tmp_path / "c.jsonl", *labels))[2]
+    assert "2 different references count as equal: 'BUG' (line 1) and 'Bug' (line 2)" in said
 
 
 def test_answers_that_are_wrong_only_for_their_unit_are_counted(run, tmp_path):

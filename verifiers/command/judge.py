@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from json.encoder import encode_basestring_ascii as _quoted
@@ -24,6 +24,7 @@ from verifiers.command.read import (
 )
 from verifiers.errors import LineError, VerifierError
 from verifiers.files import Block, read_line
+from verifiers.references import ROWS_READ
 from verifiers.registry import Mode, find, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
@@ -90,8 +91,10 @@ class Judged(NamedTuple):
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
         problems: {fault of lines: the numbers of these lines}.
         kinds: {fault that names a value of its line: the fault without the value, which is the same for other lines}.
-        examples: the first few of: the ends of completions in which no answer was found (`unanswered`), those of them
-            in which mode `flexible` finds an answer (`unmarked`), references that are compared as text (`texts`).
+        examples: the first few ends of completions in which no answer was found (`unanswered`), and of those of them in
+            which mode `flexible` finds an answer (`unmarked`).
+        references, places: what `how_read` takes, of the judged lines; empty for blocks behind the first ROWS_READ
+            lines.
     """
 
     label: str
@@ -100,6 +103,8 @@ class Judged(NamedTuple):
     problems: dict[str, list[int]]
     kinds: Mapping[str, str] = MappingProxyType({})
     examples: Mapping[str, list[str]] = MappingProxyType({})
+    references: Mapping[str, list[Any]] = MappingProxyType({})
+    places: Sequence[str] = ()
 
 
 class _Item(NamedTuple):
@@ -154,41 +159,29 @@ def judge_block(job: Job, block: Block) -> Judged:
     judged = _lines_and_counts(job, block.label, items, iter(outcomes), iter(findings))
     reasons = [None if isinstance(outcome, str) else outcome[3] for outcome in outcomes]
     judged.problems.update(problems)
+    numbers = [item.number for item in items if not item.error]  # of the completions
     if with_unread_prompt:
-        numbers = [item.number for item in items if not item.error]
         malformed = {n for n, reason in zip(numbers, reasons, strict=True) if reason == Reason.MALFORMED}
         if lines := sorted(malformed & with_unread_prompt):
             judged.problems[UNREAD_PROMPT] = lines
     unanswered = [index for index, reason in enumerate(reasons) if reason == Reason.NO_ANSWER]
-    texts = list(_compared_as_text(job, references, outcomes))
     judged.tally.update(
         {f"columns.{name}": 1 for name in columns_seen},
-        as_text=len(texts),
         unit=_count_units_refused(job, references, outcomes),
         thinking=sum(_thinks_to_its_end(completions[index]) for index in unanswered),
     )
     examples = {
         "unanswered": [_end_of(completions[index]) for index in unanswered[:EXAMPLES]],
         "unmarked": list(_readable(job, completions, references, unanswered[:MAX_TRIED])),
-        "texts": list(dict.fromkeys(texts))[:EXAMPLES],
     }
-    return judged._replace(kinds=kinds, examples=examples)
-
-
-def _compared_as_text(
-    job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]
-) -> Iterator[str]:
-    """The references of MATH that are compared as text, since they are not read as mathematics; none for other tasks.
-
-    References of completions without a verdict are left out.
-    """
-    if find(job.task).name != "math500":
-        return
-    from verifiers.math500.reference import is_compared_as_text
-
-    for answer, outcome in zip(references["answer"], outcomes, strict=True):
-        if not isinstance(outcome, str) and is_compared_as_text(answer):
-            yield str(answer)
+    label = f"{block.label}, " if block.label else ""
+    places = {
+        row: f"{label}line {numbers[row]}"
+        for row, reason in enumerate(reasons)
+        if block.numbers[0] <= ROWS_READ and reason and (not row or numbers[row] != numbers[row - 1])
+    }
+    read = {name: [column[row] for row in places] for name, column in references.items()}
+    return judged._replace(kinds=kinds, examples=examples, references=read, places=list(places.values()))
 
 
 def _count_units_refused(job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]) -> int:

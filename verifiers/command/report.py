@@ -25,9 +25,10 @@ def summary(
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    tally, examples: the sums of those of all `verifiers.command.judge.Judged`.
+    tally, examples: the sums of those of all `verifiers.command.judge.Judged`; `references` of the examples are the
+    sentences of `how_read`.
     """
-    n, texts = tally["judged"], examples["texts"]
+    n = tally["judged"]
     lines = n + tally["invalid"]
     # {"RIGHT/COMPLETIONS": how many lines have a list of so many completions, and so many right ones among them}.
     lines_with_lists = counts(tally, "lists")
@@ -46,7 +47,7 @@ def summary(
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
         **({"unmarked": examples["unmarked"]} if examples["unmarked"] else {}),
-        **({"compared_as_text": {"n": tally["as_text"], "references": texts}} if texts else {}),
+        **({"references": examples["references"]} if examples["references"] else {}),
         **({"refused_for_unit": tally["unit"]} if tally["unit"] else {}),
         **({"unended_thinking": tally["thinking"]} if tally["thinking"] else {}),
         "invalid_lines": tally["invalid"],
@@ -162,11 +163,7 @@ def summary_text(facts: dict[str, Any]) -> str:
             "--mode flexible reads a value in some, which end in:"
         )
         lines += [f"    {end}" for end in facts["unmarked"]]
-    if "compared_as_text" in facts:
-        from verifiers.math500.reference import compared_as_text
-
-        count, texts = facts["compared_as_text"]["n"], facts["compared_as_text"]["references"]
-        lines.append(f"  {compared_as_text(count, f'{n:,} references', texts)}")
+    lines += [f"  {sentence}" for sentence in facts.get("references", ())]
     if count := facts.get("refused_for_unit"):
         lines.append(
             f"  {plural(count, 'wrong answer')} equal to the reference, but in a unit that the problem has not"
