@@ -37,7 +37,7 @@ from verifiers.command.report import counts, summary, summary_text
 from verifiers.errors import CommandError, VerifierError, did_you_mean, plural
 from verifiers.files import Block, Source
 from verifiers.references import ROWS_READ, how_read
-from verifiers.registry import MODES, RULES, check_mode, find, tasks
+from verifiers.registry import MODES, RULES, check_mode, find, name_in_file, tasks
 from verifiers.score import DATA_SOURCES
 
 # The fields of a verdict.
@@ -130,7 +130,9 @@ def _parser() -> Parser:
         metavar="TASK",
         help=f"the task that the completions answer: {', '.join(tasks())}; or ./mine.py:TASK",
     )
-    formats = "JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is JSONL from stdin"
+    formats = (
+        "JSONL (.jsonl, .ndjson), a JSON array, .csv, .tsv or parquet, gzipped or not; - is JSONL from stdin"
+    )
     add("files", metavar="FILE", nargs="*", help=f"a file: {formats}")
     text = "prepares the task now instead of at its first use, and compiles the kernels of all tasks"
     add("--prepare", action="store_true", help=text)
@@ -201,6 +203,7 @@ def _run(args: argparse.Namespace) -> int:
     """Judges the files that the arguments name; returns the exit status."""
     if args.task not in tasks() and (named := [word for word in args.files if word in tasks()]):
         raise CommandError(f"The task comes first: python -m verifiers {named[0]} {args.task}")
+    args.task = name_in_file(args.task)
     task = find(args.task)
     check_mode(args.mode, task)
     if task.prepare is not None:

@@ -208,6 +208,38 @@ def test_gzip_standard_input_and_parquet_say_the_same(run, tmp_path, monkeypatch
         assert run("sudoku", "-")[1] == expected
 
 
+def test_bytes_in_parquet_are_text_or_refused_with_their_column(run, tmp_path):
+    """Spark, Hive and old pandas write texts as BINARY (r28)."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, binary = tmp_path / "a.parquet", pyarrow.binary()
+    texts = [f"{RIGHT}\né".encode(), f"{RIGHT}é".encode("latin-1"), None]
+    columns = {
+        "completion": pyarrow.array(texts, binary),
+        "puzzle": pyarrow.array([PUZZLE.encode()] * 3, binary),
+    }
+    unread = pyarrow.array([b"\xff"] * 3, binary)
+    parquet.write_table(pyarrow.table({**columns, "image": unread}), path)
+    status, rows, said = run("sudoku", path)
+    assert status == 0 and [row["correct"] for row in rows] == [True, None, False]
+    assert 'line 2 has bytes that are not UTF-8 in the column "completion" (binary). Save it as text.' in said
+    chats = [[{"role": "assistant", "content": text}] for text in texts[:2]]
+    parquet.write_table(pyarrow.table({"completion": chats, "puzzle": [PUZZLE] * 2}), path)
+    status, rows, said = run("sudoku", path)
+    assert [row["correct"] for row in rows] == [True, None] and 'the column "completion" (list<' in said
+
+
+def test_a_field_that_stands_twice_is_named(run, tmp_path):
+    doubled = [sample()[:-1] + f', "puzzle": "{PUZZLE}"}}', sample(more={"a": 1})[:-2] + ', "a": 2}}']
+    path = write(
+        tmp_path / "a.ndjson", *doubled, sample(), sample(f'so "x": {RIGHT}', puzzle=PUZZLE, more={"a": 1})
+    )
+    status, rows, said = run("sudoku", path)
+    assert status == 0 and [row["correct"] for row in rows] == [None, None, True, True]
+    assert (
+        'line 1 has the field "puzzle" twice. Leave one.' in said and 'line 2 has the field "a" twice' in said
+    )
+
+
 def test_parquet_without_the_column_or_not_parquet_at_all(run, tmp_path):
     pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     path = tmp_path / "a.parquet"

@@ -25,7 +25,7 @@ from verifiers.command.read import (
 from verifiers.errors import LineError, VerifierError
 from verifiers.files import Block, read_line
 from verifiers.references import ROWS_READ
-from verifiers.registry import Mode, find, verify, verify_batch
+from verifiers.registry import Mode, find, own_files, tasks_of_file, verify, verify_batch
 from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
 from verifiers.verdicts import DETAILS, Reason
@@ -364,7 +364,10 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         return
     from verifiers.worker import Workers, WorkerUnavailable
 
-    workers = Workers(__name__, size=processes, soft=None, hard=None)  # a block may take any time
+    settings = {"files": list(own_files)}
+    workers = Workers(
+        __name__, size=processes, soft=None, hard=None, settings=settings
+    )  # a block may take any time
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:
@@ -392,10 +395,12 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         threads.shutdown(cancel_futures=True)
 
 
-def prepare() -> Callable[[dict], dict]:
+def prepare(files: Sequence[str]) -> Callable[[dict], dict]:
     """Returns the function that a worker process answers with: from a job and a block to the fields of `Judged`.
 
-    `verifiers.worker` calls this once in each worker process.
+    `verifiers.worker` calls this once in each worker process. files: Python files that register tasks.
     """
+    for file in files:
+        tasks_of_file(file)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda request: judge_block(request["job"], request["block"])._asdict()
