@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verifiers.errors import CommandError, LineError, nearest
+from verifiers.reading.json_values import object_of
 
 _TEXT_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 FORMATS = (*_TEXT_FORMATS, ".parquet", *(f"{ending}.gz" for ending in _TEXT_FORMATS))
@@ -34,7 +35,6 @@ _LINE_END = re.compile("\r\n|\r|\n")
 _AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the last "." is no full stop, but jq's program
 # The errors that are raised if a file breaks off or cannot be read.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
-_DECODER = json.JSONDecoder()
 Rows = Iterator[tuple[int, bytes | LineError]]
 """(number, line of JSON) of each row. The number is that of the line on which a row begins; in parquet or a JSON array,
 the row's number. Both count from 1."""
@@ -308,6 +308,9 @@ def _as_printed(batch: Any) -> Any:
     return batch
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=object_of)
+
+
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:
     """The JSON object on a line; raises LineError if the line holds none, or the LineError that stands in its place.
 
@@ -318,11 +321,12 @@ def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) 
     if len(line) > LINE_LIMIT:
         raise LineError(f"is longer than {LINE_LIMIT >> 20} MiB.")
     try:
-        text = line.decode()
-        row = _DECODER.decode(text.removeprefix("\ufeff"))
-        # A key of an object is followed by `":`, which in a text is written `\\":`.
-        if type(row) is dict and text.count('":') > len(row):
-            json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_without_doubled)
+        text = line.decode().removeprefix("\ufeff")
+        row = json.loads(text)
+        # A key is followed by `":`, which in a text is written with a backslash. Only where there are more of these than
+        # fields, a slower decoder looks for keys that stand twice in an object.
+        if isinstance(row, dict) and text.count('":') > len(row):
+            row = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
     except json.JSONDecodeError as error:
@@ -332,14 +336,4 @@ def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) 
     if not isinstance(row, dict):
         example = ", ".join(f'"{field}": ...' for field in fields) or "..."
         raise LineError(f"is no JSON object such as {{{example}}}.")
-    return row
-
-
-def _without_doubled(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; raises LineError if a field stands in it twice, because either could be meant."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise LineError(f'has the field "{doubled}" twice. Leave one.')
     return row
