@@ -323,8 +323,8 @@ def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) 
     try:
         text = line.decode().removeprefix("\ufeff")
         row = json.loads(text)
-        # A key is followed by `":`, which in a text is written with a backslash. Only where there are more of these than
-        # fields, a slower decoder looks for keys that stand twice in an object.
+        # A key is followed by `":`, which in a text is written with a backslash. Only where there are more of these
+        # than fields, a slower decoder looks for keys that stand twice in an object.
         if isinstance(row, dict) and text.count('":') > len(row):
             row = _DECODER.decode(text)
     except UnicodeDecodeError as error:

@@ -236,7 +236,8 @@ def test_a_field_that_stands_twice_is_named(run, tmp_path):
     status, rows, said = run("sudoku", path)
     assert status == 0 and [row["correct"] for row in rows] == [None, None, True, True]
     assert (
-        'line 1 has the field "puzzle" twice. Leave one.' in said and 'line 2 has the field "a" twice' in said
+        '1 is not valid JSON (an object has the key "puzzle" twice).' in said
+        and 'has the key "a" twice' in said
     )
 
 
