@@ -344,9 +344,10 @@ class ConvertCommand:
 
     source: str = ""
     """The folder or the Hub id of a language model: Qwen2 (for dream and fastdllm_v2), Qwen3 (sdar, qwen3_diffusion),
-    Qwen3-MoE (sdar_moe) or Llama (llada, illada)."""
+    Qwen3-MoE (sdar_moe) or Llama (llada, illada, stable_diffcoder)."""
     family: str = "sdar"
-    """The family of the new model: dream, fastdllm_v2, illada, llada, qwen3_diffusion, sdar or sdar_moe."""
+    """The family of the new model: dream, fastdllm_v2, illada, llada, qwen3_diffusion, sdar, sdar_moe or
+    stable_diffcoder."""
     block_length: CountOrZero | None = None
     """The length of an attention block in tokens; 0 = all tokens see all. If it is left out, the family's own, where it
     has one."""
