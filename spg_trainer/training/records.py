@@ -388,6 +388,7 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages on which a result depends."""
     packages = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
     python_and_ours = {"python": platform.python_version(), "spg-trainer": __version__}
+    python_and_ours["verifier_rules"] = str(verifiers.RULES)
     return python_and_ours | {package: installed(package) for package in packages}
 
 
