@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 RULES = 1
-"""The number of the rules by which answers are found and judged. It grows when a change of them changes a verdict; runs,
+"""The number of the rules by which answers are found and judged. It grows when a verdict on some text changes; runs,
 evaluations and files of verdicts record it."""
 
 
