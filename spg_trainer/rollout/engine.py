@@ -50,6 +50,7 @@ from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.seeding import derive
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Decoding, Sampling
+from spg_trainer.settings.rules import UNMASKING
 from spg_trainer.tensors import NEVER, Rows
 
 FAMILIES = ("llada2_moe", "sdar", "sdar_moe")
@@ -90,7 +91,7 @@ def check_engine(config: Config, algorithm: Algorithm, model_type: str, pattern:
         f"an engine decodes the {pattern.block_size} tokens of a block of the model's attention at once. Use "
         f"$block_length={pattern.block_size}.",
     )
-    known = ("schedule", "threshold", "dynamic")
+    known = [name for name, rule in UNMASKING.items() if rule.on_engine]
     refuse(rollout.unmasking not in known, f"$unmasking={rollout.unmasking}: use one of {', '.join(known)}.")
     for setting in ("remasking", "fallback", "top_p", "top_k", "eos_penalty", "min_completion_length"):
         value = getattr(rollout, setting)
@@ -161,12 +162,12 @@ class Engine:
         prompt_ids, prompt_mask = (values.to(policy.device) for values in prompts)
         rows_of_ids = [ids[mask].tolist() for ids, mask in zip(prompt_ids, prompt_mask, strict=True)]
         counts = [1]
-        if sampling.unmasking != "threshold":
+        if sampling.unmasking_rule.follows_schedule:
             counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
         params = {
             "spg_temperature": sampling.temperature,
             "spg_counts": counts,
-            "spg_threshold": None if sampling.unmasking == "schedule" else sampling.threshold,
+            "spg_threshold": sampling.threshold if "threshold" in sampling.unmasking_rule.reads else None,
             "spg_most": sampling.max_tokens_per_step,
             "spg_block_length": sampling.block_length,
             "spg_mask_id": policy.mask_id,

@@ -323,9 +323,9 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.layers import check_expert_parallel, check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.unmasking import check_names
+    from spg_trainer.rollout.unmasking import check_own_rules
 
-    check_names(config.rollout)
+    check_own_rules(config.rollout)
     if ":" in config.optimizer.lr_schedule:
         own_share(config.optimizer.lr_schedule, update=0, total=config.max_steps)
     model = None if goes_on else find_config(config.model, config.env)

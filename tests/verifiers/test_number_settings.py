@@ -1,8 +1,8 @@
-"""`decimal=` and `unit=` of GSM8K: how a file's numbers are written, and in which unit they are."""
+"""`decimal=` and `unit=`: how a file's numbers are written, and in which unit they are."""
 
 import pytest
 
-from verifiers import verify, verify_batch
+from verifiers import reward_function, verify, verify_batch
 from verifiers.errors import InvalidReferenceError
 
 
@@ -41,6 +41,37 @@ def test_a_decimal_comma_holds_in_every_mode() -> None:
     assert not verify(
         "gsm8k", r"<answer>\boxed{12.5}</answer>", answer="12,5", decimal=",", mode="strict"
     ).correct
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "reason"),
+    [
+        ("1.250,5", "1250,5", "ok"),
+        ("12{,}50", "12,5", "ok"),
+        (r"\frac{25}{2}", "12,5", "ok"),
+        ("(1,5; 2)", "(1,5; 2)", "ok"),
+        ("1,5x^2", "1,5x^2", "ok"),
+        ("50,12", "12,50", "wrong"),
+        ("12.50", "12,50", "malformed"),
+    ],
+)
+def test_a_decimal_comma_holds_for_mathematics(answer, gold, reason) -> None:
+    completion = rf"<answer>\boxed{{{answer}}}</answer>"
+    assert verify("math500", completion, answer=gold, decimal=",").reason == reason
+    texts = [completion] * 50
+    assert verify_batch("math500", texts, answer=[gold] * 50, decimal=",").reasons == [reason] * 50
+    with pytest.raises(InvalidReferenceError, match="is not written with a decimal comma"):
+        verify("math500", completion, answer="12.50", decimal=",")
+
+
+def test_a_setting_of_a_reward_is_a_column_or_one_value_for_all() -> None:
+    texts = ["<answer>12,50</answer>", "<answer>12.50</answer>"]
+    golds = ["12,50", "12,50"]
+    assert reward_function("gsm8k", decimal=",")(completions=texts, answer=golds) == [1.0, 0.0]
+    of_column = reward_function("gsm8k", decimal="sign")
+    assert of_column(completions=texts, answer=["12,50", "12.50"], sign=[",", "."]) == [1.0, 1.0]
+    known = reward_function("text", choices=["spam", "ham"])
+    assert known(completions=["<answer>ham</answer>"] * 2, answer=["ham", "spam"]) == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

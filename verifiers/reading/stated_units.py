@@ -9,7 +9,7 @@ from verifiers.reading.amounts import MAGNITUDES, currencies_of
 from verifiers.reading.units import canonical_unit
 
 _NUMBER = re.compile(
-    r"(?:\\[dt]?frac\{(\d{1,400}+)\}\{(\d{1,400}+)\}|(\d{1,400}+(?:,\d{3})*+(?:\.\d{1,400}+)?+)(?:\s?/\s?(\d{1,400}+))?+)"
+    r"(?:\\[dt]?frac\{(\d{1,400}+)\}\{(\d{1,400}+)\}|(\d{1,400}+(?:,\d{3})*+(?:\.\d{1,400}+)?+)(?:\s?/\s?(\d{1,400}+))?)"
 )
 _LAYOUT = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|,|;|:|!| )|[{}$*~\\]")
 _UNIT = re.compile(r"\s*+(?:[^\W\d_]++|\^?+[23²³](?!\d)|[/%°])")
@@ -24,6 +24,12 @@ def fits(text: str, value: Fraction | int, unit: str) -> bool:
     return all(
         _unit_at(text, end) in ("", wanted) for end in ends or [number.end() for number in numbers[-1:]]
     )
+
+
+def unit_of(text: str) -> str:
+    """The unit or noun behind the first number of a text: "ml" for 25500 millilitres; "" if there is none."""
+    number = _NUMBER.search(text)
+    return _unit_at(text, number.end()) if number else ""
 
 
 def _value_of(number: re.Match[str]) -> Fraction | None:

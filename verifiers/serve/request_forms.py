@@ -78,7 +78,9 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     if not isinstance(completions, list):
         raise Refused(422, f'"completions" is {shown(completions)}, not a list; one goes into "completion".')
     for field, values in references.items():
-        if not isinstance(values, list):
+        if field in find(task).settings and isinstance(values, str):  # one for all
+            references[field] = [values] * len(completions)
+        elif not isinstance(values, list):
             raise Refused(
                 422, f'"{field}" is {shown(values)}, not a list with one value for each completion.'
             )
