@@ -23,7 +23,7 @@ from torch import Tensor
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.draw import Generators
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.settings.packages import load_function
+from spg_trainer.settings.own_functions import load_function
 from spg_trainer.settings.rules import UNMASKING
 
 

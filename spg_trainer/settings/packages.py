@@ -1,17 +1,14 @@
 """Imports the packages `verifiers` and `envs`, after a check that Python found ours.
 
 The trainer imports them only from here. The check is needed because another project has a package `verifiers`, and a
-folder `envs/` beside a script would hide ours. `load_function` imports a function of the user's.
+folder `envs/` beside a script would hide ours.
 """
 
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from spg_trainer import __version__ as VERSION
-from spg_trainer.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:  # annotations such as "envs.TextEnv"
     import envs as envs
@@ -58,26 +55,3 @@ def errors() -> tuple[type[Exception], ...]:
     """The base errors of the packages that have been loaded; others cannot have raised any."""
     known = (("verifiers", "VerifierError"), ("envs", "EnvError"))
     return tuple(getattr(globals()[package], error) for package, error in known if package in globals())
-
-
-def load_function(setting: str, name: str) -> Callable[..., object]:
-    """The function behind `./file.py:NAME` or `package.module:NAME`, which is the value of a setting.
-
-    Raises ConfigError if there is none, or if its file cannot be run.
-    """
-    where, _, function = name.rpartition(":")
-    is_file = where.endswith(".py")
-    if is_file and not Path(where).is_file():
-        raise ConfigError(f"${setting}={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
-    try:
-        module = __getattr__("envs").own_files.import_file(where) if is_file else import_module(where)
-    except errors() as error:
-        raise ConfigError(f"${setting}={name}: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever a user's file can raise
-        text = f"${setting}={name}: importing {where} raised {type(error).__name__}: {error}"
-        raise ConfigError(text) from error
-    found: Callable[..., object] | None = getattr(module, function, None)
-    if not callable(found):
-        nearest = did_you_mean(function, [known for known, value in vars(module).items() if callable(value)])
-        raise ConfigError(f"${setting}={name}: {where} has no function {function}. {nearest}".rstrip())
-    return found

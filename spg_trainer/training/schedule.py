@@ -11,7 +11,7 @@ from numbers import Real
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.configs import OptimizerConfig
-from spg_trainer.settings.packages import load_function
+from spg_trainer.settings.own_functions import load_function
 
 DECAYS_LATE = "warmup_stable_decay"
 
