@@ -83,21 +83,21 @@ _QUOTED = 60  # characters of an answer that are quoted
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on one completion.
+    """The verdict on one completion. All but `correct` may be left out: `Verdict(correct=True)`.
 
     Attributes:
         correct: whether the answer is right; papers report this.
         score: partial credit in [0, 1], if the task has it; else 0 or 1.
         extracted: the text that was judged; None if none was found.
-        reason: why the completion got this verdict.
-        decided_by: the tier that decided.
+        reason: why the completion got this verdict; "ok" or "wrong" if left out.
+        decided_by: the tier that decided; "text" if left out.
     """
 
     correct: bool
-    score: float
-    extracted: str | None
-    reason: Reason
-    decided_by: Tier
+    score: float = None  # type: ignore[assignment]  # __post_init__ replaces it
+    extracted: str | None = None
+    reason: Reason = None  # type: ignore[assignment]  # also replaced
+    decided_by: Tier = Tier.TEXT
     explain: Callable[[], str] | None = field(default=None, compare=False, repr=False)
     """Says what is wrong with this answer, if the task can say more than the reason; `detail` calls this function."""
     where: Callable[[], str | None] | None = field(default=None, compare=False, repr=False)
@@ -112,6 +112,12 @@ class Verdict:
         and for a program or JSON text outside of a block.
         """
         return self.where() if self.where else None
+
+    def __post_init__(self) -> None:
+        if self.score is None:
+            object.__setattr__(self, "score", float(self.correct))
+        if self.reason is None:
+            object.__setattr__(self, "reason", Reason.OK if self.correct else Reason.WRONG)
 
     @property
     def detail(self) -> str:
