@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import verdicts
 from verifiers.errors import VerifierError
+from verifiers.reading.answer import find_answer
 from verifiers.registry import MODES, Task, find
 from verifiers.verdicts import (
     ERROR,
@@ -36,7 +37,6 @@ from verifiers.verdicts import (
     Tier,
     Verdict,
     Verdicts,
-    mark_of,
 )
 
 if TYPE_CHECKING:
@@ -234,6 +234,12 @@ def locate_answers(texts: list[str], lenient: bool) -> tuple[list[int], npt.NDAr
     return reason.tolist(), spans
 
 
+def mark_of(marks_only: bool, text: str, start: int) -> str:
+    """What shows the answer that begins at text[start]: see `Verdict.mark`."""
+    found = find_answer(text, marks_only=marks_only)
+    return found.mark if found.mark and found.start <= start < found.end else "last"
+
+
 def text_task(
     name: str,
     fields: tuple[str, ...],
@@ -261,6 +267,7 @@ def text_task(
             an optional field that is not given is None.
     """
     all_fields = (*fields, *optional)
+    mark = partial(mark_of, marks_only)
 
     def guarded(call: Callable[..., Judged], text: str, *values: object) -> Judged:
         """The verdict of a call on one completion. If reading it raises, its reason is "error", and its row's alone."""
@@ -292,7 +299,7 @@ def text_task(
         why = None
         if explain is not None and reason != OK:
             why = partial(explain, extracted, REASONS[reason], **reference)
-        where = partial(mark_of, text, start, marks_only) if start >= 0 else None
+        where = partial(mark, text, start) if start >= 0 else None
         return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier], why, where)
 
     def judge_rows(texts: list[str], mode: str, *columns: list[Any] | None) -> Columns:
@@ -351,7 +358,7 @@ def text_task(
         if not_text:  # indexing takes time even with an empty list
             reason[not_text], tier[not_text] = MALFORMED, TEXT
         kinds = {row: type(completions[row]).__name__ for row in not_text}
-        return Verdicts(reason == OK, score, reason, tier, spans, texts, marks_only).with_kinds(kinds)
+        return Verdicts(reason == OK, score, reason, tier, spans, texts, mark).with_kinds(kinds)
 
     modes = MODES if flexible else Task.modes
     if kernel is not None:

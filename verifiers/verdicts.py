@@ -148,15 +148,15 @@ class Verdicts(Sequence[Verdict]):
         decided_by: npt.NDArray[np.int8],
         spans: npt.NDArray[np.int64],
         texts: Sequence[str],
-        marks_only: bool = False,
+        mark: Callable[[str, int], str] | None = None,
     ) -> None:
         """texts: the N completions that `spans` point into, "" for one that is not text; they are not copied.
 
-        marks_only: no sentence names an answer of the task.
+        mark: (completion, where its judged text begins) -> what shows it, as `Verdict.mark` says.
         """
         self.correct, self.score, self.reason, self.decided_by = correct, score, reason, decided_by
         self.spans, self._texts = spans, texts
-        self._marks_only = marks_only
+        self._mark = mark
         self._wheres: Sequence[Callable[[], str | None] | None] | None = None  # of single verdicts
         self._explain: Callable[..., str] | None = None
         self._references: Mapping[str, Sequence[Any]] = {}
@@ -252,7 +252,7 @@ class Verdicts(Sequence[Verdict]):
     def __getitem__(self, index: int | slice) -> Verdict | Verdicts:
         if isinstance(index, slice):
             columns = (self.correct, self.score, self.reason, self.decided_by, self.spans)
-            part = Verdicts(*(column[index] for column in columns), self._texts[index], self._marks_only)
+            part = Verdicts(*(column[index] for column in columns), self._texts[index], self._mark)
             part._wheres = self._wheres[index] if self._wheres is not None else None
             if self._explain is not None:
                 references = {name: column[index] for name, column in self._references.items()}
@@ -285,18 +285,10 @@ class Verdicts(Sequence[Verdict]):
             return self._wheres[row]
         if start > 0 and not text.isascii():
             start = len(cut(text, 0, start) or "")
-        return partial(mark_of, text, start, self._marks_only) if start >= 0 else None
+        return partial(self._mark, text, start) if self._mark and start >= 0 else None
 
     def __repr__(self) -> str:
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
-
-
-def mark_of(text: str, start: int, marks_only: bool) -> str:
-    """What shows the answer that begins at text[start]: see `Verdict.mark`."""
-    from verifiers.reading.answer import find_answer
-
-    found = find_answer(text, marks_only=marks_only)
-    return found.mark if found.mark and found.start <= start < found.end else "last"
 
 
 _CHAT_ADVICE = " Of a chat, give the content of its last message."
