@@ -183,7 +183,7 @@ class Engine:
         parts = torch.arange(len(rows), device=policy.device).split(
             player.rows_per_forward or REPLAYED_AT_ONCE
         )
-        logps = [path_logps(policy.model, written.select(part), policy.mask_id) for part in parts]
+        logps = [path_logps(policy, written.select(part)) for part in parts]
         unmask_logps = torch.cat(logps)
         # A block that was cut was decoded beside tokens that are gone, so its log-probabilities say nothing here.
         size, length = sampling.block_length, sampling.max_completion_length

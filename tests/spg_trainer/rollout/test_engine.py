@@ -14,7 +14,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
-from spg_trainer.training.update import engine_weights
+from spg_trainer.training.prepare import engine_weights
 from tests.common.family_cases import untrained
 from tests.common.rollout_cases import pad
 from tests.common.small_engine import SmallEngine, by_own_sampler, served

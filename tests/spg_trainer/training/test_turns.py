@@ -11,6 +11,7 @@ from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.errors import ConfigError
 from spg_trainer.evaluation.diff import group_by_problem
 from spg_trainer.evaluation.evaluate import evaluate
+from spg_trainer.likelihood import KeyedStreams
 from spg_trainer.likelihood.bounds import elbo, eubo
 from spg_trainer.models import load_model
 from spg_trainer.rollout.collect import gather_groups
@@ -19,7 +20,8 @@ from spg_trainer.rollout.tokens import encode_prompts
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.metrics import rollout_metrics
-from spg_trainer.training.update import credit, draw_masks, gradient, order_by_length, plan_updates
+from spg_trainer.training.prepare import prepare
+from spg_trainer.training.update import gradient, order_by_length, plan_updates
 from tests.common import turn_processes
 from tests.common.algorithm_cases import alone
 from tests.common.likelihood_cases import naive_measure, relative
@@ -50,9 +52,10 @@ class Played:
         batch = run.config.batch
         (self.rewards,) = gather_groups(scored, scored.rewards)
         self.metrics = rollout_metrics(scored, [True] * len(scored))
-        self.advantages, self.step = credit(run, scored)
+        rows, self.step = prepare(run, scored)
+        self.advantages = rows.advantages
         self.updates = plan_updates(
-            run.policy, run.algorithm, self.step, batch, seed=run.config.seed, number=0
+            run.policy, run.algorithm, self.step, batch, seed=run.config.seed, purpose=("masks", 0)
         )
         stream = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -77,7 +80,10 @@ class Played:
     def logps(self):
         """(R, M, T) with a graph, one turn at a time, and the masks; old and reference ones as they were planned."""
         run, iterations = self.run, self.run.config.batch.num_iterations
-        masks = draw_masks(run.algorithm, self.step, run.config.seed, 0, self.number, iterations)
+        streams = KeyedStreams(
+            run.config.seed, ("masks", 0), row_keys=self.step.noise_keys("turn"), update=(self.number,)
+        )
+        masks = run.algorithm.make_masking().draw(self.step, streams, self.number, iterations)
         policy, parts = run.policy, []
         for row in range(len(self.step)):
             one, its = alone(self.step, masks, row)
