@@ -9,7 +9,7 @@ import torch
 
 from spg_trainer.algorithms.base import prepare_columns
 from spg_trainer.distributed import gather, gather_rows, rank
-from spg_trainer.tensors import Rows
+from spg_trainer.tensors import Rows, without_rounding
 from spg_trainer.training.run import Run
 
 ByKind = dict[str, np.ndarray]
@@ -37,10 +37,13 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     if "correct" in algorithm.needs:
         figures["correct"] = torch.from_numpy(scored.correct)
     of_all = gather_rows(scored.tensors().with_columns(**figures))
-    of_all = of_all.with_columns(share_done=run.state.step / config.max_steps)
+    # Rewards that are equal but for rounding are equal: dividing by their spread would make a signal of the rounding.
+    rewards = torch.from_numpy(without_rounding(of_all.rewards.numpy()))
+    of_all = of_all.with_columns(rewards=rewards, share_done=run.state.step / config.max_steps)
     prepared = prepare_columns(algorithm, of_all)
-    if "engine_logps" in of_all:
-        prepared["advantages"] = prepared["advantages"] * engine_weights(of_all)
+    if "engine_log_ratio" in of_all:
+        log_ratio = of_all.total(of_all.engine_log_ratio.double().sum(-1))
+        prepared["advantages"] = prepared["advantages"] * of_all.spread(engine_weights(log_ratio))
     of_all = of_all.with_columns(**prepared)
     own = of_all.advantages[torch.isin(of_all.episode, scored.episode)]
     advantages = torch.zeros(len(rows), dtype=own.dtype)
@@ -48,15 +51,15 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     return rows.with_columns(advantages=advantages), rows_to_learn(run, scored, of_all, [*prepared])
 
 
-def engine_weights(rows: Rows) -> torch.Tensor:
-    """(B,) float64, min(p / p_engine, `MOST_WEIGHT`), by which completions that an engine sampled are weighed.
+def engine_weights(log_ratio: torch.Tensor) -> torch.Tensor:
+    """(E,) min(p / p_engine, `MOST_WEIGHT`), by which E episodes of an engine are weighed, from log(p / p_engine).
 
-    p is the probability with which the model itself unmasks the tokens of an episode as they were unmasked, and
-    p_engine the one that the engine computed, which rounds differently: truncated importance sampling, as in TIS
-    (Yao et al., 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+    p is the probability with which the model itself draws the tokens of an episode where they were unmasked, and
+    p_engine the one with which the engine drew them, which rounds differently. Both are taken at the temperature of
+    drawing, where alone their ratio is an importance weight: truncated importance sampling, as in TIS (Yao et al.,
+    2025, "Your efficient RL framework secretly brings you off-policy RL training").
     """
-    gap = (rows.unmask_logps.double() - rows.engine_logps.double()).sum(-1)
-    return rows.spread(rows.total(gap)).exp().clamp(max=MOST_WEIGHT)
+    return log_ratio.exp().clamp(max=MOST_WEIGHT)
 
 
 def rows_to_learn(run: Run, scored: Rows, of_all: Rows, names: list[str]) -> Rows:

@@ -145,11 +145,7 @@ def test_a_skipped_update_is_counted_and_warned_of_and_left_out_of_the_means(tmp
     assert all(None not in row.values() for row in metrics)
     assert metrics[1]["grad_norm_max"] == metrics[1]["grad_norm"], "that of the only finite update"
     assert metrics[2]["grad_norm_max"] > metrics[2]["grad_norm"]
-    said = capsys.readouterr()
-    assert (
-        " ".join((said.out + said.err).split()).count("1 of this step's updates had a loss or a gradient")
-        == 1
-    )
+    assert "updates skipped 1" in capsys.readouterr().out
 
 
 def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
@@ -412,7 +408,7 @@ def test_a_task_that_fails_seldom_is_counted_and_told(tmp_path, monkeypatch, cap
     assert [i for i, sample in enumerate(samples) if sample["reason"] == "error"] == [6]
     assert [i for i, sample in enumerate(samples) if "ValueError" in sample.get("traceback", "")] == [6]
     assert samples[6]["reward"] == 0 and not samples[6]["correct"]
-    assert "raised on 1 completions" in capsys.readouterr().out
+    assert "not scored 1" in capsys.readouterr().out
 
 
 def judge_later(monkeypatch, hangs):
@@ -451,9 +447,7 @@ def test_failures_of_an_async_score_are_counted_by_reason_and_the_run_ends(tmp_p
     assert [(i, one["reason"]) for i, one in enumerate(samples) if "traceback" in one] == [
         *((1, "timeout"), (2, "timeout"), (30, "error"))
     ]
-    assert "raised on 3 completions of this step (1 error, 2 timeout)" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    assert "not scored 3" in capsys.readouterr().out
 
 
 def test_too_many_time_outs_stop_the_run(tmp_path, monkeypatch):
