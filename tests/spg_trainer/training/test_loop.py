@@ -137,7 +137,7 @@ def test_a_non_finite_update_leaves_weights_and_optimizer_as_they_were(tmp_path,
     assert rates == pytest.approx([1e-3, 2e-3, 2e-3]), "the warm-up counts applied updates"
 
 
-def test_a_skipped_update_is_counted_and_warned_of_and_left_out_of_the_means(tmp_path, monkeypatch, capsys):
+def test_a_skipped_update_is_counted_and_left_out_of_the_means(tmp_path, monkeypatch):
     poison(monkeypatch, lambda number: number == 3)  # the second update of the second step
     train(small_config(tmp_path / "run", num_iterations=2, max_grad_norm=9.0))
     metrics = rows(tmp_path / "run" / "metrics.jsonl")
@@ -145,7 +145,6 @@ def test_a_skipped_update_is_counted_and_warned_of_and_left_out_of_the_means(tmp
     assert all(None not in row.values() for row in metrics)
     assert metrics[1]["grad_norm_max"] == metrics[1]["grad_norm"], "that of the only finite update"
     assert metrics[2]["grad_norm_max"] > metrics[2]["grad_norm"]
-    assert "updates skipped 1" in capsys.readouterr().out
 
 
 def test_a_function_of_the_user_sees_each_step_and_changes_nothing(tmp_path):
