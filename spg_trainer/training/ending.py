@@ -18,7 +18,7 @@ from spg_trainer.training.schedule import DECAYS_LATE
 
 
 def reason_to_end(run: Run) -> str:
-    """What ends the run before its next step: the name of a setting; "" if the run goes on.
+    """What ends the run before its next step: the name of a setting, or `on_step`; "" if the run goes on.
 
     Raises KeyboardInterrupt, on all processes, if the user or a launcher asked the run to stop.
     """
@@ -31,6 +31,8 @@ def reason_to_end(run: Run) -> str:
         raise distributed.raised_by_all(KeyboardInterrupt())
     if any(one_is_late for one_is_late, _ in states):
         return "max_minutes"
+    if run.state.told_to_stop:
+        return "on_step"
     # With warmup_stable_decay, --patience does not end the run at once: the learning rate falls first, and
     # `steps_and_decay_start` then says where the run ends.
     falls_first = run.config.optimizer.lr_schedule == DECAYS_LATE

@@ -42,11 +42,12 @@ def train(
     """Trains until the settings end the run, and returns what summary.json holds.
 
     config: start from `defaults(Config, env=..., model=...)`, which knows the recipes; or a plan, from `settle`.
-    quiet: nothing is printed. on_step: called in the first process as `on_step(metrics, rows)` after each step, once it
-    is recorded. metrics is its row of metrics.jsonl; rows are those of all its completions, as in samples/, each
-    also with "completion_ids" and "unmask_logps". Both are copies, so that nothing that the function does to them
-    changes the run. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved
-    first. others: refused with a hint, since all settings belong in the first argument.
+    quiet: nothing is printed. on_step: called in the first process as `on_step(metrics, rows)` after each step.
+    metrics is its row of metrics.jsonl; rows are those of all its completions, as in samples/, each also with
+    "completion_ids" and "unmask_logps". Both are copies, so that nothing that the function does to them changes the
+    run. If it returns "stop", the run ends as after its last step. A dict of numbers is recorded in the step's row,
+    each under "user/" and its name. Raises SpgError for settings, model, environment or disk that cannot work; finished
+    steps are saved first. others: refused with a hint, since all settings belong in the first argument.
     """
     plan = plan_of(config, quiet, on_step, others)
     if summary := finished_summary(plan):

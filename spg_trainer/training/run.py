@@ -23,7 +23,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.training import schedule
 from spg_trainer.training.criteria import Criterion
 
-OnStep = Callable[[dict[str, Any], list[dict[str, Any]]], object]
+OnStep = Callable[[dict[str, Any], list[dict[str, Any]]], dict[str, float] | str | None]
 """A user's function `on_step(metrics, rows)`; see `training.loop.train`."""
 
 
@@ -55,6 +55,9 @@ class TrainingState:
     empty if --eval-steps is 0."""
     consistent: bool = True
     """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
+
+    told_to_stop: bool = False
+    """Whether `on_step` has returned "stop" for the last step."""
 
     @property
     def elapsed_seconds(self) -> float:
@@ -137,13 +140,14 @@ class Run:
     def learning_rate(self) -> float:
         """The learning rate of the next update."""
         total, decay_start = self.steps_and_decay_start
-        state = self.state
+        state, batch = self.state, self.config.batch
         return schedule.learning_rate(
             self.config.optimizer,
             updates=state.updates,
             step=state.step,
             total=total,
             decay_start=decay_start,
+            per_step=batch.num_iterations * batch.num_minibatches,
         )
 
     def due(self, every: int) -> bool:
