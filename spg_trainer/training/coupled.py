@@ -7,7 +7,6 @@ gradient in this bound is the completion's coefficient, with which the bound the
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,35 +17,38 @@ from spg_trainer.likelihood import token_logps
 from spg_trainer.models import Policy
 from spg_trainer.tensors import Rows
 
-if TYPE_CHECKING:
-    from spg_trainer.training.update import Update
 
-
-def couple(policy: Policy, algorithm: CoupledAlgorithm, update: "Update") -> Loss:
+def couple(
+    policy: Policy,
+    algorithm: CoupledAlgorithm,
+    micro_batches: list[Rows],
+    totals: Mapping[str, float],
+    shared_by: int,
+) -> Loss:
     """Gives every completion its coefficient, the gradient of the coupled loss in the completion's bound.
 
     Every process computes the loss of the completions of all processes, and keeps the coefficients of its own
     completions as the column `coefficients`. The loss is returned on the first process only, and zero on the others,
-    so that the sum over the processes is right.
+    so that the sum over the processes is right. totals, shared_by: as in `Update`.
     """
     # A list for each process, with an entry for each of its micro-batches.
-    parts_by_process = gather(
-        [[rows_with_bounds(policy, algorithm, micro) for micro in update.micro_batches]]
-    )[:: update.shared_by]  # processes that share an update have the same parts
+    parts_by_process = gather([[rows_with_bounds(policy, algorithm, micro) for micro in micro_batches]])[
+        ::shared_by
+    ]  # processes that share an update have the same parts
     parts = [part for parts_of_process in parts_by_process for part in parts_of_process]
     rows = Rows.join(parts)
-    episodes = rows_of_episodes(rows, update.totals)
+    episodes = rows_of_episodes(rows, totals)
     episodes.bounds.requires_grad_()
     result = algorithm.coupled_loss(episodes)
     (coefficients,) = torch.autograd.grad(result.loss, episodes.bounds)
     # From episodes back to the rows of their turns, and from these to the micro-batches.
     coefficients_of_parts = rows.spread(coefficients).split([len(part) for part in parts])
     # How many parts the processes before this one have.
-    first = sum(map(len, parts_by_process[: rank() // update.shared_by]))
-    coefficients_here = coefficients_of_parts[first : first + len(update.micro_batches)]
-    update.micro_batches = [
+    first = sum(map(len, parts_by_process[: rank() // shared_by]))
+    coefficients_here = coefficients_of_parts[first : first + len(micro_batches)]
+    micro_batches[:] = [
         micro.with_columns(coefficients=part.to(micro.advantages.device))
-        for micro, part in zip(update.micro_batches, coefficients_here, strict=True)
+        for micro, part in zip(micro_batches, coefficients_here, strict=True)
     ]
     if rank() > 0:
         return Loss(torch.zeros(()), {})

@@ -281,7 +281,9 @@ def gradient(policy: Policy, algorithm: Algorithm, update: Update) -> Sums:
     other process computes columns of the same copies; otherwise the error ends the run.
     """
     is_coupled = algorithm.compares == "update"
-    coupled_loss = couple(policy, algorithm, update) if is_coupled else None
+    coupled_loss = None
+    if is_coupled:
+        coupled_loss = couple(policy, algorithm, update.micro_batches, update.totals, update.shared_by)
     at_first = max(map(copies_at_once, update.micro_batches), default=1)
     if policy.most_copies is not None:
         at_first = min(at_first, policy.most_copies)
