@@ -32,7 +32,7 @@ from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.cuda_graphs import Replays
-from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
+from spg_trainer.models.families import FamilyConfig, open_config, refuse_unknown, register_again
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import (
     TRAINED,
@@ -454,10 +454,7 @@ def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
 def _open_config(weights: Weights, settings: ModelConfig, options: dict[str, Any]) -> Any:
     """The configuration of the base, or of its adapter, with flags applied; ModelError for an unknown family."""
     config = open_config(_folder_with(weights, "config.json"), **options)
-    if not isinstance(config, FamilyConfig):
-        families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
-        known = ", ".join(sorted(families))
-        raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
+    refuse_unknown(config)
     apply_flags(config, settings)
     return config
 

@@ -27,11 +27,12 @@ from spg_trainer.models.forward import base_model, head_weight
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.models.shard import computing_with_copy
 from spg_trainer.rollout import unmasking
-from spg_trainer.rollout.cache import buffers_for, check_pattern
+from spg_trainer.rollout.cache import buffers_for, check_noise, check_pattern
 from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.passes import Columns
+from spg_trainer.rollout.redraw import Redrawing, RowDraws, sample_canvases
 from spg_trainer.rollout.unmasking import check_names
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import Record, Rows
@@ -87,12 +88,28 @@ def sample_completions(
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, prompt_lengths, sampling)
+    if canvas is not None and policy.noise == "uniform":
+        raise ConfigError(
+            "this model writes whole canvases from random tokens, and fills no holes of a given text. Leave the canvas "
+            "(a completion template) out, or take a model with [MASK]."
+        )
     if canvas is not None and canvas.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     # The argument `canvas` is a template. From here on, a canvas is a `Canvas`, on which the whole rollout is written.
     template_ids = None if canvas is None else canvas.to(device)
     policy.model.eval()
+    if policy.noise == "uniform":
+        with torch.no_grad(), computing_with_copy(policy.model):
+            return sample_canvases(
+                policy,
+                prompt_ids,
+                prompt_mask,
+                sampling,
+                RowDraws(generators, sampling.block_length, policy.model.config.vocab_size),
+                rows_per_forward,
+                _report,
+            )
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
         rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
@@ -103,6 +120,15 @@ def sample_completions(
         columns = Columns(policy, rollout_canvas, sampling, store, rows_per_forward)
         Sampler(policy, sampling, generators, rollout_canvas, refill, columns).run()
     return rollout_canvas.rollouts()
+
+
+def _report(writing: Redrawing) -> None:
+    """Tells the watcher of a rollout by `Redrawing` how far it is; raises RolloutStopped as `watching` says."""
+    if watcher := _watcher.get():
+        report, stops = watcher
+        report(writing.share_done())
+        if stops():
+            raise RolloutStopped(writing.rollouts(), writing.finished())
 
 
 def _rows_to_decode(
@@ -145,6 +171,7 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
         )
     sampling.check()
     check_names(sampling)
+    check_noise(policy.noise, sampling)
     check_pattern(base_model(policy.model).pattern, sampling)
 
 

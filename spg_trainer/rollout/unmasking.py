@@ -165,8 +165,11 @@ UNMASKING: dict[str, UnmaskingRule] = {
     "dynamic": counts_above_threshold_or_scheduled,
     "budget": counts_within_budget,
 }
-"""{NAME of --unmasking: rule}."""
+"""{NAME of --unmasking: rule}; `REDRAWING` has further names."""
 
+
+REDRAWING = ("entropy_bound",)
+"""The names of --unmasking that write whole canvases from random tokens, and count no masked ones (`redraw.py`)."""
 
 FALLBACKS = ("surest", "leftmost", "leftmost_drawn")
 """The names of --fallback: which token `--unmasking threshold` writes if the model is sure of none."""
@@ -195,7 +198,7 @@ def check_names(sampling: Sampling) -> None:
     """
     for flag, table in (
         ("cache", CACHES),
-        ("unmasking", UNMASKING),
+        ("unmasking", {**UNMASKING, **dict.fromkeys(REDRAWING)}),
         ("fallback", FALLBACKS),
         ("remasking", REMASKING),
     ):

@@ -511,7 +511,8 @@ def unmasks_safely(rollout: Sampling) -> bool:
         rollout.unmasking in ("threshold", "dynamic")
         or (rollout.unmasking == "budget" and rollout.factor <= 1)
     )
-    return rollout.unmasking == "schedule" or (is_limited and (is_sure or ":" in rollout.unmasking))
+    # With `entropy_bound`, a token that was accepted is predicted anew in each later step.
+    return rollout.unmasking in ("schedule", "entropy_bound") or (is_limited and (is_sure or ":" in rollout.unmasking))
 
 
 def check_machine(model: ModelConfig, adam_moments: str) -> None:

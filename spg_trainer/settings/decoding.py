@@ -72,8 +72,10 @@ class Decoding:
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
     threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
-    add up to --factor times (1 - --threshold) (SLIM-RL). ./mine.py:count names a function of your own. All but schedule
-    decode faster and are approximations."""
+    add up to --factor times (1 - --threshold) (SLIM-RL). entropy_bound is for models that hide tokens by random
+    ones (DiffusionGemma) and for no others: it decodes as their generation_config.json says, and reads no
+    --temperature. ./mine.py:count names a function of your own. All but schedule
+    and entropy_bound decode faster and are approximations."""
     fallback: str = "surest"
     """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
     token (Fast-dLLM), leftmost the token of the first masked position. leftmost compares the highest probability at
@@ -125,14 +127,15 @@ class Decoding:
     def _changed(self, without: Sequence[str]) -> list[str]:
         """The settings that differ from their defaults, with their values, e.g. `["cache dual"]`.
 
-        without: names of settings that are left out; `cache blocks` is left out, too.
+        without: names of settings that are left out; so are `cache blocks` and `unmasking entropy_bound`.
         """
         # A subclass also has lengths, steps and a temperature, which are not listed here.
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
         # Names of evaluations have these texts, so a rule of one's own is shown without its folders.
         texts = [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
-        return [text for text in texts if text != "cache blocks"]
+        # These two are exact for the models that have them.
+        return [text for text in texts if text not in ("cache blocks", "unmasking entropy_bound")]
 
 
 @explained
@@ -211,7 +214,7 @@ class Sampling(Decoding):
     @property
     def draws_noise(self) -> bool:
         """Whether decoding may be random, and so needs generators. A user's own order of unmasking counts as random."""
-        return self.temperature > 0 or self.remasking not in _GREEDY
+        return self.unmasking == "entropy_bound" or self.temperature > 0 or self.remasking not in _GREEDY
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""
@@ -264,7 +267,7 @@ class Sampling(Decoding):
                     f"${name}: should be a name, or that of a function in a file, ./FILE.py:rule. The function itself "
                     f"is taken by defaults(Sampling, {name}=rule, ...)."
                 )
-        counts_sure_tokens = self.unmasking != "schedule" and ":" not in self.unmasking
+        counts_sure_tokens = self.unmasking not in ("schedule", "entropy_bound") and ":" not in self.unmasking
         if counts_sure_tokens and (self.remasking in _UNSURE or ":" in self.remasking):
             raise ConfigError(
                 f"$remasking={self.remasking} with $unmasking={self.unmasking}, which counts the tokens that the model "

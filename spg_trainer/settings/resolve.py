@@ -57,7 +57,7 @@ from spg_trainer.settings.types import (
     replace_nested,
     settings_of,
 )
-from spg_trainer.settings.weights import family_layer, newest_checkpoint
+from spg_trainer.settings.weights import canvases_of, family_layer, newest_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -73,6 +73,8 @@ DECIDING = frozenset(
 FOR_ADAPTERS = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets", "model.load_4bit")
 """The settings that need adapters (--lora-r above 0), so that a recipe's values do not stand if all weights are
 trained."""
+REDRAWS = "redraws"
+"""The kind of an algorithm's recipe that lies over the others for a model which hides a token by a random one."""
 JUDGES = ("verifier", "reward")
 """The arguments that name what judges the completions of a task from a file of the user's own rows. If the user gives
 one of them, neither is taken from a recipe or a model."""
@@ -407,10 +409,13 @@ def training_layers(env: str, model: KnownModel, algorithm: str | None = None) -
         recipes.append(of_family)
     algorithm = algorithm or last_value(recipes, "algorithm", Config.algorithm)
     recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, model.kind)
+    if canvases_of(model.name):
+        recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, REDRAWS)
     recorded = settings_made_with(env, model) or recorded_decoding(recipes, model)
     from_recipes = [read_layer(Config, layer) for layer in recipes_for_model(model, recipes)]
     from_model = read_layer(Config, Layer(model.origin, recorded))
-    return [*from_recipes, from_model, *token_by_token_layer(from_recipes, from_model)]
+    of_canvases = canvas_layer(model.name, [*from_recipes, from_model])
+    return [*from_recipes, from_model, *token_by_token_layer(from_recipes, from_model), *of_canvases]
 
 
 def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> list[Layer]:
@@ -426,6 +431,27 @@ def token_by_token_layer(from_recipes: Sequence[Layer], from_model: Layer) -> li
         default=Sampling.max_completion_length,
     )
     return [Layer(from_recipes[-1].origin, {"rollout.block_length": 1, "rollout.diffusion_steps": length})]
+
+
+def canvas_layer(model: str, below: Sequence[Layer]) -> list[Layer]:
+    """A layer, to lie over all of `below`, by which a model writes canvases; [] for a model that writes none.
+
+    The completion is as long as it would be, rounded up to whole canvases, as the model's own `generate` rounds it. A
+    length of 0 stays 0.
+    """
+    canvases = canvases_of(model)
+    if canvases is None:
+        return []
+    length = last_value(below, "rollout.max_completion_length", default=Sampling.max_completion_length)
+    count = -(-length // canvases.length)
+    values = {
+        "unmasking": "entropy_bound",
+        "block_length": canvases.length,
+        "max_completion_length": count * canvases.length,
+        "diffusion_steps": steps_at_rate(canvases.length / canvases.steps),
+        "remasking": Sampling.remasking,
+    }
+    return [Layer(f"{model}: canvases", {f"rollout.{name}": value for name, value in values.items()})]
 
 
 def eval_layers(env: str, model: KnownModel, rl_defaults: Resolved[Config]) -> list[Layer]:
@@ -471,8 +497,12 @@ def demonstration_layers(env: str, model: KnownModel, rl_defaults: Config) -> li
         *recipes,
         Layer(model.origin, {"rollout": length}),
     )
+    if canvases_of(model.name):
+        algorithm = last_value([*layers], "algorithm", Config.algorithm)
+        layers += tuple(algorithm_recipe(algorithm, parse_tasks(env), REDRAWS))
     model_layer = Layer("--source demonstrations", {"model.model": model.name})
-    return [model_layer, *(read_layer(Config, layer) for layer in layers)]
+    read = [read_layer(Config, layer) for layer in layers]
+    return [model_layer, *read, *canvas_layer(model.name, read)]
 
 
 def recipes_for_model(model: KnownModel, recipes: list[Layer]) -> list[Layer]:
