@@ -236,7 +236,7 @@ WITH_RANDOM_TOKENS = frozenset(
 for each of its tokens, whatever hides them."""
 
 
-def check_algorithm_noise(name: str, algorithm: Algorithm, noise: str) -> None:
+def check_algorithm_noise(name: str, noise: str) -> None:
     """Raises ConfigError for one of our algorithms that does not go with what a model shows at a hidden place."""
     if noise == "uniform" and ":" not in name and name not in WITH_RANDOM_TOKENS:
         raise ConfigError(

@@ -658,13 +658,13 @@ has, such as num_masks."""
 
 
 def likelihoods() -> dict[str, Masking]:
-    """The maskings of `MASKINGS` whose ELBO bounds, or is, a log-likelihood in the mean (`Masking.is_likelihood`).
+    """The maskings of `MASKINGS` whose ELBO bounds, or is, a log-likelihood in the mean (`Masking.is_likelihood`)."""
+    return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}
 
-    Those for models without [MASK] are also there, of which `flat` is a surrogate: these models have nothing else by
-    which completions are compared as they were trained.
+
+def comparable() -> dict[str, Masking]:
+    """The maskings by which whole completions may be compared: `likelihoods`, and those for models without [MASK].
+
+    Of the latter, `flat` is a surrogate for a likelihood. These models were trained by it, and have nothing else.
     """
-    return {
-        name: masking
-        for name, masking in MASKINGS.items()
-        if masking.is_likelihood or masking.noise == "uniform"
-    }
+    return {**likelihoods(), **{name: m for name, m in MASKINGS.items() if m.noise == "uniform"}}

@@ -20,9 +20,9 @@ from spg_trainer.models.tiny import llada_config, new_tiny, tiny_tokenizer
 for _published in FAMILIES:
     register_family(_published)
 if is_in_transformers():
-    from spg_trainer.models import diffusion_gemma
+    from spg_trainer.models.diffusion_gemma import CanvasConfig
 
-    diffusion_gemma.register()
+    CanvasConfig.register()
 
 __all__ = [
     "Family",

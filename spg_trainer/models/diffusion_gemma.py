@@ -15,11 +15,11 @@ places of a canvas, K canvases of a copy in a pass; D width, V vocabulary.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, DynamicCache
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, DynamicCache
 from transformers.models import diffusion_gemma as stock
 from transformers.models.diffusion_gemma.modeling_diffusion_gemma import (
     DiffusionGemmaRMSNorm,
@@ -45,6 +45,7 @@ class CanvasConfig(stock.DiffusionGemmaConfig):
     """
 
     family = Family("diffusion_gemma", "DiffusionGemmaForBlockDiffusion", stock.DiffusionGemmaForBlockDiffusion)
+    model_class: ClassVar[type]
     noise = "uniform"
     origin = "completion"
     context = "encoder"
@@ -69,6 +70,14 @@ class CanvasConfig(stock.DiffusionGemmaConfig):
         if name in _OF_TEXT and "text_config" in self.__dict__:
             return getattr(self.__dict__["text_config"], _OF_TEXT[name])
         raise AttributeError(f"{type(self).__name__} has no {name!r}", name=name)
+
+    @classmethod
+    def register(cls) -> None:
+        """Makes `load_model` and the Auto classes open such a model by the classes of this file."""
+        BY_ARCHITECTURE[cls.family.architecture] = cls
+        AutoConfig.register(cls.model_type, cls, exist_ok=True)
+        for auto in (AutoModelForCausalLM, AutoModelForMaskedLM):
+            auto.register(cls, cls.model_class, exist_ok=True)
 
     def check(self) -> None:
         """Nothing: the stock configuration checks its values itself."""
@@ -370,8 +379,4 @@ FROZEN: Sequence[str] = (".router.", ".vision_tower.", ".embed_vision.")
 """What the names of frozen weights contain."""
 
 
-def register() -> None:
-    """Makes `load_model` and AutoModelForMaskedLM open the model by these classes."""
-    CanvasConfig.model_class = DiffusionGemmaForBlockDiffusion
-    BY_ARCHITECTURE[CanvasConfig.family.architecture] = CanvasConfig
-    AutoModelForMaskedLM.register(CanvasConfig, DiffusionGemmaForBlockDiffusion, exist_ok=True)
+CanvasConfig.model_class = DiffusionGemmaForBlockDiffusion

@@ -327,6 +327,8 @@ def register_again() -> None:
     for config in BY_ARCHITECTURE.values():
         if issubclass(config, FamilyConfig):
             _register(config)
+        else:  # a stock class with its own registration
+            config.register()
 
 
 def _register(config: Any) -> None:

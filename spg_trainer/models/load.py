@@ -54,6 +54,10 @@ from spg_trainer.settings.types import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
 
+WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")
+"""Files with the weights of a whole model."""
+
+
 @naming_keywords
 def load_model(
     name: str | Path = "tiny",
@@ -426,6 +430,10 @@ def _describe(
     embeddings, tokenizer, special tokens, and a line that the user should read or "".
     """
     config = _open_config(weights, settings, options)
+    if weights.is_local and not any(any(Path(weights.base).glob(name)) for name in WEIGHT_FILES):
+        raise ModelError(
+            f"there is no {' or '.join(WEIGHT_FILES)} in this folder; copy the model's weights into it"
+        )
     num_embeddings = embeddings_of_adapter(weights) or config.vocab_size
     tokenizer, note = _tokenizer_for(weights, config, options, num_embeddings)
     tokenizer.padding_side = "left"  # so that prompts of any length end where the completion starts

@@ -99,6 +99,11 @@ class Policy:
         return [*ids, self.end_token_ids[-1]] if ended else list(ids)
 
     @property
+    def blank_id(self) -> int:
+        """What stands in a completion where nothing is written: [MASK], or padding if the model has none."""
+        return self.pad_id if self.mask_id is None else self.mask_id
+
+    @property
     def noise(self) -> str:
         """What stands at a hidden place: "mask" is [MASK], "uniform" a token drawn uniformly from the vocabulary."""
         return self.model.config.noise

@@ -88,11 +88,6 @@ def sample_completions(
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, prompt_lengths, sampling)
-    if canvas is not None and policy.noise == "uniform":
-        raise ConfigError(
-            "this model writes whole canvases from random tokens, and fills no holes of a given text. Leave the canvas "
-            "(a completion template) out, or take a model with [MASK]."
-        )
     if canvas is not None and canvas.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")

@@ -266,7 +266,8 @@ def canvases_of(model: str) -> Canvases | None:
         settings |= json.loads((Path(base) / "generation_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # a Hub id, or a file that is missed when the model decodes
         pass
-    return Canvases(settings["canvas_length"], settings.get("max_denoising_steps") or 48)
+    length = settings["canvas_length"]
+    return Canvases(length, settings.get("max_denoising_steps") or min(48, length))  # 48: the published ones
 
 
 FILE = "models/published.yaml"

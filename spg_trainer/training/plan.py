@@ -374,7 +374,7 @@ def check_attention(
 
     if noise != "mask":
         refuse_with_random_tokens(config.model, model_type)
-    check_algorithm_noise(config.algorithm, algorithm, noise)
+    check_algorithm_noise(config.algorithm, noise)
     check_masking(noise, algorithm.make_masking(), algorithm.masking)
     check_noise(noise, config.rollout)
     algorithm.make_masking().check_pattern(pattern)
