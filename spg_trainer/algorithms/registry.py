@@ -76,7 +76,7 @@ TRIED_AND_LEFT = {
     "opsd": "raft",
     "distil": "raft",
 }
-"""{an algorithm that this package had: the nearest one that it has}. docs/algorithms/tried_and_left.md has what was
+"""{an algorithm that this package had: the nearest one that it has}. docs/project/tried_and_left.md has what was
 measured with each."""
 LISTED = 8
 """How many algorithms a message names."""

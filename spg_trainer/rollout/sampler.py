@@ -33,14 +33,14 @@ from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.passes import Columns
 from spg_trainer.rollout.redraw import Redrawing, RowDraws, sample_canvases
-from spg_trainer.rollout.unmasking import check_names
+from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import CACHES
 from spg_trainer.tensors import Record, Rows
 
-_watcher: ContextVar[tuple[Callable[[float], None], Callable[[], bool]] | None] = ContextVar(
-    "watcher", default=None
-)
-"""(report, stops), the functions that `watching` was given; a rollout calls them after every denoising step."""
+Watcher = tuple[Callable[[float], None], Callable[[], bool], Callable[[Rows], None] | None]
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""(report, stops, show), the functions that `watching` was given; a rollout calls them after every denoising step."""
 
 
 class RolloutStopped(Exception):
@@ -117,11 +117,13 @@ def sample_completions(
     return rollout_canvas.rollouts()
 
 
-def _report(writing: Redrawing) -> None:
-    """Tells the watcher of a rollout by `Redrawing` how far it is; raises RolloutStopped as `watching` says."""
+def _report(writing: "Redrawing | Sampler") -> None:
+    """Tells the watcher of a rollout how far it is; raises RolloutStopped as `watching` says."""
     if watcher := _watcher.get():
-        report, stops = watcher
+        report, stops, show = watcher
         report(writing.share_done())
+        if show is not None:
+            show(writing.rollouts())
         if stops():
             raise RolloutStopped(writing.rollouts(), writing.finished())
 
@@ -165,18 +167,23 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
             "Sampling(max_completion_length=32, block_length=32, ...)."
         )
     sampling.check()
-    check_names(sampling)
+    check_own_rules(sampling)
     check_noise(policy.noise, sampling)
     check_pattern(base_model(policy.model).pattern, sampling)
 
 
 @contextmanager
-def watching(report: Callable[[float], None], stops: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def watching(
+    report: Callable[[float], None],
+    stops: Callable[[], bool] = lambda: False,
+    show: Callable[[Rows], None] | None = None,
+) -> Iterator[None]:
     """Inside, `report` is called after every denoising step with the share of the rollout that is done, 0 to 1.
 
-    stops: called after every denoising step; if it returns true, the rollout raises `RolloutStopped`.
+    stops: called after every denoising step; if it returns true, the rollout raises `RolloutStopped`. show: called
+    after every denoising step with the completions as they are written so far.
     """
-    token = _watcher.set((report, stops))
+    token = _watcher.set((report, stops, show))
     try:
         yield
     finally:
@@ -209,7 +216,6 @@ class Sampler:
 
     def run(self) -> None:
         """Decodes all rows. Raises ModelError for logits that are not finite, RolloutStopped as `watching` says."""
-        watcher = _watcher.get()
         while True:
             # A refresh is a pass that computes all columns anew, and not only those at the active blocks (`cache.py`).
             rows, is_refresh = self.refill.next_rows()
@@ -218,20 +224,28 @@ class Sampler:
             # Rows that are being decoded ("in flight") should have the slots 0, 1, 2, ... of the cache's buffers. They
             # may change slots when that costs little: if all are refreshed, and with `--cache blocks` in any pass.
             all_are_refreshed = is_refresh and len(rows) == len(self.refill.in_flight)
-            all_move = all_are_refreshed or self.sampling.cache == "blocks"
+            all_move = all_are_refreshed or CACHES[self.sampling.cache].keeps_blocks
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
             self._step(rows, is_refresh)
-            if watcher:
-                report, stops = watcher
-                report(self.refill.share_done())
-                if stops():
-                    raise RolloutStopped(self.canvas.rollouts(), self.refill.finished())
+            _report(self)
         if passes := int(self.not_finite):
             raise ModelError(
                 f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it writes "
                 "means nothing. If its weights are finite, numbers overflow on the way: try $dtype=float32. If it was "
                 "trained until here, go on from an earlier checkpoint with a lower $learning_rate."
             )
+
+    def share_done(self) -> float:
+        """An estimate of the share of the rollout that is done, 0 to 1."""
+        return self.refill.share_done()
+
+    def rollouts(self) -> Rows:
+        """The completions as far as they are written."""
+        return self.canvas.rollouts()
+
+    def finished(self) -> list[int]:
+        """The numbers of the rows whose completion is written."""
+        return self.refill.finished()
 
     def _step(self, rows: list[Row], is_refresh: bool) -> None:
         """Makes a pass over b rows: draws a token for each of n places of their blocks, and writes the best of them.
@@ -354,9 +368,10 @@ class Sampler:
     def _measures(self) -> dict[str, Measure]:
         """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
         sampling, measures = self.sampling, {}
-        if sampling.remasking in unmasking.MEASURES:
-            # The rule of `--remasking` orders places by this.
-            measures["ranked"] = unmasking.MEASURES[sampling.remasking]
+        if measure := sampling.remasking_rule.measure:
+            measures["ranked"] = unmasking.function_named(
+                measure
+            )  # the rule of `--remasking` orders places by this
         elif sampling.fallback == "leftmost":  # then the noise of a token does not decide where it is written
             measures["ranked"] = unmasking.confidence
         if "confidence_change" in self.canvas.records:
@@ -371,7 +386,9 @@ class Sampler:
         sampling = self.sampling
         if self.own_order is not None:
             return self.own_order(logps, blocks.places, generators).float()
-        return unmasking.REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
+        return unmasking.function_named(sampling.remasking_rule.function)(
+            ranked, generators, blocks.num_drawn
+        )
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution from which tokens are drawn.

@@ -113,7 +113,7 @@ def joined_lines(answer: str) -> str:
     return ", ".join(values).replace(", or, ", " or ").replace(", and, ", " and ")
 
 
-_TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?+(?:(?P<half>[ap])\.?m\.?)?+", re.ASCII)
+_TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?(?:(?P<half>[ap])\.?m\.?)?", re.ASCII)
 _DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
 _MONTH = "|".join(words.MONTHS)
 _DATE_IN_WORDS = re.compile(
@@ -222,7 +222,7 @@ def in_one_line(answer: str) -> str:
     )  # a row that begins with = goes on the row before
 
 
-_BASE = re.compile(r"([0-9A-F]++)(?:_(1[1-6]))?+", re.IGNORECASE)
+_BASE = re.compile(r"([0-9A-F]++)(?:_(1[1-6]))?", re.IGNORECASE)
 
 
 def digits_of(text: str) -> tuple[str, str] | None:
