@@ -229,9 +229,7 @@ def name_in_recipes(name: str) -> str:
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 
-WITH_RANDOM_TOKENS = frozenset(
-    "mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo".split()
-)
+WITH_RANDOM_TOKENS = frozenset("mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo".split())
 """The algorithms for models that hide a token by a random one. Each needs no more than a number for a completion, or
 for each of its tokens, whatever hides them."""
 

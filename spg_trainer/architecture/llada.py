@@ -139,7 +139,10 @@ class EmbeddedConfig(SimpleNamespace):
 
 def apply_flags(config: Any, settings: ModelConfig) -> None:
     """Writes what flags say of a model into its configuration, which is saved with the model."""
-    for flag, value in (("mask_token_id", settings.mask_token_id), ("attention_block", settings.attention_block)):
+    for flag, value in (
+        ("mask_token_id", settings.mask_token_id),
+        ("attention_block", settings.attention_block),
+    ):
         if config.noise != "mask" and value is not None:
             raise ModelError(
                 f"${flag}={value}: a {config.model_type} hides tokens by random ones in canvases of "

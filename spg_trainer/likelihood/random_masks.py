@@ -323,8 +323,8 @@ class ContextMasking(Masking):
         if not pattern.predicts_next:
             raise ConfigError(
                 f"context_weight={self.context_weight}: only a model with a causal context, such as "
-                "Nemotron-Labs-Diffusion or DiffusionGemma, predicts tokens from the text before them. Leave out $algorithm_args "
-                "context_weight."
+                "Nemotron-Labs-Diffusion or DiffusionGemma, predicts tokens from the text before them. Leave out "
+                "$algorithm_args context_weight."
             )
         self.masked_copies.check_pattern(pattern)
 

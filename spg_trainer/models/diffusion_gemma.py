@@ -5,8 +5,8 @@ own canvas, and the keys and values that the encoder computed of the text before
 `sliding_window - 1` columns of that text. A hidden token is shown as a token drawn uniformly from the vocabulary
 (`noise` "uniform"), not as [MASK].
 
-`DiffusionGemmaForBlockDiffusion.canvas_states` computes all canvases of all corrupted copies in one pass of the decoder, and reads each clean
-text once. Checked against the stock `generate`, which computes one canvas after the other.
+`canvas_states` computes all canvases of all corrupted copies in one pass of the decoder, and reads each clean text once.
+Checked against the stock `generate`, which computes one canvas after the other.
 
 Axes: S corrupted copies of r texts; W columns of a text with its prompt, of which n are asked for in each copy; C
 places of a canvas, K canvases of a copy in a pass; D width, V vocabulary.
@@ -44,7 +44,9 @@ class CanvasConfig(stock.DiffusionGemmaConfig):
     Sizes are those of the text model. A config.json is read and written as it is.
     """
 
-    family = Family("diffusion_gemma", "DiffusionGemmaForBlockDiffusion", stock.DiffusionGemmaForBlockDiffusion)
+    family = Family(
+        "diffusion_gemma", "DiffusionGemmaForBlockDiffusion", stock.DiffusionGemmaForBlockDiffusion
+    )
     model_class: ClassVar[type]
     noise = "uniform"
     origin = "completion"
@@ -153,7 +155,9 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
         """True: its generation_config.json, which says how it decodes, is read and written."""
         return True
 
-    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args: Any, **kwargs: Any) -> str:
+    def _check_and_adjust_attn_implementation(
+        self, attn_implementation: str | None, *args: Any, **kwargs: Any
+    ) -> str:
         if attn_implementation and attn_implementation not in ("sdpa", "eager"):
             raise ModelError(
                 f"a DiffusionGemma cannot attend by {attn_implementation!r}, whose sliding window is another one than "
@@ -185,9 +189,7 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
         """c: logits are c * tanh(state @ head / c)."""
         return self.config.text_config.final_logit_softcapping
 
-    def encode(
-        self, ids: Tensor, real: Tensor, before: KeyValues | None = None
-    ) -> tuple[Tensor, KeyValues]:
+    def encode(self, ids: Tensor, real: Tensor, before: KeyValues | None = None) -> tuple[Tensor, KeyValues]:
         """(last hidden states (r, w, D) of the encoder, its keys and values of all columns), for w further columns.
 
         ids: (r, w) int64. real: (r, W) bool, of all columns so far, false on padding, which stands on the left.
@@ -219,7 +221,9 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
             return masks
         dtype = self.lm_head.weight.dtype
         return {
-            name: torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+            name: torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(
+                ~mask, torch.finfo(dtype).min
+            )
             for name, mask in masks.items()
         }
 
@@ -319,7 +323,9 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
         context, cached = self.encode(clean[first_copy, :width], real[first_copy, :width])
         result = context.new_zeros(*keep.shape, context.shape[-1])
         if bool((~wanted).any()):
-            before = (keep - 1).clamp(max=width - 1)  # the encoder may have read too few columns only for others
+            before = (keep - 1).clamp(
+                max=width - 1
+            )  # the encoder may have read too few columns only for others
             states_before = context[text].gather(1, before.unsqueeze(-1).expand(-1, -1, context.shape[-1]))
             result = torch.where(wanted.unsqueeze(-1), result, states_before)
         rows = wanted.any(-1).nonzero()[:, 0]  # the copies that need the decoder

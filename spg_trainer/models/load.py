@@ -53,7 +53,6 @@ from spg_trainer.settings.task import known_tasks
 from spg_trainer.settings.types import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
 
-
 WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")
 """Files with the weights of a whole model."""
 

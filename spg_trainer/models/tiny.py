@@ -84,7 +84,8 @@ def new_tiny(
 
     kind: "" is LLaDA's; "block" SDAR's, which attends to its own block of `BLOCK` tokens and to earlier ones; "shift"
     Dream's, whose logits stand one position before their token; "gemma" a DiffusionGemma of 4 experts, of which a token
-    takes 2, with canvases of 8 tokens; an expert is ffn / 4 wide, in steps of 8. hidden_size: a multiple of 2 * heads, else ModelError.
+    takes 2, with canvases of 8 tokens; an expert is ffn / 4 wide, in steps of 8. hidden_size: a multiple of 2 * heads,
+    else ModelError.
     Equal arguments give equal weights whatever ran before, and the global random state is left as it was.
     """
     config = new_config(kind, hidden_size, layers, heads, ffn, max_length)
@@ -193,8 +194,12 @@ def _new_gemma(hidden_size: int, layers: int, heads: int, ffn: int, max_length: 
         top_k_experts=2,
         moe_intermediate_size=max(8, ffn // 32 * 8),  # the grouped product takes widths of whole 16 bytes
     )
-    smallest = {name: 8 for name in ("hidden_size", "intermediate_size", "head_dim", "position_embedding_size")}
+    smallest = {
+        name: 8 for name in ("hidden_size", "intermediate_size", "head_dim", "position_embedding_size")
+    }
     vision = Gemma4VisionConfig(
         **smallest, global_head_dim=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
     )
-    return CanvasConfig(text_config=text, vision_config=vision, canvas_length=NEW_CANVASES.length, tie_word_embeddings=True)
+    return CanvasConfig(
+        text_config=text, vision_config=vision, canvas_length=NEW_CANVASES.length, tie_word_embeddings=True
+    )

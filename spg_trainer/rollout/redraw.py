@@ -90,7 +90,10 @@ class RowDraws:
     def uniform(self, rows: Sequence[int]) -> Tensor:
         draws = [
             torch.randint(
-                self.vocabulary, (self.size,), generator=self.generators[row], device=self.generators[row].device
+                self.vocabulary,
+                (self.size,),
+                generator=self.generators[row],
+                device=self.generators[row].device,
             )
             for row in rows
         ]
@@ -268,7 +271,9 @@ def accepted(entropy: Tensor, bound: float) -> Tensor:
     Their entropies without the largest add up to at most `bound`.
     """
     ascending, order = entropy.sort(-1)
-    return torch.zeros_like(entropy, dtype=torch.bool).scatter(-1, order, ascending.cumsum(-1) - ascending <= bound)
+    return torch.zeros_like(entropy, dtype=torch.bool).scatter(
+        -1, order, ascending.cumsum(-1) - ascending <= bound
+    )
 
 
 def sample_canvases(

@@ -1,4 +1,4 @@
-"""The small DiffusionGemma of `tests/data/models/diffusion_gemma`, and its logits as the stock `generate` computes them."""
+"""The small DiffusionGemma of `tests/data/models/diffusion_gemma`, and its logits canvas by canvas as in `generate`."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def open_fixture(dtype: str = "float32", **more: Any) -> Policy:
 
 
 def stored() -> dict[str, Tensor]:
-    """Inputs, logits and tokens of the stock class; docs are in the folder's make.py."""
+    """Inputs, logits and tokens of the stock class; `tests/data/README.md` says how they were made."""
     return {name: torch.tensor(values) for name, values in np.load(FOLDER / "expected.npz").items()}
 
 

@@ -99,8 +99,15 @@ def arguments_of(name):
 def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
     model = open_fixture("float64").model
     algorithm = algorithms.build(name, arguments_of(name))
-    rows = rows_of_fixture().select(torch.tensor([0, 1, 0, 2])).with_columns(
-        episode=torch.arange(4), group=torch.tensor([0, 0, 1, 1]), generation=torch.tensor([0, 1, 0, 1]), turn=torch.zeros(4).long()
+    rows = (
+        rows_of_fixture()
+        .select(torch.tensor([0, 1, 0, 2]))
+        .with_columns(
+            episode=torch.arange(4),
+            group=torch.tensor([0, 0, 1, 1]),
+            generation=torch.tensor([0, 1, 0, 1]),
+            turn=torch.zeros(4).long(),
+        )
     )
     figures = {"rewards": torch.tensor([1.0, 0.0, 0.2, 1.0]).double()}
     if "correct" in algorithm.needs:
@@ -125,7 +132,9 @@ def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
     assert max(gradient.abs().max() for gradient in expected.values()) > 1e-4
     for at_once in (1, 4):
         model.zero_grad()
-        result = accumulate(model, batch, masks, loss_of, mask_id=None, masks_at_once=at_once, compares=algorithm.compares)
+        result = accumulate(
+            model, batch, masks, loss_of, mask_id=None, masks_at_once=at_once, compares=algorithm.compares
+        )
         assert abs(float(result.loss - expected_loss)) <= 1e-9
         for key, p in model.named_parameters():
             if key in expected:
@@ -137,14 +146,16 @@ def test_what_does_not_go_with_the_noise_is_refused():
         check_masking("uniform", MASKINGS["random"], "random")
     with pytest.raises(ConfigError, match=r"masking=flat: this model hides a token by \[MASK\]"):
         check_masking("mask", MASKINGS["flat"], "flat")
-    with pytest.raises(ConfigError, match="p_mask_prompt=0.15: this model's prompt is read by its encoder"):
+    with pytest.raises(ConfigError, match=r"p_mask_prompt=0.15: this model's prompt is read by its encoder"):
         check_masking("uniform", replace(MASKINGS["flat"], p_mask_prompt=0.15), "flat")
     with pytest.raises(ConfigError, match=r"negatives=mix: SPG's upper bound holds only .* negatives=elbo"):
         algorithms.build("spg", {"masking": "flat", "p_mask_prompt": 0.0})
     others = {name for name in algorithms.ALGORITHMS if name not in WITH_RANDOM_TOKENS}
     assert {"tracerl", "coupled_grpo", "spg_eubo"} <= others
     for name in others:
-        with pytest.raises(ConfigError, match=f"algorithm.{name}: its loss is about tokens that are shown as"):
+        with pytest.raises(
+            ConfigError, match=f"algorithm.{name}: its loss is about tokens that are shown as"
+        ):
             check_algorithm_noise(name, "uniform")
         check_algorithm_noise(name, "mask")
 

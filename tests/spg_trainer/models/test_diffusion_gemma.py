@@ -158,7 +158,9 @@ def test_what_the_model_cannot_do_is_refused_by_name():
 
 def test_a_version_of_transformers_without_the_class_refuses_the_model(monkeypatch):
     def unknown(*args, **kwargs):
-        raise ValueError("The checkpoint has model type `diffusion_gemma` but Transformers does not recognize it.")
+        raise ValueError(
+            "The checkpoint has model type `diffusion_gemma` but Transformers does not recognize it."
+        )
 
     monkeypatch.setattr(families.AutoConfig, "from_pretrained", unknown)
     monkeypatch.setattr(families.transformers, "__version__", "5.20.0")

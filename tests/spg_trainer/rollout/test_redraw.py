@@ -137,7 +137,7 @@ def test_decoding_that_does_not_go_with_the_noise_is_refused():
     with pytest.raises(ConfigError, match="fills no holes"):
         generate(policy, ["Hi"], THREE, canvas=["a[MASK]b"])
     policy.model.generation_config.t_max = None
-    with pytest.raises(ModelError, match="generation_config.json does not say t_max"):
+    with pytest.raises(ModelError, match=r"generation_config.json does not say t_max"):
         generate(policy, ["Hi"], THREE)
 
 

@@ -32,12 +32,18 @@ def config_of(folder, **more):
 def test_a_new_model_takes_its_own_decoding_and_masks():
     config = defaults(Config, env="sudoku", model="new:gemma")
     rollout = config.rollout
-    assert (rollout.unmasking, rollout.block_length, rollout.max_completion_length) == ("entropy_bound", 8, 24)
+    assert (rollout.unmasking, rollout.block_length, rollout.max_completion_length) == (
+        "entropy_bound",
+        8,
+        24,
+    )
     assert rollout.diffusion_steps == 24  # 8 in each canvas
     assert config.algorithm == "spg" and config.algorithm_args["negatives"] == "elbo"
     assert config.algorithm_args["masking"] == "flat"
     taught = defaults(Config, env="sudoku", model="new:gemma", source="demonstrations")
-    assert taught.algorithm_args["masking"] == "flat_canvas" and taught.algorithm_args["context_weight"] == 1.0
+    assert (
+        taught.algorithm_args["masking"] == "flat_canvas" and taught.algorithm_args["context_weight"] == 1.0
+    )
     assert taught.rollout.unmasking == "entropy_bound"
     origin = resolve(Config, env="sudoku", model="new:gemma").origins["rollout.block_length"]
     assert origin == "new:gemma: canvases"
@@ -67,7 +73,10 @@ def test_settings_that_are_not_there_for_the_model_are_refused():
     for more, sentence in (
         ({"compile": True}, r"--compile.*: a diffusion_gemma has an encoder and a decoder"),
         ({"lora_r": 4, "model": str(FOLDER)}, r"--lora-r 4: a diffusion_gemma has an encoder and a decoder"),
-        ({"algorithm": "tracerl"}, r"--algorithm tracerl: its loss is about tokens that are shown as \[MASK\]"),
+        (
+            {"algorithm": "tracerl"},
+            r"--algorithm tracerl: its loss is about tokens that are shown as \[MASK\]",
+        ),
         ({"algorithm_args": {"masking": "random"}}, r"masking=random: this model has no \[MASK\]"),
         ({"algorithm_args": {"negatives": "mix"}}, "negatives=elbo"),
         ({"max_completion_length": 20}, "--block-length 8 does not divide --max-completion-length 20"),
