@@ -139,7 +139,7 @@ def judge(
     span = found.start, found.end
     if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
-    reason = judge_choice(text[slice(*span)], right, options, is_same_text)
+    reason = judge_choice(found.read(text), right, options, is_same_text)
     return (MALFORMED if reason is None else reason), TEXT, float(reason == OK), *span
 
 

@@ -5,7 +5,7 @@ own canvas, and the keys and values that the encoder computed of the text before
 `sliding_window - 1` columns of that text. A hidden token is shown as a token drawn uniformly from the vocabulary
 (`noise` "uniform"), not as [MASK].
 
-`canvas_states` computes all canvases of all corrupted copies in one pass of the decoder, and reads each clean text once.
+`canvas_states` computes all canvases of all corrupted copies in one pass of the decoder, and reads each text once.
 Checked against the stock `generate`, which computes one canvas after the other.
 
 Axes: S corrupted copies of r texts; W columns of a text with its prompt, of which n are asked for in each copy; C

@@ -33,6 +33,7 @@ from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.passes import Columns
 from spg_trainer.rollout.redraw import Redrawing, RowDraws, sample_canvases
+from spg_trainer.rollout.tokens import ending_at_stop, text_of
 from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.rules import CACHES
@@ -88,6 +89,11 @@ def sample_completions(
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, prompt_lengths, sampling)
+    if canvas is not None and sampling.stop:
+        raise ConfigError(
+            f"$stop={sampling.stop!r} ends a completion that is written freely, and here a part of it is given "
+            "(completion_template). Leave out $stop."
+        )
     if canvas is not None and canvas.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
@@ -96,7 +102,7 @@ def sample_completions(
     policy.model.eval()
     if policy.noise == "uniform":
         with torch.no_grad(), computing_with_copy(policy.model):
-            return sample_canvases(
+            rows = sample_canvases(
                 policy,
                 prompt_ids,
                 prompt_mask,
@@ -105,6 +111,7 @@ def sample_completions(
                 rows_per_forward,
                 _report,
             )
+        return ending_at_stop(policy, rows, sampling.stop)
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
         rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
@@ -114,7 +121,7 @@ def sample_completions(
         refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
         columns = Columns(policy, rollout_canvas, sampling, store, rows_per_forward)
         Sampler(policy, sampling, generators, rollout_canvas, refill, columns).run()
-    return rollout_canvas.rollouts()
+    return ending_at_stop(policy, rollout_canvas.rollouts(), sampling.stop)
 
 
 def _report(writing: "Redrawing | Sampler") -> None:
@@ -125,7 +132,8 @@ def _report(writing: "Redrawing | Sampler") -> None:
         if show is not None:
             show(writing.rollouts())
         if stops():
-            raise RolloutStopped(writing.rollouts(), writing.finished())
+            rollouts = ending_at_stop(writing.policy, writing.rollouts(), writing.sampling.stop)
+            raise RolloutStopped(rollouts, writing.finished())
 
 
 def _rows_to_decode(
@@ -471,7 +479,18 @@ class Sampler:
         if to_read is not None:
             ended, remaining, *rest = to_read.tolist()
             was_edited = rest[0] if rest else None
+        if self.sampling.stop:
+            ended = [
+                has_end or (left == 0 and self._has_stop(row))
+                for row, has_end, left in zip(rows, ended, remaining, strict=True)
+            ]
         self.refill.advance(rows, remaining, ended, was_edited)
+
+    def _has_stop(self, row: Row) -> bool:
+        """Whether the text of a row, up to the end of its block, has the text of --stop."""
+        first = self.canvas.width
+        tokens = self.canvas.ids[row.number, first : first + row.stop].tolist()
+        return self.sampling.stop in text_of(self.policy, tokens)
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:

@@ -46,9 +46,10 @@ DRAW_SETTINGS = (
     "top_k",
     "eos_penalty",
     "min_completion_length",
+    "stop",
 )
-"""The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
-change how many tokens a step unmasks, and what it computes anew."""
+"""The settings of `Decoding` that change how tokens and their positions are drawn, and where a completion ends. The
+other settings save time: they change how many tokens a step unmasks, and what it computes anew."""
 
 
 @explained
@@ -96,6 +97,9 @@ class Decoding:
     min_completion_length: CountOrZero = 0
     """The number of first tokens of a completion among which no end token may be drawn. Raise it if completions are
     empty, or end before their answer."""
+    stop: str = ""
+    """A text that ends a completion as an end token does, such as "Question:"; it is not part of what is judged. Set it
+    if the model runs on behind its answer. Blocks behind the one in which the text stands are not written."""
     cache: str = "none"
     """The tokens whose keys and values are kept between steps. none keeps nothing and is exact; prefix keeps the tokens
     before the block; dual those before and after it; window all except the block and --window-tokens on each side;
