@@ -24,6 +24,7 @@ from verifiers.command.fields import (
     likely_flags,
     recognise,
     with_problem,
+    with_settings,
     without_repeated,
 )
 from verifiers.command.flags import Parser
@@ -169,6 +170,9 @@ def _parser() -> Parser:
     text = "the field that holds the problem (math500); an answer must then also be worked out and in the form that "
     text += "the problem asks for; a column of the name problem is used unasked, '' leaves it out"
     add("--problem-field", metavar="NAME", help=text)
+    text = "FIELD=VALUE: a setting of the task, e.g. decimal=, or unit=ml (gsm8k), choices=spam,ham (text); VALUE is "
+    text += "a column, or the value for all lines"
+    add("--setting", metavar="FIELD=VALUE", action="append", default=[], help=text)
     text = "takes the references from this file, if they are not beside the completions; needs --on"
     add("--references", metavar="FILE", help=text)
     text = "the field that is equal in a completion and its reference; `custom_id=id` if it is called custom_id in the "
@@ -208,6 +212,7 @@ def _run(args: argparse.Namespace) -> int:
         )
     names = {*args.keep, *args.by, *(args.on or "").split("=")}
     names.update(*(several for fields in known.values() for several in fields.names()))
+    names.update(word.partition("=")[2] for word in args.setting)
     args.by = args.by[0] if args.by else ""  # from here on, one column, or "" for none
     if args.problem_field is None and "problem" in task.optional:
         names.add("problem")
@@ -258,7 +263,8 @@ def _joined(
     completion = completion_of(known, first.lines)
     blocks = join(chain([first], blocks), completion, completion_key, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in own_fields.references})
-    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
+    _, settings = with_settings(find(args.task), args.setting, fields, lines=())
+    return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _plan(
@@ -275,14 +281,15 @@ def _plan(
         sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
     fields = with_problem(find(args.task), args, known[preset], first.lines)
     if fields != known[preset]:
-        sys.stderr.write(
-            "The column problem is used: answers must be worked out, and in the form that the problem asks for. "
-            "--problem-field '' leaves it out.\n"
-        )
+        what = "answers must be worked out, and in the form that the problem asks for"
+        if find(args.task).name == "choice":
+            what = "an answer may also be the text of an option that the problem lists"
+        sys.stderr.write(f"The column problem is used: {what}. --problem-field '' leaves it out.\n")
+    fields, settings = with_settings(find(args.task), args.setting, fields, first.lines)
     blocks = chain([first], blocks)
     if preset == "lm-eval":
         blocks = without_repeated(blocks, lambda: tally.update(repeated=1))
-    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
+    return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _judge(
@@ -291,7 +298,7 @@ def _judge(
     """Writes all verdicts, adds to the counts, and says what is wrong with lines; returns the first examples."""
     faults: dict[tuple[str, str], Fault] = {}
     examples: dict[str, list[str]] = {"unanswered": [], "unmarked": []}
-    references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
+    references: dict[str, list[Any]] = {name: [] for name in (*job.fields.references, *dict(job.settings))}
     places: list[str] = []
     # Until a line can be judged, the output waits here. From then on, this is None, and the output is written at once.
     waiting: list[bytes] | None = []
@@ -303,7 +310,7 @@ def _judge(
             if len(places) <= ROWS_READ:
                 places += judged.places
                 for name, values in judged.references.items():
-                    references[name] += values
+                    references.setdefault(name, []).extend(values)
             new = _add_faults(judged, faults)
             if waiting is None:
                 _tell(new)

@@ -72,6 +72,8 @@ class Job(NamedTuple):
     task: str
     mode: Mode
     fields: Fields
+    settings: tuple[tuple[str, str], ...] = ()
+    """(setting of the task, its value for all lines), for each setting that is no column."""
     rules: str | None = None
     """Other rules, such as "d1", whose verdicts are written beside ours; None for none."""
     keep: tuple[str, ...] = ()
@@ -156,6 +158,7 @@ def judge_block(job: Job, block: Block) -> Judged:
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
     # First the other rules, because `_findings` removes the references that only these rules need.
     findings = _findings(job, completions, references)
+    references |= {name: [value] * len(completions) for name, value in job.settings}
     outcomes = _judge(job, completions, references)
     judged = _lines_and_counts(job, block.label, items, iter(outcomes), iter(findings))
     reasons = [None if isinstance(outcome, str) else outcome[3] for outcome in outcomes]
