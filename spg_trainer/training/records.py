@@ -56,8 +56,9 @@ def record_step(
         return
     samples = step_samples(run, scored, advantages)
     if is_due:
-        run.folder.write_samples(state.step, samples)
-        run.trackers.table("samples", samples, state.step)
+        written = samples[: run.config.output.sample_rows or None]
+        run.folder.write_samples(state.step, written)
+        run.trackers.table("samples", written, state.step)
     if run.on_step:
         rows = with_tokens(scored, samples)
         with raising_on_all():  # all processes gather the rows, and the first one has the function called
