@@ -332,7 +332,8 @@ def evaluate_one(
         console.warn(warning)
     shared = {"split": command.split, "num_generations": command.num_generations}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count, seed=player.seed)
-    to_measure = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
+    facts = {"verifier_rules": verifiers.RULES, "reward_weights": env.reward_weights, "settings": settings}
+    to_measure = to_json({**model_facts, **facts})
     if code := inputs.find_code(inputs.file_settings(command)).values():
         to_measure["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)

@@ -127,6 +127,14 @@ class Engine:
         self.version = ""
         """Names the weights that the engine should have."""
 
+    def require(self) -> None:
+        """Raises ConfigError if nothing answers at the address of an engine that runs already."""
+        if not self.is_own and not self._is_up():
+            raise ConfigError(
+                f"$rollout_engine=sglang:{self.url}: nothing answers at {self.url}/health. Start the engine first, and "
+                "wait until it has loaded its model; or correct the address."
+            )
+
     @contextmanager
     def serving(self, policy: Policy, version: str) -> Iterator[None]:
         """Inside, the engine samples with the policy's weights; all processes must enter together.

@@ -270,7 +270,7 @@ OF_PROCESSES = (
     Refusal(
         lambda f: f.shard != "none" and f.num_processes == 1,
         "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
-        "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
+        "--nproc-per-node 8 -m spg_trainer`, or use this one alone: $shard=none $expert_parallel=1.",
     ),
     Refusal(
         lambda f: f.num_processes % f.sequence_parallel,

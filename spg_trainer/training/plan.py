@@ -39,7 +39,7 @@ from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.criteria import CRITERIA
-from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
+from spg_trainer.training.schedule import DECAYS_LATE, own_share, steps_and_decay_start
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -326,6 +326,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     from spg_trainer.rollout.unmasking import check_own_rules
 
     check_own_rules(config.rollout)
+    if ":" in config.optimizer.lr_schedule:
+        own_share(config.optimizer.lr_schedule, update=0, total=config.max_steps)
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config, algorithm, model.model_type, pattern_of(model))

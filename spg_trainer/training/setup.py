@@ -53,6 +53,8 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     )
     algorithm, splits = planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
+    if planned.config.rollout_engine:
+        distributed.decide_on_main(Engine(planned.config, path).require)
     policy = open_model(planned, accelerator)
     copies, rows = batch_of_device(planned, policy, accelerator.num_processes)
     config = with_masked_copies(planned.config, copies)

@@ -172,6 +172,34 @@ def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[B
     return fields
 
 
+def with_settings(
+    task: Task, words: Sequence[str], fields: Fields, first: Iterable[Block]
+) -> tuple[Fields, tuple[tuple[str, str], ...]]:
+    """(the fields with the columns of settings, (setting of the task, its value for all lines) of each other one).
+
+    words: those of --setting, FIELD=VALUE; what no line of `first` has as a column is a value. The samples of a run
+    have the settings by which its rewards were given, and these are used unasked. Raises CommandError for another word.
+    """
+    rows = []
+    for line in chain.from_iterable(block.lines for block in first):
+        with suppress(LineError):
+            rows.append(read_line(line))
+    recorded = [row for row in rows if row.keys() >= {"env", "generation", "rewards"}]
+    columns = {name: name for name in task.settings if any(name in row for row in recorded)}
+    values: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in task.settings:
+            known = " or ".join(f"{setting}=..." for setting in task.settings) or "none"
+            near = did_you_mean(name, task.settings)
+            raise CommandError(f'--setting {word}: "{task.name}" has no such setting. {near}It has {known}.')
+        columns.pop(name, None)
+        is_column = any(has(row, (value,)) for row in rows)
+        (columns if is_column else values)[name] = value
+    named = {name: (column,) for name, column in columns.items()}
+    return fields._replace(references={**fields.references, **named}), tuple(values.items())
+
+
 def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
     """Blocks of samples of lm-evaluation-harness, without the samples that the harness logs again for another filter.
 

@@ -218,6 +218,14 @@ def test_the_file_may_name_the_verifier_of_rows_as_flags_do(file) -> None:
         typed("--config", file("env: sudoku\nverifier: gsm8k\n"))
 
 
+def test_a_file_of_another_ending_is_told_which_are_read(tmp_path) -> None:
+    for name in ("rows.ndjson", "rows.txt"):  # neither judges its answers itself
+        (tmp_path / name).write_text('{"prompt": "2+2?", "answer": "4"}\n')
+        assert typed("--env", str(tmp_path / name), "--verifier", "gsm8k").env_args == {"verifier": "gsm8k"}
+    with pytest.raises(envs.EnvError, match=r"rows.txt: files of rows end in .jsonl, .ndjson, .json"):
+        envs.resolve(str(tmp_path / "rows.txt"))
+
+
 def test_pairs_merge_by_key_through_every_layer(file) -> None:
     path = file("algorithm_args: {num_masks: 3, eubo_beta: 2}\nreward_weights: {cells: 0.5}\n")
     config = typed("--config", path, "--algorithm-args", "eubo_beta=4", "--reward-weights", "correct=2")
