@@ -18,7 +18,6 @@ from verifiers.verdicts import MALFORMED, OK, TEXT, WRONG, Reason
 _NESTED = 8  # marks of layout around an answer that are taken off, one inside the other
 _AROUND = (
     ("**", "**"),
-    ("__", "__"),
     ("`", "`"),
     ("$", "$"),
     *((f"\\{command}{{", "}") for command in sorted(TEXTS)),
