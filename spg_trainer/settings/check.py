@@ -208,6 +208,10 @@ OF_A_TRAINING = (
         "$pools: nothing is sampled with $source={source}. Leave it out.",
     ),
     Refusal(
+        lambda f: f.sample_rows and not f.sample_steps,
+        "$sample_rows={sample_rows} says nothing with $sample_steps=0, which writes none. Leave one of them out.",
+    ),
+    Refusal(
         lambda f: f.num_minibatches > f.prompts_per_step,
         "$num_minibatches={num_minibatches}: a step has {prompts_per_step} groups. Use {prompts_per_step} or fewer.",
     ),
@@ -509,7 +513,8 @@ def unmasks_safely(rollout: Sampling) -> bool:
     """
     rule, is_own = rollout.unmasking_rule, ":" in rollout.unmasking
     is_sure = is_own or rule.is_sure(rollout.threshold, rollout.factor)
-    return rule.is_planned or (rollout.max_tokens_per_step > 0 and is_sure)
+    # In a canvas that is drawn anew, a token that was accepted is predicted again in each later step.
+    return rule.is_planned or rule.redraws or (rollout.max_tokens_per_step > 0 and is_sure)
 
 
 def check_machine(model: ModelConfig, adam_moments: str) -> None:

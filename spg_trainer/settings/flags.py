@@ -51,7 +51,7 @@ SHORT = {
     "verifier": (
         "env_args",
         "NAME",
-        "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args verifier=NAME.",
+        "The verifier that judges a file of your own rows, e.g. text or gsm8k; short for --env-args verifier=NAME.",
     ),
     "reward": (
         "env_args",
@@ -125,9 +125,8 @@ def make_parser(cls: Any, shown: Any = None, note: str = "", word: str = "") -> 
         group = groups["" if name in first else path]
         names, options = [as_flag(name)], options_of(name, known[name][1])
         if name == cls.positional:
-            if (
-                not shown
-            ):  # in reading, what belongs to no flag is found between flags, too, where argparse finds none
+            # In reading, what belongs to no flag is found between flags, too, where argparse finds none.
+            if not shown:
                 continue
             names, options = [name], {"metavar": name.upper(), "nargs": "*"}
         elif name == "output":

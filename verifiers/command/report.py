@@ -12,7 +12,7 @@ from verifiers.errors import plural
 from verifiers.registry import find
 from verifiers.rule_comparison import comparison_facts, comparison_text
 from verifiers.statistics import wilson_interval
-from verifiers.verdicts import DETAILS, NO_MARK, Reason
+from verifiers.verdicts import DETAILS, NO_MARK, RULES, Reason
 
 SHOWN_GROUPS = 20
 
@@ -35,6 +35,7 @@ def summary(
     return {
         "task": job.task,
         "mode": job.mode,
+        "verifier_rules": RULES,
         "n": n,
         "correct": tally["correct"],
         "accuracy": tally["correct"] / n if n else None,
