@@ -4,6 +4,7 @@ A completion is one turn of an episode; if the environment does not answer back,
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from operator import itemgetter
 
 import numpy as np
