@@ -4,7 +4,6 @@ A completion is one turn of an episode; if the environment does not answer back,
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from operator import itemgetter
 
 import numpy as np
@@ -115,7 +114,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     return {name: values[order] for name, values in gathered.items()}
 
 
-def repeated_share(ids: Sequence[int], n: int = 4) -> float:
+def repeated_share(ids: list[int], n: int = 4) -> float:
     """The share of the runs of n tokens of a completion that it has had before; 0 for fewer than n tokens."""
     runs = [tuple(ids[start : start + n]) for start in range(len(ids) - n + 1)]
     return 1 - len(set(runs)) / len(runs) if runs else 0.0

@@ -37,6 +37,9 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     if algorithm.score_tail:
         # The places behind the end are learned from, too, with padding in them.
         scored = scored.count_tail(run.policy.pad_id)
+    elif run.policy.noise == "uniform":
+        # They are hidden as the others are, and the model is taught that end tokens stand there.
+        scored = scored.fill_tail(run.policy.pad_id)
     if "correct" in algorithm.needs:
         figures["correct"] = torch.from_numpy(scored.correct)
     of_all = gather_rows(scored.tensors().with_columns(**figures))

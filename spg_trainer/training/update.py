@@ -25,6 +25,7 @@ from spg_trainer.algorithms.contract import fault_of_name
 from spg_trainer.errors import TrainingError
 from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
+from spg_trainer.likelihood.noise import with_uniform_noise
 from spg_trainer.models import Policy
 from spg_trainer.models.out_of_memory import halved_until_it_fits
 from spg_trainer.models.shard import drop_gradients, trains_parts, unsharded
@@ -99,6 +100,8 @@ def plan_updates(
         streams = KeyedStreams(seed, purpose, row_keys=step.noise_keys("turn"), update=(iteration,))
         piloted = with_pilot(policy, algorithm, step, streams, settings.per_device_batch_size)
         masks = algorithm.make_masking().draw(piloted, streams, iteration, settings.num_iterations)
+        if policy.noise == "uniform":
+            masks = with_uniform_noise(masks, streams, policy.model.config.vocab_size)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
             if not teaches[minibatch]:

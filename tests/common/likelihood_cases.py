@@ -45,7 +45,7 @@ def make_rollouts(
     return Rows(**{name: column.to(device) for name, column in columns.items()})
 
 
-def policy_of(model: Any, mask_id: int) -> Policy:
+def policy_of(model: Any, mask_id: int | None) -> Policy:
     """A policy whose model and mask are all that is looked at."""
     return Policy(model, None, mask_id, pad_id=mask_id, end_token_ids=(), source="")
 
