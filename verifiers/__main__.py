@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import IO, Any
 
 from verifiers import batch
@@ -20,13 +20,15 @@ from verifiers.command.fields import (
     PRESETS,
     Fields,
     candidates,
+    completion_of,
     likely_flags,
     recognise,
     with_problem,
+    with_settings,
     without_repeated,
 )
 from verifiers.command.flags import Parser
-from verifiers.command.join import completion_of, join, read_references, split_key
+from verifiers.command.join import join, read_references, split_key
 from verifiers.command.judge import (
     EXAMPLES,
     Job,
@@ -37,7 +39,7 @@ from verifiers.command.report import counts, summary, summary_text
 from verifiers.errors import CommandError, VerifierError, did_you_mean, plural
 from verifiers.files import Block, Source
 from verifiers.references import ROWS_READ, how_read
-from verifiers.registry import MODES, RULES, check_mode, find, name_in_file, tasks
+from verifiers.registry import MODES, check_mode, find, name_in_file, tasks
 from verifiers.score import DATA_SOURCES
 
 # The fields of a verdict.
@@ -86,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from verifiers.serve.command import main as serve
 
         return serve(words[1:])
-    args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
-    # Our rules always judge; from here on, `rules` names those that judge beside ours, if there are any.
-    args.rules = next((rules for rules in args.rules if rules != "ours"), None)
+    args = _parser().parse_intermixed_args(words or ["--help"])
     try:
         return _run(args)
     except VerifierError as error:
@@ -145,8 +145,8 @@ def _parser() -> Parser:
     text += "sentence that has one"
     add("--mode", choices=MODES, default="lenient", help=text)
     text = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
-    text += "differ; `ours d1` is the same, because ours always judge"
-    add("--rules", choices=RULES, action="append", default=[], help=text)
+    text += "differ"
+    add("--rules", choices=("d1",), help=text)
     text = "writes the verdicts to FILE, not to standard output (.gz: compressed)"
     add("--output", metavar="FILE", help=text)
     text = "columns of the file, or of --references, that are written beside each verdict; the column id always is"
@@ -170,27 +170,15 @@ def _parser() -> Parser:
     text = "the field that holds the problem (math500); an answer must then also be worked out and in the form that "
     text += "the problem asks for; a column of the name problem is used unasked, '' leaves it out"
     add("--problem-field", metavar="NAME", help=text)
+    text = "FIELD=VALUE: a setting of the task, e.g. decimal=, or unit=ml (gsm8k), choices=spam,ham (text); VALUE is "
+    text += "a column, or the value for all lines"
+    add("--setting", metavar="FIELD=VALUE", action="append", default=[], help=text)
     text = "takes the references from this file, if they are not beside the completions; needs --on"
     add("--references", metavar="FILE", help=text)
     text = "the field that is equal in a completion and its reference; `custom_id=id` if it is called custom_id in the "
     text += "completions and id in the references"
     add("--on", metavar="FIELD", help=text)
     return parser
-
-
-def _each_rule_named(words: Sequence[str]) -> list[str]:
-    """The words with `--rules` before every rule: `--rules ours d1` -> `--rules ours --rules d1`.
-
-    If --rules itself took a list of words, it would also take the FILE behind the rules.
-    """
-    result: list[str] = []
-    parts = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
-    for word in chain.from_iterable(parts):
-        is_behind_a_rule = len(result) > 1 and result[-2] == "--rules"  # result ends in `--rules ours`
-        if word in RULES and is_behind_a_rule:
-            result.append("--rules")
-        result.append(word)
-    return result
 
 
 def _positive(text: str) -> int:
@@ -224,6 +212,7 @@ def _run(args: argparse.Namespace) -> int:
         )
     names = {*args.keep, *args.by, *(args.on or "").split("=")}
     names.update(*(several for fields in known.values() for several in fields.names()))
+    names.update(word.partition("=")[2] for word in args.setting)
     args.by = args.by[0] if args.by else ""  # from here on, one column, or "" for none
     if args.problem_field is None and "problem" in task.optional:
         names.add("problem")
@@ -262,7 +251,7 @@ def _joined(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], _: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
     """The job and its lines, if the references are in a file of their own."""
-    first = list(islice(blocks, 1))
+    first = next(blocks, Block("", [], []))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     completion_key, reference_key = split_key(args.on)
@@ -271,10 +260,11 @@ def _joined(
     # The id beside a verdict is the completion's.
     kept_of_references = [name for name in kept if name != "id"]
     table = read_references(args.references, reference_key, own_fields.references, kept_of_references)
-    completion = completion_of(known, first)
-    blocks = join(chain(first, blocks), completion, completion_key, table, args.references, kept)
+    completion = completion_of(known, first.lines)
+    blocks = join(chain([first], blocks), completion, completion_key, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in own_fields.references})
-    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
+    _, settings = with_settings(find(args.task), args.setting, fields, lines=())
+    return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _plan(
@@ -285,20 +275,21 @@ def _plan(
     The first lines of the file show by which names its columns go. tally: counts the lines that are left out because
     they are repeated.
     """
-    first = list(islice(blocks, 1))
-    preset = recognise(known, chain.from_iterable(block.lines for block in first))
+    first = next(blocks, Block("", [], []))
+    preset = recognise(known, first.lines)
     if preset and args.preset is None:
         sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
-    fields = with_problem(find(args.task), args, known[preset], first)
+    fields = with_problem(find(args.task), args, known[preset], first.lines)
     if fields != known[preset]:
-        sys.stderr.write(
-            "The column problem is used: answers must be worked out, and in the form that the problem asks for. "
-            "--problem-field '' leaves it out.\n"
-        )
-    blocks = chain(first, blocks)
+        what = "answers must be worked out, and in the form that the problem asks for"
+        if find(args.task).name == "choice":
+            what = "an answer may also be the text of an option that the problem lists"
+        sys.stderr.write(f"The column problem is used: {what}. --problem-field '' leaves it out.\n")
+    fields, settings = with_settings(find(args.task), args.setting, fields, first.lines)
+    blocks = chain([first], blocks)
     if preset == "lm-eval":
         blocks = without_repeated(blocks, lambda: tally.update(repeated=1))
-    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
+    return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _judge(
@@ -307,7 +298,7 @@ def _judge(
     """Writes all verdicts, adds to the counts, and says what is wrong with lines; returns the first examples."""
     faults: dict[tuple[str, str], Fault] = {}
     examples: dict[str, list[str]] = {"unanswered": [], "unmarked": []}
-    references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
+    references: dict[str, list[Any]] = {name: [] for name in (*job.fields.references, *dict(job.settings))}
     places: list[str] = []
     # Until a line can be judged, the output waits here. From then on, this is None, and the output is written at once.
     waiting: list[bytes] | None = []
@@ -319,7 +310,7 @@ def _judge(
             if len(places) <= ROWS_READ:
                 places += judged.places
                 for name, values in judged.references.items():
-                    references[name] += values
+                    references.setdefault(name, []).extend(values)
             new = _add_faults(judged, faults)
             if waiting is None:
                 _tell(new)
@@ -331,7 +322,7 @@ def _judge(
                 output.writelines(waiting)
                 waiting = None
     examples["references"] = how_read(job.task, references, places)
-    if waiting:  # no line could be judged
+    if waiting is not None and faults:  # no line could be judged
         _tell_none(job, faults, tally["invalid"])
         if len(faults) == 1:  # the text of `_tell_none` is about all lines
             return examples

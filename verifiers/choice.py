@@ -119,6 +119,8 @@ def right_letters(answer: object, options: Mapping[str, str], row: int | None) -
         else "no letter such as 'C'"
     )
     why = f"is {known}; the options are known from choices= or problem=, and other answers are for the task text"
+    if gold.strip().isdecimal():
+        why += ". A number may count from 0 or from 1: write the letter"
     raise invalid_reference("answer", answer, why, row)
 
 

@@ -229,6 +229,20 @@ def name_in_recipes(name: str) -> str:
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 
+WITH_RANDOM_TOKENS = frozenset("mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo".split())
+"""The algorithms for models that hide a token by a random one. Each needs no more than a number for a completion, or
+for each of its tokens, whatever hides them."""
+
+
+def check_algorithm_noise(name: str, noise: str) -> None:
+    """Raises ConfigError for one of our algorithms that does not go with what a model shows at a hidden place."""
+    if noise == "uniform" and ":" not in name and name not in WITH_RANDOM_TOKENS:
+        raise ConfigError(
+            f"$algorithm={name}: its loss is about tokens that are shown as [MASK], and this model hides a token by a "
+            f"random one. Use one of: {', '.join(sorted(WITH_RANDOM_TOKENS))}."
+        )
+
+
 def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     """An algorithm from its name and the values of `--algorithm-args`.
 

@@ -1,18 +1,16 @@
 """`Policy`: a model with all else that masked diffusion needs: tokenizer, special tokens, reference."""
 
 import copy
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.models import shard
 from spg_trainer.models.cuda_graphs import Replays
@@ -26,9 +24,6 @@ TRAINED = "default"
 REFERENCE_ADAPTER = "reference"
 """peft's name of the frozen adapter from which the training started."""
 
-Result = TypeVar("Result")
-logger = logging.getLogger(__name__)
-
 
 @dataclass(repr=False)
 class Policy:
@@ -37,7 +32,8 @@ class Policy:
     model: "PreTrainedModel | PeftModel"
     """In eval mode after loading."""
     tokenizer: PreTrainedTokenizerFast
-    mask_id: int
+    mask_id: int | None
+    """None for a model without [MASK], which hides a token by a random one (`noise`)."""
     pad_id: int
     end_token_ids: tuple[int, ...]
     """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn; it is
@@ -66,9 +62,12 @@ class Policy:
         count = sum(weight.numel() for weight in self.model.parameters()) / 1e6
         spelling = self.tokenizer.convert_ids_to_tokens
         ends = " or ".join(f"{spelling(token)!r} ({token})" for token in self.end_token_ids)
+        hides = "hides tokens by random ones"
+        if self.mask_id is not None:
+            hides = f"masks with {spelling(self.mask_id)!r} ({self.mask_id})"
         return (
             f"Policy({self.source!r}: {type(self.model).__name__}, {count:,.2f} million weights, {self.model.dtype} on "
-            f"{self.device}, masks with {spelling(self.mask_id)!r} ({self.mask_id}), ends with {ends})"
+            f"{self.device}, {hides}, ends with {ends})"
         )
 
     def __reduce__(self) -> NoReturn:
@@ -95,6 +94,16 @@ class Policy:
         return [*ids, self.end_token_ids[-1]] if ended else list(ids)
 
     @property
+    def blank_id(self) -> int:
+        """What stands in a completion where nothing is written: [MASK], or padding if the model has none."""
+        return self.pad_id if self.mask_id is None else self.mask_id
+
+    @property
+    def noise(self) -> str:
+        """What stands at a hidden place: "mask" is [MASK], "uniform" a token drawn uniformly from the vocabulary."""
+        return self.model.config.noise
+
+    @property
     def device(self) -> torch.device:
         return self.model.device
 
@@ -103,8 +112,8 @@ class Policy:
         return self.model.config.max_position_embeddings - tokens
 
     @contextmanager
-    def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
-        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
+    def reference(self) -> Iterator["Policy"]:
+        """A policy with the model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
 
         For new adapters it is the model without them; for a loaded adapter, the adapter as loaded; if all weights are
         trained, their copy.
@@ -112,7 +121,7 @@ class Policy:
         if self.frozen is not None:
             # With --shard, only one of the two models is gathered at a time.
             with shard.resharded(self.model), shard.unsharded(self.frozen):
-                yield self.frozen
+                yield replace(self, model=self.frozen)
             return
         if not self.fresh_adapters and REFERENCE_ADAPTER not in getattr(self.model, "peft_config", {}):
             raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(reference=True)")
@@ -120,7 +129,7 @@ class Policy:
         self.model.eval()
         try:
             with self.model.disable_adapter() if self.fresh_adapters else using_reference(self.model):
-                yield self.model
+                yield self
         finally:
             self.model.train(training)
 
@@ -164,32 +173,12 @@ def check_policy(value: object, function: str) -> None:
         )
 
 
-def halved_until_it_fits(work: Callable[[int], Result], size: int, what: str) -> tuple[Result, int]:
-    """(what `work(size)` returns, the size that fitted): `size` is halved until the work fits into memory.
-
-    work: may be called again from its start. size: how many of `what` it has in memory at once. Raises
-    torch.OutOfMemoryError if even 1 does not fit, and if processes make their passes together (`lockstep`).
-    """
-    while True:
-        try:
-            return work(size), size
-        except torch.OutOfMemoryError as error:
-            if size <= 1 or distributed.lockstep is not None:
-                raise
-            reason, _, _ = str(error).partition(". ")
-        # Only here, outside the handler, are the tensors of the failed attempt gone.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        logger.warning(f"{size} {what} at once do not fit, so from now on it is {size // 2}: {reason}.")
-        size //= 2
-
-
 OWN = frozenset("messages add_generation_prompt tokenize tools documents".split())
 """Variables of a chat template, and options of transformers, that users may not set in --chat-template-args: either we
 set them, or no task uses them."""
 
 
-SpecialTokens = tuple[int, int, tuple[int, ...]]
+SpecialTokens = tuple[int | None, int, tuple[int, ...]]
 """`mask_id`, `pad_id` and `end_token_ids` of a `Policy`. The end tokens of a text come first, those of a turn last."""
 
 
@@ -202,8 +191,12 @@ def find_special_tokens(
     size: how many embeddings there are; None = as the config says. Raises ModelError if there is no mask or no end
     token, or if config and tokenizer disagree.
     """
-    mask = _find_mask(config, tokenizer, asked_mask, size or config.vocab_size)
     ends = _find_ends(config, tokenizer)
+    if config.noise == "uniform":
+        if not ends:
+            raise ModelError("it has no end token; set eos_token_id in its config.json")
+        return None, ends[0], ends  # behind its end, such a model is taught end tokens
+    mask = _find_mask(config, tokenizer, asked_mask, size or config.vocab_size)
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])

@@ -54,6 +54,11 @@ def template_rows(
     templates: as `envs.text.template.read_holes` reads them; "" = nothing is given. name: gives a row's name in errors.
     Raises ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
     """
+    if policy.noise == "uniform" and any(templates):
+        raise ConfigError(
+            f"{name(0)}: this model writes whole canvases from random tokens, and fills no holes of a given text. "
+            "Leave the template out, or take a model with [MASK]."
+        )
     special = special_tokens(policy).values()
     # The hole `[MASK*]` takes all the room that the other parts leave.
     rest = envs.text.template.REST

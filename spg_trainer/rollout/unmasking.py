@@ -163,7 +163,8 @@ def check_own_rules(sampling: Sampling) -> None:
     """Loads and tries rules of a user's file or module (`own_order`, `unmasking_rule`), which raise ConfigError."""
     if ":" in sampling.remasking:
         own_order(sampling.remasking)
-    unmasking_rule(sampling)
+    if not sampling.unmasking_rule.redraws:
+        unmasking_rule(sampling)
 
 
 def function_named(rule: str | Callable[..., Any]) -> Callable[..., Any]:

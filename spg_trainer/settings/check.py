@@ -509,7 +509,8 @@ def unmasks_safely(rollout: Sampling) -> bool:
     """
     rule, is_own = rollout.unmasking_rule, ":" in rollout.unmasking
     is_sure = is_own or rule.is_sure(rollout.threshold, rollout.factor)
-    return rule.is_planned or (rollout.max_tokens_per_step > 0 and is_sure)
+    # In a canvas that is drawn anew, a token that was accepted is predicted again in each later step.
+    return rule.is_planned or rule.redraws or (rollout.max_tokens_per_step > 0 and is_sure)
 
 
 def check_machine(model: ModelConfig, adam_moments: str) -> None:

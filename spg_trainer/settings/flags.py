@@ -51,7 +51,7 @@ SHORT = {
     "verifier": (
         "env_args",
         "NAME",
-        "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args verifier=NAME.",
+        "The verifier that judges a file of your own rows, e.g. text or gsm8k; short for --env-args verifier=NAME.",
     ),
     "reward": (
         "env_args",

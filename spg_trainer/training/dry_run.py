@@ -89,7 +89,8 @@ def check_texts(planned: Plan) -> str:
         policy = without_weights(model_settings, config.env, download=False)
     except ModelError:
         name = model_settings.model
-        if is_embedded(name, "tiny", "new") or has_tokenizer(resolve_model(name, config.env)):
+        weights = None if is_embedded(name, "tiny", "new") else resolve_model(name, config.env)
+        if weights is None or weights.is_local or has_tokenizer(weights):
             raise
         return "whether they are too long for the model was not looked at, as its tokenizer is not here"
     player = Player(policy.ending_with(planned.algorithm.end_tokens), planned.config.rollout)

@@ -67,6 +67,29 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     assert status == 0 and len(rows) == 4 and rows[3]["n"] == 2  # verdicts, then the summary
 
 
+def test_a_setting_is_a_column_or_the_value_for_all_lines(run, tmp_path):
+    lines = [{"completion": f"<answer>{i},50</answer>", "answer": f"{i},5", "sign": ","} for i in range(3)]
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, lines))
+    assert run("gsm8k", path)[0] == 1  # none can be judged
+    for value in (",", "sign"):
+        status, rows, _ = run("gsm8k", path, "--setting", f"decimal={value}")
+        assert status == 0 and [row["correct"] for row in rows] == [True] * 3
+    *_, said = run("gsm8k", path, "--setting", "decimals=,")
+    assert '"gsm8k" has no such setting. Did you mean "decimal"?' in said
+    references = write(tmp_path / "r.jsonl", *(json.dumps({"id": i, "answer": f"{i},5"}) for i in range(3)))
+    alone = write(tmp_path / "c.jsonl", *(json.dumps({"id": i, **lines[i], "answer": "x"}) for i in range(3)))
+    status, rows, _ = run("gsm8k", alone, "--references", references, "--on", "id", "--setting", "decimal=,")
+    assert status == 0 and [row["correct"] for row in rows] == [True] * 3
+
+
+def test_the_samples_of_a_run_are_judged_with_its_settings(run, tmp_path):
+    line = {"completion": "<answer>12,50</answer>", "answer": "12,5", "decimal": ","}
+    recorded = {**line, "env": "rows", "generation": 0, "rewards": {"correct": 1.0}}
+    assert run("gsm8k", write(tmp_path / "run.jsonl", json.dumps(recorded)))[1][0]["correct"] is True
+    # A column of the name in another file may be anything.
+    assert run("gsm8k", write(tmp_path / "any.jsonl", json.dumps(line)))[0] == 1
+
+
 def test_how_references_are_read_is_said_with_examples_and_lines(run, tmp_path):
     answers = ["5", "October 2024", "October 2024", "5 \\pmod 7", "12,50", ""]  # the last is invalid
     lines = [

@@ -157,8 +157,10 @@ def test_other_lengths_than_the_model_was_taught_are_said(folder: Path, capsys) 
     )
     longer = replace(as_taught, max_completion_length=60, diffusion_steps=30)
     assert other_lengths(longer, str(folder)) == words
-    (folder / "config.json").write_bytes((tiny_folder() / "config.json").read_bytes())
-    lengths = ["--max-completion-length", "60", "--diffusion-steps", "30"]
+    for file in tiny_folder().iterdir():
+        if file.name != "environment.json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    lengths = ["--max-completion-length", "60", "--diffusion-steps", "30", "--env-args", "prompt_style=plain"]
     assert cli.main(["--env", "sudoku", "--model", str(folder), *lengths, "--dry-run"]) == 0
     assert f"# lengths: {words}" in capsys.readouterr().out
 
