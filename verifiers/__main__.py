@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import IO, Any
 
 from verifiers import batch
@@ -20,6 +20,7 @@ from verifiers.command.fields import (
     PRESETS,
     Fields,
     candidates,
+    completion_of,
     likely_flags,
     recognise,
     with_problem,
@@ -27,7 +28,7 @@ from verifiers.command.fields import (
     without_repeated,
 )
 from verifiers.command.flags import Parser
-from verifiers.command.join import completion_of, join, read_references, split_key
+from verifiers.command.join import join, read_references, split_key
 from verifiers.command.judge import (
     EXAMPLES,
     Job,
@@ -38,7 +39,7 @@ from verifiers.command.report import counts, summary, summary_text
 from verifiers.errors import CommandError, VerifierError, did_you_mean, plural
 from verifiers.files import Block, Source
 from verifiers.references import ROWS_READ, how_read
-from verifiers.registry import MODES, RULES, check_mode, find, name_in_file, tasks
+from verifiers.registry import MODES, check_mode, find, name_in_file, tasks
 from verifiers.score import DATA_SOURCES
 
 # The fields of a verdict.
@@ -87,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from verifiers.serve.command import main as serve
 
         return serve(words[1:])
-    args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
-    # Our rules always judge; from here on, `rules` names those that judge beside ours, if there are any.
-    args.rules = next((rules for rules in args.rules if rules != "ours"), None)
+    args = _parser().parse_intermixed_args(words or ["--help"])
     try:
         return _run(args)
     except VerifierError as error:
@@ -146,8 +145,8 @@ def _parser() -> Parser:
     text += "sentence that has one"
     add("--mode", choices=MODES, default="lenient", help=text)
     text = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
-    text += "differ; `ours d1` is the same, because ours always judge"
-    add("--rules", choices=RULES, action="append", default=[], help=text)
+    text += "differ"
+    add("--rules", choices=("d1",), help=text)
     text = "writes the verdicts to FILE, not to standard output (.gz: compressed)"
     add("--output", metavar="FILE", help=text)
     text = "columns of the file, or of --references, that are written beside each verdict; the column id always is"
@@ -180,21 +179,6 @@ def _parser() -> Parser:
     text += "completions and id in the references"
     add("--on", metavar="FIELD", help=text)
     return parser
-
-
-def _each_rule_named(words: Sequence[str]) -> list[str]:
-    """The words with `--rules` before every rule: `--rules ours d1` -> `--rules ours --rules d1`.
-
-    If --rules itself took a list of words, it would also take the FILE behind the rules.
-    """
-    result: list[str] = []
-    parts = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
-    for word in chain.from_iterable(parts):
-        is_behind_a_rule = len(result) > 1 and result[-2] == "--rules"  # result ends in `--rules ours`
-        if word in RULES and is_behind_a_rule:
-            result.append("--rules")
-        result.append(word)
-    return result
 
 
 def _positive(text: str) -> int:
@@ -267,7 +251,7 @@ def _joined(
     args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], _: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
     """The job and its lines, if the references are in a file of their own."""
-    first = list(islice(blocks, 1))
+    first = next(blocks, Block("", [], []))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     completion_key, reference_key = split_key(args.on)
@@ -276,10 +260,10 @@ def _joined(
     # The id beside a verdict is the completion's.
     kept_of_references = [name for name in kept if name != "id"]
     table = read_references(args.references, reference_key, own_fields.references, kept_of_references)
-    completion = completion_of(known, first)
-    blocks = join(chain(first, blocks), completion, completion_key, table, args.references, kept)
+    completion = completion_of(known, first.lines)
+    blocks = join(chain([first], blocks), completion, completion_key, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in own_fields.references})
-    _, settings = with_settings(find(args.task), args.setting, fields, first=())
+    _, settings = with_settings(find(args.task), args.setting, fields, lines=())
     return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
@@ -291,18 +275,18 @@ def _plan(
     The first lines of the file show by which names its columns go. tally: counts the lines that are left out because
     they are repeated.
     """
-    first = list(islice(blocks, 1))
-    preset = recognise(known, chain.from_iterable(block.lines for block in first))
+    first = next(blocks, Block("", [], []))
+    preset = recognise(known, first.lines)
     if preset and args.preset is None:
         sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
-    fields = with_problem(find(args.task), args, known[preset], first)
+    fields = with_problem(find(args.task), args, known[preset], first.lines)
     if fields != known[preset]:
         what = "answers must be worked out, and in the form that the problem asks for"
         if find(args.task).name == "choice":
             what = "an answer may also be the text of an option that the problem lists"
         sys.stderr.write(f"The column problem is used: {what}. --problem-field '' leaves it out.\n")
-    fields, settings = with_settings(find(args.task), args.setting, fields, first)
-    blocks = chain(first, blocks)
+    fields, settings = with_settings(find(args.task), args.setting, fields, first.lines)
+    blocks = chain([first], blocks)
     if preset == "lm-eval":
         blocks = without_repeated(blocks, lambda: tally.update(repeated=1))
     return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
@@ -326,7 +310,7 @@ def _judge(
             if len(places) <= ROWS_READ:
                 places += judged.places
                 for name, values in judged.references.items():
-                    references[name] += values
+                    references.setdefault(name, []).extend(values)
             new = _add_faults(judged, faults)
             if waiting is None:
                 _tell(new)
@@ -338,7 +322,7 @@ def _judge(
                 output.writelines(waiting)
                 waiting = None
     examples["references"] = how_read(job.task, references, places)
-    if waiting:  # no line could be judged
+    if waiting is not None and faults:  # no line could be judged
         _tell_none(job, faults, tally["invalid"])
         if len(faults) == 1:  # the text of `_tell_none` is about all lines
             return examples

@@ -200,6 +200,9 @@ class OutputConfig:
     sample_steps: CountOrZero = 10
     """The number of steps after which completions are written to samples/ and one of them is shown; 0 does neither.
     Lower it to watch more closely how the model writes."""
+    sample_rows: CountOrZero = 0
+    """How many episodes --sample-steps writes of a step, the first of its groups; 0 writes all. Set it to see some of
+    every step (--sample-steps 1) without the disk that all would take."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
     """The number type of the weights in model/; auto keeps that of training. bfloat16 halves the file, and the last
     evaluation then measures the rounded weights."""

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,10 +23,10 @@ from verifiers.command.read import (
     puzzle_in,
     read_sample,
 )
-from verifiers.errors import LineError, VerifierError
+from verifiers.errors import LineError, VerifierError, text_of_one
 from verifiers.files import Block, read_line
 from verifiers.references import ROWS_READ
-from verifiers.registry import Mode, find, own_files, tasks_of_file, verify, verify_batch
+from verifiers.registry import Mode, find, own_files, tasks_of_file, verify_batch
 from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
 from verifiers.verdicts import DETAILS, Reason
@@ -175,7 +176,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     )
     examples = {
         "unanswered": [_end_of(completions[index]) for index in unanswered[:EXAMPLES]],
-        "unmarked": list(_readable(job, completions, references, unanswered[:MAX_TRIED])),
+        "unmarked": _readable(job, completions, references, unanswered[:MAX_TRIED]),
     }
     label = f"{block.label}, " if block.label else ""
     places = {
@@ -209,22 +210,15 @@ def _thinks_to_its_end(completion: object) -> bool:
 
 
 def _readable(
-    job: Job, completions: list[object], references: dict[str, list[Any]], indices: list[int]
-) -> Iterator[str]:
-    """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most.
-
-    indices: the numbers of completions without an answer.
-    """
+    job: Job, completions: list[object], references: dict[str, list[Any]], rows: list[int]
+) -> list[str]:
+    """The ends of the first completions without an answer in which mode `flexible` finds one. rows: of those tried."""
     if job.mode != "lenient" or "flexible" not in find(job.task).modes:
-        return
-    found = 0
-    for index in indices:
-        if found == EXAMPLES:
-            return
-        reference = {name: column[index] for name, column in references.items()}
-        if verify(job.task, completions[index], mode="flexible", **reference).extracted is not None:
-            found += 1
-            yield _end_of(completions[index])
+        return []
+    tried = {name: [column[row] for row in rows] for name, column in references.items()}
+    found = verify_batch(job.task, [completions[row] for row in rows], mode="flexible", **tried).extracted
+    ends = (_end_of(completions[row]) for row, text in zip(rows, found, strict=True) if text is not None)
+    return list(islice(ends, EXAMPLES))
 
 
 def _end_of(completion: object) -> str:
@@ -270,9 +264,11 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
     """The outcomes of completions. If judging them raises, as for an invalid reference, each half is judged alone."""
     try:
         verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
-    except Exception:
+    except Exception as error:  # also of a user's own task, which must not end a long run
+        if len(completions) == 1 and isinstance(error, VerifierError):
+            return [f"has an invalid reference: {text_of_one(error)}"]
         if len(completions) == 1:
-            return [_judge_one(job, completions[0], {name: column[0] for name, column in references.items()})]
+            return [f"made the task fail: {type(error).__name__}: {error}"]
         middle = len(completions) // 2
         first = {name: column[:middle] for name, column in references.items()}
         second = {name: column[middle:] for name, column in references.items()}
@@ -280,18 +276,6 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
     numbers_and_texts = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     words = (verdicts.reasons, verdicts.tiers, verdicts.details)
     return list(zip(*numbers_and_texts, *words, strict=True))
-
-
-def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outcome:
-    """The outcome of one completion."""
-    try:
-        verdict = verify(job.task, completion, mode=job.mode, **reference)
-    except VerifierError as error:
-        return f"has an invalid reference: {error}"
-    except Exception as error:  # a user's own task that breaks its contract must not end a long run
-        return f"made the task fail: {type(error).__name__}: {error}"
-    words = (str(verdict.reason), str(verdict.decided_by), verdict.detail)
-    return verdict.correct, verdict.score, verdict.extracted, *words
 
 
 def _lines_and_counts(
