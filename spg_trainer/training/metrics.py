@@ -48,6 +48,7 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         **component_means(episodes),
         "completions/mean_length": float(completions["length"].mean()),
         "completions/clipped_ratio": float(completions["clipped"].mean()),
+        "completions/repeated_4grams": float(completions["repeated"].mean()),
         # An estimate of the entropy: the mean of -log p over all tokens that the model wrote, up to the end tokens.
         "completions/entropy": float(completions["nats"].sum() / max(1.0, written)),
         "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
@@ -68,6 +69,9 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         metrics["overlong_skipped"] = scored.skipped
     if scored.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
+    lengths = np.bincount(np.cumsum(np.append(False, is_last_turn[:-1])), weights=completions["length"])
+    if (correlation := correlation_of(episodes["reward"], lengths)) is not None:
+        metrics["completions/reward_length_correlation"] = correlation
     return metrics | task_metrics(episodes, tasks, is_first=generation == 0)
 
 
@@ -76,10 +80,13 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
 
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
-    the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the
-    number of denoising steps. `engine_log_ratio` and `engine_gap` are sums of `Rows.engine_log_ratio` and of its size.
+    the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, `repeated` their
+    `repeated_share`, and `passes` the number of denoising steps. `engine_log_ratio` and `engine_gap` are sums of
+    `Rows.engine_log_ratio` and of its size.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
+    ids_and_written = zip(scored.completion_ids.cpu(), written.cpu(), strict=True)
+    written_ids = [ids[is_written].tolist() for ids, is_written in ids_and_written]
     columns = {
         "episode": scored.episode.numpy(),
         "generation": scored.generation.numpy(),
@@ -87,6 +94,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "correct": scored.correct,
         "length": scored.completion_mask.sum(-1).numpy(force=True),
         "clipped": ~np.array(ended),
+        "repeated": np.array([repeated_share(row) for row in written_ids]),
         "nats": -(scored.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
         "unmasked": (scored.unmask_step >= 0).sum(-1).numpy(force=True),
@@ -104,6 +112,19 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     gathered = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in columns}
     order = gathered["episode"].argsort(kind="stable")
     return {name: values[order] for name, values in gathered.items()}
+
+
+def repeated_share(ids: list[int], n: int = 4) -> float:
+    """The share of the runs of n tokens of a completion that it has had before; 0 for fewer than n tokens."""
+    runs = [tuple(ids[start : start + n]) for start in range(len(ids) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def correlation_of(rewards: np.ndarray, lengths: np.ndarray) -> float | None:
+    """The correlation of rewards (E,) and lengths (E,), from -1 to 1; None if all rewards or all lengths are equal."""
+    if np.ptp(without_rounding(rewards)) == 0 or np.ptp(lengths) == 0:
+        return None
+    return float(np.corrcoef(rewards, lengths)[0, 1])
 
 
 def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

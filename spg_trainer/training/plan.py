@@ -368,7 +368,7 @@ def check_attention(
 
 def refuse_with_random_tokens(model: ModelConfig, model_type: str) -> None:
     """Refuses settings of a model with an encoder and a decoder that this trainer has for one stack of layers alone."""
-    for name in ("lora_r", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
+    for name in ("lora_experts", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
         value = getattr(model, name)
         if value != getattr(ModelConfig, name):
             raise ConfigError(

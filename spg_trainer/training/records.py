@@ -63,8 +63,9 @@ def record_step(run: Run, scored: Rows, metrics: dict[str, Any], timings: dict[s
         state.consistent = True
         state.history.append(metrics)
         if is_due:
-            run.folder.write_samples(state.step, samples)
-            run.trackers.table("samples", samples, state.step)
+            written = samples[: run.config.output.sample_rows or None]
+            run.folder.write_samples(state.step, written)
+            run.trackers.table("samples", written, state.step)
 
 
 def what_it_returned(
