@@ -232,8 +232,8 @@ def _refuse_unlearned(where: str, message: Mapping[str, Any]) -> None:
         value = message.get(name)
         if value is not None and value != 1:
             raise EnvError(
-                f"{where}: the last message has {name} {value!r:.20}, and what is learned of a row is its last message. "
-                "Leave the row out, or end it with the message to learn."
+                f"{where}: the last message has {name} {value!r:.20}, and what is learned of a row is its last "
+                "message. Leave the row out, or end it with the message to learn."
             )
     for name in BESIDE_CONTENT:
         if message.get(name):
