@@ -36,7 +36,7 @@ from spg_trainer.models.body import pick
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.settings.configs import MergeCommand
 from spg_trainer.training.loop import train
-from spg_trainer.training.metrics import counting_choices, router_load
+from spg_trainer.training.timings import counting_choices, router_load
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
 from tests.common.marks import slow_if
 from tests.common.model_cases import edit, some_ids
