@@ -9,6 +9,7 @@ import torch
 
 from spg_trainer.algorithms.base import prepare_columns
 from spg_trainer.distributed import gather, gather_rows, rank
+from spg_trainer.rollout.tokens import ended
 from spg_trainer.tensors import Rows, without_rounding
 from spg_trainer.training.run import Run
 
@@ -24,19 +25,21 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     """(the completions of a step with their `advantages`, those of them that change the loss).
 
     rows: the completions of this process with their rewards. Those that the step does not learn from
-    (--max-rollout-batches) have an advantage of 0. The second table has all columns that the loss needs, in the order
-    of groups; its `totals_of_minibatches` and `counts_of_minibatches` are what `count_minibatches` returns. Raises
-    ConfigError as `prepare_columns`.
+    (--max-rollout-batches, --mask-truncated) have an advantage of 0. The second table has all columns that the loss
+    needs, in the order of groups; its `totals_of_minibatches` and `counts_of_minibatches` are what `count_minibatches`
+    returns. Raises ConfigError as `prepare_columns`.
     """
     algorithm, config = run.algorithm, run.config
     scored = rows.learned(config.batch.num_generations)
+    figures = {"rewards": torch.from_numpy(scored.rewards)}
+    if config.batch.mask_truncated:
+        figures["is_cut"] = ~torch.tensor(ended(run.policy, scored), dtype=torch.bool)
     if algorithm.score_tail:
         # The places behind the end are learned from, too, with padding in them.
         scored = scored.count_tail(run.policy.pad_id)
     elif run.policy.noise == "uniform":
         # They are hidden as the others are, and the model is taught that end tokens stand there.
         scored = scored.fill_tail(run.policy.pad_id)
-    figures = {"rewards": torch.from_numpy(scored.rewards)}
     if "correct" in algorithm.needs:
         figures["correct"] = torch.from_numpy(scored.correct)
     of_all = gather_rows(scored.tensors().with_columns(**figures))
@@ -47,6 +50,8 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     if "engine_log_ratio" in of_all:
         log_ratio = of_all.total(of_all.engine_log_ratio.double().sum(-1))
         prepared["advantages"] = prepared["advantages"] * of_all.spread(engine_weights(log_ratio))
+    if "is_cut" in of_all:
+        prepared["advantages"] = prepared["advantages"].masked_fill(of_all.is_cut, 0.0)
     of_all = of_all.with_columns(**prepared)
     own = of_all.advantages[torch.isin(of_all.episode, scored.episode)]
     advantages = torch.zeros(len(rows), dtype=own.dtype)
@@ -72,7 +77,10 @@ def rows_to_learn(run: Run, scored: Rows, of_all: Rows, names: list[str]) -> Row
     that the algorithm prepared.
     """
     group, episode = of_all.group.numpy(), of_all.episode.numpy()
-    active = run.algorithm.active(of_all.advantages).numpy(force=True)  # which completions change the loss
+    is_active = run.algorithm.active(of_all.advantages)  # which completions change the loss
+    if "is_cut" in of_all:  # these do not, whatever a penalty says
+        is_active &= ~of_all.is_cut
+    active = is_active.numpy(force=True)
     num_minibatches = run.config.batch.num_minibatches
     counts, totals = count_minibatches(
         kinds_of_completions(of_all, active),
