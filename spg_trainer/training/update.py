@@ -20,8 +20,7 @@ from torch import Tensor
 
 from spg_trainer import distributed
 from spg_trainer.algorithms import Algorithm, Loss
-from spg_trainer.algorithms.base import loss_of_values
-from spg_trainer.algorithms.contract import fault_of_name
+from spg_trainer.algorithms.base import fault_of_name, loss_of_values
 from spg_trainer.errors import TrainingError
 from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
