@@ -107,6 +107,7 @@ def test_a_run_on_an_engine_learns_from_its_rows(tmp_path):
         ("old weights", "answered with the weights 'of another training', not with those"),
         ("deaf", "answered with the weights"),
         ("no plugin", "without the plugin"),
+        ("foreign", "wrote the token 1000000, and the model has 266: it serves another model"),
     ],
 )
 def test_an_engine_that_fails_ends_the_step_with_a_sentence(tmp_path, broken, sentence):
