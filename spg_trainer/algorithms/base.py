@@ -344,6 +344,10 @@ def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tens
     """
     logps, measured = masks.split(values)
     columns = {}
+    if "token_weights" in batch:
+        # The values stay, and the gradient of each token is multiplied by its weight.
+        weights = batch.token_weights.unsqueeze(1).to(logps.dtype)
+        logps = logps.detach() + weights * (logps - logps.detach())
     if "measured" in algorithm.needs:
         columns["measured"] = measured
     if "old" in algorithm.needs and "old_logps" not in batch:
