@@ -7,7 +7,7 @@ depend on the task and on how much of it the model solves. The first steps are c
 
 The last two columns count tokens of an update, thousands for each completion, with padding: those that go through the
 model, and how many they would be if each masked copy of a block-causal completion took its clean text along
-(`models/clean_text.py`).
+(`models/shared_text.py`).
 
     python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg raft rspo]
 """

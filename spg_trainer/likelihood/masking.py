@@ -155,6 +155,8 @@ class Copies(NamedTuple):
     """(M,) bool, copies that are conditioned on their own prediction (`Masks.conditioned`); None = none."""
     from_context: np.ndarray | None = None
     """(M,) bool, copies whose tokens are predicted from the clean text before them alone; None = none."""
+    rated: np.ndarray | None = None
+    """(M,) bool, copies whose scored tokens have the value `likelihood.logps.rate`; None = none."""
     measured: np.ndarray | None = None
     """(M, T) bool, where another figure besides log-probabilities is computed (`Masks.measured`); None = nowhere."""
 
@@ -179,10 +181,11 @@ class Masking(ABC):
     noise: ClassVar[Literal["mask", "uniform"]] = "mask"
     """For which models the masking is: those that hide a token by [MASK], or by a token drawn uniformly."""
     target: ClassVar[str] = ""
-    """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether this
-    holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is False."""
+    """What the mean of the ELBO over all masks is: a name of `TARGETS` in checking/targets.py (`algorithms check` tries
+    whether this holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is
+    False."""
     measure: ClassVar[str] = ""
-    """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
+    """The name in `logps.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     records: ClassVar[frozenset[Record]] = frozenset()
     """What a rollout must record for this masking, in addition to what the algorithm itself needs."""
     pilot: ClassVar["Masking | None"] = None
@@ -236,7 +239,11 @@ class Masking(ABC):
         scale = np.ones(batch_size)
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
-        of_copies: dict[str, list[np.ndarray]] = {"conditioned": [], "from_context": []}  # (M,) of each row
+        of_copies: dict[str, list[np.ndarray]] = {
+            "conditioned": [],
+            "from_context": [],
+            "rated": [],
+        }  # (M,) of each row
         if self.pilot is not None and "pilot" not in rows:
             raise ConfigError(
                 f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "

@@ -145,6 +145,7 @@ def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
                 high = brace.start()
                 break
         if depth and limit < end:
+            limit = box.start()
             continue
         if depth:
             line_end = text.find("\n", low, end)
@@ -169,7 +170,10 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
     for mark in reversed(list(_HASHES.finditer(text, start, end))):
         said = mark[1].strip("* ")
         if said and not (said[:2].isalpha() and mark.end() < end):
-            return mark.span(1)
+            low, high = mark.span(1)
+            if text.startswith("*", mark.start() - 1):  # **#### 18**
+                high = low + len(text[low:high].rstrip("* "))
+            return low, high
     return None
 
 

@@ -377,6 +377,19 @@ def test_a_model_that_could_be_written_but_not_opened_is_not_made():
         AutoModelForMaskedLM.from_config(config)
 
 
+@pytest.mark.parametrize(
+    ("family", "given", "instead"),
+    [
+        ("llada", {"d_model": 64}, "d_model is a name of config.json.*use hidden_size=64"),
+        ("llada", {"hidden_size": 64, "mlp_ratio": 2}, "mlp_ratio is a name of config.json.*leave it out"),
+        ("llada2_moe", {"num_experts": 8}, "num_experts is a name of config.json.*=8"),
+    ],
+)
+def test_a_size_by_its_published_name_is_refused_before_a_large_model_is_made(family, given, instead):
+    with pytest.raises(ModelError, match=instead), torch.device("meta"):
+        AutoModelForMaskedLM.from_config(AutoConfig.for_model(family, **given))
+
+
 @pytest.mark.slow
 def test_a_fresh_process_opens_every_family_without_its_code(published, tmp_path):
     for name in BLOCKS:
