@@ -83,7 +83,8 @@ OWN_PIECES = {
 
 def judge(task: str, texts: list, references: list[dict], mode: str = "lenient") -> Verdicts:
     """One batch of completions, each with its reference."""
-    columns = {name: [reference[name] for reference in references] for name in references[0]}
+    names = dict.fromkeys(name for reference in references for name in reference)
+    columns = {name: [reference.get(name) for reference in references] for name in names}
     return verify_batch(task, texts, mode=mode, **columns)
 
 
