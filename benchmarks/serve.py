@@ -25,7 +25,6 @@ from measuring import hardware, print_head, print_row
 
 from verifiers import batch, verify_batch
 from verifiers.serve.judging import answers
-from verifiers.serve.workers import Question
 
 FILLER = "We take the number of apples and subtract those that were eaten, step by step. "
 DIFFERENT = 1000
@@ -55,9 +54,9 @@ def requests_of(seed: int, count: int) -> list[Request]:
         ]
         truths = [written % (n + rng.randrange(2)) for n in numbers]
         body = json.dumps({"completions": texts, "answer": truths}).encode()
-        (answer,) = answers([Question(f"/verify/{task}", body)], 60, 64)
+        (answer,) = answers(f"verify/{task}", [body], 60, 64)
         head = f"POST /verify/{task} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        made.append(Request(head + body, answer.body, task, texts, truths))
+        made.append(Request(head + body, answer.body.encode(), task, texts, truths))
     return made
 
 

@@ -92,7 +92,7 @@ def typed(hint: Any) -> str:
     """A type without the names of modules, and without ranges."""
     text = hint if isinstance(hint, str) else hint.__name__ if inspect.isclass(hint) else str(hint)
     text = re.sub(r"ForwardRef\('(.*?)'\)", r"\1", text)
-    text = re.sub(r"(?:typing\.)?Annotated\[(\w+), .*?\]", r"\1", re.sub(r"Range\(.*?>\)", "", text))
+    text = re.sub(r"(?:typing\.)?Annotated\[(\w+), .*?\]", r"\1", text)
     text = re.sub(r"~(\w+)", r"\1", text)  # Python writes ~T for a type variable T
     text = re.sub(r"\b(?:[A-Za-z_]\w*\.)+(\w+)", r"\1", text)
     text = re.sub(r"\bOptional\[(\w+)\]", r"\1 | None", text)

@@ -428,7 +428,6 @@ def _accepted_references(subject: _Subject) -> str:
     answer that the verifier refuses, since no completion could be right then.
     """
     count = 0
-    texts: list[str] = []  # answers that are compared as text
     for split, env in subject.splits.items():
         verifier = env.verifier if isinstance(env, Rows) else ""
         if not judges_an_answer(verifier):
@@ -443,17 +442,6 @@ def _accepted_references(subject: _Subject) -> str:
                     f"{answer!r:.60} ({verdict.reason}: {verdict.detail}) Correct the row, or take another verifier"
                 )
             count += 1
-            if verifier == "math500":
-                from verifiers.math500.reference import is_compared_as_text  # here, as it takes a while
-
-                texts += [str(answer)] if is_compared_as_text(answer) else []
-    if texts:
-        from verifiers.math500.reference import compared_as_text
-
-        subject.notes.append(
-            f"{compared_as_text(len(texts), f'{count:,} answers', texts[:3])} If others are right too, judge them by a "
-            "reward function of your own: --reward ./FILE.py:FUNCTION"
-        )
     return f"all {count:,} answers are accepted for themselves"
 
 

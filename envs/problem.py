@@ -45,6 +45,14 @@ class Problem:
         return other
 
 
+_ROUNDING = 1e-6  # also of parts that are summed in float32
+
+
+def is_full(reward: Any) -> Any:
+    """Whether a reward has full marks, 1 but for rounding, as 0.7 + 0.2 + 0.1 has; of an array, elementwise."""
+    return reward >= 1 - _ROUNDING
+
+
 @dataclass(frozen=True)
 class Score:
     """The verdict on one completion, component by component."""

@@ -3,6 +3,7 @@
 Axes: B rows, M masks, L prompt tokens, T completion tokens; E episodes in the table, in P groups of G each.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -49,10 +50,11 @@ class Rows:
     """(B, T) float32 (float64 if the model is), log-probability of the token at that step, at temperature 1; 0 where
     never unmasked. With --top-p or --top-k, it is taken in the distribution drawn from: tempered, cut, and without the
     mask id. --eos-penalty and --min-completion-length change it too: they first lower the logits of end tokens."""
-    engine_logps: Tensor
-    """(B, T), type as `unmask_logps`, the same log-probabilities as the engine of `--rollout-engine` computed them;
-    `unmask_logps` are then computed by the model itself. The two are equal behind the end of the completion, and in a
-    last block that its length cuts, which the engine decoded whole."""
+    engine_log_ratio: Tensor
+    """(B, T), type as `unmask_logps`, only with `--rollout-engine`: log(p / p_engine), where the model itself and the
+    engine draw the token with these probabilities, at --temperature. It is 0 behind the end of the completion, in a
+    last block that its length cuts, which the engine decoded whole, and at temperature 0. `unmask_logps` are then the
+    model's own."""
     confidence_change: Tensor
     """(B, T), type as `unmask_logps`, how much the model's highest probability at a masked place changed because tokens
     near it (up to 10 places away) were written: the sum of the absolute changes from pass to pass, within its block;
@@ -388,6 +390,18 @@ def cut_into_groups(values: Any, generation: Any) -> Any:
     generation: (N,) int64, the number of each episode in its group; a group begins where it is 0.
     """
     return values.reshape(int((generation == 0).sum()), -1)
+
+
+def without_rounding(values: np.ndarray) -> np.ndarray:
+    """The same values, but those that differ by rounding alone are equal: each is then the least of them.
+
+    0.1 + 0.2 + 0.3 and 0.3 + 0.2 + 0.1 differ in float64. The tolerance of 1e-6 also covers sums of float32 numbers.
+    """
+    distinct, index = np.unique(values, return_inverse=True)
+    for number, value in enumerate(distinct[1:], 1):
+        if math.isclose(value, distinct[number - 1], rel_tol=1e-6, abs_tol=1e-9):
+            distinct[number] = distinct[number - 1]
+    return distinct[index].reshape(values.shape)
 
 
 def _has_rows(value: Any) -> bool:

@@ -155,8 +155,13 @@ class Kernel:
             self.is_missing = self.function is None
 
 
-def _pack_numbers(answers: list[Any]) -> Packed | None:
-    """References as texts, for the kernel that reads one plain number; None if one is neither a text nor a number."""
+def _pack_numbers(answers: list[Any], *settings: list[Any] | None) -> Packed | None:
+    """References as texts, for the kernel that reads one plain number; None if one is neither a text nor a number.
+
+    settings: columns of a decimal sign and a unit, which the kernel does not know; None also if one is there.
+    """
+    if any(column is not None for column in settings):
+        return None
     are_all_text = set(map(type, answers)) == {str}
     texts = answers if are_all_text else [as_reference(answer) for answer in answers]
     return None if None in texts else pack(texts)
@@ -231,6 +236,7 @@ def text_task(
     judge: Callable[..., Judged],
     *,
     optional: tuple[str, ...] = (),
+    settings: tuple[str, ...] = (),
     explain: Callable[..., str] | None = None,
     flexible: Callable[..., Judged] | None = None,
     kernel: Kernel | None = None,
@@ -317,7 +323,7 @@ def text_task(
     modes = MODES if flexible else Task.modes
     if kernel is not None:
         kernels.append(kernel)
-    return Task(name, fields, verify, verify_batch, optional, explain=explain, modes=modes)
+    return Task(name, fields, verify, verify_batch, optional, settings, explain=explain, modes=modes)
 
 
 def prepare_kernels() -> None:

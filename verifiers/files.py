@@ -323,9 +323,23 @@ def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
         columns = [name for name in names if wanted is None or name in wanted]
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
             # Each row is a sample, also if no column of it is wanted.
-            samples = batch.to_pylist() if columns else [{}] * batch.num_rows
+            samples = _as_printed(batch).to_pylist() if columns else [{}] * batch.num_rows
             # Columns that were not read are None, so that each row has all columns of the file.
             yield from _rows(dict.fromkeys(names) | sample for sample in samples)
+
+
+def _as_printed(batch: Any) -> Any:
+    """A batch of pyarrow with its columns of float32 and float16 as they are printed: 0.1, not 0.10000000149011612."""
+    import numpy as np
+    import pyarrow
+
+    for place, field in enumerate(batch.schema):
+        if field.type in (pyarrow.float32(), pyarrow.float16()):
+            kind = field.type.to_pandas_dtype()
+            exact = batch.column(place).to_pylist()
+            printed = [None if value is None else float(str(np.dtype(kind).type(value))) for value in exact]
+            batch = batch.set_column(place, field.name, pyarrow.array(printed, pyarrow.float64()))
+    return batch
 
 
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:

@@ -1,31 +1,37 @@
 """GSM8K: is the number in this completion the right one, exactly?
 
 Reference: `answer`, a number such as "1,250", "-10", "3/4" or 18, perhaps with its unit, "32 oz", or a solution whose
-last line is `#### number`. See docs/verifiers/gsm8k.md.
+last line is `#### number`. Optional: `decimal`, "," for numbers such as 1.250,5; `unit`, the only unit that an answer
+may name. See docs/verifiers/gsm8k.md.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.amounts import NAMES
+from verifiers.reading import stated_units
+from verifiers.reading.amounts import NAMES, currencies_of
+from verifiers.reading.decimals import has_comma, swapped, with_point
 from verifiers.reading.locate import find_answer, last_hashes
 from verifiers.reading.numbers import Amount, amount, is_plain
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG
+from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, Reason
 
 _NO_GOLD = (
-    "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'; the task math500 "
-    "takes answers of other kinds"
+    "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'. Labels and codes "
+    "are for the task text, options for choice, JSON for json, mathematics for math500, numbers such as 1.250,5 for "
+    "gsm8k with decimal=',', and all else for a reward function of your own (--reward)"
 )
 
 
 @lru_cache(maxsize=1 << 14)
-def _number_of(reference: str) -> Amount | None:
-    """The one number of a reference, with which it begins; None for any other text."""
+def _number_of(reference: str, comma: bool) -> Amount | None:
+    """The one number of a reference, with which it begins; None for any other text. comma: it has a decimal comma."""
     marked = last_hashes(reference, 0, len(reference))
     text = (reference[slice(*marked)] if marked else reference).strip()
+    text = (with_point(text) or "") if comma else text
     first_word = text.split(" ", 1)[0].rstrip("0123456789.,").lower()
     is_currency = first_word in NAMES or first_word in ("minus", "negative")
     number = text[len(first_word) if is_currency else 0 :].lstrip("-+$\\ €£¥₹.")
@@ -35,21 +41,40 @@ def _number_of(reference: str) -> Amount | None:
     return found if isinstance(found, Amount) else None
 
 
-def _gold(answer: object, row: int | None) -> Amount:
-    """The number of a reference; raises if it has none."""
+def value_of(reference: str, decimal: object) -> tuple[Fraction | int | None, str]:
+    """(the number of a reference, None if it has none; the unit behind it, "" if there is none, or a currency)."""
+    gold = _number_of(reference, decimal == ",")
+    return (None, "") if gold is None else (gold.value, stated_units.unit_of(reference))
+
+
+def _gold(answer: object, decimal: object, unit: object, row: int | None) -> Amount:
+    """The number of a reference; raises if it has none, or for a wrong `decimal` or `unit`."""
+    comma = has_comma(decimal, row) and isinstance(answer, str)  # a number itself has no comma
     text = answer if type(answer) is str else batch.as_reference(answer)
-    gold = _number_of(text) if text is not None else None
+    gold = _number_of(text, comma) if text is not None else None
+    if gold is None and comma and amount(text) != MALFORMED:
+        raise invalid_reference("answer", answer, "is not written with a decimal comma, as 1.250,5 is", row)
     if gold is None:
         raise invalid_reference("answer", answer, _NO_GOLD, row)
+    if unit is None:
+        return gold
+    if not isinstance(unit, str) or not unit.strip():
+        raise invalid_reference("unit", unit, "is no unit; give one such as 'ml', or leave it out", row)
+    gold = gold._replace(currencies=gold.currencies or currencies_of(unit.strip().lower()))
+    if _compared(text, gold, decimal, unit)[0] == WRONG and not last_hashes(text, 0, len(text)):
+        raise invalid_reference("answer", answer, f"has another unit than unit={unit!r}", row)
     return gold
 
 
-def _compared(answer: str, gold: Amount) -> tuple[int, int]:
+def _compared(answer: str, gold: Amount, decimal: object, unit: object) -> tuple[int, int]:
     """(reason, tier) of an answer in lenient mode."""
-    found = amount(answer)
+    text = with_point(answer) if decimal == "," else answer
+    found = MALFORMED if text is None else amount(text)
     if isinstance(found, int):
         return found, GRAMMAR
     if found.currencies and gold.currencies and not found.currencies & gold.currencies:
+        return WRONG, TYPED
+    if unit is not None and found.value == gold.value and not stated_units.fits(text, found.value, unit):
         return WRONG, TYPED
     return (OK if found.value == gold.value else WRONG), RATIONAL
 
@@ -60,43 +85,68 @@ def _is_as_in_prompt(text: str, start: int, end: int) -> bool:
     return before.endswith("\\boxed{") and behind.startswith("}")
 
 
-def judge(text: str, lenient: bool, row: int | None, answer: object) -> batch.Judged:
+def judge(
+    text: str, lenient: bool, row: int | None, answer: object, decimal: object, unit: object
+) -> batch.Judged:
     """The verdict on one completion; raises for an invalid reference."""
-    gold = _gold(answer, row)
+    gold = _gold(answer, decimal, unit, row)
     found = find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
     inside = text[found.start : found.end]
-    if not (lenient or (found.alone and _is_as_in_prompt(text, found.start, found.end) and is_plain(inside))):
+    is_alone = found.alone and _is_as_in_prompt(text, found.start, found.end)
+    if not (lenient or (is_alone and _is_plain(inside, decimal))):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
-    reason, tier = _compared(inside, gold)
+    reason, tier = _compared(inside, gold, decimal, unit)
     return reason, tier, float(reason == OK), found.start, found.end
 
 
-def judge_answer(inside: str, lenient: bool, row: int | None, answer: object) -> tuple[int, int, float]:
+def _is_plain(inside: str, decimal: object) -> bool:
+    """Whether an answer is a number as strict mode wants it, with the sign that stands before its decimals."""
+    return is_plain(swapped(inside) if decimal == "," else inside)
+
+
+def judge_answer(
+    inside: str, lenient: bool, row: int | None, answer: object, decimal: object, unit: object
+) -> tuple[int, int, float]:
     """(reason, tier, score) of an answer, in strict mode of one alone in its box; raises for an invalid reference."""
-    gold = _gold(answer, row)
-    if not lenient and not is_plain(inside):
+    gold = _gold(answer, decimal, unit, row)
+    if not lenient and not _is_plain(inside, decimal):
         return MALFORMED, GRAMMAR, 0.0
-    reason, tier = _compared(inside, gold)
+    reason, tier = _compared(inside, gold, decimal, unit)
     return reason, tier, float(reason == OK)
 
 
-def judge_unmarked(text: str, judged: batch.Judged, answer: object) -> batch.Judged:
+def judge_unmarked(
+    text: str, judged: batch.Judged, answer: object, decimal: object, unit: object
+) -> batch.Judged:
     """The verdict in mode flexible on a completion that `judged`, the verdict of lenient mode, does not call right."""
     from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
 
-    span = last_value(text, formulas=False)
+    span = last_value(swapped(text) if decimal == "," else text, formulas=False)
     if span is None:
         return judged
-    reason, tier = _compared(text[slice(*span)], _gold(answer, None))
+    reason, tier = _compared(text[slice(*span)], _gold(answer, decimal, unit, None), decimal, unit)
     return judged if reason == MALFORMED else (reason, tier, float(reason == OK), *span)
+
+
+def explain(
+    extracted: str | None, reason: str, answer: object, decimal: object = None, unit: object = None
+) -> str:
+    """A sentence on an answer that is wrong for its unit alone; else ""."""
+    if reason != Reason.WRONG or unit is None or not extracted:
+        return ""
+    without_unit = _compared(extracted, _gold(answer, decimal, None, None), decimal, None)
+    return f"The answer names another unit than {unit}." if without_unit[0] == OK else ""
 
 
 TASK = batch.text_task(
     "gsm8k",
     ("answer",),
     judge,
+    optional=("decimal", "unit"),
+    settings=("decimal", "unit"),
+    explain=explain,
     flexible=judge_unmarked,
     kernel=batch.PLAIN_NUMBER,
     judge_located=judge_answer,

@@ -30,10 +30,11 @@ class Task:
 
     `verify(completion, *, mode, **reference)` must return a `Verdict` for any Python object, and may raise
     only `VerifierError`, about its reference. `verify_batch(completions, *, mode, **references)` gets lists
-    of equal length. `optional` fields of the reference may be left out. `prepare` does what is done once, before the
-    first use, and raises `VerifierError` if the task cannot be judged here. `explain(extracted, reason,
-    **reference)` says in a sentence what is wrong with an answer, "" if the reason says everything. `modes`: the modes
-    that `verify` accepts.
+    of equal length. `optional` fields of the reference may be left out. `settings` are those of them that are mostly
+    the same for all completions: a batch may have one text of them in place of a list. `prepare` does what is done
+    once, before the first use, and raises `VerifierError` if the task cannot be judged here. `explain(extracted,
+    reason, **reference)` says in a sentence what is wrong with an answer, "" if the reason says everything. `modes`:
+    the modes that `verify` accepts.
     """
 
     name: str
@@ -41,18 +42,22 @@ class Task:
     verify: Callable[..., Verdict]
     verify_batch: Callable[..., Verdicts] | None = None
     optional: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
     explain: Callable[..., str] | None = None
     modes: tuple[str, ...] = ("lenient", "strict")
 
 
 _BUILT_IN = {
+    "choice": "verifiers.choice:TASK",
     "code": "verifiers.code.task:TASK",
     "gsm8k": "verifiers.gsm8k:TASK",
     "countdown": "verifiers.countdown:TASK",
+    "json": "verifiers.json_value:TASK",
     "math": "verifiers.math500.task:TASK",
     "math500": "verifiers.math500.task:TASK",
     "sudoku": "verifiers.sudoku:TASK",
+    "text": "verifiers.text:TASK",
 }
 _PUBLISHED = {"d1": "verifiers.d1:task_of"}
 """{rules that are not ours: the path of a function from the name of a task to the `Task` with these rules}."""
@@ -170,13 +175,19 @@ def verify_batch(
 ) -> Verdicts:
     """Judge N completions against N references, in order; each reference field is a sequence of N values.
 
-    Raises what `verify` raises, with the index of the first invalid reference, and for anything that is not a
-    sequence, is a bare string, or has another length than `completions`.
+    A setting of the task, such as decimal="," or unit="ml", may be one text for all. Raises what `verify` raises, with
+    the index of the first invalid reference, and for anything else that is not a sequence, is a bare string, or has
+    another length than `completions`.
     """
     entry = find(task, rules)
     _check(entry, mode, references)
     texts = _as_list("completions", completions)
-    columns = {name: _as_list(name, values) for name, values in references.items()}
+    columns = {
+        name: [values] * len(texts)
+        if name in entry.settings and isinstance(values, str)
+        else _as_list(name, values)
+        for name, values in references.items()
+    }
     for name, values in columns.items():
         if len(values) != len(texts):
             message = (

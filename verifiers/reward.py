@@ -11,7 +11,7 @@ from verifiers.registry import Mode, Task, check_mode, find, verify_batch
 
 
 def reward_function(
-    task: str, *, mode: Mode = "lenient", partial: bool = False, **columns: str
+    task: str, *, mode: Mode = "lenient", partial: bool = False, **columns: Any
 ) -> Callable[..., list[float | None]]:
     """A function that pays 1.0 for each right completion and 0.0 for any other.
 
@@ -21,7 +21,8 @@ def reward_function(
     examples; without it an unfinished value such as `2+3` still gets 0. Other keywords (`completion_ids`,
     `trainer_state`, other columns) are ignored. `partial` pays the task's partial credit in [0, 1]
     instead. `columns` says under which keyword a reference field comes, if not under its own name:
-    `reward_function("math500", answer="solution")`.
+    `reward_function("math500", answer="solution")`. A setting of the task that names no keyword of a call is the value
+    for all rows: `reward_function("gsm8k", decimal=",")`.
 
     Its `__name__` is the task, with "_strict", "_flexible" and "_partial" where they apply. Raises `UnknownTaskError`
     and `ArgumentError`. The returned function raises what `verify_batch` raises, except for invalid references: it logs
@@ -44,7 +45,7 @@ def reward_function(
 class _Reward:
     """What `reward_function` returns; it is a class because a function within a function cannot be pickled."""
 
-    def __init__(self, task: str, mode: Mode, partial: bool, columns: dict[str, str]) -> None:
+    def __init__(self, task: str, mode: Mode, partial: bool, columns: dict[str, Any]) -> None:
         self.task, self.mode, self.partial, self.columns = task, mode, partial, columns
         self.__name__ = task
         if mode != "lenient":
@@ -55,8 +56,14 @@ class _Reward:
 
     def __call__(self, completions: Any, **columns: Any) -> list[float | None]:
         task, mode, entry = self.task, self.mode, find(self.task)
+        settings = {
+            field: value
+            for field, value in self.columns.items()
+            if field in entry.settings and not (isinstance(value, str) and value in columns)
+        }
         # {reference field: the keyword under which it comes}.
         names = {field: self.columns.get(field, field) for field in (*entry.fields, *self.columns)}
+        names = {field: name for field, name in names.items() if field not in settings}
         for field, name in names.items():
             if name not in columns:
                 message = (
@@ -65,6 +72,7 @@ class _Reward:
                 )
                 raise ArgumentError(message, argument=name, value=sorted(columns))
         references = {field: columns[name] for field, name in names.items()}
+        references |= {field: [value] * len(completions) for field, value in settings.items()}
         texts = completions
         if isinstance(completions, list | tuple):  # `verify_batch` takes or refuses anything else as it is
             texts = [unwrap(completion) for completion in completions]

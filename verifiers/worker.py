@@ -49,11 +49,8 @@ def environment() -> dict[str, str]:
 class _Worker:
     """One child process and the pipe to it."""
 
-    def __init__(self, module: str, command: Sequence[str]) -> None:
-        variables = environment()
-        if command:  # another Python, which should not find the packages of this one
-            del variables["PYTHONPATH"]
-        program = command or (sys.executable, "-P", "-m", __name__, module)
+    def __init__(self, program: Sequence[str], variables: dict[str, str], logs: bool, seconds: float) -> None:
+        """program, variables: what is started, with which environment. seconds: in which it must be ready."""
         with _starting:
             self.pipe, theirs = Pipe()
             with theirs:
@@ -61,12 +58,12 @@ class _Worker:
                     [*program, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
+                    stderr=None if logs else subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                     env=variables,
                     start_new_session=True,  # Ctrl-C in a terminal is for us alone
                 )
-        self.start_deadline = time.monotonic() + START_SECONDS
+        self.start_deadline = time.monotonic() + seconds
         self.ready: dict[str, Any] = {}  # the worker's first message
 
     def receive(self, deadline: float) -> dict[str, Any]:
@@ -117,13 +114,14 @@ def _fields(folder: str | Path) -> list[str]:
 class Workers:
     """Up to `size` worker processes, shared by the threads of this process.
 
-    A worker answers with the function that `prepare()` of the module returns. The module's `MEMORY` says how many bytes
-    a worker may use; None = no limit.
+    A worker answers with the function that `prepare` of the module returns; `settings` are the arguments of `prepare`,
+    values that JSON has. The module's `MEMORY` says how many bytes a worker may use; None = no limit.
 
     soft, hard: a job's seconds of processor time; None = no limit. At `soft` the worker itself gives up. Shortly before
     `hard` a worker that has not replied is killed, so that a reply or an error comes within `hard`. A job may have a
-    `hard` of its own. command: a program that answers in place of a module, over the pipe whose number is its last
-    argument.
+    `hard` of its own. start: the seconds in which a worker must be ready. logs: whether workers write to our standard
+    error. command: a program that answers in place of a module, over the pipe whose number is its last argument.
+    `lost` counts the workers that died or were killed because they did not answer.
     """
 
     def __init__(
@@ -133,10 +131,14 @@ class Workers:
         size: int,
         soft: float | None = 1.0,
         hard: float | None = 3.0,
+        start: float = START_SECONDS,
+        logs: bool = False,
+        settings: dict[str, Any] | None = None,
         command: Sequence[str] = (),
     ) -> None:
-        self.module, self.size, self.soft, self.hard = module, size, soft, hard
-        self.command = tuple(command)
+        self.size, self.soft, self.hard, self.start, self.logs = size, soft, hard, start, logs
+        ours = (sys.executable, "-P", "-m", __name__, module, json.dumps(settings or {}))
+        self.program, self.is_ours, self.lost = tuple(command or ours), not command, 0
         self._alive: set[_Worker] = set()
         self.reset()
         _pools.add(self)
@@ -173,7 +175,10 @@ class Workers:
                 if worker not in self._alive:
                     if self._unavailable:
                         raise WorkerUnavailable(self._unavailable)
-                    worker = _Worker(self.module, self.command)
+                    variables = environment()
+                    if not self.is_ours:  # another Python, which should not find the packages of this one
+                        del variables["PYTHONPATH"]
+                    worker = _Worker(self.program, variables, self.logs, self.start)
                     self._alive.add(worker)
                 try:
                     if not self._wait_until_ready(worker, until):
@@ -181,10 +186,12 @@ class Workers:
                     worker.pipe.send({**job, "soft": self.soft, "hard": hard})
                     reply = worker.reply(seconds, until)
                 except TimeoutError:
+                    self.lost += 1
                     self._end(worker)
                     when = "at the caller's limit" if time.monotonic() >= until else f"after {hard:g} s"
                     return {"outcome": "timeout", "detail": f"killed {when}"}
                 except (EOFError, OSError):
+                    self.lost += 1
                     with suppress(subprocess.TimeoutExpired):
                         worker.process.wait(1)
                     self._end(worker)
@@ -203,7 +210,7 @@ class Workers:
             self._free.put(worker)
 
     def _wait_until_ready(self, worker: _Worker, until: float) -> bool:
-        """Whether a worker has sent its first message by `until`; kills a worker that takes more than START_SECONDS."""
+        """Whether a worker has sent its first message by `until`; kills a worker that is too late."""
         if not worker.ready:
             try:
                 worker.ready = worker.receive(min(until, worker.start_deadline))
@@ -244,23 +251,23 @@ os.register_at_fork(
 )
 
 
-# ---- the inside of a worker process: `python -m verifiers.worker MODULE PIPE` ----
+# ---- the inside of a worker process: `python -m verifiers.worker MODULE SETTINGS PIPE` ----
 
 
 class SoftDeadline(BaseException):
     """A job has used up its processor time; no `except Exception` of a library stops it."""
 
 
-def _serve(prepare: Callable[[], Callable[[dict], dict]], memory: int | None) -> None:
-    """Answers jobs; when the pipe closes, `_read_jobs` ends the process. memory: bytes; None = no limit."""
-    pipe = Connection(int(sys.argv[2]))
+def _serve(module: Any) -> None:
+    """Answers jobs by a module; when the pipe closes, `_read_jobs` ends the process."""
+    pipe = Connection(int(sys.argv[3]))
     jobs: SimpleQueue[dict] = SimpleQueue()
     threading.Thread(target=_read_jobs, args=(pipe, jobs), daemon=True).start()
     signal.signal(signal.SIGPROF, _give_up)
-    if memory is not None:
+    if module.MEMORY is not None:
         with suppress(ValueError, OSError):  # the system has no such limit, or already a lower one
-            resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    answer = prepare()
+            resource.setrlimit(resource.RLIMIT_AS, (module.MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    answer = module.prepare(**json.loads(sys.argv[2]))
     pipe.send_bytes(b'{"ready": true}')
     while True:
         job = jobs.get()
@@ -302,12 +309,11 @@ def _reply(answer: Callable[[dict], dict], job: dict) -> dict:
 if __name__ == "__main__":
     refusal: dict[str, str] = {}  # in place of the message that the worker is ready
     try:
-        answering = importlib.import_module(sys.argv[1])
-        _serve(answering.prepare, answering.MEMORY)
+        _serve(importlib.import_module(sys.argv[1]))
     except ImportError as error:
         package = (error.name or "").partition(".")[0].replace("_", "-")
         refusal = {"unavailable": f"{package} cannot be imported ({error}); run: pip install {package}"}
     except Exception as error:  # an error of `prepare`; an error of a job is an answer
-        refusal = {"unavailable": f"{type(error).__name__}: {str(error)[:300]}"}
+        refusal = {"unavailable": f"{type(error).__name__}: {str(error)[:1000]}"}
     if refusal:
-        Connection(int(sys.argv[2])).send_bytes(json.dumps(refusal).encode())
+        Connection(int(sys.argv[3])).send_bytes(json.dumps(refusal).encode())

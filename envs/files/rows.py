@@ -28,12 +28,12 @@ from envs.core import TextEnv
 from envs.errors import EnvError, NoDemonstration, check_choice, refused_rows
 from envs.files.row_forms import FORM_COLUMNS, before_answer, last_answer, row_with_prompt
 from envs.picklable_class import made_class
-from envs.problem import Problem, Prompt, Scores, check_index, is_prompt
+from envs.problem import Problem, Prompt, Scores, check_index, is_full, is_prompt
 from envs.splits import SPLITS, question, split_of
 from envs.task import limits_of
 from envs.text.prompt_file import check_style
 from envs.text.surrogates import half_character
-from verifiers import tasks, verify, verify_batch
+from verifiers import Task, tasks, verify, verify_batch
 from verifiers.command.read import LacksField, completions_in, has, integers_in, read_sample
 from verifiers.errors import (
     CommandError,
@@ -44,6 +44,7 @@ from verifiers.errors import (
     did_you_mean,
 )
 from verifiers.files import FORMATS, numbered_rows, read_line
+from verifiers.references import how_read
 from verifiers.registry import find
 
 ARGUMENTS = (
@@ -92,6 +93,8 @@ class ReadingRules(NamedTuple):
     hashable."""
     all_columns: bool
     """Whether all columns are kept, because a function takes `**kwargs` or has optional parameters."""
+    settings_json: str = "{}"
+    """{setting of the verifier: its value for every row} as JSON, for settings that are no columns."""
     skips_bad: bool = False
     """Whether rows that cannot be used are left out."""
     main: str = ""
@@ -145,7 +148,9 @@ class Rows(TextEnv):
                 there are, and lists all of them in FILE.bad-rows.txt.
             score_timeout: seconds that an `async` function of `reward` may take for a batch; None = 60.
             columns: {reference field of the verifier, or parameter of a function: its column}, if the column has
-                another name, e.g. answer="solution".
+                another name, e.g. answer="solution". For a setting of the verifier, such as decimal="," or
+                choices=["spam", "ham"], the name of a column or, if the first row has none of this name, the value
+                for all rows.
         """
         name = Path(self.file).name
         check_choice(name, "split", split, SPLITS)
@@ -162,20 +167,22 @@ class Rows(TextEnv):
                     "there is none. Write `async def`, or leave score_timeout out."
                 )
             self.score_timeout = score_timeout
+        settings = settings_of(verifier, self.file, columns)
         column_of = _columns(
             name,
             verifier=verifier,
             prompt=prompt,
             demonstration=demonstration,
-            columns=columns,
+            columns={field: column for field, column in columns.items() if field not in settings},
             functions=self.functions,
         )
-        self.fields = fields_of(verifier, column_of)
+        self.fields = [*fields_of(verifier, column_of), *settings]
         all_columns = any(map(takes_optional_columns, self.functions.values()))
         rules = ReadingRules(
             verifier,
             columns_json=json.dumps(column_of),
             all_columns=all_columns,
+            settings_json=json.dumps(settings),
             skips_bad=self.skips_bad,
             main=self.file,
         )
@@ -196,7 +203,10 @@ class Rows(TextEnv):
             conflicts = _conflicts(files, rules)
             empty = _empty_columns(files, rules, column_of, self.functions)
             skipped = " ".join(_content_of(file, rules).skipped for file in files.values() if file).strip()
-            self.notice = " ".join(text for text in (skipped, note_on_split, conflicts, empty) if text)
+            readings = " ".join(_readings(files, rules))
+            self.notice = " ".join(
+                text for text in (skipped, note_on_split, conflicts, readings, empty) if text
+            )
         files_used = dict.fromkeys(file for file in files.values() if file)
         self.origin = {Path(file).name: f"sha256 {sha256(file)}" for file in files_used}
 
@@ -237,7 +247,7 @@ class Rows(TextEnv):
         rewards["format"] = np.array(has_one_block, np.float64)
         if not self.verifier:
             first_function = next(iter(self.functions))
-            solved = rewards[first_function] >= 1
+            solved = is_full(rewards[first_function])
             rewards["correct"] = solved.astype(np.float64)
             reasons = ["ok" if is_solved else "wrong" for is_solved in solved]
             return Scores(rewards, reasons, extracted=[None] * len(completions))
@@ -319,10 +329,7 @@ def _columns(
     needed: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     if verifier:
-        try:
-            task = find(verifier)
-        except UnknownTaskError as error:
-            raise EnvError(f"{name}: {error}") from error
+        task = find_verifier(name, verifier)
         needed, optional = task.fields, task.optional
     parameters = columns_of(functions)
     with_default = columns_of(functions, with_default=True)
@@ -349,6 +356,33 @@ def _columns(
         column_of["demonstration"] = demonstration
     # On a command line, `answer=1` is read as a number, but the name of a column is a text.
     return {field: str(column) for field, column in column_of.items()}
+
+
+def settings_of(verifier: str, file: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """{setting of the verifier: its value for every row}, of `arguments` that name no column of the file's first row.
+
+    Raises EnvError for an unknown verifier and for a file that cannot be read.
+    """
+    names = find_verifier(Path(file).name, verifier).settings if verifier else ()
+    given = {name: value for name, value in arguments.items() if name in names}
+    if not given:
+        return {}
+    try:
+        first = next(iter(numbered_rows(file)))[1]
+        row = read_line(first)
+    except (CommandError, LineError):
+        row = {}  # what is wrong is said when all rows are read
+    return {
+        name: value for name, value in given.items() if not (isinstance(value, str) and has(row, (value,)))
+    }
+
+
+def find_verifier(name: str, verifier: str) -> Task:
+    """The task of a verifier; raises EnvError, which begins with `name`, if there is none."""
+    try:
+        return find(verifier)
+    except UnknownTaskError as error:
+        raise EnvError(f"{name}: {error}") from error
 
 
 def fields_of(verifier: str, fields: Iterable[str]) -> list[str]:
@@ -456,7 +490,7 @@ def judges_an_answer(verifier: str) -> bool:
 
 def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
     """Whether the answer of one row, or the part of it behind ####, is right by the reference of another row."""
-    text = str(answer)
+    text = answer if isinstance(answer, str) else json.dumps(answer)
     final = text.rpartition("####")[2].strip()  # without ####, the whole text
     # The answer as it stands, its final part in a box, and this part alone; one right form is enough.
     completions = (
@@ -476,6 +510,20 @@ def _answers_agree(verifier: str, references: Sequence[Mapping[str, Any]]) -> bo
         return False
     first, *others = references
     return all(answer_is_right(verifier, other["answer"], first) for other in others)
+
+
+def _readings(files: Mapping[str, str], rules: ReadingRules) -> list[str]:
+    """Sentences on how the verifier reads the references of all files."""
+    entries = [
+        entry
+        for file in dict.fromkeys(filter(None, files.values()))
+        for entry in _content_of(file, rules).entries
+    ]
+    fields = [*fields_of(rules.verifier, json.loads(rules.columns_json)), *json.loads(rules.settings_json)]
+    if not fields:
+        return []
+    columns = {name: [entry.reference[name] for entry in entries] for name in fields}
+    return how_read(rules.verifier, columns, [entry.where for entry in entries])
 
 
 def _empty_columns(
@@ -537,6 +585,7 @@ def _content_of(file: str, rules: ReadingRules) -> Content:
 def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> Content:
     """As `_content_of`, cached. `version` changes with the file, so a file corrected in a notebook is read again."""
     column_of: dict[str, str] = json.loads(rules.columns_json)
+    settings: dict[str, Any] = json.loads(rules.settings_json)
     verifier = rules.verifier
     name = Path(file).name
     entries: list[Entry] = []
@@ -548,13 +597,15 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
         for number, line in numbered_rows(file, None if rules.all_columns else columns_to_read):
             try:
                 is_main = file == rules.main
-                entries.append(_entry(f"{name}, line {number}", line, column_of, rules.all_columns, is_main))
+                entry = _entry(f"{name}, line {number}", line, column_of, rules.all_columns, is_main)
+                entries.append(entry._replace(reference={**entry.reference, **settings}))
                 line_numbers.append(number)
             except EnvError as error:
                 wrong[number] = error.written()
     except CommandError as error:
         raise EnvError(str(error)) from error
-    for i, error in _invalid_references(name, verifier, entries, fields_of(verifier, column_of)).items():
+    fields = [*fields_of(verifier, column_of), *settings]
+    for i, error in _invalid_references(name, verifier, entries, fields).items():
         column = column_of.get(error.argument, error.argument)
         why = f'column "{column}" cannot be judged by {verifier}: {error}'
         wrong[line_numbers[i]] = f"{entries[i].where}: {why}"

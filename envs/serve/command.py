@@ -14,22 +14,19 @@ def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
     Raises EnvError for an unknown task, and for arguments that belong to no task.
     """
     from verifiers.serve.command import run_command
-    from verifiers.serve.front import Front, Limits
-    from verifiers.serve.workers import Workers
 
     names = names_in_addresses(options.ids)
     by_task = arguments_by_task(list(names), arguments)
+    tasks_to_open = {name: {"env": env, "arguments": by_task[name]} for name, env in names.items()}
+    settings = {"tasks": tasks_to_open, "seconds": options.timeout, "workers": options.workers}
 
-    def front_of(_: argparse.Namespace, limits: Limits, token: str) -> Front:
+    def front_of(queue: Any, token: str, max_body: int) -> Any:
         from envs.serve.openenv_front import OpenEnvFront
 
-        tasks_to_open = {name: {"env": env, "arguments": by_task[name]} for name, env in names.items()}
-        settings = {"tasks": tasks_to_open, "seconds": limits.seconds, "workers": options.workers}
-        workers = Workers("envs.serve.playing", settings, options.workers, limits.seconds)
-        return OpenEnvFront(workers, limits, token, tasks=names)
+        return OpenEnvFront(queue, token, max_body, tasks=names)
 
     where = " and ".join(f"/{name}" for name in names)
-    return run_command(options, front_of, f"environments ({where})")
+    return run_command(options, f"environments ({where})", "envs.serve.playing", settings, front_of)
 
 
 def names_in_addresses(ids: Sequence[str]) -> dict[str, str]:

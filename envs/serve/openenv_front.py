@@ -11,7 +11,8 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -19,12 +20,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
 from envs.episodes import chat
 from envs.problem import Problem
 from envs.splits import SPLITS
 from verifiers.errors import did_you_mean, shown
-from verifiers.serve.front import Front, Handler, Receive, Reply, Send, error
+from verifiers.serve.front import Front
 from verifiers.serve.judging import read_object
+from verifiers.serve.queue import Queue
 from verifiers.serve.request_forms import Refused
 
 PAGE = Path(__file__).with_name("page.html")
@@ -108,72 +115,78 @@ class Failed(Refused):
     """A worker could not answer."""
 
 
-@dataclass
 class OpenEnvFront(Front):
     """Answers clients of OpenEnv."""
 
-    tasks: Mapping[str, str] = field(default_factory=dict)
-    """{a task's name in addresses: its name as the user wrote it}."""
-    sessions: dict[tuple[str, str], Session] = field(default_factory=dict)
-    """Episodes over HTTP, by task and id."""
-    connected: int = 0
-    """How many WebSockets are open; each is a session, too."""
+    def __init__(self, queue: Queue, token: str, max_body: int, tasks: Mapping[str, str]) -> None:
+        """tasks: {a task's name in addresses: its name as the user wrote it}."""
+        self.tasks = tasks
+        # Episodes over HTTP, by task and id.
+        self.sessions: dict[tuple[str, str], Session] = {}
+        self.connected = 0  # how many WebSockets are open; each is a session, too
+        self.answering = 0  # messages of WebSockets that are being answered; uvicorn counts requests itself
+        self.draining = False  # true after a signal, when new messages are refused
+        routes: list[BaseRoute] = [
+            Route("/", self._page),
+            Route("/list_environments", self._list),  # all tasks; /TASK/list_environments has only that one
+            Route("/schema", self._show_schema),  # the same for all tasks
+        ]
+        for task in tasks:
+            # A client of OpenEnv's task API takes /TASK as its base and adds the task's name again: /TASK/TASK/splits.
+            for base in (f"/{task}", f"/{task}/{task}", *([""] if len(tasks) == 1 else [])):
+                routes += [
+                    Route(f"{base}/{verb}", self._endpoint(verb, task), methods=[VERBS[verb]])
+                    for verb in VERBS
+                ]
+                routes += [
+                    Route(f"{base}/health", self.health),
+                    WebSocketRoute(f"{base}/ws", partial(self._play, task)),
+                ]
+        open_paths = [
+            route.path for route in routes if isinstance(route, Route) and route.path.endswith("/health")
+        ]
+        super().__init__(queue, token, max_body, routes, self._nothing_at, ["/health", *open_paths])
 
-    def handler(self, method: str, path: str, query: str) -> Handler | Reply:
-        if method == "GET" and path == "/":
-            return Handler(self._page, path)
-        if method == "GET" and path == "/list_environments":
-            return Handler(self._list, path)  # all tasks; /TASK/list_environments has only that one
-        if method == "GET" and path == "/schema":  # the same for all tasks
-            return self._handler_of("schema", task="", query=query, label=path)
-        place = self.place(path)
-        if isinstance(place, Reply):
-            return place
-        task, verb = place
-        if verb == "health":  # /TASK/health is the same as /health
-            return self.common("GET", "/health") or error(404, "There is nothing here.")
-        if verb not in VERBS:
-            return error(404, f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws.")
-        if VERBS[verb] != method:
-            return error(405, f"This address takes {VERBS[verb]}.", (b"allow", VERBS[verb].encode()))
-        return self._handler_of(verb, task, query, f"/{verb}")
+    def _endpoint(self, verb: str, task: str) -> Callable[[Request], Awaitable[Response]]:
+        """The endpoint that answers by the method `_http_VERB`."""
+        answer = getattr(self, f"_http_{verb}")
 
-    def _handler_of(self, verb: str, task: str, query: str, label: str) -> Handler:
-        """The handler that answers by the method `_http_VERB`. label: the address in metrics."""
-        answer = partial(getattr(self, f"_http_{verb}"), task, query)
-        return Handler(partial(self._reply_with, answer), label)
+        async def endpoint(request: Request) -> Response:
+            return JSONResponse(await answer(task, request.url.query, await self.body(request)))
 
-    def place(self, path: str) -> tuple[str, str] | Reply:
-        """(task, verb) of a path: /TASK/reset, or /reset if one task is served; a Reply if nothing is there."""
-        parts = path.strip("/").split("/")
-        # A client of OpenEnv's task API takes /TASK as its base and adds the task's name again: /TASK/TASK/splits.
-        if len(parts) == 3 and parts[0] == parts[1]:
-            del parts[0]
-        if len(parts) == 2 and parts[0] in self.tasks:
-            return parts[0], parts[1]
-        if len(parts) == 1 and len(self.tasks) == 1:
-            return next(iter(self.tasks)), parts[0]
+        endpoint.__name__ = verb  # the address in metrics
+        return endpoint
+
+    def _nothing_at(self, path: str) -> str:
+        """What 404 says of a path."""
+        task, _, verb = path.strip("/").partition("/")
+        if task in self.tasks:
+            return f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws."
         addresses = ", ".join(f"/{task}/reset" for task in list(self.tasks)[:5])
-        near = did_you_mean(parts[0], self.tasks)
-        return error(404, f"Nothing is served at this address. {near}There are, for example: {addresses}.")
+        near = did_you_mean(task, self.tasks)
+        return f"Nothing is served at this address. {near}There are, for example: {addresses}."
 
-    async def _reply_with(self, work: Any, body: bytes) -> Reply:
-        """What `work` returns for a body, as a reply; if it raises `Refused`, the reply says why."""
-        try:
-            return Reply(200, json.dumps(await work(body)).encode() + b"\n")
-        except Refused as refusal:
-            return error(refusal.status, str(refusal))
+    async def finish(self) -> None:
+        """Answers what came over WebSockets, which uvicorn would cut; refuses what comes then."""
+        self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.queue.seconds):
+                while self.answering:
+                    await asyncio.sleep(0.01)
 
-    async def _page(self, _: bytes) -> Reply:
+    async def _page(self, _: Request) -> Response:
         names = json.dumps(dict(self.tasks)).replace("<", "\\u003c")
         page = PAGE.read_text(encoding="utf-8").replace("{{tasks}}", names)
         policy = (
-            b"default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
+            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
         )
-        return Reply(200, page.encode(), "text/html; charset=utf-8", ((b"content-security-policy", policy),))
+        return HTMLResponse(page, headers={"content-security-policy": policy})
 
-    async def _list(self, _: bytes) -> Reply:
-        return Reply(200, json.dumps(list(self.tasks)).encode() + b"\n")
+    async def _list(self, _: Request) -> Response:
+        return JSONResponse(list(self.tasks))
+
+    async def _show_schema(self, _: Request) -> Response:
+        return JSONResponse(SCHEMA)
 
     # The methods `_http_VERB` answer requests over HTTP, one for each of VERBS. They return values that JSON has.
 
@@ -249,10 +262,10 @@ class OpenEnvFront(Front):
 
     async def _ask_worker(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
         """A worker's answer about a task; raises `Failed`."""
-        answer = await self.ask(f"/{task}/{what}", json.dumps(job).encode())
+        answer = await self.answer(f"{task}/{what}", json.dumps(job).encode())
         value = json.loads(answer.body)
-        if answer.status != 200:
-            raise Failed(answer.status, value["error"])
+        if answer.status_code != 200:
+            raise Failed(answer.status_code, value["error"])
         return value
 
     async def _reset(self, task: str, session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -326,35 +339,29 @@ class OpenEnvFront(Front):
         our_fields = {"task": task, "split": session.split, "index": session.index, "done": session.done}
         return {"episode_id": session.id, "step_count": len(session.turns), **our_fields}
 
-    async def websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        place = self.place(scope["path"])
-        task, verb = ("", "") if isinstance(place, Reply) else place  # a Reply says that nothing is there
-        if verb != "ws":
-            await send(
-                {"type": "websocket.close", "code": 1008, "reason": "There is no WebSocket at this address."}
-            )
-            return
-        await send({"type": "websocket.accept"})
+    async def _play(self, task: str, socket: WebSocket) -> None:
+        """Answers the messages of a WebSocket, which is a session."""
+        await socket.accept()
         if len(self.sessions) + self.connected >= MAX_SESSIONS:
-            await _send(send, _error(CAPACITY, f"There are {MAX_SESSIONS:,} sessions already."))
-            await send({"type": "websocket.close", "code": 1013})
+            await socket.send_json(_error(CAPACITY, f"There are {MAX_SESSIONS:,} sessions already."))
+            await socket.close(1013)
             return
         session = Session(uuid.uuid4().hex)
         self.connected += 1
         try:
-            while (message := await receive())["type"] == "websocket.receive":
+            while (message := await socket.receive())["type"] == "websocket.receive":
                 if self.draining:
-                    await send({"type": "websocket.close", "code": 1012, "reason": "The server ends."})
+                    await socket.close(1012, "The server ends.")
                     return
                 self.answering += 1
                 try:
                     answer = await self._answer(task, session, message)
                     if answer is not None:
-                        await _send(send, answer)
+                        await socket.send_json(answer)
                 finally:
                     self.answering -= 1
                 if answer is None:
-                    await send({"type": "websocket.close", "code": 1000})
+                    await socket.close()
                     return
         finally:
             self.connected -= 1
@@ -367,7 +374,7 @@ class OpenEnvFront(Front):
             try:
                 request = read_object((message.get("text") or "").encode("utf-8", "surrogatepass"))
             except Refused as refusal:
-                status = refusal.status
+                status = refusal.status_code
                 return _error(INVALID_JSON, str(refusal))
             kind, data = request.get("type"), request.get("data", {})
             if kind not in ("reset", "step", "state", "close"):
@@ -390,20 +397,15 @@ class OpenEnvFront(Front):
                 session.id = _valid_id(data.get("episode_id")) or uuid.uuid4().hex
                 return {"type": "observation", "data": await self._reset(task, session, data)}
             except Refused as refusal:
-                status = refusal.status
+                status = refusal.status_code
                 return _error(EXECUTION if isinstance(refusal, Failed) else VALIDATION, str(refusal))
         finally:
-            self.metrics.answered(label, status).inc()
-            self.metrics.taken(label).observe(time.perf_counter() - began)
+            self.count(label, status, began)
 
 
 def _error(code: str, text: str) -> dict[str, Any]:
     """The message of an error over a WebSocket."""
     return {"type": "error", "data": {"message": text, "code": code}}
-
-
-async def _send(send: Send, value: dict[str, Any]) -> None:
-    await send({"type": "websocket.send", "text": json.dumps(value)})
 
 
 def _split(given: Mapping[str, Any]) -> str:

@@ -18,23 +18,28 @@ from envs.registry import make, resolve
 from envs.task import summary
 from verifiers import __version__, batch
 from verifiers.limit import time_limit
-from verifiers.serve.workers import Answer, Question
+from verifiers.serve.queue import Answer, refusal
 
 _log = logging.getLogger(__name__)
 
 
-def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
-    """Opens every task; raises EnvError if one cannot be opened.
+MEMORY = None  # the address space of a worker has no limit
 
-    settings: `tasks` {name in addresses: {"env": name for `make`, "arguments": {...}}}, `seconds` that scoring may
-    take, and how many `workers` there are.
+
+def prepare(
+    tasks: Mapping[str, Mapping[str, Any]], seconds: float, workers: int
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Opens every task; returns the function that answers jobs. Raises EnvError if a task cannot be opened.
+
+    tasks: {name in addresses: {"env": name for `make`, "arguments": {...}}}. seconds: that scoring may take. workers:
+    how many there are.
     """
-    if settings["workers"] > 1:
+    if workers > 1:
         batch.MAX_THREADS = 1  # the cores are shared out between processes already
-    player = Player(settings["tasks"], settings["seconds"])
-    for task in settings["tasks"]:
+    player = Player(tasks, seconds)
+    for task in tasks:
         player.env(task, "train")
-    return player.answers
+    return lambda job: {"answers": player.answers(job["address"], job["bodies"]) if job["bodies"] else []}
 
 
 class Player:
@@ -50,10 +55,10 @@ class Player:
         served = self.tasks[task]
         return make(served["env"], **{**served["arguments"], "split": split})
 
-    def answers(self, questions: Sequence[Question]) -> list[Answer]:
-        """The answer to each question. All have the same address: /TASK/step, /TASK/reset or /TASK/about."""
-        _, task, asked = questions[0].address.split("/")
-        jobs = [json.loads(question.body) for question in questions]
+    def answers(self, address: str, bodies: Sequence[bytes]) -> list[Answer]:
+        """The answers to requests of one address, TASK/step, TASK/reset or TASK/about."""
+        task, asked = address.split("/")
+        jobs = [json.loads(body) for body in bodies]
         if asked == "step":
             return self.steps(task, jobs)
         answer = {"reset": self.reset, "about": self.about}[asked]
@@ -81,14 +86,13 @@ class Player:
         """What `work` returns, (value, counted verdicts), as an answer; if it raises, the answer says so."""
         try:
             value, verdicts = work()
-            return Answer(200, json.dumps(value).encode(), verdicts)
+            return Answer(200, json.dumps(value), verdicts)
         except EnvError as error:
-            text = " ".join(str(error).split())  # one line
-            return Answer(422, json.dumps({"error": text}).encode() + b"\n", {})
+            return refusal(422, " ".join(str(error).split()))  # one line
         except Exception as error:
             _log.exception("a served environment failed")
             text = f"The environment failed on this request ({type(error).__name__}); the server's log says more."
-            return Answer(500, json.dumps({"error": text}).encode() + b"\n", {})
+            return refusal(500, text)
 
     def reset(self, task: str, job: Mapping[str, Any]) -> dict[str, Any]:
         """The problem that `index` names, or that `env.reset(seed=seed)` draws; without both a random one."""
@@ -155,7 +159,7 @@ class Player:
 
 def _as_answer(task: str, step: dict[str, Any]) -> Answer:
     """A step as an answer, with its verdict counted."""
-    return Answer(200, json.dumps(step).encode(), _counted(task, step))
+    return Answer(200, json.dumps(step), _counted(task, step))
 
 
 def _counted(task: str, step: Mapping[str, Any]) -> dict[str, dict[str, int]]:

@@ -15,9 +15,10 @@ from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.estimate.memory import StepSizes, step_sizes
-from spg_trainer.rollout.cache import CACHES, window_of_block
+from spg_trainer.rollout.cache import window_of_block
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import CACHES
 
 USABLE = 0.9
 """Share of a card's memory that tensors can take; CUDA, the driver, error correction and gaps between tensors take the
@@ -194,10 +195,10 @@ def rollout_passes(
     A pass draws a token for each masked place of its block. `passes.py` computes these columns. Without `--unmasking
     schedule`, each pass counts here as unmasking a single token, so a row may need fewer passes than this.
     """
-    keeps_columns = CACHES[sampling.cache] is not None
+    cache = CACHES[sampling.cache]
     columns = prompt_length + sampling.max_completion_length
-    by_schedule = sampling.unmasking == "schedule"
-    steps_of_full_block = sampling.steps_per_block if by_schedule else sampling.block_length
+    is_planned = sampling.unmasking_rule.is_planned
+    steps_of_full_block = sampling.steps_per_block if is_planned else sampling.block_length
     passes_before = 0
     prompt_computed = 0  # the number of the pass that last computed the prompt
     for first, end in pattern.spans(prompt_length, sampling.max_completion_length, sampling.block_length):
@@ -212,10 +213,10 @@ def rollout_passes(
         if first_has_own_pass:
             steps = 1 + math.ceil((size - 1) * steps_of_full_block / sampling.block_length)
         for step in range(steps):
-            is_refresh = step == 0 or not keeps_columns
+            is_refresh = step == 0 or cache.margins is None
             if passes_before == 0:  # the first pass of a row is a refresh with every cache
                 computed = seen
-            elif sampling.cache == "blocks":
+            elif cache.keeps_blocks:
                 computed = seen - attention_start
                 if step == 0 and start == attention_start:
                     # The last tokens of the block before were written after its keys: they are computed again.

@@ -37,7 +37,7 @@ from spg_trainer.rollout.cache import check_pattern
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.tokens import length_warning
-from spg_trainer.rollout.unmasking import check_names
+from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.runs import inputs
 from spg_trainer.runs.files import check_writable, read_json
 from spg_trainer.runs.folder import RunFolder
@@ -173,7 +173,7 @@ def evaluations_of(command: EvalCommand) -> "list[tuple[EvalCommand, envs.TextEn
         env = make_env(settings.env, settings.env_args, settings.reward_weights, settings.split)
         check_rules(settings.rules, env)
         for sampling in settings.rollout.samplings():
-            check_names(sampling)
+            check_own_rules(sampling)
             evaluations.append((settings, env, sampling))
     return evaluations
 

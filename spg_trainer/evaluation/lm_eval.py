@@ -25,7 +25,7 @@ from spg_trainer.rollout import tokens
 from spg_trainer.rollout.long_prompts import SKIP, Room, first_of
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import check_sampling
-from spg_trainer.rollout.unmasking import check_names
+from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
@@ -96,7 +96,7 @@ class SpgLLaDA(LM):
             )
         steps = diffusion_steps or steps_at_rate(recipe.tokens_per_step)
         self.sampling = EvalSampling.of(length, block, steps, **decoding)
-        check_names(self.sampling)
+        check_own_rules(self.sampling)
         policy = load_model(
             pretrained,
             env=env,

@@ -176,8 +176,10 @@ def token_logps(
     return logps
 
 
-def path_logps(model: nn.Module, rollouts: Rows, mask_id: int) -> Tensor:
+def path_logps(model: nn.Module, rollouts: Rows, mask_id: int, temperature: float = 1.0) -> Tensor:
     """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
+
+    temperature: as in `score`; other than 1, the log-probabilities are those with which tokens are drawn.
 
     There is one masked copy of a completion for each of S denoising steps: it shows what the sampler saw before that
     step, and scores the tokens which that step unmasked, up to the end of the completion.
@@ -194,6 +196,7 @@ def path_logps(model: nn.Module, rollouts: Rows, mask_id: int) -> Tensor:
         weight=scored.double(),
         scale=torch.ones(len(rollouts), dtype=torch.float64, device=step.device),
         part=rollouts.completion_mask,
+        temperature=temperature,
     )
     return token_logps(model, rollouts, masks, mask_id).sum(1)
 

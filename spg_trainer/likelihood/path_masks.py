@@ -224,7 +224,10 @@ class PositionMasking(StepMergeMasking):
         step, is_token = row.unmask_step, np.arange(row.size) < row.length
         masked = (step < 0) | (step >= start)
         scored = (step >= start) & (step < stop) & is_token
-        later = ((step == NEVER) | (step >= stop)) & scored.any(-1, keepdims=True)
+        # A place that was written after the last token, behind the end, counts as one that no step wrote: how long the
+        # sampler goes on there depends on the cache.
+        after_last = step[: row.length].max(initial=-1) + 1
+        later = ((step == NEVER) | (step >= np.minimum(stop, after_last))) & scored.any(-1, keepdims=True)
         return Copies(masked, scored, weight=1.0, measured=scored | later)
 
 

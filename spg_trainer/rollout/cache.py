@@ -1,12 +1,11 @@
 """Keys and values that are kept between passes, and which columns a pass computes anew (`--cache`).
 
 A *refresh* computes all columns; with most caches it is the first pass of a block. All other passes compute a window of
-columns, and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES`. E.g. this cache
-computes the block, 8 columns before it and everything after it: `CACHES["mine"] = lambda sampling: (8, None)`.
+columns, and attend to the rest as the last refresh left it. To add a cache, put it into `CACHES` (`settings/rules.py`).
+E.g. `CACHES["mine"] = Cache(lambda sampling: (8, None))` computes the block, 8 columns before it and all after it.
 `check_pattern` refuses settings of decoding that cannot work with a model's attention, before its weights are opened.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import CACHES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -25,20 +25,6 @@ if TYPE_CHECKING:
 POSITIONS_PER_THREAD = 1024
 """How many positions (rows x columns) a forward pass on a CPU takes for each thread. Such a pass stays in the
 processor's cache, and is 1.3 to 1.6 times faster than larger ones."""
-Margins = Callable[[Sampling], tuple[int, int | None]]
-"""(how many columns a pass computes before its block, how many after it); None = all after it."""
-
-CACHES: dict[str, Margins | None] = {
-    "none": None,
-    "prefix": lambda sampling: (0, None),
-    "dual": lambda sampling: (0, 0),
-    "window": lambda sampling: (sampling.window_tokens, sampling.window_tokens),
-    "blocks": lambda sampling: (0, 0),
-}
-"""{NAME of --cache: its margins}; None = every pass is a refresh, and nothing is kept. `prefix` and `dual` are
-Fast-dLLM's (arXiv 2505.22618), `window` is dInfer's vicinity (arXiv 2510.08666). `blocks` is for block-causal
-attention, whose finished blocks never change: a row is refreshed in its first pass only, and a later pass computes the
-block of attention that holds the active block. `passes.py` treats this name specially."""
 
 
 def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> tuple[int, int]:
@@ -47,7 +33,7 @@ def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> 
     start, stop: first column and end of the block. columns: how many columns the row sees; the window ends there at
     most.
     """
-    before, after = CACHES[sampling.cache](sampling)
+    before, after = CACHES[sampling.cache].margins(sampling)
     end = columns if after is None else min(columns, stop + after)
     return max(0, start - before), end
 
@@ -93,7 +79,7 @@ def buffers_for(
     """
     from spg_trainer.models.forward import head_weight
 
-    if CACHES[sampling.cache] is None:
+    if CACHES[sampling.cache].margins is None:
         return None
     config, device = policy.model.config, policy.model.device
     if config._attn_implementation != "sdpa":
@@ -203,7 +189,7 @@ def check_pattern(pattern: "Pattern", sampling: Sampling) -> None:
     """Raises ConfigError for a cache or a block length that does not go with `pattern`: which tokens see which."""
     block_length, cache = sampling.block_length, sampling.cache
     if pattern.is_full:
-        if cache == "blocks":
+        if CACHES[cache].keeps_blocks:
             raise ConfigError(
                 "$cache=blocks keeps the keys of finished blocks, which change in this model: every token attends to "
                 "every other. Use $cache=none, or $cache=dual, which is an approximation."
@@ -223,7 +209,7 @@ def check_pattern(pattern: "Pattern", sampling: Sampling) -> None:
             f"$block_length={block_length} does not divide the {attention_block} tokens of a block of the model's "
             f"attention. Use {' or '.join(f'$block_length={n}' for n in fitting)}."
         )
-    if cache not in ("none", "blocks"):
+    if CACHES[cache].margins is not None and not CACHES[cache].keeps_blocks:
         raise ConfigError(
             f"$cache={cache} approximates a model whose tokens all attend to each other; in this one finished blocks "
             "never change. Use $cache=blocks, which is exact."

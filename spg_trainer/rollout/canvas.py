@@ -16,8 +16,8 @@ from torch.nn.functional import max_pool1d
 
 from spg_trainer.models.forward import head_weight
 from spg_trainer.models.policy import Policy
-from spg_trainer.rollout.cache import CACHES
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import CACHES
 from spg_trainer.tensors import GIVEN, NEVER, Record, Rows
 
 NEAR = 10
@@ -85,9 +85,9 @@ class Refill:
         # A refresh serves many rows at once: rows that need one pause until they are a quarter of those in flight. The
         # others go on. Rows of `waiting` enter with a refresh, their first pass, once a quarter of the capacity is
         # free. With `--cache blocks` a row is refreshed only when it enters, and no row pauses.
-        if CACHES[self.sampling.cache] is None:  # nothing is kept, so every pass is a refresh
+        if CACHES[self.sampling.cache].margins is None:  # nothing is kept, so every pass is a refresh
             to_refresh = list(self.in_flight)
-        elif self.sampling.cache == "blocks":
+        elif CACHES[self.sampling.cache].keeps_blocks:
             to_refresh = [row for row in self.in_flight if row.passes == 0]
         else:
             to_refresh = [row for row in self.in_flight if row.block_passes == 0]

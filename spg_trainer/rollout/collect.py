@@ -24,7 +24,7 @@ from spg_trainer.rollout.long_prompts import SKIP
 from spg_trainer.rollout.player import Player
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.packages import envs, verifiers  # ours, not other packages of these names
-from spg_trainer.tensors import NEVER, Rows, cut_into_groups
+from spg_trainer.tensors import NEVER, Rows, cut_into_groups, without_rounding
 
 
 class EnvironmentSource:
@@ -136,7 +136,7 @@ class EnvironmentSource:
     def groups_that_teach(self, scored: Rows) -> np.ndarray:
         """(P,) bool, which groups of a batch (of all processes) teach."""
         rewards, correct = gather_groups(scored, scored.rewards, scored.correct)
-        teaches = np.ptp(rewards, axis=1) > 0  # the largest reward minus the smallest
+        teaches = np.ptp(without_rounding(rewards), axis=1) > 0  # the largest reward minus the smallest
         if self.right_groups_teach:
             teaches |= correct.all(axis=1)
         return teaches

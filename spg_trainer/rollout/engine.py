@@ -1,7 +1,8 @@
 """Samples a training's completions on SGLang, whose plugin (`sglang_plugin.py`) samples as this trainer does.
 
-The rows have the columns of a rollout of our own (`canvas.py`), and `engine_logps`. Each step begins with `serving`,
-which gives the engine the present weights under a version of their own; an answer by other weights is an error.
+The rows have the columns of a rollout of our own (`canvas.py`), and `engine_log_ratio`. Each step begins with
+`serving`, which gives the engine the present weights under a version of their own; an answer by other weights is an
+error.
 """
 
 import base64
@@ -19,6 +20,7 @@ import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
 from multiprocessing.reduction import ForkingPickler
@@ -48,6 +50,7 @@ from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.seeding import derive
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Decoding, Sampling
+from spg_trainer.settings.rules import UNMASKING
 from spg_trainer.tensors import NEVER, Rows
 
 FAMILIES = ("llada2_moe", "sdar", "sdar_moe")
@@ -88,7 +91,7 @@ def check_engine(config: Config, algorithm: Algorithm, model_type: str, pattern:
         f"an engine decodes the {pattern.block_size} tokens of a block of the model's attention at once. Use "
         f"$block_length={pattern.block_size}.",
     )
-    known = ("schedule", "threshold", "dynamic")
+    known = [name for name, rule in UNMASKING.items() if rule.on_engine]
     refuse(rollout.unmasking not in known, f"$unmasking={rollout.unmasking}: use one of {', '.join(known)}.")
     for setting in ("remasking", "fallback", "top_p", "top_k", "eos_penalty", "min_completion_length"):
         value = getattr(rollout, setting)
@@ -151,12 +154,12 @@ class Engine:
         prompt_ids, prompt_mask = (values.to(policy.device) for values in prompts)
         rows_of_ids = [ids[mask].tolist() for ids, mask in zip(prompt_ids, prompt_mask, strict=True)]
         counts = [1]
-        if sampling.unmasking != "threshold":
+        if sampling.unmasking_rule.follows_schedule:
             counts = unmask_counts(sampling.block_length, sampling.steps_per_block)
         params = {
             "spg_temperature": sampling.temperature,
             "spg_counts": counts,
-            "spg_threshold": None if sampling.unmasking == "schedule" else sampling.threshold,
+            "spg_threshold": sampling.threshold if "threshold" in sampling.unmasking_rule.reads else None,
             "spg_most": sampling.max_tokens_per_step,
             "spg_block_length": sampling.block_length,
             "spg_mask_id": policy.mask_id,
@@ -183,20 +186,29 @@ class Engine:
         parts = torch.arange(len(rows), device=policy.device).split(
             player.rows_per_forward or REPLAYED_AT_ONCE
         )
-        logps = [path_logps(policy.model, written.select(part), policy.mask_id) for part in parts]
-        unmask_logps = torch.cat(logps)
+
+        def logps_at(temperature: float) -> Tensor:
+            path = partial(path_logps, policy.model, mask_id=policy.mask_id, temperature=temperature)
+            return torch.cat([path(written.select(part)) for part in parts])
+
+        unmask_logps = drawn_logps = logps_at(1.0)
+        if sampling.temperature not in (0, 1):
+            drawn_logps = logps_at(sampling.temperature)
         # A block that was cut was decoded beside tokens that are gone, so its log-probabilities say nothing here.
         size, length = sampling.block_length, sampling.max_completion_length
         prompt = prompt_mask.sum(-1, keepdim=True)
         end_of_block = ((prompt + torch.arange(length, device=prompt.device)) // size + 1) * size
         is_compared = rows.completion_mask & (end_of_block <= prompt + length)
-        engine_logps = rows.unmask_logps.to(unmask_logps).where(is_compared, unmask_logps)
-        return rows.with_columns(unmask_logps=unmask_logps, engine_logps=engine_logps)
+        is_compared &= (
+            sampling.temperature > 0
+        )  # at 0 nothing is left to chance, so that all tokens are certain
+        log_ratio = (drawn_logps - rows.unmask_logps.to(drawn_logps)).masked_fill(~is_compared, 0.0)
+        return rows.with_columns(unmask_logps=unmask_logps, engine_log_ratio=log_ratio)
 
     def _path(
         self, answer: Any, prompt_length: int, sampling: Sampling, ends: Collection[int]
     ) -> list[tuple[int, int, float]]:
-        """(token, step, log-probability) of the tokens of a completion, up to T; steps count over the completion.
+        """(token, step, log-probability as drawn) of the tokens of a completion, up to T; steps count over it.
 
         ends: the tokens that end a completion.
         """

@@ -15,7 +15,6 @@ from spg_trainer import distributed
 from spg_trainer.models.cuda_graphs import MOST_POSITIONS, Replays
 from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.models.policy import Policy
-from spg_trainer.rollout import unmasking
 from spg_trainer.rollout.cache import Access, KeyValues
 from spg_trainer.rollout.canvas import Blocks, Canvas, Row
 from spg_trainer.rollout.draw import MAX_LOGITS, Drawn, Generators, fill_noise, is_cut
@@ -43,8 +42,8 @@ def recorded_steps(sampler: Decoder) -> "RecordedSteps | None":
     """The `RecordedSteps` of a sampler; None if its settings, model or device do not allow recorded passes."""
     sampling, columns, policy = sampler.sampling, sampler.columns, sampler.policy
     rules_need_no_host = (
-        unmasking.REMASKING.get(sampling.remasking) in (unmasking.surest_first, unmasking.leftmost_first)
-        and unmasking.UNMASKING.get(sampling.unmasking) is unmasking.scheduled_counts
+        not sampling.remasking_rule.draws
+        and sampling.unmasking_rule.is_planned
         and sampling.editing_threshold is None
         and not {"fallback", "confidence_change"} & sampler.canvas.records.keys()
     )

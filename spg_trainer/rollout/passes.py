@@ -22,6 +22,7 @@ from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window_of_block
 from spg_trainer.rollout.canvas import Canvas, Row
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import CACHES
 
 
 class Columns:
@@ -40,7 +41,7 @@ class Columns:
         self.pattern = model.pattern
         self.shift = model.shift
         """1 if logits are shifted: a token is then predicted from the column before it. Else 0."""
-        self.keeps_blocks = sampling.cache == "blocks"
+        self.keeps_blocks = CACHES[sampling.cache].keeps_blocks
         self.on_gpu = canvas.ids.device.type == "cuda"
         is_sdpa = model.config._attn_implementation == "sdpa"
         self.masks_pairs = self.on_gpu and self.pattern.is_full and store is None and is_sdpa

@@ -32,8 +32,9 @@ from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.passes import Columns
-from spg_trainer.rollout.unmasking import check_names
+from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import CACHES
 from spg_trainer.tensors import Record, Rows
 
 _watcher: ContextVar[tuple[Callable[[float], None], Callable[[], bool]] | None] = ContextVar(
@@ -144,7 +145,7 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
             "Sampling(max_completion_length=32, block_length=32, ...)."
         )
     sampling.check()
-    check_names(sampling)
+    check_own_rules(sampling)
     check_pattern(base_model(policy.model).pattern, sampling)
 
 
@@ -196,7 +197,7 @@ class Sampler:
             # Rows that are being decoded ("in flight") should have the slots 0, 1, 2, ... of the cache's buffers. They
             # may change slots when that costs little: if all are refreshed, and with `--cache blocks` in any pass.
             all_are_refreshed = is_refresh and len(rows) == len(self.refill.in_flight)
-            all_move = all_are_refreshed or self.sampling.cache == "blocks"
+            all_move = all_are_refreshed or CACHES[self.sampling.cache].keeps_blocks
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
             self._step(rows, is_refresh)
             if watcher:
@@ -332,9 +333,10 @@ class Sampler:
     def _measures(self) -> dict[str, Measure]:
         """What a pass measures besides the tokens' log-probabilities: {a name that `draw` reads: its measure}."""
         sampling, measures = self.sampling, {}
-        if sampling.remasking in unmasking.MEASURES:
-            # The rule of `--remasking` orders places by this.
-            measures["ranked"] = unmasking.MEASURES[sampling.remasking]
+        if measure := sampling.remasking_rule.measure:
+            measures["ranked"] = unmasking.function_named(
+                measure
+            )  # the rule of `--remasking` orders places by this
         elif sampling.fallback == "leftmost":  # then the noise of a token does not decide where it is written
             measures["ranked"] = unmasking.confidence
         if "confidence_change" in self.canvas.records:
@@ -349,7 +351,9 @@ class Sampler:
         sampling = self.sampling
         if self.own_order is not None:
             return self.own_order(logps, blocks.places, generators).float()
-        return unmasking.REMASKING[sampling.remasking](ranked, generators, blocks.num_drawn)
+        return unmasking.function_named(sampling.remasking_rule.function)(
+            ranked, generators, blocks.num_drawn
+        )
 
     def _distribution(self, blocks: Blocks, drawn_index: Tensor | None) -> dict[str, Any]:
         """The arguments of `sample_tokens` that change the distribution from which tokens are drawn.

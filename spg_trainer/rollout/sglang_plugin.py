@@ -25,9 +25,9 @@ from typing import Any
 import torch
 
 NAME = "SpgSampler"
-TOKENS, STEP, LOGP = "spg_tokens", "spg_step", "spg_logp"
+TOKENS, STEP, LOGP = "spg_tokens", "spg_step", "spg_drawn_logp"
 """Keys of `meta_info` in a response, each a list with an entry for each token of all blocks: its id, the pass of its
-block that unmasked it, from 0 on, and the model's log-probability of it in this pass, at temperature 1."""
+block that unmasked it, from 0 on, and its log-probability in this pass in the distribution from which it was drawn."""
 
 
 def sampler_class(base: type) -> type:
@@ -83,7 +83,8 @@ def sampler_class(base: type) -> type:
             ]
             if not drawn:
                 return [True] * count
-            tokens, logps = (torch.cat(values).tolist() for values in zip(*drawn, strict=True))  # one wait
+            # one wait
+            tokens, logps, drawn_logps = (torch.cat(values).tolist() for values in zip(*drawn, strict=True))
             first = 0
             for b, places in enumerate(masked):
                 if not places:
@@ -91,7 +92,7 @@ def sampler_class(base: type) -> type:
                 state, end = states[b], first + len(places)
                 for i in places_to_unmask(logps[first:end], wanted[b], state["passes"]):
                     ids[b][places[i]] = tokens[first + i]
-                    state[STEP][places[i]], state[LOGP][places[i]] = state["passes"], logps[first + i]
+                    state[STEP][places[i]], state[LOGP][places[i]] = state["passes"], drawn_logps[first + i]
                 state["passes"] += 1
                 first = end
             # In place, because CUDA graphs read this tensor.
@@ -108,8 +109,12 @@ def sampler_class(base: type) -> type:
 
 def draw(
     logits: torch.Tensor, mask_id: int, wanted: Mapping[str, Any], start: int, number: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A token for each of m places, (m,), and the model's log-probabilities of these, at temperature 1.
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(tokens, logps, drawn_logps) at m places, (m,) each.
+
+    logps are the model's log-probabilities of the tokens, at temperature 1, by which `places_to_unmask` chooses.
+    drawn_logps are those in the distribution from which they are drawn: at the temperature, and without the mask id.
+    At temperatures 0 and 1, they are `logps`.
 
     A token is the argmax of logits - temperature * log E with E ~ Exp(1), as in the trainer's `sample_tokens`. logits:
     (m, V). wanted: a request's `custom_params`. start: the block's first position. number: of the pass in its block.
@@ -125,7 +130,14 @@ def draw(
         scores = logits - temperature * noise
     may_be_drawn = torch.arange(logits.shape[1], device=logits.device) != mask_id
     tokens = scores.where(may_be_drawn, float("-inf")).argmax(-1)
-    return tokens, logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+    def logps_of(logits: torch.Tensor) -> torch.Tensor:
+        return logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+    logps = drawn_logps = logps_of(logits)
+    if temperature not in (0, 1):
+        drawn_logps = logps_of(logits.where(may_be_drawn, float("-inf")) / temperature)
+    return tokens, logps, drawn_logps
 
 
 def places_to_unmask(logps: Sequence[float], wanted: Mapping[str, Any], number: int) -> list[int]:

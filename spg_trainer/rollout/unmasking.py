@@ -1,16 +1,14 @@
 """In what order masked tokens are unmasked (`--remasking`), and how many of them in a pass (`--unmasking`).
 
-The rules are functions in two tables, REMASKING and UNMASKING. To add a rule: `UNMASKING["mine"] = rule`, or name one
-of a file or a module: `--remasking ./mine.py:parity`, `--unmasking ./mine.py:two_then_four`. Such a rule must pass a
-trial first.
+The rules are functions, which the tables of `settings/rules.py` name. Or a user names one of a file or a module:
+`--remasking ./mine.py:parity`, `--unmasking ./mine.py:two_then_four`. Such a rule must pass a trial first
+(`check_own_rules`).
 
 An order (--remasking) takes log-probabilities (b, n) of the tokens that were drawn for b rows, the places (b, n) of
 these tokens in their completions, from 0, and b generators on the model's device. It returns a priority (b, n),
 float32: the higher, the earlier a token is unmasked; equal priorities go from left to right. A row may have columns
 that are not drawn, with the log-probability -inf; the priorities returned for these are ignored. A count (--unmasking)
 is an `UnmaskingRule`: count(this_pass, sampling) returns how many tokens each row unmasks.
-
-`check_names` refuses names of rules and caches that do not exist.
 """
 
 import importlib
@@ -19,16 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, did_you_mean
-from spg_trainer.rollout.cache import CACHES
-from spg_trainer.rollout.draw import Generators, Measure
+from spg_trainer.rollout.draw import Generators
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.rules import UNMASKING
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ RemaskingRule = Callable[[Tensor, Generators, Sequence[int]], Tensor]
 """Takes log-probabilities (b, n) of the drawn tokens, b generators, and b counts: how many of the n each row has.
 
 Returns the priority (b, n): the higher, the earlier a token is unmasked. Equal priorities go by position; priorities
-after a row's count are ignored. A rule in `MEASURES` gets its measure in place of log-probabilities."""
+after a row's count are ignored. A rule with a `measure` gets this in place of log-probabilities."""
 UnmaskingRule = Callable[[Pass, Sampling], "Sequence[int] | Tensor"]
 """Returns how many tokens each row unmasks, (b,): a list if the settings alone decide it, which needs no read from a
 GPU; else a tensor. The sampler unmasks at least one, and never more than `max_tokens_per_step`."""
@@ -147,31 +145,6 @@ def counts_within_factor(this_pass: Pass, sampling: Sampling) -> Tensor:
     return torch.where(count == masked - 1, masked, count)
 
 
-REMASKING: dict[str, RemaskingRule] = {
-    "low_confidence": surest_first,
-    "random": random_order,
-    "entropy": surest_first,
-    "margin": surest_first,
-    "sequential": leftmost_first,
-}
-"""{NAME of --remasking: rule}."""
-MEASURES: dict[str, Measure] = {"entropy": certainty, "margin": margin}
-"""{rule of `REMASKING`: measure}. These rules get a measure of the model's probabilities at each position in place of
-the drawn token's log-probability."""
-UNMASKING: dict[str, UnmaskingRule] = {
-    "schedule": scheduled_counts,
-    "threshold": counts_above_threshold,
-    "factor": counts_within_factor,
-    "dynamic": counts_above_threshold_or_scheduled,
-    "budget": counts_within_budget,
-}
-"""{NAME of --unmasking: rule}."""
-
-
-FALLBACKS = ("surest", "leftmost", "leftmost_drawn")
-"""The names of --fallback: which token `--unmasking threshold` writes if the model is sure of none."""
-
-
 def unmask_counts(masked: int, steps: int) -> list[int]:
     """How many of `masked` tokens each of `steps` steps unmasks: equally many; the first steps take the remainder.
 
@@ -188,26 +161,16 @@ OwnOrder = Callable[[Tensor, Tensor, Generators], Tensor]
 """The signature of a user's order; the text at the top of this file says what it takes and returns."""
 
 
-def check_names(sampling: Sampling) -> None:
-    """Raises ConfigError for an unknown name of a cache, unmasking, fallback or remasking, and lists the known ones.
+def check_own_rules(sampling: Sampling) -> None:
+    """Loads and tries rules of a user's file or module (`own_order`, `unmasking_rule`), which raise ConfigError."""
+    if ":" in sampling.remasking:
+        own_order(sampling.remasking)
+    unmasking_rule(sampling)
 
-    A rule from a user's file or module (`own_order`, `unmasking_rule`) is loaded and tried.
-    """
-    for flag, table in (
-        ("cache", CACHES),
-        ("unmasking", UNMASKING),
-        ("fallback", FALLBACKS),
-        ("remasking", REMASKING),
-    ):
-        name = getattr(sampling, flag)
-        if flag == "remasking" and ":" in name:
-            own_order(name)
-        elif flag == "unmasking" and ":" in name:
-            unmasking_rule(sampling)
-        elif name not in table:
-            own = {"remasking": "order", "unmasking": "count"}.get(flag)
-            or_own = f", or ./mine.py:{own} for one of your own" if own else ""
-            raise ConfigError(f"${flag}={name!r} is unknown. Use one of: {', '.join(table)}{or_own}.")
+
+def function_named(rule: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function of a rule or a measure in `settings/rules.py`, which has it or its name in this file."""
+    return cast(Callable[..., Any], globals()[rule]) if isinstance(rule, str) else rule
 
 
 def own_order(name: str) -> OwnOrder:
@@ -226,7 +189,7 @@ def unmasking_rule(sampling: Sampling) -> UnmaskingRule:
     Raises ConfigError if it cannot be loaded, and for what `refuse_count` finds.
     """
     if ":" not in sampling.unmasking:
-        return UNMASKING[sampling.unmasking]
+        return function_named(UNMASKING[sampling.unmasking].function)
     count = cast(UnmaskingRule, _load("unmasking", sampling.unmasking))
     refuse_count(count, sampling)
     return count

@@ -283,7 +283,7 @@ OF_PROCESSES = (
 # With the algorithm: `f.built` is an instance of its class, whose attributes (algorithms/base.py) say what it needs.
 OF_AN_ALGORITHM = (
     Refused(
-        lambda f: f.scores_fallbacks and (f.unmasking != "threshold" or f.fallback == "surest"),
+        lambda f: f.scores_fallbacks and ("fallback" not in f.unmasking_rule.reads or f.fallback == "surest"),
         "$unmasking={unmasking} $fallback={fallback}: $algorithm={algorithm} learns from steps at which no token "
         "reaches the threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
     ),
@@ -489,6 +489,7 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
             score_temperature=getattr(algorithm, "score_temperature", 1.0),
             shortcuts=", ".join(rollout.shortcuts),
             unmasks_safely=unmasks_safely(rollout),
+            unmasking_rule=rollout.unmasking_rule,
             editing_threshold=rollout.editing_threshold,
             draws_noise=rollout.draws_noise,
             has_adapters=trains_adapters(config.model),
@@ -506,12 +507,9 @@ def unmasks_safely(rollout: Sampling) -> bool:
     Tokens of high confidence are unmasked together, and RL raises confidence. Without a high threshold and a limit,
     each step would then write more and more tokens at once, which have not seen each other.
     """
-    is_limited = rollout.max_tokens_per_step > 0
-    is_sure = rollout.threshold >= 0.95 and (
-        rollout.unmasking in ("threshold", "dynamic")
-        or (rollout.unmasking == "budget" and rollout.factor <= 1)
-    )
-    return rollout.unmasking == "schedule" or (is_limited and (is_sure or ":" in rollout.unmasking))
+    rule, is_own = rollout.unmasking_rule, ":" in rollout.unmasking
+    is_sure = is_own or rule.is_sure(rollout.threshold, rollout.factor)
+    return rule.is_planned or (rollout.max_tokens_per_step > 0 and is_sure)
 
 
 def check_machine(model: ModelConfig, adam_moments: str) -> None:

@@ -8,9 +8,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from spg_trainer.errors import ConfigError
+from spg_trainer.settings.rules import (
+    CACHES,
+    OWN_REMASKING,
+    OWN_UNMASKING,
+    REMASKING,
+    UNMASKING,
+    Remasking,
+    Unmasking,
+)
 from spg_trainer.settings.types import (
     CountOrZero,
     LengthOrZero,
@@ -27,12 +36,6 @@ from spg_trainer.settings.types import (
 Steps = int | str
 """Denoising steps of a completion: a number, or `length/2` for as many as unmask about two tokens each."""
 
-_GREEDY = ("low_confidence", "entropy", "margin", "sequential")
-"""The values of `remasking` that choose positions without chance."""
-_UNSURE = ("random", "entropy", "margin", "sequential")
-"""The values of `remasking` that do not begin with the most probable tokens. Unmasking by confidence counts how many of
-the most probable tokens it may unmask together, and needs them first."""
-
 LENGTHS = ("max_completion_length", "block_length", "diffusion_steps")
 """The settings of lengths. All three must come from one source (a recipe, a model), since they must divide each
 other."""
@@ -45,17 +48,6 @@ DRAW_SETTINGS = (
 )
 """The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
 change how many tokens a step unmasks, and what it computes anew."""
-
-UNREAD = (
-    ("threshold", "unmasking", ("schedule", "factor"), "threshold"),
-    ("fallback", "unmasking", ("schedule", "dynamic", "factor", "budget"), "threshold"),
-    ("factor", "unmasking", ("schedule", "threshold", "dynamic"), "factor"),
-    ("max_tokens_per_step", "unmasking", ("schedule",), "threshold"),
-    ("prompt_refresh_steps", "cache", ("none", "blocks"), "dual"),
-    ("window_tokens", "cache", ("none", "prefix", "dual", "blocks"), "window"),
-)
-"""(a setting A, the setting B that it depends on, values of B with which A has no effect, a value of B with which A has
-one). E.g. `threshold` has no effect if `unmasking` is schedule or factor, but has one if `unmasking` is threshold."""
 
 
 @explained
@@ -74,7 +66,7 @@ class Decoding:
     threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
     add up to --factor times (1 - --threshold) (SLIM-RL). ./mine.py:count names a function of your own. All but schedule
     decode faster and are approximations."""
-    fallback: str = "surest"
+    fallback: Literal["surest", "leftmost", "leftmost_drawn"] = "surest"
     """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
     token (Fast-dLLM), leftmost the token of the first masked position. leftmost compares the highest probability at
     each position with the threshold, so that the text so far decides which positions a step writes; leftmost_drawn
@@ -113,6 +105,16 @@ class Decoding:
     every block. Raise it to decode faster after a long prompt."""
 
     @property
+    def unmasking_rule(self) -> Unmasking:
+        """What is known of the rule of `unmasking`."""
+        return UNMASKING.get(self.unmasking, OWN_UNMASKING)
+
+    @property
+    def remasking_rule(self) -> Remasking:
+        """What is known of the rule of `remasking`."""
+        return REMASKING.get(self.remasking, OWN_REMASKING)
+
+    @property
     def shortcuts(self) -> list[str]:
         """The settings that make decoding an approximation, e.g. `["cache dual"]`; `cache blocks` is exact."""
         return self._changed(without=DRAW_SETTINGS)
@@ -131,8 +133,9 @@ class Decoding:
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
         changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
         # Names of evaluations have these texts, so a rule of one's own is shown without its folders.
-        texts = [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
-        return [text for text in texts if text != "cache blocks"]
+        if self.cache in CACHES and CACHES[self.cache].keeps_blocks:
+            without = [*without, "cache"]
+        return [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
 
 
 @explained
@@ -211,7 +214,7 @@ class Sampling(Decoding):
     @property
     def draws_noise(self) -> bool:
         """Whether decoding may be random, and so needs generators. A user's own order of unmasking counts as random."""
-        return self.temperature > 0 or self.remasking not in _GREEDY
+        return self.temperature > 0 or self.remasking_rule.draws
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""
@@ -257,31 +260,38 @@ class Sampling(Decoding):
             )
 
     def _check_choices(self) -> None:
-        """Raises ConfigError for a setting that cannot work, or has no effect, with the value of another one."""
-        for name in ("remasking", "unmasking"):
-            if not isinstance(getattr(self, name), str):
-                raise ConfigError(
-                    f"${name}: should be a name, or that of a function in a file, ./FILE.py:rule. The function itself "
-                    f"is taken by defaults(Sampling, {name}=rule, ...)."
-                )
-        counts_sure_tokens = self.unmasking != "schedule" and ":" not in self.unmasking
-        if counts_sure_tokens and (self.remasking in _UNSURE or ":" in self.remasking):
+        """Raises ConfigError for an unknown rule, and for a setting that cannot work or has no effect with another."""
+        for choice, table, own in (
+            ("unmasking", UNMASKING, "count"),
+            ("remasking", REMASKING, "order"),
+            ("cache", CACHES, ""),
+        ):
+            chosen = getattr(self, choice)
+            if chosen not in table and not (own and ":" in chosen):
+                or_own = f", or ./mine.py:{own} for one of your own" if own else ""
+                known = ", ".join(table)
+                raise ConfigError(f"${choice}={chosen!r} is unknown. Use one of: {known}{or_own}.")
+        if self.unmasking_rule.counts_sure and not self.remasking_rule.surest_first:
             raise ConfigError(
                 f"$remasking={self.remasking} with $unmasking={self.unmasking}, which counts the tokens that the model "
                 "is sure of. Use $remasking=low_confidence or $unmasking=schedule."
             )
-        for name, choice, values, instead in UNREAD:
-            value, chosen = getattr(self, name), getattr(self, choice)
-            if chosen in values and value != getattr(Decoding, name):
-                raise ConfigError(
-                    f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another ${choice}, "
-                    f"e.g. ${choice}={instead}."
-                )
+        for choice, rules in (("unmasking", UNMASKING), ("cache", CACHES)):
+            chosen = getattr(self, choice)
+            for instead, name in [(other, name) for other, rule in rules.items() for name in rule.reads]:
+                value = getattr(self, name)
+                if chosen in rules and name not in rules[chosen].reads and value != getattr(Decoding, name):
+                    raise ConfigError(
+                        f"${name}={value} says nothing with ${choice}={chosen}. Leave it out, or use another "
+                        f"${choice}, e.g. ${choice}={instead}."
+                    )
         # A block's first step computes all columns anew, except for a prompt that is kept for several blocks. So with
         # one step a block, other columns that are kept are never used.
-        one_step_a_block = self.unmasking == "schedule" and self.steps_per_block == 1
+        one_step_a_block = self.unmasking_rule.is_planned and self.steps_per_block == 1
         keeps_prompt = self.prompt_refresh_steps > 0
-        if self.cache not in ("none", "blocks") and one_step_a_block and not keeps_prompt:
+        cache = CACHES[self.cache]
+        keeps_columns = cache.margins is not None and not cache.keeps_blocks
+        if keeps_columns and one_step_a_block and not keeps_prompt:
             raise ConfigError(
                 f"$cache={self.cache} keeps nothing where a block takes one step ({self.diffusion_steps} steps, "
                 f"{self.num_blocks} blocks). Use $cache=none."

@@ -1,9 +1,4 @@
-"""The flags of each command, made from its dataclass in `configs.py` with argparse: reads them, and writes --help.
-
-`types.py` converts the words to the types of the settings. `place_of` says where a name belongs that is no setting:
-the sentence becomes part of the error for an unknown flag here, and for an unknown keyword or name in a file in
-`resolve.py`.
-"""
+"""The flags of each command, made from its dataclass in `configs.py` with argparse: reads them, and writes --help."""
 
 import argparse
 import inspect
@@ -11,18 +6,15 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
 from itertools import dropwhile
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.decoding import EvalDecoding, steps_at_rate
-from spg_trainer.settings.model import LoadConfig
-from spg_trainer.settings.recipes import recipe_of_all
-from spg_trainer.settings.recorded import model_environment, read_yaml, recipe_kind
 from spg_trainer.settings.task import (
     ARGUMENTS,
-    Task,
     arguments_of,
     is_rows,
     join_tasks,
@@ -30,6 +22,7 @@ from spg_trainer.settings.task import (
     refuse_rows_arguments,
 )
 from spg_trainer.settings.types import (
+    Positive,
     convert,
     docstrings,
     hints,
@@ -51,34 +44,36 @@ ELSEWHERE = {
     "max-completion-length": "max-new-tokens gen-length",
 }
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
-SHORT = ARGUMENTS
-"""Flags that are short for an argument of the environment: `--verifier gsm8k` is `--env-args verifier=gsm8k`."""
-SETTINGS.update(SHORT)  # messages name these flags as `$verifier`, too
 RATE = "tokens_per_step"
 """The flag that is short for a number of denoising steps: `--tokens-per-step 2` is `--diffusion-steps length/2`."""
-SHORT_HELP = {
+SHORT = {
     "verifier": (
+        "env_args",
         "NAME",
         "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args verifier=NAME.",
     ),
     "reward": (
+        "env_args",
         "FILE:FUNCTION",
         "A reward function of your own with TRL's signature, for a file of your own rows, e.g. ./mine.py:brevity. "
         "Several are given as ./mine.py:brevity+style and weighed by --reward-weights. Short for --env-args "
         "reward=FILE:FUNCTION.",
     ),
     "bad_rows": (
+        "env_args",
         "{refuse,skip}",
         "What becomes of a file of your own rows in which some cannot be used: it is refused, or they are left out, "
         "counted and listed in FILE.bad-rows.txt. Short for --env-args bad_rows=NAME.",
     ),
     RATE: (
+        "diffusion_steps",
         "N",
         "The number of tokens that a denoising step unmasks; short for --diffusion-steps length/N. Higher values are "
         "faster and less accurate.",
     ),
 }
-"""{flag that is short for another one: (the placeholder of its value, its help)}."""
+"""{flag that is short for another one: (the setting of that one, the placeholder of its value, its help)}."""
+SETTINGS.update(SHORT)  # messages name these flags as `$verifier`, too
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,66 +112,51 @@ def make_parser(cls: Any, shown: Any = None, note: str = "", word: str = "") -> 
         formatter_class=_Layout,
         allow_abbrev=False,
     )
-    first = getattr(cls, "first", ())
-    for name in first:  # settings of a group that the help shows at the top, e.g. --model in that of `eval`
-        *groups, _ = settings_of(cls)[name][0].split(".")
-        owner, values = cls, shown
-        for group in groups:
-            owner, values = hints(owner)[group], getattr(values, group, None)
-        add_flag(parser, owner, name, values)
-    add_flags(parser, parser, cls, shown, first)
+    # Settings of a group that the help shows at the top, e.g. --model in that of `eval`, come first; and in a group
+    # about decoding, lengths and steps come before the settings that any decoding has.
+    first, of_any_decoding, known = getattr(cls, "first", ()), hints(EvalDecoding), settings_of(cls)
+    groups: dict[str, Any] = {"": parser}
+    for name in sorted(dict.fromkeys([*first, *known]), key=lambda name: name in of_any_decoding):
+        path, _, _ = known[name][0].rpartition(".")
+        owner, values = (hints(cls)[path], getattr(shown, path, None)) if path else (cls, shown)
+        if path not in groups and name not in first:
+            groups[path] = parser.add_argument_group(f"{path} options", summary(owner) if shown else None)
+        group = groups["" if name in first else path]
+        names, options = [as_flag(name)], options_of(name, known[name][1])
+        if name == cls.positional:
+            if (
+                not shown
+            ):  # in reading, what belongs to no flag is found between flags, too, where argparse finds none
+                continue
+            names, options = [name], {"metavar": name.upper(), "nargs": "*"}
+        elif name == "output":
+            names = ["-o", *names]
+        if shown:
+            default = "" if name == cls.positional else f" (default: {as_words(getattr(values, name))})"
+            text = f"{docstrings(owner).get(name, '')}{default}"
+            options["help"] = text.replace("%", "%%")  # argparse fills in %(default)s and the like
+        group.add_argument(*names, **options)
+        for short, (setting, placeholder, text) in SHORT.items():
+            if setting == name:
+                group.add_argument(as_flag(short), metavar=placeholder, help=f"{text} (default: unset)")
     return parser
 
 
-def add_flags(parser: Any, group: Any, cls: Any, shown: Any, without: Sequence[str]) -> None:
-    """Adds the flags of a command's dataclass, or of one of its groups, to a group of the help.
-
-    shown: an instance of `cls`, or None as for `make_parser`. without: names of flags that the parser has already.
-    """
-    # In a group about decoding, lengths and steps are shown before the settings that any decoding has.
-    of_any_decoding = hints(EvalDecoding).keys()
-    for name, hint in sorted(hints(cls).items(), key=lambda item: item[0] in of_any_decoding):
-        if is_dataclass(hint):
-            of_group = parser.add_argument_group(f"{name} options", summary(hint) if shown else None)
-            add_flags(parser, of_group, hint, getattr(shown, name, None), without)
-        elif name not in without:
-            add_flag(group, cls, name, shown)
-        for short in {"env_args": SHORT, "diffusion_steps": (RATE,)}.get(name, ()):
-            placeholder, text = SHORT_HELP[short]
-            group.add_argument(as_flag(short), metavar=placeholder, help=f"{text} (default: unset)")
-
-
-def add_flag(group: Any, cls: Any, name: str, shown: Any) -> None:
-    """Adds the flag of a setting of `cls` to a group of the help. shown: as for `add_flags`."""
-    hint = hints(cls)[name]
-    if name == getattr(cls, "positional", ""):
-        if (
-            shown
-        ):  # in reading, what belongs to no flag is found between flags, too, where argparse finds none
-            group.add_argument(name, metavar=name.upper(), nargs="*", help=docstrings(cls)[name])
-        return
-    options: dict[str, Any] = {"metavar": placeholder_of(name, hint)}
+def options_of(name: str, hint: Any) -> dict[str, Any]:
+    """How argparse reads the words behind a flag, with their placeholder: `{none,phase}`, `KEY=VALUE ...`, the name."""
     kind = get_origin(hint) or hint
     if kind is bool:
-        options = {"action": argparse.BooleanOptionalAction}
-    elif kind is dict:
-        options |= {"nargs": "+", "action": "extend"}
-    elif kind is tuple or name == "env":
-        options |= {"nargs": "+"}
-    if shown:
-        text = f"{docstrings(cls).get(name, '')} (default: {as_words(getattr(shown, name))})"
-        options["help"] = text.replace("%", "%%")  # argparse fills in %(default)s and the like
-    group.add_argument(*(["-o"] if name == "output" else []), as_flag(name), **options)
-
-
-def placeholder_of(name: str, hint: Any) -> str:
-    """The placeholder of a flag's value in the help: `{none,phase,layer}`, `KEY=VALUE ...`, or the flag's name."""
-    # In `Literal[...] | None` and `tuple[Literal[...], ...]` the choices are one level down.
-    literals = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
-    choices = ",".join(get_args(literals[0])) if literals else ""
-    if choices:
-        return f"{{N,{choices}}}" if int in get_args(hint) else f"{{{choices}}}"
-    return "KEY=VALUE ..." if get_origin(hint) is dict else name.upper()
+        return {"action": argparse.BooleanOptionalAction}
+    if kind is dict:
+        return {"metavar": "KEY=VALUE ...", "nargs": "+", "action": "extend"}
+    # In `Count | Literal["auto"]` and `tuple[Literal[...], ...]` the choices are one level down.
+    choices = [
+        word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)
+    ]
+    if choices and kind in (Union, UnionType):
+        choices = ["N", *choices]
+    several = {"nargs": "+"} if kind is tuple or name == "env" else {}
+    return {"metavar": f"{{{','.join(choices)}}}" if choices else name.upper(), **several}
 
 
 def as_words(value: Any) -> str:
@@ -195,17 +175,12 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     flag, a flag without its value, and words that belong to no flag.
     """
     # A flag may be typed with underscores, as its name is in Python.
-    words = [
-        re.sub(r"^--[a-z][\w-]*", lambda flag: flag[0].replace("_", "-"), word)
-        for word in words
-        if word not in HELP
-    ]
-    parser = make_parser(cls)
-    typed, left_over = parser.parse_known_args(words)
+    dashes = [re.sub(r"^--[a-z][\w-]*", lambda flag: flag[0].replace("_", "-"), word) for word in words]
+    parser, known = make_parser(cls), settings_of(cls)
+    typed, left_over = parser.parse_known_args([word for word in dashes if word not in HELP])
     parsed = vars(typed)
-    known = settings_of(cls)
     for name, value in parsed.items():
-        if value == "" or value == [""]:  # an empty word, as from `--env ""`
+        if value in ("", [""]):  # an empty word, as from `--env ""`
             raise ConfigError(f"{as_flag(name)} '': expected a value. Leave the flag out for its default.")
         if name in known and get_origin(known[name][1]) is dict:
             parsed[name] = parse_pairs(value, as_flag(name))
@@ -221,20 +196,73 @@ def read_words(cls: Any, words: Sequence[str]) -> dict[str, Any]:
     return without_short(parsed)
 
 
+def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]) -> None:
+    """Raises ConfigError if a word that belongs to no flag looks like a flag; the error says where its name belongs.
+
+    parsed: the known flags that were typed.
+    """
+    # The words from the first one on that looks like a flag; `-1` is a number.
+    words = [*dropwhile(lambda word: not re.match(r"--?[A-Za-z]", word), left_over)]
+    if not words:
+        return
+    flag, _, value = words[0].partition("=")
+    name = flag.lstrip("-")
+    ours = next((our_flag for our_flag, theirs in ELSEWHERE.items() if name in theirs.split()), name)
+    flags = [as_flag(known).removeprefix("--") for known in flags_of(cls)]
+    value = value or next((word for word in words[1:2] if not word.startswith("--")), "...")
+    near = did_you_mean(ours, flags, "--{}")
+    if ours == name:
+        near = place_of(name.replace("-", "_"), value, parsed, flags_of(cls)) or near
+    if cls is CompareCommand and ours.replace("-", "_") in flags_of(Config):
+        near += "Flags of training stand last, behind ` -- `. "
+    raise ConfigError(f"No flag {flag}. {near}All flags: {PROG} {cls.word}".rstrip() + " --help")
+
+
+def flags_of(cls: Any) -> list[str]:
+    """The names of a command's flags, without dashes, also of those that are short for others."""
+    known = settings_of(cls)
+    short = [name for name, (setting, *_) in SHORT.items() if setting in known]
+    return [*(name for name in known if name != cls.positional), *short]
+
+
+def place_of(name: str, value: object, given: Mapping[str, Any], known: Collection[str]) -> str:
+    """A sentence on where a name belongs that is no setting, e.g. "psi is a hyper-parameter of wd1: ... "; or "".
+
+    value: what the user gives for it. given: the user's settings, of which algorithm and tasks are read. known: the
+    names of the command's flags.
+    """
+    from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
+
+    if "algorithm_args" in known:
+        algorithm = given.get("algorithm", Config.algorithm)
+        having_it = algorithm if has_hyper_parameter(algorithm, name) else algorithms_with(name)
+        if having_it:
+            return f"{name} is a hyper-parameter of {having_it}: $algorithm_args {name}={value!s:.80}. "
+    for task in parse_tasks(str(given.get("env", Config.env))) if "env_args" in known else ():
+        if name in arguments_of(task):
+            argument = f"{task.name}.{name}" if task.name else name
+            return f"{name} is an argument of the task {task.last}: $env_args {argument}={value!s:.80}. "
+    return ""
+
+
 def read_keywords(cls: Any, keywords: Mapping[str, Any]) -> dict[str, Any]:
     """As `read_words`, from keywords: {name of a setting: value}, without keywords that are None.
 
-    A user's function or class is replaced by its name in its file, as a run records it. Raises ConfigError for a
-    function or class that is not in a file.
+    A user's function or class is replaced by its name in its file, as a run records it. Raises ConfigError for an
+    unknown name, and for a function or class that is not in a file.
     """
-    given = {
-        name: as_name(name, settings_value(value)) for name, value in keywords.items() if value is not None
-    }
+    given = {name: as_name(name, settings_value(v)) for name, v in keywords.items() if v is not None}
+    for name in given.keys() - {*flags_of(cls), cls.positional}:
+        group = hints(cls).get(name)
+        if is_dataclass(group):
+            near = f"{name} is a group: give each of its settings by itself, e.g. {min(hints(group))}=... "
+        else:
+            near = place_of(name, given[name], given, flags_of(cls)) or did_you_mean(name, flags_of(cls))
+        shown = f"{cls.__name__} has no setting {name} (={given[name]!r:.80})"
+        raise ConfigError(f"{shown}. {near}`help({cls.__name__})` lists them.")
     if isinstance(args := given.get("env_args"), Mapping):
         given["env_args"] = {name: as_name(name, value) for name, value in args.items()}
-    short = {name for name in (*SHORT, RATE) if name in given}
-    # If a command has no such flag, the name stays, and `resolve` refuses it as unknown.
-    return without_short(given) if short <= {*flags_of(cls)} else given
+    return without_short(given)
 
 
 def as_name(setting: str, value: Any) -> Any:
@@ -253,112 +281,26 @@ def as_name(setting: str, value: Any) -> Any:
 
 def without_short(given: dict[str, Any]) -> dict[str, Any]:
     """The given settings, with each flag that is short for another setting replaced by that setting."""
-    for name in SHORT:
-        if name in given:
-            add_argument_of_rows(given, name, given.pop(name))
+    of_rows = {name: given.pop(name) for name in ARGUMENTS if name in given}
+    if of_rows:
+        of_rows = arguments_of_rows(given.get("env", ""), of_rows, given.get("data"))
+        given["env_args"] = {**given.get("env_args", {}), **of_rows}
     if RATE in given:
-        given["diffusion_steps"] = steps_at(given.pop(RATE), given)
+        tokens = given.pop(RATE)
+        rate = convert(tokens, Positive, f"{as_flag(RATE)} ")
+        if "diffusion_steps" in given:
+            flag = f"{as_flag(RATE)} {tokens}"
+            raise ConfigError(f"{flag} and --diffusion-steps say the same thing. Leave one of them out.")
+        given["diffusion_steps"] = steps_at_rate(rate)
     return given
 
 
-def flags_of(cls: Any) -> list[str]:
-    """The names of a command's flags, without dashes, also of those that are short for others."""
-    known = settings_of(cls)
-    short = [*(SHORT if "env_args" in known else ()), *((RATE,) if "diffusion_steps" in known else ())]
-    return [*(name for name in known if name != cls.positional), *short]
+def arguments_of_rows(env: str, arguments: Mapping[str, Any], data: str | None) -> dict[str, Any]:
+    """Arguments for files of rows, e.g. their verifier, named as --env-args names those of the tasks that are files.
 
-
-def add_argument_of_rows(parsed: dict[str, Any], name: str, value: Any) -> None:
-    """Adds an argument for files of rows, e.g. their verifier, to the arguments of the tasks that are such files."""
-    env = parsed.get("env", "")
-    refuse_rows_arguments(env, {name: value}, parsed.get("data"))
-    tasks = parse_tasks(env)
-    # Among several tasks, an argument begins with the name of its task. A single task has no name, so no prefix.
-    prefixes = [f"{task.name}." for task in tasks if task.name and is_rows(task)] or [""]
-    arguments = {f"{prefix}{name}": value for prefix in prefixes}
-    parsed["env_args"] = {**parsed.get("env_args", {}), **arguments}
-
-
-def steps_at(tokens: Any, parsed: Mapping[str, Any]) -> str:
-    """The number of denoising steps, `length/2`, for `--tokens-per-step 2`; ConfigError if steps are given, too."""
-    flag = as_flag(RATE)
-    rate = convert(tokens, float, f"{flag} ")
-    if rate <= 0:
-        raise ConfigError(f"{flag} {rate}: should be above 0.")
-    if "diffusion_steps" in parsed:
-        raise ConfigError(f"{flag} {tokens} and --diffusion-steps say the same thing. Leave one of them out.")
-    return steps_at_rate(rate)
-
-
-def refuse_unknown(cls: Any, left_over: Sequence[str], parsed: Mapping[str, Any]) -> None:
-    """Raises ConfigError if a word that belongs to no flag looks like a flag; the error says where its name belongs.
-
-    The name may be that of a hyper-parameter or of an argument of the task, or similar to a flag's. parsed: the known
-    flags that were typed.
+    Among several tasks, an argument begins with the name of its task: `rows.verifier`. A single task has no name.
+    Raises ConfigError if no task takes them. data: the file of --data.
     """
-    # The words from the first one on that looks like a flag, known or not; `-1` is a number.
-    words = [*dropwhile(lambda word: not re.match(r"--?[A-Za-z]", word), left_over)]
-    if not words:
-        return
-    flag, _, value = words[0].partition("=")
-    typed = flag.lstrip("-")
-    dashes = "-" if len(typed) == 1 else "--"
-    our_flags = {theirs: our_flag for our_flag, names in ELSEWHERE.items() for theirs in names.split()}
-    ours = our_flags.get(typed, "")  # "" unless another tool's name of one of our flags was typed
-    meant = ours or typed
-    known = flags_of(cls)
-    if not value:
-        has_value = len(words) > 1 and not words[1].startswith("--")
-        value = words[1] if has_value else "..."
-    nearest = "" if ours else place_of(typed.replace("-", "_"), value, parsed, known)
-    nearest = nearest or did_you_mean(meant, [as_flag(name).removeprefix("--") for name in known], "--{}")
-    if cls is CompareCommand and (meant in SHORT or meant.replace("-", "_") in settings_of(Config)):
-        nearest += "Flags of training stand last, behind ` -- `. "
-    raise ConfigError(f"No flag {dashes}{typed}. {nearest}All flags: {PROG} {cls.word}".rstrip() + " --help")
-
-
-def place_of(name: str, value: object, given: Mapping[str, Any], known: Collection[str]) -> str:
-    """A sentence on where `name` belongs, e.g. "psi is a hyper-parameter of wd1: $algorithm_args psi=0.5. ".
-
-    The result is "" for a name that belongs nowhere. value: what the user gives for the name. given: the user's other
-    settings, by name; config, resume, env, algorithm, source and model are read. known: the names of the
-    settings that the command has.
-    """
-    if not {*known} & {"algorithm_args", "env_args"}:
-        return ""
-    if file := given.get("config"):
-        in_file = read_yaml(file)
-        given = {**(in_file if isinstance(in_file, Mapping) else {}), **given}
-    is_resumed = given.get("resume") is not None  # then algorithm and tasks are the run's, and not known here
-    model = given.get("model")
-    made_for = model_environment(model).get("env") if isinstance(model, str) else None
-    tasks = () if is_resumed else parse_tasks(str(given.get("env") or made_for or Config.env))
-    shown = f"{name}={value!s:.80}"
-    if "algorithm_args" in known:
-        from spg_trainer.algorithms.registry import algorithms_with, has_hyper_parameter
-
-        named = given.get("algorithm")  # in a file of settings, it may be no name
-        algorithm = named if isinstance(named, str) and named else usual_algorithm(tasks, given)
-        if has_hyper_parameter(algorithm, name) and not is_resumed:
-            return f"{name} is a hyper-parameter of {algorithm}: $algorithm_args {shown}. "
-        if others := algorithms_with(name):
-            than_these = "" if is_resumed else f", not of {algorithm}"
-            return f"{name} is a hyper-parameter of {others}{than_these} ($algorithm_args {shown}). "
-    if "env_args" not in known:
-        return ""
-    for task in tasks:
-        if name in arguments_of(task):
-            prefix = f"{task.name}." if task.name else ""
-            return f"{name} is an argument of the task {task.last}: $env_args {prefix}{shown}. "
-    return ""
-
-
-def usual_algorithm(tasks: Sequence[Task], given: Mapping[str, Any]) -> str:
-    """The algorithm of a run whose user names no algorithm."""
-    if given.get("source") == "demonstrations":
-        return "mle"
-    name = given.get("model")
-    model = name if isinstance(name, str) else LoadConfig.model
-    layers = recipe_of_all(tasks, recipe_kind(model, model_environment(model)))
-    in_recipes = [layer.values["algorithm"] for layer in layers if "algorithm" in layer.values]
-    return in_recipes[-1] if in_recipes else Config.algorithm
+    refuse_rows_arguments(env, arguments, data)
+    prefixes = [f"{task.name}." for task in parse_tasks(env) if task.name and is_rows(task)] or [""]
+    return {f"{prefix}{name}": value for prefix in prefixes for name, value in arguments.items()}

@@ -1,8 +1,7 @@
-"""Values of settings: their ranges as parts of a field's type, their conversion, and how `--help` explains them.
+"""Types of settings with their ranges, which pydantic checks, and settings as nested dicts, dotted names and JSON.
 
-A range is written where a field is declared (`learning_rate: Positive`). Converted are `KEY=VALUE` words
-(`parse_pairs`) and nested mappings (YAML, JSON): pydantic would save some thirty lines, but its import would add 0.16 s
-to every start. A field is explained by the docstring below it, with its type and range.
+A range is written where a field is declared (`learning_rate: Positive`), and shown by messages and by `help`. A field
+is explained by the docstring below it.
 """
 
 import ast
@@ -15,38 +14,49 @@ import types
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass, replace
 from functools import cache, wraps
-from numbers import Integral, Real
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean, python_value
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
-class Range(NamedTuple):
-    """The values that a number may have."""
+Count = Annotated[int, Ge(1)]
+CountOrZero = Annotated[int, Ge(0)]
+LengthOrZero = Annotated[int, Ge(0), Le(10**6)]
+Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
+NotNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Temperature = Annotated[float, Ge(0), Le(100)]
+Rate = Annotated[float, Gt(0), Le(1)]
+Share = Annotated[float, Ge(0), Le(1)]
+Weight = Annotated[float, Ge(0.01), Le(1)]
+Probability = Annotated[float, Gt(0), Le(1)]
+Below1 = Annotated[float, Ge(0), Lt(1)]
+AtLeast1 = Annotated[float, Ge(1)]
+Zero = Annotated[float, Ge(0), Le(0)]
 
-    expected: str
-    """What an error says would be right: "0 or more"."""
-    holds: Callable[[Any], bool]
-    """Whether a value is in the range."""
-    advice: str = ""
-    """What an error adds to `expected`, with the punctuation before it: why, or a value to try (". Try 1")."""
-
-
-NOT_NEGATIVE = Range("0 or more", lambda v: 0 <= v < math.inf)
-Count = Annotated[int, Range("at least 1", lambda v: v >= 1)]
-CountOrZero = Annotated[int, NOT_NEGATIVE]
-LengthOrZero = Annotated[int, Range("from 0 to 1000000", lambda v: 0 <= v <= 10**6)]
-Seed = Annotated[int, Range("from 0 to 2**63 - 1", lambda v: 0 <= v < 2**63)]
-NotNegative = Annotated[float, NOT_NEGATIVE]
-Positive = Annotated[float, Range("above 0", lambda v: 0 < v < math.inf)]
-Temperature = Annotated[float, Range("from 0 to 100", lambda v: 0 <= v <= 100, ". Try 1")]
-Rate = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1, ". Try 1e-5")]
-Share = Annotated[float, Range("from 0 to 1", lambda v: 0 <= v <= 1)]
-Weight = Annotated[float, Range("from 0.01 to 1", lambda v: 0.01 <= v <= 1)]
-Probability = Annotated[float, Range("above 0 and at most 1", lambda v: 0 < v <= 1)]
-Below1 = Annotated[float, Range("from 0 up to, but not, 1", lambda v: 0 <= v < 1)]
-AtLeast1 = Annotated[float, Range("1 or more", lambda v: 1 <= v < math.inf)]
-Zero = Annotated[float, Range("0", lambda v: v == 0)]
+T = TypeVar("T")
+NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}
+BOUNDS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+FOLDERS = re.compile(
+    r"(?:^|(?<=\+)|(?<=\+ ))"  # a path begins the text, or follows a + (several tasks: `./a.py:A + ./b.py:B`)
+    r"(?:[A-Za-z]:|~|\.{1,2})?[/\\]"  # its first folder: `/`, or `C:/`, `~/`, `./`, `../`, each with / or \
+    r"(?:[^:+]*[/\\])?"  # the others, up to the last / or \ before the `:ID` or the next +
+)
+"""Matches the folders before each path in a text, also in `FILE.py:ID`; but not `org/` in an id such as `org/model`."""
 
 
 def setting_with_value(name: str, value: object) -> str:
@@ -59,75 +69,77 @@ def argument_with_value(name: str, value: object) -> str:
     return f"$algorithm_args {name}={value}"
 
 
+def expected(hint: Any) -> str:
+    """What values a type has, in words: "a whole number, at least 1, or auto"."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        bounds = [f"{BOUNDS[type(part)]} {getattr(part, type(part).__name__.lower())}" for part in parts[1:]]
+        return f"{NAMES[parts[0]]}, {' and '.join(bounds)}"
+    if kind is Literal:
+        return f"{'one of ' * (len(parts) > 1)}{', '.join(map(str, parts))}"
+    if kind in (Union, types.UnionType):
+        return ", or ".join(map(expected, parts))
+    if kind in (tuple, dict):
+        return f"a tuple, each item {expected(parts[0])}" if kind is tuple else "names with values"
+    return NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+@cache
+def adapter(hint: Any) -> "TypeAdapter[Any]":
+    """What checks values of a type."""
+    from pydantic import ConfigDict, TypeAdapter  # here, for commands that check nothing: it takes 0.1 s
+
+    return TypeAdapter(hint, config=ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True))
+
+
+def validate(hint: Any, values: Sequence[Any], shown: str) -> Any:
+    """The first of the values that is of the type and in its range; ConfigError if none is.
+
+    An int counts as a float and becomes one, but a text is no number and a number is no bool. shown: the setting with
+    the value, as the error begins.
+    """
+    for value in values:
+        try:
+            return adapter(hint).validate_python(value, strict=get_origin(hint) is not tuple)
+        except ValueError:  # pydantic's ValidationError
+            continue
+    words = [
+        word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)
+    ]
+    near = did_you_mean(values[-1], words)
+    # `a=1,b=2` is read as the text `1,b=2`.
+    if isinstance(values[-1], str) and re.search(r",\s*\w+=", values[-1]):
+        near = "Separate several KEY=VALUE by spaces, not by commas. "
+    raise ConfigError(f"{shown}: expected {expected(hint)}. {near}".rstrip())
+
+
 def check_values(settings: Any, shown: Callable[[str, object], str] = setting_with_value) -> None:
-    """Raises ConfigError for a value that its annotation does not allow, in a dataclass and the dataclasses in it.
+    """Raises ConfigError for a value that its type does not allow, in a dataclass and the dataclasses in it.
 
-    A number has to be in its `Range`, a choice among the words of its `Literal`, and a `bool` True or False: the text
-    "false" would count as true. shown: how the error writes the name and the value.
+    shown: how the error writes the name and the value.
     """
-    annotated = get_type_hints(type(settings), include_extras=True)
-    for field in fields(settings):
-        name, value = field.name, getattr(settings, field.name)
-        if is_dataclass(value):
+    for name, hint in hints(type(settings)).items():
+        value = getattr(settings, name)
+        if is_dataclass(hint) and isinstance(value, hint):
             check_values(value, shown)
-        check_number(annotated[name], name, value, shown)  # a type such as `Count`
-        # The range may be in a part of the type, as in `Count | None` and `Count | str`. There None or a word may stand
-        # in place of a number, so only a number is checked.
-        if isinstance(value, Real):
-            for part in get_args(annotated[name]):
-                check_number(part, name, value, shown)
-        check_choice(hints(type(settings))[name], name, value, shown)
+        elif is_dataclass(hint):
+            raise ConfigError(f"{name}={value!r:.60}: {name} is a group of settings, {hint.__name__}(...).")
+        else:
+            validate(hint, [value], shown(name, repr(value)))
 
 
-def check_choice(hint: Any, name: str, value: Any, shown: Callable[[str, object], str]) -> None:
-    """Raises ConfigError for a value that is no choice of `hint`: of bool, a Literal, several of these, or a union.
+def convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as one of the type `hint`; ConfigError if it is none.
 
-    hint: the type without `Annotated`.
+    A text is read as the word after a flag: "3" becomes 3 where an int is expected. Any other value, from YAML or
+    Python, must be of the type already. where: what an error shows before the value, e.g. `--max-steps `.
     """
-    if hint is bool and not isinstance(value, bool):
-        raise ConfigError(f"{shown(name, repr(value))}: should be True or False.")
     if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            example = f", ({value!r},)" if isinstance(value, str) else ""
-            raise ConfigError(f"{shown(name, repr(value))}: should be a tuple{example}.")
-        for item in value:
-            check_choice(get_args(hint)[0], name, item, shown)
-    is_union = get_origin(hint) in (Union, types.UnionType)
-    options = get_args(hint) if is_union else (hint,)
-    words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
-    is_other_word = get_origin(hint) is Literal and value not in words
-    is_other_text = is_union and isinstance(value, str) and str not in options and value not in words
-    if is_other_word or is_other_text:
-        choices = [*(NAMES[option] for option in options if option in NAMES), *map(str, words)] or [f"{hint}"]
-        one_of = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-        raise ConfigError(f"{shown(name, value)}: expected {one_of}. {did_you_mean(value, words)}".rstrip())
-
-
-def check_number(hint: Any, name: str, value: Any, shown: Callable[[str, object], str]) -> None:
-    """Raises ConfigError if `hint` is a type with a range, such as `Positive`, and the value is no number in it."""
-    for allowed in ranges_of(hint):
-        expected = f"{allowed.expected}{allowed.advice}"
-        kind, number = (Integral, "whole number") if hint.__origin__ is int else (Real, "number")
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise ConfigError(f"{shown(name, repr(value))}: should be a {number}, {expected}.")
-        if not allowed.holds(value):
-            raise ConfigError(f"{shown(name, value)}: should be {expected}.")
-
-
-def ranges_of(hint: Any) -> list[Range]:
-    """The ranges of an `Annotated` type such as `Positive`; [] for any other type, also for `Positive | None`."""
-    return [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Range)]
-
-
-T = TypeVar("T")
-NAMES = {int: "a whole number", float: "a number", str: "text", dict: "names with values"}
-"""{type: its name in errors}."""
-FOLDERS = re.compile(
-    r"(?:^|(?<=\+)|(?<=\+ ))"  # a path begins the text, or follows a + (several tasks: `./a.py:A + ./b.py:B`)
-    r"(?:[A-Za-z]:|~|\.{1,2})?[/\\]"  # its first folder: `/`, or `C:/`, `~/`, `./`, `../`, each with / or \
-    r"(?:[^:+]*[/\\])?"  # the others, up to the last / or \ before the `:ID` or the next +
-)
-"""Matches the folders before each path in a text, also in `FILE.py:ID`; but not `org/` in an id such as `org/model`."""
+        items = value.split(",") if isinstance(value, str) else value
+        items = items if isinstance(items, list | tuple) else [items]
+        return tuple(convert(item, get_args(hint)[0], where) for item in items)
+    read = scalar(value) if isinstance(value, str) else value
+    return validate(hint, [read, value], f"{where}{read!r}")
 
 
 def settings_value(value: Any) -> Any:
@@ -180,8 +192,8 @@ def scalar(text: str) -> object:
 
 @cache
 def hints(cls: type) -> dict[str, Any]:
-    """The type of each field of a dataclass, without `Annotated`."""
-    known = get_type_hints(cls)
+    """The type of each field of a dataclass, with its range."""
+    known = get_type_hints(cls, include_extras=True)
     return {field.name: known[field.name] for field in fields(cls)}
 
 
@@ -204,27 +216,21 @@ def read_nested(cls: type, values: Any, shown: Callable[[str], str], path: str =
 
     Each key of a dict field gets a dotted name, too: `env_args.blanks`. shown: turns a dotted name into what an error
     calls the setting, e.g. with its file. path: the groups that `cls` is in, for the recursion, e.g. `batch.`. Raises
-    ConfigError for an unknown key or a wrong type.
+    ConfigError for an unknown key or a wrong value.
     """
+    group = path.rstrip(".")
     if not isinstance(values, Mapping):
-        path_of_group = path.rstrip(".")
-        _, _, group = path_of_group.rpartition(".")
         # The group `model` has a setting `model`, for which `model: tiny` was probably meant.
         nearest = f" Did you mean {group}: {{{group}: {values}}}?" if group in hints(cls) else ""
-        name_in_error = shown(path_of_group or "it")  # the settings as a whole have no name
-        raise ConfigError(f"{name_in_error} should hold `name: value` lines, not {values!r}.{nearest}")
+        raise ConfigError(f"{shown(group or 'it')} should hold `name: value` lines, not {values!r}.{nearest}")
     leaves: dict[str, Any] = {}
     for key, value in values.items():
         name, hint = f"{path}{key}", hints(cls).get(key)
         if hint is None:
-            groups = {group: hints(inner) for group, inner in hints(cls).items() if is_dataclass(inner)}
-            having_key = [group for group, names in groups.items() if key in names]
-            if having_key:
-                nearest = f"Did you mean '{having_key[0]}.{key}'? "
-            else:
-                nearest = did_you_mean(key, hints(cls))
+            meant, _ = settings_of(cls).get(key, (key, None))  # the setting of that name in a group
+            near = did_you_mean(meant, [*hints(cls), *(dotted for dotted, _ in settings_of(cls).values())])
             known = ", ".join(hints(cls))
-            raise ConfigError(f"{shown(name)}={value!r}: no such setting. {nearest}Known: {known}.")
+            raise ConfigError(f"{shown(name)}={value!r:.80}: no such setting. {near}Known: {known}.")
         if is_dataclass(hint):
             leaves |= read_nested(hint, value, shown, f"{name}.")
         else:
@@ -270,55 +276,6 @@ def overlay(base: T, values: Any, source: str) -> T:
     source: what errors call the file of the values. Raises ConfigError as `read_nested`.
     """
     return replace_nested(base, read_nested(type(base), values, lambda name: f"{source} {name}"))
-
-
-def convert(value: Any, hint: Any, where: str) -> Any:
-    """`value` converted to the type `hint`, a scalar, Literal, optional, dict or tuple; ConfigError if it cannot be.
-
-    A text is read like the word after a flag: "3" becomes 3 where an int is expected. Any other value, from YAML or
-    Python, must have the type already. where: what an error shows before the value, e.g. `--max-steps `.
-    """
-    origin, options = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return _convert_to_union(value, options, where)
-    if origin is Literal:
-        if value in options:
-            return value
-        choices = f"one of {', '.join(options)}. {did_you_mean(value, options)}".rstrip()
-        raise ConfigError(f"{where}{value!r}: expected {choices}")
-    if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else value
-        items = items if isinstance(items, list | tuple) else [items]
-        return tuple(convert(item, options[0], where) for item in items)
-    return _convert_to_type(value, origin or hint, where)
-
-
-def _convert_to_union(value: Any, options: Sequence[Any], where: str) -> Any:
-    """As `convert`, to a union of `options`: `int | None`, `int | str` or `int | Literal["auto"]`."""
-    if type(None) in options:
-        return None if value in (None, "none", "None") else convert(value, options[0], where)
-    read = scalar(value) if isinstance(value, str) else value  # a number if the text is one
-    words = [word for option in options for word in get_args(option)]  # the words of a Literal
-    has_first_type = type(read) is options[0]
-    if words and not has_first_type and value not in words:
-        choices = " or ".join([NAMES[options[0]], *words])
-        raise ConfigError(f"{where}{value!r}: expected {choices}.")
-    if type(read) in options:
-        return read
-    # A word of the Literal, or the text of `int | str`, where also a number of another type becomes text.
-    return str(value)
-
-
-def _convert_to_type(value: Any, kind: type, where: str) -> Any:
-    """As `convert`, to a scalar type or to a dict."""
-    read = scalar(value) if isinstance(value, str) and kind is not str else value
-    if kind is float and type(read) is int:
-        read = float(read)
-    if type(read) is not kind or (kind is float and not math.isfinite(read)):
-        has_commas = isinstance(value, str) and re.search(r",\s*\w+=", value)
-        advice = " Separate several KEY=VALUE by spaces, not by commas." if has_commas else ""
-        raise ConfigError(f"{where}{value!r}: expected {NAMES.get(kind, 'true or false')}.{advice}")
-    return read
 
 
 def plain(settings: Any) -> dict[str, Any]:
@@ -373,40 +330,31 @@ def without_folders(value: Any) -> Any:
     return FOLDERS.sub("", value) if isinstance(value, str) else value
 
 
-Settings = TypeVar("Settings")
-WIDTH = 100
-"""The longest line of `help`."""
-
-
-def explained(cls: type[Settings]) -> type[Settings]:
+def explained(cls: type[T]) -> type[T]:
     """Decorates a dataclass of settings.
 
-    - `help(cls)` lists the settings with plain types. This text, `cls.__doc__`, is made when it is asked for; `summary`
-      returns the docstring alone.
+    - `help(cls)` lists the settings; this text, `cls.__doc__`, is made when it is asked for.
     - Messages can name the settings (`errors.SETTINGS`).
     - `repr` shows the settings that differ from their defaults.
-    - Numpy's numbers and the like become those of Python (`settings_value`).
+    - Unknown names are refused, and numpy's numbers and the like become those of Python (`settings_value`).
     """
-    cls.__init__.__annotations__ = get_type_hints(cls.__init__)  # plain types, without `Annotated`
-    cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
-    cls.__repr__ = _repr  # type: ignore[assignment, method-assign]
-    cls.__init__ = _with_settings_values(cls.__init__)  # type: ignore[method-assign]
-    SETTINGS.update(field.name for field in fields(cls))  # type: ignore[arg-type]
-    return cls
-
-
-def _with_settings_values(init: Callable[..., None]) -> Callable[..., None]:
-    """Wraps the `__init__` of a dataclass: it gets `settings_value` of each argument, and refuses unknown names."""
-    known = inspect.signature(init).parameters.keys() - {"self"}
+    init, known = cls.__init__, [field.name for field in fields(cls)]  # type: ignore[arg-type]
+    init.__annotations__ = get_type_hints(init)  # plain types, without ranges
 
     @wraps(init)
     def checked_init(self: Any, *arguments: Any, **keywords: Any) -> None:
         for name in keywords.keys() - known:
-            near, cls = did_you_mean(name, known), type(self).__name__
-            raise ConfigError(f"{cls}({name}=...): no such setting. {near}`help({cls})` lists them.")
+            near = did_you_mean(name, known)
+            raise ConfigError(
+                f"{cls.__name__}({name}=...): no such setting. {near}`help({cls.__name__})` lists them."
+            )
         init(self, *map(settings_value, arguments), **settings_value(keywords))
 
-    return checked_init
+    cls.__init__ = checked_init  # type: ignore[method-assign]
+    cls.__repr__ = _repr  # type: ignore[assignment, method-assign]
+    cls.__doc__ = _Help(cls.__doc__ or "")  # type: ignore[assignment]
+    SETTINGS.update(known)
+    return cls
 
 
 def _repr(settings: Any) -> str:
@@ -422,54 +370,32 @@ def default_of(field: "Field[Any]") -> Any:
 
 
 class _Help:
-    """A descriptor for the `__doc__` of a class: its docstring, and a list of its settings."""
+    """The `__doc__` of a class of settings: its docstring, and each setting with type, range, default and meaning."""
 
     def __init__(self, summary: str) -> None:
         self.summary = summary
 
     def __get__(self, instance: object, owner: type) -> str:
-        return f"{inspect.cleandoc(self.summary)}\n\nSettings:\n{settings_text(owner)}"
+        entries = [f"{inspect.cleandoc(self.summary)}\n\nSettings:"]
+        for field in fields(owner):  # type: ignore[arg-type]
+            hint, text = hints(owner)[field.name], docstrings(owner).get(field.name, "")
+            head = f"  {field.name}: {expected(hint)}"
+            if is_dataclass(hint):
+                names = ", ".join(hints(hint))
+                text = (
+                    f"{summary(hint)} It has {names}; help({hint.__module__}.{hint.__name__}) explains them."
+                )
+            elif default_of(field) is not MISSING:
+                head += f" (default: {default_of(field)!r})"
+            indent = " " * 6
+            entries += [head, textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent)]
+        return "\n".join(entries)
 
 
 def summary(cls: type) -> str:
     """The docstring of a class, without the list of its settings."""
     doc = vars(cls).get("__doc__") or ""
     return inspect.cleandoc(doc.summary if isinstance(doc, _Help) else doc)
-
-
-def settings_text(cls: type) -> str:
-    """Each setting of a dataclass with its type, range, default and meaning; a group with the names of its settings."""
-    hints, docs = get_type_hints(cls, include_extras=True), docstrings(cls)
-    entries = []
-    for field in fields(cls):  # type: ignore[arg-type]
-        hint = hints[field.name]
-        if is_dataclass(hint):
-            names = ", ".join(inner.name for inner in fields(hint))
-            head = f"{field.name}: {hint.__name__}"
-            text = (
-                f"{summary(hint)} It has {names}; help({hint.__module__}.{hint.__qualname__}) explains them."
-            )
-        else:
-            head, text = _headline(field, hint, get_type_hints(cls)[field.name]), docs.get(field.name, "")
-        entries += [f"  {head}", _wrapped(text)]
-    return "\n".join(entries)
-
-
-def _headline(field: "Field[Any]", hint: Any, plain: Any) -> str:
-    """The first line on a setting: `top_k: int = 0 (0 or more)`. hint, plain: its type, with and without ranges."""
-    kind = plain.__name__ if isinstance(plain, type) else str(plain).replace("typing.", "")
-    value = default_of(field)
-    default = "" if value is MISSING else f" = {value!r}"
-    # In `Count | None`, the range belongs to a part of the union.
-    ranges = [allowed for part in (hint, *get_args(hint)) for allowed in ranges_of(part)]
-    return f"{field.name}: {kind}{default}" + (f" ({ranges[0].expected})" if ranges else "")
-
-
-def _wrapped(text: str) -> str:
-    """A text in indented lines of up to `WIDTH` characters."""
-    return textwrap.fill(
-        text, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6, break_on_hyphens=False
-    )
 
 
 @cache
@@ -479,22 +405,12 @@ def docstrings(cls: type) -> dict[str, str]:
     A class without source, e.g. from Python's prompt, has none.
     """
     docs: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if is_dataclass(base):
-            docs |= _own_docstrings(base)
-    return docs
-
-
-@cache
-def _own_docstrings(cls: type) -> dict[str, str]:
-    """As `docstrings`, without those of base classes."""
-    try:
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    except (OSError, TypeError, SyntaxError):
-        return {}
-    docs = {}
-    for node, below in zip(tree.body, tree.body[1:], strict=False):  # type: ignore[attr-defined]
-        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and is_text:
-            docs[node.target.id] = " ".join(str(below.value.value).split())
+    for base in filter(is_dataclass, reversed(cls.__mro__)):
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except (OSError, TypeError, SyntaxError):
+            continue
+        for node, below in zip(tree.body, tree.body[1:], strict=False):  # type: ignore[attr-defined]
+            if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr):
+                docs[node.target.id] = " ".join(str(below.value.value).split())  # type: ignore[attr-defined, union-attr]
     return docs

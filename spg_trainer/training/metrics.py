@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from spg_trainer.distributed import gather
@@ -25,7 +26,8 @@ from spg_trainer.rollout.collect import is_failure
 from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.settings.packages import envs
-from spg_trainer.tensors import Rows, cut_into_groups
+from spg_trainer.tensors import Rows, cut_into_groups, without_rounding
+from spg_trainer.training.update import engine_weights
 
 
 def reported_means() -> dict[str, float]:
@@ -50,7 +52,7 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     is_last_turn = np.append(np.diff(completions["episode"]) != 0, True)
     episodes = {name: values[is_last_turn] for name, values in completions.items()}
     generation = episodes.pop("generation")  # each episode's number in its group; a 0 begins a group
-    rewards = cut_into_groups(episodes["reward"], generation)
+    rewards = cut_into_groups(without_rounding(episodes["reward"]), generation)
     correct = cut_into_groups(episodes["correct"], generation)
     written, passes = completions["written"].sum(), completions["passes"].sum()
     metrics = {
@@ -71,6 +73,9 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
     if "engine_gap" in completions:
         # The mean distance of a token's log-probability in the engine from that in the model itself.
         metrics["engine/logp_gap"] = float(completions["engine_gap"].sum() / max(1.0, written))
+        metrics["engine/effective_sample_size"] = effective_sample_size(
+            completions["engine_log_ratio"], completions["episode"]
+        )
     if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
         metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
@@ -86,7 +91,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
     the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the
-    number of denoising steps. `engine_gap` is the sum of the distances of an engine's log-probabilities from ours.
+    number of denoising steps. `engine_log_ratio` and `engine_gap` are sums of `Rows.engine_log_ratio` and of its size.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
     columns = {
@@ -103,9 +108,10 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + scored.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    if "engine_logps" in scored:
-        gaps = (scored.unmask_logps - scored.engine_logps).abs() * written
-        columns["engine_gap"] = gaps.sum(-1).numpy(force=True).astype(float)
+    if "engine_log_ratio" in scored:
+        log_ratio = scored.engine_log_ratio.double()
+        columns["engine_log_ratio"] = log_ratio.sum(-1).numpy(force=True)
+        columns["engine_gap"] = (log_ratio.abs() * written).sum(-1).numpy(force=True)
     if scored.has_turns:
         columns |= {"turn": scored.turn.numpy(), "truncated": scored.truncated}
     parts = gather([columns])
@@ -154,6 +160,16 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
         "frac_groups_identical": float(np.mean(identical)),
         "frac_groups_wrong_identical": float(np.mean(wrong_identical)),
     }
+
+
+def effective_sample_size(log_ratio: np.ndarray, episode: np.ndarray) -> float:
+    """(sum of weights)^2 / sum of squared weights of the episodes that an engine sampled: their number, if all weigh 1.
+
+    log_ratio, episode: (B,), of each completion log(p / p_engine) and its episode.
+    """
+    _, number = np.unique(episode, return_inverse=True)
+    weights = engine_weights(torch.from_numpy(np.bincount(number, log_ratio)))
+    return float(weights.sum() ** 2 / weights.square().sum())
 
 
 def set_aside_metrics(scored: Rows, correct: np.ndarray) -> dict[str, int]:

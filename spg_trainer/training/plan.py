@@ -8,11 +8,11 @@ import logging
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_origin
+from typing import TYPE_CHECKING, Any
 
 from spg_trainer import algorithms
 from spg_trainer.distributed import decide_on_main, join, raising_on_all, rank
@@ -37,7 +37,6 @@ from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapt
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
-from spg_trainer.settings.types import hints
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.criteria import CRITERIA
 from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
@@ -114,7 +113,6 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     origins: Mapping[str, str] = {}
     if isinstance(settings, Config):
         config = settings
-        refuse_other_types(config)
         check(config)
     else:
         resolved = resolve(Config, settings)
@@ -224,25 +222,6 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     )
 
 
-def refuse_other_types(config: Config) -> None:
-    """Raises ConfigError for a value of a `Config` made in Python whose type says that something else was meant."""
-    for name, hint in hints(Config).items():
-        value = getattr(config, name)
-        if is_dataclass(hint) and not isinstance(value, hint):
-            raise ConfigError(
-                f"Config({name}={value!r:.60}): {name} is a group of settings, {hint.__name__}(...). Or give its "
-                "settings by their own names: defaults(Config, output_dir=..., ...)."
-            )
-        if get_origin(hint) is dict and not isinstance(value, dict):
-            raise ConfigError(
-                f"Config({name}={value!r:.60}): should be names with values, {name}={{...: ...}}."
-            )
-        if hint is str and not isinstance(value, str):
-            raise ConfigError(
-                f"Config({name}={value!r:.60}): should be text. defaults(Config, {name}=...) takes more than text."
-            )
-
-
 def mix_of(mix: Mapping[str, object], train: "envs.TextEnv") -> Mapping[str, float]:
     """{name: share of the demonstrations}, as `Plan.mix`, from the shares that --mix gives."""
     from spg_trainer.rollout.demonstrations import mix_shares  # it imports torch
@@ -344,9 +323,9 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     # These modules import torch, which the checks before this one do without.
     from spg_trainer.architecture.layers import check_expert_parallel, check_lora
     from spg_trainer.architecture.shape import find_config, pattern_of
-    from spg_trainer.rollout.unmasking import check_names
+    from spg_trainer.rollout.unmasking import check_own_rules
 
-    check_names(config.rollout)
+    check_own_rules(config.rollout)
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config, algorithm, model.model_type, pattern_of(model))

@@ -32,7 +32,7 @@ from spg_trainer.models import Policy
 from spg_trainer.models.policy import halved_until_it_fits
 from spg_trainer.models.shard import drop_gradients, trains_parts
 from spg_trainer.settings.configs import BatchConfig
-from spg_trainer.tensors import Rows
+from spg_trainer.tensors import Rows, without_rounding
 from spg_trainer.training.run import Run
 
 Sums = dict[tuple[str, str], float]
@@ -469,22 +469,25 @@ def prepare_step(run: Run, scored: Rows) -> tuple[Rows, list[str]]:
     if "correct" in algorithm.needs:
         figures["correct"] = torch.from_numpy(scored.correct)
     all_rows = gather_rows(scored.tensors().with_columns(**figures))
-    all_rows = all_rows.with_columns(share_done=run.state.step / run.config.max_steps)
+    # Rewards that are equal but for rounding are equal: dividing by their spread would make a signal of the rounding.
+    rewards = torch.from_numpy(without_rounding(all_rows.rewards.numpy()))
+    all_rows = all_rows.with_columns(rewards=rewards, share_done=run.state.step / run.config.max_steps)
     prepared = prepare_columns(algorithm, all_rows)
-    if "engine_logps" in all_rows:
-        prepared["advantages"] = prepared["advantages"] * engine_weights(all_rows)
+    if "engine_log_ratio" in all_rows:
+        log_ratio = all_rows.total(all_rows.engine_log_ratio.double().sum(-1))
+        prepared["advantages"] = prepared["advantages"] * all_rows.spread(engine_weights(log_ratio))
     return all_rows.with_columns(**prepared), [*prepared]
 
 
-def engine_weights(rows: Rows) -> torch.Tensor:
-    """(B,) float64, min(p / p_engine, `MOST_WEIGHT`), by which completions that an engine sampled are weighed.
+def engine_weights(log_ratio: torch.Tensor) -> torch.Tensor:
+    """(E,) min(p / p_engine, `MOST_WEIGHT`), by which E episodes of an engine are weighed, from log(p / p_engine).
 
-    p is the probability with which the model itself unmasks the tokens of an episode as they were unmasked, and
-    p_engine the one that the engine computed, which rounds differently: truncated importance sampling, as in TIS
-    (Yao et al., 2025, "Your efficient RL framework secretly brings you off-policy RL training").
+    p is the probability with which the model itself draws the tokens of an episode where they were unmasked, and
+    p_engine the one with which the engine drew them, which rounds differently. Both are taken at the temperature of
+    drawing, where alone their ratio is an importance weight: truncated importance sampling, as in TIS (Yao et al.,
+    2025, "Your efficient RL framework secretly brings you off-policy RL training").
     """
-    gap = (rows.unmask_logps.double() - rows.engine_logps.double()).sum(-1)
-    return rows.spread(rows.total(gap)).exp().clamp(max=MOST_WEIGHT)
+    return log_ratio.exp().clamp(max=MOST_WEIGHT)
 
 
 def step_of_process(run: Run, scored: Rows, all_rows: Rows, names: list[str]) -> tuple[torch.Tensor, Rows]:

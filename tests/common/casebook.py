@@ -1,10 +1,10 @@
 """Books of answers judged by hand, in tests/verifiers/casebook.
 
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
-the problem of the references below it, and `?` ends it. `@ source` says where the answers below it come from, up to the next `@`: they
-were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and <U+200B> the
-character of that number. A book's name begins with its task; one that ends in `_bare` or `_flexible` holds whole
-completions, the others what stands in an answer block. Books that end in `_flexible` are judged in this mode.
+the problem of the references below it, and `?` ends it. `@ source` says where the answers below it come from, up to the
+next `@`: they were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and
+<U+200B> the character of that number. A book's name begins with its task; one that ends in `_bare` or `_flexible` holds
+whole completions, the others what stands in an answer block. Books that end in `_flexible` are judged in this mode.
 """
 
 import re

@@ -100,6 +100,19 @@ TWICE = (
     Report("GanjinZero/math401-llm#4", [("3^3=", "27"), ("3^3=", "9")], "different answers"),
 )
 
+# Parts of a reward -> whether they come to full marks.
+FULL_MARKS = (
+    Report("PrimeIntellect-ai/prime-rl#3566", (0.7, 0.2, 0.1), True),
+    Report("PrimeIntellect-ai/prime-rl#3566", (0.7, 0.2), False),
+)
+
+# A number in a column of float32 -> how it is read.
+OF_FLOAT32 = (
+    Report("apache/arrow#37956", 0.1, 0.1),
+    Report("pola-rs/polars#15176", 1234.5678, 1234.5677),
+    Report("IntegriChain1/s3parq#51", 24.51, 24.51),
+)
+
 
 def cases(section: tuple[Report, ...]) -> list[Any]:
     """The rows of a section as parameters `given` and `right` of a test, each named by its thread."""

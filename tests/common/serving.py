@@ -89,7 +89,7 @@ class Server:
 @contextmanager
 def served(*words: str, package: str = "verifiers", changes: str = "", **variables: str) -> Iterator[Server]:
     """`python -m PACKAGE serve WORDS` at a free port; `changes`: statements about `front` that it runs first."""
-    for needed in ("uvicorn", "httptools", "websockets", "prometheus_client"):
+    for needed in ("starlette", "uvicorn", "httptools", "websockets", "prometheus_client"):
         pytest.importorskip(needed)
     start = START.format(changes=changes or "pass", package=package)
     port = [] if "--port" in words else ["--port", "0"]

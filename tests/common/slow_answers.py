@@ -5,21 +5,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from verifiers.serve.workers import Answer, Question
+MEMORY = None
 
 
-def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
-    if settings.get("unavailable"):
+def prepare(unavailable: bool = False) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    if unavailable:
         raise RuntimeError("no such engine here; run: pip install engine")
     return answers
 
 
-def answers(questions: list[Question]) -> list[Answer]:
+def answers(job: dict[str, Any]) -> dict[str, Any]:
     """Each body is a number of seconds, or "die"; the answer says how many questions came together."""
-    for question in questions:
-        if question.body == b"die":
+    for body in job["bodies"]:
+        if body == b"die":
             os._exit(9)
-        time.sleep(float(question.body))
-    return [
-        Answer(200, f"{question.body.decode()} of {len(questions)}".encode(), {}) for question in questions
-    ]
+        time.sleep(float(body))
+    return {"answers": [(200, f"{body.decode()} of {len(job['bodies'])}", {}) for body in job["bodies"]]}

@@ -21,7 +21,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import Policy, load_model
+from spg_trainer.models.forward import head_weight
 from spg_trainer.models.weight_files import _as_ours
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.seeding import generator
@@ -41,6 +43,8 @@ class SmallEngine:
     def __init__(self, policy: Policy, decode: Decode, version: str = "default") -> None:
         self.policy, self.decode, self.version = policy, decode, version
         self.session_open, self.released, self.broken = False, False, ""
+        self.noise: torch.Tensor | None = None
+        """(V, D), what this engine adds to the output layer of the weights that it is sent."""
         self.calls: list[str] = []
         self.sums: list[float] = []
         """The sum of all weights, after each change of them."""
@@ -66,7 +70,7 @@ class SmallEngine:
         lists = self.decode(self.policy, prompts, params)
         if self.broken == "unlike":
             for of_row in lists:
-                of_row["spg_logp"] = [logp - 5 for logp in of_row["spg_logp"]]
+                of_row["spg_drawn_logp"] = [logp - 5 for logp in of_row["spg_drawn_logp"]]
         if self.broken == "no plugin":
             lists = [{} for _ in prompts]
         return [
@@ -88,6 +92,8 @@ class SmallEngine:
         known = model.state_dict()
         for name, value in _as_ours(model, tensors).items():
             known[name].copy_(value)
+        if self.noise is not None:
+            head_weight(model).data += self.noise
         self.version = version
         self.sums.append(sum(float(weight.double().sum()) for weight in model.parameters()))
 
@@ -195,6 +201,10 @@ def by_own_sampler(
     mask = torch.tensor([[False] * (width - len(p)) + [True] * len(p) for p in prompts])
     streams = [generator(p["custom_params"]["spg_seed"]) for p in params]
     rows = sample_completions(policy, ids, mask, sampling, streams)
+    drawn_logps = rows.unmask_logps
+    if sampling.temperature not in (0, 1):
+        written = rows.with_columns(completion_mask=rows.unmask_step >= 0)
+        drawn_logps = path_logps(policy.model, written, policy.mask_id, sampling.temperature)
     found = []
     for row, prompt in enumerate(prompts):
         step_of = rows.unmask_step[row].tolist()
@@ -207,9 +217,9 @@ def by_own_sampler(
                 block, offset = block + 1, 1 + max(step_of[:place])
             steps.append(step - offset if step >= 0 else size + 1)
         ids_of_row = rows.completion_ids[row, :last].tolist()
-        logps = rows.unmask_logps[row, :last].tolist()
+        logps = drawn_logps[row, :last].tolist()
         beyond = -(len(prompt) + last) % size
-        lists = {"spg_tokens": ids_of_row, "spg_step": steps, "spg_logp": logps}
+        lists = {"spg_tokens": ids_of_row, "spg_step": steps, "spg_drawn_logp": logps}
         found.append({name: [*values, *values[-1:] * beyond] for name, values in lists.items()})
     return found
 

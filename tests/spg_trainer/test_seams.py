@@ -10,10 +10,9 @@ import torch
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, Copies, Masking
-from spg_trainer.rollout.cache import CACHES
-from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.rules import CACHES, REMASKING, UNMASKING, Cache, Remasking, Unmasking
 from spg_trainer.training.loop import train
 from tests.common.trainer_cases import rows, small_config, steps_of
 
@@ -143,20 +142,26 @@ def block_and_one_before(sampling):
 
 
 @pytest.mark.parametrize(
-    "flag, names, table, function, steps",
+    "flag, names, table, rule, steps",
     [
-        ("remasking", "low_confidence, random", REMASKING, from_the_left, [0, 0, 1, 1, 2, 3, 3, 4, 4, 5]),
-        ("unmasking", "schedule, threshold, factor", UNMASKING, all_at_once, [0] * 5 + [1] * 5),
-        ("cache", "none, prefix, dual, window", CACHES, block_and_one_before, None),
+        (
+            "remasking",
+            "low_confidence, random",
+            REMASKING,
+            Remasking(from_the_left),
+            [0, 0, 1, 1, 2, 3, 3, 4, 4, 5],
+        ),
+        ("unmasking", "schedule, threshold, factor", UNMASKING, Unmasking(all_at_once), [0] * 5 + [1] * 5),
+        ("cache", "none, prefix, dual, window", CACHES, Cache(block_and_one_before), None),
     ],
 )
-def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, names, table, function, steps):
+def test_a_way_to_decode_is_a_function_and_a_line(tmp_path, monkeypatch, flag, names, table, rule, steps):
     for command in (Config, EvalCommand):
         assert "mine" in str(resolve(command, [f"--{flag}", "mine"]).config)
     with pytest.raises(ConfigError, match=f"--{flag} 'mine' is .* Use one of: {names}"):
         train(outside(tmp_path / "run", **{flag: "mine"}), quiet=True)
     assert not (tmp_path / "run").exists()
-    monkeypatch.setitem(table, "mine", function)
+    monkeypatch.setitem(table, "mine", rule)
     train(outside(tmp_path / "run", **{flag: "mine"}, force=True, max_steps=1), quiet=True)
     for sample in rows(tmp_path / "run" / "samples" / "step-000001.jsonl"):
         unmasked = [step for step in sample["reveal_step"] if step >= 0]

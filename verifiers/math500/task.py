@@ -27,6 +27,7 @@ from verifiers.math500.problem import PROBLEMS_REMEMBERED, Problem, problem_of
 from verifiers.math500.reference import Reference, bare, is_short_integer, reference_of, references_of
 from verifiers.math500.values import Value
 from verifiers.reading import markup
+from verifiers.reading.decimals import has_comma, swapped, with_point
 from verifiers.reading.locate import Found, find_answer, last_box
 from verifiers.reading.tokens import Malformed, Unsupported, tokens_of
 from verifiers.verdicts import (
@@ -256,7 +257,26 @@ def ask_cas(pairs: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     return [judged[key] for key in keys]
 
 
-def located(text: str, lenient: bool, gold: Reference, problem: str | None) -> tuple[Outcome, Found]:
+def gold_of(answer: object, decimal: object, row: int | None) -> tuple[Reference, bool]:
+    """(a reference, whether it and its answers have a decimal comma); raises if the reference has not."""
+    comma = has_comma(decimal, row)
+    if comma and isinstance(answer, str):
+        with_comma, answer = answer, with_point(answer)
+        if answer is None:
+            problem = "is not written with a decimal comma, as 1.250,5 is"
+            raise invalid_reference("answer", with_comma, problem, row)
+    return reference_of(answer, row), comma
+
+
+def judge_with_comma(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
+    """`judge` for an answer with a decimal comma, 1.250,5."""
+    pointed = with_point(answer)
+    return (MALFORMED, GRAMMAR) if pointed is None else judge(pointed, gold, problem, lenient)
+
+
+def located(
+    text: str, lenient: bool, gold: Reference, problem: str | None, comma: bool
+) -> tuple[Outcome, Found]:
     """(what `judge` says of a completion's answer, where this answer stands)."""
     found = find_answer(text, lenient)
     if found.reason == OK and not lenient and not (found.boxed and found.alone):
@@ -267,58 +287,76 @@ def located(text: str, lenient: bool, gold: Reference, problem: str | None) -> t
     if found.reason != OK:
         return (found.reason, TEXT), found
     judge_once = _judge_short if found.end - found.start <= SHORT else judge
+    if comma:
+        judge_once = judge_with_comma
     return judge_once(text[found.start : found.end], gold, problem, lenient), found
 
 
-def _judge(text: str, lenient: bool, row: int | None, answer: object, problem: object) -> batch.Judged:
+def _judge(
+    text: str, lenient: bool, row: int | None, answer: object, problem: object, decimal: object
+) -> batch.Judged:
     """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
-    gold = reference_of(answer, row)
-    outcome, found = located(text, lenient, gold, text_of(problem, row))
+    gold, comma = gold_of(answer, decimal, row)
+    outcome, found = located(text, lenient, gold, text_of(problem, row), comma)
     if outcome is None:
-        outcome = ask_cas([(text[found.start : found.end], gold.text)])[0]
+        said = text[found.start : found.end]
+        outcome = ask_cas([(with_point(said) if comma else said, gold.text)])[0]
     return *outcome, float(outcome[0] == OK), found.start, found.end
 
 
-def _judge_unmarked(text: str, judged: batch.Judged, answer: object, problem: object) -> batch.Judged:
+def _judge_unmarked(
+    text: str, judged: batch.Judged, answer: object, problem: object, decimal: object
+) -> batch.Judged:
     """The verdict in mode flexible on a completion whose verdict in lenient mode, `judged`, is not right."""
     from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
 
-    span = last_value(text, formulas=True)
+    span = last_value(swapped(text) if decimal == "," else text, formulas=True)
     if span is None:
         return judged
     marked = f"<answer>{text[slice(*span)]}</answer>"
-    reason, tier, score, _, _ = _judge(marked, True, None, answer, problem)
+    reason, tier, score, _, _ = _judge(marked, True, None, answer, problem, decimal)
     if reason in (MALFORMED, verdicts.NO_ANSWER):
         return judged
     return reason, tier, score, *span
 
 
 def _judge_all(
-    texts: list[str], lenient: bool, answers: list[object], problems: list[object] | None
+    texts: list[str],
+    lenient: bool,
+    answers: list[object],
+    problems: list[object] | None,
+    decimals: list[object] | None,
 ) -> batch.Columns:
     """The columns of the verdicts on all texts; the computer algebra system is asked about all open pairs at once."""
     import numpy as np
 
-    golds = references_of(answers)
+    if decimals is None:
+        golds, commas = references_of(answers), [False] * len(texts)
+    else:
+        pairs = zip(answers, decimals, strict=True)
+        golds, commas = (
+            zip(*(gold_of(*pair, row) for row, pair in enumerate(pairs)), strict=True) if texts else ((), ())
+        )
     asked = [text_of(problem, row) for row, problem in enumerate(problems or ())] or repeat(None)
     found_by_kernel, spans = batch.locate_answers(texts, lenient)
-    columns = zip(texts, golds, asked, found_by_kernel, *spans.T.tolist(), strict=False)
+    columns = zip(texts, golds, asked, commas, found_by_kernel, *spans.T.tolist(), strict=False)
     judge_long = lru_cache(CACHE_LIMIT)(judge)  # remembers within this batch
     outcomes: list[Outcome] = []
     undecided: dict[tuple[str, str], list[int]] = {}  # {(answer, reference): the places of its completions}
-    for row, (text, gold, problem, reason, start, end) in enumerate(columns):
+    for row, (text, gold, problem, comma, reason, start, end) in enumerate(columns):
         if reason == batch.LOCATED:
             extracted = text[start:end] if text.isascii() else verdicts.cut(text, start, end)
             judge_once = _judge_short if end - start <= SHORT else judge_long
+            judge_once = judge_with_comma if comma else judge_once
             outcome = judge_once(extracted, gold, problem, lenient)
         elif reason == verdicts.NO_ANSWER:
             outcome = reason, TEXT
         else:
-            outcome, found = located(text, lenient, gold, problem)
+            outcome, found = located(text, lenient, gold, problem, comma)
             extracted = text[found.start : found.end]
             spans[row] = batch.in_bytes(text, found.start, found.end)
         if outcome is None:
-            undecided.setdefault((extracted, gold.text), []).append(row)
+            undecided.setdefault((with_point(extracted) if comma else extracted, gold.text), []).append(row)
         outcomes.append(outcome)
     for rows, outcome in zip(undecided.values(), ask_cas(list(undecided)), strict=True):
         for row in rows:
@@ -329,5 +367,11 @@ def _judge_all(
 
 
 TASK = batch.text_task(
-    "math500", ("answer",), _judge, judge_all=_judge_all, optional=("problem",), flexible=_judge_unmarked
+    "math500",
+    ("answer",),
+    _judge,
+    judge_all=_judge_all,
+    optional=("problem", "decimal"),
+    settings=("decimal",),
+    flexible=_judge_unmarked,
 )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from verifiers.command.flags import Parser
 
 if TYPE_CHECKING:
-    from verifiers.serve.front import Front, Limits
+    import uvicorn
 
-# The packages without which nothing is served; uvloop and orjson only make serving faster.
-PACKAGES = ("uvicorn", "httptools", "websockets", "prometheus_client")
+    from verifiers.serve.front import Front
+    from verifiers.serve.queue import Queue
+
+# The packages without which nothing is served; uvloop only makes serving faster.
+PACKAGES = ("starlette", "uvicorn", "httptools", "websockets", "prometheus_client")
 _EPILOG = """\
 addresses:
   POST /verify/TASK      {"completion": ..., REFERENCE} or {"completions": [...], REFERENCE: [...]}, as `verify` and
@@ -32,6 +37,9 @@ example:
 SIGTERM and Ctrl-C answer what was accepted, and end the server.
 Exit status: 0 after a signal, 2 if it cannot start.
 """
+
+
+TOKEN_VARIABLE = "SPG_SERVE_TOKEN"
 
 
 class CannotServe(Exception):
@@ -53,7 +61,19 @@ def main(arguments: Sequence[str]) -> int:
     add("--max-completions", metavar="N", type=_number_between(1, 10**6), default=4096, help=text)
     text = "compiles the kernels that judge large batches before it serves, if they are not on disk"
     add("--prepare", action="store_true", help=text)
-    return run_command(parser.parse_args(arguments), _make_front, "verdicts")
+    options = parser.parse_args(arguments)
+
+    def front_of(queue: Queue, token: str, max_body: int) -> Front:
+        from verifiers.serve.addresses import VerdictsFront
+
+        return VerdictsFront(queue, token, max_body)
+
+    settings = {
+        "seconds": options.timeout,
+        "max_completions": options.max_completions,
+        "load_kernels": options.prepare,
+    }
+    return run_command(options, "verdicts", "verifiers.serve.judging", settings, front_of)
 
 
 def add_serving_flags(parser: argparse.ArgumentParser) -> None:
@@ -84,12 +104,16 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run_command(
-    options: argparse.Namespace, front_of: Callable[[argparse.Namespace, Limits, str], Front], what: str
+    options: argparse.Namespace,
+    what: str,
+    module: str,
+    settings: dict[str, Any],
+    front_of: Callable[[Queue, str, int], Front],
 ) -> int:
-    """Serves as the options say; returns the exit status.
+    """Serves as the options say, until a signal; returns the exit status.
 
-    front_of: makes the application from the options, the limits and the token; may raise `CannotServe`. what: what the
-    server answers with, as messages name it, e.g. "verdicts".
+    what: what the server answers with, as messages name it, e.g. "verdicts". module, settings: of the workers, as
+    `Queue` takes them. front_of: makes the application from the queue, the token and the bytes that a body may have.
     """
     missing = [package.replace("_", "-") for package in PACKAGES if find_spec(package) is None]
     if missing:
@@ -97,11 +121,13 @@ def run_command(
             f"error: serving needs {' and '.join(missing)}; run: pip install {' '.join(missing)}\n"
         )
         return 2
-    from verifiers.serve.front import TOKEN_VARIABLE, Limits, is_loopback
-    from verifiers.serve.running import bound, serve
-    from verifiers.serve.workers import Unavailable
+    from verifiers.serve.queue import Queue
+    from verifiers.worker import WorkerUnavailable
 
     token = os.environ.get(TOKEN_VARIABLE, "") if options.token is None else options.token
+    queue = None
+    # uvicorn handles signals while it runs, and raises them again at its end.
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         is_given_empty = options.token == ""  # by mistake: without --token, it may be empty
         fits_an_address = token.isascii() and not any(letter <= " " or letter == "@" for letter in token)
@@ -109,44 +135,71 @@ def run_command(
             raise CannotServe(
                 "--token must be letters, digits and signs that an address may have, without a space or @"
             )
-        try:
-            listening = bound(options.host, options.port)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise CannotServe(
-                f"cannot listen at {options.host}:{options.port}: {reason}; try another --port"
-            ) from error
+        listening = _listening(options.host, options.port)
         if not is_loopback(options.host):
             who = "who knows the token" if token else "without a token (see --token)"
             text = f"--host {options.host}: every machine that reaches this one can ask for {what}, {who}, unencrypted"
             sys.stderr.write(f"warning: {text}.\n")
-        limits = Limits(body=options.max_body << 20, seconds=float(options.timeout))
+        queue = Queue(module, settings, options.workers, float(options.timeout))
+        queue.start()
         host = f"[{options.host}]" if ":" in options.host else options.host  # IPv6 stands in brackets
         address = f"http://{host}:{listening.getsockname()[1]}"
-        serve(front_of(options, limits, token), listening, f"Serving {what} at {address} (Ctrl-C ends it).\n")
-    except (CannotServe, Unavailable) as error:
+        server = _server_of(front_of(queue, token, options.max_body << 20), options)
+        sys.stderr.write(f"Serving {what} at {address} (Ctrl-C ends it).\n")
+        sys.stderr.flush()
+        server.run(sockets=[listening])
+    except (CannotServe, WorkerUnavailable) as error:
         sys.stderr.write(f"error: {str(error).rstrip('.')}.\n")
         return 2
+    except KeyboardInterrupt:  # either signal
+        return 0
+    finally:
+        if queue is not None:
+            queue.close()
+        signal.signal(signal.SIGTERM, earlier)
     return 0
 
 
-def _make_front(options: argparse.Namespace, limits: Limits, token: str) -> Front:
-    """The application that answers requests for verdicts."""
-    from verifiers.serve.verdicts_front import VerdictsFront
-    from verifiers.serve.workers import Workers
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens at this address; raises `CannotServe`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CannotServe(f"cannot listen at {host}:{port}: {reason}; try another --port") from error
 
-    if options.prepare:
-        from verifiers.batch import prepare_kernels
 
-        prepare_kernels()
-    settings = {
-        "seconds": limits.seconds,
-        "workers": options.workers,
-        "completions": options.max_completions,
-        "prepare": options.prepare,
-    }
-    workers = Workers("verifiers.serve.judging", settings, options.workers, limits.seconds)
-    return VerdictsFront(workers, limits, token)
+def _server_of(front: Front, options: argparse.Namespace) -> uvicorn.Server:
+    """uvicorn's server, which waits for the front before it closes connections."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            await front.finish()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        front,
+        http="httptools",
+        ws="websockets-sansio",
+        ws_max_size=options.max_body << 20,
+        lifespan="off",
+        interface="asgi3",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        access_log=False,
+        timeout_keep_alive=75,
+        log_level="error",
+        timeout_graceful_shutdown=options.timeout + 1,
+    )
+    return Server(config)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server at `host`."""
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _number_between(least: int, most: int) -> Callable[[str], int]:

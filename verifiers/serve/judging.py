@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
@@ -11,68 +12,50 @@ from typing import Any
 from verifiers import batch
 from verifiers.errors import VerifierError
 from verifiers.limit import time_limit
-from verifiers.registry import verify_batch
-from verifiers.serve.request_forms import FORMS, Asked, Refused, form_of, nemo_gym_metrics
-from verifiers.serve.workers import Answer, Question
-from verifiers.verdicts import Verdicts
+from verifiers.registry import find, verify_batch
+from verifiers.serve.queue import Answer, refusal
+from verifiers.serve.request_forms import FORMS, Asked, Refused, nemo_gym_metrics
 
-# {task: a reference by which completions are judged before the first request}
-_WARMING = {
-    "gsm8k": {"answer": "18"},
-    "math500": {"answer": "18"},
-    "countdown": {"numbers": [3, 6], "target": 18},
-    "sudoku": {"puzzle": "4320004330100004"},
-}
+MEMORY = None  # the address space of a worker has no limit
 
 
-def prepare(settings: dict[str, Any]) -> Callable[[list[Question]], list[Answer]]:
-    """Gets ready to judge; returns the function that answers questions.
+def prepare(
+    seconds: float, max_completions: int, load_kernels: bool
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Gets ready to judge; returns the function that answers jobs, which `verifiers.worker` calls.
 
-    settings: the most `seconds` and `completions` of a request; whether kernels are loaded now (`prepare`) and not when
-    that pays. The other settings of the server are not used here.
+    seconds, max_completions: the most of a request. load_kernels: whether kernels are loaded now, and not when that
+    pays.
     """
     batch.MAX_THREADS = 1  # batches are small, and other processes use the other cores
     batch.MAY_COMPILE = False  # a request must not wait for it
-    for task, reference in _WARMING.items():  # which imports what a first request would wait for
-        verify_batch(task, ["<answer>18</answer>"], **{field: [value] for field, value in reference.items()})
-    if settings["prepare"]:
+    for task in ("gsm8k", "math500", "countdown", "sudoku"):  # imports what a first request would wait for
+        find(task)
+    verify_batch("math500", [r"<answer>\frac{36}{2}</answer>"], answer=["18"])
+    if load_kernels:
         batch.prepare_kernels()
-    seconds, max_completions = settings["seconds"], settings["completions"]
-    return lambda questions: answers(questions, seconds, max_completions)
+    return lambda job: {"answers": answers(job["address"], job["bodies"], seconds, max_completions)}
 
 
-def answers(questions: Sequence[Question], seconds: float, max_completions: int) -> list[Answer]:
-    """The answer to each question. Questions about the same task are judged in one batch, within `seconds`."""
-    result: list[Answer | None] = [None] * len(questions)
-    # {(task, mode, reference fields): the requests that have these, each with its place among the questions}
-    alike: dict[tuple[Any, ...], list[tuple[int, Asked]]] = {}
-    for place, question in enumerate(questions):
-        try:
-            content = _read(question, max_completions)
-        except Refused as refusal:
-            result[place] = refused(refusal)
-            continue
-        if isinstance(content, Asked):
-            kind = (content.task, content.mode, *sorted(content.references))
-            alike.setdefault(kind, []).append((place, content))
-        else:
-            result[place] = Answer(200, _json(content), verdicts={})
-    for group in alike.values():
-        answers_of_group = _judged([asked for _, asked in group], seconds)
-        for (place, _), answer in zip(group, answers_of_group, strict=True):
-            result[place] = answer
-    return [answer for answer in result if answer is not None]  # none is None by now
-
-
-def refused(refusal: Refused) -> Answer:
-    """A refusal as an answer."""
-    return Answer(refusal.status, _json({"error": str(refusal)}), verdicts={})
+def answers(address: str, bodies: Sequence[bytes], seconds: float, max_completions: int) -> list[Answer]:
+    """The answers to requests of one address, FORM/TASK. What is alike is judged in one batch, within `seconds`."""
+    answers_or_asked = [_read(address, body, max_completions) for body in bodies]
+    # {(task, mode, reference fields): the places of the requests that have these}
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for place, asked in enumerate(answers_or_asked):
+        if isinstance(asked, Asked):
+            alike[asked.task, asked.mode, *sorted(asked.references)].append(place)
+    for places in alike.values():
+        group = [answers_or_asked[place] for place in places]
+        for place, answer in zip(places, _judged(group, seconds), strict=True):  # type: ignore[arg-type]
+            answers_or_asked[place] = answer
+    return answers_or_asked  # type: ignore[return-value]
 
 
 def read_object(body: bytes) -> dict[str, Any]:
     """The JSON object in a body; raises `Refused`."""
     try:
-        value = _parsed(body)
+        value = json.loads(body.decode(), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise Refused(422, f"The body is not UTF-8 from its byte {error.start} on.") from error
     except RecursionError as error:
@@ -89,56 +72,21 @@ def _refuse_constant(text: str) -> float:
     raise ValueError(f"{text} is no number there")
 
 
-_EXACT = frozenset({str, int, bool, type(None)})  # a value of one of these types has not been rounded
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-
-
-def _parsed(body: bytes) -> Any:
-    """The JSON value of a body. orjson reads most bodies, in a tenth of the time; Python's decoder reads the others.
-
-    These are bodies with integers of more than 64 bits, which orjson rounds, and bodies that orjson refuses, such as
-    those with lone surrogates or deep nesting. Raises ValueError or RecursionError if Python's decoder does.
-    """
+def _read(address: str, body: bytes, max_completions: int) -> Asked | Answer:
+    """The content of a request, or its answer if nothing is to be judged."""
+    form, _, name = address.partition("/")
     try:
-        import orjson
-
-        value = orjson.loads(body)
-        if not _may_be_rounded(value):
-            return value
-    except (ImportError, ValueError):  # orjson is not installed, or refuses the body
-        pass
-    return _DECODER.decode(body.decode())
-
-
-def _may_be_rounded(value: Any) -> bool:
-    """Whether a value of orjson may hold a rounded integer: a large float, which may have been a long integer."""
-    if type(value) is float:
-        return abs(value) >= 2**63
-    if type(value) is list:
-        items = value
-    elif type(value) is dict:
-        items = value.values()
-    else:
-        return False
-    # Most lists have only texts, so that the types of the items decide.
-    return not _EXACT.issuperset(map(type, items)) and any(map(_may_be_rounded, items))
-
-
-def _read(question: Question, max_completions: int) -> Asked | dict[str, Any]:
-    """The content of a request, or its answer if nothing is to be judged; raises `Refused`."""
-    body = read_object(question.body)
-    if question.address == "/aggregate_metrics":
-        return nemo_gym_metrics(body)
-    form = form_of(question.address)
-    assert form is not None, question.address  # no other address is sent to a worker
-    form_name, task_or_data_source = form
-    try:
-        asked = FORMS[form_name](task_or_data_source, body)
+        content = read_object(body)
+        if form == "aggregate_metrics":
+            return Answer(200, json.dumps(nemo_gym_metrics(content)) + "\n", {})
+        asked = FORMS[form](name, content)
+    except Refused as error:
+        return refusal(error.status_code, str(error))
     except VerifierError as error:
-        raise Refused(422, str(error)) from error
+        return refusal(422, str(error))
     if len(asked.completions) > max_completions:
         number = f"{len(asked.completions):,} completions are more than the {max_completions:,} of a request"
-        raise Refused(
+        return refusal(
             413, f"{number}; send several requests, or start the server with a larger --max-completions."
         )
     return asked
@@ -151,11 +99,11 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
     affects the request that caused it.
     """
     first = group[0]
+    completions = list(chain.from_iterable(asked.completions for asked in group))
     columns = {
         field: list(chain.from_iterable(asked.references[field] for asked in group))
         for field in first.references
     }
-    completions = list(chain.from_iterable(asked.completions for asked in group))
     lengths_agree = all(
         len(column) == len(asked.completions) for asked in group for column in asked.references.values()
     )
@@ -172,19 +120,13 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
             text = str(error)
             if first.is_one:  # as `verify` says it: answer='x', not answer[0]='x'
                 text = text.replace(f"{error.argument}[0]=", f"{error.argument}=", 1).removeprefix("Row 0: ")
-            return [refused(Refused(422, text))]
+            return [refusal(422, text)]
         logging.getLogger("verifiers.serve").exception("The task %s failed", first.task)
         text = f'The task "{first.task}" failed on this request ({type(error).__name__}); the server\'s log says more.'
-        return [refused(Refused(500, text))]
+        return [refusal(500, text)]
     result, start = [], 0
     for asked in group:
-        end = start + len(asked.completions)
-        part: Verdicts = verdicts[start:end]
-        result.append(Answer(200, asked.write(part).encode() + b"\n", {asked.task: part.counts()}))
-        start = end
+        part = verdicts[start : start + len(asked.completions)]
+        result.append(Answer(200, asked.write(part) + "\n", {asked.task: part.counts()}))
+        start += len(asked.completions)
     return result
-
-
-def _json(value: Any) -> bytes:
-    """A value as JSON, with a line end."""
-    return json.dumps(value).encode() + b"\n"

@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from json.encoder import encode_basestring_ascii as _quoted
 from statistics import fmean
 from typing import Any
 
@@ -22,11 +20,16 @@ from verifiers.verdicts import Verdicts
 
 
 class Refused(Exception):
-    """A request that cannot be judged: an HTTP status, and a sentence that says why and what would be right."""
+    """A request that cannot be judged: an HTTP status, and a sentence that says why and what would be right.
+
+    The attributes are those of starlette's HTTPException, which workers need not import.
+    """
+
+    headers: None = None
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
-        self.status = status
+        self.status_code, self.detail = status, text
 
 
 @dataclass
@@ -62,17 +65,28 @@ def ours(name: str, body: dict[str, Any]) -> Asked:
     if "completion" in arguments:
         completions = [arguments.pop("completion")]
         columns = {field: [value] for field, value in arguments.items()}  # only references are left
-        return Asked(task, completions, columns, lambda verdicts: _json_texts(verdicts)[0], mode, is_one=True)
+        return Asked(
+            task,
+            completions,
+            columns,
+            lambda verdicts: json.dumps(_fields_of(verdicts)[0]),
+            mode,
+            is_one=True,
+        )
     completions = arguments.pop("completions")
     references = arguments  # nothing else is left
     if not isinstance(completions, list):
         raise Refused(422, f'"completions" is {shown(completions)}, not a list; one goes into "completion".')
     for field, values in references.items():
-        if not isinstance(values, list):
+        if field in find(task).settings and isinstance(values, str):  # one for all
+            references[field] = [values] * len(completions)
+        elif not isinstance(values, list):
             raise Refused(
                 422, f'"{field}" is {shown(values)}, not a list with one value for each completion.'
             )
-    return Asked(task, completions, references, _json_of_all, mode)
+    return Asked(
+        task, completions, references, lambda verdicts: json.dumps({"verdicts": _fields_of(verdicts)}), mode
+    )
 
 
 def verl(_: str, body: dict[str, Any]) -> Asked:
@@ -238,45 +252,15 @@ def _output_text(response: Mapping[str, Any]) -> str:
     return "".join(texts)
 
 
-# _JSON_REASON_AND_TIER[code of a reason][code of a tier]: the part of a verdict's JSON that names both.
-_JSON_REASON_AND_TIER = [
-    [f', "reason": "{reason}", "decided_by": "{tier}"' for tier in Verdicts.tier_names]
-    for reason in Verdicts.reason_names
-]
-
-
-@lru_cache(256)
-def _json_start(correct: bool, score: float) -> str:
-    """A verdict's JSON up to the extracted text."""
-    return f'{{"correct": {"true" if correct else "false"}, "score": {score!r}, "extracted": '
-
-
-@lru_cache(256)
-def _json_detail(text: str) -> str:
-    """The end of a verdict's JSON, with the detail."""
-    return f', "detail": {_quoted(text)}}}'
-
-
-def _json_texts(verdicts: Verdicts) -> list[str]:
-    """Each verdict as JSON, in the form that the command writes: with `detail` only if the completion is not right.
-
-    The JSON is put together by hand, since writing JSON is most of the cost of a verdict here.
-    """
-    columns = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    codes = (verdicts.reason.tolist(), verdicts.decided_by.tolist())
-    return [
-        _json_start(correct, score)
-        + ("null" if extracted is None else _quoted(extracted))
-        + _JSON_REASON_AND_TIER[reason][tier]
-        + ("}" if correct else _json_detail(detail))
-        for correct, score, extracted, reason, tier, detail in zip(
-            *columns, *codes, verdicts.details, strict=True
-        )
-    ]
-
-
-def _json_of_all(verdicts: Verdicts) -> str:
-    return f'{{"verdicts": [{", ".join(_json_texts(verdicts))}]}}'
+def _fields_of(verdicts: Verdicts) -> list[dict[str, Any]]:
+    """The fields of each verdict, as the command writes them: with `detail` only if the completion is not right."""
+    names = ("correct", "score", "extracted", "reason", "decided_by")
+    numbers = (verdicts.correct.tolist(), verdicts.score.tolist())
+    rows = zip(*numbers, verdicts.extracted, verdicts.reasons, verdicts.tiers, strict=True)
+    fields: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
+    for row in (~verdicts.correct).nonzero()[0].tolist():
+        fields[row]["detail"] = verdicts.details[row]
+    return fields
 
 
 FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {
@@ -285,16 +269,3 @@ FORMS: dict[str, Callable[[str, dict[str, Any]], Asked]] = {
     "openrlhf": openrlhf,
     "nemo_gym": nemo_gym,
 }
-
-
-def form_of(path: str) -> tuple[str, str] | None:
-    """(form, task or data source) for the path of a POST; None if no form has this path.
-
-    "/verify/gsm8k" -> ("verify", "gsm8k"). With "" in place of the name, the body says which task is meant: "/verl" ->
-    ("verl", ""), "/verify" -> ("nemo_gym", "").
-    """
-    address = path.strip("/")
-    head, _, name = address.partition("/")
-    if head in ("verify", "openrlhf") and name:
-        return head, name
-    return {"verify": ("nemo_gym", ""), "verl": ("verl", "")}.get(address)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from envs.errors import EnvError, MissingPackage
-from verifiers.serve.front import TOKEN_VARIABLE, is_loopback
+from verifiers.serve.command import TOKEN_VARIABLE, is_loopback
 
 ATTEMPTS = 4
 """How often a message is tried if the connection is lost, so that a restart of the server goes unnoticed."""

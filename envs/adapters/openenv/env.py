@@ -15,7 +15,7 @@ from envs.adapters.openenv.client import Client, Result, ask, need_websockets
 from envs.authoring.async_calls import Limits, call_all, value_of
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
-from envs.problem import Problem, Prompt, Score, check_index
+from envs.problem import Problem, Prompt, Score, check_index, is_full
 from envs.splits import SPLITS
 from verifiers.errors import did_you_mean, shown
 
@@ -204,7 +204,7 @@ class OpenEnv(TextEnv):
             }
             return Score(rewards, metadata["reason"], metadata["extracted"])
         total = sum(result.reward for result in results)
-        is_right = total >= 1
+        is_right = is_full(total)
         if is_right:
             reason = "ok"
         else:

@@ -21,7 +21,7 @@ import numpy as np
 from envs.answer_block import only_answer, read_answer
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
-from envs.problem import Problem, Score
+from envs.problem import Problem, Score, is_full
 from envs.splits import SPLITS, split_of
 from verifiers.errors import did_you_mean
 
@@ -178,7 +178,7 @@ class ReasoningGym(TextEnv):
         else:
             value, reason = self._value(answer, problem.metadata["entry"])
         has_format = only_answer(completion) is not None
-        rewards = {"correct": float(value >= 1), "format": float(has_format), "score": value}
+        rewards = {"correct": float(is_full(value)), "format": float(has_format), "score": value}
         return Score(rewards, reason, answer)
 
     def demonstration(self, problem: Problem) -> str:
@@ -221,7 +221,7 @@ class ReasoningGym(TextEnv):
             if reason == "error":  # the worker itself failed
                 raise EnvError(f"{self.spec_name}: its scorer cannot be asked: {reply['detail']}")
         value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
-        return value, reason or ("ok" if value >= 1 else "wrong")
+        return value, reason or ("ok" if is_full(value) else "wrong")
 
 
 @lru_cache(maxsize=8)

@@ -18,7 +18,7 @@ import numpy as np
 
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice
-from envs.problem import Problem, Score, check_index
+from envs.problem import Problem, Score, check_index, is_full
 from envs.splits import SPLITS, split_of
 
 INSIDE = Path(__file__).with_name("inside.py")
@@ -99,7 +99,7 @@ class VerifiersPackage(TextEnv):
         if reply["outcome"]:  # "" = success
             raise EnvError(f"the rewards of verifiers:{self.taskset} failed: {reply['detail']}")
         reward = reply["reward"]
-        is_right = reward >= 1
+        is_right = is_full(reward)
         paid = ", ".join(f"{name} {value:.3g}" for name, value in reply["paid"].items())
         return Score(
             {"correct": float(is_right), "reward": reward},

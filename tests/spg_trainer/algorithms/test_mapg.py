@@ -40,10 +40,14 @@ def rollouts_of(words: tuple[int, ...], steps: list[int]) -> Rows:
 def published(logits, rows: Rows, segments: list[tuple[int, int]]):
     """(mean log-probability of tokens, of positions) of the segments (first, last step), from `logits`.
 
-    logits: canvas -> (T, 2). As the published code computes it: a place that is never written counts as written last.
+    logits: canvas -> (T, 2). As the published code computes it; a place that is written after the completion has ended,
+    or never, counts as written last.
     """
     words, steps = rows.completion_ids[0].tolist(), rows.unmask_step[0].tolist()
-    steps = [step if step >= 0 else 99 for step in steps]
+    ended = max(
+        (step for step, token in zip(steps, rows.completion_mask[0], strict=True) if token), default=-1
+    )
+    steps = [step if 0 <= step <= ended else 99 for step in steps]
     tokens, places = [], []
     for first, last in segments:
         canvas = tuple(w if step < first else MASK for w, step in zip(words, steps, strict=True))
@@ -117,8 +121,19 @@ def test_loss_and_gradient_are_the_published_ones_on_every_text_and_path(size, a
     assert size > 1 or max(drawn.values()) - min(drawn.values()) < 4 * sum(drawn.values()) ** 0.5, "uniform"
 
 
+def test_what_a_sampler_writes_after_the_end_changes_no_competition():
+    """`--cache none` stops at once when a completion has ended, and other caches write its block to the end."""
+    words, written, stopped = (0, END, 0, 0, 0), [0, 1, 2, 3, 4], [0, 1, -1, -1, -1]
+    masking = MAPG(num_masks=2, steps_per_segment=2).make_masking()
+    masks = [masking.draw(rollouts_of(words, steps), seeded(0)) for steps in (written, stopped)]
+    assert torch.equal(masks[0].measured, masks[1].measured) and int(masks[0].measured.sum()) == 4
+    assert torch.equal(masks[0].masked[0, 0], masks[1].masked[0, 0])
+
+
 def test_settings_that_mean_nothing_and_models_that_attend_in_blocks_are_refused():
-    with pytest.raises(ConfigError, match=r"--algorithm-args position_temperature=0\.0: should be above 0"):
+    with pytest.raises(
+        ConfigError, match=r"--algorithm-args position_temperature=0\.0: expected a number, above 0"
+    ):
         MAPG(position_temperature=0.0)
     for pattern in (Pattern(4), Pattern(4, "completion")):
         with pytest.raises(ConfigError, match=r"attends in blocks.*d2_stepmerge"):

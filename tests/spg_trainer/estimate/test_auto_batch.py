@@ -66,7 +66,7 @@ def test_a_number_stays() -> None:
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a whole number or auto"):
+    with pytest.raises(ConfigError, match="expected a whole number, at least 1, or auto"):
         overlay(Config(), {"batch": {"per_device_batch_size": "all"}}, "settings.yaml")
 
 

@@ -162,15 +162,15 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         train(policy)
     for settings, words in (
         ({"output": {"output_dir": "a"}}, r"output is a group of settings, OutputConfig\(...\)"),
-        ({"env": ["sudoku", "countdown"]}, r"env=\['sudoku', 'countdown'\]\): should be text"),
+        ({"env": ["sudoku", "countdown"]}, r"--env \['sudoku', 'countdown'\]: expected text"),
     ):
         with pytest.raises(ConfigError, match=words):
             train(Config(**settings))
     with pytest.raises(ConfigError, match=r"sampling is a dict.*Write it as Sampling\("):
         generate(policy, ["a"], {"max_completion_length": 8})
-    with pytest.raises(ConfigError, match="--max-completion-length '20': should be a whole number, "):
+    with pytest.raises(ConfigError, match="--max-completion-length '20': expected a whole number, "):
         generate(policy, ["a"], Sampling(max_completion_length="20"))
-    with pytest.raises(ConfigError, match=r"--temperature '0\.9': should be a number, "):
+    with pytest.raises(ConfigError, match=r"--temperature '0\.9': expected a number, "):
         generate(policy, ["a"], Sampling(temperature="0.9"))
     for call, words in (
         (lambda: evaluate(policy, "sudoku", num_problem=8), "no such argument. Did you mean 'num_problems'"),
@@ -195,11 +195,11 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         ),
         (
             lambda: generate(policy, ["a"], Sampling(temperature=-1)),
-            "--temperature -1: should be from 0 to 100",
+            "--temperature -1: expected a number, at least 0",
         ),
         (
             lambda: generate(policy, ["a"], Sampling(top_p=1.5)),
-            "--top-p 1.5: should be above 0 and at most 1",
+            "--top-p 1.5: expected a number, above 0 and at most 1",
         ),
         (
             lambda: evaluate(policy, "sudoku", num_problems=4.0),
@@ -220,8 +220,8 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
             lambda: defaults(Config, "math500", verifier="gsm8k"),
             "^--verifier gsm8k: .* --env rows.jsonl --verifier ",
         ),
-        (lambda: load_model("tiny", lora_r=-1), "--lora-r -1: should be 0 or more"),
-        (lambda: train(Config(env_args=[1])), r"env_args=\[1\]\): should be names with values"),
+        (lambda: load_model("tiny", lora_r=-1), "--lora-r -1: expected a whole number, at least 0"),
+        (lambda: train(Config(env_args=[1])), r"--env-args \[1\]: expected names with values"),
         (lambda: defaults(Config, env=[]), r"env=\[\]: should name a task"),
         (lambda: defaults(Config, env=envs.make("sudoku")), "not an environment that has been made"),
         (lambda: defaults(Config, "sudoku", psi=0.5, algorithm="wd1"), r": --algorithm-args psi=0.5"),
@@ -230,7 +230,7 @@ def test_what_is_no_policy_or_no_settings_is_refused_in_a_sentence(policy):
         (lambda: defaults(Config, env="sudoku", algorithm="wd2"), "no such algorithm. Did you mean 'wd1'"),
         (
             lambda: defaults(Config, env="sudoku", temperature=-1),
-            "--temperature -1.0: should be from 0 to 100",
+            "--temperature -1: expected a number, at least 0",
         ),
         (
             lambda: evaluate(policy, envs.make("sudoku"), env_args={"level": 2}),

@@ -15,7 +15,7 @@ from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.canvas import Row
 from spg_trainer.rollout.passes import Columns
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.unmasking import UNMASKING, Pass
+from spg_trainer.rollout.unmasking import Pass, counts_above_threshold, counts_within_budget, unmasking_rule
 from spg_trainer.settings.decoding import Sampling
 from tests.common.marks import slow_if
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad, streams
@@ -90,7 +90,7 @@ def test_rules_choose_what_the_published_functions_choose(decoders):
         settings = {name: case[name] for name in ("threshold", "factor") if name in case}
         sampling = Sampling(unmasking=case["rule"], **settings)
         now = Pass(best[None], [len(masked)], [0])
-        count = case["count"] if case["rule"] == "schedule" else int(UNMASKING[case["rule"]](now, sampling))
+        count = case["count"] if case["rule"] == "schedule" else int(unmasking_rule(sampling)(now, sampling))
         chosen = sorted(masked[i] for i in order[: max(1, count)].tolist())
         assert chosen == sorted(case["revealed"]), case
     assert len(given) == 180
@@ -103,10 +103,10 @@ def test_a_budget_of_doubt_is_spent_on_the_surest_tokens():
     ).log()
     now = Pass(logps, masked=[5, 5], number=[0, 0])
     budget = replace(SAMPLING, unmasking="budget", threshold=0.9)  # 2 tokens a step by the schedule
-    assert UNMASKING["budget"](now, budget).tolist() == [3, 2]
-    assert UNMASKING["threshold"](now, budget).tolist() == [4, 1]
-    assert UNMASKING["budget"](now, replace(budget, factor=1.7)).tolist() == [4, 2]
-    assert UNMASKING["budget"](now, replace(budget, threshold=0.95, factor=9.0)).tolist() == [3, 2]
+    assert counts_within_budget(now, budget).tolist() == [3, 2]
+    assert counts_above_threshold(now, budget).tolist() == [4, 1]
+    assert counts_within_budget(now, replace(budget, factor=1.7)).tolist() == [4, 2]
+    assert counts_within_budget(now, replace(budget, threshold=0.95, factor=9.0)).tolist() == [3, 2]
 
 
 DUAL = replace(SAMPLING, cache="dual")

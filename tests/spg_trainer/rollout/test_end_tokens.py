@@ -9,7 +9,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.draw import sample_tokens
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.unmasking import MEASURES, certainty
+from spg_trainer.rollout.unmasking import certainty, margin
 from spg_trainer.seeding import generator
 from tests.common.marks import slow_if
 from tests.common.rollout_cases import LENGTHS, SAMPLING, make_policy, make_prompts, pad, streams
@@ -25,7 +25,7 @@ def test_tokens_and_all_that_is_known_of_them_are_those_of_the_lowered_logits(te
     penalty = torch.tensor([0.0, 1.5, math.inf]).repeat(20)
     lowered = logits.clone()
     lowered[:, list(ENDS)] -= penalty[:, None]
-    measures = [certainty, MEASURES["margin"]]
+    measures = [certainty, margin]
 
     def draw(of: torch.Tensor, **more: object) -> tuple:
         noise = [generator(0, row) for row in range(len(of))]

@@ -1,18 +1,21 @@
 """Rollouts on a serving engine: the client against a small engine of ours, which has SGLang's routes."""
 
+import numpy as np
 import pytest
 import torch
 
 from spg_trainer.errors import ConfigError, TrainingError
+from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import load_model
+from spg_trainer.models.forward import head_weight
 from spg_trainer.models.lora import merged_weights
 from spg_trainer.rollout import engine as client
 from spg_trainer.rollout.engine import Engine
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sglang_plugin import draw, places_to_unmask
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train
+from spg_trainer.training.metrics import effective_sample_size
 from spg_trainer.training.plan import settle
 from spg_trainer.training.update import engine_weights
 from tests.common.family_cases import untrained
@@ -59,8 +62,7 @@ def test_rows_are_those_of_the_own_sampler(tmp_path, family):
         if name != "unmask_logps":
             assert torch.equal(getattr(found, name), column), name
     assert torch.allclose(found.unmask_logps, expected.unmask_logps, atol=1e-5)
-    gap = (found.engine_logps - found.unmask_logps).abs()
-    assert float(gap.max()) < 1e-5 and float(found.unmask_logps.abs().max()) > 0.1
+    assert not found.engine_log_ratio.any() and float(found.unmask_logps.abs().max()) > 0.1
     assert len({tuple(row) for row in found.completion_ids.tolist()}) == 3
     assert not list(tmp_path.iterdir())  # the weights that were sent are gone
 
@@ -163,14 +165,36 @@ def test_what_an_engine_cannot_do_is_refused(tmp_path, changes, sentence, monkey
     assert sentence in str(raised.value)
 
 
-def test_rows_are_weighed_by_their_probability_here_over_that_in_the_engine():
-    logps = torch.tensor([[-1.0, -2.0], [-1.0, -1.0], [-3.0, -1.0]])
-    theirs = torch.tensor([[-1.5, -2.0], [-1.0, -0.5], [-9.0, -1.0]])
-    of_one_turn = Rows(unmask_logps=logps, engine_logps=theirs, episode=torch.arange(3))
-    expected = torch.tensor([0.5, -0.5, 6.0]).double().exp().clamp(max=2)
-    assert torch.allclose(engine_weights(of_one_turn), expected)
-    of_turns = of_one_turn.with_columns(episode=torch.tensor([0, 0, 1]), max_turns=2)
-    assert torch.allclose(engine_weights(of_turns), torch.tensor([1.0, 1.0, 2.0]).double())
+@pytest.mark.parametrize("temperature", [0.2, 1.0])
+def test_an_engine_of_known_noise_has_the_weights_of_importance(tmp_path, temperature):
+    """p / p_engine is what both models give the drawn tokens at the temperature of drawing."""
+    policy = load_model(str(untrained("sdar")), device="cpu")
+    theirs = load_model(str(untrained("sdar")), device="cpu")
+    engine = small()
+    head = head_weight(theirs.model).data
+    engine.noise = 0.01 * temperature * torch.randn(head.shape, generator=torch.Generator().manual_seed(1))
+    head += engine.noise
+    # A step writes a whole block, so that chance decides on tokens alone and not on their order.
+    sampling, prompts = Sampling(10, 5, 2, temperature), PROMPTS[:2] * 30
+    with served(engine) as url:
+        connection = Engine(config(None, url), tmp_path)
+        with connection.serving(policy, "now"):
+            keys = [("rollout", 0, row) for row in range(len(prompts))]
+            rows = connection.sample(Player(policy, sampling), pad(policy, prompts), keys)
+    here, there = (path_logps(p.model, rows, p.mask_id, temperature) for p in (policy, theirs))
+    log_ratio = rows.engine_log_ratio.sum(-1)
+    assert torch.allclose(log_ratio, (here - there).sum(-1), atol=1e-4)
+    # An importance weight is 1 on average over what the engine draws.
+    weights = log_ratio.exp()
+    assert weights.std() > 0.1 and abs(weights.mean() - 1) < 4 * weights.std() / len(weights) ** 0.5
+    assert torch.allclose(engine_weights(log_ratio), weights.clamp(max=2))
+
+
+def test_the_effective_sample_size_is_the_number_of_episodes_unless_few_weigh_most():
+    episode = np.array([0, 0, 1, 2])
+    assert effective_sample_size(np.zeros(4), episode) == 3
+    halved = np.log([0.5, 1.0, 0.5, 2.0])  # the two turns of the first episode weigh 0.5 together
+    assert effective_sample_size(halved, episode) == pytest.approx(3.0**2 / (0.25 + 0.25 + 4))
 
 
 def test_an_engine_unlike_the_model_has_its_rows_weighed(tmp_path):
@@ -188,6 +212,7 @@ def test_an_engine_unlike_the_model_has_its_rows_weighed(tmp_path):
     assert set(rates) <= {1.0, 2.0} and rates.count(2.0) > len(rates) / 2
     (row,) = rows(tmp_path / "rununlike/metrics.jsonl")
     assert 2 < row["engine/logp_gap"] < 4.9, row["engine/logp_gap"]  # none counts in a cut block
+    assert 1 < row["engine/effective_sample_size"] <= len(samples)
 
 
 def test_a_row_s_noise_is_its_own():
@@ -204,9 +229,14 @@ def test_a_row_s_noise_is_its_own():
     assert all(tokens(flat, **change) != tokens(flat) for change in others)
     likely_mask = logits.index_fill(1, torch.tensor([2]), 90.0)
     assert all(2 not in tokens(likely_mask, params={"spg_temperature": t}) for t in (0.0, 1.0))
-    greedy, logps = draw(logits, 2, {}, 0, 0)
+    greedy, logps, drawn_logps = draw(logits, 2, {}, 0, 0)
     assert torch.equal(greedy, logits.index_fill(1, torch.tensor([2]), -9.0).argmax(-1))
     assert torch.allclose(logps, logits.log_softmax(-1).gather(1, greedy[:, None])[:, 0])
+    assert torch.equal(drawn_logps, logps)
+    cold, logps, drawn_logps = draw(logits, 2, {**wanted, "spg_temperature": 0.5}, 0, 0)
+    without_mask = logits.index_fill(1, torch.tensor([2]), float("-inf"))
+    assert torch.allclose(drawn_logps, (without_mask / 0.5).log_softmax(-1).gather(1, cold[:, None])[:, 0])
+    assert torch.allclose(logps, logits.log_softmax(-1).gather(1, cold[:, None])[:, 0])
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ import torch
 
 from spg_trainer import generate
 from spg_trainer.errors import ConfigError
-from spg_trainer.rollout.cache import CACHES
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.sampler import sample_completions
 from spg_trainer.rollout.tokens import decode_completions, encode_templates, ended
-from spg_trainer.rollout.unmasking import REMASKING, UNMASKING
 from spg_trainer.settings.decoding import EvalSampling, Sampling
+from spg_trainer.settings.rules import CACHES, REMASKING, UNMASKING
 from tests.common.block_cases import PATTERNS, plain_block_sampler, with_pattern
 from tests.common.marks import slow_if
 from tests.common.rollout_cases import LENGTHS, make_policy, make_prompts, pad, streams

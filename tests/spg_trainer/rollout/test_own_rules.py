@@ -10,7 +10,7 @@ import torch
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load_model
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.unmasking import check_names, own_order
+from spg_trainer.rollout.unmasking import check_own_rules, own_order
 from spg_trainer.runs.inputs import file_settings, find_inputs, setting_naming, with_copies, write_inputs
 from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.decoding import Sampling
@@ -37,7 +37,7 @@ def mine(tmp_path: Path) -> Path:
 def test_even_places_are_written_before_odd_ones(mine: Path) -> None:
     policy = load_model("tiny", device="cpu")
     sampling = Sampling(8, 8, 8, 0.0, remasking=f"{mine}:parity")
-    check_names(sampling)
+    check_own_rules(sampling)
     ids = torch.full((2, 3), 7)
     generators = [torch.Generator().manual_seed(row) for row in range(2)]
     rollouts = sample_completions(policy, ids, torch.ones_like(ids).bool(), sampling, generators)
@@ -52,7 +52,7 @@ def test_a_count_of_ones_own_says_how_many_tokens_a_step_writes(mine: Path) -> N
     policy = load_model("tiny", device="cpu")
     sampling = Sampling(8, 8, 8, 0.0, unmasking=f"{mine}:one_then_three", max_tokens_per_step=4)
     sampling.check()
-    check_names(sampling)
+    check_own_rules(sampling)
     assert sampling.unusual == ["unmasking mine.py:one_then_three", "max_tokens_per_step 4"]
     ids = torch.full((2, 3), 7)
     rollouts = sample_completions(policy, ids, torch.ones_like(ids).bool(), sampling, [])
@@ -71,7 +71,7 @@ def test_a_count_gets_the_log_probabilities_of_the_first_to_be_unmasked_first(tm
         "    return [1] * len(this_pass.masked)\n"
     )
     sampling = Sampling(8, 8, 8, 0.0, unmasking=f"{file}:count", max_tokens_per_step=4)
-    check_names(sampling)
+    check_own_rules(sampling)
     ids = torch.full((2, 3), 7)
     sample_completions(load_model("tiny", device="cpu"), ids, torch.ones_like(ids).bool(), sampling, [])
 
@@ -92,7 +92,7 @@ def test_a_count_that_breaks_its_contract_is_refused(tmp_path: Path, body: str, 
     file = tmp_path / "wrong.py"
     file.write_text(f"def count(this_pass, sampling):\n    {body}\n")
     with pytest.raises(ConfigError, match=words):
-        check_names(Sampling(8, 8, 8, unmasking=f"{file}:count"))
+        check_own_rules(Sampling(8, 8, 8, unmasking=f"{file}:count"))
 
 
 def test_places_that_are_not_drawn_have_log_probability_minus_infinity(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_order_that_breaks_its_contract_is_refused(tmp_path: Path, body: str,
     file = tmp_path / "wrong.py"
     file.write_text(f"def order(logps, places, generators):\n    {body}\n")
     with pytest.raises(ConfigError, match=words):
-        check_names(Sampling(8, 8, 8, remasking=f"{file}:order"))
+        check_own_rules(Sampling(8, 8, 8, remasking=f"{file}:order"))
 
 
 def test_what_is_not_there_is_told(mine: Path) -> None:
@@ -145,7 +145,8 @@ def test_what_is_not_there_is_told(mine: Path) -> None:
         ("parity", r"--remasking 'parity' is unknown\. Use one of: low_confidence, .* ./mine.py:order"),
     ):
         with pytest.raises(ConfigError, match=words):
-            check_names(Sampling(8, 8, 8, remasking=name))
+            Sampling(8, 8, 8, remasking=name).check()
+            check_own_rules(Sampling(8, 8, 8, remasking=name))
     with pytest.raises(ConfigError, match="--remasking "):
         Sampling(8, 8, 8, remasking=f"{mine}:parity", unmasking="threshold").check()
 
@@ -174,7 +175,7 @@ def test_a_model_is_evaluated_with_the_copy_of_the_run_that_trained_it(mine: Pat
     for model in (run, run / "model"):
         command = defaults(EvalCommand, model=str(model))
         assert command.rollout.remasking == f"{run}/algorithm/mine.py:parity"
-        check_names(command.rollout.samplings()[0])
+        check_own_rules(command.rollout.samplings()[0])
 
 
 def test_an_order_that_was_edited_is_loaded_anew(mine: Path) -> None:

@@ -14,8 +14,9 @@ import torch
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.models import Policy
 from spg_trainer.rollout.sampler import sample_completions
-from spg_trainer.rollout.unmasking import MEASURES, REMASKING, UNMASKING, certainty, margin, surest_first
+from spg_trainer.rollout.unmasking import certainty, margin, surest_first
 from spg_trainer.settings.decoding import EvalSampling, Sampling
+from spg_trainer.settings.rules import REMASKING, UNMASKING, Remasking, Unmasking
 from tests.common.published import MASKS
 from tests.common.rollout_cases import pad, streams
 
@@ -134,9 +135,12 @@ def test_dream_decodes_its_completion_as_one_block(opened, monkeypatch):
         p = case["params"]
         length, measure = p["max_new_tokens"], kinds[p["alg"]]
         counts = dream_counts(length, p["steps"], p["eps"])
-        monkeypatch.setitem(UNMASKING, "dream", lambda now, s, counts=counts: [counts[n] for n in now.number])
-        monkeypatch.setitem(REMASKING, "dream", surest_first)
-        monkeypatch.setitem(MEASURES, "dream", best_50(measure) if p["top_k"] else measure)
+        unmasking = Unmasking(
+            lambda now, s, counts=counts: [counts[n] for n in now.number], counts_sure=False
+        )
+        monkeypatch.setitem(UNMASKING, "dream", unmasking)
+        measured = best_50(measure) if p["top_k"] else measure
+        monkeypatch.setitem(REMASKING, "dream", Remasking(surest_first, measured))
         sampling = Sampling(length, length, p["steps"], unmasking="dream", remasking="dream")
         found = decode(policy, prompts_of(case), sampling)
         assert found == case["sequences"][:, -length:].tolist(), name

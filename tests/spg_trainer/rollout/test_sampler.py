@@ -269,7 +269,7 @@ def test_the_remainder_goes_to_the_first_steps(masked, steps, counts):
         ({"diffusion_steps": 100}, ["--diffusion-steps 104"]),
         ({"max_completion_length": 64}, ["--diffusion-steps 64"]),
         ({"max_completion_length": 0}, ["--max-completion-length 0", "at least 1"]),
-        ({"block_length": -4}, ["--block-length -4", "0 or more"]),
+        ({"block_length": -4}, ["--block-length -4", "at least 0"]),
         ({"diffusion_steps": 12.5}, ["12.5"]),
         ({"block_length": "32", "diffusion_steps": "length/2"}, ["--block-length '32'", "a whole number"]),
         ({"temperature": -0.1}, ["-0.1"]),

@@ -86,8 +86,11 @@ def test_help_says_of_each_setting_what_it_means_with_type_range_and_default(cls
 
 
 def test_help_of_a_number_has_its_range_and_default() -> None:
-    assert "  top_k: int = 0 (0 or more)\n      The number of most probable tokens" in Sampling.__doc__
-    assert "  temperature: float = 0.0 (from 0 to 100)\n" in Sampling.__doc__
+    assert (
+        "  top_k: a whole number, at least 0 (default: 0)\n      The number of most probable tokens"
+        in Sampling.__doc__
+    )
+    assert "  temperature: a number, at least 0 and at most 100 (default: 0.0)\n" in Sampling.__doc__
     assert "  batch: BatchConfig\n      The size of a step" in Config.__doc__
 
 

@@ -41,7 +41,7 @@ def test_numbers_written_as_yaml_1_1_text_are_read() -> None:
         ("learning_rate: 1", ["learning_rate", "Did you mean 'optimizer.learning_rate'?"]),
         ("output: {board_steps: 1}", ["output.board_steps", "Known:", "sample_steps"]),
         ("max_steps: many", ["max_steps='many'", "whole number"]),
-        ("max_steps: 2.5", ["max_steps=2.5", "whole number"]),
+        ("max_steps: 2.5", ["max_steps=2.5: expected a whole number, at least 0."]),
         ("max_steps: true", ["max_steps=True", "whole number"]),
         ("dry_run: 1", ["dry_run=1", "true or false"]),
         ("optimizer: {learning_rate: fast}", ["optimizer.learning_rate='fast'", "a number"]),
@@ -64,21 +64,36 @@ def test_a_wrong_line_is_named_with_its_file_and_value(text: str, words: list[st
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"optimizer": OptimizerConfig(optimizer="sgd")}, "--optimizer sgd: expected one of adamw, muon."),
-        ({"optimizer": OptimizerConfig(lr_schedule="Cosine")}, "--lr-schedule Cosine: .* mean 'cosine'"),
-        ({"optimizer": OptimizerConfig(learning_rate="1e-4")}, "--learning-rate '1e-4': should be a number"),
-        ({"batch": BatchConfig(pools="false")}, "--pools 'false': should be True or False"),
-        ({"batch": BatchConfig(pools=1)}, "--pools 1: should be True or False"),
-        ({"batch": BatchConfig(prompts_per_step=True)}, "--prompts-per-step True: should be a whole number"),
-        ({"batch": BatchConfig(per_device_batch_size="8")}, "size 8: expected one of a whole number, auto"),
-        ({"output": OutputConfig(report=None)}, "--report None: should be True or False"),
-        ({"output": OutputConfig(keep="3")}, "--keep 3: expected a whole number"),
-        ({"output": OutputConfig(track="wandb")}, r"--track 'wandb': should be a tuple, \('wandb',\)"),
-        ({"output": OutputConfig(track=("mlflow",))}, "--track mlflow: expected one of tensorboard, "),
-        ({"eval": EvalConfig(eval_split="train")}, "--eval-split train: expected one of test, validation"),
-        ({"model": ModelConfig(dtype="float16")}, "--dtype float16: expected one of auto, float32"),
-        ({"overlong": "drop"}, "--overlong drop: expected one of error, skip"),
-        ({"force": "no"}, "--force 'no': should be True or False"),
+        ({"optimizer": OptimizerConfig(optimizer="sgd")}, "--optimizer 'sgd': expected one of adamw, muon."),
+        ({"optimizer": OptimizerConfig(lr_schedule="Cosine")}, "--lr-schedule 'Cosine': .* mean 'cosine'"),
+        (
+            {"optimizer": OptimizerConfig(learning_rate="1e-4")},
+            "--learning-rate '1e-4': expected a number, above 0",
+        ),
+        ({"batch": BatchConfig(pools="false")}, "--pools 'false': expected true or false"),
+        ({"batch": BatchConfig(pools=1)}, "--pools 1: expected true or false"),
+        (
+            {"batch": BatchConfig(prompts_per_step=True)},
+            "--prompts-per-step True: expected a whole number, at least 1.",
+        ),
+        (
+            {"batch": BatchConfig(per_device_batch_size="8")},
+            "size '8': expected a whole number, at least 1, or auto.",
+        ),
+        ({"output": OutputConfig(report=None)}, "--report None: expected true or false"),
+        ({"output": OutputConfig(keep="3")}, "--keep '3': expected a whole number, at least 1, or none."),
+        (
+            {"output": OutputConfig(track="wandb")},
+            "--track 'wandb': expected a tuple, each item one of tensorboard",
+        ),
+        (
+            {"output": OutputConfig(track=("mlflow",))},
+            r"--track \('mlflow',\): expected a tuple, each item one of tensorboard, wandb",
+        ),
+        ({"eval": EvalConfig(eval_split="train")}, "--eval-split 'train': expected one of test, validation"),
+        ({"model": ModelConfig(dtype="float16")}, "--dtype 'float16': expected one of auto, float32"),
+        ({"overlong": "drop"}, "--overlong 'drop': expected one of error, skip"),
+        ({"force": "no"}, "--force 'no': expected true or false"),
     ],
 )
 def test_a_value_of_settings_made_in_python_is_one_that_its_type_allows(settings, words) -> None:
@@ -99,5 +114,5 @@ def test_the_help_of_sampling_shows_types_and_no_functions() -> None:
         shown = str(inspect.signature(cls))
         assert "lambda" not in shown and "Annotated" not in shown
         assert "max_completion_length: int = 256" in shown and "top_p: float = 1.0" in shown
-    with pytest.raises(ConfigError, match="--temperature 101: should be from 0 to 100"):
+    with pytest.raises(ConfigError, match="--temperature 101: expected a number, at least 0 and at most 100"):
         Sampling(8, 8, 8, 101).check()

@@ -9,9 +9,10 @@ import torch
 from spg_trainer.algorithms import build
 from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.problems import choose_more, choose_problems
+from spg_trainer.tensors import without_rounding
 from spg_trainer.training.loop import train, train_step
 from tests.common.process_cases import dynamic_config, one_step
-from tests.common.trainer_cases import PROBLEMS, rows, start, weights
+from tests.common.trainer_cases import PROBLEMS, rows, small_config, start, weights
 from tests.common.turn_cases import TALK
 from tests.common.two_processes import left_by
 
@@ -162,3 +163,31 @@ def test_pairs_of_a_file_need_no_more_batches(tmp_path):
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n' * 9)
     with pytest.raises(ConfigError, match="--max-rollout-batches 10: with --source pairs nothing is sampled"):
         start(dynamic_config(tmp_path / "run", num_generations=2, **pairs), quiet=True)
+
+
+@pytest.mark.parametrize("algorithm", ["tracerl", "vrpo"])
+def test_rewards_that_are_equal_but_for_rounding_teach_nothing(algorithm, tmp_path):
+    """They move no weight, count as equal, and another batch is sampled in place of theirs."""
+    # NVIDIA-NeMo/RL#4161: normalised advantages of rewards that only rounding told apart.
+    own = "tests.common.trainer_cases:test/Rounded-v0"
+    settings = {"env": own, "algorithm": algorithm, "algorithm_args": {}, "max_rollout_batches": 3}
+    settings |= {
+        "max_steps": 1,
+        "eval_steps": 0,
+        "eval_problems": 1,
+        "force": True,
+        "ref_copy": algorithm == "vrpo",
+    }
+    train(small_config(tmp_path, **settings), quiet=True)
+    (row,) = rows(tmp_path / "metrics.jsonl")
+    rewards = {sample["reward"] for sample in rows(tmp_path / "samples/step-000001.jsonl")}
+    assert rewards == {0.6, 0.6000000000000001}
+    assert row["frac_reward_zero_std"] == 1 and row["reward_std"] == 0 and row["rollout_batches"] == 2
+    assert row.get("grad_norm", 0.0) == 0
+
+
+def test_only_rounding_is_taken_from_rewards():
+    rewards = np.array([[0.1 + 0.2 + 0.3, 0.6, 1.0], [0.3, np.float32(0.3), 0.30001]])
+    assert without_rounding(rewards).tolist() == [[0.6, 0.6, 1.0], [0.3, 0.3, 0.30001]]
+    differing = np.array([-1.5, 0.0, 1e-6, 0.25, 1.0])
+    assert without_rounding(differing).tolist() == differing.tolist()
