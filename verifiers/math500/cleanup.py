@@ -5,9 +5,9 @@ Each answer is cleaned once, before it is read; words around a value are left to
 
 from __future__ import annotations
 
-from verifiers.math500.problem import Problem
 from verifiers.math500.reference import Reference
 from verifiers.reading import markup
+from verifiers.reading.problem import Problem
 from verifiers.reading.tokens import with_price_marked
 
 

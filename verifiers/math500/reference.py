@@ -2,7 +2,6 @@ r"""What is known of a reference, such as `\boxed{\frac{3}{56}}` or `(C)`, befor
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -11,21 +10,13 @@ from verifiers.errors import invalid_reference
 from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.same import compared
 from verifiers.math500.parser import read
-from verifiers.math500.problem import UNKNOWN
 from verifiers.math500.tree import symbols
 from verifiers.math500.values import Quantity, Value, expressions, is_expression
 from verifiers.reading import markup
 from verifiers.reading.amounts import currencies_of
 from verifiers.reading.locate import last_box, last_hashes
+from verifiers.reading.problem import UNKNOWN
 from verifiers.reading.tokens import LETTERS, Malformed, Unsupported, tokens_of
-
-
-def bare(text: str) -> str:
-    r"""A text that is compared as text: in small letters, without white space and LaTeX around words, `\text{...}`.
-
-    The points of p.m. do not count.
-    """
-    return _LAYOUT.sub("", markup.key(text).lower())
 
 
 class Reference:
@@ -43,7 +34,7 @@ class Reference:
         self.key = markup.key(answer)
         self.has_logarithm = "\\log" in answer or "\\ln" in answer
         # The same text with a space behind each comma, if the commas may group digits or part values: 70,110.
-        self.with_commas_apart = answer.replace(",", ", ") if _GROUPED.fullmatch(answer) else ""
+        self.with_commas_apart = answer.replace(",", ", ") if markup.GROUPED.fullmatch(answer) else ""
         self.is_money = False
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
@@ -75,12 +66,6 @@ class Reference:
     def is_one_value(self) -> bool:
         """True for an expression, perhaps with a unit; false for a list, an interval or words."""
         return is_expression(self.meaning.value if type(self.meaning) is Quantity else self.meaning)
-
-
-_LAYOUT = re.compile(
-    r"\\(?:text|mathrm|[,!;: ])|[{}$~]|\s(?!\d)|(?<!\d)\s|(?<=[ap])\.(?=m)|(?<=[ap]m)\.|(?<=[ap]\.m)\."
-)
-_GROUPED = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})++", re.ASCII)
 
 
 def is_short_integer(answer: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import chain, repeat
@@ -23,12 +22,12 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.probe import NO, UNSURE, YES
 from verifiers.math500.compare.same import compared
 from verifiers.math500.parser import Reading, read
-from verifiers.math500.problem import PROBLEMS_REMEMBERED, Problem, problem_of
-from verifiers.math500.reference import Reference, bare, is_short_integer, reference_of, references_of
+from verifiers.math500.reference import Reference, is_short_integer, reference_of, references_of
 from verifiers.math500.values import Value
 from verifiers.reading import markup
 from verifiers.reading.decimals import has_comma, swapped, with_point
 from verifiers.reading.locate import Found, find_answer, last_box
+from verifiers.reading.problem import PROBLEMS_REMEMBERED, Problem, problem_of
 from verifiers.reading.tokens import Malformed, Unsupported, tokens_of
 from verifiers.verdicts import (
     CAS,
@@ -90,7 +89,7 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if not lenient and not answer.isascii():
         return MALFORMED, GRAMMAR  # the strict format is LaTeX, which is ASCII
     about = problem_of(problem or "")
-    if gold.with_commas_apart and (about.is_listed or _LIST.search(answer)):
+    if gold.with_commas_apart and (about.is_listed or markup.LIST.search(answer)):
         gold = reference_of(gold.with_commas_apart, index=None)
     if gold.has_logarithm and about.has_natural_logs:
         gold = reference_of(markup.with_natural_logs(gold.text), index=None)
@@ -103,12 +102,10 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     if outcome := outcome_by_base(answer, gold, about):
         return outcome
     if gold.is_text:
-        return (OK if bare(answer) == bare(gold.text) else WRONG), TEXT
+        return (OK if markup.bare(answer) == markup.bare(gold.text) else WRONG), TEXT
     return outcome_by_meaning(answer, gold, problem, lenient)
 
 
-_LIST = re.compile(r"\d[^\d,;]{0,12}(?:,\s|;|\band\b)[^\d]{0,12}\d")
-"""What parts two values of an answer, beside a comma alone, which may group digits."""
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 

@@ -46,6 +46,23 @@ def key(text: str) -> str:
     return apart.sub(lambda space: "" if space[1] else " ", text.strip())
 
 
+_AROUND_WORDS = re.compile(
+    r"\\(?:text|mathrm|[,!;: ])|[{}$~]|\s(?!\d)|(?<!\d)\s|(?<=[ap])\.(?=m)|(?<=[ap]m)\.|(?<=[ap]\.m)\."
+)
+
+
+def bare(text: str) -> str:
+    r"""A text that is compared as text: in small letters, without white space and LaTeX around words, `\text{...}`.
+
+    The points of p.m. do not count.
+    """
+    return _AROUND_WORDS.sub("", key(text).lower())
+
+
+GROUPED = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})++", re.ASCII)
+"""A number in groups of digits, or a list: 70,110."""
+LIST = re.compile(r"\d[^\d,;]{0,12}(?:,\s|;|\band\b)[^\d]{0,12}\d")
+"""What parts two values of an answer, beside a comma alone, which may group digits."""
 _WRAPPING = frozenset("*`<\"“'!")  # only a text with one of these or with __ needs `plain`
 _EMPHASIS = re.compile(r"(?<!\w)(\*\*|__)(?=[^\s*_])([^*_]++)(?<!\s)(?:\*\*|__)(?!\w)")
 _CALL = re.compile(r"(?<=[A-Za-z]{2})!++\Z")  # of "Paris!"

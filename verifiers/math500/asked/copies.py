@@ -11,9 +11,9 @@ from verifiers.math500.compare.meaning import meaning
 from verifiers.math500.compare.normal_form import folded, ordered, without_sign
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.parser import read
-from verifiers.math500.problem import PROBLEMS_REMEMBERED, Problem
 from verifiers.math500.tree import ATOMS, MINUS_ONE, Node, is_decimal_literal, parts, rebuilt
 from verifiers.math500.values import Matrix, Quantity, Relation, Value, inside, is_expression
+from verifiers.reading.problem import PROBLEMS_REMEMBERED, Problem
 from verifiers.reading.tokens import Malformed, tokens_of
 
 _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")

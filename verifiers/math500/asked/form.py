@@ -11,10 +11,10 @@ from math import gcd, prod
 
 from verifiers.math500.asked.finished import has_surd
 from verifiers.math500.compare.normal_form import factors_of, folded, terms_of, without_sign
-from verifiers.math500.problem import Problem
 from verifiers.math500.tree import Node, is_decimal_literal, is_whole, parts
 from verifiers.math500.values import Quantity, Value, expressions, quotient
 from verifiers.reading import units
+from verifiers.reading.problem import Problem
 
 Nodes = Sequence[Node]
 _SAME_KINDS = {"ounce": "g", "teaspoon": "l"}

@@ -12,7 +12,6 @@ from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import NO, YES, compare
 from verifiers.math500.compare.regions import is_less
 from verifiers.math500.compare.value_names import EULER, is_multiple, is_name, named_value, names_value
-from verifiers.math500.problem import Problem
 from verifiers.math500.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
 from verifiers.math500.values import (
     Based,
@@ -23,6 +22,7 @@ from verifiers.math500.values import (
     expressions,
     is_expression,
 )
+from verifiers.reading.problem import Problem
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
 
 

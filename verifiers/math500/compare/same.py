@@ -16,7 +16,6 @@ from verifiers.math500.compare.meaning import is_vector
 from verifiers.math500.compare.probe import NO, UNSURE, YES
 from verifiers.math500.compare.regions import Region
 from verifiers.math500.compare.value_names import base_of
-from verifiers.math500.problem import Problem
 from verifiers.math500.tree import Node, symbols
 from verifiers.math500.values import (
     Based,
@@ -34,6 +33,7 @@ from verifiers.math500.values import (
     quotient,
 )
 from verifiers.math500.words import ARTICLES, SUBJECT_WORDS
+from verifiers.reading.problem import Problem
 from verifiers.reading.units import conflict, conversion, is_known
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each

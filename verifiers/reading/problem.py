@@ -10,9 +10,9 @@ import re
 from functools import cached_property, lru_cache
 from string import ascii_letters
 
-from verifiers.math500.words import NUMBER_WORDS
 from verifiers.reading import markup, units
 from verifiers.reading.amounts import SIGNS
+from verifiers.reading.words import NUMERALS
 
 PROBLEMS_REMEMBERED = 4096
 _FORMS = {  # {form: what asks for it}
@@ -41,21 +41,17 @@ _CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\fra
 _OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
 """Signs and words by which a logarithm of a problem may have base 10."""
 _BASE = re.compile(r"\bbase[ $~-]{1,3}(\w++)")
-_UNIT = "|".join(
-    sorted(
-        {
-            *"feet cm mm nm km ft mph kg fahrenheit".split(),
-            *(word for word in units.UNITS if word.endswith("s") and len(word) > 2),
-        }
-        - {"percents", "us"},
-        key=len,
-        reverse=True,
-    )
-)
-_ASKED_UNIT = re.compile(
-    rf"\b(?:in|to|how many(?: [a-z]+){{0,2}}?) ((?:square |sq\.? |cubic )?(?:{_UNIT}))\b(?! per\b)"
-)
-"""The unit of "how many feet" and "in square feet"."""
+_ASKED_UNIT = re.compile(r"\b(?:in|to|how many) ")
+"""What stands before the unit that is asked for: "how many feet", "in square feet"."""
+_PLURALS = {
+    *"feet cm mm nm km ft mph kg fahrenheit".split(),
+    *(
+        word
+        for word in units.UNITS
+        if word.endswith("s") and len(word) > 2 and word not in ("percents", "us")
+    ),
+}
+"""Names of units as a problem asks for them, in the plural or short."""
 _CONVERSION = re.compile(
     r"\b(?:convert|express)\b[^?!\n]{0,80}?\b(?:in)?to\s([A-Za-z]++(?:/[A-Za-z]++)?+)(?=[.?!,]|\s*+\Z|\s(?:at|using)\b)",
     re.IGNORECASE,
@@ -155,13 +151,20 @@ class Problem:
     @cached_property
     def base(self) -> str:
         """The base that is named last: "8" for "in base 8" and "in base eight"; "" if none is."""
-        numbers = (str(NUMBER_WORDS.get(word, word)) for word in reversed(_BASE.findall(self.lower)))
+        numbers = (str(NUMERALS.get(word, word)) for word in reversed(_BASE.findall(self.lower)))
         return next(filter(str.isdigit, numbers), "")
 
     @cached_property
     def asked_units(self) -> set[str]:
         """The units that are asked for: "foot" for "how many feet" and "in feet", also "m" for "Convert 5 km to m."."""
-        names = [words.split() for words in _ASKED_UNIT.findall(self.lower)]
+        names = []
+        for asking in _ASKED_UNIT.finditer(self.lower):
+            words = [word.strip(".,;:?!$") for word in self.lower[asking.end() : asking.end() + 60].split()]
+            most = 3 if asking[0] == "how many " else int(words[:1] != [] and words[0] in units.POWERS)
+            place = next((k for k, word in enumerate(words[: most + 1]) if word in _PLURALS), None)
+            if place is not None and words[place + 1 : place + 2] != ["per"]:
+                is_power = place > 0 and words[place - 1] in units.POWERS
+                names.append(words[place - is_power : place + 1])
         for found in _CONVERSION.findall(self.without_commands):
             words = found.replace("/", " / ").split()
             if all(word in units.SYMBOLS or word.lower() in units.UNITS for word in words):
