@@ -293,30 +293,46 @@ def _method_that_changes(env: TextEnv, problem: Problem) -> str:
 def _splits(subject: _Subject) -> str:
     """No problem is in two splits, and few are in validation or in test twice."""
     first_split_of: dict[str, str] = {}  # {content of a problem: the first split that has it}
+    first_place_of: dict[str, str] = {}  # {content of a problem: where that split has it}
     questions = _Questions()
-    counts, faults = [], []
+    counts, faults, twins = [], [], []
     for split, env in subject.splits.items():
         problems = _problems(env, subject.count)
         for index, problem in problems.items():
+            place = _place(index, problem, split)
             first_split = first_split_of.setdefault(content(problem), split)
-            if first_split != split:
+            first_place = first_place_of.setdefault(content(problem), place)
+            twin = first_place if first_split != split else ""
+            if twin and not isinstance(env, Rows):
                 faults.append(
                     f"problem {index} of {split} is in {first_split} too: {problem!r:.160}. {_BY_CONTENT}"
                 )
-            else:
+            elif not twin:
                 try:
-                    questions.add(split, index, problem)
+                    twin = questions.add(split, index, problem)
                 except EnvError as fault:
                     faults.append(with_flags(fault))
+                if twin and not isinstance(env, Rows):
+                    text = question(problem.prompt)
+                    faults.append(
+                        f"{place} is, but for capitals and spaces, {twin}: {text!r:.160}. {_BY_CONTENT}"
+                    )
+            if twin and isinstance(env, Rows):
+                twins.append(f"{place} and {twin}")
         # Without faults, no problem of this split is in an earlier split, so all its different problems are counted.
         num_different = list(first_split_of.values()).count(split)
-        if not faults and split != "train" and num_different < MIN_DIFFERENT * len(problems):
+        if not (faults or twins) and split != "train" and num_different < MIN_DIFFERENT * len(problems):
             faults.append(
                 f"{split} has only {num_different:,} different problems of {len(problems):,}, less than "
                 f"{MIN_DIFFERENT:.0%}. {_advice_on_copies(split, env, problems, num_different)}"
             )
         # E.g. "990 of 1,000 in train (1,000,000)": of the 1,000,000 problems of the split, 1,000 are looked at.
         counts.append(f"{num_different:,} of {len(problems):,} in {split} ({len(env):,})")
+    if twins:
+        shown = "; ".join(twins[:3] + ([f"{len(twins) - 3:,} more"] if len(twins) > 3 else []))
+        faults.append(
+            f"two splits have the same question: {shown}. Remove each row from one of its two files"
+        )
     text = f"different problems: {', '.join(counts)}; none is in two splits"
     train = subject.splits["train"]
     task = train.inner if isinstance(train, TaskEnv) else train
@@ -390,8 +406,11 @@ class _Questions:
     """{question with its capitals: {its reference: place of the first problem with both}}. In it `differing` finds
     questions that have several references."""
 
-    def add(self, split: str, index: int, problem: Problem) -> None:
-        """Notes a problem. Raises EnvError if it asks nothing, or is a copy of a problem of another split."""
+    def add(self, split: str, index: int, problem: Problem) -> str:
+        """Notes a problem; returns the place of a copy of it in another split, "" if there is none.
+
+        Raises EnvError if it asks nothing.
+        """
         place = _place(index, problem, split)
         text = question(problem.prompt)
         if not text:
@@ -404,10 +423,7 @@ class _Questions:
         place_of_reference.setdefault(reference, place)
         first_of_reference = self.without_capitals.setdefault(f"{problem.task} {text}", {})
         first_split, first_place = first_of_reference.setdefault(reference, (split, place))
-        if first_split != split:
-            raise EnvError(
-                f"{place} is, but for capitals and spaces, {first_place}: {text!r:.160}. {_BY_CONTENT}"
-            )
+        return first_place if first_split != split else ""
 
     def differing(self) -> str:
         """A clause on questions that have several references; "" if there are none."""

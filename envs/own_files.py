@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from envs.errors import EnvError
+from verifiers.files import nearest_file
 from verifiers.user_code import exit_is_error
 
 
@@ -62,7 +63,9 @@ def import_file(file: str | Path) -> ModuleType:
     """
     path = Path(file)
     if not path.is_file():
-        raise EnvError(f"There is no file {path} (looked in {Path.cwd()}). Give the path of a Python file.")
+        near = nearest_file(Path(path))
+        advice = f"Did you mean {near}?" if near else "Give the path of a Python file."
+        raise EnvError(f"There is no file {path} (looked in {Path.cwd()}). {advice}")
     path = path.resolve()
     known = _loaded.get(path)
     if known is not None and sys.modules.get(known.module.__name__) is not known.module:

@@ -30,6 +30,7 @@ from envs.scoring import LARGEST, SCORING_METHODS, decide_scoring
 from envs.task import Task, defines
 from envs.vector import TextVectorEnv
 from verifiers.errors import did_you_mean
+from verifiers.files import nearest_file
 from verifiers.user_code import exit_is_error
 
 # An id, "spg/Sudoku-v0", or a short name, "sudoku", which lacks the namespace or the version.
@@ -259,6 +260,9 @@ def _unknown_name(name: str, id: str) -> EnvError:
     hint = did_you_mean(id, [*short_names, *_classes])
     if len(several := re.split(r"[,\s]+", id.strip())) > 1:
         hint = f"Several are divided by spaces: {' '.join(several)}. In Python, they are a list: {several}. "
+    near = nearest_file(Path(name)) if not hint and "." in Path(name).name else None
+    if near and near.name.endswith((*rows.FORMATS, ".py")):
+        hint = f"Did you mean {near}? "
     hub_hint = ""
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not re.search(r"-v\d+$", name):
         folder = name.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""The command line: `python -m spg_trainer [eval | diff | sft | compare | report | merge | convert | push |
+"""The command line: `python -m spg_trainer [eval | generate | diff | sft | compare | report | merge | convert | push |
 algorithms | machine | lm-eval] ...`; without a word: training.
 
 A mistake of the user ends in one line and exit status 2; tracebacks are for bugs.
@@ -25,6 +25,7 @@ from spg_trainer.settings.resolve import resolve
 
 COMMANDS = {
     "eval": (configs.EvalCommand, "evaluation.command", "run_eval"),
+    "generate": (configs.GenerateCommand, "evaluation.generate", "run_generate"),
     "diff": (configs.DiffCommand, "evaluation.diff", "run_diff"),
     "sft": (configs.Config, "training.loop", "train"),
     "compare": (configs.CompareCommand, "reporting.compare", "run_compare"),
@@ -116,14 +117,14 @@ def run_command(word: str, args: Sequence[str]) -> int:
             run_train(own_args)
             return 0
         resolved = resolve(cls, own_args)
-        has_task = issubclass(cls, configs.TaskSettings)
+        has_layers = issubclass(cls, (configs.TaskSettings, configs.GenerateCommand))
         check(resolved.config, resolved.origins)  # before anything is imported that takes seconds
-        if has_task or word in ("merge", "convert"):
+        if has_layers or word in ("merge", "convert"):
             quiet_libraries()
         command = getattr(import_module(f"spg_trainer.{module}"), name)
         if word == "compare":
             return command(resolved.config, args_of_runs)
-        command(resolved if has_task else resolved.config)
+        command(resolved if has_layers else resolved.config)
         leave_processes()
         return 0
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.locate import find_answer
+from verifiers.reading.answer import find_answer
 from verifiers.text import gold_of, items_of, normal, without_layout
 from verifiers.verdicts import HEDGE, MALFORMED, OK, TEXT, WRONG, Reason
 
@@ -137,7 +137,7 @@ def judge(
     right = right_letters(answer, options, row)
     found = find_answer(text, lenient)
     span = found.start, found.end
-    if found.reason != OK or (found.boxed and not lenient):
+    if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
     reason = judge_choice(text[slice(*span)], right, options, is_same_text)
     return (MALFORMED if reason is None else reason), TEXT, float(reason == OK), *span

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
+from verifiers.reading.answer import find_answer, regions
 from verifiers.reading.expressions import expression_in, last_expression, tokens_of
-from verifiers.reading.locate import find_answer, regions
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, RATIONAL, RULE_BROKEN, TEXT, WRONG, Reason
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _judge(text: str, lenient: bool, row: int | None, numbers: object, target: o
     span = found.start, found.end
     if found.reason != OK:
         return found.reason, TEXT, 0.0, *span
-    if not lenient and found.boxed and not found.alone:
+    if not lenient and found.mark == "box" and not found.alone:
         return MALFORMED, GRAMMAR, 0.0, *span
     return *_graded(text[slice(*span)], lenient, given, fraction), *span
 

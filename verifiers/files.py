@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from verifiers.errors import CommandError, LineError, nearest
+from verifiers.reading.json_values import object_of
 
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
 """The endings of the files that can be read."""
@@ -342,6 +343,9 @@ def _as_printed(batch: Any) -> Any:
     return batch
 
 
+_DECODER = json.JSONDecoder(object_pairs_hook=object_of)
+
+
 def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) -> dict[str, Any]:
     """The JSON object on a line; raises LineError if the line holds none, or the LineError that stands in its place.
 
@@ -352,7 +356,7 @@ def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) 
     if len(line) > LINE_LIMIT:
         raise LineError(f"is longer than {LINE_LIMIT >> 20} MiB.")
     try:
-        row = json.loads(line.decode("utf-8-sig"))
+        row = _DECODER.decode(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
     except (ValueError, RecursionError) as error:

@@ -14,10 +14,10 @@ from verifiers import batch
 from verifiers.errors import invalid_reference
 from verifiers.reading import stated_units
 from verifiers.reading.amounts import NAMES, currencies_of
+from verifiers.reading.answer import HASHES, find_answer, last_hashes
 from verifiers.reading.decimals import has_comma, swapped, with_point
-from verifiers.reading.locate import find_answer, last_hashes
-from verifiers.reading.numbers import Amount, amount, is_plain
-from verifiers.verdicts import GRAMMAR, MALFORMED, OK, RATIONAL, TEXT, TYPED, WRONG, Reason
+from verifiers.reading.numbers import Amount, amount, is_plain, leading_amount
+from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, TYPED, WRONG, Reason
 
 _NO_GOLD = (
     "is not one number, such as '18', '1,250', '-10' or '3/4', nor a solution that ends in '#### 18'. Labels and codes "
@@ -66,10 +66,14 @@ def _gold(answer: object, decimal: object, unit: object, row: int | None) -> Amo
     return gold
 
 
-def _compared(answer: str, gold: Amount, decimal: object, unit: object) -> tuple[int, int]:
-    """(reason, tier) of an answer in lenient mode."""
+def _compared(
+    answer: str, gold: Amount, decimal: object, unit: object, goes_on: bool = False
+) -> tuple[int, int]:
+    """(reason, tier) of an answer in lenient mode; goes_on: further words may follow its number, as behind ####."""
     text = with_point(answer) if decimal == "," else answer
     found = MALFORMED if text is None else amount(text)
+    if goes_on and text and isinstance(found, int):
+        found = leading_amount(text)
     if isinstance(found, int):
         return found, GRAMMAR
     if found.currencies and gold.currencies and not found.currencies & gold.currencies:
@@ -93,11 +97,11 @@ def judge(
     found = find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
-    inside = text[found.start : found.end]
+    inside = found.read(text)
     is_alone = found.alone and _is_as_in_prompt(text, found.start, found.end)
     if not (lenient or (is_alone and _is_plain(inside, decimal))):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
-    reason, tier = _compared(inside, gold, decimal, unit)
+    reason, tier = _compared(inside, gold, decimal, unit, found.mark == HASHES)
     return reason, tier, float(reason == OK), found.start, found.end
 
 
@@ -121,9 +125,10 @@ def judge_unmarked(
     text: str, judged: batch.Judged, answer: object, decimal: object, unit: object
 ) -> batch.Judged:
     """The verdict in mode flexible on a completion that `judged`, the verdict of lenient mode, does not call right."""
-    from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
+    from verifiers.reading.last_value import last_value  # its patterns take 7 ms to compile
 
-    span = last_value(swapped(text) if decimal == "," else text, formulas=False)
+    is_open = judged[0] in (NO_ANSWER, MALFORMED, HEDGE)
+    span = last_value(swapped(text) if decimal == "," else text, formulas=False) if is_open else None
     if span is None:
         return judged
     reason, tier = _compared(text[slice(*span)], _gold(answer, decimal, unit, None), decimal, unit)

@@ -11,8 +11,8 @@ from typing import Any
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
+from verifiers.reading.answer import ANSWER_LIMIT, find_answer, regions
 from verifiers.reading.json_values import DEPTH_LIMIT, is_same, last_value, parsed
-from verifiers.reading.locate import ANSWER_LIMIT, find_answer, regions
 from verifiers.text import items_of
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, TEXT, TYPED, WRONG, Reason
 

@@ -118,7 +118,7 @@ _POINT_AND_THREE = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:\.\d{3})++(?![\d.,])"
 
 def _final(answer: Any) -> str:
     """The reference as text: of a solution, what stands behind its last ####."""
-    from verifiers.reading.locate import last_hashes
+    from verifiers.reading.answer import last_hashes
 
     text = batch.as_reference(answer) or str(answer)
     marked = last_hashes(text, 0, len(text))

@@ -15,8 +15,8 @@ from typing import Any
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
+from verifiers.reading.answer import find_answer, regions
 from verifiers.reading.grids import cells_in, last_grid
-from verifiers.reading.locate import find_answer, regions
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, RULE_BROKEN, TEXT, WRONG, Reason
 
 SIZES = (1, 4, 9, 16, 25, 36, 49)
@@ -114,7 +114,7 @@ def _judge(text: str, lenient: bool, row: int | None, puzzle: object) -> batch.J
     if found.reason != OK:
         return found.reason, TEXT, 0.0, *span
     # In strict mode, the grid itself stands in the `<answer>` block.
-    if found.boxed and not lenient:
+    if found.mark == "box" and not lenient:
         return MALFORMED, GRAMMAR, 0.0, *span
     return *_judge_answer(text[slice(*span)], lenient, row, puzzle), *span
 

@@ -11,7 +11,7 @@ from unicodedata import normalize
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.locate import find_answer
+from verifiers.reading.answer import find_answer
 from verifiers.reading.tokens import TEXTS
 from verifiers.verdicts import MALFORMED, OK, TEXT, WRONG, Reason
 
@@ -113,7 +113,7 @@ def judge(
     known = None if choices is None else known_of(choices, gold, keep_case, row)
     found = find_answer(text, lenient)
     span = found.start, found.end
-    if found.reason != OK or (found.boxed and not lenient):
+    if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
     said = normal(text[slice(*span)], keep_case)
     if said == normal(gold, keep_case):

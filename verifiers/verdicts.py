@@ -48,7 +48,7 @@ NO_MARK = (
 DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
-    Reason.NO_ANSWER: f"{NO_MARK}, for GSM8K and MATH in a sentence such as "
+    Reason.NO_ANSWER: f"{NO_MARK}, for all tasks but Countdown, Sudoku and JSON in a sentence such as "
     '"The answer is 18." ("I think the answer is 18." names none).',
     Reason.MALFORMED: "An answer was found, but in no notation that the task reads in this mode, or it is too long; "
     "the task's page lists the notations. In strict mode, GSM8K and MATH want \\boxed{...} inside <answer>.",

@@ -311,7 +311,8 @@ def _numbers(name: str, paid: Any, count: int) -> np.ndarray:
     values = _plain(paid)
     if not isinstance(values, Sequence) or len(values) != count:
         raise EnvError(
-            f"the reward function {name} must return {plural(count, 'number')}, and returned {paid!r:.80}."
+            f"the reward function {name} must return a list of {plural(count, 'number')}, one for each completion, "
+            f"and returned {paid!r:.80}."
         )
     numbers = [0.0 if value is None else _plain(value) for value in values]
     for value in numbers:

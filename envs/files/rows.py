@@ -42,8 +42,9 @@ from verifiers.errors import (
     UnknownTaskError,
     VerifierError,
     did_you_mean,
+    plural,
 )
-from verifiers.files import FORMATS, numbered_rows, read_line
+from verifiers.files import FORMATS, nearest_file, numbered_rows, read_line
 from verifiers.references import how_read
 from verifiers.registry import find
 
@@ -279,7 +280,9 @@ def class_of(file: str) -> type[Rows]:
     The class keeps the absolute path, so that a process in another folder can unpickle it.
     """
     if not Path(file).is_file():
-        raise EnvError(f"There is no file {file} (looked in {Path.cwd()}). Give the path of a file of rows.")
+        near = nearest_file(Path(file))
+        advice = f"Did you mean {near}?" if near else "Give the path of a file of rows."
+        raise EnvError(f"There is no file {file} (looked in {Path.cwd()}). {advice}")
     return _class_of_path(os.path.abspath(file))
 
 
@@ -451,9 +454,11 @@ def _entries_of(split: str, files: Mapping[str, str], rules: ReadingRules) -> tu
                 f"{files['train']}: all its {len(all_entries)} problems are in {names}, too, so that none is left for "
                 f"{split}. Take the problems of each split out of the other files."
             )
+        prompts = len({_key(entry) for entry in all_entries})
+        only = f", which have only {plural(prompts, 'prompt')}," if prompts < len(all_entries) else ""
         raise EnvError(
-            f"{files['train']}: of {len(all_entries)} problems none is for {split} (a hash of the prompt divides them "
-            f"80/10/10). Give more problems"
+            f"{files['train']}: of {len(all_entries)} problems{only} none is for {split} (a hash of the prompt divides "
+            f"them 80/10/10). Give more {'prompts' if only else 'problems'}"
             + ("." if split == "train" else f", or a file of their own: --env-args {split}=FILE.")
         )
     if split != "train":
@@ -469,7 +474,10 @@ def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
     rows_of: dict[str, dict[str, str]] = {}  # {question: {reference as JSON: the first row that has both}}
     for file in dict.fromkeys(filter(None, files.values())):
         for entry in _content_of(file, rules).entries:
-            reference = json.dumps({name: str(value) for name, value in sorted(entry.reference.items())})
+            values = {name: str(value) for name, value in sorted(entry.reference.items())}
+            if not rules.verifier:  # a function of the user's may ignore what `question` ignores
+                values = {name: question(value) for name, value in values.items()}
+            reference = json.dumps(values)
             rows_of.setdefault(question(entry.prompt), {}).setdefault(reference, entry.where)
     differing = []
     for row_of_reference in rows_of.values():

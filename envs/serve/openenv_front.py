@@ -422,7 +422,9 @@ def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
     """The whole number that a request gives under a name; None if it gives none."""
     value = given.get(name)
     if value is not None and (type(value) is not int or not 0 <= value < 1 << 63):
-        raise Refused(422, f'"{name}" is {shown(value)}; it must be a whole number, at least 0.')
+        raise Refused(
+            422, f'"{name}" is {shown(value)}; it must be a whole number, at least 0 and below 2**63.'
+        )
     return value
 
 

@@ -26,6 +26,7 @@ ARCHITECTURES = {
     "qwen3_diffusion": "A2DQwen3LMHeadModel",
     "sdar": "SDARForCausalLM",
     "sdar_moe": "SDARMoeForCausalLM",
+    "stable_diffcoder": "StableDiffcoderForCausalLM",
 }
 """{value of --family: the architecture in `families.py`}, of families whose stock class is that of a language model."""
 MASK = "<|MASK|>"

@@ -245,31 +245,59 @@ def generate(
     check_sampling(policy, sampling)
     if note := lengths_left_out(sampling, policy.source):
         warnings.warn(note, stacklevel=3)  # level 3 is the caller, outside the wrapper `naming_keywords`
+    rollouts = answer_prompts(
+        Player(policy, sampling, seed, rows_per_forward),
+        prompts,
+        completion_prefixes=completion_prefixes,
+        canvas=canvas,
+        num_return_sequences=num_return_sequences,
+    )
+    texts = decode_completions(policy, rollouts)
+    if not return_logps:
+        return texts
+    return texts, [
+        logps[mask] for logps, mask in zip(rollouts.unmask_logps, was_unmasked(rollouts), strict=True)
+    ]
+
+
+def was_unmasked(rollouts: Rows) -> Tensor:
+    """(B, T) bool: the tokens up to the first end token that the model wrote; given tokens have no log-probability."""
+    return rollouts.completion_mask & (rollouts.unmask_step >= 0)
+
+
+def answer_prompts(
+    player: Player,
+    prompts: Sequence[Prompt],
+    *,
+    completion_prefixes: Sequence[str] | None = None,
+    canvas: Sequence[str] | None = None,
+    num_return_sequences: int = 1,
+    first_number: int = 0,
+) -> Rows:
+    """The completions of `generate` as rows: ids, the step and the log-probability of each token.
+
+    first_number: the place of the first prompt among those that are answered with this seed, which keys its noise.
+    Other arguments, and what is raised, as for `generate`.
+    """
+    policy, sampling, count = player.policy, player.sampling, num_return_sequences
     if completion_prefixes is not None and len(completion_prefixes) != len(prompts):
         raise ConfigError(
             f"completion_prefixes has {len(completion_prefixes)} texts for {plural(len(prompts), 'prompt')}. Give one "
             "for each."
         )
-    count = num_return_sequences
     if count < 1 or (count > 1 and not sampling.draws_noise):
         wanted = "should be at least 1" if count < 1 else "needs a sampling with a temperature, e.g. 0.9"
-        raise ConfigError(f"num_return_sequences={count}: {wanted}.")
+        raise ConfigError(f"$num_return_sequences={count}: {wanted}.")
     prompt_ids, prompt_mask = encode_prompts(policy, prompts, completion_prefixes)
     encoded = (prompt_ids.repeat_interleave(count, 0), prompt_mask.repeat_interleave(count, 0))
     template_ids = _read_canvas(policy, canvas, len(prompts), length=sampling.max_completion_length)
     if template_ids is not None:
         template_ids = template_ids.repeat_interleave(count, 0)
     keys: list[NoiseKey] = []
-    for i in range(len(prompts)):
+    for i in range(first_number, first_number + len(prompts)):
         # The key of the first answer has no number, so that it equals the answer of num_return_sequences=1.
         keys += [("generate", i), *(("generate", i, k) for k in range(1, count))]
-    rollouts = Player(policy, sampling, seed, rows_per_forward).sample(encoded, keys, template_ids)
-    texts = decode_completions(policy, rollouts)
-    if not return_logps:
-        return texts
-    # Given tokens, and places that stayed masked, have no log-probability.
-    was_unmasked = rollouts.completion_mask & (rollouts.unmask_step >= 0)
-    return texts, [logps[mask] for logps, mask in zip(rollouts.unmask_logps, was_unmasked, strict=True)]
+    return player.sample(encoded, keys, template_ids)
 
 
 def _read_canvas(

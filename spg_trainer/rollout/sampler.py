@@ -37,10 +37,9 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.rules import CACHES
 from spg_trainer.tensors import Record, Rows
 
-_watcher: ContextVar[tuple[Callable[[float], None], Callable[[], bool]] | None] = ContextVar(
-    "watcher", default=None
-)
-"""(report, stops), the functions that `watching` was given; a rollout calls them after every denoising step."""
+Watcher = tuple[Callable[[float], None], Callable[[], bool], Callable[[Rows], None] | None]
+_watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
+"""(report, stops, show), the functions that `watching` was given; a rollout calls them after every denoising step."""
 
 
 class RolloutStopped(Exception):
@@ -150,12 +149,17 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
 
 
 @contextmanager
-def watching(report: Callable[[float], None], stops: Callable[[], bool] = lambda: False) -> Iterator[None]:
+def watching(
+    report: Callable[[float], None],
+    stops: Callable[[], bool] = lambda: False,
+    show: Callable[[Rows], None] | None = None,
+) -> Iterator[None]:
     """Inside, `report` is called after every denoising step with the share of the rollout that is done, 0 to 1.
 
-    stops: called after every denoising step; if it returns true, the rollout raises `RolloutStopped`.
+    stops: called after every denoising step; if it returns true, the rollout raises `RolloutStopped`. show: called
+    after every denoising step with the completions as they are written so far.
     """
-    token = _watcher.set((report, stops))
+    token = _watcher.set((report, stops, show))
     try:
         yield
     finally:
@@ -201,8 +205,10 @@ class Sampler:
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
             self._step(rows, is_refresh)
             if watcher:
-                report, stops = watcher
+                report, stops, show = watcher
                 report(self.refill.share_done())
+                if show is not None:
+                    show(self.canvas.rollouts())
                 if stops():
                     raise RolloutStopped(self.canvas.rollouts(), self.refill.finished())
         if passes := int(self.not_finite):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spg_trainer.errors import first_line, in_flags
-from spg_trainer.settings.packages import envs
+from spg_trainer.settings import packages  # `packages.envs` is loaded on first use
 
 MODEL = "GSAI-ML/LLaDA-8B-Instruct"
 SAMPLE = 64 * 2**20
@@ -24,16 +24,16 @@ FAULT = 1
 """The exit statuses."""
 
 
-Found = tuple[bool, str]
+Finding = tuple[bool, str]
 """What a check has found: (whether a training can use it as it is, what was measured or else what to do)."""
 
 
-def ok(text: str) -> Found:
+def ok(text: str) -> Finding:
     """What a check has found, if a training can use it."""
     return True, text
 
 
-def wrong(text: str) -> Found:
+def wrong(text: str) -> Finding:
     """What a check has found, if the user has to do something first."""
     return False, text
 
@@ -67,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def card() -> Iterator[Found]:
+def card() -> Iterator[Finding]:
     """The driver and each card: its name, free memory and how fast it multiplies."""
     import torch
 
@@ -124,7 +124,7 @@ def products_a_second(device, dtype, size: int = 4096, seconds: float = 0.5) -> 
     return 2 * size**3 * count / (time.perf_counter() - start)
 
 
-def disk() -> Found:
+def disk() -> Finding:
     """The free space where models are downloaded to."""
     from huggingface_hub import constants
 
@@ -139,9 +139,9 @@ def disk() -> Found:
     return ok(shown)
 
 
-def download(model: str) -> Found:
+def download(model: str) -> Finding:
     """How fast the first bytes of a model come from the Hub."""
-    if why := envs.files.hub.why_offline():
+    if why := packages.envs.files.hub.why_offline():
         return wrong(
             f"the Hub does not answer: {why}. Set a proxy (HTTPS_PROXY), or copy the model here and pass its folder"
         )
@@ -170,7 +170,7 @@ def download(model: str) -> Found:
     return ok(shown)
 
 
-def packages_of_gpu() -> Iterator[Found]:
+def packages_of_gpu() -> Iterator[Finding]:
     """The packages that some flags need on a GPU."""
     if importlib.util.find_spec("bitsandbytes") is None:
         yield ok("without bitsandbytes, which --load-4bit needs: pip install bitsandbytes")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Refused(NamedTuple):
+class Refusal(NamedTuple):
     """A row of a table. In its functions, `f` has each setting under its own name, and what the checks add below."""
 
     holds: Callable[[Any], object]
@@ -67,33 +67,33 @@ NO_REVISION = r"""(?x)
 
 # Of any command on a task.
 OF_A_TASK = (
-    Refused(
+    Refusal(
         lambda f: "split" in f.env_args,
         "$env_args split={env_args[split]}: use $split or $eval_split instead.",
     ),
-    Refused(
+    Refusal(
         lambda f: "reward_weights" in f.env_args,
         "$env_args reward_weights={env_args[reward_weights]}: use $reward_weights instead.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.load_4bit and f.shard != "none",
         "$shard: weights in 4 bits are not divided. Leave out $shard or $load_4bit.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.expert_parallel > 1 and f.shard != "layer",
         "$expert_parallel={expert_parallel}: processes exchange tokens in every pass, and so must make their passes "
         "together. Use $shard=layer.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.weights and f.revision is not None and f.weights.is_local,
         "$revision={revision}: $model={model} is no model of the Hub, and only these have revisions. Leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.weights and f.revision is not None and re.search(NO_REVISION, f.revision),
         "$revision={revision!r}: no branch, tag or commit is called so. Use e.g. $revision=main, or the commit that "
         "the model's page shows.",
     ),
-    Refused(
+    Refusal(
         lambda f: not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", f.device),
         "$device={device!r}: there is no such device. Use auto, cpu, cuda or cuda:0.",
         ModelError,
@@ -101,7 +101,7 @@ OF_A_TASK = (
 )
 # Of adapters, where there are none.
 OF_ADAPTERS = (
-    Refused(
+    Refusal(
         lambda f: (
             not f.has_adapters
             and (f.lora_alpha is not None or f.lora_dropout or f.lora_experts or [*f.lora_targets] != ["all"])
@@ -112,146 +112,146 @@ OF_ADAPTERS = (
 )
 # Of the weights that a training begins with; a run that goes on has begun with them.
 OF_A_START = (
-    Refused(
+    Refusal(
         lambda f: f.is_new and f.hidden_size % (2 * f.num_heads),  # rotary positions need heads of even width
         "$hidden_size={hidden_size} cannot be shared by {num_heads} heads of even width. Use "
         "$hidden_size={even_width}.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.is_new and (f.lora_r or f.revision or f.dtype not in ("auto", "float32")),
         "$model={model} takes no $lora_r, $revision or $dtype: they need $model=PATH.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.load_4bit and not f.has_adapters,
         "$load_4bit stores a base that is not trained. Set $lora_r, e.g. 64.",
     ),
 )
 OF_A_TRAINING = (
-    Refused(
+    Refusal(
         lambda f: f.compile and f.shard != "none",
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.compile and f.sequence_parallel > 1,
         "$compile: layers whose columns $sequence_parallel divides are not compiled. Leave out one of the two.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.expert_parallel > 1 and f.lora_experts,
         "$expert_parallel={expert_parallel}: adapters of experts are not divided. Leave out $lora_experts, which "
         "leaves adapters on attention, or leave out $expert_parallel.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.pairs and f.source != "pairs",
         "$pairs is for $source=pairs, not {source}. Leave one of them out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.data and f.source != "demonstrations",
         "$data is for $source=demonstrations, not {source}. Leave one of them out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.mix and f.source != "demonstrations",
         "$mix is for $source=demonstrations, not {source}. Leave one of them out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.source == "pairs" and not f.pairs,
         "$source=pairs learns from a file. Name it with $pairs.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.data and not (Path(f.data).is_file() or packages.envs.files.sft_data.names_hub(f.data)),
         "$data={data}: there is no such file (looked in {here}). Give a file, or the name of a data set on the hub, "
         "ORG/NAME.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.data and f.mix,
         "$mix gives shares to an environment's habits. With $data every row is learned: leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.data and f.arguments and not f.env,
         "{arguments}: with $data there is no task that would take this. A file of $data has the columns `prompt` and "
         "`completion`, or chat `messages`: rename its columns, or teach it as a task, with $env=FILE $env_args "
         "prompt=COLUMN demonstration=COLUMN and $verifier or $reward.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.source == "demonstrations" and f.num_generations != 1,
         "$num_generations={num_generations}: each demonstration is one completion. Use $num_generations=1.",
     ),
-    Refused(  # 8 fits every algorithm, also one that needs a multiple of some number
+    Refusal(  # 8 fits every algorithm, also one that needs a multiple of some number
         lambda f: f.source != "demonstrations" and f.num_generations < 2,
         "$num_generations={num_generations}: should be at least 2, to judge each against the others. Try 8.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.processes and not f.dry_run,
         "$processes is what $dry_run computes for. Add $dry_run, or leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.gpu and not f.dry_run,
         "$gpu={gpu} is what $dry_run computes for. Add $dry_run, or leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.gpu and f.device == "cpu",
         "$gpu={gpu} and $device=cpu say two things. Leave one of them out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.patience and not f.eval_steps,
         "$patience={patience} counts validations. Set $eval_steps, e.g. 20, or $patience=0.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.all_right_weight != BatchConfig.all_right_weight and not f.pools,
         "$all_right_weight={all_right_weight} says nothing without $pools. Add $pools.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.all_wrong_weight != BatchConfig.all_wrong_weight and not f.pools,
         "$all_wrong_weight={all_wrong_weight} says nothing without $pools. Add $pools.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.pools and f.source != "environment",
         "$pools: nothing is sampled with $source={source}. Leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.num_minibatches > f.prompts_per_step,
         "$num_minibatches={num_minibatches}: a step has {prompts_per_step} groups. Use {prompts_per_step} or fewer.",
     ),
-    Refused(
+    Refusal(
         lambda f: (
             f.lr_decay_share != OptimizerConfig.lr_decay_share and f.lr_schedule != "warmup_stable_decay"
         ),
         "$lr_decay_share={lr_decay_share} says nothing with $lr_schedule={lr_schedule}. Leave it out, or use "
         "$lr_schedule=warmup_stable_decay.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.optimizer == "muon" and f.adam_moments == "8bit",
         "$adam_moments=8bit with $optimizer=muon: only AdamW's moments are stored in 8 bits. Use "
         "$adam_moments=float32 or $optimizer=adamw.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.shard != "none" and f.optimizer == "muon",
         "$shard: Muon needs whole matrices. Use $optimizer=adamw.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.shard != "none" and f.adam_moments == "8bit",
         "$shard with $adam_moments=8bit: blocks of them share a scale, so that another number of processes could not "
         "resume. Use $adam_moments=float32.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.shard != "none" and f.save_dtype != "auto",
         "$shard writes weights as they are trained, not in {save_dtype}. Use $save_dtype=auto.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.save_dtype != "auto" and f.has_adapters,
         "$save_dtype={save_dtype} is for whole models, not adapters. Use auto.",
     ),
 )
 OF_AN_EVALUATION = (
-    Refused(
+    Refusal(
         lambda f: f.num_generations > 1 and f.temperature == 0,
         "$num_generations={num_generations} at $temperature=0 gives equal completions. Raise it, e.g. "
         "$temperature=0.9.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.perplexity is None and f.num_masks != EvalCommand.num_masks,
         "$num_masks={num_masks} is for $perplexity=FILE. Name the file, or leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.perplexity and f.num_masks % 8,
         "$num_masks={num_masks}: they are drawn in eight groups, whose differences show how far chance moves the "
         "result. Use {masks_by_8}.",
@@ -259,22 +259,22 @@ OF_AN_EVALUATION = (
 )
 # With the number of processes.
 OF_PROCESSES = (
-    Refused(
+    Refusal(
         lambda f: f.num_processes > 1 and ":" in f.device,
         "$device={device} is one GPU, not {num_processes}. Leave out $device.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.shard != "none" and f.num_processes == 1,
         "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
         "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.num_processes % f.sequence_parallel,
         "$sequence_parallel={sequence_parallel} makes groups of {sequence_parallel} processes, and there {are_here}. "
         "Start a multiple of {sequence_parallel}, e.g. with `torchrun --nproc-per-node {sequence_parallel} -m "
         "spg_trainer`, or leave it out.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.num_processes % f.expert_parallel,
         "$expert_parallel={expert_parallel} does not divide the {num_processes} processes into equal groups. Use a "
         "divisor of their number.",
@@ -282,57 +282,57 @@ OF_PROCESSES = (
 )
 # With the algorithm: `f.built` is an instance of its class, whose attributes (algorithms/base.py) say what it needs.
 OF_AN_ALGORITHM = (
-    Refused(
+    Refusal(
         lambda f: f.scores_fallbacks and ("fallback" not in f.unmasking_rule.reads or f.fallback == "surest"),
         "$unmasking={unmasking} $fallback={fallback}: $algorithm={algorithm} learns from steps at which no token "
         "reaches the threshold, and which then write the leftmost one. Use $unmasking=threshold $fallback=leftmost.",
     ),
-    Refused(
+    Refusal(
         lambda f: ":" in f.unmasking and not (f.unmasks_safely or f.force or f.scores_fallbacks),
         "$unmasking={unmasking}: training needs a limit to what your own rule unmasks in one step, since the tokens of "
         "a step have not seen each other. Use $max_tokens_per_step=4, or insist with $force.",
     ),
-    Refused(  # an algorithm that learns only from steps of low confidence does not raise the confidence of other tokens
+    Refusal(  # an algorithm that learns only from steps of low confidence does not raise the confidence of other tokens
         lambda f: not (f.unmasks_safely or f.force or f.scores_fallbacks),
         "{shortcuts}: unmasking by confidence feeds on what RL raises. Train with $unmasking=threshold, dynamic or "
         "budget, a $threshold of 0.95 or more, a $factor of 1 or less and $max_tokens_per_step=4, or insist with "
         "$force.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.editing_threshold is not None,
         "editing_threshold={editing_threshold}: when a token is replaced, other tokens have been drawn beside the one "
         "that it replaces. No masked copy of the completion shows this, so no bound of a likelihood holds for what the "
         "sampler does. Leave it out of training: give Sampling, not EvalSampling.",
     ),
-    Refused(
+    Refusal(
         lambda f: "demonstrations" in f.built.needs and f.source != "demonstrations",
         "$algorithm={algorithm} learns from demonstrations: python -m spg_trainer sft.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.source in ALGORITHM_FOR and f.source not in f.built.needs,
         "$source={source}: $algorithm={algorithm} learns only from what the model samples. Use "
         "$algorithm={algorithm_for_source}.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.source != "environment" and f.max_rollout_batches > 1,
         "$max_rollout_batches={max_rollout_batches}: with $source={source} nothing is sampled that could be set aside. "
         "Leave it at 1.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.source == "pairs" and f.num_generations != 2,
         "$num_generations={num_generations}: a pair is two. Use $num_generations=2.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.built.left_to_right and f.block_length != 1,
         "$algorithm={algorithm} samples token by token, not in blocks of {block_length}. Use $block_length=1 "
         "$diffusion_steps={max_completion_length}.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.built.left_to_right and f.num_iterations * f.num_minibatches > 1,
         "$algorithm={algorithm} has no ratio for several updates of a rollout. Use $num_iterations=1 "
         "$num_minibatches=1.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.score_temperature not in (1.0, f.temperature),
         "$algorithm_args score_temperature={score_temperature:g}: completions are sampled at "
         "$temperature={temperature:g}, so that this would be neither the distribution that they are drawn from nor the "
@@ -340,17 +340,17 @@ OF_AN_ALGORITHM = (
     ),
     # The reference is the model that training started from: the weights without the adapters' changes, or a frozen copy
     # (--ref-copy). With `ref_model_sync_steps`, the frozen copy follows the policy.
-    Refused(
+    Refusal(
         lambda f: f.ref_copy and "reference" not in f.built.needs,
         "$ref_copy: $algorithm={algorithm} asks for no reference. Leave it out, or give a KL term its weight, e.g. "
         "$algorithm_args beta=0.04, where the algorithm has one.",
     ),
-    Refused(
+    Refusal(
         lambda f: "reference" in f.built.needs and not (f.ref_copy or f.has_adapters),
         "$algorithm={algorithm} needs a reference, and all weights are trained. Set $lora_r, e.g. 128, start from an "
         "adapter ($model=PATH), or keep a frozen copy of the weights ($ref_copy).",
     ),
-    Refused(
+    Refusal(
         lambda f: (
             "reference" in f.built.needs
             and (f.shard != "none" and not f.has_adapters and f.built.ref_model_sync_steps)
@@ -359,14 +359,14 @@ OF_AN_ALGORITHM = (
         "updates, and no such reference is kept of divided weights. Use $algorithm_args ref_model_sync_steps=0, or "
         "$lora_r=128.",
     ),
-    Refused(
+    Refusal(
         lambda f: f.prompts_per_step * f.num_generations < f.fewest_completions,
         "$prompts_per_step={prompts_per_step} leaves some of {num_processes} processes without a completion. Use "
         "{fewest_prompts} or more.",
     ),
     # An algorithm that also gives every completion the same bonus, whatever the completion earns (`elbo_bonus`), is
     # refused as well: it would learn from this bonus alone.
-    Refused(
+    Refusal(
         lambda f: f.source == "environment" and not (f.force or f.draws_noise or f.built.right_groups_teach),
         "$temperature={temperature:g}: decoding without chance writes {num_generations} times the same completion to a "
         "problem, whose equal rewards teach $algorithm={algorithm} nothing. Use $temperature=0.9, or an algorithm that "
@@ -375,7 +375,7 @@ OF_AN_ALGORITHM = (
 )
 
 
-def refuse(rows: Iterable[Refused], f: SimpleNamespace) -> None:
+def refuse(rows: Iterable[Refusal], f: SimpleNamespace) -> None:
     """Raises the error of the first row that holds."""
     for row in rows:
         if row.holds(f):

@@ -11,7 +11,7 @@ flag ("" = none), and `first` the settings from its groups that are shown first 
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
-from spg_trainer.settings.decoding import EvalRollout, Sampling
+from spg_trainer.settings.decoding import EvalRollout, GenerateRollout, Sampling
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.task import BAD_ROWS, arguments_of, parse_tasks
 from spg_trainer.settings.types import (
@@ -344,9 +344,10 @@ class ConvertCommand:
 
     source: str = ""
     """The folder or the Hub id of a language model: Qwen2 (for dream and fastdllm_v2), Qwen3 (sdar, qwen3_diffusion),
-    Qwen3-MoE (sdar_moe) or Llama (llada, illada)."""
+    Qwen3-MoE (sdar_moe) or Llama (llada, illada, stable_diffcoder)."""
     family: str = "sdar"
-    """The family of the new model: dream, fastdllm_v2, illada, llada, qwen3_diffusion, sdar or sdar_moe."""
+    """The family of the new model: dream, fastdllm_v2, illada, llada, qwen3_diffusion, sdar, sdar_moe or
+    stable_diffcoder."""
     block_length: CountOrZero | None = None
     """The length of an attention block in tokens; 0 = all tokens see all. If it is left out, the family's own, where it
     has one."""
@@ -406,6 +407,38 @@ class EvalCommand(TaskSettings):
     is a run folder, and otherwise no files are written."""
     model: LoadConfig = field(default_factory=LoadConfig)
     rollout: EvalRollout = field(default_factory=EvalRollout)
+
+
+@explained
+@dataclass(frozen=True)
+class GenerateCommand:
+    """Let a model answer a prompt, the prompts of a file or of standard input, or, on a terminal, a chat line by line.
+
+    On a terminal the completion is shown while it is denoised. Settings of decoding that you leave out are those that
+    the model was taught with, at temperature 0.
+    """
+
+    word, positional, first = "generate", "prompt", ("model",)
+
+    prompt: str | None = None
+    """The prompt. If it is left out, standard input is the prompt; on a terminal, each line is a message of a chat."""
+    prompts: str | None = None
+    """A .jsonl, .json, .csv or .parquet file of rows with a `prompt`: a text, or chat messages, as `eval` writes
+    them."""
+    num_return_sequences: Count = 1
+    """The number of completions of each prompt; more than one needs a --temperature above 0."""
+    seed: Seed = 0
+    """The seed of the noise with which completions are drawn at a --temperature above 0."""
+    plain: bool = False
+    """Shows each completion when it is finished, also on a terminal."""
+    json: bool = False
+    """Writes a JSON line for each completion: prompt, completion, and the id, step and log-probability of each
+    token."""
+    rows_per_forward: Count = 64
+    """The number of completions that a GPU decodes at once; a CPU decodes as many as fit into its cache. Lower it if
+    memory runs out: the result stays the same."""
+    model: LoadConfig = field(default_factory=LoadConfig)
+    rollout: GenerateRollout = field(default_factory=GenerateRollout)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from spg_trainer.settings.rules import (
     Unmasking,
 )
 from spg_trainer.settings.types import (
+    Count,
     CountOrZero,
     LengthOrZero,
     NotNegative,
@@ -332,6 +333,21 @@ class EvalRollout(EvalDecoding):
             for length in self.max_completion_length
             for steps in self.diffusion_steps
         ]
+
+
+@explained
+@dataclass(frozen=True)
+class GenerateRollout(EvalDecoding):
+    """How answers are decoded. Lengths and steps that are left out are those that the model was taught."""
+
+    max_completion_length: Count | None = None
+    """The length of a completion in tokens. Raise it if completions are cut off."""
+    block_length: Count | None = None
+    """The length of a block in tokens; a shorter completion is one block."""
+    diffusion_steps: Steps | None = None
+    """The number of denoising steps of a completion; length/N is as many as unmask about N tokens each."""
+    temperature: Temperature = 0.0
+    """The sampling temperature; 0 is greedy. Set it above 0 if --num-return-sequences is above 1."""
 
 
 def steps_at_rate(tokens: float) -> str:

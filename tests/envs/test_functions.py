@@ -253,7 +253,7 @@ def test_what_cannot_be_is_refused_when_it_is_opened(place, arguments, text):
     [
         ("raises", r"raises raised ZeroDivisionError: division by zero \(.*mine.py, line \d+\)\.$"),
         ("asks", r"asks raised KeyError: 'town' \(.*mine.py, line \d+\)\. It can have prompts, completions"),
-        ("few", "few must return 2 numbers, and returned"),
+        ("few", "few must return a list of 2 numbers, one for each completion, and returned"),
         ("nan", "nan must return finite numbers or None, and returned nan"),
     ],
 )
@@ -406,7 +406,10 @@ def test_check_finds_a_function_that_returns_too_few_numbers(place, monkeypatch)
     (place / "mine.py").write_text(CODE.replace("return [1.0]", "return [0.0]"))
     found = {one.name: one for one in checking.check("rows.jsonl", reward="./mine.py:few")}
     assert not found["junk"].ok
-    assert "the reward function few must return 3 numbers, and returned [0.0]" in found["junk"].figure
+    assert (
+        "the reward function few must return a list of 3 numbers, one for each completion, and returned [0.0]"
+        in found["junk"].figure
+    )
 
 
 def test_check_hints_at_a_reward_for_a_short_answer_anywhere(place, monkeypatch):

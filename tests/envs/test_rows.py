@@ -561,6 +561,50 @@ def test_json_values_and_truths_are_accepted_for_themselves(tmp_path, monkeypatc
     assert found.ok
 
 
+def test_questions_that_files_of_validation_and_test_share_are_named_with_their_lines(tmp_path, monkeypatch):
+    check_only("splits", monkeypatch)
+    sums = [{"prompt": f"Add 2 to {n}", "answer": str(n + 2)} for n in range(40)]
+    files = {
+        "validation": _lines(tmp_path / "val.jsonl", sums[:20]),
+        "test": _lines(tmp_path / "test.jsonl", [*sums[20:], sums[3], {**sums[4], "prompt": "ADD 2 to  4"}]),
+    }
+    (found,) = checking.check(_lines(tmp_path / "main.jsonl", SUMS), verifier="gsm8k", **files)
+    assert not found.ok and found.figure == (
+        "two splits have the same question: problem 20 of test (test.jsonl, line 21) and problem 3 of validation "
+        "(val.jsonl, line 4); problem 21 of test (test.jsonl, line 22) and problem 4 of validation (val.jsonl, line 5)"
+        ". Remove each row from one of its two files"
+    )
+
+
+def test_answers_that_differ_in_capitals_are_no_other_ones_for_a_function(tmp_path):
+    (tmp_path / "mine.py").write_text("def pays(completions, answer):\n    return [0.0] * len(completions)\n")
+    named = [*SUMS, {"prompt": "Where?", "answer": "Paris"}, {"prompt": "Where?", "answer": " paris"}]
+    env = envs.make(_lines(tmp_path / "named.jsonl", named), reward=f"{tmp_path / 'mine.py'}:pays")
+    assert "different answers" not in env.notice
+
+
+@pytest.mark.parametrize("name", ["sums.jsno", "smus.jsonl", "sums.jsnl"])
+def test_a_file_with_a_near_name_is_named(tmp_path, name):
+    _lines(tmp_path / "sums.jsonl", SUMS)
+    with pytest.raises(EnvError, match=r"Did you mean .*sums\.jsonl\?"):
+        envs.make(str(tmp_path / name), verifier="gsm8k")
+
+
+def test_prompts_that_are_all_the_same_are_said_to_be(tmp_path):
+    same = [{"prompt": "Say it.", "answer": str(i)} for i in range(50)]
+    with pytest.raises(EnvError, match="of 50 problems, which have only 1 prompt, none is for"):
+        for split in envs.splits.SPLITS:
+            envs.make(_lines(tmp_path / "same.jsonl", same), verifier="gsm8k", split=split)
+
+
+def test_a_line_with_a_key_twice_is_refused(tmp_path):
+    path = tmp_path / "twice.jsonl"
+    lines = [json.dumps(row) for row in SUMS[:-1]]
+    path.write_text("\n".join([*lines, '{"prompt": "Add 1", "answer": "1", "answer": "2"}']))
+    with pytest.raises(EnvError, match=r'line 40 is not valid JSON \(an object has the key "answer" twice\)'):
+        envs.make(str(path), verifier="gsm8k")
+
+
 @pytest.mark.parametrize(("given", "right"), cases(field_reports.FULL_MARKS))
 def test_full_marks_that_are_summed_from_parts_are_right(tmp_path, given, right):
     parts = " + ".join(map(str, given))

@@ -20,8 +20,6 @@ from tests.common import speed
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
 from tests.common.soup import REFERENCES, judge, soup, use_kernels
 from verifiers import batch, registry, verify, verify_batch
-from verifiers.kernels import plain
-from verifiers.reading import locate, words
 from verifiers.serve import judging
 
 WITH_KERNELS = ("gsm8k", "countdown", "sudoku")
@@ -73,75 +71,54 @@ EDITS = [
         "</think>",
         "<reasoning>",
         "</reasoning>",
-        "\nQ: ",
-        "\nQuestion: ",
-        "\n### Problem 2\n",
-        "\n[INST]",
-        "\nNext question: ",
-        "\n<|user|>",
         "\u25c1think\u25b7",
         "</s>",
         "<",
+        "\u25c1/answer\u25b7",
     ),
     *(
-        "\u25c1/answer\u25b7",
         "\u00a0",
         "\x1c",
         "é",
         "×",
         "\u2019t",
         " not ",
-        " isn't ",
         " or ",
         " and ",
         ", ",
         "</",
         "$",
-    ),
-    *(
         "\\boxed{7}",
         "\\boxed 7",
+    ),
+    *(
         "\\fbox{7}",
         "\\)",
         "**",
         ".",
-        " wait, no",
-        " oops",
-        " That is wrong.",
-        " contradicts it",
-        " should be 12",
         " hours",
         "12",
         " 18",
-    ),
-    *(
         " The answer is 12.",
-        " is the answer.",
         "1,250",
         "-",
         "\n",
         "\t",
         "\\",
+    ),
+    *(
+        '"answer": "5"',
         "<final answer>",
         "\nA: 5",
         " rather than ",
-    ),
-    *(
         "\x00",
         "\ud800",
         "=",
         "x=",
         "%",
         "\\text{ cm}",
-        "\n#### 18",
-        "<Answer>",
-        "\\}",
-        "\\\\",
-        "",
-        "",
-        "",
-        "",
     ),
+    *("\n#### 18", "<Answer>", "\\}", "\\\\", "", "", "", ""),
 ]
 WHOLE = (
     "We add 9 and 9.\n</reasoning>\n<answer>\n\\boxed{{{0}}}\n</answer><|eot_id|><|endoftext|>",
@@ -203,37 +180,6 @@ def test_kernels_and_the_reader_agree_on_recorded_texts(task, shared_data, monke
     assert_agrees(task, texts, references, "strict")
 
 
-def test_the_kernel_leaves_each_word_that_takes_an_answer_back_to_the_reader():
-    codes = plain.SAYING_MORE
-    stems = {codes[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(codes), 4)}
-    known = words.DENIALS | words.WRONG | words.CONTRADICTING | words.MISTAKES | {*words.ANSWER.split()}
-    turns = "wait/oops/sorry/on second thought/scratch that/disregard it/ignore that/hold on/my mistake"
-    again = (
-        "check/verify/reflection/apologies/correct this/reconsider/redo/recompute/recalculate/recount/rethink"
-        "/reexamine/reevaluate/revisit/review/reread/re-do/fix this/hmm"
-    )
-    assert all(locate._AGAIN.match(text) for text in again.split("/"))
-    known |= {
-        *turns.split("/"),
-        *again.split("/"),
-        "edit: 20",
-        "update: 20",
-        "no, 20",
-        "it should be 20",
-        "actually, 20",
-        "but",
-        "however",
-    }
-    assert [text for text in known if text.isascii() and not any(stem in text for stem in stems)] == []
-
-
-def test_the_kernel_leaves_each_line_that_begins_another_turn_to_the_reader():
-    stems = tuple(
-        plain.NEXT_TURN[at : at + 4].rstrip(b"\0").decode() for at in range(0, len(plain.NEXT_TURN), 4)
-    )
-    assert all(word.startswith(stems) for word in (*words.NEXT_TURN.split(), "[inst]"))
-
-
 @pytest.mark.parametrize("task", WITH_KERNELS)
 def test_kernels_and_readers_agree(task, at_length, monkeypatch):
     references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
@@ -268,55 +214,29 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
     columns = [[value] * 8 for value in reference.values()]
     into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
     assert batch.judge_with(kernel, [text, "I think so."] * 4, True, columns, into)
-    without = -1 if task == "gsm8k" else 2  # a sentence names an answer of GSM8K
-    assert into[0].tolist() == [0, without] * 4 and into[2][0] == 1
+    assert into[0].tolist() == [0, -1] * 4 and into[2][0] == 1
     low, high = into[3][0].tolist()
     assert text[low:high] == right
 
 
-@pytest.mark.parametrize("text", ["<reasoning>\nThus \\boxed{18}.\n</reasoning>", "<answer\n\\boxed{18}"])
-def test_the_kernel_decides_where_a_block_is_missing_or_its_tag_broken(text):
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("<reasoning>\nThus \\boxed{18}.\n</reasoning>", 0),
+        ("so \\boxed{3}. Thus \\boxed{18} eggs, which sell.", 0),
+        ("<answer>\\boxed{17} or \\boxed{18}</answer>", -1),
+        ("\\boxed{18}. So the answer is 17.", -1),
+        ("\\boxed{18}\n#### 17", -1),
+        ("<think>\\boxed{18}", -1),
+        ("<answer>The result: 18</answer>", -1),
+        ("The answer is 18.", -1),
+    ],
+)
+def test_the_kernel_decides_only_where_the_last_block_or_box_leaves_no_doubt(text, code):
     batch.PLAIN_NUMBER.load()
     into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
     assert batch.judge_with(batch.PLAIN_NUMBER, [text] * 8, True, [["18"] * 8], into)
-    assert into[0].tolist() == [0] * 8
-
-
-SHOWN_WITHOUT_MARK = (
-    *(
-        "The answer is 5.",
-        "Result: 5",
-        "La respuesta es 5",
-        "A: 5",
-        "5 is the answer",
-        "\u7b54\u6848\u662f5",
-        "So **5**",
-    ),
-    *("So \\fbox{5}", "Option B is correct.", "The right choice is B", "so B is right"),
-)
-
-
-@pytest.mark.parametrize(
-    "text, code, extracted",
-    [
-        *((text, -1, "") for text in SHOWN_WITHOUT_MARK),
-        ("We add 2 and 3.</answer>", 2, ""),
-        ("<answer>\n</answer>", 2, ""),
-        ("<answer>\\boxed{\\boxed{7} }</answer>", batch.LOCATED, "7"),
-        ("\\boxed{1+\n\\boxed{7}\n</answer>", batch.LOCATED, "7"),
-        ("\\boxed{3}, \\boxed{7}", -1, ""),
-        ("\\boxed {3} or \\boxed{7}", -1, ""),
-        ("\\boxed{3} or \\boxed{\\boxed{7}}", -1, ""),
-    ],
-)
-def test_the_kernel_decides_where_nothing_shows_an_answer_or_a_box_holds_its_box(text, code, extracted):
-    batch.PLAIN_NUMBER.load()
-    codes, spans = batch.locate_answers([text] * 8, lenient=True)
-    assert codes == [code] * 8
-    found = locate.find_answer(text)
-    assert (found.reason == 2) is (code == 2)
-    if code == batch.LOCATED:
-        assert (found.start, found.end) == tuple(spans[0]) and text[found.start : found.end] == extracted
+    assert into[0].tolist() == [code] * 8
 
 
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):
@@ -486,11 +406,3 @@ def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
 def test_a_single_verdict_comes_at_once_and_imports_nothing_heavy(tmp_path, code, allowed):
     seconds, heavy = fresh(code, tmp_path, allowed)
     assert float(seconds) < speed.here(0.3) and heavy == "False"
-
-
-def test_a_box_that_may_have_a_comment_is_left_to_the_reader(monkeypatch) -> None:
-    use_kernels(monkeypatch)
-    said = locate._MAY_COMMENT.pattern.replace("|than", "|rather than").split("|")
-    texts = [f"\\boxed{{14 {word} 2}}" for word in ("more", *said)]
-    codes, _ = batch.locate_answers(texts, lenient=True)
-    assert codes[0] not in codes[1:] and len(set(codes[1:])) == 1, dict(zip(texts, codes, strict=True))

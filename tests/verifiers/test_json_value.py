@@ -92,7 +92,7 @@ def test_what_is_no_json_is_told_why() -> None:
         ({"answer": None}, "it is empty"),
         ({"answer": {"a": float("nan")}}, "it has a float"),
         ({"answer": {1: 2}}, "it has a dict"),
-        ({"answer": '{"a": 1, "a": 2}'}, "a key twice"),
+        ({"answer": '{"a": 1, "a": 2}'}, 'the key "a" twice'),
         ({"answer": {"a": 1}, "keys": "b"}, "'b', a key that the reference has not"),
         ({"answer": [1], "keys": "b"}, "'b', a key that the reference has not"),
         ({"answer": {"a": 1}, "keys": 1}, "is no list of keys"),

@@ -11,7 +11,7 @@ from tests.common.soup import judge, use_kernels
 from tests.common.sudoku_answers import blanked, solved_grid
 from verifiers import verify
 from verifiers.countdown import DIGITS_LIMIT, LITERALS_LIMIT
-from verifiers.reading.locate import ANSWER_LIMIT
+from verifiers.reading.answer import ANSWER_LIMIT
 
 
 def paid(task: str, answer: str, reference: dict, monkeypatch) -> bool:

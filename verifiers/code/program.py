@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import takewhile
 
-from verifiers.reading.locate import ANSWER_LIMIT, NOT_TEXT, regions
+from verifiers.reading.answer import ANSWER_LIMIT, NOT_TEXT, regions
 from verifiers.verdicts import MALFORMED, NO_ANSWER, OK
 
 _FENCES = "```", "~~~"

@@ -222,7 +222,7 @@ def _count_units_refused(job: Job, references: dict[str, list[Any]], outcomes: I
 
 def _thinks_to_its_end(completion: object) -> bool:
     """True if a completion opens a block of thinking that never ends."""
-    from verifiers.reading.locate import regions
+    from verifiers.reading.answer import regions
 
     return isinstance(completion, str) and regions(completion).unended >= 0
 
@@ -248,7 +248,7 @@ def _readable(
 
 def _end_of(completion: object) -> str:
     """How a completion ends before its first end token, as it is shown."""
-    from verifiers.reading.locate import regions
+    from verifiers.reading.answer import regions
 
     read_part: object = completion
     if isinstance(completion, str):

@@ -14,7 +14,7 @@ from verifiers.math500.tree import symbols
 from verifiers.math500.values import Quantity, Value, expressions, is_expression
 from verifiers.reading import markup
 from verifiers.reading.amounts import currencies_of
-from verifiers.reading.locate import last_box, last_hashes
+from verifiers.reading.answer import last_box, last_hashes
 from verifiers.reading.problem import UNKNOWN
 from verifiers.reading.tokens import LETTERS, Malformed, Unsupported, tokens_of
 

@@ -25,8 +25,8 @@ from verifiers.math500.parser import Reading, read
 from verifiers.math500.reference import Reference, is_short_integer, reference_of, references_of
 from verifiers.math500.values import Value
 from verifiers.reading import markup
+from verifiers.reading.answer import Found, find_answer, last_box
 from verifiers.reading.decimals import has_comma, swapped, with_point
-from verifiers.reading.locate import Found, find_answer, last_box
 from verifiers.reading.problem import PROBLEMS_REMEMBERED, Problem, problem_of
 from verifiers.reading.tokens import Malformed, Unsupported, tokens_of
 from verifiers.verdicts import (
@@ -166,7 +166,7 @@ def outcome_by_meaning(answer: str, gold: Reference, problem: str | None, lenien
     try:
         if gold.meaning is None:
             tokens_of(answer, gold.variables)  # raises for what no notation has
-            return None if lenient or problem is None else (MALFORMED, GRAMMAR)
+            return None
         number = markup.literal(answer)
         reading = Reading(number) if number else read(tokens_of(answer, gold.variables), gold.variables)
         if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
@@ -276,17 +276,17 @@ def located(
 ) -> tuple[Outcome, Found]:
     """(what `judge` says of a completion's answer, where this answer stands)."""
     found = find_answer(text, lenient)
-    if found.reason == OK and not lenient and not (found.boxed and found.alone):
+    if found.reason == OK and not lenient and not found.alone:
         # In strict mode, the block has the one box of the answer alone.
         before = last_box(text, text.rfind("<answer>", 0, found.start), text.rfind("\\boxed", 0, found.start))
-        is_hedge = before is not None and text[slice(*before[1:])].strip() != text[found.start : found.end]
-        return (verdicts.HEDGE if found.boxed and is_hedge else MALFORMED, TEXT), found
+        is_hedge = before is not None and text[slice(*before[1:])].strip() != found.read(text)
+        return (verdicts.HEDGE if found.mark == "box" and is_hedge else MALFORMED, TEXT), found
     if found.reason != OK:
         return (found.reason, TEXT), found
     judge_once = _judge_short if found.end - found.start <= SHORT else judge
     if comma:
         judge_once = judge_with_comma
-    return judge_once(text[found.start : found.end], gold, problem, lenient), found
+    return judge_once(found.read(text), gold, problem, lenient), found
 
 
 def _judge(
@@ -296,7 +296,7 @@ def _judge(
     gold, comma = gold_of(answer, decimal, row)
     outcome, found = located(text, lenient, gold, text_of(problem, row), comma)
     if outcome is None:
-        said = text[found.start : found.end]
+        said = found.read(text)
         outcome = ask_cas([(with_point(said) if comma else said, gold.text)])[0]
     return *outcome, float(outcome[0] == OK), found.start, found.end
 
@@ -305,9 +305,10 @@ def _judge_unmarked(
     text: str, judged: batch.Judged, answer: object, problem: object, decimal: object
 ) -> batch.Judged:
     """The verdict in mode flexible on a completion whose verdict in lenient mode, `judged`, is not right."""
-    from verifiers.reading.unmarked import last_value  # its patterns take 7 ms to compile
+    from verifiers.reading.last_value import last_value  # its patterns take 7 ms to compile
 
-    span = last_value(swapped(text) if decimal == "," else text, formulas=True)
+    is_open = judged[0] in (MALFORMED, verdicts.NO_ANSWER)
+    span = last_value(swapped(text) if decimal == "," else text, formulas=True) if is_open else None
     if span is None:
         return judged
     marked = f"<answer>{text[slice(*span)]}</answer>"
@@ -350,7 +351,7 @@ def _judge_all(
             outcome = reason, TEXT
         else:
             outcome, found = located(text, lenient, gold, problem, comma)
-            extracted = text[found.start : found.end]
+            extracted = found.read(text)
             spans[row] = batch.in_bytes(text, found.start, found.end)
         if outcome is None:
             undecided.setdefault((with_point(extracted) if comma else extracted, gold.text), []).append(row)

@@ -69,7 +69,7 @@ def parsed(text: str) -> Any:
             parse_int=Decimal,
             parse_float=Decimal,
             parse_constant=_refuse_constant,
-            object_pairs_hook=_object,
+            object_pairs_hook=object_of,
         )
     except (ArithmeticError, RecursionError) as error:  # the exponent of a number has too many digits
         raise ValueError(f"a number of it cannot be read ({type(error).__name__})") from error
@@ -79,11 +79,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; raises ValueError if it has a key twice, since either value could be meant."""
+def object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs; raises ValueError if it has a key twice, since either value could be meant."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("an object has a key twice")
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
+        raise ValueError(f'an object has the key "{twice:.60}" twice')
     return found
 
 

@@ -151,7 +151,7 @@ def in_one_line(answer: str) -> str:
     )  # a row that begins with = goes on the row before
 
 
-_BASE = re.compile(r"([0-9A-F]++)(?:_(1[1-6]))?+", re.IGNORECASE)
+_BASE = re.compile(r"([0-9A-F]++)(?:_(1[1-6]))?", re.IGNORECASE)
 
 
 def digits_of(text: str) -> tuple[str, str] | None:

@@ -46,6 +46,10 @@ _ACCENTED = re.compile(  # a word with an accent behind a number: 18 dólares; b
     r"(?<=\d)\s?(?!\s?mil)[A-Za-z]{0,15}+[À-ÖØ-öø-ɏ][A-Za-zÀ-ÖØ-öø-ɏ]*+"
 )
 _GROUPS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:,\d{3})++(?![\d,])")
+_O_CLOCK = re.compile(r"(?<=\d):00(?=\s?[ap]\.?m\b)", re.IGNORECASE)
+_LEADING = re.compile(
+    r"(-?[^\w\s(-]{0,3}+\d[\d,.]*+[^\d\n+*/=]{0,200}?)\s(?:after|before|by|during|for|from|in|on|over|until|with(?:in)?)\s"
+)
 _PRICE = re.compile(r"(?<![\\$])\$(?=\d[\d,.]*+(?:[^$\d]|\Z))|(?<=\d)\$(?!\d)")
 _EQUALITIES = frozenset("= approx sim simeq cong equiv doteq".split())
 _SILENT = frozenset("circ deg dots Rightarrow therefore dollar dollars percent because".split())
@@ -65,6 +69,12 @@ def amount(text: str) -> Amount | int:
     return _short_amount(text) if len(text) <= 100 else _amount(text)
 
 
+def leading_amount(text: str) -> Amount | int:
+    """The number with which a text begins, if words go on with a time or a place: 92 of "92 after 36 months"."""
+    head = _LEADING.match(text)
+    return amount(head[1]) if head else MALFORMED
+
+
 def _amount(text: str) -> Amount | int:
     """`amount` of what is not digits alone."""
     if "<" in text:
@@ -78,6 +88,8 @@ def _amount(text: str) -> Amount | int:
         text = _ACCENTED.sub("", ORNAMENT.sub(" ", text))
     if "," in text:
         text = _GROUPS.sub(lambda groups: groups[0].replace(",", ""), text)
+    if ":00" in text:
+        text = _O_CLOCK.sub("", text)
     if text.count("$") % 2:
         text = _PRICE.sub(r"\\$", text)
     try:
@@ -332,9 +344,10 @@ class Side:
             self.last == "number" and text == "-" and following[0] == WORD and len(following[1]) > 1
         )  # 5-mile
         is_price = self.price and self.tokens[i - 1][0] == SIGN  # about £-24
+        is_operator = following[2] or len((self.before or [""])[-1]) == 1  # total - 18, x +5; but "it is -18"
         if self.sign or (
             not (is_hyphen or is_unit)
-            and (self.numbers or (self.last == "word" and not spaced and not is_price))
+            and (self.numbers or (self.last == "word" and (not spaced or is_operator) and not is_price))
         ):
             is_dash = text == "-" and following[0] == WORD and (spaced or self.last == "mark")
             self.is_opaque |= not is_dash  # 72 clips - so she has some
@@ -360,7 +373,7 @@ class Side:
                 self.last = "mark"
                 return end
             self.reason = "("
-        elif not self.numbers and self.before[-1:] in (["log"], ["f"]):
+        elif not self.numbers and self.before[-1:] in (["log"], ["f"], ["sqrt"]):
             self.is_opaque = True
         (self.behind if self.numbers else self.before).append("(")
         self.last = "mark"

@@ -9,7 +9,7 @@ from verifiers.reading.amounts import MAGNITUDES, currencies_of
 from verifiers.reading.units import canonical_unit
 
 _NUMBER = re.compile(
-    r"(?:\\[dt]?frac\{(\d{1,400}+)\}\{(\d{1,400}+)\}|(\d{1,400}+(?:,\d{3})*+(?:\.\d{1,400}+)?+)(?:\s?/\s?(\d{1,400}+))?+)"
+    r"(?:\\[dt]?frac\{(\d{1,400}+)\}\{(\d{1,400}+)\}|(\d{1,400}+(?:,\d{3})*+(?:\.\d{1,400}+)?+)(?:\s?/\s?(\d{1,400}+))?)"
 )
 _LAYOUT = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|,|;|:|!| )|[{}$*~\\]")
 _UNIT = re.compile(r"\s*+(?:[^\W\d_]++|\^?+[23²³](?!\d)|[/%°])")

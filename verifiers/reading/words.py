@@ -1,55 +1,7 @@
-"""The words that reading knows: what names an answer, what casts doubt on it, what changes it, what takes it back."""
+"""The words beside a number that change it, count something else or are no number at all."""
 
 from __future__ import annotations
 
-ANSWER = """answer answers ans result respuesta resultado réponse résultat antwort ergebnis risposta risultato resposta
-    ответ"""
-"""Words for an answer in languages with spaces between words."""
-ANSWER_CJK = "答案 答え 解答 정답 답"
-"""The same in Chinese, Japanese and Korean, where they are found inside a run of letters, too."""
-BEING = "is equals es son est ist lautet è é равен это"
-"""Verbs between a word for an answer and its value."""
-BEING_CJK = "是 为 為 等于 は 은 는"
-NEXT_TURN = "question q problem exercise instruction input user human"
-"""Headings of another text, with which a completion goes on behind its answer: "Question:", "### Problem 2"."""
-LEADING = frozenset(
-    """the final and my our best correct corrected correction right total actual actually revised updated wait required
-    exact numerical numeric simplified overall closest resulting only most likely so thus therefore hence then yes
-    la el correcta por lo tanto entonces le finale correcte donc ainsi alors die das endgültige richtige also somit
-    il quindi dunque a o portanto logo assim итак следовательно окончательный правильный""".split()
-)
-"""Words that may stand between the beginning of a clause and a word for an answer: "So the final answer"."""
-ASSERTING = frozenset(
-    """we i it this that which can now but us from have has found conclude concluded see find get got obtain means
-    shows shown implies tells gives follows turns out say state know am m pretty sure confident certain
-    simply just still""".split()
-)
-"""Words of a clause that says an answer outright: "we can conclude that the answer is 18"."""
-CONDITIONS = frozenset(
-    "if unless suppose assuming whether doubt nobody si supongamos supposons wenn falls ob se если".split()
-)
-"""Words that make the rest of their sentence a supposition: "If the answer is 18, ..."."""
-CONDITIONS_CJK = ("如果", "若", "假设", "もし", "만약")
-DOUBTS = frozenset("if unless suppose assuming nobody no not never doubt wrong incorrect or".split())
-"""Words that cast doubt on a value beside them: "unless it is 18", "18 or 19"."""
-NO_VALUE = frozenset(
-    """unknown known found obtained given got calculated computed determined derived expressed rounded asked correct
-    right final by in what""".split()
-)
-"""Words that begin no value behind "is": "The answer is found by adding."."""
-DENIALS = frozenset("not never cannot isn wasn doesn don".split())
-FORMS_OF_BEING = frozenset("s is was be been seems looks".split())
-WRONG = frozenset("wrong incorrect mistaken false impossible extraneous".split())
-CONTRADICTING = frozenset("contradicts violates".split())
-RIGHT = frozenset("right correct true possible accurate answer work fit satisfy".split())
-MISTAKES = frozenset("mistake mistakes error forgot misread miscalculated".split())
-BEFORE_AGAIN = """wait actually hmm hold oh okay ok now so but and let me us let's let’s i we i'll we'll need have want
-    should must can could will would like to on upon by after just quickly again my"""
-"""Words before one for a check, as in "Wait, let me double-check"."""
-PERSONS = frozenset("he she they".split())
-"""Words for another who gave the answer: "My friend says 18. He is wrong."."""
-POINTING = frozenset("that this it which there i we above answer result".split())
-"""Words that mean what was said before, or its speaker: "That is wrong.", "I made a mistake."."""
 NUMERALS = {
     word: value
     for words, values in (

@@ -55,6 +55,7 @@ CASES = [
     ("qwen3_moe", "sdar_moe", 4),
     ("llama", "llada", 0),
     ("llama", "illada", 0),
+    ("llama", "stable_diffcoder", 8),
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from spg_trainer.algorithms import build
 from spg_trainer.errors import in_flags
 from spg_trainer.settings import check as tables
-from spg_trainer.settings.check import Refused, check, check_algorithm, check_processes
+from spg_trainer.settings.check import Refusal, check, check_algorithm, check_processes
 from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.model import settle_adapters
 from spg_trainer.settings.resolve import resolve
@@ -114,7 +114,7 @@ def judge(cls: type, words: list[str], num_processes: int) -> None:
     check_algorithm(replace(command, model=settle_adapters(command.model)), algorithm, num_processes)
 
 
-def pattern(row: Refused) -> str:
+def pattern(row: Refusal) -> str:
     """What matches the sentence of a row, whatever its figures."""
     return re.sub(r"\\\{.*?\\\}", ".+", re.escape(in_flags(row.sentence)))
 

@@ -1,0 +1,57 @@
+"""The README is short, and its table, figures and names are those of the code."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from envs import __version__ as version_of_envs
+from spg_trainer import __version__
+from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.training.dry_run import show
+from spg_trainer.training.plan import settle
+from verifiers import __version__ as version_of_verifiers
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.skipif(not (ROOT / "README.md").is_file(), reason="no README beside the tests")
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").is_file() else ""
+
+
+def test_it_has_at_most_120_lines() -> None:
+    assert TEXT.count("\n") <= 120
+
+
+def test_it_names_every_algorithm() -> None:
+    named = re.search(r"`--algorithm` takes ([\w, \n]+?) \(", TEXT)[1]
+    published = {name for name in ALGORITHMS if not name.endswith("_repro")}
+    assert set(re.split(r"[, \n]+|\bor\b", named)) - {""} == published
+    assert f"| {len(published)} |" in TEXT  # in the table of neighbours
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    badge, citation = (ROOT / path for path in ("docs/images/badges.svg", "CITATION.cff"))
+    assert version_of_envs == version_of_verifiers == __version__
+    assert f">{__version__}</text>" in badge.read_text() and f"version {__version__}]" in TEXT
+    assert f"\nversion: {__version__}\n" in citation.read_text()
+    assert (ROOT / "CHANGELOG.md").read_text().split("\n## ")[1].startswith(f"{__version__} (")
+
+
+def test_the_command_for_an_8b_model_prints_what_it_says() -> None:
+    line = re.search(r"^python -m spg_trainer (.*LLaDA-8B.*--gpu H100)$", TEXT, flags=re.M)[1]
+    printed = show(settle(shlex.split(line)))
+    memory = re.search(r"the run fits: it takes ([0-9.]+) GiB", printed)[1]
+    hours = re.search(r"at least ([0-9.]+) hours", printed)[1]
+    said = re.search(r"\((\d+) of 80 GB, some (\d+) hours\)", TEXT)
+    assert round(float(memory)) == int(said[1]) and round(float(hours), -1) == int(said[2])
+
+
+@pytest.mark.slow
+def test_the_table_of_models_is_what_the_dry_run_says() -> None:
+    spec = importlib.util.spec_from_file_location("model_table", ROOT / "docs" / "model_table.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert f"<!-- table: models -->\n{script.table()}\n<!-- end -->" in TEXT, (
+        "run `python docs/model_table.py`"
+    )

@@ -1,0 +1,315 @@
+r"""Where the answer of a completion stands: the one rule of every task, which docs/verifiers/README.md states in full.
+
+The completion ends at its first end token and begins behind its thinking. Its answer stands in the last closed
+`<answer>` block; without one, whichever stands last of a `\boxed{}`, the rest of a `####` line, the text behind an
+unclosed `<answer>`, and a sentence, heading or JSON field that names it; without any of these, in the one bold value of
+the last line. Strict mode takes exactly one closed block.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
+
+ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
+NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
+"""What an answer may not hold: NUL and halves of characters."""
+BLOCK, BOX, HASHES, NAMED, BOLD = "block", "box", "hashes", "named", "bold"
+_NOWHERE = (-1, -1)
+_TRIED = 64  # of the words for an answer, so many are looked at, from the last one
+_VALUE_LIMIT = 4_096  # characters of an answer that a sentence names
+_CLAUSE_LIMIT = 160  # characters before a word for an answer in which its sentence begins
+_GAP_LIMIT = 256  # characters between the beginnings of two boxes of one list
+
+
+class Found(NamedTuple):
+    """What `find_answer` found: the answer is text[start:end], without spaces around it."""
+
+    reason: int
+    """OK; NO_ANSWER; MALFORMED if it is too long or holds what is no text; HEDGE for two boxes joined by "or"."""
+    start: int = -1
+    """-1 if there is no answer, or none that may be read."""
+    end: int = -1
+    mark: str | None = None
+    """What shows it: "block", "box", "hashes", "named" for a sentence, heading or JSON field, or "bold"."""
+    alone: bool = False
+    """Whether this box is all that the `<answer>` block holds; only told in strict mode."""
+    quoted: bool = False
+    """Whether it stands in a JSON string."""
+
+    def read(self, text: str) -> str:
+        r"""The answer as it is judged: text[start:end], of a JSON string with `\\` and `\"` for what they stand for.
+
+        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too.
+        """
+        answer = text[self.start : self.end]
+        return answer.replace("\\\\", "\\").replace('\\"', '"') if self.quoted else answer
+
+
+class Regions(NamedTuple):
+    """Where an answer may stand in a text. A place that does not exist is -1."""
+
+    cut: int
+    """The end of the text: before its first end token."""
+    begin: int
+    """Behind the last closed block of thinking, unless nothing follows it; else 0."""
+    block: tuple[int, int]
+    """(start, end) of the content of the last closed `<answer>` block."""
+    unclosed: tuple[int, int]
+    """(start, end) of the text behind an `<answer>`, if no block is closed."""
+    single: bool
+    """Whether there is one `<answer>` and one `</answer>`, both in this spelling."""
+    unended: int
+    """Where thinking begins that never ends."""
+
+
+_TAG = re.compile(
+    r"<(?:(?P<close>/)?(?:(?P<answer>(?:final[ _-]?)?answer)|(?P<thinking>think(?:ing)?|scratchpad)|reasoning)>"
+    r"|\|channel\|>(?:(?P<final>final)|(?P<analysis>analysis))<\|message\|>"
+    r"|(?P<end>(?-i:/s>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text|end)\|>|end_of_turn>)"
+    r"(?!<\|start\|>assistant)))",
+    re.IGNORECASE,
+)
+"""Tags of answers and of thinking, the channels of gpt-oss, and the end tokens of the model families."""
+
+
+def regions(text: str) -> Regions:
+    """Where an answer may stand in a text; see `Regions`."""
+    if "◁" in text:  # ◁think▷ of Kimi
+        text = text.replace("◁", "<").replace("▷", ">")
+    cut, thought, unended, opened = len(text), 0, -1, -1
+    starts, blocks, spellings = [], [], []
+    for tag in _TAG.finditer(text):
+        if tag["end"]:
+            cut = tag.start()
+            break
+        if tag["answer"]:
+            spellings.append(tag[0])
+            if not tag["close"]:
+                opened = tag.end()
+                starts.append(opened)
+            elif opened >= 0:
+                blocks.append((opened, tag.start()))
+                opened = -1
+        elif tag["close"] or tag["final"]:
+            thought, unended = tag.end(), -1
+        elif unended < 0 and (tag["thinking"] or tag["analysis"]):
+            unended = tag.start()
+    begin = thought if text[thought:cut].strip() else 0
+    block = next((block for block in reversed(blocks) if block[0] >= begin), _NOWHERE)
+    is_open = block == _NOWHERE and starts and starts[-1] >= begin and text[starts[-1] : cut].strip()
+    single = len(spellings) == 2 and set(spellings) == {"<answer>", "</answer>"}
+    return Regions(cut, begin, block, (starts[-1], cut) if is_open else _NOWHERE, single, unended)
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*+(\{)|\s?(?=\d))")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_DIGITS = re.compile(r"\d(?:[.,/]?\d)*+")
+_SIGNS = r"(?:[\s\\$(){}\[\]~;]|\b(?:text(?:bf)?|mathrm|mbox|q?quad)\b)*+"
+_JOINT = re.compile(rf"{_SIGNS}(?:(?:,{_SIGNS})?(?:and\b|(or)\b)|,){_SIGNS}(?:[a-z]\s*+=\s*+)?\Z")
+"""What stands between two boxes of one list; the group is that of an "or"."""
+
+
+def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
+    r"""(box start, content start, content end) of the last `\boxed{}` or `\fbox{}` with something in it, or None.
+
+    One that nothing closes ends with its line, `\boxed 18` with its number.
+    """
+    limit = end
+    boxes = list(_BOX.finditer(text, start, end)) if "box" in text else []
+    for box in reversed(boxes):
+        low = box.end()
+        if not box[1]:
+            return box.start(), low, _DIGITS.match(text, low, end).end()  # type: ignore[union-attr]
+        depth, high = 1, -1
+        for brace in _BRACE.finditer(text, low, limit):
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if not depth:
+                high = brace.start()
+                break
+        if depth and limit < end:
+            continue
+        if depth:
+            line_end = text.find("\n", low, end)
+            high = low + len(text[low : line_end if line_end >= 0 else end].rstrip(" \t\r$."))
+            limit = box.start()  # each text is read once
+        if text[low:high].strip(" .\n"):  # not the \boxed{...} of a prompt
+            return box.start(), low, high
+    return None
+
+
+_HASHES = re.compile(r"#{4,}+\s*+([^#\n]*+)")
+
+
+def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """(start, end) of what the last `####` marks: the rest of its line, or the line below; None if nothing.
+
+    A line such as `#### Step 2` with a text below is a heading, and marks nothing.
+    """
+    if text.find("####", start, end) < 0:
+        return None
+    end = start + len(text[start:end].rstrip())
+    for mark in reversed(list(_HASHES.finditer(text, start, end))):
+        said = mark[1].strip("* ")
+        if said and not (said[:2].isalpha() and mark.end() < end):
+            return mark.span(1)
+    return None
+
+
+_NAME = re.compile(
+    r""""(?:final_)?(?:answer|result)"\s*+:\s*+(?="(?P<string>(?:[^"\\\n]|\\.)*+)"|(?P<number>-?\d[\d.]*+))
+    |\b(?:answers?|result|ans|(?:correct|right)\s(?:option|choice))\b[*_" ]*+
+     (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?
+     (?:\b(?:is|are|equals|(?:sh|w)ould\sbe)\b|[:=]|(?=[*\# \t]*+\n))
+     [\s*:"'`_}]*+(?:</?[a-z]{1,12}>\s*+)*+(?:(?<=\n)[->•]\s)?+(?!(?:not|found|known|unknown|obtained|given|provided|(?:in)?correct|right|wrong)\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What names an answer: a JSON field, or a word for it with an aside and a verb, a colon or the end of its line."""
+_CLAUSE = re.compile(r"[^.!?\n]*+\Z")
+_DOUBT = re.compile(r"\b(?:if|unless|whether|suppose)\b", re.IGNORECASE)
+_STATED = re.compile(
+    r"""(?:\\\[.{0,400}?\\\]|\\\(.{0,400}?\\\)|\$\$.{0,400}?\$\$|\\begin\{.{0,400}?\\end\{|\$\d[\d,]*+(?:\.\d++)?+(?![^\s.,!?*)])
+    |\$[^$\n]{1,400}+\$|[.!?](?![\s*"'`]|\Z)|\.\.++|[^.!?\n])*+""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A sentence from some place on, up to its end or that of its line; formulas are whole."""
+_VALUES = re.compile(
+    r"\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]|\$[^$\n]{1,400}\$|\d[\d,./]*+|\\[a-z]++", re.DOTALL
+)
+_SHOWN = re.compile(r"\*\*(?:[A-Za-z ]++:\s)?((?=[^*\d\n]*+\d|\(?[A-J]\b)[^*\n]++)\*\*")
+_HAS_VALUE = re.compile(r"[\d\\$]|\b(?:[B-J]|A(?!\s[a-z]))\b")
+_BEHIND = re.compile(r",\s?not\b|,?\s\(?(?:rather\sthan|instead\sof|because|since|which|as)\b")
+_LETTER = re.compile(r"[^\W_]")
+_A = re.compile(r"[\s*]*+A:[\s*]*+([^\n]++)")
+
+
+def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | None:
+    """What the last sentence, heading or JSON field names that names an answer in text[start:end].
+
+    one_value: only with exactly one value, as behind a box.
+    """
+    without_value = None
+    for name in reversed(list(_NAME.finditer(text, start, end))[-_TRIED:]):
+        if kind := name.lastgroup:  # a JSON field
+            if _LETTER.search(name[kind]):  # not the "___" of a prompt
+                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string")
+            continue
+        clause = _CLAUSE.search(text, max(start, name.start() - _CLAUSE_LIMIT), name.start())
+        if clause and _DOUBT.search(clause[0]):
+            continue
+        low = name.end() - 2 * text.startswith("**", name.end() - 2)
+        high = _STATED.match(text, low, min(end, low + _VALUE_LIMIT)).end()  # type: ignore[union-attr]
+        if text.startswith("?", high) or not _LETTER.search(text, low, high):
+            continue
+        if one_value and len(_VALUES.findall(text, low, high)) != 1:
+            continue
+        shown = list(_SHOWN.finditer(text, low, high))
+        if len(shown) == 1:
+            low, high = shown[0].span(1)
+        else:
+            low = low if shown else name.end()
+            high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
+        if text.count("}", low, high) > text.count("{", low, high):  # \text{The answer is 18}
+            high = low + len(text[low:high].rstrip("} "))
+        found = Found(OK, low, high, NAMED)
+        if _HAS_VALUE.search(text, low, high):
+            return found
+        without_value = without_value or found
+    return without_value
+
+
+def _last_line(text: str, start: int, end: int) -> Found | None:
+    """What the last line of text[start:end] shows without naming it: its one bold value, or `A: 18`."""
+    end = start + len(text[start:end].rstrip())
+    line = text.rfind("\n", start, end) + 1 or start
+    shown = list(_SHOWN.finditer(text, line, end))
+    if len(shown) == 1:
+        return Found(OK, *shown[0].span(1), BOLD)
+    said = _A.match(text, line, end)
+    return Found(OK, *said.span(1), NAMED) if said else None
+
+
+def _marked(text: str, low: int, high: int, place: Regions, sentences: bool) -> Found | None:
+    """What stands last in text[low:high] of the marks and, if `sentences`, of what names an answer."""
+    is_block = place.block != _NOWHERE
+    box = last_box(text, low, high)
+    found = [Found(OK, box[1], box[2], BOX)] if box else []
+    if (not is_block or not box) and (hashes := last_hashes(text, low, high)):
+        found.append(Found(OK, *hashes, HASHES))
+    behind, one_value = max((mark.end for mark in found), default=low), bool(found)
+    if place.unclosed[0] > max((mark.start for mark in found), default=-1):
+        found.append(Found(OK, *place.unclosed, BLOCK))
+        behind, one_value = place.unclosed[0], False
+    if sentences and not (is_block and found):
+        named = named_answer(text, behind, high, one_value)
+        found += [named] if named else []
+        if not found and not is_block and (shown := _last_line(text, low, high)):
+            return shown
+    if is_block and not found:
+        return Found(OK, low, high, BLOCK)
+    return max(found, key=lambda mark: mark.start, default=None)
+
+
+def _with_list(text: str, start: int, box: Found) -> Found:
+    r"""A box with those before it that `,` or "and" joins to it: `\boxed{3}, \boxed{5}`; HEDGE for "or"."""
+    content = text[box.start : box.end].strip()
+    low, high, first = box.start, box.end, text.rfind("\\", start, box.start)
+    while other := last_box(text, max(start, first - _GAP_LIMIT), first):
+        joint = _JOINT.match(text, other[2] + 1, first)
+        if not joint:
+            break
+        if text[other[1] : other[2]].strip() != content:
+            if joint[1]:
+                return Found(HEDGE, mark=BOX)
+            low, high = other[0], box.end + 1
+        first = other[0]
+    return box._replace(start=low, end=high)
+
+
+def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Found:
+    r"""Where the answer of a completion stands; see the head of this file.
+
+    Args:
+        text: the completion.
+        lenient: False for strict mode: the text has exactly one `<answer>` and one `</answer>`, and the answer stands
+            between them, perhaps in a `\boxed{}`.
+        marks_only: no sentence, heading or JSON field names an answer, as for Countdown and Sudoku.
+    """
+    place = regions(text)
+    if not lenient and (place.block == _NOWHERE or not place.single):
+        return Found(NO_ANSWER if place.block == _NOWHERE else MALFORMED)
+    low, high = place.block if place.block != _NOWHERE else (place.begin, place.cut)
+    if lenient:
+        found = _marked(text, low, high, place, not marks_only)
+    else:
+        box = last_box(text, low, high)
+        found = Found(OK, *box[1:], BOX) if box else Found(OK, low, high, BLOCK)
+        alone = box and not text[low : box[0]].strip() and not text[box[2] + 1 : high].strip()
+        found = found._replace(alone=bool(alone))
+    if not found:
+        return Found(NO_ANSWER)
+    if found.mark == BOX:
+        found = _with_list(text, low, found)
+    if found.reason != OK:
+        return found
+    if 0 <= place.unended < found.start and _LETTER.search(_ANY_TAG.sub("", text[found.end : place.cut])):
+        return Found(NO_ANSWER)
+    if (
+        lenient
+        and not (marks_only or found.quoted)
+        and (comment := _BEHIND.search(text, found.start, found.end))
+    ):
+        if _NUMBER_OR_CHOICE.search(text, found.start, comment.start()):
+            found = found._replace(end=comment.start())
+    if found.end - found.start > ANSWER_LIMIT or NOT_TEXT.search(text, found.start, found.end):
+        return Found(MALFORMED, mark=found.mark)
+    inside = text[found.start : found.end]
+    start = found.start + len(inside) - len(inside.lstrip())
+    end = start + len(inside.strip())
+    return found._replace(start=start, end=end) if start < end else Found(NO_ANSWER)
+
+
+_NUMBER_OR_CHOICE = re.compile(r"\d|\b[A-J]\b")
+_ANY_TAG = re.compile(r"</?\w{1,20}>")
