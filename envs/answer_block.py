@@ -7,31 +7,24 @@ own, in countdown/env.py, sudoku/env.py, code/env.py and adapters/reasoning_gym/
 from collections.abc import Callable
 
 from envs.problem import Score
+from verifiers.reading.answer import ANSWER_LIMIT, regions
 
 OPEN, CLOSE = "<answer>", "</answer>"
-_END_TOKENS = "<|eot_id|> <|endoftext|> <|im_end|> <|role_end|> <|end|> </s> <|eot|> <end_of_turn>".split()
-_MAX_LENGTH = 65_536
 
 
 def until_end(completion: str) -> str:
     """The completion up to its first end token, of any model family; text behind it was never meant to be read."""
-    if "<|" in completion or "</s>" in completion or "<end_of_turn>" in completion:
-        for token in _END_TOKENS:
-            completion = completion.partition(token)[0]
-    return completion
+    return completion[: regions(completion).cut]
 
 
 def read_answer(completion: str) -> str | None:
     """The text of the last closed `<answer>` block, without space around it; None if there is no such block.
 
-    The time is linear in the length of any completion.
+    It is the block that the verifiers read: before the first end token, and behind a closed block of thinking. The time
+    is linear in the length of any completion.
     """
-    text = until_end(completion)
-    before_last_close, close, _ = text.rpartition(CLOSE)
-    start = before_last_close.rfind(OPEN) if close else -1
-    if start < 0:
-        return None
-    return text[start + len(OPEN) : text.find(CLOSE, start)].strip()
+    start, end = regions(completion).block
+    return None if start < 0 else completion[start:end].strip()
 
 
 def only_answer(completion: str) -> str | None:
@@ -39,13 +32,8 @@ def only_answer(completion: str) -> str | None:
 
     This is the format check of every task; each task checks the content of the block itself.
     """
-    # For speed: all tags and end tokens begin with "<", so nothing before the first "<" need be searched. Without a
-    # "<", `find` returns -1 and `text` is only the last character, which holds no tag.
-    text = until_end(completion[completion.find("<") :])
-    if text.count(OPEN) != 1 or text.count(CLOSE) != 1:
-        return None
-    start, end = text.find(OPEN) + len(OPEN), text.find(CLOSE)
-    return text[start:end].strip() if start <= end else None
+    found = regions(completion)
+    return completion[slice(*found.block)].strip() if found.single and found.block[0] >= 0 else None
 
 
 def tagged_completion(work: str, answer: str) -> str:
@@ -66,7 +54,7 @@ def judge(completion: str, is_right: Callable[[str], bool]) -> Score:
         answer = read_answer(completion)  # the format is wrong, but there may still be an answer
     if answer is None:
         return Score(rewards, "no_answer")
-    if len(answer) > _MAX_LENGTH:
+    if len(answer) > ANSWER_LIMIT:
         return Score(rewards, "malformed")
     right = bool(is_right(answer))
     return Score({**rewards, "correct": float(right)}, "ok" if right else "wrong", answer)

@@ -24,7 +24,7 @@ from envs.combining.wrapper import author_task
 from envs.core import TaskEnv, TextEnv
 from envs.episodes import cause, play
 from envs.errors import EnvError, NoDemonstration, in_keywords, with_flags
-from envs.files.rows import Rows, answer_is_right, judges_an_answer
+from envs.files.rows import Rows, answer_is_right, answer_text, judges_an_answer
 from envs.problem import Problem, name_of, read_problem
 from envs.registry import is_of_script, known, make, name_as_text, name_with_files
 from envs.scoring import as_turns, score_all, scoring_of
@@ -452,7 +452,7 @@ def _accepted_references(subject: _Subject) -> str:
             reference = {name: problem.reference[name] for name in env.fields}
             answer = reference["answer"]
             if not answer_is_right(verifier, answer, reference):
-                verdict = verify(verifier, f"<answer>{answer}</answer>", **reference)
+                verdict = verify(verifier, f"<answer>{answer_text(answer)}</answer>", **reference)
                 raise EnvError(
                     f"{_place(index, problem, split)} can never be earned: {verifier} refuses its own answer "
                     f"{answer!r:.60} ({verdict.reason}: {verdict.detail}) Correct the row, or take another verifier"
@@ -538,7 +538,7 @@ def why_not_solved(env: TextEnv, index: int, problem: Problem, text: str | list[
     reference = {name: problem.reference[name] for name in task.fields}
     detail = verify(task.verifier, turns[-1], **reference).detail.rstrip(".")
     clause = f"{clause}: {reason}, {detail}"
-    candidates = [text, reference["answer"]] if judges_an_answer(task.verifier) else [text]
+    candidates = [text, answer_text(reference["answer"])] if judges_an_answer(task.verifier) else [text]
     for inside in candidates:
         candidate = f"<answer>{inside}</answer>"
         if verify(task.verifier, candidate, **reference).correct:

@@ -251,6 +251,11 @@ class Rows:
             prompt_ids=pad(self.prompt_ids, missing), prompt_mask=pad(self.prompt_mask, missing)
         )
 
+    def fill_tail(self, pad_id: int) -> Self:
+        """The same rows with padding behind the first end token, which is not scored."""
+        tail = ~self.completion_mask & ~self.given
+        return self.with_columns(completion_ids=self.completion_ids.masked_fill(tail, pad_id))
+
     def count_tail(self, pad_id: int) -> Self:
         """The same rows with padding behind the first end token; this padding is scored and counts as unmasked last.
 
@@ -447,6 +452,14 @@ class Masks(Rows):
     the whole completion."""
     part: Tensor
     """(B, T) bool, the tokens of that part."""
+    shown: Tensor | None = None
+    """(B, M, T) int64, the tokens that stand at masked places of the completion; None = [MASK] stands there."""
+    from_context: Tensor | None = None
+    """(B, M) bool, copies whose tokens are predicted from the clean text before them alone; None = those are the tokens
+    that are scored and not masked."""
+    conditioned: Tensor | None = None
+    """(B, M) bool, copies that are conditioned on their own prediction, made by a first pass without a graph; None = no
+    copy is."""
     measured: Tensor | None = None
     """(B, M, T) bool, where another figure besides log-probabilities is computed, in copies that score something; None
     = nowhere."""

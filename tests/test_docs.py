@@ -78,7 +78,7 @@ def test_every_flag_exists(page: str, capsys: pytest.CaptureFixture[str]) -> Non
     # Of torchrun, accelerate, Slurm, tensorboard, trackio, lm-eval, `verifiers`, `envs check` and the gauntlet.
     others = "nproc-per-node num multi cpu signal logdir project tasks apply batch workers preset all half"
     flags = set(others.split())
-    for command in ([], ["eval"], ["sft"], ["compare"]):
+    for command in ([], ["eval"], ["generate"], ["sft"], ["compare"]):
         with pytest.raises(SystemExit):
             main([*command, "--help"])
         flags |= set(re.findall(r"--([a-z][a-z-]+)", capsys.readouterr().out))

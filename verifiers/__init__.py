@@ -11,7 +11,7 @@ from verifiers.limit import time_limit
 from verifiers.registry import Task, register, tasks, verify, verify_batch
 from verifiers.reward import reward_function
 from verifiers.score import compute_score
-from verifiers.verdicts import Reason, Tier, Verdict, Verdicts
+from verifiers.verdicts import RULES, Reason, Tier, Verdict, Verdicts
 
 __version__ = "0.1.0"
 __spg_trainer__ = __version__
@@ -35,6 +35,7 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "RULES",
     "ArgumentError",
     "InvalidReferenceError",
     "Reason",

@@ -9,25 +9,26 @@ import json
 import os
 import sys
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
-from typing import IO
+from itertools import chain
+from typing import IO, Any
 
 from verifiers import batch
 from verifiers.command.fields import (
     PRESETS,
     Fields,
     candidates,
+    completion_of,
     likely_flags,
     recognise,
     with_problem,
+    with_settings,
     without_repeated,
 )
 from verifiers.command.flags import Parser
-from verifiers.command.join import completion_of, join, read_references, split_key
+from verifiers.command.join import join, read_references, split_key
 from verifiers.command.judge import (
     EXAMPLES,
     Job,
@@ -37,7 +38,8 @@ from verifiers.command.judge import (
 from verifiers.command.report import counts, summary, summary_text
 from verifiers.errors import CommandError, VerifierError, did_you_mean, plural
 from verifiers.files import Block, Source
-from verifiers.registry import MODES, RULES, check_mode, find, tasks
+from verifiers.references import ROWS_READ, how_read
+from verifiers.registry import MODES, check_mode, find, name_in_file, tasks
 from verifiers.score import DATA_SOURCES
 
 # The fields of a verdict.
@@ -54,10 +56,8 @@ VERDICT = (
     "error",
     "d1",
 )
-LIVE_LINE_WIDTH = 60  # how many characters the live line has
 MAX_REPORTED = 10  # how many problems standard error names; the output names the problem of every line
-# The most bytes of compressed verdicts (some ten million lines) that wait for the first line that can be judged.
-MAX_HELD_BYTES = 1 << 26
+MAX_HELD_BYTES = 1 << 26  # the most bytes of verdicts that wait for the first line that can be judged
 MAX_LINES_NAMED = 5  # how many lines with the same problem standard error names
 PARTIAL = ".partial"  # added to the name of --output while it is being written
 LENIENT_PLACES = r", \boxed{} or behind ####"  # where lenient mode also finds an answer
@@ -88,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from verifiers.serve.command import main as serve
 
         return serve(words[1:])
-    args = _parser().parse_intermixed_args(_each_rule_named(words) or ["--help"])
-    # Our rules always judge; from here on, `rules` names those that judge beside ours, if there are any.
-    args.rules = next((rules for rules in args.rules if rules != "ours"), None)
+    args = _parser().parse_intermixed_args(words or ["--help"])
     try:
         return _run(args)
     except VerifierError as error:
@@ -99,11 +97,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the program that read the verdicts has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # the disk is full, or no process started; an error of reading never gets here
-        sys.stderr.write(f"Stopped: {error}.\n")
-        if isinstance(error, CannotWrite) and args.output is None:
+    except OSError as error:  # no process started, or the disk is full; an error of reading never gets here
+        text = str(error)
+        if error.errno is not None:
+            place = f"{args.output}{PARTIAL}" if args.output else "standard output"
+            other = "with another --output" if args.output else "with --output FILE"
+            text = f"the verdicts cannot be written to {place}: {error.strerror}. Make room there, or write them "
+            text += f"elsewhere {other}"
             # As it ends, Python would try again to write the rest; so the rest is sent to nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.stderr.write(f"Stopped: {text}.\n")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -122,81 +125,60 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("task", metavar="TASK", help=f"the task that the completions answer: {', '.join(tasks())}")
-    formats = "a file: JSONL, a JSON array, .csv, .tsv or parquet, gzipped or not; - is JSONL from stdin"
-    add("files", metavar="FILE", nargs="*", help=formats)
     add(
-        "--prepare",
-        action="store_true",
-        help="prepares the task now instead of at its first use, and compiles the kernels of all tasks",
+        "task",
+        metavar="TASK",
+        help=f"the task that the completions answer: {', '.join(tasks())}; or ./mine.py:TASK",
     )
-    mode = (
+    formats = (
+        "JSONL (.jsonl, .ndjson), a JSON array, .csv, .tsv or parquet, gzipped or not; - is JSONL from stdin"
+    )
+    add("files", metavar="FILE", nargs="*", help=f"a file: {formats}")
+    text = "prepares the task now instead of at its first use, and compiles the kernels of all tasks"
+    add("--prepare", action="store_true", help=text)
+    text = (
         "lenient (default) accepts any notation of the value; strict accepts only the format of the prompt; "
+    )
+    text += (
         "flexible also judges completions that mark no answer, by the last number or formula of their last "
-        "sentence that has one"
     )
-    add("--mode", choices=MODES, default="lenient", help=mode)
-    rules = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
-    rules += "differ; `ours d1` is the same, because ours always judge"
-    add("--rules", choices=RULES, action="append", default=[], help=rules)
-    add(
-        "--output",
-        metavar="FILE",
-        help="writes the verdicts to FILE, not to standard output (.gz: compressed)",
+    text += "sentence that has one"
+    add("--mode", choices=MODES, default="lenient", help=text)
+    text = "d1 also judges as the published evaluation code of d1 does (as SPG and wd1 do), and says where the two "
+    text += "differ"
+    add("--rules", choices=("d1",), help=text)
+    text = "writes the verdicts to FILE, not to standard output (.gz: compressed)"
+    add("--output", metavar="FILE", help=text)
+    text = "columns of the file, or of --references, that are written beside each verdict; the column id always is"
+    add("--keep", metavar="COLUMN", nargs="+", action="extend", default=[], help=text)
+    text = "a column by whose values the summary also counts, e.g. --by level"
+    add("--by", metavar="COLUMN", action="append", default=[], help=text)
+    text = (
+        "writes the summary as one line of JSON: to standard output if --output takes the verdicts, else to "
     )
-    keep = "columns of the file, or of --references, that are written beside each verdict; the column id always is"
-    add("--keep", metavar="COLUMN", nargs="+", action="extend", default=[], help=keep)
-    by = "a column by whose values the summary also counts, e.g. --by level"
-    add("--by", metavar="COLUMN", action="append", default=[], help=by)
-    add(
-        "--json",
-        action="store_true",
-        help="writes the summary as one line of JSON: to standard output if --output takes the verdicts, else to "
-        "standard error, so that standard output has verdicts alone",
-    )
+    text += "standard error, so that standard output has verdicts alone"
+    add("--json", action="store_true", help=text)
     add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
-    add(
-        "--preset",
-        choices=list(PRESETS),
-        help="the file has the field names of this tool (qa: answer, response)",
-    )
-    completion = (
-        "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, "
-        "each completion in it is judged"
-    )
-    add("--completion-field", metavar="NAME", help=completion)
-    answer = "the field that holds the reference, if it is not named as the task expects (gsm8k: answer); "
-    answer += "FIELD=NAME, once for each, if the task has several references"
-    add("--answer-field", metavar="NAME", action="append", default=[], help=answer)
-    problem = (
-        "the field that holds the problem (math500); an answer must then also be worked out and in the form "
-        "that the problem asks for; a column of the name problem is used unasked, '' leaves it out"
-    )
-    add("--problem-field", metavar="NAME", help=problem)
-    add(
-        "--references",
-        metavar="FILE",
-        help="takes the references from this file, if they are not beside the completions; needs --on",
-    )
-    on = "the field that is equal in a completion and its reference; `custom_id=id` if it is called custom_id in the "
-    on += "completions and id in the references"
-    add("--on", metavar="FIELD", help=on)
+    text = "the file has the field names of this tool (qa: answer, response)"
+    add("--preset", choices=list(PRESETS), help=text)
+    text = "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, each "
+    text += "completion in it is judged"
+    add("--completion-field", metavar="NAME", help=text)
+    text = "the field that holds the reference, if it is not named as the task expects (gsm8k: answer); FIELD=NAME, "
+    text += "once for each, if the task has several references"
+    add("--answer-field", metavar="NAME", action="append", default=[], help=text)
+    text = "the field that holds the problem (math500); an answer must then also be worked out and in the form that "
+    text += "the problem asks for; a column of the name problem is used unasked, '' leaves it out"
+    add("--problem-field", metavar="NAME", help=text)
+    text = "FIELD=VALUE: a setting of the task, e.g. decimal=, or unit=ml (gsm8k), choices=spam,ham (text); VALUE is "
+    text += "a column, or the value for all lines"
+    add("--setting", metavar="FIELD=VALUE", action="append", default=[], help=text)
+    text = "takes the references from this file, if they are not beside the completions; needs --on"
+    add("--references", metavar="FILE", help=text)
+    text = "the field that is equal in a completion and its reference; `custom_id=id` if it is called custom_id in the "
+    text += "completions and id in the references"
+    add("--on", metavar="FIELD", help=text)
     return parser
-
-
-def _each_rule_named(words: Sequence[str]) -> list[str]:
-    """The words with `--rules` before every rule: `--rules ours d1` -> `--rules ours --rules d1`.
-
-    If --rules itself took a list of words, it would also take the FILE behind the rules.
-    """
-    result: list[str] = []
-    parts = (word.split("=") if word.startswith("--rules=") else [word] for word in words)
-    for word in chain.from_iterable(parts):
-        is_behind_a_rule = len(result) > 1 and result[-2] == "--rules"  # result ends in `--rules ours`
-        if word in RULES and is_behind_a_rule:
-            result.append("--rules")
-        result.append(word)
-    return result
 
 
 def _positive(text: str) -> int:
@@ -209,20 +191,18 @@ def _run(args: argparse.Namespace) -> int:
     """Judges the files that the arguments name; returns the exit status."""
     if args.task not in tasks() and (named := [word for word in args.files if word in tasks()]):
         raise CommandError(f"The task comes first: python -m verifiers {named[0]} {args.task}")
+    args.task = name_in_file(args.task)
     task = find(args.task)
     check_mode(args.mode, task)
     if task.prepare is not None:
         task.prepare()
     if args.prepare:
         batch.prepare_kernels()
-    if not args.files:
-        if args.prepare:
+        if not args.files:
             return 0
+    if not args.files:
         raise CommandError(f"What is to be judged? python -m verifiers {args.task} FILE")
     known = candidates(task, args)  # {preset: the names of the columns}
-    names: set[str] = set()
-    for fields in known.values():
-        names.update(*fields.names())
     args.keep = list(dict.fromkeys(["id", *args.keep]))
     if taken := [name for name in args.keep if name in VERDICT]:
         raise CommandError(f"--keep {taken[0]}: the verdict has a field of this name. Rename the column.")
@@ -230,50 +210,48 @@ def _run(args: argparse.Namespace) -> int:
         raise CommandError(
             f"--by {' --by '.join(args.by)}: the summary counts by one column. Give one of them."
         )
+    names = {*args.keep, *args.by, *(args.on or "").split("=")}
+    names.update(*(several for fields in known.values() for several in fields.names()))
+    names.update(word.partition("=")[2] for word in args.setting)
     args.by = args.by[0] if args.by else ""  # from here on, one column, or "" for none
-    names.update(args.keep)
-    if args.by:
-        names.add(args.by)
     if args.problem_field is None and "problem" in task.optional:
         names.add("problem")
-    key_names = (args.on or "").split("=")
-    # The name `a.b` is field b in column a.
-    columns = names | {name.partition(".")[0] for name in [*names, *key_names]}
+    columns = names | {name.partition(".")[0] for name in names}  # the name `a.b` is field b in column a
     sources = [Source(path, columns, label=path if len(args.files) > 1 else "") for path in args.files]
     start = time.monotonic()
     blocks = (block for source in sources for block in source.blocks())
     tally: Counter[str] = Counter()
-    if args.references or args.on:
-        job, blocks = _joined(args, known, blocks)
-    else:
-        job, blocks = _plan(args, known, blocks, tally)
-    verdicts_on_terminal = args.output is None and sys.stdout.isatty()
-    has_live_line = sys.stderr.isatty() and not verdicts_on_terminal
-    unanswered, unmarked, texts = _judge(args, job, blocks, start, has_live_line, tally)
+    plan = _joined if args.references or args.on else _plan
+    job, blocks = plan(args, known, blocks, tally)
+    try:
+        examples = _judge(args, job, blocks, tally)
+    except KeyboardInterrupt:
+        where = f", in {args.output}{PARTIAL}" if args.output else ""
+        number = plural(tally["judged"] + tally["invalid"], "completion")
+        sys.stderr.write(f"\nStopped: {number} judged{where}.\n")
+        raise
     tally["broken"] = sum(bool(source.failure) for source in sources)
-    facts = summary(job, tally, time.monotonic() - start, unmarked, texts)
-    _hint(args, job, facts["reasons"], unanswered)
+    facts = summary(job, tally, time.monotonic() - start, examples)
+    _hint(args, job, facts["reasons"], examples["unanswered"])
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
         stream = sys.stderr if args.output is None else sys.stdout  # standard output then has verdicts alone
         stream.write(json.dumps(facts) + "\n")
         stream.flush()
     else:
-        line_end = "\n" if has_live_line else ""
-        sys.stderr.write(line_end + summary_text(facts))
+        sys.stderr.write(summary_text(facts))
     for source in sources:
-        problem = source.failure or ("it holds no rows." if source.empty else "")
-        if problem:
+        if problem := source.failure or ("it holds no rows." if source.empty else ""):
             sys.stderr.write(f"{source.path}: {problem}\n")
     has_failed = tally["broken"] or not tally["judged"] or tally["judged"] < tally["invalid"]
     return 1 if has_failed else 0
 
 
 def _joined(
-    args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block]
+    args: argparse.Namespace, known: dict[str, Fields], blocks: Iterator[Block], _: Counter[str]
 ) -> tuple[Job, Iterator[Block]]:
     """The job and its lines, if the references are in a file of their own."""
-    first = list(islice(blocks, 1))
+    first = next(blocks, Block("", [], []))
     if not (args.references and args.on):
         raise CommandError("--references FILE and --on FIELD go together: which file, and by which field.")
     completion_key, reference_key = split_key(args.on)
@@ -282,10 +260,11 @@ def _joined(
     # The id beside a verdict is the completion's.
     kept_of_references = [name for name in kept if name != "id"]
     table = read_references(args.references, reference_key, own_fields.references, kept_of_references)
-    completion = completion_of(known, first)
-    blocks = join(chain(first, blocks), completion, completion_key, table, args.references, kept)
+    completion = completion_of(known, first.lines)
+    blocks = join(chain([first], blocks), completion, completion_key, table, args.references, kept)
     fields = Fields(("completion",), {name: (name,) for name in own_fields.references})
-    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
+    _, settings = with_settings(find(args.task), args.setting, fields, lines=())
+    return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _plan(
@@ -296,87 +275,65 @@ def _plan(
     The first lines of the file show by which names its columns go. tally: counts the lines that are left out because
     they are repeated.
     """
-    first = list(islice(blocks, 1))
-    preset = recognise(known, chain.from_iterable(block.lines for block in first))
+    first = next(blocks, Block("", [], []))
+    preset = recognise(known, first.lines)
     if preset and args.preset is None:
         sys.stderr.write(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.\n")
-    fields = with_problem(find(args.task), args, known[preset], first)
+    fields = with_problem(find(args.task), args, known[preset], first.lines)
     if fields != known[preset]:
-        sys.stderr.write(
-            "The column problem is used: answers must be worked out, and in the form that the problem asks for. "
-            "--problem-field '' leaves it out.\n"
-        )
-    blocks = chain(first, blocks)
+        what = "answers must be worked out, and in the form that the problem asks for"
+        if find(args.task).name == "choice":
+            what = "an answer may also be the text of an option that the problem lists"
+        sys.stderr.write(f"The column problem is used: {what}. --problem-field '' leaves it out.\n")
+    fields, settings = with_settings(find(args.task), args.setting, fields, first.lines)
+    blocks = chain([first], blocks)
     if preset == "lm-eval":
         blocks = without_repeated(blocks, lambda: tally.update(repeated=1))
-    return Job(args.task, args.mode, fields, args.rules, tuple(args.keep), args.by), blocks
+    return Job(args.task, args.mode, fields, settings, args.rules, tuple(args.keep), args.by), blocks
 
 
 def _judge(
-    args: argparse.Namespace,
-    job: Job,
-    blocks: Iterable[Block],
-    start: float,
-    has_live_line: bool,
-    tally: Counter[str],
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Writes all verdicts and adds to the counts.
-
-    has_live_line: whether one line on the terminal always shows how many are judged. Returns three tuples of
-    examples: the ends of completions without an answer, the ends of those among them in which mode `flexible` finds an
-    answer, and references that are compared as text.
-    """
-    reported: dict[tuple[str, str], Fault] = {}
-    unanswered: tuple[str, ...] = ()
-    unmarked: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
-    judged_blocks = judge_blocks(job, blocks, args.workers)
-    # Until a line can be judged, the output waits here, compressed. From then on, this is None, and the output is
-    # written at once.
+    args: argparse.Namespace, job: Job, blocks: Iterable[Block], tally: Counter[str]
+) -> dict[str, list[str]]:
+    """Writes all verdicts, adds to the counts, and says what is wrong with lines; returns the first examples."""
+    faults: dict[tuple[str, str], Fault] = {}
+    examples: dict[str, list[str]] = {"unanswered": [], "unmarked": []}
+    references: dict[str, list[Any]] = {name: [] for name in (*job.fields.references, *dict(job.settings))}
+    places: list[str] = []
+    # Until a line can be judged, the output waits here. From then on, this is None, and the output is written at once.
     waiting: list[bytes] | None = []
-    with (
-        contextlib.closing(judged_blocks) as results,
-        _telling_if_stopped(args, tally),
-        _output(args) as output,
-    ):
+    with contextlib.closing(judge_blocks(job, blocks, args.workers)) as results, _output(args) as output:
         for judged in results:
             tally.update(judged.tally, problems=sum(map(len, judged.problems.values())))
-            unanswered = (*unanswered, *judged.unanswered)[:EXAMPLES]
-            unmarked = (*unmarked, *judged.readable)[:EXAMPLES]
-            texts = tuple(dict.fromkeys((*texts, *judged.texts)))[:EXAMPLES]
-            _report_problems(judged, reported, silently=waiting is not None)
-            verdicts = judged.output.encode()
-            if waiting is not None and not tally["judged"]:
-                waiting.append(zlib.compress(verdicts, 1))
-                if sum(map(len, waiting)) < MAX_HELD_BYTES:
-                    continue
-                # Too much waits, and is written now, the verdicts of this block included.
-                verdicts = b""
-            if waiting is not None:
-                for part in waiting:
-                    output.write(zlib.decompress(part))
-                for (label, _), fault in reported.items():
-                    _tell(label, fault.lines[0], fault.text)
+            for name, found in examples.items():
+                found[:] = list(dict.fromkeys((*found, *judged.examples.get(name, ()))))[:EXAMPLES]
+            if len(places) <= ROWS_READ:
+                places += judged.places
+                for name, values in judged.references.items():
+                    references.setdefault(name, []).extend(values)
+            new = _add_faults(judged, faults)
+            if waiting is None:
+                _tell(new)
+                output.write(judged.output.encode())
+                continue
+            waiting.append(judged.output.encode())
+            if tally["judged"] or sum(map(len, waiting)) >= MAX_HELD_BYTES:
+                _tell(faults)
+                output.writelines(waiting)
                 waiting = None
-            output.write(verdicts)
-            if has_live_line:
-                seconds = time.monotonic() - start
-                live = f"{tally['judged']:,} judged, {tally['correct']:,} right, {tally['judged'] / seconds:,.0f} /s"
-                _say(f"\r{live:<{LIVE_LINE_WIDTH}}")
-    if waiting:  # no line could be judged
-        _tell_none(job, reported, tally["invalid"])
-        if len(reported) == 1:  # the text of `_tell_none` is about all lines
-            return unanswered, unmarked, texts
-    for (label, _), fault in reported.items():
+    examples["references"] = how_read(job.task, references, places)
+    if waiting is not None and faults:  # no line could be judged
+        _tell_none(job, faults, tally["invalid"])
+        if len(faults) == 1:  # the text of `_tell_none` is about all lines
+            return examples
+    for (label, _), fault in faults.items():
         if fault.count > 1:
             first, *others = map(str, fault.lines)
-            if fault.count > len(fault.lines):
-                others.append("...")
-            more = ", ".join(others)
+            more = ", ".join([*others, "..."] if fault.count > len(fault.lines) else others)
             sys.stderr.write(f"{label}{plural(fault.count - 1, 'more line')} as line {first}: {more}\n")
-    if untold := tally["problems"] - sum(fault.count for fault in reported.values()):
+    if untold := tally["problems"] - sum(fault.count for fault in faults.values()):
         sys.stderr.write(f"... and {plural(untold, 'more line')} with another problem\n")
-    return unanswered, unmarked, texts
+    return examples
 
 
 def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:
@@ -401,22 +358,6 @@ def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:
                 sys.stderr.write(f"{flag} {name}: no line has this column. {near}".rstrip() + "\n")
 
 
-@contextlib.contextmanager
-def _telling_if_stopped(args: argparse.Namespace, tally: Counter[str]) -> Iterator[None]:
-    """If Ctrl-C or an error of the system stops the command, says how many completions were judged before.
-
-    If the verdicts cannot be written, `main` says so, and nothing is said here.
-    """
-    try:
-        yield
-    except CannotWrite:
-        raise
-    except (KeyboardInterrupt, OSError):
-        where = f", in {args.output}{PARTIAL}" if args.output else ""
-        _say(f"\nStopped: {plural(tally['judged'] + tally['invalid'], 'completion')} judged{where}.\n")
-        raise
-
-
 @dataclass
 class Fault:
     """What is wrong with several lines of a file."""
@@ -429,82 +370,51 @@ class Fault:
     """The numbers of the first `MAX_LINES_NAMED` lines with this fault."""
 
 
-def _report_problems(judged: Judged, reported: dict[tuple[str, str], Fault], silently: bool) -> None:
-    """Says what is wrong with lines, each problem once, or only notes it if `silently`.
+def _add_faults(judged: Judged, faults: dict[tuple[str, str], Fault]) -> dict[tuple[str, str], Fault]:
+    """Adds the problems of lines to `faults`, {(file, what is wrong, without values of a line): its `Fault`}.
 
-    reported: {(file, what is wrong, without values of a line): its `Fault`}; the lines are added to it.
+    Returns the new ones. Of more than MAX_REPORTED, none is added.
     """
-    label = f"{judged.label}, " if judged.label else ""
+    label, new = f"{judged.label}, " if judged.label else "", {}
     for text, numbers in judged.problems.items():
-        kind = judged.kinds.get(text, text)
-        if (label, kind) not in reported:
-            if len(reported) == MAX_REPORTED:
+        key = (label, judged.kinds.get(text, text))
+        if key not in faults:
+            if len(faults) == MAX_REPORTED:
                 continue
-            reported[label, kind] = Fault(text)
-            if not silently:
-                _tell(label, numbers[0], text)
-        fault = reported[label, kind]
-        fault.count += len(numbers)
-        fault.lines = [*fault.lines, *numbers][:MAX_LINES_NAMED]
+            faults[key] = new[key] = Fault(text)
+        faults[key].count += len(numbers)
+        faults[key].lines = [*faults[key].lines, *numbers][:MAX_LINES_NAMED]
+    return new
 
 
-def _tell(label: str, line: int, text: str) -> None:
-    sys.stderr.write(f"{label}line {line} {text}\n")
+def _tell(faults: Mapping[tuple[str, str], Fault]) -> None:
+    """Says what is wrong with the first line of each fault."""
+    for (label, _), fault in faults.items():
+        sys.stderr.write(f"{label}line {fault.lines[0]} {fault.text}\n")
 
 
-def _tell_none(job: Job, reported: Mapping[tuple[str, str], Fault], num_lines: int) -> None:
+def _tell_none(job: Job, faults: Mapping[tuple[str, str], Fault], num_lines: int) -> None:
     """Says that no line can be judged, what is wrong with most lines, and which flags would name their columns.
 
     What is wrong with other lines follows.
     """
-    most_frequent = max(reported, key=lambda problem: reported[problem].count)
-    label, text = most_frequent[0], reported[most_frequent].text
-    flags = likely_flags(find(job.task), text)
+    most = max(faults, key=lambda key: faults[key].count)
+    flags = likely_flags(find(job.task), faults[most].text)
     example = f" For example: {' '.join(flags)}." if flags else ""
-    failure = "The only line cannot be judged"
-    if num_lines > 1:
-        failure = f"None of the {num_lines:,} lines can be judged"
-    first = reported[most_frequent].lines[0]
-    _say(f"{failure}, so no verdicts are written: {label}line {first} {text}{example}\n")
-    for (other_label, kind), fault in reported.items():
-        if (other_label, kind) != most_frequent:
-            _tell(other_label, fault.lines[0], fault.text)
-
-
-def _say(text: str) -> None:
-    """Writes a text to standard error at once."""
-    sys.stderr.write(text)
-    sys.stderr.flush()
-
-
-class CannotWrite(OSError):
-    """The verdicts cannot be written, e.g. because the disk is full."""
-
-
-@contextlib.contextmanager
-def _writing(place: str) -> Iterator[None]:
-    """If writing inside fails, raises `CannotWrite`, which names the place."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        if error.errno is None:  # no process started, which has nothing to do with the place
-            raise
-        other = "with --output FILE" if place == "standard output" else "with another --output"
-        raise CannotWrite(
-            f"the verdicts cannot be written to {place}: {error.strerror}. Make room there, or write them elsewhere "
-            f"{other}"
-        ) from error
+    failure = f"None of the {num_lines:,} lines can be judged"
+    if num_lines == 1:
+        failure = "The only line cannot be judged"
+    fault = f"{most[0]}line {faults[most].lines[0]} {faults[most].text}"
+    sys.stderr.write(f"{failure}, so no verdicts are written: {fault}{example}\n")
+    _tell({key: fault for key, fault in faults.items() if key != most})
 
 
 @contextlib.contextmanager
 def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
     """The stream that the verdicts are written to."""
     if args.output is None:
-        with _writing("standard output"):
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
     paths_to_read = [path for path in args.files if path != "-"]
     if os.path.exists(args.output) and any(os.path.samefile(path, args.output) for path in paths_to_read):
@@ -516,7 +426,7 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
         stream = gzip.open(partial, "wb", 4) if args.output.endswith(".gz") else open(partial, "wb")
     except OSError as error:
         raise CommandError(f"--output {args.output} cannot be written: {error.strerror}.") from error
-    with _writing(partial), stream:
+    with stream:
         yield stream  # type: ignore[misc]
     if not is_special:
         os.replace(partial, args.output)  # so that only a complete file has the name of --output

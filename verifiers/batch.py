@@ -7,6 +7,7 @@ judging without it has taken, or will take, longer than that.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,11 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from verifiers import verdicts
+from verifiers.errors import VerifierError
+from verifiers.reading.answer import find_answer
 from verifiers.registry import MODES, Task, find
 from verifiers.verdicts import (
+    ERROR,
     MALFORMED,
     OK,
     RATIONAL,
@@ -230,6 +234,12 @@ def locate_answers(texts: list[str], lenient: bool) -> tuple[list[int], npt.NDAr
     return reason.tolist(), spans
 
 
+def mark_of(marks_only: bool, text: str, start: int) -> str:
+    """What shows the answer that begins at text[start]: see `Verdict.mark`."""
+    found = find_answer(text, marks_only=marks_only)
+    return found.mark if found.mark and found.start <= start < found.end else "last"
+
+
 def text_task(
     name: str,
     fields: tuple[str, ...],
@@ -240,7 +250,7 @@ def text_task(
     explain: Callable[..., str] | None = None,
     flexible: Callable[..., Judged] | None = None,
     kernel: Kernel | None = None,
-    judge_located: Callable[..., tuple[int, int, float]] | None = None,
+    marks_only: bool = False,
     judge_all: Callable[..., Columns] | None = None,
 ) -> Task:
     """A task whose completions are text.
@@ -252,31 +262,47 @@ def text_task(
         flexible: (text, judged, *reference) -> the verdict in mode "flexible" on a completion that `judged`, the
             verdict of lenient mode, does not call right; None for a task without this mode.
         kernel: decides most rows of large batches.
-        judge_located: (answer, lenient, row, *reference) -> (reason, tier, score) of an answer that the kernel finds
-            but cannot read.
+        marks_only: no sentence names an answer of this task.
         judge_all: (texts, lenient, *columns) -> `Columns`, in place of one call of `judge` for each row; the column of
             an optional field that is not given is None.
     """
     all_fields = (*fields, *optional)
+    mark = partial(mark_of, marks_only)
+
+    def guarded(call: Callable[..., Judged], text: str, *values: object) -> Judged:
+        """The verdict of a call on one completion. If reading it raises, its reason is "error", and its row's alone."""
+        try:
+            return call(text, *values)
+        except (VerifierError, ImportError):
+            raise  # a wrong reference, or a package that is not installed
+        except Exception:
+            logging.getLogger("verifiers").exception(
+                "%s: a completion could not be judged: %.200r", name, text
+            )
+            return ERROR, TEXT, 0.0, -1, -1
+
+    def judge_one(text: str, mode: str, row: int | None, *values: object) -> Judged:
+        judged = guarded(judge, text, mode != "strict", row, *values)
+        if mode == "flexible" and judged[0] not in (OK, ERROR):
+            judged = guarded(flexible, text, judged, *values)  # type: ignore[arg-type]
+        return judged
 
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         values = [reference.get(field) for field in all_fields]
         # For what is not text, "" is judged, which checks the reference.
-        judged = judge(text or "", mode != "strict", None, *values)
+        reason, tier, score, start, end = judge_one(text or "", mode, None, *values)
         if text is None:
             why = partial(verdicts.no_text, type(completion).__name__)
             return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, why)
-        if mode == "flexible" and judged[0] != OK:
-            judged = flexible(text, judged, *values)  # type: ignore[misc]
-        reason, tier, score, start, end = judged
         extracted = text[start:end] if start >= 0 else None
         why = None
         if explain is not None and reason != OK:
             why = partial(explain, extracted, REASONS[reason], **reference)
-        return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier], why)
+        where = partial(mark, text, start) if start >= 0 else None
+        return Verdict(reason == OK, score, extracted, REASONS[reason], TIERS[tier], why, where)
 
-    def judge_rows(texts: list[str], lenient: bool, *columns: list[Any] | None) -> Columns:
+    def judge_rows(texts: list[str], mode: str, *columns: list[Any] | None) -> Columns:
         import numpy as np
 
         n = len(texts)
@@ -284,21 +310,43 @@ def text_task(
         spans = np.empty((n, 2), np.int64)
         undecided: Iterable[int] = range(n)
         reason[:] = -1
-        if kernel is not None and judge_with(kernel, texts, lenient, columns, (reason, tier, score, spans)):
+        if kernel is not None and judge_with(
+            kernel, texts, mode != "strict", columns, (reason, tier, score, spans)
+        ):
             undecided = np.flatnonzero(reason < 0).tolist()
         for row in undecided:
             values = [None if column is None else column[row] for column in columns]
-            if reason[row] == LOCATED and judge_located is not None:
-                answer = verdicts.cut(texts[row], *spans[row].tolist())
-                reason[row], tier[row], score[row] = judge_located(answer, lenient, row, *values)
-                continue
-            judged = judge(texts[row], lenient, row, *values)
+            judged = judge_one(texts[row], mode, row, *values)
             reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(texts[row], *judged[3:])
         return reason, tier, score, spans
 
-    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
-        import numpy as np
+    def judge_together(texts: list[str], mode: str, *columns: list[Any] | None) -> Columns:
+        """The columns by `judge_all` if the task has it; if it fails for a completion, by one call for each row."""
+        if judge_all is None:
+            return judge_rows(texts, mode, *columns)
+        try:
+            reason, tier, score, spans = judge_all(texts, mode != "strict", *columns)
+        except (VerifierError, ImportError):
+            raise
+        except Exception:
+            return judge_rows(texts, mode, *columns)
+        if mode == "flexible":
+            for row in (reason != OK).nonzero()[0].tolist():
+                values = [None if column is None else column[row] for column in columns]
+                judged = (
+                    int(reason[row]),
+                    int(tier[row]),
+                    float(score[row]),
+                    *in_characters(texts[row], *spans[row].tolist()),
+                )
+                judged = guarded(flexible, texts[row], judged, *values)
+                reason[row], tier[row], score[row], spans[row] = (
+                    *judged[:3],
+                    in_bytes(texts[row], *judged[3:]),
+                )
+        return reason, tier, score, spans
 
+    def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:
         texts, not_text = completions, []  # the second: the rows of completions that are not text
         are_all_text = set(map(type, completions)) <= {str}
         if not are_all_text:
@@ -306,19 +354,11 @@ def text_task(
             texts = [text or "" for text in texts_or_none]
             not_text = [row for row, text in enumerate(texts_or_none) if text is None]
         columns = [references.get(field) for field in all_fields]
-        reason, tier, score, spans = (judge_all or judge_rows)(texts, mode != "strict", *columns)
-        to_reread = np.flatnonzero(reason != OK).tolist() if mode == "flexible" else []
-        for row in to_reread:
-            text = texts[row]
-            span = in_characters(text, *spans[row].tolist())
-            judged = int(reason[row]), int(tier[row]), float(score[row]), *span
-            values = [None if column is None else column[row] for column in columns]
-            judged = flexible(text, judged, *values)  # type: ignore[misc]
-            reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(text, *judged[3:])
+        reason, tier, score, spans = judge_together(texts, mode, *columns)
         if not_text:  # indexing takes time even with an empty list
             reason[not_text], tier[not_text] = MALFORMED, TEXT
         kinds = {row: type(completions[row]).__name__ for row in not_text}
-        return Verdicts(reason == OK, score, reason, tier, spans, texts).with_kinds(kinds)
+        return Verdicts(reason == OK, score, reason, tier, spans, texts, mark).with_kinds(kinds)
 
     modes = MODES if flexible else Task.modes
     if kernel is not None:

@@ -119,6 +119,8 @@ def right_letters(answer: object, options: Mapping[str, str], row: int | None) -
         else "no letter such as 'C'"
     )
     why = f"is {known}; the options are known from choices= or problem=, and other answers are for the task text"
+    if gold.strip().isdecimal():
+        why += ". A number may count from 0 or from 1: write the letter"
     raise invalid_reference("answer", answer, why, row)
 
 
@@ -139,7 +141,7 @@ def judge(
     span = found.start, found.end
     if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
-    reason = judge_choice(text[slice(*span)], right, options, is_same_text)
+    reason = judge_choice(found.read(text), right, options, is_same_text)
     return (MALFORMED if reason is None else reason), TEXT, float(reason == OK), *span
 
 

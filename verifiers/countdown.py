@@ -186,13 +186,6 @@ def _judge(text: str, lenient: bool, row: int | None, numbers: object, target: o
     return *_graded(text[slice(*span)], lenient, given, fraction), *span
 
 
-def _judge_answer(
-    answer: str, lenient: bool, row: int | None, numbers: object, target: object
-) -> tuple[int, int, float]:
-    """(reason, tier, score) of the answer of a completion; raises for an invalid reference."""
-    return _graded(answer, lenient, _read_numbers(numbers, row), _read_target(target, row))
-
-
 def _graded(
     answer: str, lenient: bool, given: list[int], fraction: tuple[int, int]
 ) -> tuple[int, int, float]:
@@ -340,7 +333,7 @@ TASK = batch.text_task(
     _judge,
     explain=explain,
     flexible=_judge_unmarked,
-    judge_located=_judge_answer,
+    marks_only=True,
     kernel=batch.Kernel(
         "countdown",
         references="int64[::1], int64[::1], int64[::1]",

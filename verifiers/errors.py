@@ -66,6 +66,11 @@ def invalid_reference(argument: str, value: object, problem: str, index: int | N
     return InvalidReferenceError(message, argument=argument, index=index, value=value)
 
 
+def text_of_one(error: VerifierError) -> str:
+    """The text of an error about a batch of one as `verify` says it: answer='x', not answer[0]='x'."""
+    return str(error).replace(f"{error.argument}[0]=", f"{error.argument}=", 1).removeprefix("Row 0: ")
+
+
 def plural(n: int, noun: str) -> str:
     """ "1 line", "2 lines"."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -13,36 +13,35 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from verifiers.errors import CommandError, LineError, nearest
 from verifiers.reading.json_values import object_of
 
-FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz", ".tsv.gz")
+_TEXT_FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+FORMATS = (*_TEXT_FORMATS, ".parquet", *(f"{ending}.gz" for ending in _TEXT_FORMATS))
 """The endings of the files that can be read."""
 LFS = b"version https://git-lfs.github.com/spec/"  # the beginning of a file that stands in for a large one
 BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
-_ROWS = 1024  # how many rows of a table make a block
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ROWS = 1024  # how many rows of a table are read at once
 # Matches the beginning of an object that is written over several lines, or that holds all samples on one line.
 _OBJECT = re.compile(
     rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
 )
+_LINE_END = re.compile("\r\n|\r|\n")
 _AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the last "." is no full stop, but jq's program
 # The errors that are raised if a file breaks off or cannot be read.
 _BROKEN = (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error)
-Piece = list[bytes] | list[tuple[int, bytes | LineError]]
-"""Lines, or (number, line) of each line if the numbers do not go up one by one."""
+Rows = Iterator[tuple[int, bytes | LineError]]
+"""(number, line of JSON) of each row. The number is that of the line on which a row begins; in parquet or a JSON array,
+the row's number. Both count from 1."""
 
 
 class Block(NamedTuple):
-    """Rows of the file `label` ("" if there is only one file), each as a line of JSON.
-
-    numbers: for each row, the number of the line on which it begins; in parquet or a JSON array, the row's number. Both
-    count from 1.
-    """
+    """Rows of the file `label` ("" if there is only one file), each with its number, as in `Rows`."""
 
     label: str
     numbers: Sequence[int]
@@ -68,32 +67,38 @@ class Source:
             raise CommandError(f"No file {path}. {advice}")
 
     def blocks(self) -> Iterator[Block]:
-        """The lines of the file in order, without blank ones.
+        """The lines of the file in order, without blank ones, in blocks of about BLOCK_BYTES.
 
         Only a file that is one JSON array or object is read into memory as a whole.
         """
-        last_number, self.empty = 0, True
+        numbers: list[int] = []
+        lines: list[bytes | LineError] = []
+        last, size, self.empty = 0, 0, True
         try:
             with nullcontext(sys.stdin.buffer) if self.path == "-" else open(self.path, "rb") as stream:
-                for piece in filter(None, self._pieces(stream)):
-                    if isinstance(piece[0], bytes):
-                        numbers, lines = range(last_number + 1, last_number + len(piece) + 1), piece
-                    else:
-                        numbers, lines = zip(*piece, strict=True)
-                    last_number = numbers[-1]
-                    if block := _without_blank(Block(self.label, numbers, lines)):
+                for last, line in self._rows(stream):
+                    if isinstance(line, bytes):
+                        if not line or line.isspace():
+                            continue
+                        size += len(line)
+                    if size > BLOCK_BYTES and lines:
                         self.empty = False
-                        yield block
+                        yield Block(self.label, numbers, lines)
+                        numbers, lines, size = [], [], len(line) if isinstance(line, bytes) else 0
+                    numbers.append(last)
+                    lines.append(line)
         except _BROKEN as error:
             where, unread = "", "nothing was judged"
-            if last_number:
-                where, unread = f" past line {last_number}", "what follows was not judged"
+            if last:
+                where, unread = f" past line {last}", "what follows was not judged"
             self.cause = f"cannot be read{where} ({what_is_wrong(error, self.path)})"
             self.failure = f"{self.cause}; {unread}."
-        self.empty = self.empty and not self.failure  # what a broken file holds is not known
+        if lines:
+            yield Block(self.label, numbers, lines)
+        self.empty = self.empty and not lines and not self.failure  # what a broken file holds is not known
 
-    def _pieces(self, stream: io.BufferedReader) -> Iterator[Piece]:
-        """The lines of a file, piece by piece. The first bytes of the file or its name show its format."""
+    def _rows(self, stream: io.BufferedReader) -> Rows:
+        """The rows of a file. The first bytes of the file or its name show its format."""
         magic = stream.peek(len(LFS))  # the file's own first bytes, packed or not
         if magic.startswith(LFS):
             raise CommandError(
@@ -114,29 +119,19 @@ class Source:
             raise CommandError(
                 f"{self.path} is UTF-16, not UTF-8. Save it as UTF-8, e.g. with iconv -f UTF-16 -t UTF-8."
             )
-        if delimiter := _DELIMITERS.get(Path(self.path.removesuffix(".gz")).suffix):
-            csv.field_size_limit(LINE_LIMIT)
-            head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")
-            if delimiter == ",":
-                # Some programs write a .csv with another delimiter. The most frequent of these signs in the header is
-                # taken; of equally frequent ones, the first, which is the comma if it is among them.
-                delimiter = max(",;\t", key=head.count)
-            text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
-            reader = csv.DictReader(text, delimiter=delimiter, strict=True)
-            _refuse_repeated_names(self.path, reader.fieldnames or ())
-            return _table(reader)
+        ending = Path(self.path.removesuffix(".gz")).suffix
+        if ending in (".csv", ".tsv"):
+            return _table(self.path, stream, "\t" if ending == ".tsv" else ",;\t")
         beginning = stream.peek(64)[:64]  # of the text, unpacked
         if beginning.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            return _rows(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
+            return _numbered(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
         if _OBJECT.match(beginning):
-            return _rows(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
+            return _numbered(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
         return _lines(stream)
 
 
-def numbered_rows(
-    path: str, columns: set[str] | None = None, fields: Iterable[str] = ()
-) -> Iterator[tuple[int, bytes | LineError]]:
-    """(number, line of JSON) of each row of a file, as `Block` has them; `read_line` takes such lines.
+def numbered_rows(path: str, columns: set[str] | None = None, fields: Iterable[str] = ()) -> Rows:
+    """The rows of a file; `read_line` takes their lines.
 
     columns: as for `Source`. fields: what each row should have, which the error for a file without rows names. Raises
     CommandError if there is no file, and, after the rows that could be read, if the file breaks off or holds no rows.
@@ -147,21 +142,6 @@ def numbered_rows(
     if source.failure or source.empty:
         needs = f" Each row needs {', '.join(fields)}." if fields and source.empty else ""
         raise CommandError(f"{path} {source.cause or 'holds no rows'}.{needs}")
-
-
-def _without_blank(block: Block) -> Block | None:
-    """A block without the lines that are only white space; None if it has no other lines."""
-    kept = [
-        (number, line)
-        for number, line in zip(block.numbers, block.lines, strict=True)
-        if isinstance(line, LineError) or (line and not line.isspace())
-    ]
-    if len(kept) == len(block.lines):
-        return block
-    if not kept:
-        return None
-    numbers, lines = zip(*kept, strict=True)
-    return block._replace(numbers=list(numbers), lines=list(lines))
 
 
 def nearest_file(path: Path) -> Path | None:
@@ -216,117 +196,102 @@ def _samples(stream: io.TextIOWrapper) -> list[Any]:
     raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES}')
 
 
-def _lines(stream: Any) -> Iterator[list[bytes]]:
-    """The whole lines of a stream, without the line in which it breaks off."""
-    # `data` begins with the unfinished line of the last block. Only the bytes read since, `num_new`, fill a block, so
-    # that a line longer than a block is not split again after each read.
-    data, num_new = bytearray(), 0
-    try:
-        while piece := stream.read1(BLOCK_BYTES - num_new):
-            data += piece
-            num_new += len(piece)
-            if num_new >= BLOCK_BYTES:
-                *lines, rest = bytes(data).split(b"\n")
-                yield lines
-                data = bytearray(rest[: LINE_LIMIT + 1])  # enough to show that the line is too long
-                num_new = 0
-    except _BROKEN:
-        yield bytes(data).split(b"\n")[:-1]
-        raise
-    if data:
-        lines = bytes(data).removesuffix(b"\n").split(b"\n")
-        last = lines[-1].strip()
+def _lines(stream: io.BufferedReader) -> Rows:
+    """The lines of a stream; raises ValueError in place of a last line that breaks off."""
+    for number in count(1):
+        line = piece = stream.readline(LINE_LIMIT + 1)
+        if not line:
+            return
+        while piece and not piece.endswith(b"\n"):  # the line is too long, or the last one
+            piece = stream.readline(LINE_LIMIT)
         # If a copy or a program ended early, the last line has no end, and the object on it is not closed.
-        if not data.endswith(b"\n") and last.startswith(b"{") and not last.endswith(b"}"):
-            yield lines[:-1]
+        if not piece and line.lstrip().startswith(b"{") and not line.rstrip().endswith(b"}"):
             raise ValueError("its last line breaks off")
-        yield lines
+        yield number, line
 
 
-def _rows(rows: Iterable[Any]) -> Iterator[list[bytes]]:
-    """Objects as lines of JSON, in lists of _ROWS; an error that ends them is raised after the objects before it."""
-    yield from _in_blocks(_as_line(row) for row in rows)
+def _numbered(rows: Iterable[Any]) -> Rows:
+    """Objects as lines of JSON."""
+    for number, row in enumerate(rows, 1):
+        yield number, _as_line(row)
 
 
-def _refuse_repeated_names(path: str, names: Sequence[str]) -> None:
-    """Raises CommandError if two columns of a table have the same name, because either could be meant."""
-    for name in names:
-        places = [place for place, other in enumerate(names, 1) if other == name]
-        if name.strip() and len(places) > 1:
-            which = ", ".join(map(str, places))
-            raise CommandError(f'{path} has several columns "{name}" ({which}). Rename all but one.')
-
-
-def _table(reader: csv.DictReader) -> Iterator[list[tuple[int, bytes | LineError]]]:
-    """(number of the line on which a row begins, the row as a line of JSON) for each row below a table's header.
+def _table(path: str, stream: io.BufferedReader, delimiters: str) -> Rows:
+    """The rows below a table's header. delimiters: the usual one, and others that a program may have written.
 
     Cells may have line ends in them. A row with more cells than the header is replaced by an error, unless the cells
     beyond the header are all empty.
     """
-    line_end = re.compile("\r\n|\r|\n")
-
-    def rows() -> Iterator[dict[str, Any]]:
-        # The reader is strict: a lenient one would lose quotation marks, or all rows up to the next such mark.
-        try:
-            yield from reader
-        except csv.Error as error:
-            fix = (
-                'Put a cell with quotation marks into such marks, and write those within it twice: """x"" y"'
-            )
-            raise csv.Error(f"line {reader.reader.line_num}: {error}. {fix}") from error
-
-    def numbered() -> Iterator[tuple[int, bytes | LineError]]:
-        for row in rows():
-            beyond: list[str] = row.pop(None, [])  # the key None holds the cells beyond the header
-            # `line_num` is the line on which the row ends.
-            line_ends_in_cells = sum(len(line_end.findall(cell)) for cell in (*row.values(), *beyond) if cell)
-            yield reader.line_num - line_ends_in_cells, excess_error(row, beyond) or _as_line(row)
-
-    def excess_error(row: dict[str, Any], beyond: Sequence[str]) -> LineError | None:
-        """The error for a row with cells `beyond` the header; None if they are all empty."""
-        if not any(map(str.strip, beyond)):
-            return None
-        delimiter = {",": "comma", ";": "semicolon", "\t": "tab"}[reader.reader.dialect.delimiter]
-        count = len(row) + len(beyond)
-        fix = f"Put a cell with a {delimiter} into quotation marks."
-        return LineError(f"has {count} cells, and the header {len(row)}. {fix}")
-
-    yield from _in_blocks(numbered())
+    csv.field_size_limit(LINE_LIMIT)
+    head = stream.peek(LINE_LIMIT).partition(b"\n")[0].decode("utf-8", "replace")
+    delimiter = max(delimiters, key=head.count)  # of equally frequent ones, the first
+    # The reader is strict: a lenient one would lose quotation marks, or all rows up to the next such mark.
+    text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    try:
+        for row in reader:
+            begins = reader.line_num - sum(len(_LINE_END.findall(cell)) for cell in row)
+            if row and not header:
+                header = row
+                for name in header:  # either of two columns with one name could be meant
+                    places = [str(place) for place, other in enumerate(header, 1) if other == name]
+                    if name.strip() and len(places) > 1:
+                        which = ", ".join(places)
+                        raise CommandError(
+                            f'{path} has several columns "{name}" ({which}). Rename all but one.'
+                        )
+            elif any(map(str.strip, row[len(header) :])):
+                name = {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
+                fix = f"Put a cell with a {name} into quotation marks."
+                yield begins, LineError(f"has {len(row)} cells, and the header {len(header)}. {fix}")
+            elif row:
+                yield begins, _as_line(dict(zip_longest(header, row[: len(header)])))
+    except csv.Error as error:
+        fix = 'Put a cell with quotation marks into such marks, and write those within it twice: """x"" y"'
+        raise csv.Error(f"line {reader.line_num}: {error}. {fix}") from error
 
 
 def _as_line(row: Any) -> bytes:
-    return json.dumps(row, default=str, skipkeys=True).encode()
+    return json.dumps(row, default=_text_of, skipkeys=True).encode()
 
 
-def _in_blocks(items: Iterable[Any]) -> Iterator[list[Any]]:
-    """Items in lists of _ROWS; an error that ends them is raised after the items before it, in a shorter list."""
-    block: list[Any] = []
-    try:
-        for item in items:
-            block.append(item)
-            if len(block) == _ROWS:
-                yield block
-                block = []
-    except _BROKEN:
-        yield block
-        raise
-    yield block
+def _text_of(value: Any) -> str:
+    """A value that JSON lacks, as text; raises UnicodeDecodeError for bytes that are no UTF-8."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _parquet(path: str, wanted: set[str] | None) -> Iterator[list[bytes]]:
-    """The rows of a parquet file as lines of JSON, in lists. wanted: the columns to read; None = all."""
+def _parquet(path: str, wanted: set[str] | None) -> Rows:
+    """The rows of a parquet file. wanted: the columns to read; None = all."""
     try:
         import pyarrow.parquet
     except ImportError as error:
         raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
-        names = file.schema_arrow.names
-        columns = [name for name in names if wanted is None or name in wanted]
+        schema, numbers = file.schema_arrow, count(1)
+        columns = [name for name in schema.names if wanted is None or name in wanted]
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
             # Each row is a sample, also if no column of it is wanted.
-            samples = _as_printed(batch).to_pylist() if columns else [{}] * batch.num_rows
-            # Columns that were not read are None, so that each row has all columns of the file.
-            yield from _rows(dict.fromkeys(names) | sample for sample in samples)
+            for row, number in zip(
+                _as_printed(batch).to_pylist() if columns else [{}] * len(batch), numbers, strict=False
+            ):
+                try:
+                    # Columns that were not read are None, so that each row has all columns of the file.
+                    yield number, _as_line(dict.fromkeys(schema.names) | row)
+                except UnicodeDecodeError as error:
+                    column = next(name for name, value in row.items() if error.object in _bytes_in(value))
+                    kind = schema.field(column).type
+                    text = f'has bytes that are not UTF-8 in the column "{column}" ({kind}). Save it as text.'
+                    yield number, LineError(text)
+
+
+def _bytes_in(value: Any) -> Iterator[bytes]:
+    """The bytes in a value of parquet."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _bytes_in(item)
 
 
 def _as_printed(batch: Any) -> Any:
@@ -356,14 +321,18 @@ def read_line(line: bytes | LineError, fields: Iterable[str] = ("completion",)) 
     if len(line) > LINE_LIMIT:
         raise LineError(f"is longer than {LINE_LIMIT >> 20} MiB.")
     try:
-        row = _DECODER.decode(line.decode("utf-8-sig"))
+        text = line.decode().removeprefix("\ufeff")
+        row = json.loads(text)
+        # A key is followed by `":`, which in a text is written with a backslash. Only where there are more of these
+        # than fields, a slower decoder looks for keys that stand twice in an object.
+        if isinstance(row, dict) and text.count('":') > len(row):
+            row = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
+    except json.JSONDecodeError as error:
+        raise LineError(f"is not valid JSON ({error.msg}, column {error.colno}).") from error
     except (ValueError, RecursionError) as error:
-        reason = str(error)
-        if isinstance(error, json.JSONDecodeError):
-            reason = f"{error.msg}, column {error.colno}"
-        raise LineError(f"is not valid JSON ({reason}).") from error
+        raise LineError(f"is not valid JSON ({error}).") from error
     if not isinstance(row, dict):
         example = ", ".join(f'"{field}": ...' for field in fields) or "..."
         raise LineError(f"is no JSON object such as {{{example}}}.")

@@ -110,17 +110,6 @@ def _is_plain(inside: str, decimal: object) -> bool:
     return is_plain(swapped(inside) if decimal == "," else inside)
 
 
-def judge_answer(
-    inside: str, lenient: bool, row: int | None, answer: object, decimal: object, unit: object
-) -> tuple[int, int, float]:
-    """(reason, tier, score) of an answer, in strict mode of one alone in its box; raises for an invalid reference."""
-    gold = _gold(answer, decimal, unit, row)
-    if not lenient and not _is_plain(inside, decimal):
-        return MALFORMED, GRAMMAR, 0.0
-    reason, tier = _compared(inside, gold, decimal, unit)
-    return reason, tier, float(reason == OK)
-
-
 def judge_unmarked(
     text: str, judged: batch.Judged, answer: object, decimal: object, unit: object
 ) -> batch.Judged:
@@ -154,5 +143,4 @@ TASK = batch.text_task(
     explain=explain,
     flexible=judge_unmarked,
     kernel=batch.PLAIN_NUMBER,
-    judge_located=judge_answer,
 )

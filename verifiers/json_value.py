@@ -132,4 +132,6 @@ def explain(extracted: str | None, reason: str, answer: object, keys: object = N
     return f"The answer is longer than {ANSWER_LIMIT:,} characters."
 
 
-TASK = batch.text_task("json", ("answer",), judge, optional=("keys",), settings=("keys",), explain=explain)
+TASK = batch.text_task(
+    "json", ("answer",), judge, optional=("keys",), settings=("keys",), marks_only=True, explain=explain
+)

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from verifiers import batch
+from verifiers.limit import time_limit
 from verifiers.registry import find, verify
 
 ROWS_READ = 5_000
 """The most rows that are looked at."""
 _EXAMPLES = 3
 _PAIRS_TRIED = 2_000  # pairs of references that are judged by each other
+_SECONDS = 10  # in which the computer algebra system is asked about them
 
 
 class _Read(NamedTuple):
@@ -103,14 +105,14 @@ def _equal_pairs(
     ]
     if task in ("text", "json"):
         return pairs
-    found = []
-    for one, other in pairs[:_PAIRS_TRIED]:
-        answers = [f"<answer>{_final(rows[row]['answer'])}</answer>" for row in (other, one)]
-        if any(
-            verify(task, text, **rows[row]).correct for text, row in zip(answers, (one, other), strict=True)
-        ):
-            found.append((one, other))
-    return found
+    answers = {row: f"<answer>{_final(rows[row]['answer'])}</answer>" for pair in pairs for row in pair}
+    with time_limit(_SECONDS):
+        return [
+            (one, other)
+            for one, other in pairs[:_PAIRS_TRIED]
+            if verify(task, answers[other], **rows[one]).correct
+            or verify(task, answers[one], **rows[other]).correct
+        ]
 
 
 _POINT_AND_THREE = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:\.\d{3})++(?![\d.,])")

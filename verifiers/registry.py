@@ -1,11 +1,13 @@
 """The tasks that can be verified, and the two functions through which every one of them is reached.
 
-A task of our own is one file that ends in a `Task`, and one line in `_BUILT_IN`. Others come from `register`
-or from installed packages through the entry-point group `spg.verifiers` (its value is the path of a `Task`).
+A task of our own is one file that ends in a `Task`, and one line in `_BUILT_IN`. Others come from `register`, which a
+file may call that is named with the task, "./mine.py:parity", or from installed packages through the entry-point group
+`spg.verifiers` (its value is the path of a `Task`).
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -14,7 +16,7 @@ from importlib import import_module
 from typing import Any, Literal
 
 from verifiers.errors import ArgumentError, UnknownTaskError, VerifierError, did_you_mean, shown
-from verifiers.user_code import exit_is_error, own_copy
+from verifiers.user_code import exit_is_error, own_copy, run_file
 from verifiers.verdicts import Verdict, Verdicts
 
 Mode = Literal["lenient", "strict", "flexible"]
@@ -63,6 +65,8 @@ _PUBLISHED = {"d1": "verifiers.d1:task_of"}
 """{rules that are not ours: the path of a function from the name of a task to the `Task` with these rules}."""
 # {name: task} of the tasks that are registered, and of others that were used already.
 _tasks: dict[str, Task] = {}
+own_files: dict[str, tuple[str, ...]] = {}
+"""{path of a Python file that was named with a task: the tasks that it registered}."""
 
 
 def register(
@@ -131,7 +135,7 @@ def find(task: str, rules: Rules = "ours") -> Task:
         known = tasks()
         message = (
             f"No task {shown(task)}. {did_you_mean(task, known)}Known: {', '.join(known)}. "
-            "Add yours with verifiers.register(...)."
+            f"Add yours with verifiers.register(...), and name it on a command line with its file: ./FILE.py:{task}."
         )
         raise UnknownTaskError(message, argument="task", value=task)
     with exit_is_error():
@@ -143,6 +147,34 @@ def find(task: str, rules: Rules = "ours") -> Task:
         )
         raise VerifierError(message, argument="task", value=loaded)
     return _tasks.setdefault(task, loaded)
+
+
+def tasks_of_file(path: str) -> tuple[str, ...]:
+    """The names of the tasks that a Python file registers; the file is run once."""
+    resolved = os.path.realpath(path)
+    if resolved not in own_files:
+        before = dict(_tasks)
+        run_file(resolved)
+        own_files[resolved] = tuple(task for task, entry in _tasks.items() if before.get(task) is not entry)
+    return own_files[resolved]
+
+
+def name_in_file(name: str) -> str:
+    """The name of the task that a Python file registers, of "./mine.py:parity", or "./mine.py" if it is the only one.
+
+    Any other name is returned as it is. Who lets strangers name a task must not call this.
+    """
+    path, _, task = name.rpartition(":")
+    if name.endswith(".py"):
+        path, task = name, ""
+    elif not path.endswith(".py"):
+        return name
+    added = tasks_of_file(path)
+    if task in added or (not task and len(added) == 1):
+        return task or added[0]
+    registers = f"It registers {', '.join(added)}" if added else "It calls no verifiers.register(...)"
+    message = f"{path} has no task {shown(task)}. {did_you_mean(task, added)}{registers}; write {path}:TASK."
+    raise UnknownTaskError(message, argument="task", value=name)
 
 
 def verify(

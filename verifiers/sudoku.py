@@ -195,7 +195,7 @@ TASK = batch.text_task(
     _judge,
     explain=explain,
     flexible=_judge_unmarked,
-    judge_located=_judge_answer,
+    marks_only=True,
     kernel=batch.Kernel(
         "sudoku",
         references=batch.TEXTS,

@@ -111,11 +111,11 @@ def judge(
     keep_case = keeps_case(case, row)
     gold = gold_of(answer, row)
     known = None if choices is None else known_of(choices, gold, keep_case, row)
-    found = find_answer(text, lenient)
+    found = find_answer(text, lenient, with_comment=True)
     span = found.start, found.end
     if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
-    said = normal(text[slice(*span)], keep_case)
+    said = normal(found.read(text), keep_case)
     if said == normal(gold, keep_case):
         return OK, TEXT, 1.0, *span
     return (WRONG if known is None or said in known else MALFORMED), TEXT, 0.0, *span

@@ -5,11 +5,17 @@ may call `exit()`. Neither may change the data of a run, or end the run without 
 """
 
 import copy
+import hashlib
+import importlib.util
 import os
+import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
+
+from verifiers.errors import VerifierError
 
 _end_process = os._exit
 _UNCHANGEABLE = frozenset((str, int, float, bool, type(None), bytes))
@@ -54,6 +60,25 @@ def _exit(status: int) -> NoReturn:
     if status != 0 or not _Guard.depth or os.getpid() != _Guard.process:
         _end_process(status)
     raise SystemExit(status)
+
+
+def run_file(path: str) -> None:
+    """Runs a user's Python file as a module, which may import files beside it; raises VerifierError."""
+    if not os.path.isfile(path):
+        raise VerifierError(f"There is no file {path}. Give the path of a Python file.")
+    name = f"verifiers_own_{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # it is named .py
+    sys.path.append(os.path.dirname(path))
+    try:
+        with exit_is_error():
+            spec.loader.exec_module(module)  # type: ignore[union-attr]
+    except VerifierError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{line.filename}, line {line.lineno}"
+        raise VerifierError(f"{path} cannot be loaded: {type(error).__name__}: {error} ({where}).") from error
 
 
 def own_copy(value: Any) -> Any:

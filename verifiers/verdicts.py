@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
+RULES = 1
+"""The number of the rules by which answers are found and judged. It grows when a verdict on some text changes; runs,
+evaluations and files of verdicts record it."""
+
+
 class Reason(StrEnum):
     """Why a completion got its verdict; a member equals its text: `Reason.OK == "ok"`."""
 
@@ -49,7 +54,7 @@ DETAILS: dict[str, str] = {
     Reason.OK: "",
     Reason.WRONG: "The answer has another value than the reference.",
     Reason.NO_ANSWER: f"{NO_MARK}, for all tasks but Countdown, Sudoku and JSON in a sentence such as "
-    '"The answer is 18." ("I think the answer is 18." names none).',
+    '"The answer is 18." ("Is 18 the answer?" names none).',
     Reason.MALFORMED: "An answer was found, but in no notation that the task reads in this mode, or it is too long; "
     "the task's page lists the notations. In strict mode, GSM8K and MATH want \\boxed{...} inside <answer>.",
     Reason.RULE_BROKEN: "The answer breaks a rule of the task, or has not the form that the problem asks for.",
@@ -78,23 +83,41 @@ _QUOTED = 60  # characters of an answer that are quoted
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The verdict on one completion.
+    """The verdict on one completion. All but `correct` may be left out: `Verdict(correct=True)`.
 
     Attributes:
         correct: whether the answer is right; papers report this.
         score: partial credit in [0, 1], if the task has it; else 0 or 1.
         extracted: the text that was judged; None if none was found.
-        reason: why the completion got this verdict.
-        decided_by: the tier that decided.
+        reason: why the completion got this verdict; "ok" or "wrong" if left out.
+        decided_by: the tier that decided; "text" if left out.
     """
 
     correct: bool
-    score: float
-    extracted: str | None
-    reason: Reason
-    decided_by: Tier
+    score: float = None  # type: ignore[assignment]  # __post_init__ replaces it
+    extracted: str | None = None
+    reason: Reason = None  # type: ignore[assignment]  # also replaced
+    decided_by: Tier = Tier.TEXT
     explain: Callable[[], str] | None = field(default=None, compare=False, repr=False)
     """Says what is wrong with this answer, if the task can say more than the reason; `detail` calls this function."""
+    where: Callable[[], str | None] | None = field(default=None, compare=False, repr=False)
+    """Says what shows the answer; `mark` calls this function."""
+
+    @property
+    def mark(self) -> str | None:
+        r"""What shows the answer that was judged; None if none was found.
+
+        "block" for an `<answer>` block, "box" for a `\boxed{}`, "hashes" for `####`, "named" for a sentence, heading or
+        JSON field, "bold" for bold text in the last line, or "last" for what mode flexible finds without any of these,
+        and for a program or JSON text outside of a block.
+        """
+        return self.where() if self.where else None
+
+    def __post_init__(self) -> None:
+        if self.score is None:
+            object.__setattr__(self, "score", float(self.correct))
+        if self.reason is None:
+            object.__setattr__(self, "reason", Reason.OK if self.correct else Reason.WRONG)
 
     @property
     def detail(self) -> str:
@@ -125,10 +148,16 @@ class Verdicts(Sequence[Verdict]):
         decided_by: npt.NDArray[np.int8],
         spans: npt.NDArray[np.int64],
         texts: Sequence[str],
+        mark: Callable[[str, int], str] | None = None,
     ) -> None:
-        """texts: the N completions that `spans` point into, "" for one that is not text; they are not copied."""
+        """texts: the N completions that `spans` point into, "" for one that is not text; they are not copied.
+
+        mark: (completion, where its judged text begins) -> what shows it, as `Verdict.mark` says.
+        """
         self.correct, self.score, self.reason, self.decided_by = correct, score, reason, decided_by
         self.spans, self._texts = spans, texts
+        self._mark = mark
+        self._wheres: Sequence[Callable[[], str | None] | None] | None = None  # of single verdicts
         self._explain: Callable[..., str] | None = None
         self._references: Mapping[str, Sequence[Any]] = {}
         self._kinds: Mapping[int, str] = {}
@@ -143,7 +172,7 @@ class Verdicts(Sequence[Verdict]):
         for row, verdict in enumerate(verdicts):
             if verdict.extracted is not None:
                 spans[row] = 0, len(encoded(texts[row]))
-        return cls(
+        made = cls(
             np.array([verdict.correct for verdict in verdicts], np.bool_),
             np.array([verdict.score for verdict in verdicts], np.float64),
             np.array([REASONS.index(Reason(verdict.reason)) for verdict in verdicts], np.int8),
@@ -151,6 +180,8 @@ class Verdicts(Sequence[Verdict]):
             spans,
             texts,
         )
+        made._wheres = [verdict.where for verdict in verdicts]
+        return made
 
     @cached_property
     def extracted(self) -> list[str | None]:
@@ -190,6 +221,11 @@ class Verdicts(Sequence[Verdict]):
         return details
 
     @cached_property
+    def marks(self) -> list[str | None]:
+        """What shows the answer of each completion, read when first asked for: `Verdict.mark`."""
+        return [where() if (where := self._where(row)) else None for row in range(len(self))]
+
+    @cached_property
     def reasons(self) -> list[str]:
         """The name of each completion's reason."""
         return [self.reason_names[code] for code in self.reason.tolist()]
@@ -216,7 +252,8 @@ class Verdicts(Sequence[Verdict]):
     def __getitem__(self, index: int | slice) -> Verdict | Verdicts:
         if isinstance(index, slice):
             columns = (self.correct, self.score, self.reason, self.decided_by, self.spans)
-            part = Verdicts(*(column[index] for column in columns), self._texts[index])
+            part = Verdicts(*(column[index] for column in columns), self._texts[index], self._mark)
+            part._wheres = self._wheres[index] if self._wheres is not None else None
             if self._explain is not None:
                 references = {name: column[index] for name, column in self._references.items()}
                 part.explained_by(self._explain, references)
@@ -238,7 +275,17 @@ class Verdicts(Sequence[Verdict]):
             REASONS[self.reason[row]],
             TIERS[self.decided_by[row]],
             explain,
+            self._where(row),
         )
+
+    def _where(self, row: int) -> Callable[[], str | None] | None:
+        """What says which mark shows the answer of a row; None if it has none."""
+        text, start = self._texts[row], int(self.spans[row, 0])
+        if self._wheres is not None:
+            return self._wheres[row]
+        if start > 0 and not text.isascii():
+            start = len(cut(text, 0, start) or "")
+        return partial(self._mark, text, start) if self._mark and start >= 0 else None
 
     def __repr__(self) -> str:
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"

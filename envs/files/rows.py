@@ -496,9 +496,14 @@ def judges_an_answer(verifier: str) -> bool:
     return bool(verifier) and find(verifier).fields == ("answer",)
 
 
+def answer_text(answer: Any) -> str:
+    """An answer of a row as a completion would have it: a text as it is, any other value as JSON."""
+    return answer if isinstance(answer, str) else json.dumps(answer)
+
+
 def answer_is_right(verifier: str, answer: Any, reference: Mapping[str, Any]) -> bool:
     """Whether the answer of one row, or the part of it behind ####, is right by the reference of another row."""
-    text = answer if isinstance(answer, str) else json.dumps(answer)
+    text = answer_text(answer)
     final = text.rpartition("####")[2].strip()  # without ####, the whole text
     # The answer as it stands, its final part in a box, and this part alone; one right form is enough.
     completions = (

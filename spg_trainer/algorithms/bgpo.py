@@ -13,7 +13,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Need
 from spg_trainer.algorithms.ratios import sequence_metrics
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.likelihood.random_masks import comparable
 from spg_trainer.settings.types import Below1, Count
 from spg_trainer.tensors import Masks, Rows
 
@@ -43,7 +43,7 @@ class BGPO(Algorithm):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """The maskings with a likelihood, since the objective compares probabilities of whole completions."""
-        return likelihoods()
+        return comparable()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         advantages = batch.advantages.to(logps)[:, None]

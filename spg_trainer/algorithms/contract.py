@@ -55,7 +55,7 @@ PROVIDED: dict[str, Need] = {
 OF_THE_TRAINER = re.compile(
     "|step|loss|learning_rate|grad_norm(_max)?|updates_skipped|is_applied"  # of updates; "" is no name
     "|reward(_std)?|correct|num_tokens|frac_.+|rollout_batches|overlong_skipped|env_errors"  # of rollouts
-    "|(completions|decoding|engine|env_errors|groups|logged|pools|rewards|turns|validation)/.+"
+    "|(completions|decoding|engine|env_errors|groups|logged|pools|rewards|turns|user|validation)/.+"
     "|.+/(solved|reward|groups|rewards/.+/mean)"  # of a task in a mixture
     "|rollout|update|tokens_per_second|per_device_batch_size|rows_per_forward|passes_for_others|router/.+"  # timings
 )

@@ -19,7 +19,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divid
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import StepMergeMasking
-from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.likelihood.random_masks import comparable
 from spg_trainer.settings.types import Count
 from spg_trainer.tensors import Masks, Rows
 
@@ -50,7 +50,7 @@ class RAFT(Algorithm):
         may have been written in different orders."""
         return {
             name: masking
-            for name, masking in likelihoods().items()
+            for name, masking in comparable().items()
             if not isinstance(masking, StepMergeMasking)
         }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.likelihood.random_masks import comparable
 from spg_trainer.settings.types import Below1, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
@@ -146,7 +146,7 @@ class SequenceRatio(Algorithm):
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
         """The maskings with a likelihood, since the ratio compares probabilities of whole completions."""
-        return likelihoods()
+        return comparable()
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         # The measured figures are None unless `needs` names them.

@@ -76,7 +76,7 @@ TRIED_AND_LEFT = {
     "opsd": "raft",
     "distil": "raft",
 }
-"""{an algorithm that this package had: the nearest one that it has}. docs/algorithms/tried_and_left.md has what was
+"""{an algorithm that this package had: the nearest one that it has}. docs/project/tried_and_left.md has what was
 measured with each."""
 LISTED = 8
 """How many algorithms a message names."""
@@ -227,6 +227,20 @@ def name_in_recipes(name: str) -> str:
         return ""
     ancestors = (name_of_class.get(f"{cls.__module__}:{cls.__qualname__}") for cls in lineage)
     return next((ancestor for ancestor in ancestors if ancestor), "")
+
+
+WITH_RANDOM_TOKENS = frozenset("mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo".split())
+"""The algorithms for models that hide a token by a random one. Each needs no more than a number for a completion, or
+for each of its tokens, whatever hides them."""
+
+
+def check_algorithm_noise(name: str, noise: str) -> None:
+    """Raises ConfigError for one of our algorithms that does not go with what a model shows at a hidden place."""
+    if noise == "uniform" and ":" not in name and name not in WITH_RANDOM_TOKENS:
+        raise ConfigError(
+            f"$algorithm={name}: its loss is about tokens that are shown as [MASK], and this model hides a token by a "
+            f"random one. Use one of: {', '.join(sorted(WITH_RANDOM_TOKENS))}."
+        )
 
 
 def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:

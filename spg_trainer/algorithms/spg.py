@@ -61,6 +61,12 @@ class SPG(Algorithm):
         """The message for masks that show each token in one context only."""
         may_choose = "negatives" in {f.name for f in fields(self)}  # `spg_eubo` has no such choice
         what_compares = f"negatives={self.negatives}" if may_choose else "the EUBO"
+        if masking.noise == "uniform":
+            instead = "set $algorithm_args negatives=elbo" if may_choose else "use $algorithm=spg"
+            return (
+                f"{what_compares}: SPG's upper bound holds only where hidden tokens are shown as [MASK], and not for "
+                f"masking={self.masking}; {instead}"
+            )
         text = f"{what_compares} compares the contexts in which a token is masked, and masking={self.masking}"
         if masking.varies_context:
             # Twice as many: in masks that are drawn in pairs, a pair shows each token once.

@@ -16,7 +16,7 @@ from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.path_masks import BlockStepsMasking, StepMergeMasking
-from spg_trainer.likelihood.random_masks import likelihoods
+from spg_trainer.likelihood.random_masks import comparable
 from spg_trainer.settings.types import Count, NotNegative, Positive
 from spg_trainer.tensors import Masks, Rows
 
@@ -51,7 +51,7 @@ class VRPO(Algorithm):
         """The maskings with a likelihood, and dTRPO's. Pairs of a file lack the sampler's path, which others need."""
         maskings = {
             name: masking
-            for name, masking in likelihoods().items()
+            for name, masking in comparable().items()
             if not isinstance(masking, StepMergeMasking)
         }
         return {**maskings, "block_steps": BlockStepsMasking()}

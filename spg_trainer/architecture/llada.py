@@ -112,6 +112,7 @@ class EmbeddedConfig(SimpleNamespace):
     origin = "sequence"
     context = "blocks"
     block_size = 0
+    noise = "mask"
 
     @classmethod
     def read(cls, folder: Path) -> "EmbeddedConfig":
@@ -138,6 +139,15 @@ class EmbeddedConfig(SimpleNamespace):
 
 def apply_flags(config: Any, settings: ModelConfig) -> None:
     """Writes what flags say of a model into its configuration, which is saved with the model."""
+    for flag, value in (
+        ("mask_token_id", settings.mask_token_id),
+        ("attention_block", settings.attention_block),
+    ):
+        if config.noise != "mask" and value is not None:
+            raise ModelError(
+                f"${flag}={value}: a {config.model_type} hides tokens by random ones in canvases of "
+                f"{config.block_size} tokens, which config.json says; leave it out"
+            )
     if settings.mask_token_id is not None:
         config.mask_token_id = settings.mask_token_id
     if settings.attention_block is not None:

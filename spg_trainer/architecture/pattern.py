@@ -22,7 +22,7 @@ class Pattern:
     """Where blocks begin. `sequence`: at the prompt's first real token, so that a block may hold the prompt's tail and
     the completion's head. `completion`: at the completion's first token, so that the prompt's first block may be
     shorter."""
-    context: Literal["blocks", "causal", "whole"] = "blocks"
+    context: Literal["blocks", "causal", "whole", "encoder"] = "blocks"
     """What a token of the prompt or of a finished block sees of its own block. (The tokens of the block that is being
     written always see all of it.)
 
@@ -30,6 +30,8 @@ class Pattern:
     - `causal`: only the tokens up to itself. A block's first token is then predicted from the token before it, and
       written alone before the others
     - `whole`: all of it, and the prompt is one block, however long; only with the origin `completion`
+    - `encoder`: only the tokens up to itself, in an encoder of its own; all tokens of a block are written together by a
+      decoder, which reads what the encoder found; only with the origin `completion`
     """
 
     @property
@@ -41,6 +43,16 @@ class Pattern:
     def has_causal_context(self) -> bool:
         """Whether only the block that is being written sees all of itself."""
         return not self.is_full and self.context == "causal"
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether an encoder reads the prompt and the finished blocks, and a decoder computes a block."""
+        return not self.is_full and self.context == "encoder"
+
+    @property
+    def predicts_next(self) -> bool:
+        """Whether a token can be predicted from the clean text before it alone."""
+        return self.has_causal_context or self.has_encoder
 
     def blocks(self, real: Tensor, start: int | None = None) -> Tensor:
         """(B, S) int64, the number of each column's block, -1 on padding; in a full pattern real columns have 0.

@@ -180,7 +180,7 @@ def open_config(weights: Weights, settings: ModelConfig) -> Any:
     """As `find_config`, for a model whose files transformers reads. The result is enough to open its tokenizer."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-    from spg_trainer.models.families import FamilyConfig, open_config
+    from spg_trainer.models.families import open_config, refuse_unknown
 
     base, adapter = weights.base, weights.adapter
     place = adapter if adapter is not None and (adapter / "config.json").is_file() else base
@@ -190,9 +190,11 @@ def open_config(weights: Weights, settings: ModelConfig) -> Any:
         raise
     except (OSError, ValueError):  # the model is not downloaded, or of a kind that transformers does not know
         known = known_settings(base)
-        if not known:
+        if known.get("model_type") not in CONFIG_MAPPING:
             return None
         config = CONFIG_MAPPING[known["model_type"]].from_dict(known)
-    if not isinstance(config, FamilyConfig):  # a model of transformers, but of no family that is trained here
-        return None
+    try:
+        refuse_unknown(config)
+    except ModelError as error:
+        raise ModelError(f"model {base!r}: {written(error)}") from error
     return _with_flags(config, weights, settings)

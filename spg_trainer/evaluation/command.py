@@ -33,7 +33,7 @@ from spg_trainer.evaluation.log_likelihood import choose_canvas, measure_perplex
 from spg_trainer.models import Policy, divide_policy, open_for_evaluation
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.shard import unsharded
-from spg_trainer.rollout.cache import check_pattern
+from spg_trainer.rollout.cache import check_noise, check_pattern
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.rollout.tokens import length_warning
@@ -122,6 +122,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     players = [Player(policy, sampling, command.seed, rows_per_forward) for _, _, sampling in to_evaluate]
     with distributed.raising_on_all():  # all evaluations are checked before the first one begins
         for player in players:
+            check_noise(policy.noise, player.sampling)
             check_pattern(base_model(policy.model).pattern, player.sampling)
         problems = [
             problems_to_ask(player.room, env, protocol_command.num_problems, protocol_command.overlong)
@@ -202,6 +203,11 @@ def run_perplexity(command: EvalCommand, origins: Mapping[str, str], console: Co
     if folder is not None:
         check_writable(folder.path / "eval")
     policy = open_model(command, accelerator=None)
+    if policy.noise == "uniform":
+        raise ConfigError(
+            "--perplexity measures models that hide a token by [MASK], and this one hides it by a random token. "
+            "Evaluate it on a task."
+        )
     # 0 = the blocks of attention, or the whole text if attention has none.
     block = command.rollout.block_length if BLOCK_LENGTH in given_flags else 0
     if block:
@@ -332,7 +338,8 @@ def evaluate_one(
         console.warn(warning)
     shared = {"split": command.split, "num_generations": command.num_generations}
     settings = evaluation_settings(env, sampling, **shared, num_problems=count, seed=player.seed)
-    to_measure = to_json({**model_facts, "reward_weights": env.reward_weights, "settings": settings})
+    facts = {"verifier_rules": verifiers.RULES, "reward_weights": env.reward_weights, "settings": settings}
+    to_measure = to_json({**model_facts, **facts})
     if code := inputs.find_code(inputs.file_settings(command)).values():
         to_measure["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)

@@ -100,7 +100,7 @@ def run_diff(command: DiffCommand) -> Difference:
 def judges_differ(files: list[Path], groups: list[Groups]) -> str:
     """In what the task, its code, the reward's components or the references of evaluations A and B differ; or ""."""
     found = []
-    judges = []
+    judges, rules = [], []
     for file, problems in zip(files, groups, strict=True):
         figures = read_json(file.with_suffix(".json")) or {}
         inputs = read_inputs(file.absolute().parent.parent).values()
@@ -110,12 +110,15 @@ def judges_differ(files: list[Path], groups: list[Groups]) -> str:
         components = sorted(
             {name for rows in problems.values() for row in rows for name in row.get("rewards", ())}
         )
+        rules.append(figures.get("verifier_rules"))
         judges.append((env, figures.get("code", code), components))
     (env_a, code_a, components_a), (env_b, code_b, components_b) = judges
     if env_a and env_b and env_a != env_b:
         found.append(f"A is of {env_a}, B of {env_b}")
     elif components_a != components_b:
         found.append(f"A pays {', '.join(components_a)}, B {', '.join(components_b)}")
+    if None not in rules and rules[0] != rules[1]:
+        found.append("the verifiers' rules are number {} for A, {} for B".format(*rules))
     if changed := [name for name in code_a.keys() & code_b.keys() if code_a[name] != code_b[name]]:
         found.append(f"{', '.join(sorted(changed))} has another content")
     a, b = groups

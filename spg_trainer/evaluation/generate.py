@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from spg_trainer.errors import ConfigError, SpgError, in_flags, written
-from spg_trainer.models import Policy, open_for_evaluation
+from spg_trainer.models import open_for_evaluation
 from spg_trainer.rollout.canvas_view import showing_canvas
 from spg_trainer.rollout.player import Player, answer_prompts, was_unmasked
 from spg_trainer.rollout.sampler import check_sampling
@@ -47,7 +47,7 @@ def run_generate(resolved: Resolved[GenerateCommand]) -> None:
         )
     count = command.num_return_sequences
     origins = [(where, prompt, k) for where, prompt in numbered for k in range(count)]
-    for (where, prompt, k), answer in zip(origins, answers_of(player.policy, rollouts), strict=True):
+    for (where, prompt, k), answer in zip(origins, answers_of(player, rollouts), strict=True):
         if command.json:
             sys.stdout.write(json.dumps({"prompt": prompt, **answer}, ensure_ascii=False) + "\n")
             continue
@@ -94,11 +94,12 @@ def open_player(resolved: Resolved[GenerateCommand]) -> Player:
     return Player(policy, sampling, command.seed, rows_per_forward)
 
 
-def answers_of(policy: Policy, rollouts: Rows) -> Iterator[dict[str, Any]]:
+def answers_of(player: Player, rollouts: Rows) -> Iterator[dict[str, Any]]:
     """What --json writes of each completion: its text and, for each token that was written up to the first end token,
     its id, the step in which it was unmasked, and its log-probability then (nats, at temperature 1).
     """
-    texts, masks = decode_completions(policy, rollouts), was_unmasked(rollouts).cpu()
+    texts = decode_completions(player.policy, rollouts, player.sampling.stop)
+    masks = was_unmasked(rollouts).cpu()
     for i, (text, mask) in enumerate(zip(texts, masks, strict=True)):
         columns = {
             name: rollouts.get(name)[i].cpu()[mask].tolist()
@@ -141,6 +142,6 @@ def chat(player: Player, command: GenerateCommand, screen: Console, *, showing: 
                 screen.print(f"error: {in_flags(written(error))}{way_out}", markup=False)
                 continue
             number += 1
-            (answer,) = decode_completions(player.policy, rollouts)
+            (answer,) = decode_completions(player.policy, rollouts, player.sampling.stop)
             messages = [*asked, {"role": "assistant", "content": answer}]
             screen.print(envs.text.terminal.printable(answer), markup=False)

@@ -145,7 +145,9 @@ class SpgLLaDA(LM):
                 sampling = replace(self.sampling, temperature=temperatures[batch[0]])
                 noise_keys = [keys[i] for i in batch]
                 rollouts = Player(self.policy, sampling, self.seed).sample(prompts, noise_keys)
-                for i, text in zip(batch, tokens.decode_completions(self.policy, rollouts), strict=True):
+                for i, text in zip(
+                    batch, tokens.decode_completions(self.policy, rollouts, sampling.stop), strict=True
+                ):
                     think_end_token = None  # with one, the harness would cut off what stands before it
                     texts[i] = postprocess_generated_text(text, gen_kwargs[i]["until"], think_end_token)
                     self.cache_hook.add_partial("generate_until", requests[i].args, texts[i])

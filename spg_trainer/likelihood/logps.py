@@ -248,16 +248,21 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     from spg_trainer.models.forward import base_model, head_weight, hidden_states
     from spg_trainer.models.sequence_parallel import computed_in_shares
 
-    row, masked, scored, measured, mask_of_place = sequences_of(
-        base_model(model).pattern, rollouts, masks, copies
-    )
+    pattern = base_model(model).pattern
+    row, masked, scored, measured, mask_of_place = sequences_of(pattern, rollouts, masks, copies)
     wanted = scored if measured is None else scored | measured
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
-    prompt_ids = rollouts.prompt_ids[row].masked_fill(masked[:, :prompt_width], mask_id)
+    prompt_ids = rollouts.prompt_ids[row]
+    if masks.shown is None:
+        prompt_ids = prompt_ids.masked_fill(masked[:, :prompt_width], mask_id)
     # Later blocks see these ids: the prompt with its masks, and the completion without masks.
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
-    ids = clean.masked_fill(masked, mask_id)
+    if masks.shown is None:
+        ids = clean.masked_fill(masked, mask_id)
+    else:
+        shown = masks.shown[row[:, None], mask_of_place, torch.arange(scored.shape[1], device=row.device)]
+        ids = torch.cat([prompt_ids, torch.where(masked[:, prompt_width:], shown, completion_ids)], 1)
     attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
     # The model returns equally many positions of each sequence, as many as any sequence has wanted ones: first the
     # wanted positions, then others to fill up.
@@ -265,10 +270,18 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(num_wanted.max())]
     is_wanted = torch.arange(places.shape[1], device=ids.device) < num_wanted[:, None]
     causal_argument = {}
-    if base_model(model).pattern.has_causal_context:
+    if pattern.has_causal_context:
         scored_unmasked = scored & ~masked[:, prompt_width:]
         if scored_unmasked.any():
             causal_argument = {"from_context": scored_unmasked.gather(1, places)}
+    if pattern.has_encoder:
+        mask_of_wanted = mask_of_place.gather(1, places)
+        of_copies = {"from_context": masks.from_context, "conditioned": masks.conditioned}
+        causal_argument = {
+            name: values[row[:, None], mask_of_wanted]
+            for name, values in of_copies.items()
+            if values is not None
+        }
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
     group = None
     if rollouts.shared_by > 1:
@@ -295,8 +308,10 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
     targets = completion_ids[scored]
 
+    softcap = base_model(model).softcap
+
     def logps_of(part: slice) -> Tensor:
-        return HeadLogps.apply(states_of_scored[part], head, targets[part], kept_chunks, never_drawn)
+        return HeadLogps.apply(states_of_scored[part], head, targets[part], kept_chunks, never_drawn, softcap)
 
     values = computed_in_shares(logps_of, len(targets), group)
     sequence, place = scored.nonzero(as_tuple=True)
@@ -326,32 +341,41 @@ class HeadLogps(torch.autograd.Function):
     If the weight is trained, the backward pass needs the probabilities again. Those of the last `keep` chunks are kept
     for it, and those of earlier chunks are computed once more. If the weight is frozen, the forward pass computes the
     gradient of each log-probability in its state while it has the logits; the backward pass scales it. never_drawn: a
-    token that has probability 0, None = there is none.
+    token that has probability 0, None = there is none. softcap: c, if logits are c * tanh(product / c); None = they are
+    the products.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, keep: int, never_drawn: int | None = None
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        keep: int,
+        never_drawn: int | None = None,
+        softcap: float | None = None,
     ) -> Tensor:
-        ctx.never_drawn = never_drawn
+        ctx.never_drawn, ctx.softcap = never_drawn, softcap
         size = rows_per_chunk(len(weight))
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
-            logps, gradient = head_logps_and_gradient(states, weight, targets, size, never_drawn)
+            logps, gradient = head_logps_and_gradient(states, weight, targets, size, never_drawn, softcap)
             ctx.save_for_backward(gradient)
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
-        logps, ctx.kept = head_logps_and_last_chunks(states, weight, targets, size, keep, never_drawn)
+        logps, ctx.kept = head_logps_and_last_chunks(
+            states, weight, targets, size, keep, never_drawn, softcap
+        )
         return logps
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None, None
         states, weight, targets = ctx.saved_tensors
         # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is a
         # leaf of such a dtype, this is its own `.grad`, which saves a second tensor of its size.
@@ -371,30 +395,41 @@ class HeadLogps(torch.autograd.Function):
             weight_gradient=weight_gradient,
             kept=ctx.kept,
             never_drawn=ctx.never_drawn,
+            softcap=ctx.softcap,
         )
         if adds_to_grad:  # autograd must not add it once more
-            return states_gradient, None, None, None, None
-        return states_gradient, weight_gradient.to(weight.dtype), None, None, None
+            return states_gradient, None, None, None, None, None
+        return states_gradient, weight_gradient.to(weight.dtype), None, None, None, None
 
 
-Softmax = tuple[Tensor, Tensor, Tensor]
-"""(powers, total, logps) of the output layer at r positions: the probability of a token is powers / total.
+Softmax = tuple[Tensor, Tensor, Tensor, Tensor | None]
+"""(powers, total, logps, slope) of the output layer at r positions: the probability of a token is powers / total.
 
 powers: (r, V), exp(logit - the row's largest logit). total: (r,), the sum of each row's powers. logps: (r,), the
-log-probabilities of the targets.
+log-probabilities of the targets. slope: (r, V), the derivative of each logit by the product of state and weight; None =
+it is 1, as logits are not capped.
 """
 
 
 @torch.no_grad()
 def softmax(
-    hidden_states: Tensor, weight: Tensor, targets: Tensor, never_drawn: int | None = None
+    hidden_states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    never_drawn: int | None = None,
+    softcap: float | None = None,
 ) -> Softmax:
     """The `Softmax` at hidden states (r, D), from the output layer's weight (V, D) and the targets (r,).
 
-    never_drawn: as in `HeadLogps`.
+    never_drawn, softcap: as in `HeadLogps`.
     """
     # The product is in the weight's dtype, as in the model.
     logits = (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))
+    slope = None
+    if softcap is not None:
+        bent = logits.div_(softcap).tanh_()  # in place: `logits` are the same tensor
+        slope = 1 - bent.square()
+        logits = bent.mul_(softcap)
     if never_drawn is not None:
         logits[:, never_drawn] = float("-inf")
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
@@ -403,7 +438,7 @@ def softmax(
     # In place, so that `logits` become the powers: a second copy would double the peak.
     total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
     powers = logits
-    return powers, total, chosen - total.log().add_(top.squeeze(-1))
+    return powers, total, chosen - total.log().add_(top.squeeze(-1)), slope
 
 
 @torch.no_grad()
@@ -421,6 +456,7 @@ def head_logps_and_last_chunks(
     chunk_rows: int,
     keep: int,
     never_drawn: int | None = None,
+    softcap: float | None = None,
 ) -> tuple[Tensor, list[Softmax]]:
     """(the (n,) of `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1; the others: as there."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
@@ -428,8 +464,8 @@ def head_logps_and_last_chunks(
     for chunk in _chunks(len(hidden_states), chunk_rows):
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
-        kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn))
-        _, _, logps[chunk] = kept[-1]
+        kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn, softcap))
+        _, _, logps[chunk], _ = kept[-1]
     return logps, kept
 
 
@@ -443,6 +479,7 @@ def head_gradient(
     weight_gradient: Tensor | None = None,
     kept: list[Softmax] | None = None,
     never_drawn: int | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
@@ -453,9 +490,11 @@ def head_gradient(
     result = torch.empty_like(hidden_states)
     for chunk in reversed([*_chunks(len(hidden_states), chunk_rows)]):
         states, tokens = hidden_states[chunk], targets[chunk]
-        powers, total, _ = kept.pop() if kept else softmax(states, weight, tokens, never_drawn)
+        powers, total, _, slope = (
+            kept.pop() if kept else softmax(states, weight, tokens, never_drawn, softcap)
+        )
         result[chunk] = softmax_gradient(
-            powers, total, states, weight, tokens, coefficients[chunk], weight_gradient
+            powers, total, states, weight, tokens, coefficients[chunk], weight_gradient, slope
         )
         del powers  # else they would be in memory beside those of the next chunk
     return result
@@ -463,16 +502,23 @@ def head_gradient(
 
 @torch.no_grad()
 def head_logps_and_gradient(
-    hidden_states: Tensor, weight: Tensor, targets: Tensor, chunk_rows: int, never_drawn: int | None = None
+    hidden_states: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    chunk_rows: int,
+    never_drawn: int | None = None,
+    softcap: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(the same as `head_logps`, the gradient (n, D) of each log-probability in its hidden state), from one softmax."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     gradient = torch.empty_like(hidden_states)
     for chunk in _chunks(len(hidden_states), chunk_rows):
         states, tokens = hidden_states[chunk], targets[chunk]
-        powers, total, logps[chunk] = softmax(states, weight, tokens, never_drawn)
+        powers, total, logps[chunk], slope = softmax(states, weight, tokens, never_drawn, softcap)
         ones = torch.ones_like(total)
-        gradient[chunk] = softmax_gradient(powers, total, states, weight, tokens, ones, weight_gradient=None)
+        gradient[chunk] = softmax_gradient(
+            powers, total, states, weight, tokens, ones, weight_gradient=None, slope=slope
+        )
         del powers  # else they would be in memory beside those of the next chunk
     return logps, gradient
 
@@ -486,15 +532,19 @@ def softmax_gradient(
     targets: Tensor,
     coefficients: Tensor,
     weight_gradient: Tensor | None,
+    slope: Tensor | None = None,
 ) -> Tensor:
     """The part (r, D) of `head_gradient` at the r positions of a chunk.
 
-    powers, total: those of the chunk's `Softmax`; powers are overwritten.
+    powers, total, slope: those of the chunk's `Softmax`; powers are overwritten.
     """
     # The gradient in the logits is coefficient * (onehot(target) - powers / total), computed as scale * difference with
     # difference = powers - total * onehot(target) and scale = -coefficient / total. So the difference is rounded only
     # once, and at each position D numbers are scaled and not V.
-    difference = powers.scatter_add_(-1, targets[:, None], -total[:, None]).to(weight.dtype)
+    difference = powers.scatter_add_(-1, targets[:, None], -total[:, None])
+    if slope is not None:
+        difference = difference.mul_(slope)
+    difference = difference.to(weight.dtype)
     scale = (-coefficients.to(powers.dtype) / total).unsqueeze(-1)
     if weight_gradient is not None:
         states = (scale * hidden_states).to(weight.dtype)

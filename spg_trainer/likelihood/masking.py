@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from types import MappingProxyType
-from typing import ClassVar, NamedTuple, Protocol, get_args
+from typing import ClassVar, Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class Streams(Protocol):
 
     def of_everyone(self, mask: int) -> np.random.Generator:
         """For draws that the copies of this number share in all rows of a step."""
+
+    def of_noise(self, row: int, mask: int) -> np.random.Generator:
+        """For the tokens that stand at hidden places of one copy of a row."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class KeyedStreams:
 
     def of_everyone(self, mask: int) -> np.random.Generator:
         return numpy_generator(self.seed, *self.purpose, "all", *self.update, mask)
+
+    def of_noise(self, row: int, mask: int) -> np.random.Generator:
+        return numpy_generator(self.seed, *self.purpose, *self.row_keys[row], *self.update, mask, "noise")
 
 
 class RowStreams:
@@ -145,6 +151,10 @@ class Copies(NamedTuple):
     """Which of the n tokens the masks are about: all, or only a part that was drawn, such as one block."""
     scale: float = 1.0
     """1 / the probability with which `part` is drawn."""
+    conditioned: np.ndarray | None = None
+    """(M,) bool, copies that are conditioned on their own prediction (`Masks.conditioned`); None = none."""
+    from_context: np.ndarray | None = None
+    """(M,) bool, copies whose tokens are predicted from the clean text before them alone; None = none."""
     measured: np.ndarray | None = None
     """(M, T) bool, where another figure besides log-probabilities is computed (`Masks.measured`); None = nowhere."""
 
@@ -166,6 +176,8 @@ class Masking(ABC):
     is_likelihood: ClassVar[bool] = True
     """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. Where it
     is False, the algorithms that compare the likelihoods of completions refuse the masking."""
+    noise: ClassVar[Literal["mask", "uniform"]] = "mask"
+    """For which models the masking is: those that hide a token by [MASK], or by a token drawn uniformly."""
     target: ClassVar[str] = ""
     """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether this
     holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is False."""
@@ -224,6 +236,7 @@ class Masking(ABC):
         scale = np.ones(batch_size)
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
+        of_copies: dict[str, list[np.ndarray]] = {"conditioned": [], "from_context": []}  # (M,) of each row
         if self.pilot is not None and "pilot" not in rows:
             raise ConfigError(
                 f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "
@@ -241,6 +254,9 @@ class Masking(ABC):
             scored[row][:, place] = copies.scored
             weight[row][:, place] = np.where(copies.scored, copies.weight, 0.0)
             scale[row] = copies.scale
+            for name, values in of_copies.items():
+                if (value := getattr(copies, name)) is not None:
+                    values.append(value)
             places_of_tokens = place[: completion.length]
             part[row, places_of_tokens[copies.part]] = True
             if self.p_mask_prompt > 0:
@@ -260,6 +276,7 @@ class Masking(ABC):
             )
         arrays = {"masked": masked, "scored": scored, "weight": weight, "scale": scale, "part": part}
         arrays["measured"] = measured
+        arrays |= {name: np.stack(values) for name, values in of_copies.items() if values}
         device = rows.completion_ids.device
         tensors = {
             name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -311,16 +311,20 @@ class ContextMasking(Masking):
     def pilot(self) -> Masking | None:  # type: ignore[override]
         return self.masked_copies.pilot
 
+    @property
+    def noise(self) -> str:  # type: ignore[override]
+        return self.masked_copies.noise
+
     def check(self, size: int) -> None:
         self.masked_copies.check(size)
 
     def check_pattern(self, pattern: Pattern) -> None:
         """Raises ConfigError for attention in which no token is predicted from clean text before it alone."""
-        if not pattern.has_causal_context:
+        if not pattern.predicts_next:
             raise ConfigError(
                 f"context_weight={self.context_weight}: only a model with a causal context, such as "
-                "Nemotron-Labs-Diffusion, predicts tokens from the text before them. Leave out $algorithm_args "
-                "context_weight."
+                "Nemotron-Labs-Diffusion or DiffusionGemma, predicts tokens from the text before them. Leave out "
+                "$algorithm_args context_weight."
             )
         self.masked_copies.check_pattern(pattern)
 
@@ -338,7 +342,11 @@ class ContextMasking(Masking):
         # that mean, and the clean copy stands for all tokens, so that it must not be scaled.
         weight = np.broadcast_to(copies.weight, masked.shape) * (num_copies + 1) / num_copies
         clean_weight = np.full((1, row.size), self.context_weight * (num_copies + 1) / copies.scale)
+        is_clean = np.append(np.zeros(num_copies, bool), True)
+        conditioned = None if copies.conditioned is None else np.append(copies.conditioned, False)
         return copies._replace(
+            conditioned=conditioned,
+            from_context=is_clean,
             masked=np.concatenate([masked, np.zeros_like(is_token)[None]]),
             scored=np.concatenate([copies.scored, is_token[None]]),
             weight=np.concatenate([weight, clean_weight]),
@@ -571,6 +579,62 @@ def lift_counts(stream: np.random.Generator, length: int) -> tuple[int, int]:
     return count, min(length, count + round((least + (others - least) * stream.random()) * length))
 
 
+@dataclass(frozen=True)
+class FlatMasking(Masking):
+    """Corrupts each place with probability t, t uniform on eps..1, and scores all n tokens, corrupted or not.
+
+    The mean of their log-probabilities, each with weight 1, is the objective by which DiffusionGemma was trained. It is
+    a *surrogate*, and no bound on the log-likelihood in either direction: a bound has weights of about 1/t. Its minimum
+    is the right one, though, since it is a proper score of the model's predictions.
+
+    eps: the least t, above 0. conditioning: the share of copies that are conditioned on their own prediction, as each
+    step of decoding after the first is on that of the step before. Source of both: NeMo Automodel's recipe.
+    """
+
+    eps: float = 1e-3
+    conditioning: float = 0.5
+
+    is_likelihood: ClassVar[bool] = False
+    noise: ClassVar[Literal["mask", "uniform"]] = "uniform"
+
+    @property
+    def has_eubo(self) -> bool:
+        """No: no upper bound is known for a token that is hidden by a random one."""
+        return False
+
+    def copies(self, row: Completion) -> Copies:
+        masked = np.zeros((self.num_masks, row.size), bool)
+        conditioned = np.zeros(self.num_masks, bool)
+        for mask in range(self.num_masks):
+            stream = row.streams.of_mask(mask)
+            ratio = stream.uniform(self.eps, 1.0)
+            conditioned[mask] = stream.random() < self.conditioning
+            # By places, and up to the end of the canvas: behind the end stand end tokens, which are hidden, too.
+            masked[mask] = (stream.random(row.size) < ratio)[row.place]
+        scored = np.broadcast_to(np.arange(row.size) < row.length, masked.shape)
+        return Copies(masked, scored.copy(), 1.0, conditioned=conditioned)
+
+
+@dataclass(frozen=True)
+class FlatCanvasMasking(FlatMasking):
+    """As `FlatMasking`, of one canvas that is drawn for each copy; so it costs as much as one canvas.
+
+    A token weighs as many times as there are canvases with tokens, so that the mean over all masks is the same. Source:
+    the published trainers of DiffusionGemma. block_length: tokens of a canvas.
+    """
+
+    block_length: int = 32
+
+    def copies(self, row: Completion) -> Copies:
+        copies = super().copies(row)
+        starts, stops = row.blocks(self.block_length)
+        for mask, scored in enumerate(copies.scored):  # a row of `scored`, which is written in place
+            canvas = row.streams.of_mask(mask).integers(len(starts))
+            scored[: starts[canvas]] = False
+            scored[stops[canvas] :] = False
+        return copies._replace(weight=float(len(starts)))
+
+
 MASKINGS: dict[str, Masking] = {
     "random": RandomMasking(),
     "block": BlockMasking(),
@@ -586,6 +650,8 @@ MASKINGS: dict[str, Masking] = {
     "step_merge": StepMergeMasking(),
     "coupled_full": FullCoupledMasking(),
     "gauss_blocks": GaussBlocksMasking(),
+    "flat": FlatMasking(),
+    "flat_canvas": FlatCanvasMasking(),
 }
 """What `--algorithm-args masking=NAME` chooses from, with default fields. An algorithm replaces the fields that it also
 has, such as num_masks."""
@@ -594,3 +660,11 @@ has, such as num_masks."""
 def likelihoods() -> dict[str, Masking]:
     """The maskings of `MASKINGS` whose ELBO bounds, or is, a log-likelihood in the mean (`Masking.is_likelihood`)."""
     return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}
+
+
+def comparable() -> dict[str, Masking]:
+    """The maskings by which whole completions may be compared: `likelihoods`, and those for models without [MASK].
+
+    Of the latter, `flat` is a surrogate for a likelihood. These models were trained by it, and have nothing else.
+    """
+    return {**likelihoods(), **{name: m for name, m in MASKINGS.items() if m.noise == "uniform"}}

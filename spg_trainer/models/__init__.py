@@ -4,7 +4,7 @@
 Hub id.
 """
 
-from spg_trainer.models.families import FAMILIES, Family, register_family
+from spg_trainer.models.families import FAMILIES, Family, is_in_transformers, register_family
 from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.models.load import (
     divide_policy,
@@ -19,6 +19,10 @@ from spg_trainer.models.tiny import llada_config, new_tiny, tiny_tokenizer
 
 for _published in FAMILIES:
     register_family(_published)
+if is_in_transformers():
+    from spg_trainer.models.diffusion_gemma import CanvasConfig
+
+    CanvasConfig.register()
 
 __all__ = [
     "Family",

@@ -366,6 +366,8 @@ class MaskedLM(Checked):
 
     body_class: type[PreTrainedModel]
     shift: int
+    softcap: None = None
+    """c, if logits are c * tanh(state @ head / c); None = they are state @ head."""
     _keys_to_ignore_on_load_unexpected = None
 
     def __init__(self, config: Any) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from types import new_class
 from typing import Any, Literal
 
+import transformers
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
@@ -115,6 +117,8 @@ class FamilyConfig:
     family: Family
     model_class: type[PreTrainedModel]
     is_causal = False
+    noise = "mask"
+    """What stands at a hidden place: "mask" is [MASK], "uniform" a token drawn uniformly from the vocabulary."""
     mask_words = ("<|mask|>", "<|MASK|>", "<|mdm_mask|>", "|<MASK>|", "<[MASK]>")
     """Names of [MASK] that are looked for in the vocabulary if neither config nor tokenizer names it."""
     text_ends = ("<|endoftext|>",)
@@ -242,12 +246,42 @@ class FamilyConfig:
 
 def open_config(place: str | Path, **options: Any) -> Any:
     """As `AutoConfig.from_pretrained`, which goes by `model_type`: if that is a stock one, `architectures` decide."""
-    config = AutoConfig.from_pretrained(place, **{**options, "trust_remote_code": False})
-    if not isinstance(config, FamilyConfig):
+    try:
+        config = AutoConfig.from_pretrained(place, **{**options, "trust_remote_code": False})
+    except ValueError as error:
+        if OF_NEWER not in str(error):
+            raise
+        raise ModelError(
+            f"model_type {OF_NEWER!r} is not in transformers {transformers.__version__}: pip install "
+            "'transformers>=5.23'"
+        ) from error
+    if not is_known(config):
         for name in config.architectures or ():
             if name in BY_ARCHITECTURE:
                 return BY_ARCHITECTURE[name].from_pretrained(place, **options)
     return config
+
+
+OF_NEWER = "diffusion_gemma"
+"""The `model_type` of a family whose stock class older versions of transformers do not have."""
+
+
+def is_in_transformers() -> bool:
+    """Whether this version of transformers has the stock class of `OF_NEWER`."""
+    return OF_NEWER in CONFIG_MAPPING
+
+
+def is_known(config: Any) -> bool:
+    """Whether a configuration is that of a family which is trained here."""
+    return hasattr(config, "family")
+
+
+def refuse_unknown(config: Any) -> None:
+    """Raises ModelError unless a configuration is that of a family which is trained here."""
+    if not is_known(config):
+        families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
+        known = ", ".join(sorted(families))
+        raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
 
 
 def register_family(family: Family) -> type[PreTrainedModel]:
@@ -291,7 +325,10 @@ def _defaults(family: Family) -> dict[str, Any]:
 def register_again() -> None:
     """Registers all families again, in case another package has taken one of their names since."""
     for config in BY_ARCHITECTURE.values():
-        _register(config)
+        if issubclass(config, FamilyConfig):
+            _register(config)
+        else:  # a stock class with its own registration
+            config.register()
 
 
 def _register(config: Any) -> None:

@@ -1,7 +1,8 @@
 """One pass through a model's body: the last hidden states at the columns that are asked for, and the output layer.
 
 Two attributes of a model's class tell families apart: `pattern`, which columns attend to which, and `shift`. With a
-shift of 1, the state of the column before a token predicts the token.
+shift of 1, the state of the column before a token predicts the token. A model whose pattern has an encoder computes its
+states by itself (`canvas_states`).
 """
 
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def hidden_states(
     clean: Tensor | None = None,
     blocks: Tensor | None = None,
     from_context: Tensor | None = None,
+    conditioned: Tensor | None = None,
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """The last hidden states, final norm applied, from which logits of tokens are computed; padding is not seen.
@@ -62,7 +64,9 @@ def hidden_states(
             in a pattern without blocks or with a mask of pairs.
         blocks: (b, S) int64, the number of each column's block; only needed with a mask of pairs in a causal context.
         from_context: (b, n) bool, which of the wanted tokens are predicted only from the clean text before them; only
-            in a causal context, without a mask of pairs.
+            in a causal context or with an encoder, without a mask of pairs.
+        conditioned: (b, n) bool, wanted tokens whose block is conditioned on its own prediction, which a first pass
+            without a graph makes; only with an encoder. None = none is.
         group: processes that divide the columns of this pass among themselves; all of them call this with the same
             tensors. Needs `keep`, without a cache. None = this process computes all columns.
 
@@ -76,6 +80,16 @@ def hidden_states(
     """
     base = base_model(model)
     pattern = base.pattern
+    if pattern.has_encoder:
+        return base.canvas_states(
+            input_ids,
+            input_ids if clean is None else clean,
+            torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool(),
+            keep,
+            start,
+            from_context=from_context,
+            conditioned=conditioned,
+        )
     has_mask_of_pairs = attention_mask is not None and attention_mask.ndim == 4
     if clean is None and pattern.has_causal_context and not has_mask_of_pairs:
         clean = input_ids

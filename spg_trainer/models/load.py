@@ -32,7 +32,7 @@ from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
 from spg_trainer.models import shard
 from spg_trainer.models.cuda_graphs import Replays
-from spg_trainer.models.families import BY_ARCHITECTURE, FamilyConfig, open_config, register_again
+from spg_trainer.models.families import FamilyConfig, open_config, refuse_unknown, register_again
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import (
     TRAINED,
@@ -52,6 +52,9 @@ from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, write_
 from spg_trainer.settings.task import known_tasks
 from spg_trainer.settings.types import check_values
 from spg_trainer.settings.weights import Weights, is_embedded, resolve_model, unseen
+
+WEIGHT_FILES = ("model*.safetensors", "pytorch_model*.bin")
+"""Files with the weights of a whole model."""
 
 
 @naming_keywords
@@ -426,6 +429,10 @@ def _describe(
     embeddings, tokenizer, special tokens, and a line that the user should read or "".
     """
     config = _open_config(weights, settings, options)
+    if weights.is_local and not any(any(Path(weights.base).glob(name)) for name in WEIGHT_FILES):
+        raise ModelError(
+            f"there is no {' or '.join(WEIGHT_FILES)} in this folder; copy the model's weights into it"
+        )
     num_embeddings = embeddings_of_adapter(weights) or config.vocab_size
     tokenizer, note = _tokenizer_for(weights, config, options, num_embeddings)
     tokenizer.padding_side = "left"  # so that prompts of any length end where the completion starts
@@ -454,10 +461,7 @@ def _naming_what_fails(weights: Weights, offline: str) -> Iterator[None]:
 def _open_config(weights: Weights, settings: ModelConfig, options: dict[str, Any]) -> Any:
     """The configuration of the base, or of its adapter, with flags applied; ModelError for an unknown family."""
     config = open_config(_folder_with(weights, "config.json"), **options)
-    if not isinstance(config, FamilyConfig):
-        families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
-        known = ", ".join(sorted(families))
-        raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
+    refuse_unknown(config)
     apply_flags(config, settings)
     return config
 

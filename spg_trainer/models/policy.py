@@ -37,7 +37,8 @@ class Policy:
     model: "PreTrainedModel | PeftModel"
     """In eval mode after loading."""
     tokenizer: PreTrainedTokenizerFast
-    mask_id: int
+    mask_id: int | None
+    """None for a model without [MASK], which hides a token by a random one (`noise`)."""
     pad_id: int
     end_token_ids: tuple[int, ...]
     """Any of these ends a completion; LLaDA has two, `<|endoftext|>` and `<|eot_id|>`. The last one ends a turn; it is
@@ -66,9 +67,12 @@ class Policy:
         count = sum(weight.numel() for weight in self.model.parameters()) / 1e6
         spelling = self.tokenizer.convert_ids_to_tokens
         ends = " or ".join(f"{spelling(token)!r} ({token})" for token in self.end_token_ids)
+        hides = "hides tokens by random ones"
+        if self.mask_id is not None:
+            hides = f"masks with {spelling(self.mask_id)!r} ({self.mask_id})"
         return (
             f"Policy({self.source!r}: {type(self.model).__name__}, {count:,.2f} million weights, {self.model.dtype} on "
-            f"{self.device}, masks with {spelling(self.mask_id)!r} ({self.mask_id}), ends with {ends})"
+            f"{self.device}, {hides}, ends with {ends})"
         )
 
     def __reduce__(self) -> NoReturn:
@@ -93,6 +97,16 @@ class Policy:
         """
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return [*ids, self.end_token_ids[-1]] if ended else list(ids)
+
+    @property
+    def blank_id(self) -> int:
+        """What stands in a completion where nothing is written: [MASK], or padding if the model has none."""
+        return self.pad_id if self.mask_id is None else self.mask_id
+
+    @property
+    def noise(self) -> str:
+        """What stands at a hidden place: "mask" is [MASK], "uniform" a token drawn uniformly from the vocabulary."""
+        return self.model.config.noise
 
     @property
     def device(self) -> torch.device:
@@ -189,7 +203,7 @@ OWN = frozenset("messages add_generation_prompt tokenize tools documents".split(
 set them, or no task uses them."""
 
 
-SpecialTokens = tuple[int, int, tuple[int, ...]]
+SpecialTokens = tuple[int | None, int, tuple[int, ...]]
 """`mask_id`, `pad_id` and `end_token_ids` of a `Policy`. The end tokens of a text come first, those of a turn last."""
 
 
@@ -202,8 +216,12 @@ def find_special_tokens(
     size: how many embeddings there are; None = as the config says. Raises ModelError if there is no mask or no end
     token, or if config and tokenizer disagree.
     """
-    mask = _find_mask(config, tokenizer, asked_mask, size or config.vocab_size)
     ends = _find_ends(config, tokenizer)
+    if config.noise == "uniform":
+        if not ends:
+            raise ModelError("it has no end token; set eos_token_id in its config.json")
+        return None, ends[0], ends  # behind its end, such a model is taught end tokens
+    mask = _find_mask(config, tokenizer, asked_mask, size or config.vocab_size)
     if not ends or mask in ends:
         raise ModelError(f"its end tokens are {ends}, its mask {mask}; set eos_token_id in its config.json")
     padding = (tokenizer.pad_token_id, config.pad_token_id, ends[0])

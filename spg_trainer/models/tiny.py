@@ -4,14 +4,16 @@
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from spg_trainer.models.families import BY_ARCHITECTURE
+from spg_trainer.errors import ModelError
+from spg_trainer.models.families import BY_ARCHITECTURE, is_in_transformers
 from spg_trainer.seeding import derive
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.settings.weights import known_settings
+from spg_trainer.settings.weights import NEW_CANVASES, known_settings
 
 END, END_OF_TURN, MASK = "<|endoftext|>", "<|eot_id|>", "<|mdm_mask|>"
 ROLES = ("user", "assistant", "system")
@@ -81,7 +83,9 @@ def new_tiny(
     """An untrained model for `tiny_tokenizer`, float32, on the CPU, in eval mode; 0.86 M weights by default.
 
     kind: "" is LLaDA's; "block" SDAR's, which attends to its own block of `BLOCK` tokens and to earlier ones; "shift"
-    Dream's, whose logits stand one position before their token. hidden_size: a multiple of 2 * heads, else ModelError.
+    Dream's, whose logits stand one position before their token; "gemma" a DiffusionGemma of 4 experts, of which a token
+    takes 2, with canvases of 8 tokens; an expert is ffn / 4 wide, in steps of 8. hidden_size: a multiple of 2 * heads,
+    else ModelError.
     Equal arguments give equal weights whatever ran before, and the global random state is left as it was.
     """
     config = new_config(kind, hidden_size, layers, heads, ffn, max_length)
@@ -91,7 +95,10 @@ def new_tiny(
             # Earlier versions drew exactly this many numbers and threw them away. Because this draws them, too, the
             # models that come with the package can be made again.
             torch.rand(4 * layers * hidden_size**2)
-        return config.model_class(config).eval()
+        model = config.model_class(config).eval()
+    if kind == "gemma":
+        model.generation_config = _decoding_of_gemma()
+    return model
 
 
 def config_of_new(settings: ModelConfig) -> Any:
@@ -104,6 +111,8 @@ def config_of_new(settings: ModelConfig) -> Any:
 
 def new_config(kind: str, hidden_size: int, layers: int, heads: int, ffn: int, max_length: int = 1024) -> Any:
     """The configuration of a model of `new_tiny`."""
+    if kind == "gemma":
+        return _new_gemma(hidden_size, layers, heads, ffn, max_length)
     tokenizer = tiny_tokenizer()
     config_class = BY_ARCHITECTURE[ARCHITECTURES[kind]]
     sizes = {
@@ -126,3 +135,71 @@ def new_config(kind: str, hidden_size: int, layers: int, heads: int, ffn: int, m
         return config_class.from_dict(sizes)
     # LLaDA's config.json has names of its own.
     return llada_config(**{config_class.family.names.get(name, name): size for name, size in sizes.items()})
+
+
+def _decoding_of_gemma() -> Any:
+    """How a small DiffusionGemma decodes: the published temperatures and thresholds, and a step for each token.
+
+    The entropy bound is 1 and not 0.1: a small model that explores takes several tokens in a step.
+    """
+    from transformers.models.diffusion_gemma.generation_diffusion_gemma import (
+        DiffusionGemmaGenerationConfig,
+        EntropyBoundSamplerConfig,
+    )
+
+    tokenizer = tiny_tokenizer()
+    return DiffusionGemmaGenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TURN)],
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=NEW_CANVASES.length,
+        max_denoising_steps=NEW_CANVASES.steps,
+        t_min=0.4,
+        t_max=0.8,
+        sampler_config=EntropyBoundSamplerConfig(entropy_bound=1.0),
+        stability_threshold=1,
+        confidence_threshold=0.005,
+    )
+
+
+def _new_gemma(hidden_size: int, layers: int, heads: int, ffn: int, max_length: int) -> Any:
+    """The configuration of a small DiffusionGemma for `tiny_tokenizer`, with the smallest vision tower there is."""
+    if not is_in_transformers():
+        raise ModelError(
+            f"new:gemma needs a newer transformers than {transformers.__version__}: pip install 'transformers>=5.23'"
+        )
+    from transformers import Gemma4VisionConfig
+    from transformers.models.diffusion_gemma import DiffusionGemmaTextConfig
+
+    from spg_trainer.models.diffusion_gemma import CanvasConfig
+
+    if hidden_size % (2 * heads) or heads % 2:
+        raise ModelError(f"hidden_size {hidden_size} must be a multiple of 2 * heads, and heads {heads} even")
+    tokenizer, head_dim = tiny_tokenizer(), hidden_size // heads
+    text = DiffusionGemmaTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        head_dim=head_dim,
+        global_head_dim=2 * head_dim,
+        layer_types=["sliding_attention"] * (layers - 1) + ["full_attention"],
+        sliding_window=64,
+        max_position_embeddings=max_length,
+        pad_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        num_experts=4,
+        top_k_experts=2,
+        moe_intermediate_size=max(8, ffn // 32 * 8),  # the grouped product takes widths of whole 16 bytes
+    )
+    smallest = {
+        name: 8 for name in ("hidden_size", "intermediate_size", "head_dim", "position_embedding_size")
+    }
+    vision = Gemma4VisionConfig(
+        **smallest, global_head_dim=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
+    )
+    return CanvasConfig(
+        text_config=text, vision_config=vision, canvas_length=NEW_CANVASES.length, tie_word_embeddings=True
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.decoding import EvalSampling, Sampling
 from spg_trainer.settings.rules import CACHES
 
 if TYPE_CHECKING:
@@ -185,9 +185,46 @@ class Access:
         return (self.end - self.first if self.end else queries), 0
 
 
+NOT_WITH_REDRAWING = "remasking top_p top_k eos_penalty min_completion_length cache editing_threshold".split()
+"""The settings of decoding that say nothing where a whole canvas is drawn anew in each step."""
+
+
+def check_noise(noise: str, sampling: Sampling) -> None:
+    """Raises ConfigError for decoding that does not go with what a model shows at a hidden place (`Policy.noise`)."""
+    redraws = sampling.unmasking_rule.redraws
+    if noise != "uniform":
+        if redraws:
+            raise ConfigError(
+                f"$unmasking={sampling.unmasking} draws random tokens again, and this model hides a token by [MASK]. "
+                "Use $unmasking=schedule or threshold."
+            )
+        return
+    if not redraws:
+        raise ConfigError(
+            f"$unmasking={sampling.unmasking}: this model has no [MASK], but hides a token by a random one. Use "
+            "$unmasking=entropy_bound."
+        )
+    for name in NOT_WITH_REDRAWING:
+        value = getattr(sampling, name)
+        if value != getattr(EvalSampling, name):
+            raise ConfigError(
+                f"${name}={value} says nothing with $unmasking={sampling.unmasking}, which decodes as the model's "
+                "generation_config.json says. Leave it out."
+            )
+
+
 def check_pattern(pattern: "Pattern", sampling: Sampling) -> None:
     """Raises ConfigError for a cache or a block length that does not go with `pattern`: which tokens see which."""
     block_length, cache = sampling.block_length, sampling.cache
+    if pattern.has_encoder:
+        size, length = pattern.block_size, sampling.max_completion_length
+        if block_length != size:
+            whole = -(-length // size) * size
+            raise ConfigError(
+                f"$block_length={block_length}: this model writes canvases of {size} tokens. Use $block_length={size} "
+                f"$max_completion_length={whole}."
+            )
+        return
     if pattern.is_full:
         if CACHES[cache].keeps_blocks:
             raise ConfigError(

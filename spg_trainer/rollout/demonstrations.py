@@ -108,7 +108,7 @@ def check_lengths(
     """A note on the problems and texts that are skipped as too long; "" if there are none.
 
     Prompts are measured in all splits that are not streams. Completions are all measured for a user's file; for any
-    other task, which may have to play a game for each of them, only those of the first step. Raises ConfigError for a
+    other task, which may have to play a game for each of them, only those of a first step. Raises ConfigError for a
     text that is too long and may not be skipped (--overlong).
     """
     too_long = TooLong(room)
@@ -128,8 +128,11 @@ def check_lengths(
             long = room.long_completions(texts)
             too_long.long_completions |= {name_of(part, index): tokens for index, tokens in long.items()}
     note = too_long.note(config.overlong, source=splits[0].spec_name)
-    # Raises ConfigError if a demonstration of the first step is too long.
-    draw_fitting(room, splits[0], mix, config, step=0, count=config.batch.prompts_per_step)
+    # Raises ConfigError if a demonstration of the first step is too long, were it a step of any one task of a mixture.
+    parts = splits[0].parts or {splits[0].spec_name: splits[0]}
+    for task, rules in known_rules(splits[0]).items():
+        own_mix = {name: share for name, share in mix.items() if name in rules}
+        draw_fitting(room, parts[task], own_mix, config, step=0, count=config.batch.prompts_per_step)
     return note
 
 

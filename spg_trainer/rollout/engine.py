@@ -46,6 +46,7 @@ from spg_trainer.models.weight_files import base_weights, by_layer, save_whole
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.player import NoiseKey, Player, Prompts
 from spg_trainer.rollout.sglang_plugin import LOGP, NAME, STEP, TOKENS
+from spg_trainer.rollout.tokens import ending_at_stop
 from spg_trainer.rollout.unmasking import unmask_counts
 from spg_trainer.seeding import derive
 from spg_trainer.settings.configs import Config
@@ -126,6 +127,14 @@ class Engine:
         self.version = ""
         """Names the weights that the engine should have."""
 
+    def require(self) -> None:
+        """Raises ConfigError if nothing answers at the address of an engine that runs already."""
+        if not self.is_own and not self._is_up():
+            raise ConfigError(
+                f"$rollout_engine=sglang:{self.url}: nothing answers at {self.url}/health. Start the engine first, and "
+                "wait until it has loaded its model; or correct the address."
+            )
+
     @contextmanager
     def serving(self, policy: Policy, version: str) -> Iterator[None]:
         """Inside, the engine samples with the policy's weights; all processes must enter together.
@@ -203,7 +212,8 @@ class Engine:
             sampling.temperature > 0
         )  # at 0 nothing is left to chance, so that all tokens are certain
         log_ratio = (drawn_logps - rows.unmask_logps.to(drawn_logps)).masked_fill(~is_compared, 0.0)
-        return rows.with_columns(unmask_logps=unmask_logps, engine_log_ratio=log_ratio)
+        rows = rows.with_columns(unmask_logps=unmask_logps, engine_log_ratio=log_ratio)
+        return ending_at_stop(policy, rows, sampling.stop)
 
     def _path(
         self, answer: Any, prompt_length: int, sampling: Sampling, ends: Collection[int]

@@ -195,7 +195,7 @@ def as_rollouts(policy: Policy, prompts: Sequence[Prompt], completions: Sequence
     return Rows(
         prompt_ids=prompt_ids,
         prompt_mask=prompt_mask,
-        completion_ids=ids.masked_fill(~is_written, policy.mask_id),
+        completion_ids=ids.masked_fill(~is_written, policy.blank_id),
         completion_mask=is_written,
         unmask_step=torch.where(is_written, 0, NEVER),
         unmask_logps=torch.zeros(is_written.shape, device=policy.device),

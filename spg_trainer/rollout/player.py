@@ -152,7 +152,7 @@ class Player:
         `Episodes.take_turn` calls the environment's `reply`. An episode whose next prompt is too long for the model
         ends; the model does not read its last reply. owners: the episodes of the completions.
         """
-        texts = decode_completions(self.policy, rollouts)
+        texts = decode_completions(self.policy, rollouts, self.sampling.stop)
         prefixes = [problem.completion_prefix for problem in episodes.problems]
         turns = {i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)}
         going_on = episodes.take_turn(turns)
@@ -252,7 +252,7 @@ def generate(
         canvas=canvas,
         num_return_sequences=num_return_sequences,
     )
-    texts = decode_completions(policy, rollouts)
+    texts = decode_completions(policy, rollouts, sampling.stop)
     if not return_logps:
         return texts
     return texts, [

@@ -27,11 +27,13 @@ from spg_trainer.models.forward import base_model, head_weight
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.models.shard import computing_with_copy
 from spg_trainer.rollout import unmasking
-from spg_trainer.rollout.cache import buffers_for, check_pattern
+from spg_trainer.rollout.cache import buffers_for, check_noise, check_pattern
 from spg_trainer.rollout.canvas import Blocks, Canvas, Refill, Row
 from spg_trainer.rollout.draw import Drawn, Generators, Measure, sample_tokens
 from spg_trainer.rollout.graphs import recorded_steps
 from spg_trainer.rollout.passes import Columns
+from spg_trainer.rollout.redraw import Redrawing, RowDraws, sample_canvases
+from spg_trainer.rollout.tokens import ending_at_stop, text_of
 from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.rules import CACHES
@@ -87,12 +89,29 @@ def sample_completions(
     prompt_ids, prompt_mask = prompt_ids.to(device), prompt_mask.to(device, torch.bool)
     prompt_lengths, length = prompt_mask.sum(-1).tolist(), sampling.max_completion_length
     _check_prompts_fit(policy, prompt_lengths, sampling)
+    if canvas is not None and sampling.stop:
+        raise ConfigError(
+            f"$stop={sampling.stop!r} ends a completion that is written freely, and here a part of it is given "
+            "(completion_template). Leave out $stop."
+        )
     if canvas is not None and canvas.shape != (len(prompt_lengths), length):
         wanted = f"({len(prompt_lengths)}, {length}), prompts and max_completion_length"
         raise ConfigError(f"the canvas has the shape {tuple(canvas.shape)}. Its shape should be {wanted}.")
     # The argument `canvas` is a template. From here on, a canvas is a `Canvas`, on which the whole rollout is written.
     template_ids = None if canvas is None else canvas.to(device)
     policy.model.eval()
+    if policy.noise == "uniform":
+        with torch.no_grad(), computing_with_copy(policy.model):
+            rows = sample_canvases(
+                policy,
+                prompt_ids,
+                prompt_mask,
+                sampling,
+                RowDraws(generators, sampling.block_length, policy.model.config.vocab_size),
+                rows_per_forward,
+                _report,
+            )
+        return ending_at_stop(policy, rows, sampling.stop)
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()
     with torch.no_grad(), computing_with_copy(policy.model), replaying:
         rollout_canvas = Canvas(policy, prompt_ids, prompt_mask, length, records, template_ids)
@@ -102,7 +121,19 @@ def sample_completions(
         refill = Refill(waiting, store.slots if store else len(waiting), sampling, len(prompt_lengths))
         columns = Columns(policy, rollout_canvas, sampling, store, rows_per_forward)
         Sampler(policy, sampling, generators, rollout_canvas, refill, columns).run()
-    return rollout_canvas.rollouts()
+    return ending_at_stop(policy, rollout_canvas.rollouts(), sampling.stop)
+
+
+def _report(writing: "Redrawing | Sampler") -> None:
+    """Tells the watcher of a rollout how far it is; raises RolloutStopped as `watching` says."""
+    if watcher := _watcher.get():
+        report, stops, show = watcher
+        report(writing.share_done())
+        if show is not None:
+            show(writing.rollouts())
+        if stops():
+            rollouts = ending_at_stop(writing.policy, writing.rollouts(), writing.sampling.stop)
+            raise RolloutStopped(rollouts, writing.finished())
 
 
 def _rows_to_decode(
@@ -145,6 +176,7 @@ def check_sampling(policy: Policy, sampling: Sampling) -> None:
         )
     sampling.check()
     check_own_rules(sampling)
+    check_noise(policy.noise, sampling)
     check_pattern(base_model(policy.model).pattern, sampling)
 
 
@@ -192,7 +224,6 @@ class Sampler:
 
     def run(self) -> None:
         """Decodes all rows. Raises ModelError for logits that are not finite, RolloutStopped as `watching` says."""
-        watcher = _watcher.get()
         while True:
             # A refresh is a pass that computes all columns anew, and not only those at the active blocks (`cache.py`).
             rows, is_refresh = self.refill.next_rows()
@@ -204,19 +235,25 @@ class Sampler:
             all_move = all_are_refreshed or CACHES[self.sampling.cache].keeps_blocks
             self.columns.take_slots(self.refill.in_flight, all_move=all_move)
             self._step(rows, is_refresh)
-            if watcher:
-                report, stops, show = watcher
-                report(self.refill.share_done())
-                if show is not None:
-                    show(self.canvas.rollouts())
-                if stops():
-                    raise RolloutStopped(self.canvas.rollouts(), self.refill.finished())
+            _report(self)
         if passes := int(self.not_finite):
             raise ModelError(
                 f"the model's logits are not finite (NaN or infinite) in {passes} denoising steps, so what it writes "
                 "means nothing. If its weights are finite, numbers overflow on the way: try $dtype=float32. If it was "
                 "trained until here, go on from an earlier checkpoint with a lower $learning_rate."
             )
+
+    def share_done(self) -> float:
+        """An estimate of the share of the rollout that is done, 0 to 1."""
+        return self.refill.share_done()
+
+    def rollouts(self) -> Rows:
+        """The completions as far as they are written."""
+        return self.canvas.rollouts()
+
+    def finished(self) -> list[int]:
+        """The numbers of the rows whose completion is written."""
+        return self.refill.finished()
 
     def _step(self, rows: list[Row], is_refresh: bool) -> None:
         """Makes a pass over b rows: draws a token for each of n places of their blocks, and writes the best of them.
@@ -442,7 +479,18 @@ class Sampler:
         if to_read is not None:
             ended, remaining, *rest = to_read.tolist()
             was_edited = rest[0] if rest else None
+        if self.sampling.stop:
+            ended = [
+                has_end or (left == 0 and self._has_stop(row))
+                for row, has_end, left in zip(rows, ended, remaining, strict=True)
+            ]
         self.refill.advance(rows, remaining, ended, was_edited)
+
+    def _has_stop(self, row: Row) -> bool:
+        """Whether the text of a row, up to the end of its block, has the text of --stop."""
+        first = self.canvas.width
+        tokens = self.canvas.ids[row.number, first : first + row.stop].tolist()
+        return self.sampling.stop in text_of(self.policy, tokens)
 
 
 def _check_prompts_fit(policy: Policy, lengths: list[int], sampling: Sampling) -> None:

@@ -1,6 +1,7 @@
 """Turns prompts into token ids, and completions back into text; `player.py` beside it decodes in between."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,11 @@ def template_rows(
     templates: as `envs.text.template.read_holes` reads them; "" = nothing is given. name: gives a row's name in errors.
     Raises ConfigError for a template that cannot be read, and for one that takes more tokens than `length`.
     """
+    if policy.noise == "uniform" and any(templates):
+        raise ConfigError(
+            f"{name(0)}: this model writes whole canvases from random tokens, and fills no holes of a given text. "
+            "Leave the template out, or take a model with [MASK]."
+        )
     special = special_tokens(policy).values()
     # The hole `[MASK*]` takes all the room that the other parts leave.
     rest = envs.text.template.REST
@@ -230,19 +236,40 @@ def pad_completions(policy: Policy, token_ids: Sequence[Sequence[int]], length: 
     return torch.tensor(padded, dtype=torch.int64)
 
 
-def decode_completions(policy: Policy, rollouts: Rows) -> list[str]:
+def decode_completions(policy: Policy, rollouts: Rows, stop: str = "") -> list[str]:
     """The texts of the completions, up to their first end token and without special tokens: B strings.
 
-    A completion that fills a template is the whole text, with each hole up to its own end token.
+    A completion that fills a template is the whole text, with each hole up to its own end token. stop: a text before
+    which a completion ends (--stop).
     """
-    texts, decode = [], policy.tokenizer.decode
+    texts = []
     given_text = rollouts.given & (rollouts.completion_ids != policy.pad_id)
     # `completion_mask` ends with the first end token (of each hole), and is false where tokens are given.
     shown = rollouts.completion_mask | given_text
     for ids, mask in zip(rollouts.completion_ids.cpu(), shown.cpu(), strict=True):
-        tokens = [token for token in ids[mask].tolist() if token not in policy.end_token_ids]
-        texts.append(decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        text = text_of(policy, ids[mask].tolist())
+        texts.append(text.partition(stop)[0] if stop else text)
     return texts
+
+
+def text_of(policy: Policy, token_ids: Sequence[int]) -> str:
+    """The text of tokens, without special tokens."""
+    tokens = [token for token in token_ids if token not in policy.end_token_ids]
+    text = policy.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return str(text)
+
+
+def ending_at_stop(policy: Policy, rollouts: Rows, stop: str) -> Rows:
+    """The completions, of which each that has the text `stop` ends with the token that completes it; "" = none has."""
+    if not stop:
+        return rollouts
+    mask = rollouts.completion_mask.clone()
+    for row, ids, written in zip(mask, rollouts.completion_ids.tolist(), mask.tolist(), strict=True):
+        tokens = [token for token, is_written in zip(ids, written, strict=True) if is_written]
+        if stop in text_of(policy, tokens):
+            fewest = bisect_left(range(len(tokens)), True, key=lambda n: stop in text_of(policy, tokens[:n]))
+            row[fewest:] = False
+    return rollouts.with_columns(completion_mask=mask)
 
 
 def begin_of_text(tokenizer: "PreTrainedTokenizerFast") -> str:
@@ -261,13 +288,18 @@ def is_chat(value: object) -> bool:
 
 
 def ended(policy: Policy, rollouts: Rows) -> list[bool]:
-    """Whether each completion has an end token: written in its last hole, or given after it."""
+    """Whether each completion ends before its room does, or has an end token: written in its last hole, or given
+    after it.
+    """
     is_end = np.isin(rollouts.completion_ids.numpy(force=True), policy.end_token_ids)
     is_given = rollouts.given.numpy(force=True)
     given_from_here = is_given[:, ::-1].cumsum(-1)[:, ::-1]  # how many given tokens stand here or after
     written = is_end & rollouts.completion_mask.numpy(force=True) & (given_from_here == 0)
     # If the last place is given, no hole is open at the end: `template_rows` has filled the rest with end and padding.
-    return (written.any(-1) | is_given[:, -1]).tolist()
+    ends_early = ~rollouts.completion_mask[:, -1].numpy(
+        force=True
+    )  # by an end token, or by the text of --stop
+    return (written.any(-1) | is_given[:, -1] | ends_early).tolist()
 
 
 def count_tokens(policy: Policy, texts: Sequence[str]) -> list[int]:

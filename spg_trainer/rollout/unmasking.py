@@ -11,21 +11,19 @@ that are not drawn, with the log-probability -inf; the priorities returned for t
 is an `UnmaskingRule`: count(this_pass, sampling) returns how many tokens each row unmasks.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.errors import ConfigError
 from spg_trainer.rollout.draw import Generators
-from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.own_functions import load_function
 from spg_trainer.settings.rules import UNMASKING
 
 
@@ -165,7 +163,8 @@ def check_own_rules(sampling: Sampling) -> None:
     """Loads and tries rules of a user's file or module (`own_order`, `unmasking_rule`), which raise ConfigError."""
     if ":" in sampling.remasking:
         own_order(sampling.remasking)
-    unmasking_rule(sampling)
+    if not sampling.unmasking_rule.redraws:
+        unmasking_rule(sampling)
 
 
 def function_named(rule: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +177,7 @@ def own_order(name: str) -> OwnOrder:
 
     Raises ConfigError if it cannot be loaded, and for what `refuse_order` finds.
     """
-    order = cast(OwnOrder, _load("remasking", name))
+    order = cast(OwnOrder, load_function("remasking", name))
     refuse_order(name, order)
     return order
 
@@ -190,29 +189,9 @@ def unmasking_rule(sampling: Sampling) -> UnmaskingRule:
     """
     if ":" not in sampling.unmasking:
         return function_named(UNMASKING[sampling.unmasking].function)
-    count = cast(UnmaskingRule, _load("unmasking", sampling.unmasking))
+    count = cast(UnmaskingRule, load_function("unmasking", sampling.unmasking))
     refuse_count(count, sampling)
     return count
-
-
-def _load(setting: str, name: str) -> Callable[..., object]:
-    """The function behind the name that a setting has; ConfigError if there is none, or if its file cannot be run."""
-    where, _, function = name.rpartition(":")
-    is_file = where.endswith(".py")
-    if is_file and not Path(where).is_file():
-        raise ConfigError(f"${setting}={name}: there is no file {Path(where)} (looked in {Path.cwd()}).")
-    try:
-        module = packages.envs.own_files.import_file(where) if is_file else importlib.import_module(where)
-    except packages.errors() as error:
-        raise ConfigError(f"${setting}={name}: {error}") from error
-    except (Exception, SystemExit) as error:  # whatever a user's file can raise
-        text = f"${setting}={name}: importing {where} raised {type(error).__name__}: {error}"
-        raise ConfigError(text) from error
-    rule = getattr(module, function, None)
-    if not callable(rule):
-        nearest = did_you_mean(function, [known for known, value in vars(module).items() if callable(value)])
-        raise ConfigError(f"${setting}={name}: {where} has no function {function}. {nearest}".rstrip())
-    return cast("Callable[..., object]", rule)
 
 
 @cache

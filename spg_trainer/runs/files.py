@@ -1,5 +1,6 @@
 """Reads and writes the trainer's files: every file is whole or absent, and every failure names the path."""
 
+import atexit
 import errno
 import json
 import os
@@ -162,6 +163,30 @@ def unused(path: Path) -> Path:
         number += 1
         place = path.with_name(f"{path.name}-{number}")
     return place
+
+
+def claim(path: Path) -> Path:
+    """Makes the folder `path`, or `path-2`, `path-3`, ..., whichever is free, and returns it.
+
+    So processes that begin at the same moment have different folders. If it is still empty when this process ends, it
+    is removed. Raises CheckpointError if the disk refuses.
+    """
+    while True:
+        place = unused(path)
+        with writing(place):
+            try:
+                place.mkdir(parents=True)
+            except FileExistsError:  # another process was faster
+                continue
+        atexit.register(remove_if_empty, place.resolve())
+        return place
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes a folder in which nothing lies, and then the folder around it, if nothing else lies there."""
+    with suppress(OSError):  # what is not empty cannot be removed
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def incomplete(folder: Path) -> str | None:

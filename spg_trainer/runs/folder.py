@@ -14,7 +14,16 @@ from spg_trainer import algorithms
 from spg_trainer.distributed import rank
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.runs.checkpoint import find_checkpoint, latest_complete, run_of, set_aside_after
-from spg_trainer.runs.files import check_place, json_line, read_json, read_lines, unused, write_text, writing
+from spg_trainer.runs.files import (
+    check_place,
+    claim,
+    json_line,
+    read_json,
+    read_lines,
+    unused,
+    write_text,
+    writing,
+)
 from spg_trainer.runs.inputs import (
     ALGORITHM_COPIES,
     INPUTS,
@@ -397,7 +406,8 @@ def default_folder(command: "Config", resume: str | None) -> Path:
     if resume is None:
         # The name of a folder has no paths and modules.
         tasks = "+".join(task.last for task in parse_tasks(command.env or command.data))
-        return RunFolder.default_path(tasks, command.algorithm, command.seed)
+        path = RunFolder.default_path(tasks, command.algorithm, command.seed)
+        return path if command.dry_run else claim(path)
     path = find_unfinished(Path("runs"), command)
     if path is None:
         text = "$resume=auto: runs/ holds no unfinished run of these settings"

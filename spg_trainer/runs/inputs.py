@@ -33,13 +33,13 @@ INPUTS = "inputs.json"
 """The file, in the folder of a run, that lists its inputs."""
 TASK_COPIES, ALGORITHM_COPIES = "environment", "algorithm"
 """The folders of a run that hold its copies of code. The first has tasks and rewards, the second the algorithm and
-the user's own rules of unmasking."""
+the user's own rules of unmasking and of the learning rate."""
 DATA = (".jsonl", ".json", ".csv", ".parquet", ".gz")
 """The endings of data files. In a folder of data, only files with these are hashed."""
 NO_FOLDERS = ("generated", "hub")
 """Words for sources of problems; they name no folder, even if there is a folder of that name."""
-MODEL, OWN_RULES = "model.model", ("rollout.remasking", "rollout.unmasking")
-"""The settings, by dotted name, that may name a model's folder, and files with the user's own rules of unmasking."""
+MODEL, OWN_RULES = "model.model", ("rollout.remasking", "rollout.unmasking", "optimizer.lr_schedule")
+"""The settings, by dotted name, that may name a model's folder, and files with functions of the user's own."""
 LARGE = 2**26
 """Bytes of a file of weights above which not the whole file is hashed, but its size and 64 parts of 1 MB."""
 INSTALLED = {"site-packages", "dist-packages"}
@@ -69,7 +69,8 @@ def file_settings(command: Any) -> dict[str, str]:
     texts = {name: getattr(command, name, None) for name in ("env", "algorithm", "pairs", "data")}
     texts[MODEL] = command.model.model
     for setting in OWN_RULES:
-        rule = getattr(getattr(command, "rollout", None), setting.rpartition(".")[2], "")
+        group, _, name = setting.partition(".")
+        rule = getattr(getattr(command, group, None), name, "")
         if ":" in rule:
             texts[setting] = rule
     texts |= {f"env_args.{name}": value for name, value in command.env_args.items()}

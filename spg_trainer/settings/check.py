@@ -266,7 +266,7 @@ OF_PROCESSES = (
     Refusal(
         lambda f: f.shard != "none" and f.num_processes == 1,
         "$shard divides the weights among processes, and this is the only one. Start several, e.g. with `torchrun "
-        "--nproc-per-node 8 -m spg_trainer`, or leave it out.",
+        "--nproc-per-node 8 -m spg_trainer`, or use this one alone: $shard=none $expert_parallel=1.",
     ),
     Refusal(
         lambda f: f.num_processes % f.sequence_parallel,
@@ -509,7 +509,8 @@ def unmasks_safely(rollout: Sampling) -> bool:
     """
     rule, is_own = rollout.unmasking_rule, ":" in rollout.unmasking
     is_sure = is_own or rule.is_sure(rollout.threshold, rollout.factor)
-    return rule.is_planned or (rollout.max_tokens_per_step > 0 and is_sure)
+    # In a canvas that is drawn anew, a token that was accepted is predicted again in each later step.
+    return rule.is_planned or rule.redraws or (rollout.max_tokens_per_step > 0 and is_sure)
 
 
 def check_machine(model: ModelConfig, adam_moments: str) -> None:

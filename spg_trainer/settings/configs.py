@@ -19,6 +19,7 @@ from spg_trainer.settings.types import (
     Count,
     CountOrZero,
     NotNegative,
+    OwnFunction,
     Positive,
     Probability,
     Rate,
@@ -118,12 +119,13 @@ class OptimizerConfig:
     max_grad_norm: Positive = 0.2
     """Gradient clipping: a gradient with a larger norm is scaled down to this norm. Raise it if nearly every step
     reports a larger `grad_norm` and the run learns too slowly. Lower it if the loss jumps."""
-    lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] = "constant"
+    lr_schedule: Literal["constant", "linear", "cosine", "warmup_stable_decay"] | OwnFunction = "constant"
     """What the learning rate does after the warm-up: constant keeps it; linear and cosine let it fall from step to
     step, to --lr-floor at --max-steps; warmup_stable_decay keeps it, and lets it fall linearly over the last steps only
-    (--lr-decay-share), or once --patience is used up. Let it fall if a rate that learns fast makes later steps worse.
-    A run with warmup_stable_decay that is resumed with a larger --max-steps continues from where its rate began to
-    fall."""
+    (--lr-decay-share), or once --patience is used up. ./mine.py:NAME is a function of your own, NAME(update, total),
+    that returns the share of --learning-rate for an update, from 0 on, of the run's total. Let it fall if a rate that
+    learns fast makes later steps worse. A run with warmup_stable_decay that is resumed with a larger --max-steps
+    continues from where its rate began to fall."""
     lr_floor: Below1 = 0.0
     """The learning rate at the end of a falling --lr-schedule, as a share of --learning-rate, from 0 to below 1. Raise
     it if the reward still rises when the run ends."""

@@ -46,9 +46,10 @@ DRAW_SETTINGS = (
     "top_k",
     "eos_penalty",
     "min_completion_length",
+    "stop",
 )
-"""The settings of `Decoding` that change how tokens and their positions are drawn. The other settings save time: they
-change how many tokens a step unmasks, and what it computes anew."""
+"""The settings of `Decoding` that change how tokens and their positions are drawn, and where a completion ends. The
+other settings save time: they change how many tokens a step unmasks, and what it computes anew."""
 
 
 @explained
@@ -65,8 +66,10 @@ class Decoding:
     """How many tokens a step unmasks. schedule spreads the completion over --diffusion-steps; threshold unmasks every
     token with a probability of at least --threshold, and factor as many as --factor allows (Fast-dLLM); dynamic is
     threshold, but never fewer than the schedule's number (SDAR); budget is dynamic, but stops where the tokens' doubts
-    add up to --factor times (1 - --threshold) (SLIM-RL). ./mine.py:count names a function of your own. All but schedule
-    decode faster and are approximations."""
+    add up to --factor times (1 - --threshold) (SLIM-RL). entropy_bound is for models that hide tokens by random
+    ones (DiffusionGemma) and for no others: it decodes as their generation_config.json says, and reads no
+    --temperature. ./mine.py:count names a function of your own. All but schedule
+    and entropy_bound decode faster and are approximations."""
     fallback: Literal["surest", "leftmost", "leftmost_drawn"] = "surest"
     """What --unmasking threshold writes in a step in which no token reaches the threshold. surest is the most probable
     token (Fast-dLLM), leftmost the token of the first masked position. leftmost compares the highest probability at
@@ -94,6 +97,9 @@ class Decoding:
     min_completion_length: CountOrZero = 0
     """The number of first tokens of a completion among which no end token may be drawn. Raise it if completions are
     empty, or end before their answer."""
+    stop: str = ""
+    """A text that ends a completion as an end token does, such as "Question:"; it is not part of what is judged. Set it
+    if the model runs on behind its answer. Blocks behind the one in which the text stands are not written."""
     cache: str = "none"
     """The tokens whose keys and values are kept between steps. none keeps nothing and is exact; prefix keeps the tokens
     before the block; dual those before and after it; window all except the block and --window-tokens on each side;
@@ -128,7 +134,7 @@ class Decoding:
     def _changed(self, without: Sequence[str]) -> list[str]:
         """The settings that differ from their defaults, with their values, e.g. `["cache dual"]`.
 
-        without: names of settings that are left out; `cache blocks` is left out, too.
+        without: names of settings that are left out; so are `cache blocks` and `unmasking entropy_bound`.
         """
         # A subclass also has lengths, steps and a temperature, which are not listed here.
         decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
@@ -136,6 +142,8 @@ class Decoding:
         # Names of evaluations have these texts, so a rule of one's own is shown without its folders.
         if self.cache in CACHES and CACHES[self.cache].keeps_blocks:
             without = [*without, "cache"]
+        if self.unmasking_rule.redraws:  # the only decoding of the models that have it
+            without = [*without, "unmasking"]
         return [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
 
 
@@ -215,7 +223,7 @@ class Sampling(Decoding):
     @property
     def draws_noise(self) -> bool:
         """Whether decoding may be random, and so needs generators. A user's own order of unmasking counts as random."""
-        return self.temperature > 0 or self.remasking_rule.draws
+        return self.temperature > 0 or self.remasking_rule.draws or self.unmasking_rule.redraws
 
     def check(self) -> None:
         """Raises ConfigError for numbers out of their ranges, and for what `check_together` refuses."""

@@ -22,6 +22,7 @@ from spg_trainer.settings.task import (
     refuse_rows_arguments,
 )
 from spg_trainer.settings.types import (
+    OwnFunction,
     Positive,
     convert,
     docstrings,
@@ -50,7 +51,7 @@ SHORT = {
     "verifier": (
         "env_args",
         "NAME",
-        "The verifier that judges a file of your own rows, e.g. gsm8k or math500; short for --env-args verifier=NAME.",
+        "The verifier that judges a file of your own rows, e.g. text or gsm8k; short for --env-args verifier=NAME.",
     ),
     "reward": (
         "env_args",
@@ -154,7 +155,7 @@ def options_of(name: str, hint: Any) -> dict[str, Any]:
         word for part in (hint, *get_args(hint)) if get_origin(part) is Literal for word in get_args(part)
     ]
     if choices and kind in (Union, UnionType):
-        choices = ["N", *choices]
+        choices = [*choices, "./mine.py:NAME"] if OwnFunction in get_args(hint) else ["N", *choices]
     several = {"nargs": "+"} if kind is tuple or name == "env" else {}
     return {"metavar": f"{{{','.join(choices)}}}" if choices else name.upper(), **several}
 

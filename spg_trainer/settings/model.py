@@ -26,7 +26,7 @@ class LoadConfig:
     """The model: `tiny`, a small model that comes with the package and knows the task; `tiny:TASK`, such as
     tiny:countdown, the small model of another task; a folder with a model; a run folder; or an id on the Hugging Face
     Hub. `new` is a small model with new random weights (`new:block` has attention by blocks, `new:shift` shifted
-    logits), from which `sft` starts if no model is named."""
+    logits, and `new:gemma` is a small DiffusionGemma), from which `sft` starts if no model is named."""
     revision: str | None = None
     """The branch, tag or commit of the model on the Hub. Set it to keep a run reproducible when the Hub's copy
     changes."""

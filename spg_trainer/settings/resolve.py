@@ -48,7 +48,7 @@ from spg_trainer.settings.types import (
     replace_nested,
     settings_of,
 )
-from spg_trainer.settings.weights import family_layer, newest_checkpoint
+from spg_trainer.settings.weights import canvases_of, family_layer, newest_checkpoint
 
 Settings = TypeVar("Settings")
 
@@ -60,6 +60,8 @@ the task would have: `training on sudoku`."""
 FOR_ADAPTERS = ("model.lora_alpha", "model.lora_dropout", "model.lora_targets", "model.load_4bit")
 """The settings that need adapters (--lora-r above 0), so that a recipe's values do not stand if all weights are
 trained."""
+REDRAWS = "redraws"
+"""The kind of an algorithm's recipe that lies over the others for a model which hides a token by a random one."""
 JUDGES = ("verifier", "reward")
 """The arguments that name what judges the completions of a task from a file of the user's own rows. If the user gives
 one of them, neither is taken from a recipe or a model."""
@@ -206,6 +208,8 @@ def layers_for_rl(
         recipes.append(of_family)
     algorithm = algorithm or last_value(recipes, "algorithm", Config.algorithm)
     recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, kind)
+    if canvases_of(model):
+        recipes += algorithm_recipe(name_in_recipes(algorithm), tasks, REDRAWS)
     recorded = settings_made_with(env, record) or recorded_decoding(recipes, record)
     from_recipes = [read_layer(Config, layer) for layer in for_model(model, recipes)]
     layers = [*from_recipes, read_layer(Config, Layer(f"{model}/{ENVIRONMENT}", recorded))]
@@ -214,7 +218,27 @@ def layers_for_rl(
         length = last_value(layers, "rollout.max_completion_length", Sampling.max_completion_length)
         one_by_one = {"rollout.block_length": 1, "rollout.diffusion_steps": length}
         layers.append(Layer(from_recipes[-1].origin, one_by_one))
-    return layers
+    return [*layers, *canvas_layer(model, layers)]
+
+
+def canvas_layer(model: str, below: Sequence[Layer]) -> list[Layer]:
+    """A layer, to lie over all of `below`, by which a model writes canvases; [] for a model that writes none.
+
+    The completion is as long as it would be, rounded up to whole canvases, as the model's own `generate` rounds it. A
+    length of 0 stays 0.
+    """
+    canvases = canvases_of(model)
+    if canvases is None:
+        return []
+    length = last_value(below, "rollout.max_completion_length", default=Sampling.max_completion_length)
+    values = {
+        "unmasking": "entropy_bound",
+        "block_length": canvases.length,
+        "max_completion_length": -(-length // canvases.length) * canvases.length,
+        "diffusion_steps": steps_at_rate(canvases.length / canvases.steps),
+        "remasking": Sampling.remasking,
+    }
+    return [Layer(f"{model}: canvases", {f"rollout.{name}": value for name, value in values.items()})]
 
 
 def layers_for_eval(env: str, rl: Resolved[Config], record: Mapping[str, Any], origin: str) -> list[Layer]:
@@ -257,7 +281,11 @@ def layers_for_demonstrations(env: str, rl: Config, model: str, record: Mapping[
         *for_model(model, recipe_of_all(parse_tasks(env), f"{kind} sft")),
         Layer(f"{model}/{ENVIRONMENT}", {"rollout": length}),
     )
-    return [read_layer(Config, layer) for layer in layers]
+    if canvases_of(model):
+        algorithm = last_value(layers, "algorithm", Config.algorithm)
+        layers += tuple(algorithm_recipe(algorithm, parse_tasks(env), REDRAWS))
+    read = [read_layer(Config, layer) for layer in layers]
+    return [*read, *canvas_layer(model, read)]
 
 
 def for_model(model: str, recipes: list[Layer]) -> list[Layer]:

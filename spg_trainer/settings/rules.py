@@ -26,6 +26,8 @@ class Unmasking:
     """Whether a pass unmasks at least as many tokens as --diffusion-steps says."""
     on_engine: bool = False
     """Whether an engine has it, too (--rollout-engine)."""
+    redraws: bool = False
+    """Whether it is for models that hide a token by a random one, and writes whole canvases (`rollout/redraw.py`)."""
 
     def is_sure(self, threshold: float, factor: float) -> bool:
         """Whether the model is sure of what is unmasked together: of each token, and with little doubt in all."""
@@ -80,6 +82,7 @@ UNMASKING = {
     "budget": Unmasking(
         "counts_within_budget", ("threshold", "factor", "max_tokens_per_step"), follows_schedule=True
     ),
+    "entropy_bound": Unmasking("", (), counts_sure=False, redraws=True),
 }
 """{NAME of --unmasking: rule}."""
 REMASKING = {

@@ -75,9 +75,10 @@ class Task:
     def judges_itself(self) -> bool:
         """Whether it is a task of this package, which takes no verifier, reward or bad rows.
 
-        A name with a colon is a class in the user's file or of another package, and may have such an argument.
+        A name with a colon is a class in the user's file or of another package, and may have such an argument. A file
+        with another ending than those of rows is no task; who opens it says which endings are read.
         """
-        return ":" not in self.env and not is_rows(self)
+        return ":" not in self.env and not is_rows(self) and not Path(self.env).is_file()
 
     @property
     def last(self) -> str:

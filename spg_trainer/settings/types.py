@@ -26,7 +26,7 @@ from typing import (
     get_type_hints,
 )
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, Predicate
 
 from spg_trainer.errors import SETTINGS, ConfigError, did_you_mean, python_value
 
@@ -47,6 +47,8 @@ Probability = Annotated[float, Gt(0), Le(1)]
 Below1 = Annotated[float, Ge(0), Lt(1)]
 AtLeast1 = Annotated[float, Ge(1)]
 Zero = Annotated[float, Ge(0), Le(0)]
+OwnFunction = Annotated[str, Predicate(lambda text: ":" in text)]
+"""A function of the user's, by its file or module: `./mine.py:NAME`."""
 
 T = TypeVar("T")
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}
@@ -72,6 +74,8 @@ def argument_with_value(name: str, value: object) -> str:
 def expected(hint: Any) -> str:
     """What values a type has, in words: "a whole number, at least 1, or auto"."""
     kind, parts = get_origin(hint), get_args(hint)
+    if hint == OwnFunction:
+        return "./mine.py:NAME for a function of your own"
     if kind is Annotated:
         bounds = [f"{BOUNDS[type(part)]} {getattr(part, type(part).__name__.lower())}" for part in parts[1:]]
         return f"{NAMES[parts[0]]}, {' and '.join(bounds)}"

@@ -101,13 +101,17 @@ def knows_nothing(name: str, env: str) -> bool:
     return not any(_embedded_folder(task.ours, kind).is_dir() for task in parse_tasks(env))
 
 
+NEW_KINDS = (*PATTERNS, "gemma")
+"""The NAMEs of `new:NAME`. `gemma` is a small DiffusionGemma."""
+
+
 def is_embedded(model: str, *words: str) -> bool:
     """Whether --model is one of `words` (`tiny`, `new`), alone or with a kind, as in `new:block`.
 
     With the word `tiny`, `tiny:TASK` counts, too, for a task that has an embedded model.
     """
     word, colon, kind = model.partition(":")
-    kind_is_allowed = not colon or kind in PATTERNS
+    kind_is_allowed = not colon or kind in (NEW_KINDS if word == "new" else PATTERNS)
     if word in words and kind_is_allowed:
         return True
     return "tiny" in words and task_model(model) is not None
@@ -231,6 +235,39 @@ def looks_local(name: str) -> bool:
     has_form = re.fullmatch(r"[A-Za-z0-9][\w.-]*\b/\b[\w.-]{1,96}\b", name, re.ASCII)
     has_forbidden_part = re.search(r"--|\.\.|\.git$", name)
     return not has_form or bool(has_forbidden_part) or Path(name).parent.is_dir()
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """How a model writes that hides a token by a random one: whole canvases, each in so many steps."""
+
+    length: int
+    steps: int
+
+
+NEW_CANVASES = Canvases(8, 8)
+"""Those of `new:gemma`."""
+
+
+def canvases_of(model: str) -> Canvases | None:
+    """The canvases of the model that --model names, by its files or `published.yaml`; None if it has none."""
+    if model == "new:gemma":
+        return NEW_CANVASES
+    if is_embedded(model, "tiny", "new"):
+        return None
+    try:
+        base = resolve_model(model).base
+    except ModelError:  # it is raised again when the model is opened
+        return None
+    settings = known_settings(base)
+    if "canvas_length" not in settings:
+        return None
+    try:
+        settings |= json.loads((Path(base) / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a Hub id, or a file that is missed when the model decodes
+        pass
+    length = settings["canvas_length"]
+    return Canvases(length, settings.get("max_denoising_steps") or min(48, length))  # 48: the published ones
 
 
 FILE = "models/published.yaml"

@@ -30,8 +30,6 @@ from spg_trainer.settings.types import plain
 from spg_trainer.settings.weights import Weights, family_layer, is_embedded, resolve_model
 from spg_trainer.training.plan import Plan, are_surely_short
 
-SLOW = 60.0
-"""A line advises a cache if the rollout takes more seconds than this, and more than the update."""
 ONLY_DRY = ("dry_run", "gpu", "processes", "config")
 """Settings of the dry run, not of the run that it is about. They are not printed, so that the run can read the printed
 text with --config."""
@@ -91,7 +89,8 @@ def check_texts(planned: Plan) -> str:
         policy = without_weights(model_settings, config.env, download=False)
     except ModelError:
         name = model_settings.model
-        if is_embedded(name, "tiny", "new") or has_tokenizer(resolve_model(name, config.env)):
+        weights = None if is_embedded(name, "tiny", "new") else resolve_model(name, config.env)
+        if weights is None or weights.is_local or has_tokenizer(weights):
             raise
         return "whether they are too long for the model was not looked at, as its tokenizer is not here"
     player = Player(policy.ending_with(planned.algorithm.end_tokens), planned.config.rollout)
@@ -199,12 +198,19 @@ def memory_and_time(planned: Plan) -> list[str]:
         f"seconds of a step at least: {rollout}update {step_time.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
-    is_slow = step_time.rollout > max(SLOW, step_time.update)
-    can_have_cache = config.rollout.cache == "none" and not model_config.block_size
-    if is_slow and can_have_cache:
-        with_cache = replace(with_batch, rollout=replace(config.rollout, cache="dual"))
-        cached_rollout = step_seconds(model_config, with_cache, algorithm, card, **options).rollout
-        seconds += f"; --cache dual, which is an approximation, makes it a rollout of {cached_rollout:.1f}"
+    if config.rollout.cache == "none" and step_time.rollout > step_time.update:
+
+        def rollout_with(cache: str) -> str:
+            changed = replace(with_batch, rollout=replace(config.rollout, cache=cache))
+            return f"{step_seconds(model_config, changed, algorithm, card, **options).rollout:.1f}"
+
+        if model_config.block_size:
+            seconds += f"; --cache blocks, which is exact, makes it a rollout of {rollout_with('blocks')}"
+        else:
+            seconds += (
+                f"; --cache dual, which is an approximation, makes it a rollout of {rollout_with('dual')}, and "
+                f"--cache prefix, a closer one, of {rollout_with('prefix')}"
+            )
     if (batches := config.batch.max_rollout_batches) > 1:
         seconds += f"; this is for one batch: a rollout of {batches} batches takes {batches} times as long"
     if not gpu:

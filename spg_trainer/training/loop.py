@@ -75,11 +75,12 @@ def train(
     """Trains until the settings end the run, and returns what summary.json holds.
 
     config: start from `defaults(Config, env=..., model=...)`, which knows the recipes; or a plan, from `settle`.
-    quiet: nothing is printed. on_step: called in the first process as `on_step(metrics, rows)` after each step, once it
-    is recorded. metrics is its row of metrics.jsonl; rows are those of all its completions, as in samples/, each
-    also with "completion_ids" and "unmask_logps". Both are copies, so that nothing that the function does to them
-    changes the run. Raises SpgError for settings, model, environment or disk that cannot work; finished steps are saved
-    first. others: refused with a hint, since all settings belong in the first argument.
+    quiet: nothing is printed. on_step: called in the first process as `on_step(metrics, rows)` after each step.
+    metrics is its row of metrics.jsonl; rows are those of all its completions, as in samples/, each also with
+    "completion_ids" and "unmask_logps". Both are copies, so that nothing that the function does to them changes the
+    run. If it returns "stop", the run ends as after its last step. A dict of numbers is recorded in the step's row,
+    each under "user/" and its name. Raises SpgError for settings, model, environment or disk that cannot work; finished
+    steps are saved first. others: refused with a hint, since all settings belong in the first argument.
     """
     refuse_keywords(others)
     if quiet not in (None, True, False):  # None counts as not given; the text "false" would count as true
@@ -442,17 +443,19 @@ def count_skipped(run: Run, completions: Sequence[tuple[int, int]], number: int)
 def next_rate(run: Run) -> float:
     """The learning rate of the next update."""
     total, decay_start = run.steps_and_decay_start
+    batch = run.config.batch
     return learning_rate(
         run.config.optimizer,
         updates=run.state.updates,
         step=run.state.step,
         total=total,
         decay_start=decay_start,
+        per_step=batch.num_iterations * batch.num_minibatches,
     )
 
 
 def reason_to_end(run: Run) -> str:
-    """What ends the run before its next step: the name of a setting, or `USER`; "" if the run goes on."""
+    """What ends the run before its next step: the name of a setting, `on_step` or `USER`; "" if the run goes on."""
     seconds_allowed = 60 * run.config.max_minutes  # 0 = no limit
     is_late = seconds_allowed > 0 and time.monotonic() - run.state.started > seconds_allowed
     # Each process has the states of all, so all decide alike.
@@ -461,6 +464,8 @@ def reason_to_end(run: Run) -> str:
         return USER
     if any(one_is_late for one_is_late, _ in states):
         return "max_minutes"
+    if run.state.told_to_stop:
+        return "on_step"
     # With warmup_stable_decay, --patience does not end the run at once: the learning rate falls first, and
     # `steps_and_decay_start` then says where the run ends.
     falls_first = run.config.optimizer.lr_schedule == DECAYS_LATE

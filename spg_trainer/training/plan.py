@@ -39,7 +39,7 @@ from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
 from spg_trainer.settings.weights import knows_nothing, unseen
 from spg_trainer.training.criteria import CRITERIA
-from spg_trainer.training.schedule import DECAYS_LATE, steps_and_decay_start
+from spg_trainer.training.schedule import DECAYS_LATE, own_share, steps_and_decay_start
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -326,9 +326,11 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     from spg_trainer.rollout.unmasking import check_own_rules
 
     check_own_rules(config.rollout)
+    if ":" in config.optimizer.lr_schedule:
+        own_share(config.optimizer.lr_schedule, update=0, total=config.max_steps)
     model = None if goes_on else find_config(config.model, config.env)
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
-        check_attention(config, algorithm, model.model_type, pattern_of(model))
+        check_attention(config, algorithm, model.model_type, pattern_of(model), model.noise)
         check_heads(model, config.model.sequence_parallel)
         if config.model.expert_parallel > 1:
             check_expert_parallel(model, config.model.expert_parallel)
@@ -344,17 +346,35 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
 
 
 def check_attention(
-    config: Config, algorithm: algorithms.Algorithm, model_type: str, pattern: "Pattern"
+    config: Config, algorithm: algorithms.Algorithm, model_type: str, pattern: "Pattern", noise: str
 ) -> None:
-    """Refuses masks, decoding and an engine that do not go with the attention of the model."""
-    from spg_trainer.rollout.cache import check_pattern
+    """Refuses masks, decoding and an engine that do not go with the attention of the model, or with its `noise`."""
+    from spg_trainer.algorithms.registry import check_algorithm_noise
+    from spg_trainer.likelihood.noise import check_masking
+    from spg_trainer.rollout.cache import check_noise, check_pattern
 
+    if noise != "mask":
+        refuse_with_random_tokens(config.model, model_type)
+    check_algorithm_noise(config.algorithm, noise)
+    check_masking(noise, algorithm.make_masking(), algorithm.masking)
+    check_noise(noise, config.rollout)
     algorithm.make_masking().check_pattern(pattern)
     check_pattern(pattern, config.rollout)
     if config.rollout_engine:
         from spg_trainer.rollout.engine import check_engine
 
         check_engine(config, algorithm, model_type, pattern)
+
+
+def refuse_with_random_tokens(model: ModelConfig, model_type: str) -> None:
+    """Refuses settings of a model with an encoder and a decoder that this trainer has for one stack of layers alone."""
+    for name in ("lora_r", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
+        value = getattr(model, name)
+        if value != getattr(ModelConfig, name):
+            raise ConfigError(
+                f"${name}={value}: a {model_type} has an encoder and a decoder that share their weights, for which "
+                f"${name} is not there yet. Leave it out."
+            )
 
 
 def check_heads(model: Any, sequence_parallel: int) -> None:

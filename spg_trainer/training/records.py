@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from spg_trainer import __version__
-from spg_trainer.distributed import begin_phase, gather, gathered_order, raising_on_all, rank
-from spg_trainer.errors import plural
+from spg_trainer.distributed import begin_phase, decide_on_main, gather, gathered_order, raising_on_all
+from spg_trainer.errors import ConfigError, plural
 from spg_trainer.evaluation.evaluate import Evaluation
 from spg_trainer.evaluation.habits import change_of_shares
 from spg_trainer.evaluation.statistics import lost_components
@@ -34,11 +35,14 @@ from spg_trainer.tensors import Rows
 from spg_trainer.training import advice, criteria
 from spg_trainer.training.run import Run, TrainingState
 
+STOP = "stop"
+"""What `on_step` returns to end the run."""
+
 
 def record_step(
     run: Run, scored: Rows, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
 ) -> None:
-    """Writes the rows of a finished step, and every --sample-steps its completions.
+    """Writes the rows of a finished step, and every --sample-steps its completions; `on_step` is called first.
 
     From here on, a checkpoint of this step may be saved. metrics, timings: the rows for metrics.jsonl and
     timings.jsonl, without `step`. advantages: (B,), those of the completions that were learned from, which may be fewer
@@ -46,23 +50,46 @@ def record_step(
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
-    run.folder.append_metrics(metrics)
-    run.folder.append_timings({"step": state.step, **timings})
-    run.trackers.log({**timings, **metrics}, state.step)
-    state.consistent = True
-    state.history.append(metrics)
     is_due = run.due(run.config.output.sample_steps)
-    if not (is_due or run.on_step):
-        return
-    samples = step_samples(run, scored, advantages)
-    if is_due:
-        run.folder.write_samples(state.step, samples)
-        run.trackers.table("samples", samples, state.step)
-    if run.on_step:
-        rows = with_tokens(scored, samples)
-        with raising_on_all():  # all processes gather the rows, and the first one has the function called
-            if rank() == 0:
-                run.on_step(dict(metrics), verifiers.user_code.own_copy(rows))
+    samples = step_samples(run, scored, advantages) if is_due or run.on_step else []
+    told: dict[str, float] = {}
+    try:
+        if run.on_step:
+            rows = with_tokens(scored, samples)
+            # All processes gather the rows, and the first one has the function called.
+            told, state.told_to_stop = decide_on_main(lambda: what_it_returned(run, dict(metrics), rows))
+    finally:  # an error in the function ends the run after the step is recorded
+        metrics |= {f"user/{name}": value for name, value in told.items()}
+        run.folder.append_metrics(metrics)
+        run.folder.append_timings({"step": state.step, **timings})
+        run.trackers.log({**timings, **metrics}, state.step)
+        state.consistent = True
+        state.history.append(metrics)
+        if is_due:
+            run.folder.write_samples(state.step, samples)
+            run.trackers.table("samples", samples, state.step)
+
+
+def what_it_returned(
+    run: Run, metrics: dict[str, Any], rows: list[dict[str, Any]]
+) -> tuple[dict[str, float], bool]:
+    """Calls the user's `on_step`: (the metrics that it returned, whether it returned "stop").
+
+    Raises ConfigError for another text, and for metrics that are no numbers.
+    """
+    returned = run.on_step(metrics, verifiers.user_code.own_copy(rows))
+    if isinstance(returned, str):
+        if returned != STOP:
+            raise ConfigError(f"on_step returned {returned!r:.60}. To end the run, return {STOP!r}.")
+        return {}, True
+    if not isinstance(returned, dict):
+        return {}, False
+    for name, value in returned.items():
+        if not isinstance(name, str) or not isinstance(value, Real) or isinstance(value, bool):
+            raise ConfigError(
+                f"on_step returned {name!r:.60} with {value!r:.60}. Metrics are a dict of names and numbers."
+            )
+    return {name: float(value) for name, value in returned.items()}, False
 
 
 def with_tokens(scored: Rows, samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -388,6 +415,7 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the packages on which a result depends."""
     packages = ("torch", "transformers", "accelerate", "peft", "numpy", "numba", "gymnasium")
     python_and_ours = {"python": platform.python_version(), "spg-trainer": __version__}
+    python_and_ours["verifier_rules"] = str(verifiers.RULES)
     return python_and_ours | {package: installed(package) for package in packages}
 
 

@@ -23,7 +23,7 @@ from spg_trainer.settings.packages import envs
 from spg_trainer.training import schedule
 from spg_trainer.training.criteria import Criterion
 
-OnStep = Callable[[dict[str, Any], list[dict[str, Any]]], object]
+OnStep = Callable[[dict[str, Any], list[dict[str, Any]]], dict[str, float] | str | None]
 """A user's function `on_step(metrics, rows)`; see `training.loop.train`."""
 
 
@@ -55,6 +55,9 @@ class TrainingState:
     empty if --eval-steps is 0."""
     consistent: bool = True
     """Whether a checkpoint may be saved: the weights are those of the last finished step, and its row is written."""
+
+    told_to_stop: bool = False
+    """Whether `on_step` has returned "stop" for the last step."""
 
     @property
     def elapsed_seconds(self) -> float:

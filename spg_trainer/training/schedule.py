@@ -7,8 +7,11 @@ never fallen (MiniCPM, arXiv 2404.06395, section 4).
 """
 
 import math
+from numbers import Real
 
+from spg_trainer.errors import ConfigError
 from spg_trainer.settings.configs import OptimizerConfig
+from spg_trainer.settings.own_functions import load_function
 
 DECAYS_LATE = "warmup_stable_decay"
 
@@ -34,7 +37,7 @@ def steps_and_decay_start(
 
 
 def learning_rate(
-    settings: OptimizerConfig, *, updates: int, step: int, total: int, decay_start: int
+    settings: OptimizerConfig, *, updates: int, step: int, total: int, decay_start: int, per_step: int = 1
 ) -> float:
     """The learning rate of the next update.
 
@@ -44,8 +47,9 @@ def learning_rate(
     linear               over all steps, also during the warm-up
     cosine               over the steps after the warm-up
     warmup_stable_decay  from the step `decay_start` on; the last step has the rate of the floor
+    ./mine.py:NAME       as the user's function says (`own_share`)
 
-    updates: how many were made so far. step: how many of `total` steps are finished.
+    updates: how many were made so far. step: how many of `total` steps are finished. per_step: the updates of a step.
     """
     peak, floor, warmup = settings.learning_rate, settings.lr_floor, settings.warmup_steps
     warmed_up = peak * min(1.0, (updates + 1) / max(1, warmup))
@@ -59,6 +63,30 @@ def learning_rate(
         return (floor + (1 - floor) * above_floor) * warmed_up
     if settings.lr_schedule == DECAYS_LATE and step >= decay_start:
         return peak * (1 - (1 - floor) * (step + 1 - decay_start) / (total - decay_start))
+    if ":" in settings.lr_schedule:
+        return own_share(settings.lr_schedule, updates, total * per_step) * warmed_up
     if settings.lr_schedule == "linear":
         return (floor + (1 - floor) * (1 - step / total)) * warmed_up
     return warmed_up
+
+
+def own_share(name: str, update: int, total: int) -> float:
+    """What the user's function behind `./mine.py:NAME` returns for an update: the share of --learning-rate.
+
+    update: how many updates were made before. total: how many the run makes, if it skips none. Raises ConfigError if
+    the function cannot be loaded or raises, and for what is no finite number of 0 or more.
+    """
+    function = load_function("lr_schedule", name)
+    try:
+        share = function(update, total)
+    except (Exception, SystemExit) as error:
+        text = (
+            f"$lr_schedule={name}: for update {update} of {total} it raised {type(error).__name__}: {error}"
+        )
+        raise ConfigError(text) from error
+    if not isinstance(share, Real) or not 0 <= share < math.inf:
+        raise ConfigError(
+            f"$lr_schedule={name}: for update {update} of {total} it returned {share!r:.60}. A schedule is a function "
+            "schedule(update, total) that returns the share of $learning_rate, 0 or more: 1 for all of it."
+        )
+    return float(share)

@@ -53,6 +53,8 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
     )
     algorithm, splits = planned.algorithm, planned.splits
     path, checkpoint_folder = planned.folder, planned.checkpoint
+    if planned.config.rollout_engine:
+        distributed.decide_on_main(Engine(planned.config, path).require)
     policy = open_model(planned, accelerator)
     copies, rows = batch_of_device(planned, policy, accelerator.num_processes)
     config = with_masked_copies(planned.config, copies)
@@ -64,7 +66,7 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         attention = base_model(policy.model).pattern
         if planned.model_config is None or pattern_of(planned.model_config) != attention:
             model_type = base_model(policy.model).config.model_type
-            check_attention(config, algorithm, model_type, attention)
+            check_attention(config, algorithm, model_type, attention, policy.noise)
         check_heads(base_model(policy.model).config, config.model.sequence_parallel)
         player = Player(policy, config.rollout, config.seed, rows_per_forward)
         source, skipped_note = open_source(planned, player)

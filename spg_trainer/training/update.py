@@ -28,6 +28,7 @@ from spg_trainer.distributed import gather, gather_rows, rank
 from spg_trainer.errors import TrainingError
 from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
+from spg_trainer.likelihood.noise import with_uniform_noise
 from spg_trainer.models import Policy
 from spg_trainer.models.policy import halved_until_it_fits
 from spg_trainer.models.shard import drop_gradients, trains_parts
@@ -86,6 +87,9 @@ def plan_updates(
         size = settings.per_device_batch_size
         piloted = with_pilot(policy, algorithm, step, seed, number, iteration, size)
         masks = draw_masks(algorithm, piloted, seed, number, iteration, settings.num_iterations)
+        if policy.noise == "uniform":
+            streams = mask_streams(step, seed, number, iteration)
+            masks = with_uniform_noise(masks, streams, policy.model.config.vocab_size)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
             chosen = order[minibatch_of_row[order] == minibatch]
@@ -455,6 +459,9 @@ def credit(run: Run, scored: Rows) -> tuple[torch.Tensor, Rows]:
     if run.algorithm.score_tail:
         # The places behind the end are learned from, too, with padding in them.
         scored = scored.count_tail(run.policy.pad_id)
+    elif run.policy.noise == "uniform":
+        # They are hidden as the others are, and the model is taught that end tokens stand there.
+        scored = scored.fill_tail(run.policy.pad_id)
     all_rows, names = prepare_step(run, scored)
     return step_of_process(run, scored, all_rows, names)
 

@@ -21,6 +21,8 @@ from verifiers import verify
         ("<answer></answer>", "", 1),
         ("<answer>1</answer><|eot_id|><answer>2</answer>", "1", 1),
         ("<|endoftext|><answer>2</answer>", None, 0),
+        ("<answer>7</answer><|return|><answer>8</answer>", "7", 1),
+        ("<think><answer>7</answer></think>It is so.", None, 0),
     ],
 )
 def test_the_answer_is_the_last_closed_block_before_the_end(completion, answer, whole) -> None:

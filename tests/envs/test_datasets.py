@@ -155,7 +155,11 @@ def test_which_files_are_read_is_never_guessed(tmp_path: Path):
         (tmp_path / "mine.jsonl", "train", r"train.jsonl"),
         (tmp_path, "train", r"train.jsonl, train.parquet"),
         ("nowhere", "train", r'source=nowhere .*source="generated"'),
-        (tmp_path / "mine.txt", "test", r"mine.txt .*.jsonl, .json, .csv, .tsv, .parquet, .jsonl.gz"),
+        (
+            tmp_path / "mine.txt",
+            "test",
+            r"mine.txt .*.jsonl, .ndjson, .json, .csv, .tsv, .parquet, .jsonl.gz",
+        ),
     ):
         with pytest.raises(EnvError, match=message):
             load(source, split)

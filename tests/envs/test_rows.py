@@ -556,6 +556,8 @@ def test_json_values_and_truths_are_accepted_for_themselves(tmp_path, monkeypatc
     rows_of_json = _lines(tmp_path / "json.jsonl", [{**row, "answer": row["value"]} for row in PLAIN])
     (found,) = checking.check(rows_of_json, verifier="json")
     assert found.ok and "all 40 answers are accepted for themselves" in found.figure
+    (found,) = checking.check(rows_of_json, verifier="json", demonstration="label")
+    assert """'<answer>{"n": 0, "note": "x"}</answer>' would be right""" in found.figure
     truths = _lines(tmp_path / "truths.jsonl", [{**row, "answer": i % 2 == 0} for i, row in enumerate(PLAIN)])
     (found,) = checking.check(truths, verifier="text")
     assert found.ok

@@ -426,6 +426,7 @@ def test_hostile_messages_are_answered_and_no_session_harms_another(server, file
 
 
 def test_an_idle_episode_is_forgotten_behind_those_that_are_in_use():
+    pytest.importorskip("starlette")
     from envs.serve.openenv_front import IDLE_SECONDS, OpenEnvFront, Session
 
     front = OpenEnvFront.__new__(OpenEnvFront)

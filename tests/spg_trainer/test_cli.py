@@ -94,7 +94,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
     ("line", "words"),
     [
         # Names.
-        ("evl --env sudoku", ["'evl'", "Did you mean 'eval'?", "Known: eval, diff, sft, compare, report"]),
+        ("evl --env sudoku", ["'evl'", "Did you mean 'eval'?", "Known: eval, generate, diff, sft, compare"]),
         ("train --env sudoku", ["'train'", "--env ENV trains"]),
         ("--env sudko", ['"sudko"', 'Did you mean "sudoku"?', "its module, my_package.my_module:"]),
         ("eval --env sodoku", ['Did you mean "sudoku"?']),
@@ -391,7 +391,7 @@ def test_flag_names_are_unique_and_all_in_the_help(capsys, command: str) -> None
     assert {name.replace("_", "-") for name in names} <= shown
     assert "default: " in text
     if command == "":
-        assert "lm-eval" in text and "model options" in text
+        assert "lm-eval" in re.sub(r"-\n\s*", "-", text) and "model options" in text
     if command == "eval":
         assert re.findall(r"^. --([a-z-]+)", text, re.MULTILINE)[:3] == ["model", "num-problems", "env"]
 

@@ -67,19 +67,51 @@ def test_json_puts_the_summary_on_standard_output(run, tmp_path):
     assert status == 0 and len(rows) == 4 and rows[3]["n"] == 2  # verdicts, then the summary
 
 
-def test_references_that_are_compared_as_text_are_counted_with_an_example(run, tmp_path):
-    answers = ["5", "October 2024", "October 2024", "5 \\pmod 7", ""]  # the last is invalid
-    lines = [json.dumps({"completion": f"<answer>{answer}</answer>", "answer": answer}) for answer in answers]
+def test_a_setting_is_a_column_or_the_value_for_all_lines(run, tmp_path):
+    lines = [{"completion": f"<answer>{i},50</answer>", "answer": f"{i},5", "sign": ","} for i in range(3)]
+    path = write(tmp_path / "a.jsonl", *map(json.dumps, lines))
+    assert run("gsm8k", path)[0] == 1  # none can be judged
+    for value in (",", "sign"):
+        status, rows, _ = run("gsm8k", path, "--setting", f"decimal={value}")
+        assert status == 0 and [row["correct"] for row in rows] == [True] * 3
+    *_, said = run("gsm8k", path, "--setting", "decimals=,")
+    assert '"gsm8k" has no such setting. Did you mean "decimal"?' in said
+    references = write(tmp_path / "r.jsonl", *(json.dumps({"id": i, "answer": f"{i},5"}) for i in range(3)))
+    alone = write(tmp_path / "c.jsonl", *(json.dumps({"id": i, **lines[i], "answer": "x"}) for i in range(3)))
+    status, rows, _ = run("gsm8k", alone, "--references", references, "--on", "id", "--setting", "decimal=,")
+    assert status == 0 and [row["correct"] for row in rows] == [True] * 3
+
+
+def test_the_samples_of_a_run_are_judged_with_its_settings(run, tmp_path):
+    line = {"completion": "<answer>12,50</answer>", "answer": "12,5", "decimal": ","}
+    recorded = {**line, "env": "rows", "generation": 0, "rewards": {"correct": 1.0}}
+    assert run("gsm8k", write(tmp_path / "run.jsonl", json.dumps(recorded)))[1][0]["correct"] is True
+    # A column of the name in another file may be anything.
+    assert run("gsm8k", write(tmp_path / "any.jsonl", json.dumps(line)))[0] == 1
+
+
+def test_how_references_are_read_is_said_with_examples_and_lines(run, tmp_path):
+    answers = ["5", "October 2024", "October 2024", "5 \\pmod 7", "12,50", ""]  # the last is invalid
+    lines = [
+        json.dumps({"completion": [f"<answer>{answer}</answer>"] * 2, "answer": answer}) for answer in answers
+    ]
     path = write(tmp_path / "a.jsonl", *lines)
     _, _, said = run("math500", path)
     assert (
-        "3 of 4 references cannot be read as mathematics and are compared as text (October 2024, 5 \\pmod 7): "
-        in said
+        "  3 of 5 references cannot be read as mathematics, only compared as text (`October 2024`, `5" in said
     )
-    _, (*_, facts), _ = run("math", path, "--json", "--workers", "2")
-    assert facts["compared_as_text"] == {"n": 3, "references": ["October 2024", "5 \\pmod 7"]}
+    assert "  1 of 5 references is read as lists (`12,50`)" in said
+    for workers in ("1", "2"):
+        _, (*_, facts), _ = run("math", path, "--json", "--workers", workers)
+        assert len(facts["references"]) == 2 and facts["references"][0].startswith(
+            "1 of 5 references is read as li"
+        )
     numbers = write(tmp_path / "b.jsonl", lines[0])
-    assert "compared as text" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
+    assert "references" not in run("math500", numbers)[2] + run("gsm8k", numbers)[2]
+    codes = ["BUG", "Bug", "SPAM"]
+    labels = [json.dumps({"completion": f"<answer>{code}</answer>", "answer": code}) for code in codes]
+    said = run("text", write(tmp_path / "c.jsonl", *labels))[2]
+    assert "2 different references count as equal: 'BUG' (line 1) and 'Bug' (line 2)" in said
 
 
 def test_answers_that_are_wrong_only_for_their_unit_are_counted(run, tmp_path):
@@ -197,6 +229,39 @@ def test_gzip_standard_input_and_parquet_say_the_same(run, tmp_path, monkeypatch
 
         monkeypatch.setattr(sys, "stdin", Input)
         assert run("sudoku", "-")[1] == expected
+
+
+def test_bytes_in_parquet_are_text_or_refused_with_their_column(run, tmp_path):
+    """Spark, Hive and old pandas write texts as BINARY (r28)."""
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, binary = tmp_path / "a.parquet", pyarrow.binary()
+    texts = [f"{RIGHT}\né".encode(), f"{RIGHT}é".encode("latin-1"), None]
+    columns = {
+        "completion": pyarrow.array(texts, binary),
+        "puzzle": pyarrow.array([PUZZLE.encode()] * 3, binary),
+    }
+    unread = pyarrow.array([b"\xff"] * 3, binary)
+    parquet.write_table(pyarrow.table({**columns, "image": unread}), path)
+    status, rows, said = run("sudoku", path)
+    assert status == 0 and [row["correct"] for row in rows] == [True, None, False]
+    assert 'line 2 has bytes that are not UTF-8 in the column "completion" (binary). Save it as text.' in said
+    chats = [[{"role": "assistant", "content": text}] for text in texts[:2]]
+    parquet.write_table(pyarrow.table({"completion": chats, "puzzle": [PUZZLE] * 2}), path)
+    status, rows, said = run("sudoku", path)
+    assert [row["correct"] for row in rows] == [True, None] and 'the column "completion" (list<' in said
+
+
+def test_a_field_that_stands_twice_is_named(run, tmp_path):
+    doubled = [sample()[:-1] + f', "puzzle": "{PUZZLE}"}}', sample(more={"a": 1})[:-2] + ', "a": 2}}']
+    path = write(
+        tmp_path / "a.ndjson", *doubled, sample(), sample(f'so "x": {RIGHT}', puzzle=PUZZLE, more={"a": 1})
+    )
+    status, rows, said = run("sudoku", path)
+    assert status == 0 and [row["correct"] for row in rows] == [None, None, True, True]
+    assert (
+        '1 is not valid JSON (an object has the key "puzzle" twice).' in said
+        and 'has the key "a" twice' in said
+    )
 
 
 def test_parquet_without_the_column_or_not_parquet_at_all(run, tmp_path):

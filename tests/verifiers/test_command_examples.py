@@ -27,7 +27,8 @@ def examples() -> list[str]:
     """Every command line that is shown, without what a shell does with its output."""
     texts = [page.read_text(encoding="utf-8") for page in PAGES if page.exists()] + [command._EPILOG]
     lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
-    others = ("TASK", "_generations.json", "verifiers serve")  # serve runs until it is stopped: test_serve.py
+    # serve runs until it is stopped: test_serve.py; test_pages.py has the file parity.py.
+    others = ("TASK", "_generations.json", "verifiers serve", "parity.py")
     shown = [line.partition(" >")[0] for line in lines if line.startswith("python -m verifiers ")]
     return sorted({line for line in shown if not any(word in line for word in others)})
 
@@ -59,6 +60,45 @@ def test_an_example_runs_as_it_stands(run, example: str, mode: str):
         ]
     assert status == 0 and "3 judged, 3 right" in said
     assert [row["correct"] for row in rows] == [True] * 3
+
+
+OWN = """
+import verifiers
+
+def judge(completion, *, mode, answer):
+    if mode == "strict":
+        raise RuntimeError("not today")
+    return verifiers.Verdict(correct=completion == answer)
+
+verifiers.register("same", fields=["answer"], verify=judge)
+"""
+
+
+def test_a_task_of_a_file_is_named_with_the_file(run):
+    Path("mine.py").write_text(OWN)
+    path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "b"}) for text in "ab"])
+    for name in ("./mine.py:same", "mine.py", str(Path("mine.py").resolve())):
+        for workers in ("1", "2"):
+            status, rows, said = run(name, path, "--workers", workers)
+            assert (
+                status == 0 and [row["correct"] for row in rows] == [False, True] and "same, lenient" in said
+            )
+            assert [(row["score"], row["reason"], row["decided_by"]) for row in rows] == [
+                (0.0, "wrong", "text"),
+                (1.0, "ok", "text"),
+            ]
+    assert "line 1 made the task fail: RuntimeError: not today" in run("mine.py", path, "--mode", "strict")[2]
+    Path("bad.py").write_text("x = 1\nx / 0\n")
+    Path("none.py").write_text("")
+    for name, words in (
+        ("mine.py:sme", "mine.py has no task 'sme'. Did you mean \"same\"? It registers same"),
+        ("none.py", "It calls no verifiers.register(...)"),
+        ("bad.py", "ZeroDivisionError: division by zero"),
+        ("other.py:x", "There is no file"),
+        ("smae", "./FILE.py:smae"),
+    ):
+        status, rows, said = run(name, path)
+        assert (status, rows) == (2, []) and words in said, said
 
 
 def test_a_file_without_an_answer_says_what_it_saw(run):

@@ -27,6 +27,10 @@ TEXT = '{"b": [1, 2.0], "a": 1e0, "c": {"d": "x"}}'
         (f'<answer>{{"x": {TEXT}}}</answer>', "wrong"),
         (f"[{TEXT}]", "wrong"),
         (TEXT[:-1], "malformed"),
+        (
+            f"Such as {TEXT}, and here {{'a': 2}}",
+            "malformed",
+        ),  # a dict of Python is no JSON, but it is the answer
         (f'{{"x": {TEXT}', "malformed"),  # cut short, and its field is not the answer either
         (f"```python\nx = {TEXT}\n```", "no_answer"),
         (f"<think>{TEXT}</think> I do not know.", "no_answer"),

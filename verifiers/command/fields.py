@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import chain
 from typing import Any, NamedTuple
 
 from verifiers.command.read import Names, has, has_completion
@@ -158,18 +157,40 @@ def likely_flags(task: Task, text: str) -> list[str]:
     return [word for flag, likely in likely_of_flag for word in (flag, likely[0])]
 
 
-def with_problem(task: Task, flags: Namespace, fields: Fields, first: Iterable[Block]) -> Fields:
-    """The fields, with a column "problem" added if a line of `first` has it.
+def with_problem(task: Task, flags: Namespace, fields: Fields, lines: Iterable[bytes | LineError]) -> Fields:
+    """The fields, with a column "problem" added if a line has it.
 
     It is not added if a flag says which column holds the problem, or if the task takes no problem.
     """
-    if flags.problem_field is not None or "problem" not in task.optional:
-        return fields
-    for line in chain.from_iterable(block.lines for block in first):
-        with suppress(LineError):
-            if has(read_line(line), ("problem",)):
-                return fields._replace(references={**fields.references, "problem": ("problem",)})
+    is_open = flags.problem_field is None and "problem" in task.optional
+    if is_open and any(has(row, ("problem",)) for row in _rows_of(lines)):
+        return fields._replace(references={**fields.references, "problem": ("problem",)})
     return fields
+
+
+def with_settings(
+    task: Task, words: Sequence[str], fields: Fields, lines: Iterable[bytes | LineError]
+) -> tuple[Fields, tuple[tuple[str, str], ...]]:
+    """(the fields with the columns of settings, (setting of the task, its value for all lines) of each other one).
+
+    words: those of --setting, FIELD=VALUE; what no line has as a column is a value. The samples of a run
+    have the settings by which its rewards were given, and these are used unasked. Raises CommandError for another word.
+    """
+    rows = list(_rows_of(lines))
+    recorded = [row for row in rows if row.keys() >= {"env", "generation", "rewards"}]
+    columns = {name: name for name in task.settings if any(name in row for row in recorded)}
+    values: dict[str, str] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in task.settings:
+            known = " or ".join(f"{setting}=..." for setting in task.settings) or "none"
+            near = did_you_mean(name, task.settings)
+            raise CommandError(f'--setting {word}: "{task.name}" has no such setting. {near}It has {known}.')
+        columns.pop(name, None)
+        is_column = any(has(row, (value,)) for row in rows)
+        (columns if is_column else values)[name] = value
+    named = {name: (column,) for name, column in columns.items()}
+    return fields._replace(references={**fields.references, **named}), tuple(values.items())
 
 
 def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
@@ -203,17 +224,30 @@ def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> s
     returned. Raises CommandError if several tools write lines of that form.
     """
     default, *others = known
-    if not others:
-        return default
-    fitting: list[str] = []
+    for row in _rows_of(lines) if others else ():
+        fitting = [name for name, fields in known.items() if fields.fit(row)]
+        if default in fitting:
+            return default
+        if len(fitting) > 1:
+            flags = " or ".join(f"--preset {name}" for name in fitting)
+            raise CommandError(f"The lines may be of {' or of '.join(fitting)}: give {flags}.")
+        if fitting:
+            return fitting[0]
+    return default
+
+
+def completion_of(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> Names:
+    """The names of the completion's column by the first candidate that fits the first readable line, else by the first.
+
+    known: as `candidates` returns it.
+    """
+    row = next(_rows_of(lines), {})
+    all_names = [fields.completion for fields in known.values()]
+    return next((names for names in all_names if has_completion(row, names)), all_names[0])
+
+
+def _rows_of(lines: Iterable[bytes | LineError]) -> Iterator[dict[str, Any]]:
+    """The objects on the lines that can be read."""
     for line in lines:
         with suppress(LineError):
-            row = read_line(line)
-            if fitting := [name for name, fields in known.items() if fields.fit(row)]:
-                break
-    if default in fitting or not fitting:
-        return default
-    if len(fitting) > 1:
-        flags = " or ".join(f"--preset {name}" for name in fitting)
-        raise CommandError(f"The lines may be of {' or of '.join(fitting)}: give {flags}.")
-    return fitting[0]
+            yield read_line(line)

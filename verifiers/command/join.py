@@ -15,7 +15,6 @@ from verifiers.command.read import (
     as_text,
     columns_of,
     has,
-    has_completion,
     read_sample,
 )
 from verifiers.errors import CommandError, LineError
@@ -129,24 +128,3 @@ def _joined(
     reference = table[as_text(key_value)]
     joined = {**reference.kept, **columns, "completion": completion_value, **reference.fields}
     return json.dumps(joined).encode()
-
-
-def completion_of(known: dict[str, Fields], first: list[Block]) -> Names:
-    """The names of the completion's column by the first candidate that fits the file's first readable line.
-
-    known: as `candidates` returns it. first: the first block of the file, or none. If no candidate fits, the names are
-    those of the first candidate.
-    """
-    for block in first:
-        for line in block.lines:
-            try:
-                row = read_line(line)
-            except LineError:
-                continue
-            fitting = [
-                fields.completion for fields in known.values() if has_completion(row, fields.completion)
-            ]
-            if fitting:
-                return fitting[0]
-            break
-    return next(iter(known.values())).completion

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from json.encoder import encode_basestring_ascii as _quoted
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,9 +23,10 @@ from verifiers.command.read import (
     puzzle_in,
     read_sample,
 )
-from verifiers.errors import LineError, VerifierError
+from verifiers.errors import LineError, VerifierError, text_of_one
 from verifiers.files import Block, read_line
-from verifiers.registry import Mode, find, verify, verify_batch
+from verifiers.references import ROWS_READ
+from verifiers.registry import Mode, find, own_files, tasks_of_file, verify_batch
 from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
 from verifiers.verdicts import DETAILS, Reason
@@ -37,6 +39,8 @@ UNREAD_PROMPT = (
     'is malformed, and its column "prompt" has the head of the function, which was not read: if completions go on '
     "with it, give --answer-field prompt=prompt."
 )
+NO_COMPLETION = "has no completion (null, or an empty list); it counts as malformed."
+_NULL_FIELDS = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
 NOT_FOUND = "No answer was found where this mode looks for one."
 _AHEAD = 2  # blocks under way for each worker
 
@@ -68,6 +72,8 @@ class Job(NamedTuple):
     task: str
     mode: Mode
     fields: Fields
+    settings: tuple[tuple[str, str], ...] = ()
+    """(setting of the task, its value for all lines), for each setting that is no column."""
     rules: str | None = None
     """Other rules, such as "d1", whose verdicts are written beside ours; None for none."""
     keep: tuple[str, ...] = ()
@@ -88,9 +94,10 @@ class Judged(NamedTuple):
             counts by other rules have `compared`'s names; `columns.level` is the number of blocks with this column.
         problems: {fault of lines: the numbers of these lines}.
         kinds: {fault that names a value of its line: the fault without the value, which is the same for other lines}.
-        unanswered: the ends of the first completions in which no answer was found, EXAMPLES at most.
-        readable: the ends of the first of these completions in which mode `flexible` finds an answer.
-        texts: the first references that are compared as text, EXAMPLES at most; `as_text` of the tally counts them.
+        examples: the first few ends of completions in which no answer was found (`unanswered`), and of those of them in
+            which mode `flexible` finds an answer (`unmarked`).
+        references, places: what `how_read` takes, of the judged lines; empty for blocks behind the first ROWS_READ
+            lines.
     """
 
     label: str
@@ -98,112 +105,87 @@ class Judged(NamedTuple):
     tally: dict[str, float]
     problems: dict[str, list[int]]
     kinds: Mapping[str, str] = MappingProxyType({})
-    unanswered: tuple[str, ...] = ()
-    readable: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ()
+    examples: Mapping[str, list[str]] = MappingProxyType({})
+    references: Mapping[str, list[Any]] = MappingProxyType({})
+    places: Sequence[str] = ()
+
+
+class _Item(NamedTuple):
+    """A line of the output before it is judged. place: of the completion in its line's list, from 1 on; 0: no list."""
+
+    number: int
+    place: int
+    kept: Mapping[str, Any]
+    error: str
 
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judges every line of a block; a fault of a line does not affect other lines."""
-    # For each outcome: the number of its line, and its place in the line's list of completions, from 1 on (0: no list).
-    places: list[tuple[int, int]] = []
-    outcomes: list[Outcome] = []
-    outcome_numbers: list[int] = []  # for each of `completions`, the number of its outcome
+    items: list[_Item] = []
     completions: list[object] = []
-    without_completion: list[int] = []  # numbers of lines
-    with_unread_prompt: set[int] = set()  # numbers of lines with a prompt of code that no flag names
     references: dict[str, list[Any]] = {name: [] for name in job.fields.references}
+    problems: dict[str, list[int]] = {}
+    kinds: dict[str, str] = {}
     wanted = job.fields.names()
     columns_to_keep = [*job.keep, job.by] if job.by else job.keep
-    kept: dict[int, Mapping[str, Any]] = {}  # {line: its kept columns}
-    kinds: dict[str, str] = {}
-    # All columns of the block's first line, and the kept columns of the others.
-    columns_seen: set[str] = set()
+    columns_seen: set[str] = (
+        set()
+    )  # all columns of the block's first line, and the kept columns of the others
+    with_unread_prompt: set[int] = set()  # numbers of lines with a prompt of code that no flag names
     for number, line in zip(block.numbers, block.lines, strict=True):
+        kept: Mapping[str, Any] = {}
         try:
             sample = read_line(line)
-            kept[number] = columns_of(sample, columns_to_keep)
-            if not columns_seen:
-                columns_seen.update(sample)
-            columns_seen.update(kept[number])
+            kept = columns_of(sample, columns_to_keep)
+            columns_seen.update(kept if columns_seen else sample, kept)
             value, *values = read_sample(sample, wanted)
-        except LacksField as error:
-            places.append((number, 0))
-            outcomes.append(f"{error} {job.fields.advice(error.places)}")
-            continue
         except LineError as error:
-            places.append((number, 0))
-            outcomes.append(str(error))
+            advice = f" {job.fields.advice(error.places)}" if isinstance(error, LacksField) else ""
             if error.kind:
                 kinds[str(error)] = error.kind
-            columns_seen.update(kept.setdefault(number, error.columns))
+            columns_seen.update(error.columns)
+            items.append(_Item(number, 0, kept or error.columns, f"{error}{advice}"))
             continue
         if value is None or value == []:
-            without_completion.append(number)
+            problems.setdefault(NO_COMPLETION, []).append(number)
         if _has_unread_prompt(job, sample):
             with_unread_prompt.add(number)
-        completions_of_line = [value] if type(value) is str else completions_in(value)
-        for place, completion in enumerate(completions_of_line, 1):
-            places.append((number, place if len(completions_of_line) > 1 else 0))
-            outcome_numbers.append(len(outcomes))
-            outcomes.append("")  # until the completion is judged below
+        of_line = [value] if type(value) is str else completions_in(value)
+        for place, completion in enumerate(of_line, 1):
+            items.append(_Item(number, place if len(of_line) > 1 else 0, kept, ""))
             completions.append(completion)
             for (name, column), reference in zip(references.items(), values, strict=True):
                 column.append(_CONVERTERS[name](reference) if name in _CONVERTERS else reference)
-    unanswered: list[int] = []  # the numbers of the completions in which no answer was found
     # First the other rules, because `_findings` removes the references that only these rules need.
     findings = _findings(job, completions, references)
-    outcomes_of_completions = _judge(job, completions, references)
-    numbered_outcomes = zip(outcome_numbers, outcomes_of_completions, strict=True)
-    for index, (outcome_number, outcome) in enumerate(numbered_outcomes):
-        outcomes[outcome_number] = outcome
-        if _reason_of(outcome) == Reason.NO_ANSWER:
-            unanswered.append(index)
-    # Without other rules, `findings` is empty.
-    finding_of_outcome = dict(zip(outcome_numbers, findings, strict=False))
-    judged = _lines_and_counts(job, block.label, places, outcomes, finding_of_outcome, kept)
-    if without_completion:
-        problem = "has no completion (null, or an empty list); it counts as malformed."
-        judged.problems[problem] = without_completion
-    malformed_places = [
-        places[outcome_number]
-        for outcome_number in outcome_numbers
-        if _reason_of(outcomes[outcome_number]) == Reason.MALFORMED
-    ]
-    if lines_to_report := [number for number, _ in malformed_places if number in with_unread_prompt]:
-        judged.problems[UNREAD_PROMPT] = lines_to_report
-    judged.tally.update(f"columns.{name}" for name in columns_seen)
-    texts = list(_compared_as_text(job, references, outcomes_of_completions))
-    judged.tally["as_text"] = len(texts)
-    judged.tally["unit"] = _count_units_refused(job, references, outcomes_of_completions)
-    judged.tally["thinking"] = sum(_thinks_to_its_end(completions[index]) for index in unanswered)
-    return judged._replace(
-        kinds=kinds,
-        texts=tuple(dict.fromkeys(texts))[:EXAMPLES],
-        unanswered=tuple(_end_of(completions[index]) for index in unanswered[:EXAMPLES]),
-        readable=tuple(_readable(job, completions, references, unanswered[:MAX_TRIED])),
+    references |= {name: [value] * len(completions) for name, value in job.settings}
+    outcomes = _judge(job, completions, references)
+    judged = _lines_and_counts(job, block.label, items, iter(outcomes), iter(findings))
+    reasons = [None if isinstance(outcome, str) else outcome[3] for outcome in outcomes]
+    judged.problems.update(problems)
+    numbers = [item.number for item in items if not item.error]  # of the completions
+    if with_unread_prompt:
+        malformed = {n for n, reason in zip(numbers, reasons, strict=True) if reason == Reason.MALFORMED}
+        if lines := sorted(malformed & with_unread_prompt):
+            judged.problems[UNREAD_PROMPT] = lines
+    unanswered = [index for index, reason in enumerate(reasons) if reason == Reason.NO_ANSWER]
+    judged.tally.update(
+        {f"columns.{name}": 1 for name in columns_seen},
+        unit=_count_units_refused(job, references, outcomes),
+        thinking=sum(_thinks_to_its_end(completions[index]) for index in unanswered),
     )
-
-
-def _reason_of(outcome: Outcome) -> str | None:
-    """The reason of a verdict; None if there is no verdict."""
-    return None if isinstance(outcome, str) else outcome[3]
-
-
-def _compared_as_text(
-    job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]
-) -> Iterator[str]:
-    """The references of MATH that are compared as text, since they are not read as mathematics; none for other tasks.
-
-    References of completions without a verdict are left out.
-    """
-    if find(job.task).name != "math500":
-        return
-    from verifiers.math500.reference import is_compared_as_text
-
-    for answer, outcome in zip(references["answer"], outcomes, strict=True):
-        if not isinstance(outcome, str) and is_compared_as_text(answer):
-            yield str(answer)
+    examples = {
+        "unanswered": [_end_of(completions[index]) for index in unanswered[:EXAMPLES]],
+        "unmarked": _readable(job, completions, references, unanswered[:MAX_TRIED]),
+    }
+    label = f"{block.label}, " if block.label else ""
+    places = {
+        row: f"{label}line {numbers[row]}"
+        for row, reason in enumerate(reasons)
+        if block.numbers[0] <= ROWS_READ and reason and (not row or numbers[row] != numbers[row - 1])
+    }
+    read = {name: [column[row] for row in places] for name, column in references.items()}
+    return judged._replace(kinds=kinds, examples=examples, references=read, places=list(places.values()))
 
 
 def _count_units_refused(job: Job, references: dict[str, list[Any]], outcomes: Iterable[Outcome]) -> int:
@@ -228,22 +210,15 @@ def _thinks_to_its_end(completion: object) -> bool:
 
 
 def _readable(
-    job: Job, completions: list[object], references: dict[str, list[Any]], indices: list[int]
-) -> Iterator[str]:
-    """The ends of the first completions without an answer in which mode `flexible` finds one, EXAMPLES at most.
-
-    indices: the numbers of completions without an answer.
-    """
+    job: Job, completions: list[object], references: dict[str, list[Any]], rows: list[int]
+) -> list[str]:
+    """The ends of the first completions without an answer in which mode `flexible` finds one. rows: of those tried."""
     if job.mode != "lenient" or "flexible" not in find(job.task).modes:
-        return
-    found = 0
-    for index in indices:
-        if found == EXAMPLES:
-            return
-        reference = {name: column[index] for name, column in references.items()}
-        if verify(job.task, completions[index], mode="flexible", **reference).extracted is not None:
-            found += 1
-            yield _end_of(completions[index])
+        return []
+    tried = {name: [column[row] for row in rows] for name, column in references.items()}
+    found = verify_batch(job.task, [completions[row] for row in rows], mode="flexible", **tried).extracted
+    ends = (_end_of(completions[row]) for row, text in zip(rows, found, strict=True) if text is not None)
+    return list(islice(ends, EXAMPLES))
 
 
 def _end_of(completion: object) -> str:
@@ -289,9 +264,11 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
     """The outcomes of completions. If judging them raises, as for an invalid reference, each half is judged alone."""
     try:
         verdicts = verify_batch(job.task, completions, mode=job.mode, **references)
-    except Exception:
+    except Exception as error:  # also of a user's own task, which must not end a long run
+        if len(completions) == 1 and isinstance(error, VerifierError):
+            return [f"has an invalid reference: {text_of_one(error)}"]
         if len(completions) == 1:
-            return [_judge_one(job, completions[0], {name: column[0] for name, column in references.items()})]
+            return [f"made the task fail: {type(error).__name__}: {error}"]
         middle = len(completions) // 2
         first = {name: column[:middle] for name, column in references.items()}
         second = {name: column[middle:] for name, column in references.items()}
@@ -301,75 +278,57 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
     return list(zip(*numbers_and_texts, *words, strict=True))
 
 
-def _judge_one(job: Job, completion: object, reference: dict[str, Any]) -> Outcome:
-    """The outcome of one completion."""
-    try:
-        verdict = verify(job.task, completion, mode=job.mode, **reference)
-    except VerifierError as error:
-        return f"has an invalid reference: {error}"
-    except Exception as error:  # a user's own task that breaks its contract must not end a long run
-        return f"made the task fail: {type(error).__name__}: {error}"
-    words = (str(verdict.reason), str(verdict.decided_by), verdict.detail)
-    return verdict.correct, verdict.score, verdict.extracted, *words
-
-
 def _lines_and_counts(
     job: Job,
     label: str,
-    places: list[tuple[int, int]],
-    outcomes: list[Outcome],
-    findings: Mapping[int, d1.Finding | None] = MappingProxyType({}),
-    kept: Mapping[int, Mapping[str, Any]] = MappingProxyType({}),
+    items: list[_Item],
+    outcomes: Iterator[Outcome],
+    findings: Iterator[d1.Finding | None],
 ) -> Judged:
-    """The output, counts and problems of outcomes; the other fields of `Judged` stay empty.
+    """The output, counts and problems of items; the other fields of `Judged` stay empty.
 
-    places: (line, place in its list of completions) of each outcome, as in `judge_block`. findings: {number of an
-    outcome: finding of other rules}. kept: {line: its columns for `job.keep` and `job.by`}.
+    outcomes, findings: of the items that have no error, in their order; no findings without other rules.
     """
     tally: Counter[str] = Counter()
     lines: list[str] = []
     problems: dict[str, list[int]] = {}
     beginning = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
     lists: dict[int, list[bool]] = {}  # {line: which completions of its list are right}
-    for index, ((number, place), outcome) in enumerate(zip(places, outcomes, strict=True)):
+    for number, place, kept, error in items:
+        outcome = error or next(outcomes)
         d1_field = ""
-        if index in findings:
-            our_verdict = None if isinstance(outcome, str) else outcome[0]
-            tally.update(compared(our_verdict, findings[index]))
-            d1_field = f', "d1": {json.dumps(_facts(findings[index]))}'
+        if job.rules and not error:
+            finding = next(findings)
+            tally.update(compared(None if isinstance(outcome, str) else outcome[0], finding))
+            d1_field = f', "d1": {json.dumps(_facts(finding))}'
         head = f'{beginning}{number}, "sample": {place}' if place else f"{beginning}{number}"
-        columns = kept.get(number, {})
-        head += "".join(
-            f", {_quoted(name)}: {json.dumps(columns[name])}" for name in job.keep if name in columns
-        )
+        for name in job.keep:
+            if name in kept:
+                head += f", {_quoted(name)}: {json.dumps(kept[name])}"
         if isinstance(outcome, str):
             problems.setdefault(outcome, []).append(number)
             tally["invalid"] += 1
-            null_fields = (
-                '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
-            )
-            lines.append(f'{head}, {null_fields}, "error": {_quoted(outcome)}{d1_field}}}\n')
-        else:
-            correct, score, extracted, reason, tier, detail = outcome
-            if detail == DETAILS[Reason.NO_ANSWER]:  # which is long; the summary has it once
-                detail = NOT_FOUND
-            detail_field = "" if correct else f', "detail": {_quoted(detail)}'
-            tally["judged"] += 1
-            if job.by:
-                value = as_text(columns.get(job.by))
-                tally[f"by.{job.by}.{value}"] += 1
-                tally[f"right_by.{job.by}.{value}"] += correct
-            tally["correct"] += correct
-            tally["score"] += score
-            tally[f"reasons.{reason}"] += 1
-            tally[f"tiers.{tier}"] += 1
-            lines.append(
-                f'{head}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
-                f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-                f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail_field}{d1_field}}}\n'
-            )
-            if place:
-                lists.setdefault(number, []).append(correct)
+            lines.append(f'{head}, {_NULL_FIELDS}, "error": {_quoted(outcome)}{d1_field}}}\n')
+            continue
+        correct, score, extracted, reason, tier, detail = outcome
+        if detail == DETAILS[Reason.NO_ANSWER]:  # which is long; the summary has it once
+            detail = NOT_FOUND
+        detail_field = "" if correct else f', "detail": {_quoted(detail)}'
+        if job.by:
+            value = as_text(kept.get(job.by))
+            tally[f"by.{job.by}.{value}"] += 1
+            tally[f"right_by.{job.by}.{value}"] += correct
+        for name, count in ("judged", 1), ("correct", correct), ("score", score):
+            tally[name] += count
+        tally[f"reasons.{reason}"] += 1
+        tally[f"tiers.{tier}"] += 1
+        lines.append(
+            f'{head}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
+            f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
+            f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail_field}{d1_field}}}\n'
+        )
+        if place:
+            lists.setdefault(number, []).append(correct)
     tally.update(f"lists.{sum(rights)}/{len(rights)}" for rights in lists.values())
     return Judged(label, "".join(lines), tally, problems)
 
@@ -392,7 +351,10 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         return
     from verifiers.worker import Workers, WorkerUnavailable
 
-    workers = Workers(__name__, size=processes, soft=None, hard=None)  # a block may take any time
+    settings = {"files": list(own_files)}
+    workers = Workers(
+        __name__, size=processes, soft=None, hard=None, settings=settings
+    )  # a block may take any time
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:
@@ -404,8 +366,8 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         if "tally" in reply:
             return Judged(**reply)
         lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
-        places = [(number, 0) for number in block.numbers]
-        return _lines_and_counts(job, block.label, places, [lost] * len(places))
+        items = [_Item(number, 0, {}, lost) for number in block.numbers]
+        return _lines_and_counts(job, block.label, items, iter(()), iter(()))
 
     under_way: deque[Future[Judged]] = deque()
     try:
@@ -420,10 +382,12 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Iterator[
         threads.shutdown(cancel_futures=True)
 
 
-def prepare() -> Callable[[dict], dict]:
+def prepare(files: Sequence[str]) -> Callable[[dict], dict]:
     """Returns the function that a worker process answers with: from a job and a block to the fields of `Judged`.
 
-    `verifiers.worker` calls this once in each worker process.
+    `verifiers.worker` calls this once in each worker process. files: Python files that register tasks.
     """
+    for file in files:
+        tasks_of_file(file)
     batch.MAX_THREADS = 1  # the cores are shared out between processes already
     return lambda request: judge_block(request["job"], request["block"])._asdict()

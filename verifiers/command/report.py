@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import comb
 from typing import Any
 
@@ -12,7 +12,7 @@ from verifiers.errors import plural
 from verifiers.registry import find
 from verifiers.rule_comparison import comparison_facts, comparison_text
 from verifiers.statistics import wilson_interval
-from verifiers.verdicts import DETAILS, NO_MARK, Reason
+from verifiers.verdicts import DETAILS, NO_MARK, RULES, Reason
 
 SHOWN_GROUPS = 20
 
@@ -21,13 +21,12 @@ def summary(
     job: Job,
     tally: Counter[str],
     seconds: float,
-    unmarked: Sequence[str] = (),
-    texts: Sequence[str] = (),
+    examples: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The facts of a run, as --json writes them.
 
-    tally: the sum of the tallies of all `verifiers.command.judge.Judged`. unmarked: the ends of completions in which
-    lenient mode finds no answer, but mode `flexible` does. texts: references that are compared as text.
+    tally, examples: the sums of those of all `verifiers.command.judge.Judged`; `references` of the examples are the
+    sentences of `how_read`.
     """
     n = tally["judged"]
     lines = n + tally["invalid"]
@@ -36,6 +35,7 @@ def summary(
     return {
         "task": job.task,
         "mode": job.mode,
+        "verifier_rules": RULES,
         "n": n,
         "correct": tally["correct"],
         "accuracy": tally["correct"] / n if n else None,
@@ -47,8 +47,8 @@ def summary(
         "mean_score": tally["score"] / n if n else None,
         "reasons": counts(tally, "reasons"),
         "tiers": counts(tally, "tiers"),
-        **({"unmarked": list(unmarked)} if unmarked else {}),
-        **({"compared_as_text": {"n": tally["as_text"], "references": list(texts)}} if texts else {}),
+        **({"unmarked": examples["unmarked"]} if examples["unmarked"] else {}),
+        **({"references": examples["references"]} if examples["references"] else {}),
         **({"refused_for_unit": tally["unit"]} if tally["unit"] else {}),
         **({"unended_thinking": tally["thinking"]} if tally["thinking"] else {}),
         "invalid_lines": tally["invalid"],
@@ -164,11 +164,7 @@ def summary_text(facts: dict[str, Any]) -> str:
             "--mode flexible reads a value in some, which end in:"
         )
         lines += [f"    {end}" for end in facts["unmarked"]]
-    if "compared_as_text" in facts:
-        from verifiers.math500.reference import compared_as_text
-
-        count, texts = facts["compared_as_text"]["n"], facts["compared_as_text"]["references"]
-        lines.append(f"  {compared_as_text(count, f'{n:,} references', texts)}")
+    lines += [f"  {sentence}" for sentence in facts.get("references", ())]
     if count := facts.get("refused_for_unit"):
         lines.append(
             f"  {plural(count, 'wrong answer')} equal to the reference, but in a unit that the problem has not"

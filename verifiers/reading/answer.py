@@ -268,7 +268,9 @@ def _with_list(text: str, start: int, box: Found) -> Found:
     return box._replace(start=low, end=high)
 
 
-def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Found:
+def find_answer(
+    text: str, lenient: bool = True, marks_only: bool = False, with_comment: bool = False
+) -> Found:
     r"""Where the answer of a completion stands; see the head of this file.
 
     Args:
@@ -276,6 +278,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
         lenient: False for strict mode: the text has exactly one `<answer>` and one `</answer>`, and the answer stands
             between them, perhaps in a `\boxed{}`.
         marks_only: no sentence, heading or JSON field names an answer, as for Countdown and Sudoku.
+        with_comment: what follows a value in the answer, ", because ...", stays, as it may be a part of a text.
     """
     place = regions(text)
     if not lenient and (place.block == _NOWHERE or not place.single):
@@ -298,7 +301,7 @@ def find_answer(text: str, lenient: bool = True, marks_only: bool = False) -> Fo
         return Found(NO_ANSWER)
     if (
         lenient
-        and not (marks_only or found.quoted)
+        and not (marks_only or found.quoted or with_comment)
         and (comment := _BEHIND.search(text, found.start, found.end))
     ):
         if _NUMBER_OR_CHOICE.search(text, found.start, comment.start()):

@@ -13,8 +13,8 @@ _OUTSIDE = re.compile(r"[\[{]|```[^`\n]*+")
 """What may begin a value, or a fence."""
 _INSIDE = re.compile(r'"(?:[^"\\\n]|\\[^\n])*+"?+|[\[\]{}]|```[^`\n]*+')
 """The same inside a value: a string (or the rest of its line), a bracket, or the line of a fence."""
-_BEGINS = re.compile(r'\{\s*+["}]|\[\s*+(?:[\]\[{"\d]|-\d|true\b|false\b|null\b)')
-"""A bracket that begins a list or an object, and none of prose or of LaTeX."""
+_BEGINS = re.compile(r"""\{\s*+["'}]|\[\s*+(?:[\]\[{"'\d]|-\d|true\b|false\b|null\b)""")
+"""A bracket that begins a list or an object, perhaps one of Python's, and none of prose or of LaTeX."""
 _OPENED_BY = {"]": "[", "}": "{"}
 
 

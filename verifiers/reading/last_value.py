@@ -28,7 +28,7 @@ _HAS_VALUE = re.compile(r"\d|\\(?!(?:black)?square|qed|checkmark|[\[\]()])")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?=\s|\*|\Z)|\n")
 _SAYS = re.compile(r"(?:=|≈|\b(?:is|are|was|were|be|equals|becomes))[\s*]*+\Z")
 _ASIDE = re.compile(
-    r"\b(?:in|for|per|every|each|over|during|within|after|of|than|from|at|both|all)\s(?:\w{1,12}\s)?[*$]*+\Z"
+    r"\b(?:in|for|per|every|each|over|during|within|after|of|than|from|by|at|both|all)\s(?:\w{1,12}\s)?[*$]*+\Z"
 )
 _STATES = re.compile(r"(?:=|\b(?:is|are|was|were))[\s*$]*+\Z")
 _DENIED = re.compile(r"\b(?:not|never|cannot|wrong|incorrect|or|almost|nearly)\b|n['’]t\b|±")

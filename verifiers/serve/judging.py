@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from verifiers import batch
-from verifiers.errors import VerifierError
+from verifiers.errors import VerifierError, text_of_one
 from verifiers.limit import time_limit
 from verifiers.registry import find, verify_batch
 from verifiers.serve.queue import Answer, refusal
@@ -117,10 +117,7 @@ def _judged(group: Sequence[Asked], seconds: float) -> list[Answer]:
         if len(group) > 1:
             return [answer for asked in group for answer in _judged([asked], seconds)]
         if isinstance(error, VerifierError):
-            text = str(error)
-            if first.is_one:  # as `verify` says it: answer='x', not answer[0]='x'
-                text = text.replace(f"{error.argument}[0]=", f"{error.argument}=", 1).removeprefix("Row 0: ")
-            return [refusal(422, text)]
+            return [refusal(422, text_of_one(error) if first.is_one else str(error))]
         logging.getLogger("verifiers.serve").exception("The task %s failed", first.task)
         text = f'The task "{first.task}" failed on this request ({type(error).__name__}); the server\'s log says more.'
         return [refusal(500, text)]

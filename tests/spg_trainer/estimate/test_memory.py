@@ -20,7 +20,7 @@ from spg_trainer.cli import main
 from spg_trainer.estimate.fits import dtype_of
 from spg_trainer.estimate.memory import Memory, arithmetic, micro_batch_size, rows_of_a_pass, step_memory
 from spg_trainer.estimate.seconds import rollout_passes
-from spg_trainer.models import hidden_states, llada_config, new_policy
+from spg_trainer.models import hidden_states, llada_config, new_policy, tiny_tokenizer
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
@@ -38,7 +38,8 @@ BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 
 
 def shape(**more: int) -> PreTrainedConfig:
-    return llada_config(**(SIZES | more), max_sequence_length=256, mask_token_id=39, eos_token_id=38)
+    settings = SIZES | {"max_sequence_length": 256, "mask_token_id": 39, "eos_token_id": 38} | more
+    return llada_config(**settings)
 
 
 def of_8b(
@@ -397,8 +398,14 @@ def test_the_dry_run_knows_no_shape_that_is_not_at_hand(capsys, tmp_path) -> Non
 
 
 def test_the_dry_run_of_a_folder_takes_its_configuration_on_a_cpu(capsys, tmp_path) -> None:
-    shape(d_model=1024, vocab_size=10000).save_pretrained(tmp_path)
-    assert main(words("--model", str(tmp_path), "--device", "cpu", "--lora-r", "0")) == 0
+    shape(d_model=1024, vocab_size=10000, max_sequence_length=1024).save_pretrained(tmp_path)
+    arguments = words("--model", str(tmp_path), "--device", "cpu", "--lora-r", "0", "--mask-token-id", "258")
+    # A run would refuse a folder without weights or tokenizer, and so does its dry run.
+    assert main(arguments) == 2 and "there is no model*.safetensors" in capsys.readouterr().err
+    (tmp_path / "model.safetensors").touch()  # a dry run does not open the weights
+    assert main(arguments) == 2 and "tokenizer" in capsys.readouterr().err
+    tiny_tokenizer().save_pretrained(tmp_path)
+    assert main(arguments) == 0
     text = capsys.readouterr().out
     assert "float32" in text and "seconds" not in text
     weights = 4 * (3 * (4 * 1024**2 + 3 * 1024 * 160 + 2 * 1024) + 1024 + 2 * 10000 * 1024)

@@ -347,7 +347,9 @@ def test_a_model_made_from_settings_is_written_as_the_hub_has_it(tmp_path, archi
         assert torch.equal(again(some_ids(1, 20)).logits, model.eval()(some_ids(1, 20)).logits)
 
 
-@pytest.mark.parametrize("architecture", [*BY_ARCHITECTURE])
+@pytest.mark.parametrize(
+    "architecture", [name for name in BY_ARCHITECTURE if name != "DiffusionGemmaForBlockDiffusion"]
+)
 def test_a_model_made_by_auto_config_is_opened_again(tmp_path, architecture):
     """As one makes a small model of one's own, with no more settings than it needs."""
     config_class = BY_ARCHITECTURE[architecture]

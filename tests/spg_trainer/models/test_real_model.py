@@ -25,11 +25,15 @@ FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model's folder in the Hub's shape, its weights as the quantized file has them, in float32."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
     folder = Path(PACKAGE.origin).parent
     target = tmp_path_factory.mktemp("smollm2")
-    AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32).save_pretrained(target)
+    quantized = AutoModelForCausalLM.from_pretrained(folder, gguf_file=FILE, dtype=torch.float32)
+    settings = {name: value for name, value in quantized.config.to_dict().items() if "quant" not in name}
+    model = LlamaForCausalLM(LlamaConfig(**settings))
+    model.load_state_dict(quantized.state_dict())
+    model.save_pretrained(target)
     AutoTokenizer.from_pretrained(folder, gguf_file=FILE).save_pretrained(target)
     return target
 

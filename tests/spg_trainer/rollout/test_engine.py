@@ -90,7 +90,7 @@ def test_a_run_on_an_engine_learns_from_its_rows(tmp_path):
     found = rows(tmp_path / "run/metrics.jsonl")
     assert [row["step"] for row in found] == [1, 2, 3]
     assert all(0 < row["engine/logp_gap"] < 1e-5 for row in found), [r["engine/logp_gap"] for r in found]
-    assert engine.calls == ["update_weights_from_disk", "generate"] * 3
+    assert engine.calls == ["health", *["update_weights_from_disk", "generate"] * 3]
     assert len(set(engine.sums)) == 3
 
 
@@ -116,6 +116,14 @@ def test_an_engine_that_fails_ends_the_step_with_a_sentence(tmp_path, broken, se
                 player, keys = Player(policy, GREEDY), [("r", i) for i in range(3)]
                 connection.sample(player, pad(policy, PROMPTS), keys)
     assert f"--resume {tmp_path}" in str(raised.value)
+
+
+def test_an_engine_that_does_not_run_is_missed_before_the_model_is_opened(tmp_path):
+    with served(small()) as url:
+        pass
+    with pytest.raises(ConfigError, match=f"nothing answers at {url}/health. Start the engine first"):
+        train(config(tmp_path / "run", url), quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_whose_engine_died_goes_on_as_if_it_had_not(tmp_path):

@@ -160,7 +160,7 @@ def test_several_answers_stand_together_with_the_log_probability_of_each_token(p
     assert all(own.ndim == 1 and 1 <= len(own) <= 16 and (own <= 0).all() for own in logps)
     with pytest.raises(ConfigError, match="needs a sampling with a temperature"):
         generate(policy, prompts, SAMPLING, num_return_sequences=2)
-    with pytest.raises(ConfigError, match="num_return_sequences=0"):
+    with pytest.raises(ConfigError, match="--num-return-sequences 0"):
         generate(policy, prompts, sampling, num_return_sequences=0)
 
 

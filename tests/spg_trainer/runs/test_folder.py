@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import verifiers
 from spg_trainer.algorithms import build
 from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs import files
+from spg_trainer.runs.files import claim, remove_if_empty
 from spg_trainer.runs.folder import RunFolder, choose_folder, find_unfinished
 from spg_trainer.runs.resume import pin
 from spg_trainer.settings.configs import Config, OutputConfig
@@ -181,6 +184,26 @@ def test_default_path_names_the_run_and_is_free(tmp_path, monkeypatch):
     assert first.name == "my_task.py_my_MyTask-v0-spg-s0-20260101-000000"
     first.mkdir(parents=True)
     assert RunFolder.default_path("./my_task.py:my/MyTask-v0", "spg", 0).name == first.name + "-2"
+
+
+def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monkeypatch):
+    # facebookresearch/hydra#2925: jobs of a sweep that start at once shared a folder that is named by the second.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101-000000")
+    config = Config(env="sudoku")
+    with ThreadPoolExecutor(8) as threads:
+        names = {path.name for path, _, _ in threads.map(lambda _: choose_folder(config), range(8))}
+    assert len(names) == 8 and sum(name.endswith("000000") for name in names) == 1
+    dry, _, _ = choose_folder(replace(config, dry_run=True))
+    assert not dry.exists()  # a dry run makes nothing
+
+
+def test_a_claimed_folder_is_gone_if_nothing_was_written_there(tmp_path):
+    claimed, used = claim(tmp_path / "runs" / "a"), claim(tmp_path / "runs" / "a")
+    (used / "config.yaml").write_text("")
+    for folder in (claimed, used):
+        remove_if_empty(folder)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["a-2"]
 
 
 def started(root: Path, name: str, config: dict, age: float) -> Path:

@@ -157,8 +157,10 @@ def test_other_lengths_than_the_model_was_taught_are_said(folder: Path, capsys) 
     )
     longer = replace(as_taught, max_completion_length=60, diffusion_steps=30)
     assert other_lengths(longer, str(folder)) == words
-    (folder / "config.json").write_bytes((tiny_folder() / "config.json").read_bytes())
-    lengths = ["--max-completion-length", "60", "--diffusion-steps", "30"]
+    for file in tiny_folder().iterdir():
+        if file.name != "environment.json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    lengths = ["--max-completion-length", "60", "--diffusion-steps", "30", "--env-args", "prompt_style=plain"]
     assert cli.main(["--env", "sudoku", "--model", str(folder), *lengths, "--dry-run"]) == 0
     assert f"# lengths: {words}" in capsys.readouterr().out
 
@@ -216,6 +218,14 @@ def test_the_file_may_name_the_verifier_of_rows_as_flags_do(file) -> None:
     assert typed("--config", path).env_args == judged
     with pytest.raises(ConfigError, match="sudoku judges its answers itself"):
         typed("--config", file("env: sudoku\nverifier: gsm8k\n"))
+
+
+def test_a_file_of_another_ending_is_told_which_are_read(tmp_path) -> None:
+    for name in ("rows.ndjson", "rows.txt"):  # neither judges its answers itself
+        (tmp_path / name).write_text('{"prompt": "2+2?", "answer": "4"}\n')
+        assert typed("--env", str(tmp_path / name), "--verifier", "gsm8k").env_args == {"verifier": "gsm8k"}
+    with pytest.raises(envs.EnvError, match=r"rows.txt: files of rows end in .jsonl, .ndjson, .json"):
+        envs.resolve(str(tmp_path / "rows.txt"))
 
 
 def test_pairs_merge_by_key_through_every_layer(file) -> None:

@@ -1,4 +1,4 @@
-"""docs/reference/invariants.md: the tests that it names are there, and the streams of a run have its keys."""
+"""docs/project/invariants.md: the tests that it names are there, and the streams of a run have its keys."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ from tests.common.trainer_cases import EVALUATION, LORA, change, small_config, t
 from tests.common.turn_cases import TALK, Talk
 
 TESTS = Path(__file__).resolve().parents[2]
-PAGE = TESTS.parent / "docs" / "reference" / "invariants.md"
+PAGE = TESTS.parent / "docs" / "project" / "invariants.md"
 pytestmark = pytest.mark.skipif(not PAGE.is_file(), reason="no pages beside the tests")
 
 

@@ -188,6 +188,26 @@ def test_a_run_learns_where_the_user_has_switched_gradients_off(tmp_path):
     assert [row["grad_norm"] > 0 for row in rows(tmp_path / "run" / "metrics.jsonl")] == [True, True]
 
 
+def test_a_function_of_the_user_ends_the_run_and_records_metrics_of_its_own(tmp_path):
+    def on_step(metrics, completions):
+        return "stop" if metrics["step"] == 2 else {"rows": len(completions), "share": np.float32(0.5)}
+
+    folder = tmp_path / "run"
+    summary = train(small_config(folder, max_steps=5, save_steps=0), quiet=True, on_step=on_step)
+    assert (summary["steps"], summary["ended_by"], summary["eval_after"]["step"]) == (2, "on_step", 2)
+    first, second = rows(folder / "metrics.jsonl")
+    assert (first["user/rows"], first["user/share"]) == (16, 0.5) and "user/rows" not in second
+    assert saved_steps(folder) == [2]
+    # The run goes on as one that --max-minutes has ended.
+    again = train(small_config(folder, max_steps=3, save_steps=0, resume=str(folder)), quiet=True)
+    assert (again["steps"], again["ended_by"]) == (3, "max_steps")
+    for returned, words in (("Stop", "To end the run, return 'stop'"), ({"a": "1"}, "names and numbers")):
+        config = small_config(tmp_path / words, max_steps=2, save_steps=0)
+        with pytest.raises(ConfigError, match=words):
+            train(config, quiet=True, on_step=lambda metrics, rows, returned=returned: returned)
+        assert len(rows(tmp_path / words / "metrics.jsonl")) == 1
+
+
 def test_a_working_directory_that_changes_leaves_the_run_where_it_began(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()

@@ -1,11 +1,17 @@
 """How the learning rate rises and falls, when it begins to fall, and how many steps a run then makes."""
 
+from pathlib import Path
+
 import pytest
 
+from spg_trainer.errors import ConfigError
 from spg_trainer.settings.configs import Config
+from spg_trainer.settings.resolve import defaults
 from spg_trainer.training.criteria import LOSS
+from spg_trainer.training.loop import train
+from spg_trainer.training.plan import settle
 from spg_trainer.training.schedule import learning_rate, steps_and_decay_start
-from tests.common.trainer_cases import change
+from tests.common.trainer_cases import change, rows, small_config
 
 
 def scheduled(lr_schedule: str, **changes: object) -> Config:
@@ -96,3 +102,53 @@ def test_a_run_whose_loss_is_above_that_of_its_start_is_told_once() -> None:
         not warning({0: 2.0, 10: 2.1, 20: 2.2}) and not warning({0: 2.0, 10: 1.9}) and not warning({0: 2.0})
     )
     assert warning({0: 2.0, 10: 1.9, 20: 2.2}) and not warning({10: 2.0, 20: 3.0})
+
+
+SCHEDULE = """
+def restart(update, total):
+    return 1 - (2 * update % total) / total
+
+def negative(update, total):
+    return -1
+
+def text(update, total):
+    return "0.5"
+
+def fails(update, total):
+    return 1 / update
+"""
+
+
+def test_a_function_of_ones_own_says_the_share_of_the_rate(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(SCHEDULE)
+    settings = {
+        "max_steps": 2,
+        "num_iterations": 2,
+        "eval_problems": 1,
+        "learning_rate": 1e-3,
+        "warmup_steps": 0,
+    }
+    config = small_config(tmp_path / "run", lr_schedule=f"{file}:restart", **settings)
+    train(config, quiet=True)
+    # Updates 0 and 1, then 2 and 3, of four: the rate falls twice, and each step records its mean.
+    found = [row["learning_rate"] for row in rows(tmp_path / "run/metrics.jsonl")]
+    assert found == pytest.approx([0.75e-3, 0.75e-3])
+    file.unlink()  # a run that goes on has a copy
+    assert train(defaults(Config, resume=str(tmp_path / "run"), max_steps=3), quiet=True)["steps"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("negative", "it returned -1.*0 or more"),
+        ("text", "it returned '0.5'"),
+        ("fails", "for update 0 of 3 it raised ZeroDivisionError"),
+        ("restrat", "has no function restrat. Did you mean 'restart'"),
+    ],
+)
+def test_a_schedule_that_says_no_share_is_refused(name: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(SCHEDULE)
+    with pytest.raises(ConfigError, match=words):
+        settle(small_config(tmp_path / "run", lr_schedule=f"{file}:{name}"))

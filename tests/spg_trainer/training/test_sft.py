@@ -196,6 +196,15 @@ def test_too_little_room_for_any_demonstration_is_told(policy: Policy) -> None:
     assert "$max_completion_length=2" in text and "have 3 tokens" in text and "Use 4" in text
 
 
+def test_demonstrations_of_a_rare_task_of_a_mixture_are_measured_too(capsys) -> None:
+    words = "sft --env arithmetic:weight=900 sudoku:level=1 --model tiny --max-completion-length 14 --dry-run"
+    assert cli.main(words.split()) == 2
+    said = capsys.readouterr().err
+    assert re.search(
+        r"sudoku: the completion of train problem \d+ has 19 tokens with its end token, more than 14", said
+    )
+
+
 def test_demonstrations_that_fail_say_nothing_of_the_length(policy: Policy, monkeypatch) -> None:
     def fails(self: Count, problem: Any) -> str:
         raise ValueError("the solver failed")

@@ -1,0 +1,170 @@
+"""Log-probabilities under uniform noise, and the gradients of all losses of them, are those of plain autograd."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spg_trainer import algorithms
+from spg_trainer.algorithms.base import loss_of_values, prepare_columns
+from spg_trainer.algorithms.registry import WITH_RANDOM_TOKENS, check_algorithm_noise
+from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate, elbo, token_logps
+from spg_trainer.likelihood.noise import check_masking, with_uniform_noise
+from spg_trainer.likelihood.random_masks import ContextMasking
+from spg_trainer.tensors import Rows
+from tests.common.canvases import SIZE, VOCABULARY, open_fixture, plain_logps, rows_of_fixture
+
+FLAT = {name: replace(MASKINGS[name], num_masks=3) for name in ("flat", "flat_canvas")}
+FLAT["flat_canvas"] = replace(FLAT["flat_canvas"], block_length=SIZE)
+
+
+def streams_of(rows, seed=0):
+    return KeyedStreams(seed, ("masks", 1), [(row, 0) for row in range(len(rows))])
+
+
+def masks_of(rows, masking, seed=0):
+    streams = streams_of(rows, seed)
+    return with_uniform_noise(masking.draw(rows, streams), streams, VOCABULARY)
+
+
+@pytest.mark.parametrize("name", FLAT)
+@torch.no_grad()
+def test_the_log_probabilities_are_those_of_plain_passes(name):
+    model, rows = open_fixture("float64").model, rows_of_fixture()
+    masks = masks_of(rows, FLAT[name])
+    assert masks.conditioned.any() and not masks.conditioned.all()
+    expected = plain_logps(model, rows, masks)
+    for at_once in (1, 2, 9):
+        found = token_logps(model, rows, masks, None, at_once)
+        assert (found - expected).abs().max() < 1e-9
+
+
+@torch.no_grad()
+def test_the_encoder_predicts_the_next_token_beside_the_noise():
+    model, rows = open_fixture("float64").model, rows_of_fixture()
+    masking = ContextMasking(num_masks=3, masked_copies=FLAT["flat"], context_weight=0.5)
+    masks = masks_of(rows, masking)
+    assert masks.from_context.tolist() == [[False, False, False, True]] * 3
+    found = token_logps(model, rows, masks, None, 4)
+    assert (found - plain_logps(model, rows, masks)).abs().max() < 1e-9
+    of_noise, of_context = found[:, :3].sum(-1).mean(-1), found[:, 3].sum(-1)
+    torch.testing.assert_close(elbo(found, masks), of_noise + 0.5 * of_context)
+
+
+def test_every_place_of_a_canvas_may_be_hidden_and_every_token_is_scored():
+    rows = rows_of_fixture()
+    masks = masks_of(rows, replace(FLAT["flat"], num_masks=400))
+    hidden = masks.masked[:, :, rows.prompt_ids.shape[1] :]
+    assert not masks.masked[:, :, : rows.prompt_ids.shape[1]].any()
+    assert (masks.scored == rows.completion_mask[:, None]).all() and (masks.weight == masks.scored).all()
+    assert (hidden.double().mean((0, 1)) - 0.5).abs().max() < 0.06  # t is uniform; also behind the end
+    assert (masks.shown.double().mean() / (VOCABULARY - 1) - 0.5).abs() < 0.02
+    assert (masks.conditioned.double().mean() - 0.5).abs() < 0.06
+
+
+def test_one_canvas_weighs_for_all_in_the_mean():
+    rows = rows_of_fixture()
+    masks = masks_of(rows, replace(FLAT["flat_canvas"], num_masks=2000))
+    terms = torch.arange(rows.completion_ids.shape[1]).double().expand_as(masks.scored) * masks.scored
+    expected = (torch.arange(rows.completion_ids.shape[1]) * rows.completion_mask).sum(-1).double()
+    assert (elbo(terms, masks) / expected - 1).abs().max() < 0.06
+    assert masks.scored.view(3, 2000, 2, SIZE).any(-1).sum(-1).unique().tolist() == [1]
+
+
+def test_the_noise_of_a_row_depends_on_its_key_alone():
+    rows = rows_of_fixture()
+    masks = masks_of(rows, FLAT["flat"])
+    chosen = torch.tensor([2, 0])
+    streams = KeyedStreams(0, ("masks", 1), [(2, 0), (0, 0)])
+    some = with_uniform_noise(FLAT["flat"].draw(rows.select(chosen), streams), streams, VOCABULARY)
+    assert torch.equal(some.shown, masks.shown[chosen]) and torch.equal(some.masked, masks.masked[chosen])
+    assert not torch.equal(masks_of(rows, FLAT["flat"], seed=1).shown, masks.shown)
+    # The tokens are drawn from a stream of their own: not from that of the places.
+    assert not np.array_equal(
+        streams_of(rows).of_noise(0, 0).random(4), streams_of(rows).of_mask(0, 0).random(4)
+    )
+
+
+def arguments_of(name):
+    """The hyper-parameters with which an algorithm's recipe starts it on such a model."""
+    own = {"masking": "flat_canvas" if name == "mle" else "flat", "num_masks": 2, "block_length": SIZE}
+    own |= {"negatives": "elbo"} if name == "spg" else {}
+    own |= {"context_weight": 1.0} if name == "mle" else {}
+    return own | ({} if name == "mle" else {"p_mask_prompt": 0.0})
+
+
+@pytest.mark.parametrize("name", sorted(WITH_RANDOM_TOKENS))
+def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
+    model = open_fixture("float64").model
+    algorithm = algorithms.build(name, arguments_of(name))
+    rows = (
+        rows_of_fixture()
+        .select(torch.tensor([0, 1, 0, 2]))
+        .with_columns(
+            episode=torch.arange(4),
+            group=torch.tensor([0, 0, 1, 1]),
+            generation=torch.tensor([0, 1, 0, 1]),
+            turn=torch.zeros(4).long(),
+        )
+    )
+    figures = {"rewards": torch.tensor([1.0, 0.0, 0.2, 1.0]).double()}
+    if "correct" in algorithm.needs:
+        figures["correct"] = torch.tensor([True, False, True, True])
+    prepared = prepare_columns(algorithm, rows.with_columns(**figures, share_done=0.5))
+    totals = {"completions": 4.0, "scored_completions": 4.0, "rewarded_completions": 4.0, "tokens": 40.0}
+    masks = masks_of(rows, algorithm.make_masking())
+    with torch.no_grad():
+        near = 0.05 * torch.randn(masks.scored.shape, dtype=torch.float64, generator=torch.manual_seed(1))
+        current = token_logps(model, rows, masks, None, 2)
+    batch = rows.with_columns(**prepared, totals=totals)
+    batch = batch.with_columns(old_logps=current + near, ref_logps=current - near)
+    if algorithm.compares == "update":
+        batch = batch.with_columns(coefficients=torch.tensor([0.3, -0.2, 0.0, 0.1]).double())
+
+    def loss_of(values):
+        return loss_of_values(algorithm, masks, batch, values)
+
+    expected_loss = loss_of(plain_logps(model, rows, masks)).loss
+    expected_loss.backward()
+    expected = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    assert max(gradient.abs().max() for gradient in expected.values()) > 1e-4
+    for at_once in (1, 4):
+        model.zero_grad()
+        result = accumulate(
+            model, batch, masks, loss_of, mask_id=None, masks_at_once=at_once, compares=algorithm.compares
+        )
+        assert abs(float(result.loss - expected_loss)) <= 1e-9
+        for key, p in model.named_parameters():
+            if key in expected:
+                assert (p.grad - expected[key]).abs().max() <= 1e-9, key
+
+
+def test_what_does_not_go_with_the_noise_is_refused():
+    with pytest.raises(ConfigError, match=r"masking=random: this model has no \[MASK\].*masking=flat"):
+        check_masking("uniform", MASKINGS["random"], "random")
+    with pytest.raises(ConfigError, match=r"masking=flat: this model hides a token by \[MASK\]"):
+        check_masking("mask", MASKINGS["flat"], "flat")
+    with pytest.raises(ConfigError, match=r"p_mask_prompt=0.15: this model's prompt is read by its encoder"):
+        check_masking("uniform", replace(MASKINGS["flat"], p_mask_prompt=0.15), "flat")
+    with pytest.raises(ConfigError, match=r"negatives=mix: SPG's upper bound holds only .* negatives=elbo"):
+        algorithms.build("spg", {"masking": "flat", "p_mask_prompt": 0.0})
+    others = {name for name in algorithms.ALGORITHMS if name not in WITH_RANDOM_TOKENS}
+    assert {"tracerl", "coupled_grpo", "spg_eubo"} <= others
+    for name in others:
+        with pytest.raises(
+            ConfigError, match=f"algorithm.{name}: its loss is about tokens that are shown as"
+        ):
+            check_algorithm_noise(name, "uniform")
+        check_algorithm_noise(name, "mask")
+
+
+def test_behind_the_end_stand_end_tokens():
+    rows = Rows(
+        completion_ids=torch.tensor([[5, 1, 9, 9]]),
+        completion_mask=torch.tensor([[True, True, False, False]]),
+        unmask_step=torch.zeros(1, 4).long(),
+    )
+    filled = rows.fill_tail(1)
+    assert filled.completion_ids.tolist() == [[5, 1, 1, 1]] and filled.completion_mask is rows.completion_mask

@@ -1,0 +1,168 @@
+"""One pass for all canvases is that of the stock class canvas by canvas, and what the trainer needs of the model."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForMaskedLM
+
+from spg_trainer.errors import ModelError
+from spg_trainer.models import families, load_model, new_policy, save_model
+from spg_trainer.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
+from tests.common.canvases import FOLDER, SIZE, canvas_by_canvas, open_fixture, stored, with_real
+
+TOLERANCE = {"float32": 2e-5, "float64": 1e-9}
+
+
+def all_canvases(model, kept, **arguments):
+    """Logits (B, n * C, V) of the stored noisy canvases in one pass."""
+    prompt, noisy, clean = kept["prompt"], kept["noisy"].flatten(1), kept["clean"].flatten(1)
+    width, length = prompt.shape[1], noisy.shape[1]
+    states = model.canvas_states(
+        torch.cat([prompt, noisy], 1),
+        torch.cat([prompt, clean], 1),
+        with_real(kept["prompt_mask"], length),
+        torch.arange(width, width + length).expand(len(prompt), -1),
+        width,
+        **arguments,
+    )
+    return model.logits(states)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_one_pass_gives_the_stored_logits_of_the_stock_class(attention):
+    kept = stored()
+    model = AutoModelForMaskedLM.from_pretrained(FOLDER, attn_implementation=attention)
+    assert type(model) is DiffusionGemmaForBlockDiffusion
+    found = all_canvases(model, kept)
+    assert (found - kept["padded_two"].flatten(1, 2)).abs().max() < 2e-5
+    # The encoder predicts the first token of the completion from the last column of the prompt, and so on.
+    is_first_or_later = torch.ones(found.shape[:2], dtype=torch.bool)
+    found = all_canvases(model, kept, from_context=is_first_or_later)
+    width = kept["prompt"].shape[1]
+    assert (found - kept["encoder_logits"][:, width - 1 : -1]).abs().max() < 2e-5
+    model.config.text_config.sliding_window += 1
+    assert (all_canvases(model, kept) - kept["padded_two"].flatten(1, 2)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@torch.no_grad()
+def test_one_pass_is_that_of_each_canvas_also_conditioned(dtype):
+    kept, model = stored(), open_fixture(dtype).model
+    conditioned = torch.zeros(3, 2 * SIZE, dtype=torch.bool)
+    conditioned[0, SIZE:] = conditioned[2] = True  # one canvas of the first row, none of the second
+    found = all_canvases(model, kept, conditioned=conditioned)
+    for row in range(3):
+        arguments = (
+            kept["prompt"][row][kept["prompt_mask"][row]],
+            kept["clean"][row].flatten(),
+            kept["noisy"][row].flatten(),
+        )
+        once = canvas_by_canvas(model, *arguments)
+        twice = canvas_by_canvas(model, *arguments, conditioned=True)
+        expected = torch.where(conditioned[row][:, None], twice, once)
+        assert (found[row] - expected).abs().max() < TOLERANCE[dtype]
+        assert (once - twice).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_copies_of_a_text_share_an_encoder_pass():
+    kept, model = stored(), open_fixture("float64").model
+    prompt, clean, width = kept["prompt"][:1], kept["clean"][:1].flatten(1), kept["prompt"].shape[1]
+    noisy = kept["noisy"].flatten(1)  # three corruptions of one row
+    read = []
+    hook = model.model.encoder.language_model.register_forward_hook(
+        lambda module, args, kwargs, out: read.append(kwargs["input_ids"]), with_kwargs=True
+    )
+    states = model.canvas_states(
+        torch.cat([prompt.expand(3, -1), noisy], 1),
+        torch.cat([prompt, clean], 1).expand(3, -1),
+        with_real(kept["prompt_mask"][:1], 2 * SIZE).expand(3, -1),
+        torch.arange(width, width + 2 * SIZE).expand(3, -1),
+        width,
+    )
+    hook.remove()
+    assert [ids.shape for ids in read] == [(1, width + SIZE)]  # the last canvas is not read
+    for row in range(3):
+        expected = canvas_by_canvas(model, prompt[0], clean[0], noisy[row])
+        assert (model.logits(states[row]) - expected).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_the_gradient_goes_through_the_encoder(checkpointed):
+    kept, model = stored(), open_fixture("float64").model
+    model.train()
+    if checkpointed:
+        model.gradient_checkpointing_enable()
+    all_canvases(model, kept).log_softmax(-1)[..., 5].sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    model.gradient_checkpointing_disable()
+    for row in range(3):
+        prompt = kept["prompt"][row][kept["prompt_mask"][row]]
+        logits = canvas_by_canvas(model, prompt, kept["clean"][row].flatten(), kept["noisy"][row].flatten())
+        logits.log_softmax(-1)[..., 5].sum().backward()
+    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    assert found.keys() == expected.keys() and len(found) > 60
+    assert not any("router" in name or "vision" in name for name in found)
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).abs().max() <= 1e-9 * gradient.abs().max().clamp(min=1), name
+
+
+def test_a_new_model_is_saved_with_its_vision_tower_and_opened_again(tmp_path):
+    policy = new_policy("gemma")
+    save_model(policy, tmp_path)
+    again = load_model(str(tmp_path))
+    before, after = policy.model.state_dict(), again.model.state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    names = load_file(tmp_path / "model.safetensors")
+    assert any("vision_tower" in name for name in names)
+    assert not any("encoder.language_model" in name and "layer_scalar" not in name for name in names)
+    assert again.model.generation_config.t_max == 0.8
+    written = json.loads((tmp_path / "config.json").read_text())
+    assert (written["model_type"], written["architectures"]) == (
+        "diffusion_gemma",
+        ["DiffusionGemmaForBlockDiffusion"],
+    )
+
+
+def test_a_model_of_the_auto_classes_is_ours():
+    stock = AutoConfig.from_pretrained(FOLDER)
+    config = AutoConfig.for_model("diffusion_gemma", text_config=stock.text_config.to_dict())
+    assert config.canvas_length == 256 and config.block_size == 256 and config.hidden_size == 32
+    config = AutoConfig.from_pretrained(FOLDER)
+    assert type(AutoModelForMaskedLM.from_config(config)) is DiffusionGemmaForBlockDiffusion
+
+
+def test_the_end_tokens_are_those_of_the_chat_format():
+    policy = open_fixture()
+    names = policy.tokenizer.convert_ids_to_tokens(list(policy.end_token_ids))
+    assert names == ["<eos>", "<|tool_response>", "<turn|>"]
+    assert policy.mask_id is None and policy.pad_id == 1 and policy.noise == "uniform"
+    assert "hides tokens by random ones" in repr(policy)
+
+
+def test_what_the_model_cannot_do_is_refused_by_name():
+    model = open_fixture().model
+    with pytest.raises(ModelError, match="DiffusionGemma cannot attend by 'flash_attention_2'"):
+        AutoModelForMaskedLM.from_pretrained(FOLDER, attn_implementation="flash_attention_2")
+    with pytest.raises(ModelError, match="use_reentrant=False"):
+        model.gradient_checkpointing_enable({"use_reentrant": True})
+    with pytest.raises(ModelError, match=r"--mask-token-id 7: a diffusion_gemma hides tokens by random ones"):
+        open_fixture(mask_token_id=7)
+    with pytest.raises(ModelError, match=r"--attention-block 4: a diffusion_gemma .* canvases of 8 tokens"):
+        open_fixture(attention_block=4)
+
+
+def test_a_version_of_transformers_without_the_class_refuses_the_model(monkeypatch):
+    def unknown(*args, **kwargs):
+        raise ValueError(
+            "The checkpoint has model type `diffusion_gemma` but Transformers does not recognize it."
+        )
+
+    monkeypatch.setattr(families.AutoConfig, "from_pretrained", unknown)
+    monkeypatch.setattr(families.transformers, "__version__", "5.20.0")
+    with pytest.raises(ModelError, match=r"'diffusion_gemma' is not in transformers 5.20.0: pip install"):
+        load_model(str(FOLDER))

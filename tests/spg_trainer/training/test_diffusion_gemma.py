@@ -1,0 +1,88 @@
+"""A small DiffusionGemma is taught, trained by RL, evaluated and resumed by the commands that the page has."""
+
+import json
+
+import pytest
+
+from spg_trainer import Config, defaults, train
+from spg_trainer.errors import ConfigError
+from spg_trainer.models import load_model
+from spg_trainer.settings.resolve import resolve
+from spg_trainer.settings.weights import Canvases, canvases_of
+from spg_trainer.training.plan import settle
+from tests.common.canvases import FOLDER
+
+SIZES = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32}
+SMALL = {
+    "model": "new:gemma",
+    "env": "sudoku",
+    **SIZES,
+    "max_steps": 2,
+    "prompts_per_step": 2,
+    "eval_problems": 2,
+    "eval_steps": 0,
+    "device": "cpu",
+}
+
+
+def config_of(folder, **more):
+    return defaults(Config, **{**SMALL, "output_dir": str(folder), **more})
+
+
+def test_a_new_model_takes_its_own_decoding_and_masks():
+    config = defaults(Config, env="sudoku", model="new:gemma")
+    rollout = config.rollout
+    assert (rollout.unmasking, rollout.block_length, rollout.max_completion_length) == (
+        "entropy_bound",
+        8,
+        24,
+    )
+    assert rollout.diffusion_steps == 24  # 8 in each canvas
+    assert config.algorithm == "spg" and config.algorithm_args["negatives"] == "elbo"
+    assert config.algorithm_args["masking"] == "flat"
+    taught = defaults(Config, env="sudoku", model="new:gemma", source="demonstrations")
+    assert (
+        taught.algorithm_args["masking"] == "flat_canvas" and taught.algorithm_args["context_weight"] == 1.0
+    )
+    assert taught.rollout.unmasking == "entropy_bound"
+    origin = resolve(Config, env="sudoku", model="new:gemma").origins["rollout.block_length"]
+    assert origin == "new:gemma: canvases"
+    assert canvases_of(str(FOLDER)) == Canvases(8, 6) and canvases_of("tiny") is None
+
+
+def test_a_run_is_the_same_if_it_is_resumed(tmp_path):
+    args = {"algorithm": "espo", "num_generations": 2, "save_steps": 1, "force": True}
+    args["reward_weights"] = {"cells": 1.0, "format": 0.3}
+    train(config_of(tmp_path / "whole", **args), quiet=True)
+    train(config_of(tmp_path / "parts", **args, max_steps=1), quiet=True)
+    train(defaults(Config, resume=str(tmp_path / "parts"), max_steps=2), quiet=True)
+    whole, parts = (load_model(str(tmp_path / name)).model.state_dict() for name in ("whole", "parts"))
+    assert all((whole[name] == parts[name]).all() for name in whole)
+
+
+def test_it_is_taught_by_demonstrations_and_trained_further(tmp_path):
+    train(config_of(tmp_path / "taught", source="demonstrations", num_generations=1), quiet=True)
+    losses = [json.loads(line) for line in (tmp_path / "taught" / "metrics.jsonl").read_text().splitlines()]
+    assert all(record["loss"] > 0 for record in losses if "loss" in record)
+    further = config_of(tmp_path / "further", model=str(tmp_path / "taught"), num_generations=2)
+    assert further.rollout.unmasking == "entropy_bound"
+    train(further, quiet=True)
+
+
+def test_settings_that_are_not_there_for_the_model_are_refused():
+    for more, sentence in (
+        ({"compile": True}, r"--compile.*: a diffusion_gemma has an encoder and a decoder"),
+        ({"lora_r": 4, "model": str(FOLDER)}, r"--lora-r 4: a diffusion_gemma has an encoder and a decoder"),
+        (
+            {"algorithm": "tracerl"},
+            r"--algorithm tracerl: its loss is about tokens that are shown as \[MASK\]",
+        ),
+        ({"algorithm_args": {"masking": "random"}}, r"masking=random: this model has no \[MASK\]"),
+        ({"algorithm_args": {"negatives": "mix"}}, "negatives=elbo"),
+        ({"max_completion_length": 20}, "--block-length 8 does not divide --max-completion-length 20"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            settings = {**SMALL, **more}
+            if settings["model"] != "new:gemma":
+                settings = {name: value for name, value in settings.items() if name not in SIZES}
+            settle(defaults(Config, **settings))
