@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from spg_trainer.algorithms import Loss
 from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate
-from spg_trainer.models import llada_config
+from spg_trainer.models import Policy, llada_config
 from spg_trainer.models.forward import head_weight, hidden_states
 from spg_trainer.tensors import Masks, Rows
 
@@ -50,9 +50,10 @@ def make_rollouts(args: argparse.Namespace) -> Rows:
 
 
 def doubled(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int) -> Tensor:
+    policy = Policy(model, None, mask_id, pad_id=0, end_token_ids=(), source="")
     model.zero_grad(set_to_none=True)
     loss_fn = lambda logps: Loss(logps.sum(), {})  # noqa: E731
-    accumulate(model, rollouts, masks, loss_fn, mask_id=mask_id, masks_at_once=1, compares="copy")
+    accumulate(policy, rollouts, masks, loss_fn, masks_at_once=1, compares="copy")
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 

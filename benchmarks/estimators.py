@@ -116,7 +116,7 @@ def train_model(steps: int, seed: int) -> Policy:
         masks = MLE().make_masking().draw(shown, streams)
         batch = shown.with_columns(advantages=torch.ones(batch_size), totals={"completions": batch_size})
         loss = partial(MLE().loss, masks=masks, batch=batch)
-        accumulate(model, shown, masks, loss, mask_id=MASK, masks_at_once=1, compares="copy")
+        accumulate(policy, shown, masks, loss, masks_at_once=1, compares="copy")
         optimizer.step()
         optimizer.zero_grad()
         if step + 1 < steps:

@@ -165,11 +165,10 @@ def update(
         for index in torch.arange(args.batch, device=device).split(size):
             chosen, some = rollouts.select(index), masks.select(index)
             accumulate(
-                policy.model,
+                policy,
                 chosen,
                 some,
                 lambda logps, some=some, chosen=chosen: algorithm.loss(logps, some, chosen),
-                mask_id=policy.mask_id,
                 masks_at_once=masks_at_once,
             )
         sum_gradients(policy.model)

@@ -28,6 +28,7 @@ from training_step import (
     measure_peak,
     our_step,
     peak_of,
+    policy_of,
     resident,
 )
 from transformers import PreTrainedConfig
@@ -89,11 +90,10 @@ def update(name: str, case: Case, num_masks: int) -> None:
         **{**prepared, "advantages": rollouts.advantages}, totals=totals, old_logps=logps, ref_logps=logps
     )
     accumulate(
-        case.model,
+        policy_of(case.model),
         rollouts,
         masks,
         lambda logps: algorithm.loss(logps, masks, batch),
-        mask_id=case.model.config.mask_token_id,
         masks_at_once=1,
         compares=algorithm.compares,
     )
@@ -189,7 +189,7 @@ def prepare_step(case: Foretold) -> Callable[[], object]:
 
     def one() -> None:
         model.train()
-        for planned in plan_updates(policy, algorithm, step, config.batch, seed=0, number=0):
+        for planned in plan_updates(policy, algorithm, step, config.batch, seed=0, purpose=("masks", 0)):
             gradient(policy, algorithm, planned)
         torch.nn.utils.clip_grad_norm_(trained, 0.2)
         optimizer.step()

@@ -7,7 +7,7 @@ depend on the task and on how much of it the model solves. The first steps are c
 
 The last two columns count tokens of an update, thousands for each completion, with padding: those that go through the
 model, and how many they would be if each masked copy of a block-causal completion took its clean text along
-(`models/clean_text.py`).
+(`models/shared_text.py`).
 
     python benchmarks/passes.py [--env countdown] [--model tiny] [--steps 2] [--algorithms spg raft rspo]
 """
@@ -52,13 +52,13 @@ def count(config: Config, steps: int) -> Counter[str]:
         passes[f"tokens of {part}"] += ids.numel()
         passes[f"tokens of {part}, apart"] += len(mask) * mask.shape[-1] if shares else ids.numel()
 
-    compute, apply_updates = Columns.hidden_states, loop.apply_updates
+    compute, apply = Columns.hidden_states, loop.apply
 
-    def updates(*arguments: Any) -> Any:
+    def update(*arguments: Any) -> Any:
         nonlocal part
         part = "update"
         try:
-            return apply_updates(*arguments)
+            return apply(*arguments)
         finally:
             part = "sent"
 
@@ -69,7 +69,7 @@ def count(config: Config, steps: int) -> Counter[str]:
     base_model(run.policy.model).base_model.register_forward_pre_hook(note, with_kwargs=True)
     with (
         patch.object(Columns, "hidden_states", asked),
-        patch.object(loop, "apply_updates", updates),
+        patch.object(loop, "apply", update),
     ):
         for _ in range(steps):
             loop.train_step(run)

@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 import torch
 from measuring import hardware, medians, print_head, print_row, seconds, wall_seconds
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from spg_trainer.algorithms.spg import SPGRepro
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate
-from spg_trainer.models import llada_config
+from spg_trainer.models import Policy, llada_config
 from spg_trainer.tensors import Rows
 
 PROMPT, COMPLETION, BATCH, BLOCK = 64, 128, 6, 32
@@ -104,14 +104,18 @@ def baseline_step(case: Case) -> None:
     ((-rollouts.advantages * bound * n).sum() / n.sum()).backward()
 
 
+def policy_of(model: nn.Module) -> Policy:
+    """A policy whose model and mask are all that is looked at."""
+    return Policy(model, None, model.config.mask_token_id, pad_id=0, end_token_ids=(), source="")
+
+
 def our_step(case: Case, masks_at_once: int = 1) -> None:
     """The trainer's own path, with the graphs of `masks_at_once` times BATCH masked copies alive."""
     accumulate(
-        case.model,
+        policy_of(case.model),
         case.rollouts,
         case.masks,
         lambda logps: case.algorithm.loss(logps, case.masks, case.rollouts),
-        mask_id=case.model.config.mask_token_id,
         masks_at_once=masks_at_once,
         compares=case.algorithm.compares,
     )

@@ -38,7 +38,7 @@ COMMANDS = {
 STANDS_FOR = {"sft": ("--source", "demonstrations")}
 """{word: the flags that it stands for}."""
 OWN_FLAGS = {
-    "algorithms": ("algorithms.command", "main"),
+    "algorithms": ("checking.command", "main"),
     "lm-eval": ("cli", "lm_eval"),
     "machine": ("runs.machine", "main"),
 }

@@ -187,6 +187,7 @@ LAYERS = (
     "spg_trainer.architecture.shape",  # counts what transformers builds
     "spg_trainer.likelihood",
     "spg_trainer.algorithms",
+    "spg_trainer.checking",
     "spg_trainer.rollout",
     "spg_trainer.runs",
     "spg_trainer.evaluation",

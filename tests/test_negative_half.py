@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from spg_trainer.algorithms import build
-from spg_trainer.algorithms.contract import check_algorithm, draw_view
+from spg_trainer.checking.cases import draw_view
+from spg_trainer.checking.checks import check_algorithm
 from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.seeding import generator
 

@@ -52,6 +52,8 @@ VERDICT = (
     "extracted",
     "reason",
     "decided_by",
+    "mark",
+    "verifier_rules",
     "detail",
     "error",
     "d1",

@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import verdicts
 from verifiers.errors import VerifierError
-from verifiers.reading.answer import find_answer
+from verifiers.reading.answer import BLOCK, Found, find_answer
 from verifiers.registry import MODES, Task, find
 from verifiers.verdicts import (
     ERROR,
     MALFORMED,
+    NO_ANSWER,
     OK,
     RATIONAL,
     REASONS,
@@ -236,6 +237,10 @@ def locate_answers(texts: list[str], lenient: bool) -> tuple[list[int], npt.NDAr
 
 def mark_of(marks_only: bool, text: str, start: int) -> str:
     """What shows the answer that begins at text[start]: see `Verdict.mark`."""
+    # The usual ending is told quickly: nothing stands between the last tag and the answer.
+    tag = text.rfind("<answer>")
+    if 0 <= tag < start and not text[tag + len("<answer>") : start].strip():
+        return BLOCK
     found = find_answer(text, marks_only=marks_only)
     return found.mark if found.mark and found.start <= start < found.end else "last"
 
@@ -258,7 +263,7 @@ def text_task(
     Args:
         judge: (text, lenient, row, *reference) -> the verdict on one completion; raises for an invalid reference.
             `row` is the completion's row in its batch, None outside a batch. An optional field that is not given is
-            None.
+            None. Of a task with a kernel, it also takes `found`: where the answer stands, if the kernel has found it.
         flexible: (text, judged, *reference) -> the verdict in mode "flexible" on a completion that `judged`, the
             verdict of lenient mode, does not call right; None for a task without this mode.
         kernel: decides most rows of large batches.
@@ -281,8 +286,11 @@ def text_task(
             )
             return ERROR, TEXT, 0.0, -1, -1
 
-    def judge_one(text: str, mode: str, row: int | None, *values: object) -> Judged:
-        judged = guarded(judge, text, mode != "strict", row, *values)
+    def judge_one(
+        text: str, mode: str, row: int | None, *values: object, found: Found | None = None
+    ) -> Judged:
+        call = judge if found is None else partial(judge, found=found)
+        judged = guarded(call, text, mode != "strict", row, *values)
         if mode == "flexible" and judged[0] not in (OK, ERROR):
             judged = guarded(flexible, text, judged, *values)  # type: ignore[arg-type]
         return judged
@@ -313,10 +321,14 @@ def text_task(
         if kernel is not None and judge_with(
             kernel, texts, mode != "strict", columns, (reason, tier, score, spans)
         ):
-            undecided = np.flatnonzero(reason < 0).tolist()
+            is_open = (reason < 0) | ((reason == NO_ANSWER) & (mode == "flexible"))
+            undecided = np.flatnonzero(is_open).tolist()
         for row in undecided:
             values = [None if column is None else column[row] for column in columns]
-            judged = judge_one(texts[row], mode, row, *values)
+            found = None
+            if reason[row] == LOCATED:
+                found = Found(OK, *in_characters(texts[row], *spans[row].tolist()), alone=True)
+            judged = judge_one(texts[row], mode, row, *values, found=found)
             reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(texts[row], *judged[3:])
         return reason, tier, score, spans
 

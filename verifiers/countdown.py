@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.answer import find_answer, regions
+from verifiers.reading.answer import Found, find_answer, regions
 from verifiers.reading.expressions import expression_in, last_expression, tokens_of
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, RATIONAL, RULE_BROKEN, TEXT, WRONG, Reason
 
@@ -174,24 +174,24 @@ def judge_expression(expression: str, lenient: bool, numbers: Sequence[int], top
     return OK if all(side.bottom and side.top * bottom == top * side.bottom for side in sides) else WRONG
 
 
-def _judge(text: str, lenient: bool, row: int | None, numbers: object, target: object) -> batch.Judged:
-    """The verdict on one completion; raises for an invalid reference."""
+def _judge(
+    text: str, lenient: bool, row: int | None, numbers: object, target: object, found: Found | None = None
+) -> batch.Judged:
+    """The verdict on one completion; raises for an invalid reference. found: where its answer stands, if known."""
     given, fraction = _read_numbers(numbers, row), _read_target(target, row)
-    found = find_answer(text, lenient, marks_only=True)
+    found = found or find_answer(text, lenient, marks_only=True)
     span = found.start, found.end
     if found.reason != OK:
         return found.reason, TEXT, 0.0, *span
     if not lenient and found.mark == "box" and not found.alone:
         return MALFORMED, GRAMMAR, 0.0, *span
-    return *_graded(text[slice(*span)], lenient, given, fraction), *span
-
-
-def _graded(
-    answer: str, lenient: bool, given: list[int], fraction: tuple[int, int]
-) -> tuple[int, int, float]:
+    answer = text[slice(*span)]
     reason = judge_expression(expression_in(answer) if lenient else answer, lenient, given, *fraction)
-    tier = GRAMMAR if reason in (MALFORMED, RULE_BROKEN) else RATIONAL
-    return reason, tier, float(reason == OK)
+    return reason, _tier_of(reason), float(reason == OK), *span
+
+
+def _tier_of(reason: int) -> int:
+    return GRAMMAR if reason in (MALFORMED, RULE_BROKEN) else RATIONAL
 
 
 def _judge_unmarked(text: str, judged: batch.Judged, numbers: Sequence[Any], target: Any) -> batch.Judged:
@@ -206,7 +206,7 @@ def _judge_unmarked(text: str, judged: batch.Judged, numbers: Sequence[Any], tar
     reason = judge_expression(expression_in(text[start:end]), True, given_integers(numbers), *fraction)
     if reason == MALFORMED:
         return judged
-    return reason, GRAMMAR if reason == RULE_BROKEN else RATIONAL, float(reason == OK), start, end
+    return reason, _tier_of(reason), float(reason == OK), start, end
 
 
 def given_integers(numbers: Iterable[Any]) -> list[int]:

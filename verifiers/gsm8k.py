@@ -14,7 +14,7 @@ from verifiers import batch
 from verifiers.errors import invalid_reference
 from verifiers.reading import stated_units
 from verifiers.reading.amounts import NAMES, currencies_of
-from verifiers.reading.answer import HASHES, find_answer, last_hashes
+from verifiers.reading.answer import HASHES, Found, find_answer, last_hashes
 from verifiers.reading.decimals import has_comma, swapped, with_point
 from verifiers.reading.numbers import Amount, amount, is_plain, leading_amount
 from verifiers.verdicts import GRAMMAR, HEDGE, MALFORMED, NO_ANSWER, OK, RATIONAL, TEXT, TYPED, WRONG, Reason
@@ -90,11 +90,17 @@ def _is_as_in_prompt(text: str, start: int, end: int) -> bool:
 
 
 def judge(
-    text: str, lenient: bool, row: int | None, answer: object, decimal: object, unit: object
+    text: str,
+    lenient: bool,
+    row: int | None,
+    answer: object,
+    decimal: object,
+    unit: object,
+    found: Found | None = None,
 ) -> batch.Judged:
-    """The verdict on one completion; raises for an invalid reference."""
+    """The verdict on one completion; raises for an invalid reference. found: where its answer stands, if known."""
     gold = _gold(answer, decimal, unit, row)
-    found = find_answer(text, lenient)
+    found = found or find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
     inside = found.read(text)

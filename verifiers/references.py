@@ -33,7 +33,8 @@ class _Read(NamedTuple):
 
 
 _WAYS = {
-    "list": 'are read as lists ({}), in any order; decimal="," reads them as numbers with a decimal comma',
+    "list": "are read as lists ({}), in any order",
+    "numbers": 'are read as lists ({}), in any order; decimal="," reads them as numbers with a decimal comma',
     "letters": "are read as products of letters ({}); labels and codes are for the task text",
     "text": "cannot be read as mathematics, only compared as text ({}): no other spelling is right",
     "unit": "name a unit ({}), and units are not compared; with unit=, another unit is wrong",
@@ -41,6 +42,7 @@ _WAYS = {
     "comma": 'have three digits behind a point ({}), which are thousands by decimal=","',
 }
 """{way to read a reference: the end of a sentence that begins "3 of 10 references", with a place for examples}."""
+_OF_ONE = {"are": "is", "have": "has", "name": "names"}
 
 
 def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequence[str]) -> list[str]:
@@ -66,8 +68,9 @@ def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequenc
     for way, end in _WAYS.items():
         texts = [one.text for one in read if way in one.ways]
         if texts:
-            verb = end if len(texts) > 1 else _of_one(end)
-            sentences.append(f"{len(texts):,} of {of} references {verb.format(_shown(texts))}.")
+            verb, _, rest = end.partition(" ")
+            verb = _OF_ONE.get(verb, verb) if len(texts) == 1 else verb
+            sentences.append(f"{len(texts):,} of {of} references {verb} {rest.format(_shown(texts))}.")
     different: dict[object, dict[str, int]] = {}  # {key: {reference: its first row}}
     for row, one in enumerate(read):
         different.setdefault(one.key, {}).setdefault(one.text, row)
@@ -83,12 +86,6 @@ def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequenc
         )
         sentences.append(f"{count} as equal: {'; '.join(shown)}{more}.")
     return sentences
-
-
-def _of_one(end: str) -> str:
-    """The end of a sentence about one reference."""
-    verb, _, rest = end.partition(" ")
-    return f"{ {'are': 'is', 'have': 'has', 'name': 'names'}.get(verb, verb) } {rest}"
 
 
 def _shown(texts: Iterable[str]) -> str:
@@ -115,6 +112,7 @@ def _equal_pairs(
         ]
 
 
+_COMMA_IN_NUMBER = re.compile(r"\d,\d")
 _POINT_AND_THREE = re.compile(r"(?<![\d.,])[1-9]\d{0,2}+(?:\.\d{3})++(?![\d.,])")
 
 
@@ -127,10 +125,15 @@ def _final(answer: Any) -> str:
     return (text[slice(*marked)] if marked else text).strip()
 
 
+def _decimal_of(row: Mapping[str, Any]) -> Any:
+    """The sign before the decimals of a reference: that of a number itself, which is no text, is the point."""
+    return row.get("decimal") if isinstance(row["answer"], str) else None
+
+
 def _read_number(row: Mapping[str, Any]) -> _Read:
     from verifiers.gsm8k import value_of
 
-    text, decimal = _final(row["answer"]), row.get("decimal")
+    text, decimal = _final(row["answer"]), _decimal_of(row)
     value, unit = value_of(text, decimal)
     ways = ["unit"] if unit and row.get("unit") is None else []
     if _POINT_AND_THREE.search(text):
@@ -143,11 +146,11 @@ def _read_mathematics(row: Mapping[str, Any]) -> _Read:
     from verifiers.math500.task import gold_of
     from verifiers.math500.values import Several
 
-    text, decimal = _final(row["answer"]), row.get("decimal")
+    text, decimal = _final(row["answer"]), _decimal_of(row)
     reference, _ = gold_of(row["answer"], decimal, None)
     ways = []
     if type(reference.meaning) is Several:
-        ways.append("list")
+        ways.append("numbers" if _COMMA_IN_NUMBER.search(text) else "list")
     elif text.isalpha() and len(text) > 1 and (reference.variables or _is_product(text)):
         ways.append("letters")
     elif reference.is_text:

@@ -15,7 +15,7 @@ from typing import Any
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.answer import find_answer, regions
+from verifiers.reading.answer import Found, find_answer, regions
 from verifiers.reading.grids import cells_in, last_grid
 from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, RULE_BROKEN, TEXT, WRONG, Reason
 
@@ -106,27 +106,23 @@ def _known(puzzle: object, row: int | None) -> tuple[int, tuple[int, ...]]:
     return known
 
 
-def _judge(text: str, lenient: bool, row: int | None, puzzle: object) -> batch.Judged:
-    """The verdict on one completion; raises for an invalid puzzle."""
-    _known(puzzle, row)
-    found = find_answer(text, lenient, marks_only=True)
+def _judge(
+    text: str, lenient: bool, row: int | None, puzzle: object, found: Found | None = None
+) -> batch.Judged:
+    """The verdict on one completion; raises for an invalid puzzle. found: where its answer stands, if this is known."""
+    size, given = _known(puzzle, row)
+    found = found or find_answer(text, lenient, marks_only=True)
     span = found.start, found.end
     if found.reason != OK:
         return found.reason, TEXT, 0.0, *span
     # In strict mode, the grid itself stands in the `<answer>` block.
     if found.mark == "box" and not lenient:
         return MALFORMED, GRAMMAR, 0.0, *span
-    return *_judge_answer(text[slice(*span)], lenient, row, puzzle), *span
-
-
-def _judge_answer(answer: str, lenient: bool, row: int | None, puzzle: object) -> tuple[int, int, float]:
-    """(reason, tier, score) of the answer of a completion; raises for an invalid puzzle."""
-    size, given = _known(puzzle, row)
-    cells = cells_in(answer, size, lenient)
+    cells = cells_in(text[slice(*span)], size, lenient)
     if cells is None:
-        return MALFORMED, GRAMMAR, 0.0
+        return MALFORMED, GRAMMAR, 0.0, *span
     reason, score = grade(given, cells, size)
-    return reason, GRAMMAR, score
+    return reason, GRAMMAR, score, *span
 
 
 def _judge_unmarked(text: str, judged: batch.Judged, puzzle: str) -> batch.Judged:

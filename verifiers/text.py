@@ -18,7 +18,6 @@ from verifiers.verdicts import MALFORMED, OK, TEXT, WRONG, Reason
 _NESTED = 8  # marks of layout around an answer that are taken off, one inside the other
 _AROUND = (
     ("**", "**"),
-    ("__", "__"),
     ("`", "`"),
     ("$", "$"),
     *((f"\\{command}{{", "}") for command in sorted(TEXTS)),
@@ -45,7 +44,9 @@ def without_layout(text: str) -> str:
             bare[len(pair[0]) : -len(pair[1])].strip() if pair and len(bare) > sum(map(len, pair)) else ""
         )
         is_one = inside.count("{") == inside.count("}") and inside.find("}") >= inside.find("{")
-        if not inside or not is_one:
+        if not is_one or not set(inside) - set(
+            pair[0] if pair else ""
+        ):  # ***** is five stars, and not one in bold
             break
         bare = inside
     return bare

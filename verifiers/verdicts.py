@@ -216,8 +216,11 @@ class Verdicts(Sequence[Verdict]):
         for row in (self.reason == MALFORMED).nonzero()[0].tolist():
             details[row] = _detail(Reason.MALFORMED, cut(self._texts[row], *self.spans[row].tolist()))
         if self._explain is not None:
+            reasons, extracted = self.reason.tolist(), self.extracted
             for row in (~self.correct).nonzero()[0].tolist():
-                details[row] = self[row].detail
+                reference = {name: column[row] for name, column in self._references.items()}
+                explained = self._explain(extracted[row], REASONS[reasons[row]], **reference)
+                details[row] = explained or details[row]
         return details
 
     @cached_property

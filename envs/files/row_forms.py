@@ -15,6 +15,10 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
 """{speaker in ShareGPT's `from`: role}."""
 
 
+LEARNED, BESIDE_CONTENT = ("weight", "train"), ("reasoning_content", "reasoning", "thinking", "tool_calls")
+"""Keys of a message: those that say whether it is to be learned, and those of what was written beside its content."""
+
+
 def common_form(row: Mapping[str, Any]) -> dict[str, Any]:
     """The row, with `messages` for ShareGPT's `conversations`, and `prompt` and `completion` for Alpaca's columns.
 
@@ -77,5 +81,6 @@ def as_messages(value: Any) -> Any:
             isinstance(part, dict) and isinstance(part.get("text"), str) for part in content
         ):
             content = "".join(part["text"] for part in content)
-        messages.append({"role": role, "content": content})
+        more = {name: message[name] for name in (*LEARNED, *BESIDE_CONTENT) if name in message}
+        messages.append({**more, "role": role, "content": content})
     return messages if is_prompt(messages) else value

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from envs.core import TextEnv
 from envs.errors import EnvError, check_choice, refused_rows
 from envs.files.datasets import HubDataset, hub_rows, state_of
-from envs.files.row_forms import common_form
+from envs.files.row_forms import BESIDE_CONTENT, LEARNED, common_form
 from envs.files.rows import note_skipped
 from envs.problem import Problem, Prompt, Score, check_index, is_prompt
 from envs.splits import split_of
@@ -215,6 +215,7 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
             raise EnvError(
                 f"{where}: the last message is the {message['role']}'s; it must be the assistant's."
             )
+        _refuse_unlearned(where, message)
         completion = message["content"]
     if not is_prompt(prompt) or prompt == [] or not isinstance(completion, str) or not completion:
         shown = f"the prompt {prompt!r:.60} and the completion {completion!r:.60}"
@@ -223,6 +224,23 @@ def _row(where: str, row: Mapping[str, Any]) -> tuple[Prompt, str]:
         if what_is_broken := half_character(value):
             raise EnvError(f"{where}: the {name} {what_is_broken}")
     return prompt, completion
+
+
+def _refuse_unlearned(where: str, message: Mapping[str, Any]) -> None:
+    """Raises EnvError if the message to learn says that it is not to be learned, or has more than its content."""
+    for name in LEARNED:
+        value = message.get(name)
+        if value is not None and value != 1:
+            raise EnvError(
+                f"{where}: the last message has {name} {value!r:.20}, and what is learned of a row is its last "
+                "message. Leave the row out, or end it with the message to learn."
+            )
+    for name in BESIDE_CONTENT:
+        if message.get(name):
+            raise EnvError(
+                f"{where}: the last message has {name} {message[name]!r:.40}, and only its content is learned. Write "
+                "what the model should write into its content."
+            )
 
 
 def _is_chat(value: Any) -> bool:

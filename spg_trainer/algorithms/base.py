@@ -12,6 +12,7 @@ model that sampled it. k3 is its KL penalty (both are in ratios.py).
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -71,6 +72,26 @@ class Loss:
     """Scalar to minimise: a sum over the completions at hand, divided by totals over the whole update."""
     metrics: dict[str, Metric]
     """Figures by name; they add up over micro-batches and processes."""
+
+
+OF_THE_TRAINER = re.compile(
+    "|step|loss|learning_rate|grad_norm(_max)?|updates_skipped|is_applied"  # of updates; "" is no name
+    "|reward(_std)?|correct|num_tokens|frac_.+|rollout_batches|overlong_skipped|env_errors"  # of rollouts
+    "|(completions|decoding|engine|env_errors|groups|logged|pools|rewards|turns|user|validation)/.+"
+    "|.+/(solved|reward|groups|rewards/.+/mean)"  # of a task in a mixture
+    "|rollout|update|tokens_per_second|per_device_batch_size|rows_per_forward|passes_for_others|router/.+"  # timings
+)
+"""Matches the names of the trainer's own figures of a step, which a metric of the same name would replace."""
+
+
+def fault_of_name(metric: str) -> str:
+    """Why a loss may not return a metric of this name, as the object of a sentence; "" if it may."""
+    if not OF_THE_TRAINER.fullmatch(metric):
+        return ""
+    return (
+        f"the metric {metric!r}, the name of a figure of the trainer, which it would replace. Rename it, e.g. to "
+        f"'mine_{metric.replace('/', '_')}'"
+    )
 
 
 Advantage = Literal["mean", "mean_std", "z_score", "leave_one_out"]

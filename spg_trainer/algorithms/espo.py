@@ -53,7 +53,7 @@ class ESPO(SequenceRatio):
 
 @dataclass(frozen=True)
 class ESPORepro(ESPO):
-    """ESPO with the semantics of its reference code; the differences are numbered at the top of the module."""
+    """ESPO with the semantics of its reference code; docs/experiments/differences.md lists the differences."""
 
     beta: NotNegative = 1e-3
     """Weight of the KL penalty: 0.001 (GSM8K, MATH), 0.003 (Countdown), 0.01 (Sudoku); 0 needs no reference."""

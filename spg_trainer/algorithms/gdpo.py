@@ -61,7 +61,7 @@ class GDPO(SequenceRatio):
 
 @dataclass(frozen=True)
 class GDPORepro(GDPO):
-    """GDPO as NeMo-RL computes it; the differences are numbered at the top of the module."""
+    """GDPO as NeMo-RL computes it; docs/experiments/differences.md lists the differences."""
 
     advantage: Literal["mean"] = "mean"
     beta: Zero = 0.0

@@ -75,7 +75,7 @@ class JustGRPO(Algorithm):
 
 @dataclass(frozen=True)
 class JustGRPORepro(JustGRPO):
-    """JustGRPO with the semantics of its reference code; the differences are numbered at the top of the module."""
+    """JustGRPO with the semantics of its reference code; docs/experiments/differences.md lists the differences."""
 
     score_tail: bool = True
     """Whether the positions after the first end token are scored, too, up to T. They then hold padding, whatever was

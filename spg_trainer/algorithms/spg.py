@@ -153,7 +153,7 @@ class SPGEUBO(SPG):
 
 @dataclass(frozen=True)
 class SPGRepro(SPG):
-    """SPG with the semantics of its reference code; the differences are numbered at the top of the module."""
+    """SPG with the semantics of its reference code; docs/experiments/differences.md lists the differences."""
 
     advantage: Literal["mean"] = "mean"
     normalizer: Literal["tokens"] = "tokens"

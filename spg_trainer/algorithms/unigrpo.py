@@ -45,7 +45,7 @@ class UniGRPO(DiffuGRPO):
 
 @dataclass(frozen=True)
 class UniGRPORepro(UniGRPO):
-    """UniGRPO with the semantics of dLLM-RL's code; the differences are numbered at the top of the module.
+    """UniGRPO with the semantics of dLLM-RL's code; docs/experiments/differences.md lists the differences.
 
     Raises ConfigError for values out of range.
     """

@@ -62,7 +62,8 @@ def lora_layers(config: Any, targets: Sequence[str], *, experts: bool = False) -
     ConfigError for a name that is none of these layers.
     """
     known = ATTENTION
-    if experts or not expert_layers(config):
+    # In DiffusionGemma, each layer has a dense part beside its experts.
+    if experts or not expert_layers(config) or getattr(config, "dense_beside_experts", False):
         known += FEED_FORWARD
     if tuple(targets) == ("all",):
         return known

@@ -99,6 +99,8 @@ def count_lora(config: Any, r: int, targets: Sequence[str] = ("all",), *, expert
         ours, shapes = {}, {name: p.shape for name, p in _on_meta(config).named_parameters()}
     count = 0
     for name, shape in shapes.items():
+        if not re.search(r"\.\d+\.", name):  # a weight outside of the transformer layers
+            continue
         _, _, module = name.removesuffix(".weight").rpartition(".")
         if name.endswith(EXPERTS):
             if experts:

@@ -117,7 +117,8 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
             console.warn(note)
     # The folder of the run that the model lies in, if the results are written there.
     run = None if command.output_dir else output_path
-    model_facts = facts_of_model(model_settings.model, policy, run)
+    with distributed.raising_on_all():
+        model_facts = facts_of_model(model_settings.model, policy, run)
     rows_per_forward = None if policy.device.type == "cpu" else command.rows_per_forward
     players = [Player(policy, sampling, command.seed, rows_per_forward) for _, _, sampling in to_evaluate]
     with distributed.raising_on_all():  # all evaluations are checked before the first one begins
@@ -186,6 +187,9 @@ def facts_of_model(model: str, policy: Policy, run: Path | None) -> dict[str, An
         "folder": model_beside(run, model) if run else None,
         "step": model_step(model),
         "dtype": str(policy.model.dtype),
+        "content": inputs.parts_of_model(model)
+        if distributed.rank() == 0
+        else {},  # the first process writes files
     }
 
 
@@ -411,6 +415,7 @@ def begin(folder: RunFolder, name: str, to_measure: dict[str, Any]) -> list[dict
     completions = folder.completions(name)
     file = folder.evaluation_path(name)
     for was, now in (
+        (before.get("content", {}), to_measure["content"]),
         (before.get("code", {}), to_measure.get("code", {})),
         (before["settings"].get("origin", {}), to_measure["settings"].get("origin", {})),
     ):
@@ -419,8 +424,8 @@ def begin(folder: RunFolder, name: str, to_measure: dict[str, Any]) -> list[dict
                 f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
                 "choose another --output-dir; to see what was measured, read that file."
             )
-    # Code was compared above, file by file, since modules beside a task's file may be loaded late.
-    compared = to_measure.keys() - {"code"}
+    # Compared above: the model's parts and code, part by part, since modules beside a task's file may be loaded late.
+    compared = to_measure.keys() - {"code", "content"}
     old = {key: before.get(key) for key in compared}
     new = {key: to_measure[key] for key in compared}
     if changed := differences(flatten(old), flatten(new)):

@@ -16,25 +16,24 @@ from spg_trainer.tensors import Masks, Rows
 
 if TYPE_CHECKING:
     from spg_trainer.algorithms.base import Compares, Loss
+    from spg_trainer.models import Policy
 
 
 def accumulate(
-    model: nn.Module,
+    policy: "Policy",
     rollouts: Rows,
     masks: Masks,
     loss_fn: Callable[[Tensor], "Loss"],
     *,
-    mask_id: int,
     masks_at_once: int,
     compares: "Compares" = "completion",
 ) -> "Loss":
     """Adds the gradient of `loss_fn(logps)` to `.grad` and returns the loss and its metrics, both detached.
 
     loss_fn: a function of the logps (B, M, T), which are zero where nothing is scored. If the masks name a measure, the
-    logps are (B, M, 2T): the T logps of a copy, then its T measured figures. mask_id: the model's [MASK] token.
-    masks_at_once: a number >= 1; at most masks_at_once * B masked copies hold a graph at a time. compares: what the
-    terms of the loss compare (`Algorithm.compares`). "copy" = they compare nothing: each depends on one masked copy
-    alone.
+    logps are (B, M, 2T): the T logps of a copy, then its T measured figures. masks_at_once: a number >= 1; at most
+    masks_at_once * B masked copies hold a graph at a time. compares: what the terms of the loss compare
+    (`Algorithm.compares`). "copy" = they compare nothing: each depends on one masked copy alone.
 
     If all copies fit at once, each goes through the model once, forward and backward. If not, they are divided into
     parts, and
@@ -46,52 +45,36 @@ def accumulate(
 
     With "copy", each part instead goes backward as soon as it is scored, and none is scored twice.
     """
-    parts = divide_into_passes(model, rollouts, masks, masks_at_once)  # each part is an index of its copies
-    logps = zero_logps(model, masks)
-    each_term_has_one_copy = compares == "copy"
-    if each_term_has_one_copy and len(parts) > 1:
-        for copies in parts:
-            with_graph = score(model, rollouts, masks, mask_id, copies)
-            # The logps of all other copies are zero here. This does not change the gradient in the logps of this part,
-            # since each of its copies has terms of its own in the loss.
-            _, coefficients = _loss_and_gradient(loss_fn, with_graph)
-            _send_back(with_graph, coefficients)
-            logps = logps + with_graph.detach()
-        result, _ = _loss_and_gradient(loss_fn, logps)
-        return result
+    model = policy.model
+    parts = divide_into_passes(policy, rollouts, masks, masks_at_once)  # each part is an index of its copies
+    each_alone = compares == "copy" and len(parts) > 1
+    logps = zero_logps(policy, masks)  # of all parts so far
     scored_without_graph = []  # (copies, random state before they were scored)
-    for copies in parts[:-1]:
+    for copies in parts[:-1] if not each_alone else ():
         scored_without_graph.append((copies, _random_state(model)))
         with torch.no_grad():
-            logps = logps + score(model, rollouts, masks, mask_id, copies)
-    if parts:
-        with_graph = score(model, rollouts, masks, mask_id, parts[-1])
-    else:  # nothing is scored
-        with_graph = logps
-    all_logps = with_graph
-    if scored_without_graph:
-        all_logps = logps + with_graph
-    result, coefficients = _loss_and_gradient(loss_fn, all_logps)
-    _send_back(with_graph, coefficients)
-    del with_graph, all_logps  # else their graph would be in memory beside those of the other parts
+            logps = logps + score(policy, rollouts, masks, copies)
+    for copies in parts if each_alone else parts[-1:] or [None]:
+        # Without copies, nothing is scored. If each part goes alone, the logps of all other copies are zero in its
+        # loss; this does not change its gradient, since each of its copies has terms of its own.
+        with_graph = logps if copies is None else score(policy, rollouts, masks, copies)
+        values = (logps + with_graph if scored_without_graph else with_graph).detach().requires_grad_()
+        result = loss_fn(values)
+        coefficients = None  # the gradient of the loss in the logps; None if it does not depend on them
+        if result.loss.requires_grad:
+            (coefficients,) = torch.autograd.grad(result.loss, values)
+        _send_back(with_graph, coefficients)
+        if each_alone:
+            logps = logps + with_graph.detach()
+    if each_alone:
+        with torch.no_grad():
+            result = loss_fn(logps)
+    del with_graph, values  # else their graph would be in memory beside those of the other parts
     if coefficients is not None:
         for copies, random_state in scored_without_graph:
-            _score_again(model, rollouts, masks, mask_id, copies, coefficients, random_state)
-    return result
-
-
-def _loss_and_gradient(loss_fn: Callable[[Tensor], "Loss"], logps: Tensor) -> "tuple[Loss, Tensor | None]":
-    """(loss, coefficients), both detached: the coefficients are the gradient of the loss in the logps.
-
-    They are None if the loss does not depend on the logps.
-    """
-    logps = logps.detach().requires_grad_()
-    result = loss_fn(logps)
-    coefficients = None
-    if result.loss.requires_grad:
-        (coefficients,) = torch.autograd.grad(result.loss, logps)
+            _score_again(policy, rollouts, masks, copies, coefficients, random_state)
     metrics = {name: metric._replace(total=metric.total.detach()) for name, metric in result.metrics.items()}
-    return replace(result, loss=result.loss.detach(), metrics=metrics), coefficients
+    return replace(result, loss=result.loss.detach(), metrics=metrics)
 
 
 def _send_back(logps: Tensor, coefficients: Tensor | None) -> None:
@@ -101,10 +84,9 @@ def _send_back(logps: Tensor, coefficients: Tensor | None) -> None:
 
 
 def _score_again(
-    model: nn.Module,
+    policy: "Policy",
     rollouts: Rows,
     masks: Masks,
-    mask_id: int,
     copies: CopyIndex,
     coefficients: Tensor,
     random_state: list[Tensor] | None,
@@ -127,7 +109,7 @@ def _score_again(
             torch.set_rng_state(cpu_state)
             for gpu_state in gpu_states:  # one, or none without a GPU
                 torch.cuda.set_rng_state(gpu_state, device)
-        logps = score(model, rollouts, masks, mask_id, copies)
+        logps = score(policy, rollouts, masks, copies)
     _send_back(logps, coefficients)
 
 

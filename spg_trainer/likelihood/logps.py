@@ -18,15 +18,18 @@ of `chunks_to_keep` times as many positions exist. Probabilities are float32, or
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import process_mesh
 from spg_trainer.tensors import NEVER, Masks, Rows
+
+if TYPE_CHECKING:
+    from spg_trainer.models import Policy
 
 
 class CopyIndex(NamedTuple):
@@ -160,23 +163,20 @@ def _blocks_taken(
 
 
 @torch.no_grad()
-def token_logps(
-    model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, masks_at_once: int = 1
-) -> Tensor:
+def token_logps(policy: "Policy", rollouts: Rows, masks: Masks, masks_at_once: int = 1) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of all copies, without a graph; zero where not scored.
 
-    If the masks name a measure (`likelihood/logps.py`), the result is (B, M, 2T), as in `score`. mask_id,
-    masks_at_once: as for `gradient.accumulate`. With the same arguments both functions make the same passes, so that
-    their values are equal, bit for bit. (In bfloat16 a pass of another shape may move the log-probability of a sequence
-    by half a nat.)
+    If the masks name a measure (`likelihood/logps.py`), the result is (B, M, 2T), as in `score`. masks_at_once:
+    as for `gradient.accumulate`. With the same arguments both functions make the same passes, so that their values are
+    equal, bit for bit. (In bfloat16 a pass of another shape may move the log-probability of a sequence by half a nat.)
     """
-    logps = zero_logps(model, masks)
-    for copies in divide_into_passes(model, rollouts, masks, masks_at_once):
-        logps = logps + score(model, rollouts, masks, mask_id, copies)
+    logps = zero_logps(policy, masks)
+    for copies in divide_into_passes(policy, rollouts, masks, masks_at_once):
+        logps = logps + score(policy, rollouts, masks, copies)
     return logps
 
 
-def path_logps(model: nn.Module, rollouts: Rows, mask_id: int, temperature: float = 1.0) -> Tensor:
+def path_logps(policy: "Policy", rollouts: Rows, temperature: float = 1.0) -> Tensor:
     """(B, T) log-probability of each token given all that had been unmasked before its step, computed without a cache.
 
     temperature: as in `score`; other than 1, the log-probabilities are those with which tokens are drawn.
@@ -198,10 +198,10 @@ def path_logps(model: nn.Module, rollouts: Rows, mask_id: int, temperature: floa
         part=rollouts.completion_mask,
         temperature=temperature,
     )
-    return token_logps(model, rollouts, masks, mask_id).sum(1)
+    return token_logps(policy, rollouts, masks).sum(1)
 
 
-def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
+def divide_into_passes(policy: "Policy", rollouts: Rows, masks: Masks, masks_at_once: int) -> list[CopyIndex]:
     """Divides the copies that score anything into passes, mask by mask; a pass has up to masks_at_once * B sequences.
 
     A sequence is a copy or, under block-causal attention, several copies that score different blocks (block replay).
@@ -210,7 +210,7 @@ def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_
     """
     from spg_trainer.models.forward import base_model
 
-    copies = index_copies(base_model(model).pattern, rollouts, masks)
+    copies = index_copies(base_model(policy.model).pattern, rollouts, masks)
     if not len(copies.row):
         return []
     limit = masks_at_once * len(masks.scored)
@@ -223,15 +223,15 @@ def divide_into_passes(model: nn.Module, rollouts: Rows, masks: Masks, masks_at_
     return [CopyIndex(row, mask, sequence) for row, mask, sequence in parts]
 
 
-def zero_logps(model: nn.Module, masks: Masks) -> Tensor:
+def zero_logps(policy: "Policy", masks: Masks) -> Tensor:
     """Zeros of the shape that `score` returns, in the dtype of log-probabilities."""
     from spg_trainer.models.forward import head_weight
 
     # `valued` is (B, M, T) bool, or (B, M, 2T) if the masks name a measure.
-    return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(model)))
+    return torch.zeros_like(masks.valued, dtype=result_dtype(head_weight(policy.model)))
 
 
-def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: CopyIndex) -> Tensor:
+def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> Tensor:
     """Log-probabilities (B, M, T) of the scored tokens of some masked copies, zero elsewhere; with a graph.
 
     If the masks measure something, the result is (B, M, 2T): log-probabilities, then the measured figures
@@ -248,6 +248,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
     from spg_trainer.models.forward import base_model, head_weight, hidden_states
     from spg_trainer.models.sequence_parallel import computed_in_shares
 
+    model, mask_id = policy.model, policy.mask_id
     pattern = base_model(model).pattern
     row, masked, scored, measured, mask_of_place = sequences_of(pattern, rollouts, masks, copies)
     wanted = scored if measured is None else scored | measured
@@ -332,7 +333,7 @@ def score(model: nn.Module, rollouts: Rows, masks: Masks, mask_id: int, copies: 
         sequence, place = torch.cat([sequence, measured_sequence]), torch.cat([place, measured_place])
         column = torch.cat([column, scored.shape[-1] + measured_place])
     index = row[sequence], mask_of_place[sequence, place], column
-    return zero_logps(model, masks).index_put(index, values)
+    return zero_logps(policy, masks).index_put(index, values)
 
 
 class HeadLogps(torch.autograd.Function):

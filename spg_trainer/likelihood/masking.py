@@ -179,10 +179,11 @@ class Masking(ABC):
     noise: ClassVar[Literal["mask", "uniform"]] = "mask"
     """For which models the masking is: those that hide a token by [MASK], or by a token drawn uniformly."""
     target: ClassVar[str] = ""
-    """What the mean of the ELBO over all masks is: a name of `targets.TARGETS` (`algorithms check` tries whether this
-    holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is False."""
+    """What the mean of the ELBO over all masks is: a name of `TARGETS` in checking/targets.py (`algorithms check` tries
+    whether this holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is
+    False."""
     measure: ClassVar[str] = ""
-    """The name in `measures.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
+    """The name in `logps.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     records: ClassVar[frozenset[Record]] = frozenset()
     """What a rollout must record for this masking, in addition to what the algorithm itself needs."""
     pilot: ClassVar["Masking | None"] = None

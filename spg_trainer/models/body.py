@@ -29,7 +29,7 @@ from transformers.models.llama.modeling_llama import eager_attention_forward, ro
 from spg_trainer.architecture.llada import check_block_size
 from spg_trainer.architecture.pattern import Pattern, block_causal_mask
 from spg_trainer.errors import ModelError
-from spg_trainer.models.clean_text import SharedText
+from spg_trainer.models.shared_text import SharedText
 
 
 class RMSNorm(nn.Module):
@@ -225,7 +225,7 @@ class Float32Rotation:
         """(attention's output, its weights or None): (B, S, D) for hidden_states (B, S, D).
 
         asked: (B, n), the only columns with queries; the output is (B, n, D) then. None = all columns. shared: see
-        `spg_trainer.models.clean_text`; None = no copies share their texts.
+        `spg_trainer.models.shared_text`; None = no copies share their texts.
         """
         states, angles = hidden_states, position_embeddings
         if asked is not None:
@@ -361,7 +361,7 @@ class Body:
 class MaskedLM(Checked):
     """Body and output head: `model(input_ids, attention_mask).logits` (B, S, V), as the original returns them.
 
-    With a `shift` of 1, the logits for token i stand at i - 1 here, too; `states.hidden_states` moves them.
+    With a `shift` of 1, the logits for token i stand at i - 1 here, too; `forward.hidden_states` moves them.
     """
 
     body_class: type[PreTrainedModel]

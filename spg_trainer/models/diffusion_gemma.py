@@ -51,6 +51,9 @@ class CanvasConfig(stock.DiffusionGemmaConfig):
     noise = "uniform"
     origin = "completion"
     context = "encoder"
+    dense_beside_experts = True
+    lora_path = r".*\.(decoder|encoder\.language_model)\.layers\.\d+\.(self_attn|mlp)"
+    """A regular expression of the modules whose linear layers may have adapters: not those of self-conditioning."""
     mask_token_id = None
     mask_words = ()
     text_ends = ("<eos>",)
@@ -142,6 +145,22 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
             elif isinstance(module, DiffusionGemmaTextRouter):
                 mix_in(ExactRouter, module)
         freeze(self)
+        # A tensor or a layer that both have gets its name from the first, as in the model's files.
+        self.model._modules["encoder"] = self.model._modules.pop("encoder")
+
+    def share_adapters(self) -> None:
+        """Makes the encoder multiply by the decoder's adapters: it takes over its adapted layers.
+
+        The weights below them are the same tensors anyway. So one adapter acts in both passes, as in the published
+        trainers, and can be merged into the weights; two could not.
+        """
+        for read, written in zip(
+            self.model.encoder.language_model.layers, self.model.decoder.layers, strict=True
+        ):
+            for part in ("self_attn", "mlp"):
+                for name, layer in getattr(written, part).named_children():
+                    if hasattr(layer, "lora_A"):
+                        setattr(getattr(read, part), name, layer)
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:

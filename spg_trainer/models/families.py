@@ -236,7 +236,20 @@ class FamilyConfig:
         return written
 
     def check(self) -> None:
-        """Raises ModelError for a setting with which the model could be saved but not opened again."""
+        """Raises ModelError for a setting with which the model could be saved but not opened again.
+
+        Also for one that was given by config.json's name where the configuration was made in Python: there it has
+        transformers' name, and would have no effect under the other one.
+        """
+        if self._file is None:
+            own = {f.name for f in dataclasses.fields(self)}
+            names = {on_hub: in_stock for in_stock, on_hub in self.family.names.items()}
+            for name in (vars(self).keys() & (names.keys() | self.family.unread)) - own:
+                instead = f"use {names[name]}={getattr(self, name)!r}" if name in names else "leave it out"
+                raise ModelError(
+                    f"{name} is a name of config.json, which has no effect on a configuration that is made in Python; "
+                    f"{instead}"
+                )
         self._check(self.to_dict())
 
     def to_diff_dict(self) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from transformers import PreTrainedModel
 
 from spg_trainer.architecture.pattern import block_causal_mask
 from spg_trainer.errors import ModelError
-from spg_trainer.models.clean_text import NoisyCopies, beside_own_text, same_texts, with_shared_text
 from spg_trainer.models.sequence_parallel import divided_states
+from spg_trainer.models.shared_text import NoisyCopies, beside_own_text, same_texts, with_shared_text
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -156,7 +156,7 @@ def _states_of_copies(
     may_share: whether equal texts have equal positions, too. group: as for `hidden_states`.
     """
     text, num_texts = None, len(copies.clean)
-    # Only our "sdpa" kernel (`clean_text.attend`) handles shared texts.
+    # Only our "sdpa" kernel (`shared_text.attend`) handles shared texts.
     if may_share and num_texts > 1 and base.config._attn_implementation == "sdpa":
         text, num_texts = same_texts(copies)
     shares = text is not None and num_texts < len(text)

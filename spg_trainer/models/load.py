@@ -264,6 +264,7 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     base, merged_dtype = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(base.config, dtype=merged_dtype)
+    model.generation_config = base.generation_config
 
     def layers() -> Iterator[dict[str, torch.Tensor]]:
         try:
@@ -393,6 +394,8 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
             unread = folder_of(weights, options)
             with torch.device("meta"):
                 model = AutoModelForMaskedLM.from_config(config, dtype=dtype)
+            if model.can_generate():
+                model.generation_config = type(model.generation_config).from_pretrained(unread)
         else:
             with no_progress_bars() if weights.is_local else nullcontext():
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)

@@ -61,11 +61,13 @@ def add_lora(
     """
 
     check_lora(model.config, targets, experts=experts, dropout=dropout)
+    layers = lora_layers(model.config, targets, experts=experts)
+    path = getattr(model.config, "lora_path", None)
     settings = LoraConfig(
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=[*lora_layers(model.config, targets, experts=experts)],
+        target_modules=[*layers] if path is None else rf"{path}\.({'|'.join(layers)})",
         target_parameters=list(EXPERTS) if experts else None,
     )
     # All layers draw from one stream on the CPU and are copied, so that the adapters are equal on any device.
@@ -74,6 +76,7 @@ def add_lora(
         with _without_deprecation():
             adapted = get_peft_model(model, settings)
     make_real(adapted)
+    share_adapters(adapted)
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if ".lora_A." in name:
@@ -109,6 +112,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, *, dropout: float, base: 
             with _without_deprecation():
                 adapted = PeftModel(model, settings)
             make_real(adapted)
+            share_adapters(adapted)
             report = adapted.load_adapter(str(folder), TRAINED, is_trainable=True)
         weights = {name for name, _ in adapted.named_parameters() if ".lora_" in name}
         fits_nothing = weights <= set(report.missing_keys)
@@ -142,6 +146,13 @@ def _refuse_biases_before_base(model: PreTrainedModel, settings: PeftConfig, fol
             f"the adapter in {folder} has trained biases of its base (bias={settings.bias}), which neither merge nor "
             "$shard can read; open it with load_model(...), and merge it with peft: policy.model.merge_and_unload()"
         )
+
+
+def share_adapters(model: PeftModel) -> None:
+    """In a model with an encoder, makes it use the adapters of the decoder, with which it shares its weights."""
+    base = base_model(model)
+    if base.pattern.has_encoder:
+        base.share_adapters()
 
 
 def make_real(model: PeftModel) -> None:
@@ -240,6 +251,10 @@ def whole_weights(model: PeftModel) -> dict[str, Tensor]:
         elif isinstance(module, BaseTunerLayer):
             changed.add(f"{base_name(name)}.weight")
     tied = base.all_tied_weights_keys  # {name of a weight: name of the weight that it is tied to}
+    if (
+        base.pattern.has_encoder
+    ):  # whose layers have the decoder's weights and its adapters (`share_adapters`)
+        tied = {name: other for name, other in tied.items() if ".layers." not in other}
     if tied_changes := (whole.keys() | changed) & {*tied, *tied.values()}:
         raise ModelError(
             f"the adapter changes {min(tied_changes)}, which is embedding and head in one (tie_word_embeddings), so "

@@ -1,18 +1,16 @@
 """`Policy`: a model with all else that masked diffusion needs: tokenizer, special tokens, reference."""
 
 import copy
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from spg_trainer import distributed
 from spg_trainer.errors import ConfigError, ModelError, did_you_mean
 from spg_trainer.models import shard
 from spg_trainer.models.cuda_graphs import Replays
@@ -25,9 +23,6 @@ TRAINED = "default"
 """peft's name of the adapter that is trained."""
 REFERENCE_ADAPTER = "reference"
 """peft's name of the frozen adapter from which the training started."""
-
-Result = TypeVar("Result")
-logger = logging.getLogger(__name__)
 
 
 @dataclass(repr=False)
@@ -117,8 +112,8 @@ class Policy:
         return self.model.config.max_position_embeddings - tokens
 
     @contextmanager
-    def reference(self) -> Iterator["PreTrainedModel | PeftModel"]:
-        """The model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
+    def reference(self) -> Iterator["Policy"]:
+        """A policy with the model that training started from, in eval mode, as kept by `open_policy(reference=True)`.
 
         For new adapters it is the model without them; for a loaded adapter, the adapter as loaded; if all weights are
         trained, their copy.
@@ -126,7 +121,7 @@ class Policy:
         if self.frozen is not None:
             # With --shard, only one of the two models is gathered at a time.
             with shard.resharded(self.model), shard.unsharded(self.frozen):
-                yield self.frozen
+                yield replace(self, model=self.frozen)
             return
         if not self.fresh_adapters and REFERENCE_ADAPTER not in getattr(self.model, "peft_config", {}):
             raise ModelError(f"no reference of {self.source!r} was kept; use open_policy(reference=True)")
@@ -134,7 +129,7 @@ class Policy:
         self.model.eval()
         try:
             with self.model.disable_adapter() if self.fresh_adapters else using_reference(self.model):
-                yield self.model
+                yield self
         finally:
             self.model.train(training)
 
@@ -176,26 +171,6 @@ def check_policy(value: object, function: str) -> None:
             f"{function} takes a policy, not {shown}. Open one: policy = load_model({str(example)!r}). A model object "
             "becomes one by Policy(model, tokenizer, mask_id, pad_id, end_token_ids, source)."
         )
-
-
-def halved_until_it_fits(work: Callable[[int], Result], size: int, what: str) -> tuple[Result, int]:
-    """(what `work(size)` returns, the size that fitted): `size` is halved until the work fits into memory.
-
-    work: may be called again from its start. size: how many of `what` it has in memory at once. Raises
-    torch.OutOfMemoryError if even 1 does not fit, and if processes make their passes together (`lockstep`).
-    """
-    while True:
-        try:
-            return work(size), size
-        except torch.OutOfMemoryError as error:
-            if size <= 1 or distributed.lockstep is not None:
-                raise
-            reason, _, _ = str(error).partition(". ")
-        # Only here, outside the handler, are the tensors of the failed attempt gone.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        logger.warning(f"{size} {what} at once do not fit, so from now on it is {size // 2}: {reason}.")
-        size //= 2
 
 
 OWN = frozenset("messages add_generation_prompt tokenize tools documents".split())

@@ -43,6 +43,8 @@ def save_whole(model: PreTrainedModel, tensors: Iterator[tuple[str, Tensor]], fo
     tensors: (name, whole tensor of the weight's shape), in the order of `whole_tensors`.
     """
     model.config.save_pretrained(folder)
+    if model.can_generate():  # how it decodes; other families here have no such file
+        model.generation_config.save_pretrained(folder)
     files = _files_of(model)
     weight_map: dict[str, str] = {}  # {tensor's name on the Hub: file}
     for number, sizes in enumerate(files, 1):

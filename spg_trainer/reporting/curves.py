@@ -119,6 +119,19 @@ PANELS = (
     Panel("Learning rate", "learning_rate", "of the last update of a step", low=0),
     Panel("Gradient norm", "grad_norm", "before clipping", low=0),
     Panel("Length", "completions/mean_length", "tokens of a completion; dots are evaluations"),
+    Panel(
+        "Repetition",
+        "completions/repeated_4grams",
+        "share of runs of 4 tokens that a completion had before",
+        low=0,
+    ),
+    Panel(
+        "Reward and length",
+        "completions/reward_length_correlation",
+        "correlation in a step; near 1 or -1, length alone is paid",
+        low=-1,
+        high=1,
+    ),
     Panel("Speed", "tokens_per_second", "tokens sampled a second", low=0),
 )
 

@@ -133,6 +133,16 @@ class EnvironmentSource:
             )
         return allowed
 
+    def note_results(self, scored: Rows) -> dict[str, float]:
+        """Metrics of the difficulty pools, which draw a problem less often if its groups were all right or all wrong.
+
+        {} without --pools.
+        """
+        if self.pools is None:
+            return {}
+        problem, correct = gather_groups(scored, scored.problem.numpy(), scored.correct)  # (P, G) each
+        return self.pools.note(problem[:, 0], correct)  # all completions of a group are of one problem
+
     def groups_that_teach(self, scored: Rows) -> np.ndarray:
         """(P,) bool, which groups of a batch (of all processes) teach."""
         rewards, correct = gather_groups(scored, scored.rewards, scored.correct)
@@ -301,11 +311,8 @@ class Source(Protocol):
     pools: problems.Pools | None
     """The difficulty pools of the problems; None if all problems are drawn equally often."""
 
-    def collect(self, step: int | str) -> Rows:
-        """This process's completions of a step.
-
-        step: its number, or "validation" for the held-out completions whose loss a validation measures.
-        """
+    def collect(self, step: int) -> Rows:
+        """This process's completions of a step, with their rewards."""
 
     def render_turns(self, problem: "envs.Problem", turns: Sequence[str], replies: Sequence[str]) -> str:
         """An episode for a terminal: the problem, its completions and the replies to them."""

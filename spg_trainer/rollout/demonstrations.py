@@ -51,24 +51,30 @@ class Demonstrations:
 
         mix: {`right` or a habit: its share}; the shares sum to 1.
         """
-        self.train, self.held_out, self.policy, self.config, self.mix = train, held_out, policy, config, mix
+        self.train, self.validation, self.policy, self.config, self.mix = train, held_out, policy, config, mix
         self.spec_name, self.notice = train.spec_name, notice
 
-    def collect(self, step: int | str) -> Rows:
-        """This process's share of the demonstrations of a step: one group, sorted by the lengths of their prompts.
+    def collect(self, step: int) -> Rows:
+        """This process's share of the demonstrations of a step, as `drawn` returns them."""
+        return self.drawn(self.train, step, self.config.batch.prompts_per_step)
+
+    def held_out(self) -> Rows:
+        """This process's share of the demonstrations whose loss a validation measures; these are always the same."""
+        count = self.config.eval.validation_problems or len(self.validation)
+        return self.drawn(self.validation, "validation", count)
+
+    def drawn(self, env: "envs.TextEnv", key: int | str, count: int) -> Rows:
+        """This process's share of `count` demonstrations: one group, sorted by the lengths of their prompts.
 
         So a micro-batch has prompts of similar length. All processes get about as many demonstrations, of about the
         same lengths. The whole canvas is learned: padding after a completion's end counts like any other token.
 
-        step: its number, or "validation" for the demonstrations whose loss a validation measures; these are always the
-        same. Raises ConfigError for a demonstration that is too long, unless such ones are skipped.
+        key: what they are drawn for. Raises ConfigError for a demonstration that is too long, unless such ones are
+        skipped.
         """
-        env, count = self.train, self.config.batch.prompts_per_step
-        if step == "validation":
-            env, count = self.held_out, self.config.eval.validation_problems or len(self.held_out)
         room = Room(self.policy, self.config.rollout.max_completion_length)
         with raising_on_all():
-            drawn = draw_fitting(room, env, self.mix, self.config, step, count)
+            drawn = draw_fitting(room, env, self.mix, self.config, key, count)
             index, problems, texts = (list(column) for column in zip(*drawn, strict=True))
             prefixes = [problem.completion_prefix for problem in problems]
             prompt_ids, prompt_mask = encode_prompts(self.policy, [p.prompt for p in problems], prefixes)

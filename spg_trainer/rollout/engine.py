@@ -20,7 +20,6 @@ import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http.client import HTTPException
 from importlib.util import find_spec
 from multiprocessing.reduction import ForkingPickler
@@ -197,8 +196,7 @@ class Engine:
         )
 
         def logps_at(temperature: float) -> Tensor:
-            path = partial(path_logps, policy.model, mask_id=policy.mask_id, temperature=temperature)
-            return torch.cat([path(written.select(part)) for part in parts])
+            return torch.cat([path_logps(policy, written.select(part), temperature) for part in parts])
 
         unmask_logps = drawn_logps = logps_at(1.0)
         if sampling.temperature not in (0, 1):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError, naming_keywords, plural
-from spg_trainer.models.policy import Policy, check_policy, halved_until_it_fits
+from spg_trainer.models.out_of_memory import halved_until_it_fits
+from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout import cache
 from spg_trainer.rollout.long_prompts import Room, name_in
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions
@@ -77,24 +78,22 @@ class Player:
             rows_per_forward = min(policy.most_rows, rows_per_forward or policy.most_rows)
         rows_at_first = min(rows_per_forward or len(keys), len(keys))
 
-        def attempt(rows: int) -> Rows:
-            generators = None
-            if self.sampling.draws_noise:
-                generators = [generator(self.seed, *key, device=policy.device) for key in keys]
-            return sample_completions(
-                policy,
-                *prompts,
-                self.sampling,
-                generators,
-                # At first None stays None, which lets the sampler choose the fastest number.
-                rows_per_forward=rows_per_forward if rows == rows_at_first else rows,
-                records=self.records,
-                canvas=template_ids,
-            )
-
-        rollouts, rows = halved_until_it_fits(attempt, rows_at_first, "completions of a rollout")
-        if rows < rows_at_first:
-            policy.most_rows = rows
+        for attempt in halved_until_it_fits(rows_at_first, "completions of a rollout"):
+            with attempt:
+                if attempt.size < rows_at_first:
+                    policy.most_rows = rows_per_forward = attempt.size
+                generators = None
+                if self.sampling.draws_noise:
+                    generators = [generator(self.seed, *key, device=policy.device) for key in keys]
+                rollouts = sample_completions(
+                    policy,
+                    *prompts,
+                    self.sampling,
+                    generators,
+                    rows_per_forward=rows_per_forward,  # None lets the sampler choose the fastest number
+                    records=self.records,
+                    canvas=template_ids,
+                )
         return rollouts
 
     def play(self, env: "envs.TextEnv", first_turns: Rows, key: NoiseKey) -> Rows:

@@ -187,14 +187,26 @@ def chat_text(policy: Policy, messages: Sequence[Mapping[str, str]], special: It
     """A conversation in the model's format up to the opening of the assistant's turn, for `encode_texts`.
 
     special: the spellings from `special_tokens`; they count as text in messages, but not in the chat template. Raises
-    TemplateRefuses for messages that the template does not take.
+    TemplateRefuses for messages that the template does not take, and for one that it leaves out.
     """
     spelled = [{**message, "content": spell_apart(message["content"], special)} for message in messages]
     # `enable_thinking` is for Qwen3's template: diffusion models that have it were not trained to think.
     options = {"enable_thinking": False, **policy.chat_template_args}
     options |= {"add_generation_prompt": True, "tokenize": False}
+    contents = [message["content"].strip() for message in spelled]
     try:
-        return policy.tokenizer.apply_chat_template(spelled, **options)
+        text = policy.tokenizer.apply_chat_template(spelled, **options)
+        for number, content in enumerate(contents):
+            if text.count(content) >= contents.count(content):
+                continue
+            # Templates may change a message, e.g. cut its thinking, but then another message gives another text.
+            other = [*spelled[:number], {**spelled[number], "content": f"{content}x"}, *spelled[number + 1 :]]
+            if policy.tokenizer.apply_chat_template(other, **options) == text:
+                raise TemplateRefuses(
+                    f"the chat template of {policy.source} leaves out message {number + 1} of {len(spelled)}, "
+                    f"{content[:30]!r} of the role {spelled[number]['role']}: it would not reach the model"
+                )
+        return text
     except (TemplateError, TypeError) as error:
         roles = ", ".join(message["role"] for message in messages)
         raise TemplateRefuses(

@@ -277,6 +277,35 @@ def hash_of_model(folder: str) -> str:
     return _hash_of_files(files_of_model, whole_up_to=LARGE)
 
 
+PARTS_OF_MODEL = {
+    "weights": (".safetensors", ".bin"),
+    "chat template": ("chat_template.jinja", "chat_template.json"),
+    "tokenizer": (
+        *(".model", "vocab.json", "merges.txt", "tokenizer.json"),
+        *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
+    ),
+    "config": ("config.json", ".py"),
+}
+"""{part of a model: the endings of its files}; a file belongs to the first part that has its ending."""
+
+
+def parts_of_model(model: str) -> dict[str, str]:
+    """{part of a model in a folder, as in `PARTS_OF_MODEL`: the sha256 of its files, "" if it has none}.
+
+    The files of an adapter and of its base count together. Those of a model of the Hub are not looked at.
+    """
+    weights, files_of_part = resolve_model(model), {part: list[Path]() for part in PARTS_OF_MODEL}
+    for folder in filter(None, (weights.adapter, Path(weights.base))):
+        for file in sorted(folder.iterdir() if folder.is_dir() else ()):
+            part = next((part for part, ends in PARTS_OF_MODEL.items() if file.name.endswith(ends)), None)
+            if part and file.is_file():
+                files_of_part[part].append(file)
+    return {
+        f"the {part} of the model": _hash_of_files(files, whole_up_to=LARGE)
+        for part, files in files_of_part.items()
+    }
+
+
 def _data_below(folder: str) -> list[Path]:
     """The data files in a folder and its subfolders."""
     return sorted(file for ending in DATA for file in Path(folder).rglob(f"*{ending}"))

@@ -37,6 +37,8 @@ _FIGURES = {
     "tokens_per_second": "  {:,.0f}[dim] tokens/s[/]",
 }
 """{figure of a step: how it is shown, in rich's markup}; figures that a step lacks are left out."""
+_ALARMS = {"env_errors": "  [red]not scored {}[/]", "updates_skipped": "  [red]updates skipped {}[/]"}
+"""Figures that are shown only if they are not 0."""
 
 
 class _Line(ProgressColumn):
@@ -115,6 +117,7 @@ class Console:
             value = metrics.get(name)
             if value is not None and not math.isnan(value):
                 figures += form.format(value)
+        figures += "".join(form.format(metrics[name]) for name, form in _ALARMS.items() if metrics.get(name))
         task = self._training
         is_last = metrics["step"] == total
         self._update(task, print_now=is_last, completed=metrics["step"], figures=figures, limit=seconds_left)

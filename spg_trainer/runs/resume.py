@@ -27,7 +27,7 @@ MAY_CHANGE = frozenset(
     "config overlong timeout_minutes batch.per_device_batch_size eval.patience model.rollout_graphs model.shard "
     "model.sequence_parallel output.accept_changed_code output.output_dir output.report output.resume output.track "
     "max_steps max_minutes dry_run force gpu processes rollout_engine eval.eval_steps eval.keep_worse output.keep "
-    "output.sample_steps output.save_minutes output.save_steps "
+    "output.sample_rows output.sample_steps output.save_minutes output.save_steps "
     "model.expert_parallel".split()
 )
 """Settings that may change on resume: how long the run takes, what is shown and kept, and where it runs."""

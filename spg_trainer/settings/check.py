@@ -208,6 +208,14 @@ OF_A_TRAINING = (
         "$pools: nothing is sampled with $source={source}. Leave it out.",
     ),
     Refusal(
+        lambda f: f.mask_truncated and f.source != "environment",
+        "$mask_truncated: nothing is sampled with $source={source}, and so nothing is cut. Leave it out.",
+    ),
+    Refusal(
+        lambda f: f.sample_rows and not f.sample_steps,
+        "$sample_rows={sample_rows} says nothing with $sample_steps=0, which writes none. Leave one of them out.",
+    ),
+    Refusal(
         lambda f: f.num_minibatches > f.prompts_per_step,
         "$num_minibatches={num_minibatches}: a step has {prompts_per_step} groups. Use {prompts_per_step} or fewer.",
     ),

@@ -83,6 +83,9 @@ class BatchConfig:
     all_wrong_weight: Weight = 0.2
     """How likely --pools draws a problem whose last two groups were all wrong, relative to one whose groups are mixed,
     from 0.01 to 1. Raise it to try hard problems more often."""
+    mask_truncated: bool = False
+    """Learns nothing from completions that the length cut, which have no end; they still count in their groups. Set it
+    if a cut completion says little about the answer that it would have given."""
     num_iterations: Count = 1
     """How many updates are made with the completions of a step, each with fresh masks. Raise it if rollouts are slow,
     but only with an algorithm that has an importance ratio, or with raft."""
@@ -200,6 +203,9 @@ class OutputConfig:
     sample_steps: CountOrZero = 10
     """The number of steps after which completions are written to samples/ and one of them is shown; 0 does neither.
     Lower it to watch more closely how the model writes."""
+    sample_rows: CountOrZero = 0
+    """How many episodes --sample-steps writes of a step, the first of its groups; 0 writes all. Set it to see some of
+    every step (--sample-steps 1) without the disk that all would take."""
     save_dtype: Literal["auto", "bfloat16"] = "auto"
     """The number type of the weights in model/; auto keeps that of training. bfloat16 halves the file, and the last
     evaluation then measures the rounded weights."""

@@ -128,8 +128,9 @@ class Decoding:
 
     @property
     def unusual(self) -> list[str]:
-        """The settings that the name of an evaluation lists: the `shortcuts`, `top_p` and `top_k`."""
-        return self._changed(without=[name for name in DRAW_SETTINGS if name not in ("top_p", "top_k")])
+        """The settings that the name of an evaluation lists: the `shortcuts`, `top_p`, `top_k` and `remasking`."""
+        listed = ("top_p", "top_k", "remasking")
+        return self._changed(without=[name for name in DRAW_SETTINGS if name not in listed])
 
     def _changed(self, without: Sequence[str]) -> list[str]:
         """The settings that differ from their defaults, with their values, e.g. `["cache dual"]`.

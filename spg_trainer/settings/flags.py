@@ -125,9 +125,8 @@ def make_parser(cls: Any, shown: Any = None, note: str = "", word: str = "") -> 
         group = groups["" if name in first else path]
         names, options = [as_flag(name)], options_of(name, known[name][1])
         if name == cls.positional:
-            if (
-                not shown
-            ):  # in reading, what belongs to no flag is found between flags, too, where argparse finds none
+            # In reading, what belongs to no flag is found between flags, too, where argparse finds none.
+            if not shown:
                 continue
             names, options = [name], {"metavar": name.upper(), "nargs": "*"}
         elif name == "output":

@@ -94,11 +94,10 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
         is_read = isinstance(content, dict)
         of_rows = {name: content.pop(name) for name in ARGUMENTS if name in content} if is_read else {}
         values = read_layer(cls, Layer(file, content)).values
-        arguments = arguments_of_rows(values.get("env", ""), of_rows, values.get("data")) if of_rows else {}
-        user = [
-            Layer(file, {**values, **{f"env_args.{name}": value for name, value in arguments.items()}}),
-            *user,
-        ]
+        if of_rows:
+            arguments = arguments_of_rows(values.get("env", ""), of_rows, values.get("data"))
+            values |= {f"env_args.{name}": value for name, value in arguments.items()}
+        user = [Layer(file, values), *user]
     if not issubclass(cls, TaskSettings):
         return merge_layers(cls, user)
     user = [with_short_forms_expanded(layer) for layer in user]

@@ -4,6 +4,7 @@ A validation measures which problems are solved (`SolvedProblems`), or the loss 
 (`HeldOutLoss`). Both are a `Criterion`, and each of its methods reads {validated step: what was measured}.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,12 @@ class Criterion(ABC):
     @abstractmethod
     def summary(self, validations: Mapping[int, Any], best: int) -> dict[str, Any] | None:
         """What summary.json says of the validations; None if there are none. best: the step that became model/."""
+
+    @abstractmethod
+    def live_figures(
+        self, validations: Mapping[int, Any], history: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """What the live line shows of the validations so far. history: rows of metrics.jsonl, oldest first."""
 
     @abstractmethod
     def why_ended(self, summarised: Mapping[str, Any]) -> str:
@@ -186,6 +193,10 @@ class SolvedProblems(Criterion):
             "stale": self.stale(validations),
         }
 
+    def live_figures(self, validations: Validations, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The solved rate of the newest validation; nothing before the first one."""
+        return {"validation": rate(validations[max(validations)])} if validations else {}
+
     def why_ended(self, summarised: Mapping[str, Any]) -> str:
         return f"{summarised['stale']} validations in a row solved no more problems than the best before"
 
@@ -245,6 +256,13 @@ class HeldOutLoss(Criterion):
             "has_risen": self.has_risen(validations),
             "stale": self.stale(validations),
         }
+
+    def live_figures(self, validations: Losses, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The lowest loss so far, and the mean training loss of the last hundred steps whose loss is finite."""
+        losses = [row["loss"] for row in history[-100:]]
+        finite = [loss for loss in losses if loss is not None and math.isfinite(loss)]
+        mean = sum(finite) / len(finite) if finite else math.nan
+        return {"mean_loss": mean, "best_loss": min(validations.values(), default=None)}
 
     def why_ended(self, summarised: Mapping[str, Any]) -> str:
         return f"the validation loss, {summarised['lowest']:.4f} nats a token, no longer fell"

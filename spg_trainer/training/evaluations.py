@@ -1,7 +1,7 @@
 """Makes the evaluations of a run: one before the training, one after it, and the validations in between.
 
-A validation either solves problems (`run_validation`), or measures the loss of completions that are given and held out
-from training (`measure_loss`). `criteria.py` judges them, and `best_model.py` writes the weights that they choose.
+A validation either solves problems (`solved_problems`), or measures the loss of completions that are given and held out
+from training (`validation_loss`). `criteria.py` judges them, and `best_model.py` writes the weights that they choose.
 """
 
 import math
@@ -11,7 +11,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from spg_trainer import distributed
+from spg_trainer.algorithms import Algorithm
 from spg_trainer.errors import CheckpointError, TrainingError, plural
 from spg_trainer.evaluation.evaluate import (
     BATCH,
@@ -20,14 +23,16 @@ from spg_trainer.evaluation.evaluate import (
     note_of_fewer_problems,
     problems_to_ask,
 )
+from spg_trainer.models import Policy
 from spg_trainer.models.shard import unsharded
 from spg_trainer.rollout.sampler import RolloutStopped
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.weights import is_embedded
+from spg_trainer.training.prepare import prepare
 from spg_trainer.training.records import record_evaluation, save_checkpoint
 from spg_trainer.training.run import Run
-from spg_trainer.training.update import credit, loss_without_gradient, plan_updates
+from spg_trainer.training.update import Update, logps_without_graph, plan_updates
 
 
 def run_validation(run: Run, last: bool = False) -> None:
@@ -36,58 +41,77 @@ def run_validation(run: Run, last: bool = False) -> None:
     If the step is the best so far, its checkpoint is saved; if it is worse than the start, a warning says so.
     """
     settings, state = run.config.eval, run.state
-    if not settings.eval_steps or not (last or run.due(settings.eval_steps)):
+    is_due = settings.eval_steps and (last or run.due(settings.eval_steps))
+    if not is_due or state.step in state.validations:
         return
-    if run.config.validates == "loss":
-        # `train_step` has usually measured this step's loss, for its row of metrics; then nothing is measured again.
-        measure_loss(run)
-    elif state.step in state.validations:
-        return
-    else:
-        name = f"step-{state.step:06d}"
-        result = evaluate_weights(run, name, "validation", state.step, settings.validation_problems)
-        state.validations[state.step] = [row["correct"] for row in result.rows]
+    state.validations[state.step] = MEASURES[run.config.validates](run, f"step-{state.step:06d}")
     if run.criterion.best_step(state.validations) == state.step:
         save_checkpoint(run)
     if warning := run.criterion.warning(state.validations):
         run.console.warn(warning)
 
 
-def measure_loss(run: Run) -> dict[str, float]:
-    """The loss of the held-out completions, {"validation/loss": nats a token}; {} if this step has been validated.
+def solved_problems(run: Run, name: str) -> list[bool]:
+    """Whether the present weights solve each validation problem; written to eval/NAME."""
+    result = evaluate_weights(run, name, "validation", run.state.step, run.config.eval.validation_problems)
+    return [row["correct"] for row in result.rows]
 
-    Every validation uses the same masks. The loss is noted in `state.validations` and written to eval/. Raises
-    TrainingError for a loss that is not finite.
+
+def validation_loss(run: Run, name: str) -> float:
+    """The loss of the held-out completions, in nats a token; written to eval/NAME.
+
+    A step on given completions has measured it, for its row of metrics; then it is not measured again.
+    """
+    row = run.state.history[-1] if run.state.history else {}
+    loss = row.get("validation/loss")
+    if loss is None or row["step"] != run.state.step:
+        loss = held_out_loss(run)
+    with distributed.raising_on_all():
+        run.folder.write_evaluation(name, {"step": run.state.step, "loss": loss}, [])
+    run.console.say(f"step {run.state.step}: validation loss {loss:.4f}")
+    return loss
+
+
+MEASURES = {"solved": solved_problems, "loss": validation_loss}
+"""{`Config.validates`: what measures the present weights for a validation, and writes it to eval/NAME}."""
+
+
+def held_out_loss(run: Run) -> float:
+    """The loss of the held-out completions in nats a token, always under the same masks.
+
+    Raises TrainingError for a loss that is not finite.
     """
     config, step = run.config, run.state.step
-    if step in run.state.validations:
-        return {}
     distributed.begin_phase(f"the validation after step {step}")
     with unsharded(run.policy.model):
-        loss = distributed.sum_metrics({"loss": held_out_loss(run)})["loss"]
+        # The held-out completions as one step; their advantages are not needed.
+        _, held_out = prepare(run, run.source.held_out())
+        with distributed.raising_on_all():
+            purpose = (
+                "masks",
+                "validation",
+            )  # without the number of a step, so that masks are the same each time
+            (update,) = plan_updates(
+                run.policy, run.algorithm, held_out, config.batch, seed=config.seed, purpose=purpose
+            )
+            own = loss_without_gradient(run.policy, run.algorithm, update)
+        loss = distributed.sum_metrics({"loss": own})["loss"]
     if not math.isfinite(loss):  # on every process, as the loss is a sum over all
         rate = config.optimizer.learning_rate
         raise distributed.raised_by_all(
             TrainingError(f"The validation loss after step {step} is {loss}. Lower $learning_rate={rate}.")
         )
-    run.state.validations[step] = loss
-    with distributed.raising_on_all():
-        run.folder.write_evaluation(f"step-{step:06d}", {"step": step, "loss": loss}, [])
-    run.console.say(f"step {step}: validation loss {loss:.4f}")
-    return {"validation/loss": loss}
+    return loss
 
 
-def held_out_loss(run: Run) -> float:
-    """This process's share of the loss of the held-out completions, in nats a token."""
-    config = run.config
-    # The held-out completions as one step; their advantages are not needed.
-    _, held_out_step = credit(run, run.source.collect("validation"))
-    with distributed.raising_on_all():
-        # `number` is a part of the masks' key: with a word in place of a step's number, masks are the same each time.
-        (update,) = plan_updates(
-            run.policy, run.algorithm, held_out_step, config.batch, seed=config.seed, number="validation"
-        )
-        return loss_without_gradient(run.policy, run.algorithm, update)
+def loss_without_gradient(policy: Policy, algorithm: Algorithm, update: Update) -> float:
+    """What this process adds to the loss of an update, measured without making the update."""
+    total = 0.0
+    with torch.no_grad():
+        for micro in update.micro_batches:
+            logps, _ = logps_without_graph(policy, micro)
+            total += float(algorithm.loss(logps, micro.masks, micro).loss)
+    return total if update.is_counted_here else 0.0
 
 
 def evaluate_once(run: Run, name: str, step: int) -> dict[str, Any] | None:

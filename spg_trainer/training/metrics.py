@@ -1,33 +1,19 @@
 """Computes the metrics of a step's rollout for metrics.jsonl, over the completions of all processes.
 
 A completion is one turn of an episode; if the environment does not answer back, each episode has one.
-
-`fidelity_sums` measures how far fast decoding is from exact decoding, on a few completions of a step. Decoding is
-faster with a cache (--cache), and if each step unmasks all tokens that the model is sure of (--unmasking threshold,
-dynamic, factor or budget). But the model then learns from completions that it would not have written by exact decoding.
-
-`counting_choices` counts which experts a model chooses in a step's passes, and `router_load` makes a metric of it.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
 from operator import itemgetter
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from spg_trainer.distributed import gather
-from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.rollout.collect import is_failure
-from spg_trainer.rollout.player import Player
-from spg_trainer.settings.decoding import DRAW_SETTINGS, Decoding, Sampling
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rows, cut_into_groups, without_rounding
-from spg_trainer.training.update import engine_weights
+from spg_trainer.training.prepare import engine_weights
 
 
 def reported_means() -> dict[str, float]:
@@ -62,6 +48,7 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         **component_means(episodes),
         "completions/mean_length": float(completions["length"].mean()),
         "completions/clipped_ratio": float(completions["clipped"].mean()),
+        "completions/repeated_4grams": float(completions["repeated"].mean()),
         # An estimate of the entropy: the mean of -log p over all tokens that the model wrote, up to the end tokens.
         "completions/entropy": float(completions["nats"].sum() / max(1.0, written)),
         "completions/tokens_per_pass": float(completions["unmasked"].sum() / max(1.0, passes)),
@@ -82,6 +69,9 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         metrics["overlong_skipped"] = scored.skipped
     if scored.has_turns:
         metrics |= turn_metrics(episodes, sum(gather([scored.no_room])))
+    lengths = np.bincount(np.cumsum(np.append(False, is_last_turn[:-1])), weights=completions["length"])
+    if (correlation := correlation_of(episodes["reward"], lengths)) is not None:
+        metrics["completions/reward_length_correlation"] = correlation
     return metrics | task_metrics(episodes, tasks, is_first=generation == 0)
 
 
@@ -90,10 +80,13 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
 
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
-    the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, and `passes` is the
-    number of denoising steps. `engine_log_ratio` and `engine_gap` are sums of `Rows.engine_log_ratio` and of its size.
+    the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, `repeated` their
+    `repeated_share`, and `passes` the number of denoising steps. `engine_log_ratio` and `engine_gap` are sums of
+    `Rows.engine_log_ratio` and of its size.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
+    ids_and_written = zip(scored.completion_ids.cpu(), written.cpu(), strict=True)
+    written_ids = [ids[is_written].tolist() for ids, is_written in ids_and_written]
     columns = {
         "episode": scored.episode.numpy(),
         "generation": scored.generation.numpy(),
@@ -101,6 +94,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "correct": scored.correct,
         "length": scored.completion_mask.sum(-1).numpy(force=True),
         "clipped": ~np.array(ended),
+        "repeated": np.array([repeated_share(row) for row in written_ids]),
         "nats": -(scored.unmask_logps * written).sum(-1).numpy(force=True).astype(float),
         "written": written.sum(-1).numpy(force=True),
         "unmasked": (scored.unmask_step >= 0).sum(-1).numpy(force=True),
@@ -118,6 +112,19 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     gathered = {name: np.concatenate([part[name] for part in parts]).astype(float) for name in columns}
     order = gathered["episode"].argsort(kind="stable")
     return {name: values[order] for name, values in gathered.items()}
+
+
+def repeated_share(ids: list[int], n: int = 4) -> float:
+    """The share of the runs of n tokens of a completion that it has had before; 0 for fewer than n tokens."""
+    runs = [tuple(ids[start : start + n]) for start in range(len(ids) - n + 1)]
+    return 1 - len(set(runs)) / len(runs) if runs else 0.0
+
+
+def correlation_of(rewards: np.ndarray, lengths: np.ndarray) -> float | None:
+    """The correlation of rewards (E,) and lengths (E,), from -1 to 1; None if all rewards or all lengths are equal."""
+    if np.ptp(without_rounding(rewards)) == 0 or np.ptp(lengths) == 0:
+        return None
+    return float(np.corrcoef(rewards, lengths)[0, 1])
 
 
 def gathered_episodes(scored: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -227,111 +234,3 @@ def component_means(episodes: dict[str, np.ndarray]) -> dict[str, float]:
             if len(values):
                 means[name] = float(values.mean())
     return means
-
-
-EPISODES = 8
-"""How many episodes are looked at: the first ones of a step, over all processes. Each turn of them is a completion."""
-
-
-def fidelity_sums(player: Player, scored: Rows, step: int, *, episodes: int = EPISODES) -> dict[str, float]:
-    """Sums over the tokens of this process's completions, as far as they are looked at, for `fidelity_means`.
-
-    `logp` and `logp_exact` sum the recorded and the exact log-probabilities, `equal_tokens` counts the tokens that
-    exact decoding writes, too, and `tokens` counts all tokens. The first two are left out if they would be of different
-    distributions (`records_logps_of_model`).
-
-    player: wrote the completions, and has the same weights still, so call it before an update. episodes: how many are
-    looked at, from the first on. All must be of the step's first rollout batch (--max-rollout-batches), because the
-    noise of later batches has other keys.
-    """
-    policy, sampling = player.policy, player.sampling
-    is_looked_at = scored.episode < episodes
-    row_indices = is_looked_at.nonzero()[:, 0]
-    names = ["equal_tokens", "tokens"]
-    if records_logps_of_model(sampling):
-        names = ["logp", "logp_exact", *names]
-    if not len(row_indices):
-        return dict.fromkeys(names, 0.0)
-    rollouts = scored.tensors().select(row_indices).trim()
-    written = rollouts.completion_mask
-    # Exact decoding draws in the same way, and has the default of every setting that only saves time.
-    drawn_as_before = {name: getattr(sampling, name) for name in DRAW_SETTINGS}
-    exact = replace(sampling, **asdict(Decoding(**drawn_as_before)))
-    # The keys of the noise in the rollout, so that exact decoding draws the same noise.
-    noise_keys = [("rollout", step, *key) for key in rollouts.noise_keys()]
-    decoded_exactly = replace(player, sampling=exact).sample(
-        (rollouts.prompt_ids, rollouts.prompt_mask), noise_keys, rollouts.canvas(policy.mask_id)
-    )
-    is_equal = decoded_exactly.completion_ids == rollouts.completion_ids
-    is_equal &= decoded_exactly.completion_mask & written
-    values = {"equal_tokens": is_equal, "tokens": written}
-    if "logp" in names:
-        values |= {
-            "logp": rollouts.unmask_logps * written,
-            "logp_exact": path_logps(policy.model, rollouts, policy.mask_id) * written,
-        }
-    return {name: float(values[name].sum()) for name in names}
-
-
-def records_logps_of_model(sampling: Sampling) -> bool:
-    """Whether the rollout records the log-probabilities that the model itself gives the tokens, as `path_logps` does.
-
-    With `top_p` or `top_k` it records those of the tempered and cut distribution that it draws from, and with
-    `eos_penalty` or `min_completion_length` those after the logits of end tokens were lowered (`rollout/draw.py`).
-    """
-    cuts = sampling.temperature > 0 and (sampling.top_p < 1 or sampling.top_k > 0)
-    return not (cuts or sampling.eos_penalty or sampling.min_completion_length)
-
-
-def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means over the tokens of all processes. sums: what `fidelity_sums` returned in each process.
-
-    `decoding/logp`: the log-probability that was recorded when a token was unmasked. `decoding/logp_exact`: the one
-    that the model gives the token at that step when no cache is used. `decoding/equal_tokens`: the share of tokens that
-    exact decoding, with the same prompts and the same noise, writes at the same place.
-    """
-    totals = {name: sum(sums_of_process[name] for sums_of_process in sums) for name in sums[0]}
-    tokens = totals.pop("tokens")
-    return {f"decoding/{name}": total / tokens for name, total in totals.items()}
-
-
-@contextmanager
-def counting_choices(model: nn.Module) -> Iterator[dict[tuple[str, int], float]]:
-    """Counts how often each expert is chosen in the passes made inside; yields {(router's name, expert): times}.
-
-    Padding counts as well, and what is computed twice counts twice. The dict stays empty for a model without experts.
-    """
-    counts: dict[tuple[str, int], float] = {}
-    hooks = []
-
-    def count(name: str, chosen: Any, experts: int) -> None:
-        for expert, times in enumerate(chosen.flatten().bincount(minlength=experts).tolist()):
-            counts[name, expert] += times
-
-    for name, module in model.named_modules():
-        if name.endswith("mlp.gate") and hasattr(module, "top_k"):
-            counts |= {(name, expert): 0.0 for expert in range(module.num_experts)}
-            # A router returns (logits, weights, chosen experts).
-            hooks.append(
-                module.register_forward_hook(
-                    lambda router, _, out, name=name: count(name, out[2], router.num_experts)
-                )
-            )
-    try:
-        yield counts
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def router_load(counts: Mapping[tuple[str, int], float]) -> dict[str, float]:
-    """{"router/busiest": how often the busiest expert of any layer is chosen}, where 1 is an even share.
-
-    Empty for a model without experts, or if no pass was made. counts: from `counting_choices`, summed over processes.
-    """
-    layers: dict[str, list[float]] = {}
-    for (name, _), times in counts.items():
-        layers.setdefault(name, []).append(times)
-    # How often the busiest expert of each layer is chosen, divided by the mean of the layer's experts.
-    busiest = [max(times) * len(times) / sum(times) for times in layers.values() if sum(times)]
-    return {"router/busiest": max(busiest)} if busiest else {}

@@ -153,9 +153,9 @@ def settle(settings: Config | Sequence[str]) -> Plan:
             config = replace(config, rollout=rollout)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
-            contract = import_module("spg_trainer.algorithms.contract")
-            contract.refuse_unsound_masking(config.algorithm, algorithm)
-            contract.refuse_unsound_loss(config.algorithm, algorithm)
+            own_class = import_module("spg_trainer.checking.own_class")
+            own_class.refuse_unsound_masking(config.algorithm, algorithm)
+            own_class.refuse_unsound_loss(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
         if before:
@@ -368,7 +368,7 @@ def check_attention(
 
 def refuse_with_random_tokens(model: ModelConfig, model_type: str) -> None:
     """Refuses settings of a model with an encoder and a decoder that this trainer has for one stack of layers alone."""
-    for name in ("lora_r", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
+    for name in ("lora_experts", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
         value = getattr(model, name)
         if value != getattr(ModelConfig, name):
             raise ConfigError(

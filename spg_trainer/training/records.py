@@ -3,7 +3,7 @@
 import platform
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
@@ -39,19 +39,16 @@ STOP = "stop"
 """What `on_step` returns to end the run."""
 
 
-def record_step(
-    run: Run, scored: Rows, advantages: torch.Tensor, metrics: dict[str, Any], timings: dict[str, Any]
-) -> None:
+def record_step(run: Run, scored: Rows, metrics: dict[str, Any], timings: dict[str, Any]) -> None:
     """Writes the rows of a finished step, and every --sample-steps its completions; `on_step` is called first.
 
     From here on, a checkpoint of this step may be saved. metrics, timings: the rows for metrics.jsonl and
-    timings.jsonl, without `step`. advantages: (B,), those of the completions that were learned from, which may be fewer
-    than the scored ones.
+    timings.jsonl, without `step`.
     """
     state = run.state
     metrics = {"step": state.step, **metrics}
     is_due = run.due(run.config.output.sample_steps)
-    samples = step_samples(run, scored, advantages) if is_due or run.on_step else []
+    samples = step_samples(run, scored) if is_due or run.on_step else []
     told: dict[str, float] = {}
     try:
         if run.on_step:
@@ -66,8 +63,9 @@ def record_step(
         state.consistent = True
         state.history.append(metrics)
         if is_due:
-            run.folder.write_samples(state.step, samples)
-            run.trackers.table("samples", samples, state.step)
+            written = samples[: run.config.output.sample_rows or None]
+            run.folder.write_samples(state.step, written)
+            run.trackers.table("samples", written, state.step)
 
 
 def what_it_returned(
@@ -104,25 +102,21 @@ def with_tokens(scored: Rows, samples: list[dict[str, Any]]) -> list[dict[str, A
     ]
 
 
-def step_samples(run: Run, scored: Rows, advantages: torch.Tensor) -> list[dict[str, Any]]:
+def step_samples(run: Run, scored: Rows) -> list[dict[str, Any]]:
     """The rows of samples/step-N.jsonl, those of all processes, episode by episode.
 
-    advantages: (B,), as for `record_step`. Completions that were sampled and not learned from have rows too, with an
-    advantage of 0, and are marked as set aside.
+    Completions that were sampled and not learned from have rows too, with an advantage of 0, and are marked as set
+    aside.
     """
-    set_aside = None
-    if scored.chosen is not None:  # --max-rollout-batches: the step learns from these groups alone
-        learned_advantages = advantages
-        advantages = torch.zeros(len(scored), dtype=learned_advantages.dtype)
-        advantages[torch.from_numpy(scored.is_learned)] = learned_advantages.cpu()
-        set_aside = ~scored.is_learned
+    # With --max-rollout-batches, the step learns from some groups alone.
+    set_aside = None if scored.chosen is None else ~scored.is_learned
     samples = gather(
         sample_rows(
             scored,
             policy=run.policy,
             env=run.source,
             step=run.state.step,
-            advantages=advantages,
+            advantages=scored.advantages,
             set_aside=set_aside,
         )
     )
@@ -236,7 +230,7 @@ def write_summary(
         "gain": after["correct"] - before["correct"] if before and after else None,
         "lost": lost,
         "solved_sampled": sum(solved_rates) / len(solved_rates) if solved_rates else None,
-        "groups": advice.shares_of_groups(rows_with_groups) if rows_with_groups else None,
+        "groups": shares_of_groups(rows_with_groups) if rows_with_groups else None,
         "validation": run.criterion.summary(run.state.validations, kept),
         "worse": worse,
         "start_of_other_code": None if before else run.folder.folder_of_other_start,
@@ -263,6 +257,20 @@ def write_summary(
     return summary
 
 
+def shares_of_groups(history: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The mean shares of groups with equal rewards, with right or wrong completions only, and with one wrong text.
+
+    history: rows of metrics.jsonl.
+    """
+    names = {
+        "equal": "frac_reward_zero_std",
+        "all_right": "frac_groups_all_correct",
+        "all_wrong": "frac_groups_all_wrong",
+        "same_wrong_text": "frac_groups_wrong_identical",
+    }
+    return {share: sum(row[name] for row in history) / len(history) for share, name in names.items()}
+
+
 def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
     """The last lines of a run: why it ended early, what was gained, where everything lies, and what to type next.
 
@@ -284,8 +292,6 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
             f"model/ is {start}{validations['chosen']}; the last, step "
             f"{validations['last_step']}, has {validations['last']:.3f}."
         )
-    if loss_has_risen(summary):
-        lines.append(advice.MORE_ROWS)
     minutes = f"{summary['seconds'] / 60:.1f} minutes"
     if after:
         at_start = f"{before['correct']:.3f} -> " if before else ""
@@ -326,13 +332,13 @@ def closing_lines(summary: Mapping[str, Any], config: Config) -> list[str]:
 
 
 def next_steps(summary: Mapping[str, Any], config: Config) -> list[str]:
-    """The commands to type after a run, the most useful one first; after a run that got worse, advice and a command."""
+    """The commands to type after a run, the most useful one first; after a run that got worse, that which shows how."""
     before, after = summary["eval_before"], summary["eval_after"]
     folder = Path(summary["model"]).parent
     quoted = shlex.quote(str(folder))
     diff = f"python -m spg_trainer diff {shlex.quote(f'{folder}/eval/before.json')} {quoted}"
     if summary["worse"]:
-        return [advice.WORSE, diff]
+        return [diff]
     commands = []
     if not config.samples:  # the model has learned from given completions, so RL comes next
         task = shlex.join(task_words(config.env or "ENV", config.task_arguments))
@@ -379,10 +385,14 @@ def worse_line(summary: Mapping[str, Any]) -> str:
     )
 
 
-def write_report(run: Run) -> None:
-    """Writes report.html, unless the settings say not to."""
+def show_ending(run: Run, summary: Mapping[str, Any]) -> None:
+    """Writes report.html, unless the settings say not to, and prints the last lines of a run."""
     if run.config.output.report and run.accelerator.is_main_process:
         save_report(run.folder.path, run.console)
+    for line in closing_lines(summary, run.config):
+        run.console.say(line)
+    if summary["worse"]:
+        run.console.warn(worse_line(summary))
 
 
 def save_report(path: Path, console: Console) -> None:

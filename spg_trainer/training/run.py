@@ -69,6 +69,11 @@ class TrainingState:
         """The rows of `history` that the present code of the task has judged."""
         return [row for row in self.history if row["step"] > self.judged_since]
 
+    def count_step(self) -> None:
+        """Counts a step whose updates are made. No checkpoint may be saved until `record_step` has written its row."""
+        self.step += 1
+        self.consistent = False
+
     def will_change(self) -> None:
         """Notes that a finite update is about to change the weights."""
         self.consistent = False
@@ -129,6 +134,20 @@ class Run:
         optimizer = self.config.optimizer
         return schedule.steps_and_decay_start(
             self.config.max_steps, optimizer.lr_schedule, optimizer.lr_decay_share, stalled
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        total, decay_start = self.steps_and_decay_start
+        state, batch = self.state, self.config.batch
+        return schedule.learning_rate(
+            self.config.optimizer,
+            updates=state.updates,
+            step=state.step,
+            total=total,
+            decay_start=decay_start,
+            per_step=batch.num_iterations * batch.num_minibatches,
         )
 
     def due(self, every: int) -> bool:

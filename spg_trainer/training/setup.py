@@ -6,6 +6,7 @@ not fit the model, before the first step.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 from accelerate import Accelerator
@@ -40,7 +41,7 @@ from spg_trainer.settings.recorded import model_environment, other_lengths, to_y
 from spg_trainer.settings.weights import unseen
 from spg_trainer.training.criteria import CRITERIA
 from spg_trainer.training.optimize import make_optimizer
-from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads
+from spg_trainer.training.plan import Plan, asked_problems, check_attention, check_heads, settle
 from spg_trainer.training.records import environment_record, load_checkpoint
 from spg_trainer.training.run import Run, TrainingState
 
@@ -104,6 +105,29 @@ def open_run(planned: Plan, *, quiet: bool = False) -> Run:
         run.folder.release()
         raise
     return run
+
+
+def plan_of(config: object, quiet: object, on_step: object, others: Mapping[str, object]) -> Plan:
+    """The plan of a run, from the arguments of `train`; raises ConfigError for those that cannot be meant."""
+    refuse_keywords(others)
+    if quiet not in (None, True, False):  # None counts as not given; the text "false" would count as true
+        raise ConfigError(f"train(quiet={quiet!r:.60}): should be True or False.")
+    if on_step is not None and not takes_metrics_and_rows(on_step):
+        raise ConfigError(
+            f"on_step={on_step!r:.60}: should be a function, which is called as on_step(metrics, rows)."
+        )
+    return config if isinstance(config, Plan) else settle(of_python(config))
+
+
+def takes_metrics_and_rows(function: object) -> bool:
+    """Whether something can be called with two arguments, as far as its signature says."""
+    try:
+        signature(function).bind(None, None)  # type: ignore[arg-type]
+    except TypeError:  # also of what cannot be called
+        return False
+    except ValueError:  # a function written in C need not say what it takes
+        pass
+    return True
 
 
 def refuse_keywords(others: Mapping[str, object]) -> None:

@@ -15,6 +15,7 @@ from tests.common.exact_likelihood import path_log_likelihood, predictor
 from tests.common.likelihood_cases import (
     make_rollouts,
     naive_logps,
+    policy_of,
     relative,
     seeded,
     tiny_model,
@@ -229,13 +230,13 @@ def split_error(
     for size in sizes:
         for at_once in sorted({min(number, masks.scored.shape[1]) for number in masks_at_once}):
             model.zero_grad(set_to_none=True)
-            loss = 0.0
+            loss, policy = 0.0, policy_of(model, MASK)
             for part in torch.arange(len(rollouts)).split(size):
                 some = masks.select(part)
                 loss_fn = partial(loss_of_values, algorithm, some, batch.select(part))
-                options = {"mask_id": MASK, "masks_at_once": at_once}
+                options = {"masks_at_once": at_once}
                 options |= declared(algorithm)
-                loss += float(accumulate(model, rollouts.select(part), some, loss_fn, **options).loss)
+                loss += float(accumulate(policy, rollouts.select(part), some, loss_fn, **options).loss)
             errors.append(relative(whole_gradient(model), expected))
             if algorithm.compares != "update":  # whose value is that of the coefficients' sum
                 errors.append(abs(loss - value) / max(abs(value), 1e-6))  # it may be 0 on policy
@@ -293,8 +294,8 @@ def path_error(algorithm: Algorithm, weights: list[float], rollouts: Rows | None
     masks = algorithm.make_masking().draw(rollouts, seeded(3))
     batch = make_batch(rollouts.completion_mask, completions=4, prepared=prepared)
     loss_fn = partial(loss_of_values, algorithm, masks, batch)
-    options = {"mask_id": MASK, "masks_at_once": 2, **declared(algorithm)}
-    accumulate(model, rollouts, masks, loss_fn, **options)
+    options = {"masks_at_once": 2, **declared(algorithm)}
+    accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, **options)
     return relative(whole_gradient(model), expected)
 
 

@@ -1,5 +1,9 @@
 """Books of answers judged by hand, in tests/verifiers/casebook.
 
+A verdict on text changes for a completion that a model wrote (named: data set, model, row), for a guard against a
+reward that a policy would learn to take unearned, or for a bound of time and size. A sentence that a reviewer, a user
+or we make up is no reason.
+
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
 the problem of the references below it, and `?` ends it. `@ source` says where the answers below it come from, up to the
 next `@`: they were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and

@@ -248,8 +248,8 @@ def completion_law(
     """
     sampling.check()
     _check_length(sampling.max_completion_length)
-    if sampling.unusual:
-        raise ConfigError(f"{', '.join(sampling.unusual)}: only exact decoding by schedule has an exact law.")
+    if changed := [text for text in sampling.unusual if not text.startswith("remasking ")]:
+        raise ConfigError(f"{', '.join(changed)}: only exact decoding by schedule has an exact law.")
     if sampling.remasking not in ("low_confidence", "random"):
         raise ConfigError(f"remasking={sampling.remasking!r} has no exact law. Use low_confidence or random.")
     canvases = torch.full((1, sampling.max_completion_length), mask_id)

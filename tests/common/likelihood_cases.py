@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.likelihood import MASKINGS, Masking, Masks, Streams
+from spg_trainer.models import Policy
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 
@@ -42,6 +43,11 @@ def make_rollouts(
         "unmask_logps": torch.zeros(rows, size),
     }
     return Rows(**{name: column.to(device) for name, column in columns.items()})
+
+
+def policy_of(model: Any, mask_id: int | None) -> Policy:
+    """A policy whose model and mask are all that is looked at."""
+    return Policy(model, None, mask_id, pad_id=mask_id, end_token_ids=(), source="")
 
 
 def make_masking(name: str, num_masks: int, p_mask_prompt: float = 0.0, **settings: object) -> Masking:

@@ -5,9 +5,9 @@ import sys
 
 from spg_trainer.cli import main
 from spg_trainer.distributed import rank
-from spg_trainer.training import loop
+from spg_trainer.training import update
 
-original, calls = loop.gradient, itertools.count()
+original, calls = update.gradient, itertools.count()
 
 
 def gradient(*arguments):
@@ -17,5 +17,5 @@ def gradient(*arguments):
 
 
 if __name__ == "__main__":
-    loop.gradient = gradient
+    update.gradient = gradient
     sys.exit(main(sys.argv[1:]))

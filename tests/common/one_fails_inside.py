@@ -11,9 +11,9 @@ import torch
 from spg_trainer.cli import main
 from spg_trainer.distributed import rank
 from spg_trainer.models.forward import base_model
-from spg_trainer.training import loop
+from spg_trainer.training import update
 
-original = loop.gradient
+original = update.gradient
 
 
 def gradient(policy, *arguments):
@@ -32,5 +32,5 @@ def gradient(policy, *arguments):
 
 if __name__ == "__main__":
     where = os.environ["SPG_TEST_FAILS_IN"]
-    loop.gradient = gradient
+    update.gradient = gradient
     sys.exit(main(sys.argv[1:]))

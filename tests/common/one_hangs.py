@@ -5,7 +5,7 @@ import time
 
 from spg_trainer.cli import main
 from spg_trainer.distributed import rank
-from spg_trainer.training import loop
+from spg_trainer.training import update
 
 
 def hanging(original):
@@ -20,5 +20,5 @@ def hanging(original):
 
 
 if __name__ == "__main__":
-    loop.gradient = hanging(loop.gradient)
+    update.gradient = hanging(update.gradient)
     sys.exit(main(sys.argv[1:]))

@@ -9,10 +9,11 @@ from unittest.mock import patch
 import envs
 from spg_trainer.settings.configs import Config
 from spg_trainer.settings.model import ModelConfig
-from spg_trainer.training import loop
+from spg_trainer.training import supervised
 from spg_trainer.training.loop import train
+from spg_trainer.training.prepare import prepare
 from spg_trainer.training.run import Run
-from spg_trainer.training.update import Update, credit, plan_updates
+from spg_trainer.training.update import Update, plan_updates
 from tests.common.trainer_cases import change
 
 
@@ -82,22 +83,24 @@ def sft(config: Config) -> Path:
 @contextmanager
 def before_step(number: int, act: Callable[[], object]) -> Iterator[None]:
     """Inside, `act` is called before the step that follows so many finished ones."""
-    train_step = loop.train_step
+    reason_to_end = supervised.reason_to_end
 
-    def acting(run: Run) -> None:
-        if run.state.step == number:
+    def acting(run: Run) -> str:
+        ended_by = reason_to_end(run)
+        if not ended_by and run.state.step == number:
             act()
-        train_step(run)
+        return ended_by
 
-    with patch.object(loop, "train_step", acting):
+    with patch.object(supervised, "reason_to_end", acting):
         yield
 
 
 def first_update(run: Run, number: int = 0) -> Update:
     """The update of a step with a number, with its masks."""
-    scored = run.source.collect(number)
-    _, step = credit(run, scored)
+    source = run.source
+    scored = source.held_out() if number == "validation" else source.collect(number)
+    _, step = prepare(run, scored)
     (update,) = plan_updates(
-        run.policy, run.algorithm, step, run.config.batch, seed=run.config.seed, number=number
+        run.policy, run.algorithm, step, run.config.batch, seed=run.config.seed, purpose=("masks", number)
     )
     return update

@@ -204,7 +204,7 @@ def by_own_sampler(
     drawn_logps = rows.unmask_logps
     if sampling.temperature not in (0, 1):
         written = rows.with_columns(completion_mask=rows.unmask_step >= 0)
-        drawn_logps = path_logps(policy.model, written, policy.mask_id, sampling.temperature)
+        drawn_logps = path_logps(policy, written, sampling.temperature)
     found = []
     for row, prompt in enumerate(prompts):
         step_of = rows.unmask_step[row].tolist()

@@ -45,6 +45,35 @@ def test_every_format_holds_the_same_texts(tmp_path: Path) -> None:
     assert whole.demonstration(whole.problem(0)) == whole.rows[0][1]
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ({"weight": 0}, "the last message has weight 0, and what is learned of a row is its last message"),
+        ({"train": False}, "the last message has train False"),
+        (
+            {"reasoning_content": "2 + 2 is 4"},
+            "has reasoning_content '2 . 2 is 4', and only its content is learned",
+        ),
+    ],
+)
+@pytest.mark.parametrize("content", ["4", [{"type": "text", "text": "4"}]], ids=["text", "parts"])
+def test_what_a_message_says_beside_its_content_is_not_dropped(last, words, content, tmp_path: Path) -> None:
+    before = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "5", "weight": 0}]
+    again = {"role": "user", "content": "Sure?"}
+
+    def file_of(answer: dict[str, object]) -> str:
+        rows = [{"messages": [*before, {**again, "content": f"Sure {n}?"}, answer]} for n in range(40)]
+        (tmp_path / "chats.jsonl").write_text(lines(rows))
+        return str(tmp_path / "chats.jsonl")
+
+    answer = {"role": "assistant", "content": content}
+    with pytest.raises(envs.EnvError, match=words):
+        envs.Texts(file_of({**answer, **last}))
+    envs.files.sft_data._read.cache_clear()
+    learned = envs.Texts(file_of({**answer, "weight": 1, "train": True, "reasoning_content": ""}))
+    assert {completion for _, completion in learned.rows} == {"4"}
+
+
 def test_a_prompt_is_never_on_both_sides_unless_it_is_the_only_one(tmp_path: Path) -> None:
     file = tmp_path / "twice.jsonl"
     file.write_text(lines([*ROWS, *({**row, "completion": "else"} for row in ROWS)]))

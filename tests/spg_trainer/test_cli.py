@@ -190,6 +190,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         (f"--seed {2**63} --dry-run", [f"--seed {2**63}", f"at most {2**63 - 1}"]),
         ("--max-completion-length 100000000 --dry-run", ["--max-completion-length 100000000", "1000000"]),
         ("--mask-token-id 999 --dry-run", ["mask_token_id 999", "266 embeddings", "--mask-token-id"]),
+        ("--sample-steps 0 --sample-rows 3", ["--sample-rows 3 says nothing with --sample-steps 0"]),
         ("--report=false", ["--no-report", "'false'"]),
         ("sft --max-completion-length 10 --max-steps 1", ["19 tokens", "--max-completion-length 19"]),
         # Pairs.

@@ -153,7 +153,8 @@ def test_what_an_adapter_has_whole_is_merged_and_is_its_reference(settings, tmp_
         for weight in trainable_parameters(policy.model).values():
             weight += 0.1
     assert not torch.allclose(logits(policy.model), expected, atol=0.1)
-    with policy.reference() as model:
+    with policy.reference() as reference:
+        model = reference.model
         torch.testing.assert_close(logits(model), expected, atol=1e-4, rtol=1e-4)
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.base import prepare_columns
-from spg_trainer.algorithms.contract import draw_view
 from spg_trainer.algorithms.spg import SPG
+from spg_trainer.checking.cases import draw_view
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
 from spg_trainer.tensors import Rows

@@ -18,7 +18,7 @@ from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, WRONG, call, sam
 from verifiers import __main__ as command
 from verifiers import files
 
-KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by"]
+KEYS = ["line", "correct", "score", "extracted", "reason", "decided_by", "mark", "verifier_rules"]
 
 
 @pytest.fixture
@@ -39,6 +39,8 @@ def test_one_verdict_per_line_in_order_and_a_summary(run, tmp_path):
     assert [row["reason"] for row in rows] == ["ok", "rule_broken", "no_answer", "malformed"]
     assert [row["extracted"] for row in rows] == [SOLUTION, SOLUTION[::-1], None, None]
     assert rows[0]["score"] == 1.0 and rows[0]["decided_by"] == "grammar"
+    assert [row["mark"] for row in rows] == ["block", "block", None, None]
+    assert {row["verifier_rules"] for row in rows} == {verifiers.RULES}
     assert "4 judged, 1 right, 25.00% [4.56%, 69.94%]" in said  # Wilson 95 % of 1 in 4
     assert "ok 1" in said and "lines/s" in said
 

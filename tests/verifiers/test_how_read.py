@@ -38,6 +38,13 @@ def test_how_three_digits_behind_a_point_are_read_is_told() -> None:
     (comma,) = told("gsm8k", ["1.250", "18,5"], decimal=",")
     assert "which are thousands" in comma
     assert told("gsm8k", ["3.14", "1,250"]) == []
+    assert told("gsm8k", [18.5, 1250], decimal=",") == []
+
+
+def test_a_decimal_comma_is_proposed_for_lists_that_may_be_numbers() -> None:
+    numbers, lists = sorted(told("math500", ["12,50", "3, 5", "7"]), key=len, reverse=True)
+    assert "(`12,50`)" in numbers and 'decimal=","' in numbers
+    assert lists == "1 of 3 references is read as lists (`3, 5`), in any order."
 
 
 def test_different_references_that_count_as_equal_are_named_with_their_lines() -> None:

@@ -50,7 +50,7 @@ COMPLETIONS = [before + f"<answer>{text}</answer>" for text in ANSWERS for befor
     "no",
     "#### 18",
 ]
-FIELDS = ("correct", "score", "extracted", "reason", "decided_by")
+FIELDS = ("correct", "score", "extracted", "reason", "decided_by", "mark")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from verifiers.references import ROWS_READ
 from verifiers.registry import Mode, find, own_files, tasks_of_file, verify_batch
 from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
-from verifiers.verdicts import DETAILS, Reason
+from verifiers.verdicts import DETAILS, RULES, Reason
 
 SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many completions without an answer, or references compared as text, are shown
@@ -40,7 +40,10 @@ UNREAD_PROMPT = (
     "with it, give --answer-field prompt=prompt."
 )
 NO_COMPLETION = "has no completion (null, or an empty list); it counts as malformed."
-_NULL_FIELDS = '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null'
+_NULL_FIELDS = (
+    '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null, "mark": null'
+)
+_ENCODER = json.JSONEncoder()
 NOT_FOUND = "No answer was found where this mode looks for one."
 _AHEAD = 2  # blocks under way for each worker
 
@@ -62,8 +65,8 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "puzzle": puzzle_in,
 }
 
-# (correct, score, extracted, reason, decided_by, detail), or a text on why there is no verdict.
-Outcome = tuple[bool, float, str | None, str, str, str] | str
+# (correct, score, extracted, reason, decided_by, mark, detail), or a text on why there is no verdict.
+Outcome = tuple[bool, float, str | None, str, str, str | None, str] | str
 
 
 class Job(NamedTuple):
@@ -274,7 +277,7 @@ def _judge(job: Job, completions: list[object], references: dict[str, list[Any]]
         second = {name: column[middle:] for name, column in references.items()}
         return _judge(job, completions[:middle], first) + _judge(job, completions[middle:], second)
     numbers_and_texts = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    words = (verdicts.reasons, verdicts.tiers, verdicts.details)
+    words = (verdicts.reasons, verdicts.tiers, verdicts.marks, verdicts.details)
     return list(zip(*numbers_and_texts, *words, strict=True))
 
 
@@ -304,15 +307,16 @@ def _lines_and_counts(
         head = f'{beginning}{number}, "sample": {place}' if place else f"{beginning}{number}"
         for name in job.keep:
             if name in kept:
-                head += f", {_quoted(name)}: {json.dumps(kept[name])}"
+                head += f", {_quoted(name)}: {_ENCODER.encode(kept[name])}"
         if isinstance(outcome, str):
             problems.setdefault(outcome, []).append(number)
             tally["invalid"] += 1
             lines.append(f'{head}, {_NULL_FIELDS}, "error": {_quoted(outcome)}{d1_field}}}\n')
             continue
-        correct, score, extracted, reason, tier, detail = outcome
+        correct, score, extracted, reason, tier, mark, detail = outcome
         if detail == DETAILS[Reason.NO_ANSWER]:  # which is long; the summary has it once
             detail = NOT_FOUND
+        mark_text = f'"{mark}"' if mark else "null"
         detail_field = "" if correct else f', "detail": {_quoted(detail)}'
         if job.by:
             value = as_text(kept.get(job.by))
@@ -325,7 +329,8 @@ def _lines_and_counts(
         lines.append(
             f'{head}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
             f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-            f'"reason": {_quoted(reason)}, "decided_by": {_quoted(tier)}{detail_field}{d1_field}}}\n'
+            f'"reason": "{reason}", "decided_by": "{tier}", "mark": {mark_text}, '
+            f'"verifier_rules": {RULES}{detail_field}{d1_field}}}\n'
         )
         if place:
             lists.setdefault(number, []).append(correct)

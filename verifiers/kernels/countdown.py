@@ -2,7 +2,7 @@
 
 import numba
 
-from verifiers.kernels.plain import ALONE, LOCATED, READ, is_space, locate
+from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, is_space, locate
 
 OK, WRONG, RULE_BROKEN = 0, 1, 4  # as in `verifiers.verdicts`
 NUMBERS = 60  # the most given numbers, which are bits of an integer
@@ -130,6 +130,9 @@ def judge(data, starts, first, lenient, numbers, number_starts, targets, reason,
             continue
         low, high, kind = locate(data, starts[i], starts[i + 1], True)
         if kind < 0 or not (lenient or kind & ALONE):
+            continue
+        if low < 0:
+            reason[i], score[i], spans[i, 0], spans[i, 1] = NO_ANSWER, 0.0, -1, -1
             continue
         spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
         judged = judge_one(

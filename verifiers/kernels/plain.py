@@ -8,7 +8,7 @@ import numba
 
 READ = -1  # in place of a reason: the row is for the reader
 LOCATED = -2  # the same, but the answer is found
-OK, WRONG = 0, 1  # as in `verifiers.verdicts`
+OK, WRONG, NO_ANSWER = 0, 1, 2  # as in `verifiers.verdicts`
 DOUBT = -1  # in place of a kind: the reader must find the answer, or that there is none
 BOXED, ALONE = 1, 2  # bits of a kind: the answer is in a box; nothing else is in the one block
 LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
@@ -18,8 +18,11 @@ LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256
 _ANSWER, _CLOSE, _REASONING, _END_REASONING = b"<answer>", b"</answer>", b"<reasoning>", b"</reasoning>"
 _END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
 _BOX, _FRAME = b"\\boxed", b"\\fbox"
+_TAGS = b"aeftrs"  # with which the tags begin that the reader knows
+_JOINING = b"\\$(){[]~;,="  # with spaces and small letters, what may stand between two boxes of a list
+_REASONS = b"abinrsw("  # with which the words begin behind which an answer ends
 _NAMING = b"ansresoptcho"  # how the words begin that may name an answer, three bytes each
-_NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _HASH = tuple(b"\n ,-.#")
+_NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BAR = tuple(b"\n ,-.#/|")
 _LESS, _MORE, _BACKSLASH, _LEFT, _RIGHT = tuple(b"<>\\{}")
 
 
@@ -30,16 +33,26 @@ def is_space(byte):
 
 
 @numba.njit(nogil=True)
+def is_in(byte, several):
+    """True if `byte` is one of several."""
+    for other in several:
+        if byte == other:
+            return True
+    return False
+
+
+@numba.njit(nogil=True)
 def find(data, byte, start, end):
     """Position of the first `byte` in data[start:end], or `end`; looks at many bytes at a time, without a branch."""
     wanted = byte & 255
-    while start + 64 <= end:
-        hit = False
-        for other in data[start : start + 64]:
-            hit |= other == wanted
-        if hit:
-            break
-        start += 64
+    for size in (128, 32):
+        while start + size <= end:
+            hit = False
+            for other in data[start : start + size]:
+                hit |= other == wanted
+            if hit:
+                break
+            start += size
     while start < end and data[start] != wanted:
         start += 1
     return start
@@ -80,8 +93,13 @@ def last_box(data, start, end):
 @numba.njit(nogil=True)
 def says_more(data, start, end, marks_only):
     """True if data[start:end] may have a mark, or a word that names an answer, or has other characters than ASCII."""
-    for i in range(start, end):
+    i = start - 1
+    while i + 1 < end:
+        i += 1
         byte = data[i] + 0
+        if byte == _LESS and begins(data, i, end, _CLOSE):
+            i += len(_CLOSE) - 1
+            continue
         if byte >= 127 or byte == _HASH:
             return True
         if not marks_only and 97 <= byte | 32 <= 122 and i + 2 < end:
@@ -99,7 +117,7 @@ def says_more(data, start, end, marks_only):
 def locate(data, start, end, marks_only):
     """(start, end, kind) of the answer in data[start:end]; the kind has bits of BOXED and ALONE, or is DOUBT.
 
-    marks_only: no sentence names an answer.
+    (-1, -1, 0) if there is no answer. marks_only: no sentence names an answer.
     """
     doubt = -1, -1, DOUBT
     begin, opening, low, high, tags = start, -1, -1, -1, 0
@@ -120,13 +138,18 @@ def locate(data, start, end, marks_only):
             end = i
             break
         elif i + 1 < end and not begins(data, i, end, _REASONING):
-            byte = data[i + 1] + 0
-            if byte >= 128 or byte == 47 or byte == 124 or 97 <= byte | 32 <= 122:  # it may be another tag
+            at = i + 1 + (data[i + 1] == _SLASH)
+            is_known = at < end and is_in(data[at] | 32, _TAGS)  # as the first sign of another tag
+            while at < end and (97 <= data[at] | 32 <= 122 or is_in(data[at], b" _-")):
+                at += 1
+            if at < end and (data[at] >= 128 or data[at] == _BAR or (is_known and data[at] == _MORE)):
                 return doubt
         i = find(data, _LESS, i + 1, end)
-    i = find(data, 0x97, start, end)  # of a tag of Kimi
-    if i < end and data[i - 1] == 0xE2:
-        return doubt
+    i = find(data, 0xE2, start, end)
+    while i < end:
+        if i + 1 < end and data[i + 1] == 0x97:  # a tag of Kimi
+            return doubt
+        i = find(data, 0xE2, i + 1, end)
     first, last = strip(data, begin, end)
     if first == last:
         begin = start
@@ -158,23 +181,30 @@ def locate(data, start, end, marks_only):
             return doubt
         if last_box(data, max(scope, box - LIST_GAP), box) >= 0:  # of one list, maybe
             gap = box - 1
-            while gap > scope and data[gap] != _RIGHT and not (48 <= data[gap] <= 57 or data[gap] == _POINT):
+            while gap > scope and (
+                is_space(data[gap]) or 97 <= data[gap] <= 122 or is_in(data[gap], _JOINING)
+            ):
                 gap -= 1
-            if data[gap] == _RIGHT:
+            if data[gap] == _RIGHT or data[gap] >= 128:
                 return doubt
         kind = BOXED
         size = i - inside
         first, last = strip(data, inside, i)
         if low >= 0 and tags == 2 and strip(data, low, box)[0] == box and strip(data, i + 1, high)[0] == high:
             kind |= ALONE
-    elif low >= 0:
+    elif low >= 0 or opening >= begin:
+        whole = low >= 0 and tags == 2
+        if low < 0:
+            low, high = opening, end
         size = high - low
         first, last = strip(data, low, high)
-        if says_more(data, first, last, marks_only):
+        if first == last and whole:
+            return -1, -1, 0
+        if says_more(data, low if whole else scope, high if whole else scope_end, marks_only):
             return doubt
-        kind = ALONE if tags == 2 else 0
+        kind = ALONE if whole else 0
     else:
-        return doubt
+        return doubt if not marks_only or says_more(data, begin, end, True) else (-1, -1, 0)
     if size > LONGEST:
         return doubt
     blank = True
@@ -183,8 +213,7 @@ def locate(data, start, end, marks_only):
             return doubt
         blank &= data[i] == _POINT or is_space(data[i])
         if not marks_only and i + 1 < last and (is_space(data[i]) or data[i] == _COMMA):
-            following = data[i + 1] | 32
-            if 97 <= following <= 122 or following == 40:  # a letter or a bracket: a reason may follow
+            if is_in(data[i + 1] | 32, _REASONS):  # " because"
                 return doubt
     return doubt if blank else (first, last, kind)
 
@@ -239,7 +268,9 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
         reason[i] = READ
         row = first + i
         low, high, kind = locate(data, starts[i], starts[i + 1], False)
-        if kind < 0:
+        if low < 0:
+            if kind == 0 and lenient and len(gold_starts) == 1:
+                reason[i], spans[i, 0], spans[i, 1] = NO_ANSWER, -1, -1
             continue
         if not lenient and not (kind == BOXED | ALONE and data[low - 1] == _LEFT and data[high] == _RIGHT):
             continue

@@ -2,7 +2,7 @@
 
 import numba
 
-from verifiers.kernels.plain import ALONE, LOCATED, READ, is_space, locate
+from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, is_space, locate
 
 OK, WRONG, MALFORMED, RULE_BROKEN = 0, 1, 3, 4  # as in `verifiers.verdicts`
 CELLS = 81
@@ -69,6 +69,9 @@ def judge(data, starts, first, lenient, puzzles, puzzle_starts, reason, score, s
             continue
         low, high, kind = locate(data, starts[i], starts[i + 1], True)
         if kind < 0 or not (lenient or kind == ALONE):
+            continue
+        if low < 0:
+            reason[i], score[i], spans[i, 0], spans[i, 1] = NO_ANSWER, 0.0, -1, -1
             continue
         spans[i, 0], spans[i, 1] = low - starts[i], high - starts[i]
         count = read(data, low, high, lenient, cells)

@@ -9,6 +9,8 @@ the last line. Strict mode takes exactly one closed block.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
@@ -112,14 +114,27 @@ _JOINT = re.compile(rf"{_SIGNS}(?:(?:,{_SIGNS})?(?:and\b|(or)\b)|,){_SIGNS}(?:[a
 """What stands between two boxes of one list; the group is that of an "or"."""
 
 
+def _from_the_last(text: str, parts: tuple[str, ...], start: int, end: int) -> Iterator[int]:
+    """Where one of the parts stands in text[start:end], from the last place to the first."""
+    places = {part: text.rfind(part, start, end) for part in parts}
+    while places:
+        part = max(places, key=places.__getitem__)
+        if (at := places[part]) < 0:
+            return
+        yield at
+        places[part] = text.rfind(part, start, at)
+
+
 def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
     r"""(box start, content start, content end) of the last `\boxed{}` or `\fbox{}` with something in it, or None.
 
     One that nothing closes ends with its line, `\boxed 18` with its number.
     """
     limit = end
-    boxes = list(_BOX.finditer(text, start, end)) if "box" in text else []
-    for box in reversed(boxes):
+    for at in _from_the_last(text, ("\\boxed", "\\fbox"), start, end):
+        box = _BOX.match(text, at, end)
+        if not box:
+            continue
         low = box.end()
         if not box[1]:
             return box.start(), low, _DIGITS.match(text, low, end).end()  # type: ignore[union-attr]
@@ -154,19 +169,23 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
     for mark in reversed(list(_HASHES.finditer(text, start, end))):
         said = mark[1].strip("* ")
         if said and not (said[:2].isalpha() and mark.end() < end):
-            return mark.span(1)
+            low, high = mark.span(1)
+            if text.startswith("*", mark.start() - 1):  # **#### 18**
+                high = low + len(text[low:high].rstrip("* "))
+            return low, high
     return None
 
 
 _NAME = re.compile(
-    r""""(?:final_)?(?:answer|result)"\s*+:\s*+(?="(?P<string>(?:[^"\\\n]|\\.)*+)"|(?P<number>-?\d[\d.]*+))
-    |\b(?:answers?|result|ans|(?:correct|right)\s(?:option|choice))\b[*_" ]*+
+    r"""(?:(?<=")|(?<="final_))(?:answer|result)"\s*+:\s*+(?="(?P<string>(?:[^"\\\n]|\\.)*+)"|(?P<number>-?\d[\d.]*+))
+    |\b(?:answers?|result|ans|(?:(?<=correct\s)|(?<=right\s))(?:option|choice))\b[*_" ]*+
      (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?
      (?:\b(?:is|are|equals|(?:sh|w)ould\sbe)\b|[:=]|(?=[*\# \t]*+\n))
      [\s*:"'`_}]*+(?:</?[a-z]{1,12}>\s*+)*+(?:(?<=\n)[->•]\s)?+(?!(?:not|found|known|unknown|obtained|given|provided|(?:in)?correct|right|wrong)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 """What names an answer: a JSON field, or a word for it with an aside and a verb, a colon or the end of its line."""
+_STEMS = ("ans", "result", "option", "choice")
 _CLAUSE = re.compile(r"[^.!?\n]*+\Z")
 _DOUBT = re.compile(r"\b(?:if|unless|whether|suppose)\b", re.IGNORECASE)
 _STATED = re.compile(
@@ -191,7 +210,11 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
     one_value: only with exactly one value, as behind a box.
     """
     without_value = None
-    for name in reversed(list(_NAME.finditer(text, start, end))[-_TRIED:]):
+    lowered = text[start:end].replace("İ", "I").lower()  # the one letter whose small form is longer
+    for at in islice(_from_the_last(lowered, _STEMS, 0, len(lowered)), _TRIED):
+        name = _NAME.match(text, start + at, end)
+        if not name:
+            continue
         if kind := name.lastgroup:  # a JSON field
             if _LETTER.search(name[kind]):  # not the "___" of a prompt
                 return Found(OK, *name.span(kind), NAMED, quoted=kind == "string")
@@ -265,7 +288,35 @@ def _with_list(text: str, start: int, box: Found) -> Found:
                 return Found(HEDGE, mark=BOX)
             low, high = other[0], box.end + 1
         first = other[0]
-    return box._replace(start=low, end=high)
+    return box if low == box.start else box._replace(start=low, end=high)
+
+
+_USUAL = re.compile(
+    r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?\s*+
+    \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
+                |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
+    \s*+(?P<end></answer>)?\s*+(?:<\|(?:eot_id|endoftext)\|>(?!<\|start\|>assistant)|\Z)""",
+    re.VERBOSE,
+)
+
+
+def _usual(text: str, lenient: bool, with_comment: bool) -> Found | None:
+    """The answer of most texts, in a third of the time: one box in the one block, or one behind `</reasoning>`, with
+    no other tag before it; None for any other text."""
+    at = text.find("<")
+    if text.startswith("<reasoning>", at):
+        at = text.find("<", at + 1)
+    box = _USUAL.match(text, at) if at >= 0 else None
+    if not box or (box["block"] is None) != (box["end"] is None) or "◁" in text:
+        return None
+    inside = box[2].strip()
+    is_block = box["block"] is not None
+    if not inside.strip(". ") or len(inside) > _VALUE_LIMIT or not (is_block or text.startswith("</r", at)):
+        return None
+    if not (is_block or lenient) or (not with_comment and _BEHIND.search(inside)):
+        return None
+    low = box.start(2) + box[2].index(inside)
+    return Found(OK, low, low + len(inside), BOX, is_block)
 
 
 def find_answer(
@@ -280,6 +331,8 @@ def find_answer(
         marks_only: no sentence, heading or JSON field names an answer, as for Countdown and Sudoku.
         with_comment: what follows a value in the answer, ", because ...", stays, as it may be a part of a text.
     """
+    if found := _usual(text, lenient, with_comment=marks_only or with_comment or not lenient):
+        return found
     place = regions(text)
     if not lenient and (place.block == _NOWHERE or not place.single):
         return Found(NO_ANSWER if place.block == _NOWHERE else MALFORMED)
@@ -288,9 +341,8 @@ def find_answer(
         found = _marked(text, low, high, place, not marks_only)
     else:
         box = last_box(text, low, high)
-        found = Found(OK, *box[1:], BOX) if box else Found(OK, low, high, BLOCK)
         alone = box and not text[low : box[0]].strip() and not text[box[2] + 1 : high].strip()
-        found = found._replace(alone=bool(alone))
+        found = Found(OK, *box[1:], BOX, bool(alone)) if box else Found(OK, low, high, BLOCK)
     if not found:
         return Found(NO_ANSWER)
     if found.mark == BOX:
@@ -299,19 +351,18 @@ def find_answer(
         return found
     if 0 <= place.unended < found.start and _LETTER.search(_ANY_TAG.sub("", text[found.end : place.cut])):
         return Found(NO_ANSWER)
-    if (
-        lenient
-        and not (marks_only or found.quoted or with_comment)
-        and (comment := _BEHIND.search(text, found.start, found.end))
-    ):
-        if _NUMBER_OR_CHOICE.search(text, found.start, comment.start()):
-            found = found._replace(end=comment.start())
+    keeps_comment = not lenient or marks_only or with_comment or found.quoted
+    comment = None if keeps_comment else _BEHIND.search(text, found.start, found.end)
+    if comment and _NUMBER_OR_CHOICE.search(text, found.start, comment.start()):
+        found = found._replace(end=comment.start())
     if found.end - found.start > ANSWER_LIMIT or NOT_TEXT.search(text, found.start, found.end):
         return Found(MALFORMED, mark=found.mark)
     inside = text[found.start : found.end]
     start = found.start + len(inside) - len(inside.lstrip())
     end = start + len(inside.strip())
-    return found._replace(start=start, end=end) if start < end else Found(NO_ANSWER)
+    if start >= end:
+        return Found(NO_ANSWER)
+    return found if (start, end) == (found.start, found.end) else found._replace(start=start, end=end)
 
 
 _NUMBER_OR_CHOICE = re.compile(r"\d|\b[A-J]\b")

@@ -254,9 +254,10 @@ def _output_text(response: Mapping[str, Any]) -> str:
 
 def _fields_of(verdicts: Verdicts) -> list[dict[str, Any]]:
     """The fields of each verdict, as the command writes them: with `detail` only if the completion is not right."""
-    names = ("correct", "score", "extracted", "reason", "decided_by")
+    names = ("correct", "score", "extracted", "reason", "decided_by", "mark")
     numbers = (verdicts.correct.tolist(), verdicts.score.tolist())
-    rows = zip(*numbers, verdicts.extracted, verdicts.reasons, verdicts.tiers, strict=True)
+    texts = (verdicts.extracted, verdicts.reasons, verdicts.tiers, verdicts.marks)
+    rows = zip(*numbers, *texts, strict=True)
     fields: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in rows]
     for row in (~verdicts.correct).nonzero()[0].tolist():
         fields[row]["detail"] = verdicts.details[row]

@@ -7,13 +7,9 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build, get
-from spg_trainer.algorithms.contract import (
-    CheckFailed,
-    check_algorithm,
-    is_pure,
-    refuse_unsound_loss,
-    refuse_unsound_masking,
-)
+from spg_trainer.checking.cases import CheckFailed
+from spg_trainer.checking.checks import check_algorithm, is_pure
+from spg_trainer.checking.own_class import refuse_unsound_loss, refuse_unsound_masking
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train

@@ -72,7 +72,7 @@ def gradient_of(algorithm, policy, rollouts, advantages):
     prepared = algorithm.prepare(view_of(torch.zeros(len(rollouts) // 2, 2), rollouts))
     batch = make_batch(rollouts.completion_mask, advantages, completions=len(rollouts), prepared=prepared)
     loss_fn = partial(loss_of_values, algorithm, masks, batch)
-    accumulate(policy.model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=9, **declared(algorithm))
+    accumulate(policy, rollouts, masks, loss_fn, masks_at_once=9, **declared(algorithm))
     return whole_gradient(policy.model)
 
 

@@ -20,6 +20,7 @@ from tests.common.algorithm_cases import (
 )
 from tests.common.likelihood_cases import (
     naive_logps,
+    policy_of,
     relative,
     seeded,
     tiny_model,
@@ -98,8 +99,8 @@ def test_the_gradient_is_that_of_plain_autograd_and_the_metrics_are_those_of_all
         for chunk_rows, masks_at_once in (product if at_length else zip)(chunks, passes):
             monkeypatch.setattr(likelihood_logps, "rows_per_chunk", lambda vocabulary, rows=chunk_rows: rows)
             model.zero_grad(set_to_none=True)
-            options = {"mask_id": MASK, "masks_at_once": masks_at_once, **declared(algorithm)}
-            found = accumulate(model, rollouts, masks, loss_fn, **options)
+            options = {"masks_at_once": masks_at_once, **declared(algorithm)}
+            found = accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, **options)
             assert relative(whole_gradient(model), gradient) < 1e-10
             for key, metric in expected.metrics.items():
                 assert float(found.metrics[key].total) == pytest.approx(float(metric.total), rel=1e-10)
@@ -119,8 +120,10 @@ def test_logits_are_computed_again_only_for_a_head_that_learns(monkeypatch, name
         "softmax",
         lambda states, *others: rows.append(len(states)) or original(states, *others),
     )
-    options = {"mask_id": MASK, "masks_at_once": 4, **declared(algorithm)}
-    accumulate(model, rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options)
+    options = {"masks_at_once": 4, **declared(algorithm)}
+    accumulate(
+        policy_of(model, MASK), rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options
+    )
     positions = int(masks.scored.sum())
     assert 30 < positions < 60
     assert rows == ([30, positions - 30, 30] if head == "learns" else [30, positions - 30])
@@ -137,9 +140,11 @@ def test_the_last_layer_computes_scored_columns_only(monkeypatch):
 
     monkeypatch.setattr(states, "hidden_states", watched)
     algorithm, model, rollouts, masks, batch = case("justgrpo", True)
-    options = {"mask_id": MASK, "masks_at_once": 1, **declared(algorithm)}
-    accumulate(model, rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options)
+    options = {"masks_at_once": 1, **declared(algorithm)}
+    accumulate(
+        policy_of(model, MASK), rollouts, masks, partial(loss_of_values, algorithm, masks, batch), **options
+    )
     assert set(widths) == {1}, "one token of each copy is scored"
     many = replace(masks, scored=masks.scored.any(1, keepdim=True), masked=masks.masked[:, :1])
-    likelihood_logps.token_logps(model, rollouts, replace(many, weight=masks.weight[:, :1]), MASK)
+    likelihood_logps.token_logps(policy_of(model, MASK), rollouts, replace(many, weight=masks.weight[:, :1]))
     assert widths[-1] == int(many.scored.sum(-1).max())

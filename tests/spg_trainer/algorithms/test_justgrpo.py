@@ -1,5 +1,7 @@
 """JustGRPO: an exact chain of tokens, once per token, drawn fast enough."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -7,7 +9,14 @@ from spg_trainer.algorithms.justgrpo import JustGRPO, JustGRPORepro
 from spg_trainer.likelihood import accumulate
 from spg_trainer.likelihood.path_masks import AutoregressiveMasking
 from tests.common.algorithm_cases import LENGTHS, MASK, SIZE, logps_gradient, make_batch, view_of
-from tests.common.likelihood_cases import count_sequences, make_rollouts, seeded, tiny_model, whole_gradient
+from tests.common.likelihood_cases import (
+    count_sequences,
+    make_rollouts,
+    policy_of,
+    seeded,
+    tiny_model,
+    whole_gradient,
+)
 
 
 def test_the_share_of_completions_with_an_advantage_is_that_of_the_step():
@@ -54,7 +63,8 @@ def test_a_row_of_256_masks_goes_through_the_model_once_per_token(monkeypatch):
     )
     assert masks.scored.shape[1] == size
     seen = count_sequences(monkeypatch)
-    options = {"mask_id": MASK, "masks_at_once": 8, "compares": JustGRPO().compares}
-    accumulate(model, rollouts, masks, lambda logps: JustGRPO().loss(logps, masks, batch), **options)
+    options = {"masks_at_once": 8, "compares": JustGRPO().compares}
+    loss_fn = partial(JustGRPO().loss, masks=masks, batch=batch)
+    accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, **options)
     assert seen == {"graph": size + 40, "no graph": 0, "largest graph": 2 * 8}
     assert whole_gradient(model).any()

@@ -12,7 +12,7 @@ from spg_trainer.likelihood import elbo, token_logps
 from spg_trainer.likelihood.random_masks import GaussBlocksMasking
 from tests.common.algorithm_cases import LENGTHS, MASK, SIZE, logps_gradient, make_batch
 from tests.common.exact_likelihood import any_order_elbo, context_logps, predictor
-from tests.common.likelihood_cases import make_rollouts, seeded, streams_from, tiny_model
+from tests.common.likelihood_cases import make_rollouts, policy_of, seeded, streams_from, tiny_model
 
 NODES = [(5 - 15**0.5) / 10, 1 / 2, (5 + 15**0.5) / 10]
 WEIGHTS = [5 / 18, 8 / 18, 5 / 18]
@@ -54,7 +54,7 @@ def test_in_one_block_the_mean_over_masked_tokens_is_the_any_order_elbo_over_n_p
     masking, mean = GaussBlocksMasking(3, block_length=8), 0.0
     for subset in itertools.product([0.0, 1.0], repeat=3):  # 0 is masked
         masks = masking.draw(rollouts, masked_where([subset] * 3))
-        logps = token_logps(model, rollouts, masks, MASK)
+        logps = token_logps(policy_of(model, MASK), rollouts, masks)
         of_copy = (logps * masks.weight).sum(-1)[0] / 3
         k = subset.count(0.0)
         mean += sum(t**k * (1 - t) ** (3 - k) * float(v) for t, v in zip(NODES, of_copy, strict=True))

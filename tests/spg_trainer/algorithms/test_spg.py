@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from spg_trainer.algorithms.contract import check_algorithm
 from spg_trainer.algorithms.spg import SPG
+from spg_trainer.checking.checks import check_algorithm
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import Masks
 from tests.common.algorithm_cases import ADVANTAGES, LENGTHS, MASK, SIZE, make_batch

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from spg_trainer.algorithms.vrpo import VRPO
-from spg_trainer.likelihood import Masks, masking_check
+from spg_trainer.checking import targets
+from spg_trainer.likelihood import Masks
 from spg_trainer.likelihood.masking import Completion
 from spg_trainer.likelihood.path_masks import BlockStepsMasking
 from spg_trainer.tensors import Rows
@@ -84,11 +85,11 @@ def mean_over_every_draw(masking, row: Completion) -> np.ndarray:
 @pytest.mark.parametrize(
     ("steps", "block_length", "target"),
     [
-        ([0, 0, 0, 0, 0], 2, masking_check.blocks),  # given
-        ([0, 0, 0, 0, 0], 4, masking_check.blocks),
-        ([1, 0, 3, 2, 4], 2, masking_check.path),
-        ([0, 0, 1, 2, 2], 2, masking_check.path),
-        ([1, 2, 0, 0, 3], 8, masking_check.path),
+        ([0, 0, 0, 0, 0], 2, targets.blocks),  # given
+        ([0, 0, 0, 0, 0], 4, targets.blocks),
+        ([1, 0, 3, 2, 4], 2, targets.path),
+        ([0, 0, 1, 2, 2], 2, targets.path),
+        ([1, 2, 0, 0, 3], 8, targets.path),
     ],
 )
 def test_a_step_of_each_block_is_in_the_mean_the_path_or_the_block_bound(steps, block_length, target):

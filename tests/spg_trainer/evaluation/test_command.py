@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 import envs
 import verifiers
@@ -117,12 +118,45 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
     other = shutil.copytree(tiny_folder(), "model")
     for changes, words in (
         ({"reward_weights": {"cells": 1.0}}, r"reward_weights\.cells was .*, now 1\.0"),
-        ({"remasking": "random"}, "remasking was 'low_confidence', now 'random'"),
         ({"model": ModelConfig(model=str(other), device="cpu")}, "now 'model'"),
     ):
         with pytest.raises(ConfigError, match=f"8x2-p3.json .*{words}.* another --output-dir"):
             run_eval(change(once, **changes), quiet=True)
     assert before.items() <= snapshot(tmp_path).items()
+
+
+@pytest.mark.parametrize("part", ["weights", "chat template", "tokenizer", "config"])
+def test_results_of_a_model_made_anew_under_its_path_are_not_those_of_the_old_one(part, command, monkeypatch):
+    # huggingface/lighteval#1364, EleutherAI/lm-evaluation-harness#4063: old figures were reported for new weights.
+    model = Path(shutil.copytree(tiny_folder(), "model"))
+    asked = change(command, model=ModelConfig(model="model", device="cpu"), max_completion_length=(8,))
+    asked = change(asked, output_dir="results")
+    run_eval(asked, quiet=True)
+    for file in model.iterdir():  # a copy of equal content is the same model
+        file.write_bytes(file.read_bytes())
+    run_eval(asked, quiet=True)
+    if part == "weights":
+        tensors = {name: value + 0.1 for name, value in load_file(model / "model.safetensors").items()}
+        save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    elif part == "chat template":
+        (model / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}!{% endfor %}")
+    else:
+        name, change_of = ("config.json", {"rope_theta": 10.0})
+        if part == "tokenizer":
+            name, change_of = ("tokenizer_config.json", {"comment": "another"})
+        (model / name).write_text(json.dumps({**json.loads((model / name).read_text()), **change_of}))
+    with pytest.raises(
+        ConfigError, match=f"was measured before the {part} of the model changed.*another --output-dir"
+    ):
+        run_eval(asked, quiet=True)
+    run_eval(change(asked, output_dir="after"), quiet=True)
+
+
+def test_another_order_has_a_name_of_its_own(command):
+    asked = change(command, max_completion_length=(8,), output_dir="results", remasking="random")
+    run_eval(asked, quiet=True)
+    (file,) = Path("results/eval").glob("*.json")
+    assert "-remasking-random" in file.name
 
 
 def test_an_evaluation_that_was_killed_goes_on_where_it_was(command, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from tests.common.likelihood_cases import (
     count_sequences,
     make_masking,
     make_rollouts,
+    policy_of,
     relative,
     seeded,
     tiny_model,
@@ -94,11 +95,10 @@ def test_losses_and_gradients_are_those_of_a_pass_for_each_copy_and_block(monkey
             model.zero_grad(set_to_none=True)
             seen = count_sequences(monkeypatch)
             loss = accumulate(
-                model,
+                policy_of(model, MASK),
                 rollouts,
                 masks,
                 partial(loss_of_values, algorithm, masks, batch),
-                mask_id=MASK,
                 masks_at_once=masks_at_once,
                 **declared(algorithm),
             ).loss
@@ -126,7 +126,7 @@ def test_a_completion_takes_as_many_sequences_as_its_longest_block_has_copies(mo
         masks = masking.draw(rollouts, seeded())
         assert int(masks.scored.any(-1).sum()) == 2 * copies
         seen = count_sequences(monkeypatch)
-        token_logps(model, rollouts, masks, MASK, 99)
+        token_logps(policy_of(model, MASK), rollouts, masks, 99)
         monkeypatch.undo()
         assert seen["no graph"] == 2 * sequences, masking
 
@@ -165,7 +165,9 @@ def test_copies_with_other_masks_of_the_prompt_stay_apart():
     noisy = StepMergeMasking(8, p_mask_prompt=0.5).draw(rollouts, seeded(1))
     model = with_pattern(tiny_model(layers=1), Pattern(4), 0)
     expected = logps_by_blocks(model, rollouts, noisy, MASK).detach()
-    torch.testing.assert_close(token_logps(model, rollouts, noisy, MASK), expected, rtol=0, atol=1e-10)
+    torch.testing.assert_close(
+        token_logps(policy_of(model, MASK), rollouts, noisy), expected, rtol=0, atol=1e-10
+    )
 
 
 def test_everybody_sees_all_in_a_full_pattern_so_that_each_copy_goes_alone():

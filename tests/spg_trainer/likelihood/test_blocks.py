@@ -29,6 +29,7 @@ from tests.common.likelihood_cases import (
     make_masking,
     make_rollouts,
     one_stream,
+    policy_of,
     relative,
     seeded,
     tiny_model,
@@ -59,12 +60,12 @@ def test_one_doubled_pass_is_a_pass_for_each_block(name, masking):
     expected = logps_by_blocks(model, rollouts, masks, MASK)
     (weight * expected).sin().sum().backward()
     gradient = whole_gradient(model)
-    found = token_logps(model, rollouts, masks, MASK)
+    found = token_logps(policy_of(model, MASK), rollouts, masks)
     torch.testing.assert_close(found, expected.detach(), rtol=0, atol=1e-10)
     for masks_at_once in (1, 2):
         model.zero_grad(set_to_none=True)
         loss_fn = lambda logps: Loss((weight * logps).sin().sum(), {})  # noqa: E731
-        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
+        accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=masks_at_once)
         assert relative(whole_gradient(model), gradient) < 1e-10
 
 
@@ -76,7 +77,9 @@ def test_a_doubled_pass_of_a_published_family_is_a_pass_for_each_block(published
     rollouts = make_rollouts([9, 4, 7], 9, [7, 2, 1], width=7, tokens=140)
     masks = make_masking("random", 2, 0.2).draw(rollouts, seeded())
     expected = logps_by_blocks(model, rollouts, masks, 154).detach()
-    torch.testing.assert_close(token_logps(model, rollouts, masks, 154), expected, rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        token_logps(policy_of(model, 154), rollouts, masks), expected, rtol=0, atol=1e-9
+    )
 
 
 @each_pattern
@@ -84,7 +87,7 @@ def test_demonstrations_are_learned_as_they_are_scored(name):
     model, rollouts, masks = case(name, lengths=[9, 9], prompts=[7, 2], masking=make_masking("random", 1))
     right, totals = torch.ones(2, dtype=torch.float64), {"completions": 2.0}
     batch = rollouts.with_columns(advantages=right, totals=totals)
-    found = MLE().loss(token_logps(model, rollouts, masks, MASK), masks, batch).loss
+    found = MLE().loss(token_logps(policy_of(model, MASK), rollouts, masks), masks, batch).loss
     logps = logps_by_blocks(model, rollouts, masks, MASK).sum((1, 2))
     expected = -(logps / masks.scored.sum((1, 2))).mean()
     assert float(found) == pytest.approx(float(expected), rel=1e-6)
@@ -99,10 +102,10 @@ def test_the_doubled_pass_leaves_out_what_nobody_reads(name, monkeypatch):
     embedding.register_forward_hook(lambda *call: widths.append(call[2].shape[1]))
     every = ActiveBlockMasking(1, block_length=4)
     for seed in range(8):
-        token_logps(model, rollouts, every.draw(rollouts, seeded(seed)), MASK)
+        token_logps(policy_of(model, MASK), rollouts, every.draw(rollouts, seeded(seed)))
     assert set(widths) == {8, 12}  # the prompt and the blocks up to the scored one
     widths.clear()
-    token_logps(model, rollouts, make_masking("all", 1).draw(rollouts, seeded()), MASK)
+    token_logps(policy_of(model, MASK), rollouts, make_masking("all", 1).draw(rollouts, seeded()))
     assert widths == [4 + 4 + 8]  # prompt and first block clean, both blocks noisy
 
 
@@ -150,7 +153,7 @@ def enumerated(name, masking, length=5, size=6, prompt=3, draws=every_draw):
     for chance, masks, *_ in draws(lambda stream: masking.draw(rollouts, one_stream(stream))):
         key = tuple(masks.scored.flatten().tolist() + masks.masked.flatten().tolist())
         if key not in done:
-            done[key] = token_logps(model, rollouts, masks, MASK)
+            done[key] = token_logps(policy_of(model, MASK), rollouts, masks)
         mean += chance * float(elbo(done[key], masks))
     ids = rollouts.completion_ids[0]
     predict = predictor(model, rollouts.prompt_ids[0], clean=ids)
@@ -281,7 +284,7 @@ def test_in_a_causal_context_likelihoods_are_those_of_first_tokens_and_of_the_ot
     for chance, masks, *_ in every_draw(lambda stream: draw.draw(rollouts, one_stream(stream))):
         key = tuple(masks.scored.flatten().tolist())
         if key not in done:
-            done[key] = float(elbo(token_logps(model, rollouts, masks, MASK), masks))
+            done[key] = float(elbo(token_logps(policy_of(model, MASK), rollouts, masks), masks))
         found += chance * done[key]
     others = (1, 2, 3)
     orders = {"random": list(itertools.permutations(others)), "autoregressive": [others]}
@@ -312,15 +315,15 @@ def test_in_a_causal_context_a_second_term_is_the_likelihood_from_left_to_right(
         logps = model(ids[None]).logits[0].log_softmax(-1)[:-1].gather(1, ids[1:, None]).squeeze(1)
         left_to_right.append(logps[-length:])
     second = torch.stack([logps.sum() for logps in left_to_right])
-    found = token_logps(model, rollouts, masks, MASK)
+    found = token_logps(policy_of(model, MASK), rollouts, masks)
     for row, logps in enumerate(left_to_right):
         torch.testing.assert_close(found[row, 2, : len(logps)], logps.detach(), rtol=0, atol=1e-10)
-    first = elbo(token_logps(model, rollouts, alone, MASK), alone)
+    first = elbo(token_logps(policy_of(model, MASK), rollouts, alone), alone)
     torch.testing.assert_close(elbo(found, masks), first + 0.5 * second.detach(), rtol=0, atol=1e-10)
 
     def add_gradient(masks):
         loss_fn = lambda logps: Loss(elbo(logps, masks).sum(), {})  # noqa: E731
-        accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
+        accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=masks_at_once)
 
     (0.5 * second.sum()).backward()
     add_gradient(alone)

@@ -368,7 +368,7 @@ def test_paths_scored_at_their_temperature_sum_to_the_law_of_the_sampler_and_its
     def gradient_at(score_temperature):
         """Of the expected reward, with the law that the scores give: the score-function estimator without noise."""
         masks = StepMergeMasking(2, score_temperature=score_temperature).draw(rollouts, seeded())
-        path_logps = elbo(token_logps(policy.model, rollouts, masks, MASK), masks)
+        path_logps = elbo(token_logps(policy, rollouts, masks), masks)
         chance = path_logps.exp() / 2  # of two orders
         found = Loss(torch.zeros(()), {})
 
@@ -377,7 +377,7 @@ def test_paths_scored_at_their_temperature_sum_to_the_law_of_the_sampler_and_its
             return replace(found, loss=(chance * rewards.repeat(2) * path).sum())
 
         policy.model.zero_grad(set_to_none=True)
-        accumulate(policy.model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=2)
+        accumulate(policy, rollouts, masks, loss_fn, masks_at_once=2)
         return chance.view(2, -1).sum(0), whole_gradient(policy.model)
 
     chances, gradient = gradient_at(temperature)

@@ -19,6 +19,7 @@ from tests.common.likelihood_cases import (
     make_masking,
     make_rollouts,
     naive_logps,
+    policy_of,
     relative,
     seeded,
     tiny_model,
@@ -60,7 +61,7 @@ def plain_gradient(model, rollouts, masks, loss_fn):
 
 def two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once):
     model.zero_grad(set_to_none=True)
-    result = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once)
+    result = accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=masks_at_once)
     assert not result.loss.requires_grad and all(not x.total.requires_grad for x in result.metrics.values())
     return whole_gradient(model)
 
@@ -103,11 +104,11 @@ def test_a_loss_that_is_a_sum_over_masks_needs_each_copy_once(monkeypatch, masks
     seen = count_sequences(monkeypatch)
     model.zero_grad(set_to_none=True)
     once = accumulate(
-        model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, compares="copy"
+        policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=masks_at_once, compares="copy"
     )
     assert relative(whole_gradient(model), expected) < 1e-12
     assert seen == {"graph": 12, "no graph": 0, "largest graph": masks_at_once * 4}
-    whole = accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=3)
+    whole = accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=3)
     assert float(once.loss) == pytest.approx(float(whole.loss), rel=1e-12)
     assert float(once.metrics["terms"].total) == pytest.approx(float(whole.metrics["terms"].total), rel=1e-12)
 
@@ -121,7 +122,7 @@ def test_copies_that_score_nothing_are_not_sent_through(monkeypatch):
         seen = count_sequences(monkeypatch)
         model.zero_grad(set_to_none=True)
         accumulate(
-            model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=masks_at_once, compares="copy"
+            policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=masks_at_once, compares="copy"
         )
         assert relative(whole_gradient(model), expected) < 1e-12
         assert (seen["graph"], seen["no graph"]) == (sum(LENGTHS), 0)
@@ -134,7 +135,7 @@ def test_masks_that_score_nothing_give_a_loss_and_no_gradient():
     loss_fn = lambda logps: Loss(logps.sum() + 2.0, {"sum": Metric(logps.sum(), "update")})  # noqa: E731
     for compares in ("completion", "copy"):
         found = accumulate(
-            model, rollouts, nothing, loss_fn, mask_id=MASK, masks_at_once=1, compares=compares
+            policy_of(model, MASK), rollouts, nothing, loss_fn, masks_at_once=1, compares=compares
         )
         assert float(found.loss) == 2.0 and all(p.grad is None for p in model.parameters())
 
@@ -146,11 +147,11 @@ def test_completions_without_a_coefficient_are_not_sent_through_again(monkeypatc
     seen = count_sequences(monkeypatch)
     assert relative(two_pass_gradient(model, rollouts, masks, loss_fn, masks_at_once=1), expected) < 1e-12
     assert seen["graph"] == 4 + 2 * 2
-    accumulate(model, rollouts, masks, loss_fn, mask_id=MASK, masks_at_once=1)
+    accumulate(policy_of(model, MASK), rollouts, masks, loss_fn, masks_at_once=1)
     assert relative(whole_gradient(model), 2 * expected) < 1e-12, "gradients add to what is there"
     model.zero_grad(set_to_none=True)
     constant = lambda logps: Loss(torch.tensor(2.0), {})  # noqa: E731
-    assert float(accumulate(model, rollouts, masks, constant, mask_id=MASK, masks_at_once=1).loss) == 2.0
+    assert float(accumulate(policy_of(model, MASK), rollouts, masks, constant, masks_at_once=1).loss) == 2.0
     assert all(p.grad is None for p in model.parameters()), "a loss that ignores the logps"
 
 
@@ -244,8 +245,8 @@ def test_with_dropout_the_gradient_is_that_of_one_graph():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         parts = [
-            score(model, ROLLOUTS, masks, MASK, copies)
-            for copies in divide_into_passes(model, ROLLOUTS, masks, 1)
+            score(policy_of(model, MASK), ROLLOUTS, masks, copies)
+            for copies in divide_into_passes(policy_of(model, MASK), ROLLOUTS, masks, 1)
         ]
         state = torch.get_rng_state()
         algorithm.loss(sum(parts), masks, BATCH).loss.backward()

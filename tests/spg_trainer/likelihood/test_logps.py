@@ -15,7 +15,14 @@ from spg_trainer.likelihood.logps import (
     head_logps_and_gradient,
     softmax,
 )
-from tests.common.likelihood_cases import make_masking, make_rollouts, naive_logps, seeded, tiny_model
+from tests.common.likelihood_cases import (
+    make_masking,
+    make_rollouts,
+    naive_logps,
+    policy_of,
+    seeded,
+    tiny_model,
+)
 
 MASK = 257
 
@@ -86,7 +93,7 @@ def test_logits_far_apart_stay_finite():
 def test_logps_are_those_of_the_whole_softmax_at_scored_positions_only(dtype, result, tolerance):
     rollouts = make_rollouts([9, 4, 1, 7], 9, [4, 2, 3, 1])
     masks, model = make_masking("random", 3, 0.2).draw(rollouts, seeded()), tiny_model(getattr(torch, dtype))
-    found = token_logps(model, rollouts, masks, MASK, 5)
+    found = token_logps(policy_of(model, MASK), rollouts, masks, 5)
     assert found.dtype == getattr(torch, result) and found.shape == masks.scored.shape
     assert not found.requires_grad
     assert torch.allclose(found, naive_logps(model, rollouts, masks, MASK).detach().to(found), atol=tolerance)
@@ -145,7 +152,7 @@ def test_what_is_scored_without_a_graph_keeps_one_chunk(monkeypatch):
             kept.append(keep) or scored(states, weight, targets, size, keep, *more)
         ),
     )
-    token_logps(model, rollouts, masks, MASK, 5)
-    (copies,) = module.divide_into_passes(model, rollouts, masks, 5)
-    module.score(model, rollouts, masks, MASK, copies).sum().backward()
+    token_logps(policy_of(model, MASK), rollouts, masks, 5)
+    (copies,) = module.divide_into_passes(policy_of(model, MASK), rollouts, masks, 5)
+    module.score(policy_of(model, MASK), rollouts, masks, copies).sum().backward()
     assert kept == [1, 3]

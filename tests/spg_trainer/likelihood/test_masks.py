@@ -407,7 +407,7 @@ def test_the_elbo_over_all_steps_is_the_samplers_own_log_likelihood(temperature,
     lengths = out.completion_mask.sum(-1)
     assert lengths.min() == 1 and lengths.max() > 8, "one text ends at once, one goes over several blocks"
     masks = make_masking("trajectory", sampling.diffusion_steps).draw(out, seeded())
-    logps = token_logps(policy.model, out, masks, policy.mask_id)
+    logps = token_logps(policy, out, masks)
     expected = out.unmask_logps * out.completion_mask
     for row in range(len(out)):
         steps = int(masks.weight[row].max())  # the first masks take each step once

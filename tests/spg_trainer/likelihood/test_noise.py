@@ -15,6 +15,7 @@ from spg_trainer.likelihood.noise import check_masking, with_uniform_noise
 from spg_trainer.likelihood.random_masks import ContextMasking
 from spg_trainer.tensors import Rows
 from tests.common.canvases import SIZE, VOCABULARY, open_fixture, plain_logps, rows_of_fixture
+from tests.common.likelihood_cases import policy_of
 
 FLAT = {name: replace(MASKINGS[name], num_masks=3) for name in ("flat", "flat_canvas")}
 FLAT["flat_canvas"] = replace(FLAT["flat_canvas"], block_length=SIZE)
@@ -37,7 +38,7 @@ def test_the_log_probabilities_are_those_of_plain_passes(name):
     assert masks.conditioned.any() and not masks.conditioned.all()
     expected = plain_logps(model, rows, masks)
     for at_once in (1, 2, 9):
-        found = token_logps(model, rows, masks, None, at_once)
+        found = token_logps(policy_of(model, None), rows, masks, at_once)
         assert (found - expected).abs().max() < 1e-9
 
 
@@ -47,7 +48,7 @@ def test_the_encoder_predicts_the_next_token_beside_the_noise():
     masking = ContextMasking(num_masks=3, masked_copies=FLAT["flat"], context_weight=0.5)
     masks = masks_of(rows, masking)
     assert masks.from_context.tolist() == [[False, False, False, True]] * 3
-    found = token_logps(model, rows, masks, None, 4)
+    found = token_logps(policy_of(model, None), rows, masks, 4)
     assert (found - plain_logps(model, rows, masks)).abs().max() < 1e-9
     of_noise, of_context = found[:, :3].sum(-1).mean(-1), found[:, 3].sum(-1)
     torch.testing.assert_close(elbo(found, masks), of_noise + 0.5 * of_context)
@@ -117,7 +118,7 @@ def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
     masks = masks_of(rows, algorithm.make_masking())
     with torch.no_grad():
         near = 0.05 * torch.randn(masks.scored.shape, dtype=torch.float64, generator=torch.manual_seed(1))
-        current = token_logps(model, rows, masks, None, 2)
+        current = token_logps(policy_of(model, None), rows, masks, 2)
     batch = rows.with_columns(**prepared, totals=totals)
     batch = batch.with_columns(old_logps=current + near, ref_logps=current - near)
     if algorithm.compares == "update":
@@ -133,7 +134,7 @@ def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
     for at_once in (1, 4):
         model.zero_grad()
         result = accumulate(
-            model, batch, masks, loss_of, mask_id=None, masks_at_once=at_once, compares=algorithm.compares
+            policy_of(model, None), batch, masks, loss_of, masks_at_once=at_once, compares=algorithm.compares
         )
         assert abs(float(result.loss - expected_loss)) <= 1e-9
         for key, p in model.named_parameters():

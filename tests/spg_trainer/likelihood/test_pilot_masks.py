@@ -10,11 +10,12 @@ import torch
 
 from spg_trainer.algorithms.mle import MLE
 from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood import KeyedStreams
 from spg_trainer.likelihood.masking import Completion
 from spg_trainer.likelihood.random_masks import GiftMasking, LiftMasking, LiftPilot, lift_counts
 from spg_trainer.tensors import Rows
-from spg_trainer.training.update import draw_masks, mask_streams, with_pilot
-from tests.common.likelihood_cases import make_rollouts, naive_logps, tiny_model
+from spg_trainer.training.update import with_pilot
+from tests.common.likelihood_cases import make_rollouts, naive_logps, policy_of, tiny_model
 
 MASK = 257
 
@@ -118,19 +119,20 @@ def test_a_step_looks_first_and_masks_what_it_saw(masking):
     """The figures are those of a plain pass, in micro-batches of two rows with ragged prompts."""
     model = tiny_model(layers=1)
     rows = Rows.full_groups(3, 1, **vars(make_rollouts([9, 7, 9], 9, [4, 2, 3])))
-    policy = SimpleNamespace(model=model, mask_id=MASK)
+    policy = policy_of(model, MASK)
     algorithm = MLE(masking=masking, num_masks=2, score_tail=False)
+    streams = KeyedStreams(0, ("masks", 5), row_keys=rows.noise_keys("turn"), update=(0,))
+    masking = algorithm.make_masking()
     with pytest.raises(ConfigError, match="a pass of the model before its masks"):
-        draw_masks(algorithm, rows, 0, 5, 0, 1)
-    seen = with_pilot(policy, algorithm, rows, 0, 5, 0, batch_size=2)
-    pilot = algorithm.make_masking().pilot
-    masks = pilot.draw(rows, mask_streams(rows, 0, 5, 0))
+        masking.draw(rows, streams, 0, 1)
+    seen = with_pilot(policy, algorithm, rows, streams, batch_size=2)
+    masks = masking.pilot.draw(rows, streams)
     values, where = naive_logps(model, rows, masks, MASK), masks.scored
-    if masking == "gift":
+    if algorithm.masking == "gift":
         values = values[..., 9:]
         assert where.sum() == rows.completion_mask.sum()
     assert torch.equal(torch.isfinite(seen.pilot), where)
     torch.testing.assert_close(seen.pilot[where], values[where], rtol=0, atol=1e-10)
-    drawn = draw_masks(algorithm, seen, 0, 5, 0, 1)
+    drawn = masking.draw(seen, streams, 0, 1)
     totals = drawn.weight.sum(-1)
     assert torch.allclose(totals, rows.completion_mask.sum(-1)[:, None].expand_as(totals).double())

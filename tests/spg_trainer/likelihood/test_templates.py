@@ -187,7 +187,7 @@ def test_the_elbo_of_a_sampled_template_is_that_of_an_enumeration():
         # By a Monte Carlo that is exact where the quadrature is: bernoulli and coupled masks, many of them.
         for name in ("bernoulli", "coupled"):
             masks = make_masking(name, 2000).draw(out, seeded(seed))
-            values = elbo(token_logps(policy.model, out, masks, MASK, 500), masks)
+            values = elbo(token_logps(policy, out, masks, 500), masks)
             assert float(values) == pytest.approx(expected, rel=0.1), name
     assert len(seen) > 1, "other seeds: no hole ended early"
 
@@ -199,7 +199,7 @@ class Toy:
         self.policy, self.rollouts = policy, rollouts
 
     def logps(self, masks, width):
-        return token_logps(self.policy.model, self.rollouts, masks, self.policy.mask_id)
+        return token_logps(self.policy, self.rollouts, masks)
 
 
 @pytest.mark.parametrize("pattern", ["plain", "sequence", "completion, shifted", "full, shifted"])
@@ -216,8 +216,8 @@ def test_replayed_steps_give_the_log_likelihood_that_the_sampler_recorded(patter
     out = sample_completions(policy, *pad(policy, prompts), drawn, streams(6), canvas=canvas)
     recorded = (out.unmask_logps * out.completion_mask).sum(-1)
     if masking == "fidelity":
-        found = (path_logps(policy.model, out, policy.mask_id) * out.completion_mask).sum(-1)
+        found = (path_logps(policy, out) * out.completion_mask).sum(-1)
     else:
         masks = make_masking("step_merge", size).draw(out, seeded())
-        found = elbo(token_logps(policy.model, out, masks, policy.mask_id), masks)
+        found = elbo(token_logps(policy, out, masks), masks)
     torch.testing.assert_close(found, recorded, rtol=0, atol=1e-9)

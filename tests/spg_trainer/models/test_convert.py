@@ -108,7 +108,7 @@ def test_with_the_shift_and_blocks_of_a_token_it_has_the_likelihood_of_its_sourc
     policy = load_model(tmp_path / "new", device="cpu")
     rows = make_rollouts([7, 5], 7, [3, 4], tokens=90)
     masks = AutoregressiveMasking(7).draw(rows, seeded())
-    logps = token_logps(policy.model, rows, masks, policy.mask_id).sum(1)
+    logps = token_logps(policy, rows, masks).sum(1)
     for row in range(2):
         prompt = rows.prompt_ids[row][rows.prompt_mask[row]]
         completion = rows.completion_ids[row][rows.completion_mask[row]]

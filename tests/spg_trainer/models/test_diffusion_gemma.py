@@ -10,6 +10,9 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from spg_trainer.errors import ModelError
 from spg_trainer.models import families, load_model, new_policy, save_model
 from spg_trainer.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
+from spg_trainer.models.load import merged
+from spg_trainer.models.lora import merged_weights
+from spg_trainer.models.weight_files import save_whole
 from tests.common.canvases import FOLDER, SIZE, canvas_by_canvas, open_fixture, stored, with_real
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-9}
@@ -166,3 +169,57 @@ def test_a_version_of_transformers_without_the_class_refuses_the_model(monkeypat
     monkeypatch.setattr(families.transformers, "__version__", "5.20.0")
     with pytest.raises(ModelError, match=r"'diffusion_gemma' is not in transformers 5.20.0: pip install"):
         load_model(str(FOLDER))
+
+
+def with_adapter(**more):
+    """The fixture with an adapter that acts."""
+    policy = open_fixture(lora_r=4, **more)
+    stream = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if "lora_B" in name:
+                weight.copy_(0.3 * torch.randn(weight.shape, generator=stream))
+    return policy
+
+
+@torch.no_grad()
+def test_one_adapter_acts_in_both_passes_and_merges_exactly(tmp_path):
+    kept, policy = stored(), with_adapter()
+    base = policy.model.get_base_model()
+    trained = [name for name, weight in policy.model.named_parameters() if weight.requires_grad]
+    # Two factors for 7 layers in each of 5 transformer layers, but 2 of these have no v_proj.
+    assert len(trained) == 2 * (5 * 7 - 2) and not any("encoder" in name for name in trained)
+    assert not any("router" in name or "self_conditioning" in name for name in trained)
+    expected = all_canvases(base, kept)
+    with policy.model.disable_adapter():
+        assert (all_canvases(base, kept) - kept["padded_two"].flatten(1, 2)).abs().max() < 2e-5
+    assert (expected - kept["padded_two"].flatten(1, 2)).abs().max() > 1
+    save_model(policy, tmp_path / "adapter")
+    again = load_model(str(tmp_path / "adapter")).model
+    assert torch.equal(all_canvases(again.get_base_model(), kept), expected)
+    merged_policy, tensors = merged(str(tmp_path / "adapter"), "float32")
+    (tmp_path / "merged").mkdir()
+    save_whole(merged_policy.model, tensors, tmp_path / "merged")
+    policy.tokenizer.save_pretrained(tmp_path / "merged")
+    whole = load_model(str(tmp_path / "merged")).model
+    assert (all_canvases(whole, kept) - expected).abs().max() < 2e-5
+    assert whole.generation_config.max_denoising_steps == 6
+    in_memory = open_fixture().model
+    in_memory.load_state_dict(dict(merged_weights(policy.model)), strict=False)
+    assert (all_canvases(in_memory, kept) - expected).abs().max() < 2e-5
+
+
+def test_the_gradient_of_an_adapter_is_that_of_both_passes():
+    kept, policy = stored(), with_adapter(dtype="float64")
+    model = policy.model.get_base_model()
+    all_canvases(model, kept).log_softmax(-1)[..., 5].sum().backward()
+    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    for row in range(3):
+        prompt = kept["prompt"][row][kept["prompt_mask"][row]]
+        logits = canvas_by_canvas(model, prompt, kept["clean"][row].flatten(), kept["noisy"][row].flatten())
+        logits.log_softmax(-1)[..., 5].sum().backward()
+    assert len(found) == 66
+    for name, p in model.named_parameters():
+        if name in found:
+            assert (found[name] - p.grad).abs().max() <= 1e-9 * p.grad.abs().max().clamp(min=1), name

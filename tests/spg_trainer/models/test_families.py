@@ -36,7 +36,7 @@ from spg_trainer.models.body import pick
 from spg_trainer.models.families import BY_ARCHITECTURE
 from spg_trainer.settings.configs import MergeCommand
 from spg_trainer.training.loop import train
-from spg_trainer.training.metrics import counting_choices, router_load
+from spg_trainer.training.timings import counting_choices, router_load
 from tests.common.family_cases import BLOCKS, blocks_of, cases, doubled, family_folder
 from tests.common.marks import slow_if
 from tests.common.model_cases import edit, some_ids
@@ -375,6 +375,19 @@ def test_a_model_that_could_be_written_but_not_opened_is_not_made():
     config = AutoConfig.for_model("llada", attention_bias=True)
     with pytest.raises(ModelError, match="include_qkv_bias = True, but LLaDAModelLM has False"):
         AutoModelForMaskedLM.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("family", "given", "instead"),
+    [
+        ("llada", {"d_model": 64}, "d_model is a name of config.json.*use hidden_size=64"),
+        ("llada", {"hidden_size": 64, "mlp_ratio": 2}, "mlp_ratio is a name of config.json.*leave it out"),
+        ("llada2_moe", {"num_experts": 8}, "num_experts is a name of config.json.*=8"),
+    ],
+)
+def test_a_size_by_its_published_name_is_refused_before_a_large_model_is_made(family, given, instead):
+    with pytest.raises(ModelError, match=instead), torch.device("meta"):
+        AutoModelForMaskedLM.from_config(AutoConfig.for_model(family, **given))
 
 
 @pytest.mark.slow

@@ -279,7 +279,7 @@ def test_log_probabilities_of_what_was_written_are_what_is_scored(hub, cache, co
     masks = Masks(
         masked=masked, scored=scored, weight=scored.double(), scale=torch.ones(2), part=scored[:, 0]
     )
-    found = token_logps(policy.model, rollouts, masks, MASK).sum(1)
+    found = token_logps(policy, rollouts, masks).sum(1)
     assert difference(found, rollouts.unmask_logps) < CLOSE
 
 

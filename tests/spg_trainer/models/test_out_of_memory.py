@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spg_trainer.models.policy import halved_until_it_fits
+from spg_trainer.models.out_of_memory import halved_until_it_fits
 from spg_trainer.rollout import player as playing
 from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import Sampling
@@ -18,22 +18,21 @@ FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 
 def test_it_is_halved_until_it_fits_and_one_is_the_least(caplog):
     tried = []
-
-    def work(size: int) -> str:
-        tried.append(size)
-        if size > 2:
-            raise torch.OutOfMemoryError(FULL)
-        return "done"
-
-    assert halved_until_it_fits(work, 9, "rows") == ("done", 2)
+    for attempt in halved_until_it_fits(9, "rows"):
+        with attempt:
+            tried.append(attempt.size)
+            if attempt.size > 2:
+                raise torch.OutOfMemoryError(FULL)
     assert tried == [9, 4, 2]
     assert caplog.messages[0] == ("9 rows at once do not fit, so from now on it is 4: CUDA out of memory.")
 
-    def never(size: int) -> None:
-        raise torch.OutOfMemoryError(FULL)
 
-    with pytest.raises(torch.OutOfMemoryError):
-        halved_until_it_fits(never, 4, "rows")
+@pytest.mark.parametrize("size, repeatable, error", [(1, True, FULL), (4, False, FULL), (4, True, "")])
+def test_what_cannot_be_tried_with_less_fails(size, repeatable, error):
+    kind = torch.OutOfMemoryError if error else ValueError
+    attempts = halved_until_it_fits(size, "rows", repeatable)
+    with pytest.raises(kind), next(attempts):
+        raise kind(error)
 
 
 @pytest.mark.parametrize("fits", slow_if([8, 3, 1], lambda fits: fits != 3))
@@ -44,9 +43,9 @@ def test_an_update_that_runs_out_of_memory_has_the_gradient_of_the_whole(tmp_pat
     )
     accumulate, seen = updates.accumulate, []
 
-    def short_of_memory(model, rollouts, masks, *args, masks_at_once, **kwargs):
+    def short_of_memory(policy, rollouts, masks, *args, masks_at_once, **kwargs):
         seen.append(len(rollouts.completion_ids) * min(masks_at_once, masks.scored.shape[1]))
-        result = accumulate(model, rollouts, masks, *args, masks_at_once=masks_at_once, **kwargs)
+        result = accumulate(policy, rollouts, masks, *args, masks_at_once=masks_at_once, **kwargs)
         if seen[-1] > fits:
             raise torch.OutOfMemoryError(FULL)
         return result

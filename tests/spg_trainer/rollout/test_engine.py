@@ -17,7 +17,7 @@ from spg_trainer.settings.decoding import Sampling
 from spg_trainer.training.loop import train
 from spg_trainer.training.metrics import effective_sample_size
 from spg_trainer.training.plan import settle
-from spg_trainer.training.update import engine_weights
+from spg_trainer.training.prepare import engine_weights
 from tests.common.family_cases import untrained
 from tests.common.rollout_cases import pad
 from tests.common.small_engine import SmallEngine, by_own_sampler, served
@@ -189,7 +189,7 @@ def test_an_engine_of_known_noise_has_the_weights_of_importance(tmp_path, temper
         with connection.serving(policy, "now"):
             keys = [("rollout", 0, row) for row in range(len(prompts))]
             rows = connection.sample(Player(policy, sampling), pad(policy, prompts), keys)
-    here, there = (path_logps(p.model, rows, p.mask_id, temperature) for p in (policy, theirs))
+    here, there = (path_logps(p, rows, temperature) for p in (policy, theirs))
     log_ratio = rows.engine_log_ratio.sum(-1)
     assert torch.allclose(log_ratio, (here - there).sum(-1), atol=1e-4)
     # An importance weight is 1 on average over what the engine draws.

@@ -206,3 +206,30 @@ def test_a_special_token_of_one_character_cannot_be_cut_and_stays():
     """It was cut for ever, since what is left of it is the token again."""
     assert tokens.spell_apart("a#b", ["#"]) == "a#b"
     assert tokens.spell_apart("a#b<e>", ["#", "<e>"]) == f"a#b<{tokens.APART}e>"
+
+
+TEMPLATES = {
+    "users": "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}",
+    "last": "{{ messages[-1]['content'] }}",
+    "all": "{% for m in messages %}{{ m['content'].split('</think>')[-1] | trim }} {% endfor %}",
+}
+
+
+@pytest.mark.parametrize(
+    ("template", "left_out"),
+    [("users", "message 1 of 3, 'Be brief.' of the role system"), ("last", "message 1 of 3"), ("all", "")],
+)
+def test_a_message_that_a_chat_template_leaves_out_is_no_part_of_a_prompt(template, left_out, policy):
+    # ddalcu/mlx-serve#365, raullenchai/Rapid-MLX#1765: a system message was left out without a word.
+    policy.tokenizer.chat_template = TEMPLATES[template]
+    chat = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "<think>why</think> I am."},
+        {"role": "user", "content": " What is 1 + 2? "},
+    ]
+    if left_out:
+        with pytest.raises(ModelError, match=f"leaves out {left_out}"):
+            encode_prompts(policy, [chat])
+    else:
+        ids, _ = encode_prompts(policy, [chat])
+        assert policy.tokenizer.decode(ids[0]).startswith("Be brief. I am. What is")

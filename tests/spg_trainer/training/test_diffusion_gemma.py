@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from spg_trainer import Config, defaults, train
 from spg_trainer.errors import ConfigError
@@ -72,7 +73,10 @@ def test_it_is_taught_by_demonstrations_and_trained_further(tmp_path):
 def test_settings_that_are_not_there_for_the_model_are_refused():
     for more, sentence in (
         ({"compile": True}, r"--compile.*: a diffusion_gemma has an encoder and a decoder"),
-        ({"lora_r": 4, "model": str(FOLDER)}, r"--lora-r 4: a diffusion_gemma has an encoder and a decoder"),
+        (
+            {"lora_r": 4, "lora_experts": True, "model": str(FOLDER)},
+            r"--lora-experts.*: a diffusion_gemma has an encoder and a decoder",
+        ),
         (
             {"algorithm": "tracerl"},
             r"--algorithm tracerl: its loss is about tokens that are shown as \[MASK\]",
@@ -86,3 +90,26 @@ def test_settings_that_are_not_there_for_the_model_are_refused():
             if settings["model"] != "new:gemma":
                 settings = {name: value for name, value in settings.items() if name not in SIZES}
             settle(defaults(Config, **settings))
+
+
+def test_an_adapter_is_taught_and_goes_on_as_it_was(tmp_path):
+    args = {
+        "model": str(FOLDER),
+        "lora_r": 2,
+        "env_args": {"prompt_style": "plain"},
+        "source": "demonstrations",
+    }
+    args |= {"env": "sudoku", "max_steps": 1, "prompts_per_step": 2, "eval_problems": 2, "eval_steps": 0}
+    args |= {
+        "device": "cpu",
+        "max_completion_length": 40,
+        "save_steps": 1,
+        "output_dir": str(tmp_path / "run"),
+    }
+    train(defaults(Config, **args), quiet=True)
+    policy = load_model(str(tmp_path / "run"))
+    changed = [name for name, weight in policy.model.named_parameters() if "lora_B" in name and weight.any()]
+    assert len(changed) == 33
+    train(defaults(Config, resume=str(tmp_path / "run"), max_steps=2), quiet=True)
+    again = load_model(str(tmp_path / "run")).model.state_dict()
+    assert any(not torch.equal(again[name], value) for name, value in policy.model.state_dict().items())

@@ -11,8 +11,7 @@ from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import EvalDecoding
 from spg_trainer.tensors import Rows
-from spg_trainer.training.loop import look_at_decoding
-from spg_trainer.training.metrics import fidelity_means, fidelity_sums
+from spg_trainer.training.fidelity import decoding_fidelity, fidelity_means, fidelity_sums
 from tests.common.marks import slow_if
 from tests.common.process_cases import dynamic_config
 from tests.common.rollout_cases import SAMPLING, make_policy, make_prompts, pad
@@ -36,7 +35,7 @@ def test_exact_decoding_agrees_with_itself(temperature):
     policy, sampling = make_policy(torch.float64), replace(SAMPLING, temperature=temperature)
     rollouts, scored = rolled(policy, sampling)
     recorded = rollouts.unmask_logps.masked_fill(~rollouts.completion_mask, 0)
-    assert torch.allclose(path_logps(policy.model, rollouts, policy.mask_id), recorded, atol=1e-10)
+    assert torch.allclose(path_logps(policy, rollouts), recorded, atol=1e-10)
     means = fidelity_means([fidelity_sums(Player(policy, sampling, seed=3), scored, step=5)])
     assert means["decoding/equal_tokens"] == 1.0
     assert means["decoding/logp"] == pytest.approx(means["decoding/logp_exact"], abs=1e-10)
@@ -49,9 +48,7 @@ def test_a_cache_shows_in_both_figures():
     means = fidelity_means([fidelity_sums(Player(policy, sampling, seed=3), scored, step=5)])
     written = eight.completion_mask
     assert means["decoding/logp"] == pytest.approx(float(eight.unmask_logps[written].mean()))
-    assert means["decoding/logp_exact"] == pytest.approx(
-        float(path_logps(policy.model, eight, policy.mask_id)[written].mean())
-    )
+    assert means["decoding/logp_exact"] == pytest.approx(float(path_logps(policy, eight)[written].mean()))
     assert abs(means["decoding/logp"] - means["decoding/logp_exact"]) > 0.01
     assert 0 < means["decoding/equal_tokens"] < 1
 
@@ -65,7 +62,7 @@ def looked_at(config):
     run = start(config, quiet=True)
     scored = run.source.collect(0)
     run.folder.release()
-    return scored, look_at_decoding(run, scored)
+    return scored, decoding_fidelity(run, scored)
 
 
 @pytest.mark.parametrize(

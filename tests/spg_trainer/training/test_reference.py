@@ -71,7 +71,8 @@ def logits(model):
 
 
 def reference_logits(policy):
-    with policy.reference() as model:
+    with policy.reference() as reference:
+        model = reference.model
         assert not any(module.training for module in model.modules()), "no dropout"
         return logits(model)
 
@@ -214,7 +215,8 @@ def test_a_reference_that_moves_takes_in_its_share_of_the_weights_every_so_many_
         for number in range(count - 2, count + 1):
             after = updates[number - 1]
             expected = 0.4 * expected + 0.6 * after if number % 2 == 0 else expected
-        with run.policy.reference() as model:
+        with run.policy.reference() as reference:
+            model = reference.model
             assert torch.allclose(flat(model.parameters()), expected, atol=1e-6)
             assert not any(p.requires_grad for p in model.parameters())
     run.folder.release()

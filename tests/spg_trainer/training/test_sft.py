@@ -39,9 +39,10 @@ from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.training import advice, evaluations, loop, setup
+from spg_trainer.training import advice, ending, evaluations, loop, setup
+from spg_trainer.training import update as update_module
+from spg_trainer.training.evaluations import loss_without_gradient
 from spg_trainer.training.run import Run
-from spg_trainer.training.update import loss_without_gradient
 from tests.common.sft_cases import SIZES, SMALL, Count, before_step, first_update, sft
 from tests.common.trainer_cases import change, rows, same_weights, saved_steps, start, weights
 
@@ -315,8 +316,8 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path, monkeypatch, validati
     if validation:
         monkeypatch.setattr(evaluations, "loss_without_gradient", lambda *_: float("nan"))
     else:
-        gradient = loop.gradient
-        monkeypatch.setattr(loop, "gradient", lambda *of: dict.fromkeys(gradient(*of), float("nan")))
+        gradient = update_module.gradient
+        monkeypatch.setattr(update_module, "gradient", lambda *of: dict.fromkeys(gradient(*of), float("nan")))
     with pytest.raises(TrainingError, match=r"--learning-rate 0\.01"):
         sft(change(SMALL, max_steps=4, output_dir=str(tmp_path / "run")))
     assert not (tmp_path / "run" / "model").exists()
@@ -509,7 +510,7 @@ def kill(config: Config, at: int) -> None:
     def stop() -> None:
         raise RuntimeError("killed")
 
-    with before_step(at, stop), patch.object(loop, "save_finished_steps", lambda *_: None):
+    with before_step(at, stop), patch.object(ending, "save_finished_steps", lambda *_: None):
         with pytest.raises(RuntimeError, match="killed"):
             sft(config)
 
@@ -675,24 +676,15 @@ def test_a_base_that_is_right_more_often_than_its_mix_asks_for_is_far_only_where
 
 
 @pytest.mark.parametrize(
-    ("sampled", "words", "remedy"),
+    ("sampled", "words"),
     [
-        (
-            counts(7, 93),
-            "The mix asks for 30% right: 7% of the sampled completions are",
-            "Train longer first",
-        ),
-        (counts(90, 0), "99% of the sampled completions are", "take harder ones"),
-        (
-            counts(10, 20, neither=90),
-            "90 of 120 sampled completions follow none of its rules yet",
-            "--max-steps N",
-        ),
+        (counts(7, 93), "The mix asks for 30% right: 7% of the sampled completions are"),
+        (counts(90, 0), "99% of the sampled completions are"),
+        (counts(10, 20, neither=90), "90 of 120 sampled completions follow none of its rules yet"),
     ],
 )
-def test_a_base_far_from_its_mix_says_how_far_and_what_helps(sampled, words, remedy) -> None:
-    text = advice.far_line(MIX, sampled, "")
-    assert words in text and re.search(remedy, text)
+def test_a_base_far_from_its_mix_says_how_far(sampled, words) -> None:
+    assert words in advice.far_line(MIX, sampled, "")
     assert advice.far_line(MIX, sampled, "count").startswith("count: the mix asks for")
 
 
@@ -737,17 +729,12 @@ def test_as_many_groups_are_looked_at_as_an_evaluation_has_problems_up_to_a_limi
             policy=policy,
             player=Player(policy, config.rollout, config.seed),
             source=SimpleNamespace(mix=TWO_HABITS.mix),
-            state=SimpleNamespace(validations={}),
             console=SimpleNamespace(say=said.append, warn=said.append),
             accelerator=None,
         )
-        advice.look_at_groups(run)
+        advice.say_what_rl_would_find(run)
         assert f"of {8 * looked_at}; 0 of {looked_at} groups are mixed" in said[0]
-        assert "Train longer (--max-steps)" in said[1]
-    run.state.validations.update({0: 5.0, 10: 1.0, 20: 2.0})
-    said.clear()
-    advice.look_at_groups(run)
-    assert "Give it more rows to learn from" in said[1] and "Train longer (" not in said[1]
+        assert "no group is mixed" in said[1]
 
 
 def test_the_origins_of_a_dry_run_without_a_task_are_whole(tmp_path, capsys) -> None:

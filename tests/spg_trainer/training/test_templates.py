@@ -16,8 +16,8 @@ from spg_trainer.rollout.long_prompts import Room
 from spg_trainer.rollout.player import Player
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import GIVEN, Rows
+from spg_trainer.training.fidelity import fidelity_means, fidelity_sums
 from spg_trainer.training.loop import train
-from spg_trainer.training.metrics import fidelity_means, fidelity_sums
 from tests.common.likelihood_cases import relative
 from tests.common.marks import slow_if
 from tests.common.process_cases import algorithm_config, one_step

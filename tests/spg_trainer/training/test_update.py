@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import pad
 
+from spg_trainer import distributed
 from spg_trainer.algorithms import Loss, Metric
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.likelihood import Masks, elbo, token_logps
@@ -17,15 +18,8 @@ from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 from spg_trainer.training import update as updating
 from spg_trainer.training.loop import train
-from spg_trainer.training.update import (
-    credit,
-    gradient,
-    kinds_of_completions,
-    means,
-    plan_updates,
-    split_micro_batch,
-    split_rows,
-)
+from spg_trainer.training.prepare import kinds_of_completions, prepare
+from spg_trainer.training.update import gradient, means, plan_updates, split_micro_batches, split_rows
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
 from tests.common.process_cases import (
     KINDS,
@@ -181,13 +175,13 @@ def test_a_metric_may_be_the_largest_or_the_smallest_value(place, monkeypatch):
         {("a", "max"): 1.0, ("a", "min"): 1.0, ("a", "update"): 1.0},
         {("a", "max"): -2.0, ("a", "min"): -2.0},
     )
-    monkeypatch.setattr(updating, "gather", lambda parts: [*parts, other, {}])
+    monkeypatch.setattr(distributed, "gather", lambda parts: [*parts, other, {}])
     assert updating.of_all_processes(one) == {("a", "max"): 1.0, ("a", "min"): -2.0, ("a", "update"): 1.0}
 
 
 def test_a_metric_whose_name_is_no_text_is_added_as_others_are() -> None:
     sums = {}
-    updating._add(sums, Loss(torch.zeros(()), {3: Metric(torch.ones(()), "update")}))
+    updating.add_loss(sums, Loss(torch.zeros(()), {3: Metric(torch.ones(()), "update")}))
     assert sums == {("loss", "update"): 0.0, (3, "update"): 1.0}
 
 
@@ -231,8 +225,8 @@ def test_a_coupled_loss_of_two_processes_is_that_of_one(place):
 def planned(config):
     """A run, and the updates of its first step before any of them."""
     run, scored, _ = first_step(config)
-    _, step = credit(run, scored)
-    plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, number=0)
+    _, step = prepare(run, scored)
+    plan = plan_updates(run.policy, run.algorithm, step, config.batch, seed=config.seed, purpose=("masks", 0))
     return run, plan
 
 
@@ -275,7 +269,7 @@ def test_old_logps_are_bit_equal_to_the_update_s_own_in_bfloat16(place, seen, nu
     for micro in plan[1].micro_batches:
         prompt = {name: pad(micro.get(name), (9, 0)) for name in ("prompt_ids", "prompt_mask")}
         wide = micro.with_columns(**prompt), replace(micro.masks, masked=pad(micro.masks.masked, (9, 0)))
-        elsewhere = token_logps(run.policy.model, *wide, run.policy.mask_id, micro.masks_at_once)
+        elsewhere = token_logps(run.policy, *wide, micro.masks_at_once)
         differ.append(float((elsewhere - micro.old_logps).abs().max()))
     assert max(differ) > 0, "with more padding they are others"
 
@@ -419,7 +413,7 @@ def test_a_micro_batch_in_parts_has_as_many_copies_at_once_as_fit(compares, most
     masks = Masks(scored, scored, scored.double(), torch.ones(6), scored[:, 0])
     numbers = torch.arange(6)
     micro = Rows(episode=numbers, group=numbers // 3, masks=masks, masks_at_once=4)
-    parts = split_micro_batch(micro, most, compares)
+    parts = list(split_micro_batches([micro], most, compares))
     assert [(len(part), part.masks_at_once) for part in parts] == expected
     assert torch.cat([part.episode for part in parts]).tolist() == numbers.tolist()
 

@@ -6,7 +6,7 @@ import pytest
 
 import envs.__main__
 from spg_trainer import cli
-from spg_trainer.algorithms.contract import check_algorithm
+from spg_trainer.checking.checks import check_algorithm
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
 from tests.common.marks import slow_if

@@ -190,7 +190,7 @@ def test_a_run_that_ends_worse_leaves_its_start_and_says_so_last(tmp_path, monke
     assert "model/ is the start" in last and "--keep-worse" in last
     (solved_line,) = (line for line in lines if "1.000 -> 0.000" in line)
     assert "at step 2 of 2," in solved_line
-    assert any(line.startswith("Next:  read with the command below") for line in lines)
+    assert any(line.startswith("Next:  python -m spg_trainer diff") for line in lines)
     page = (folder / "report.html") if (folder / "report.html").is_file() else None
     assert page is None or "8 lost, 0 won" in page.read_text()
     summary = train(change(config, output_dir=None, resume=str(folder), keep_worse=True), quiet=True)
@@ -269,7 +269,7 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
     long |= {"eval_after": {**short["eval_after"], "correct": 0.5, "low": 0.44, "high": 0.56}}
     lines = records.closing_lines(long, config)
     (line,) = (line for line in lines if "did not beat its start" in line)
-    assert "with another --algorithm" in line
+    assert line.endswith("says what helps.")
     few = {**long, "eval_after": {**long["eval_after"], "low": 0.2, "high": 0.8}}
     better = {**long, "validation": {**long["validation"], "highest": 1.0}}
     assert advice.surely_gained_nothing(long) and not any(
@@ -280,8 +280,8 @@ def test_a_run_that_never_beats_its_start_says_what_to_try(tmp_path, script):
 def test_a_run_without_a_gain_says_what_its_groups_were_and_where_help_stands():
     groups = {"silent": 0.99, "equal": 0.99, "all_right": 0.04, "all_wrong": 0.95, "same_wrong_text": 0.1}
     line = advice.nothing_gained_line({"groups": groups, "solved_sampled": 0.03})
-    assert "99% of its groups had equal rewards (4% of all groups are all right, 95% all wrong" in line
-    assert "Take easier problems (--env-args)" in line and line.endswith("with another --algorithm.")
+    assert "99% of its groups had equal rewards (4% of all groups were all right, 95% all wrong" in line
+    assert line.endswith('the page "My run learned nothing" says what helps.')
     assert "not one sampled completion was right" in advice.nothing_gained_line(
         {"groups": groups, "solved_sampled": 0.0}
     )

@@ -17,6 +17,7 @@ from tests.common.block_cases import PATTERNS, with_pattern
 from tests.common.likelihood_cases import (
     make_masking,
     make_rollouts,
+    policy_of,
     relative,
     seeded,
     tiny_model,
@@ -62,9 +63,9 @@ def pass_of(model, mask_id, rollouts, masks, compares, at_once):
         lambda *call: columns.append(call[1][0].numel())
     )
     model.zero_grad(set_to_none=True)
-    logps = token_logps(model, rollouts, masks, mask_id, at_once)
+    logps = token_logps(policy_of(model, mask_id), rollouts, masks, at_once)
     loss_fn = lambda logps: Loss((weight * logps).sin().sum(), {})  # noqa: E731
-    accumulate(model, rollouts, masks, loss_fn, mask_id=mask_id, masks_at_once=at_once, compares=compares)
+    accumulate(policy_of(model, mask_id), rollouts, masks, loss_fn, masks_at_once=at_once, compares=compares)
     hook.remove()
     return logps, whole_gradient(model), sum(columns)
 
@@ -148,7 +149,7 @@ def gradient_of(policy, rollouts, masks):
     loss_fn = lambda logps: Loss(logps.sin().sum(), {})  # noqa: E731
     with computing_with_copy(policy.model):
         drop_gradients(policy.model)
-        accumulate(policy.model, rollouts, masks, loss_fn, mask_id=policy.mask_id, masks_at_once=4)
+        accumulate(policy, rollouts, masks, loss_fn, masks_at_once=4)
     return whole_gradient(policy.model)
 
 

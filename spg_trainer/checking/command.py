@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
             f"  python -m spg_trainer --env sudoku --algorithm ./{options.file}:{name}\n"
         )
         return 0
-    from spg_trainer.algorithms.contract import check_algorithm  # torch takes seconds
+    from spg_trainer.checking.checks import check_algorithm  # torch takes seconds
 
     failed = False
     for name in options.names:
