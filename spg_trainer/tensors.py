@@ -463,6 +463,9 @@ class Masks(Rows):
     conditioned: Tensor | None = None
     """(B, M) bool, copies that are conditioned on their own prediction, made by a first pass without a graph; None = no
     copy is."""
+    rated: Tensor | None = None
+    """(B, M) bool, copies whose scored tokens have the value `likelihood.logps.rate` in place of a log-probability;
+    None = none have."""
     measured: Tensor | None = None
     """(B, M, T) bool, where another figure besides log-probabilities is computed, in copies that score something; None
     = nowhere."""
