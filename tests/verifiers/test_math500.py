@@ -302,3 +302,27 @@ def test_in_total_is_no_length_in_inches(answer: str) -> None:
     assert not verify(
         "math500", "\\boxed{84 in}", answer="84", problem=f"{problem} A foot is no egg."
     ).correct
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "right"),
+    [
+        ("27, 54, 108", "27,54,108", True), ("27,54108", "27,54,108", False), ("27,54,108", "27, 54, 108", True),
+        ("70, 110", "70,110", True), (r"70 \text{ and } 110", "70,110", True), ("70110", "70,110", True),
+        ("1,234,567", "1234567", True), ("1,234,56", "123456", False),
+        ("-221", "-221_3", True), ("221", "-221_3", False), ("100100_b", "100100", True), ("100101_b", "100100", False),
+        ("a+d+e=6", "6", True), ("e^x=6", "6", False), (r"3\pm7", "-4,10", True), (r"3\pm6", "-4,10", False),
+        ("1", "|AB|=1", True), ("2", "|AB|=1", False), ("5", "x+y=5", False),
+        (r"\frac{1}{\sqrt{6}}", r"\frac{NO}{BO}=\frac{1}{\sqrt{6}}", True),
+    ],
+)  # fmt: skip
+def test_what_other_models_write_is_read(answer: str, gold: str, right: bool) -> None:
+    assert verify("math500", f"\\boxed{{{answer}}}", answer=gold).correct is right
+
+
+def test_what_is_separated_by_commas_is_a_list() -> None:
+    problem = "Enter all values of $x$, separated by commas."
+    for answer, right in (("110,70", True), ("70110", False)):
+        assert verify("math500", f"\\boxed{{{answer}}}", answer="70,110", problem=problem).correct is right
+    assert verify("math500", r"\boxed{3 \pm 7}", answer="-4,10", problem=problem).correct
+    assert not verify("math500", r"\boxed{i^3}", answer="-i", problem="Compute $(-i)^5$.").correct
