@@ -113,6 +113,9 @@ class Rows:
     """The share of the run's steps that were done before this one, 0 to 1."""
     advantages: Tensor
     """(B,) float64, from `Algorithm.prepare`; every other value that it returns becomes a column of its name, too."""
+    token_weights: Tensor
+    """(B, T) float64, only with --importance-sampling-mode token_truncate or token_mask: by what the gradient of each
+    token's log-probability is multiplied (`training/importance.py`)."""
     quantile: Tensor
     """(B,) float64, the number of the row's episode divided by the number of episodes of the step: 0 to below 1."""
 
@@ -460,6 +463,9 @@ class Masks(Rows):
     conditioned: Tensor | None = None
     """(B, M) bool, copies that are conditioned on their own prediction, made by a first pass without a graph; None = no
     copy is."""
+    rated: Tensor | None = None
+    """(B, M) bool, copies whose scored tokens have the value `likelihood.logps.rate` in place of a log-probability;
+    None = none have."""
     measured: Tensor | None = None
     """(B, M, T) bool, where another figure besides log-probabilities is computed, in copies that score something; None
     = nowhere."""

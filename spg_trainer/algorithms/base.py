@@ -344,6 +344,10 @@ def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tens
     """
     logps, measured = masks.split(values)
     columns = {}
+    if "token_weights" in batch:
+        # The values stay, and the gradient of each token is multiplied by its weight.
+        weights = batch.token_weights.unsqueeze(1).to(logps.dtype)
+        logps = logps.detach() + weights * (logps - logps.detach())
     if "measured" in algorithm.needs:
         columns["measured"] = measured
     if "old" in algorithm.needs and "old_logps" not in batch:
@@ -355,6 +359,9 @@ def loss_of_values(algorithm: Algorithm, masks: Masks, batch: Rows, values: Tens
 
 class CoupledAlgorithm(Algorithm):
     """An algorithm whose loss compares all completions of an update, on all processes, by one bound each.
+
+    Of this package, only `rspo` is one: it centres distances from an anchor over the update, under the weights of now,
+    so that no loss of some completions, and nothing that is prepared before the update, could say it.
 
     The trainer computes the bounds of all completions first, without a graph. The gradient of `coupled_loss` in a bound
     is a coefficient, with which the bound of that completion then goes backward. This example divides clipped ratios of

@@ -14,7 +14,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, Need, with_penalty
 from spg_trainer.likelihood.bounds import elbo
 from spg_trainer.likelihood.masking import Masking
-from spg_trainer.likelihood.random_masks import comparable
+from spg_trainer.likelihood.random_masks import ElboEpsMasking, comparable
 from spg_trainer.settings.types import Below1, NotNegative
 from spg_trainer.tensors import Masks, Rows
 
@@ -96,6 +96,11 @@ class TokenRatio(Algorithm):
     """Weight of the KL to the model that training started from; 0 = no reference (d1)."""
 
     compares: ClassVar[Compares] = "copy"  # each copy has a term of its own
+
+    @classmethod
+    def maskings(cls) -> Mapping[str, Masking]:
+        """Those that give each token a log-probability, of which a ratio can be made."""
+        return {name: m for name, m in super().maskings().items() if not isinstance(m, ElboEpsMasking)}
 
     @property
     def needs(self) -> frozenset[Need]:

@@ -311,8 +311,21 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
 
     softcap = base_model(model).softcap
 
+    is_rated = None  # (n,), which of the scored tokens have a rate in place of a log-probability
+    if masks.rated is not None:
+        is_rated = masks.rated[row[:, None], mask_of_place][scored]
+        pairs = torch.stack([targets, ids[:, prompt_width:][scored]], -1)
+
     def logps_of(part: slice) -> Tensor:
-        return HeadLogps.apply(states_of_scored[part], head, targets[part], kept_chunks, never_drawn, softcap)
+        states_of_part, targets_of_part = states_of_scored[part], targets[part]
+        arguments = (kept_chunks, never_drawn, softcap)
+        if is_rated is None:
+            return HeadLogps.apply(states_of_part, head, targets_of_part, *arguments)
+        rated = is_rated[part]
+        plain = HeadLogps.apply(states_of_part[~rated], head, targets_of_part[~rated], *arguments)
+        chunk_rows = rows_per_chunk(len(head))
+        rates = Measured.apply(states_of_part[rated], head, pairs[part][rated], "rate", chunk_rows, softcap)
+        return plain.new_zeros(len(rated)).index_put((~rated,), plain).index_put((rated,), rates)
 
     values = computed_in_shares(logps_of, len(targets), group)
     sequence, place = scored.nonzero(as_tuple=True)
@@ -602,7 +615,21 @@ def entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return -(logps.exp() * logps).sum(-1)
 
 
-MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"entropy": entropy, "raw_logit": raw_logit}
+def rate(logits: Tensor, pairs: Tensor) -> Tensor:
+    """(n,) log p(x) + p(z) where z is not x, and p(z) - 1 where it is, from logits (n, V).
+
+    pairs: (n, 2) int64, the token x and the token z that stands in its place. Source: `ElboEpsMasking`.
+    """
+    of_token, of_shown = logits.log_softmax(-1).gather(-1, pairs).unbind(-1)
+    is_same = pairs[:, 0] == pairs[:, 1]
+    return of_shown.exp() + torch.where(is_same, -1.0, of_token)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "entropy": entropy,
+    "raw_logit": raw_logit,
+    "rate": rate,
+}
 """{name, as in `Masking.measure`: the measure}."""
 
 
@@ -610,41 +637,71 @@ class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
     If the weight is frozen, the forward pass also computes the gradient of each value with respect to its hidden state,
-    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has.
+    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has. softcap: as
+    there.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, targets: Tensor, name: str, chunk_rows: int
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        name: str,
+        chunk_rows: int,
+        softcap: float | None = None,
     ) -> Tensor:
-        ctx.name, ctx.chunk_rows = name, chunk_rows
+        ctx.name, ctx.chunk_rows, ctx.softcap = name, chunk_rows, softcap
         ones = torch.ones(len(states), device=states.device)
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
             values, gradient, _ = _values_and_gradients(
-                states, weight, targets, name, chunk_rows, coefficients=ones, needed=(True, False)
+                states,
+                weight,
+                targets,
+                name,
+                chunk_rows,
+                coefficients=ones,
+                needed=(True, False),
+                softcap=softcap,
             )
             ctx.save_for_backward(gradient)
             return values
         ctx.save_for_backward(states, weight, targets)
         values, _, _ = _values_and_gradients(
-            states, weight, targets, name, chunk_rows, coefficients=ones, needed=(False, False)
+            states,
+            weight,
+            targets,
+            name,
+            chunk_rows,
+            coefficients=ones,
+            needed=(False, False),
+            softcap=softcap,
         )
         return values
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(
+        ctx: Any, coefficients: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None, None
         states, weight, targets = ctx.saved_tensors
         needed = ctx.needs_input_grad[:2]
         _, states_gradient, weight_gradient = _values_and_gradients(
-            states, weight, targets, ctx.name, ctx.chunk_rows, coefficients=coefficients, needed=needed
+            states,
+            weight,
+            targets,
+            ctx.name,
+            ctx.chunk_rows,
+            coefficients=coefficients,
+            needed=needed,
+            softcap=ctx.softcap,
         )
-        return states_gradient, weight_gradient, None, None, None
+        return states_gradient, weight_gradient, None, None, None, None
 
 
 def _values_and_gradients(
@@ -655,6 +712,7 @@ def _values_and_gradients(
     chunk_rows: int,
     coefficients: Tensor,
     needed: tuple[bool, bool],
+    softcap: float | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(values (n,), gradient with respect to the states (n, D), gradient with respect to the weight (V, D)).
 
@@ -672,6 +730,8 @@ def _values_and_gradients(
             chunk_states = states[chunk].detach().requires_grad_(states_needed)
             head = weight.detach().requires_grad_(weight_needed)
             logits = (chunk_states.to(weight.dtype) @ head.T).to(dtype)
+            if softcap is not None:
+                logits = softcap * torch.tanh(logits / softcap)
             measured = MEASURES[name](logits, targets[chunk])
             weighted_sum = (measured * coefficients[chunk]).sum()
         values[chunk] = measured.detach()

@@ -155,6 +155,8 @@ class Copies(NamedTuple):
     """(M,) bool, copies that are conditioned on their own prediction (`Masks.conditioned`); None = none."""
     from_context: np.ndarray | None = None
     """(M,) bool, copies whose tokens are predicted from the clean text before them alone; None = none."""
+    rated: np.ndarray | None = None
+    """(M,) bool, copies whose scored tokens have the value `likelihood.logps.rate`; None = none."""
     measured: np.ndarray | None = None
     """(M, T) bool, where another figure besides log-probabilities is computed (`Masks.measured`); None = nowhere."""
 
@@ -237,7 +239,11 @@ class Masking(ABC):
         scale = np.ones(batch_size)
         part = np.zeros((batch_size, size), dtype=bool)
         measured = np.zeros_like(scored) if self.measure else None
-        of_copies: dict[str, list[np.ndarray]] = {"conditioned": [], "from_context": []}  # (M,) of each row
+        of_copies: dict[str, list[np.ndarray]] = {
+            "conditioned": [],
+            "from_context": [],
+            "rated": [],
+        }  # (M,) of each row
         if self.pilot is not None and "pilot" not in rows:
             raise ConfigError(
                 f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "

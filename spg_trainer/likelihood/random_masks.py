@@ -343,9 +343,13 @@ class ContextMasking(Masking):
         weight = np.broadcast_to(copies.weight, masked.shape) * (num_copies + 1) / num_copies
         clean_weight = np.full((1, row.size), self.context_weight * (num_copies + 1) / copies.scale)
         is_clean = np.append(np.zeros(num_copies, bool), True)
-        conditioned = None if copies.conditioned is None else np.append(copies.conditioned, False)
+        more = {
+            name: np.append(values, False)
+            for name in ("conditioned", "rated")
+            if (values := getattr(copies, name)) is not None
+        }
         return copies._replace(
-            conditioned=conditioned,
+            **more,
             from_context=is_clean,
             masked=np.concatenate([masked, np.zeros_like(is_token)[None]]),
             scored=np.concatenate([copies.scored, is_token[None]]),
@@ -602,12 +606,16 @@ class FlatMasking(Masking):
         """No: no upper bound is known for a token that is hidden by a random one."""
         return False
 
+    def ratio(self, stream: np.random.Generator) -> float:
+        """Draws t, the noise of a copy."""
+        return stream.uniform(self.eps, 1.0)
+
     def copies(self, row: Completion) -> Copies:
         masked = np.zeros((self.num_masks, row.size), bool)
         conditioned = np.zeros(self.num_masks, bool)
         for mask in range(self.num_masks):
             stream = row.streams.of_mask(mask)
-            ratio = stream.uniform(self.eps, 1.0)
+            ratio = self.ratio(stream)
             conditioned[mask] = stream.random() < self.conditioning
             # By places, and up to the end of the canvas: behind the end stand end tokens, which are hidden, too.
             masked[mask] = (stream.random(row.size) < ratio)[row.place]
@@ -635,6 +643,49 @@ class FlatCanvasMasking(FlatMasking):
         return copies._replace(weight=float(len(starts)))
 
 
+@dataclass(frozen=True)
+class ElboEpsMasking(FlatMasking):
+    """A lower bound under random tokens, for the law of a sampler that stops at noise `eps` and then predicts all.
+
+    That sampler redraws each place from the model's prediction mu with probability (t - s)/t, as the noise falls from t
+    to s, and else keeps it; its last step, at eps, draws every token from mu. For infinitely many steps
+
+        log p(x) >= E log mu(x | z_eps) - integral over t from eps to 1 of 1/t E of a sum over the tokens of
+                    -log mu(x_i) - mu(z_i) where z_i is not x_i, and 1 - mu(z_i) where it is,
+
+    z at noise t. The last copy has noise eps, and its tokens the first term. All others have t in proportion to 1/t, so
+    that each weighs log(1/eps), and their tokens minus what stands under the integral (`likelihood.logps.rate`). The
+    model is not told t, so the bound is the looser, the smaller eps is. It is one only if every place of the canvases
+    is scored, and is not the law of `--unmasking entropy_bound`. eps: above 0 and below 1.
+
+    Source: the second coupling of arXiv 2605.22765, with the vocabulary's size cancelled.
+    """
+
+    num_masks: int = 4
+    eps: float = 0.1
+    conditioning: float = 0.0
+
+    target: ClassVar[str] = "own"
+    is_likelihood: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.num_masks < 2:
+            raise ConfigError("num_masks=1: masking=elbo_eps has a copy for its last step; set num_masks=4")
+
+    def ratio(self, stream: np.random.Generator) -> float:
+        return self.eps ** stream.random()  # its density is in proportion to 1/t
+
+    def copies(self, row: Completion) -> Copies:
+        copies = super().copies(row)
+        is_rated = np.arange(self.num_masks) < self.num_masks - 1
+        last = row.streams.of_mask(self.num_masks - 1)
+        copies.masked[-1] = (last.random(row.size) < self.eps)[row.place]
+        # The bound is a mean over all copies: the others stand for the integral, and the last for the first term.
+        of_others = math.log(1 / self.eps) / (self.num_masks - 1)
+        weight = self.num_masks * np.where(is_rated, of_others, 1.0)[:, None]
+        return copies._replace(weight=weight, rated=is_rated)
+
+
 MASKINGS: dict[str, Masking] = {
     "random": RandomMasking(),
     "block": BlockMasking(),
@@ -652,14 +703,15 @@ MASKINGS: dict[str, Masking] = {
     "gauss_blocks": GaussBlocksMasking(),
     "flat": FlatMasking(),
     "flat_canvas": FlatCanvasMasking(),
+    "elbo_eps": ElboEpsMasking(),
 }
 """What `--algorithm-args masking=NAME` chooses from, with default fields. An algorithm replaces the fields that it also
 has, such as num_masks."""
 
 
 def likelihoods() -> dict[str, Masking]:
-    """The maskings of `MASKINGS` whose ELBO bounds, or is, a log-likelihood in the mean (`Masking.is_likelihood`)."""
-    return {name: masking for name, masking in MASKINGS.items() if masking.is_likelihood}
+    """The maskings for models with [MASK] whose ELBO bounds, or is, a log-likelihood in the mean (`is_likelihood`)."""
+    return {name: m for name, m in MASKINGS.items() if m.is_likelihood and m.noise == "mask"}
 
 
 def comparable() -> dict[str, Masking]:

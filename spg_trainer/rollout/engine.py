@@ -40,7 +40,7 @@ from spg_trainer.distributed import decide_on_main, raising_on_all
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import Policy
-from spg_trainer.models.forward import base_model
+from spg_trainer.models.forward import base_model, head_weight
 from spg_trainer.models.weight_files import base_weights, by_layer, save_whole
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.player import NoiseKey, Player, Prompts
@@ -183,8 +183,9 @@ class Engine:
         answers = self._post("generate", {"input_ids": rows_of_ids, "sampling_params": per_row})
         if not isinstance(answers, list) or len(answers) != len(rows_of_ids):
             raise self._failed(f"gave no list of {len(rows_of_ids)} completions")
+        vocabulary = len(head_weight(policy.model))
         paths = [
-            self._path(answer, len(ids), sampling, policy.end_token_ids)
+            self._path(answer, len(ids), sampling, policy.end_token_ids, vocabulary)
             for answer, ids in zip(answers, rows_of_ids, strict=True)
         ]
         rows = rows_of_paths(policy, (prompt_ids, prompt_mask), paths, sampling.max_completion_length)
@@ -214,11 +215,11 @@ class Engine:
         return ending_at_stop(policy, rows, sampling.stop)
 
     def _path(
-        self, answer: Any, prompt_length: int, sampling: Sampling, ends: Collection[int]
+        self, answer: Any, prompt_length: int, sampling: Sampling, ends: Collection[int], vocabulary: int
     ) -> list[tuple[int, int, float]]:
         """(token, step, log-probability as drawn) of the tokens of a completion, up to T; steps count over it.
 
-        ends: the tokens that end a completion.
+        ends: the tokens that end a completion. vocabulary: how many tokens the model has.
         """
         meta = answer.get("meta_info", {}) if isinstance(answer, dict) else {}
         reason = meta.get("finish_reason") or {}
@@ -234,6 +235,10 @@ class Engine:
             raise self._failed(
                 f"returns no {STEP}: it runs without the plugin of spg-trainer, or without {' '.join(FLAGS)}. Install "
                 "spg-trainer where the engine runs"
+            )
+        if unknown := [token for token in columns[0] if not 0 <= token < vocabulary]:
+            raise self._failed(
+                f"wrote the token {unknown[0]}, and the model has {vocabulary:,}: it serves another model"
             )
         if any(logp is None or not math.isfinite(logp) for logp in columns[-1]):
             raise self._failed("returned log-probabilities that are not finite: its logits overflow")

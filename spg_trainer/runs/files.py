@@ -25,8 +25,11 @@ _FULL = ("inline_container", "iostream error", "StorageFull", "No space left")
 
 
 @contextmanager
-def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
-    """Inside, a disk's refusal (OSError or one of `refusals`) becomes a CheckpointError that names `path`."""
+def writing(path: Path, *refusals: type[Exception], begins: bool = False) -> Iterator[None]:
+    """Inside, a disk's refusal (OSError or one of `refusals`) becomes a CheckpointError that names `path`.
+
+    begins: whether nothing was written yet, so that there is nothing to continue.
+    """
     try:
         yield
     except (OSError, *refusals) as error:
@@ -35,10 +38,13 @@ def writing(path: Path, *refusals: type[Exception]) -> Iterator[None]:
         has_errno_of_full_disk = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         if has_errno_of_full_disk or any(words in text for words in _FULL):
             reason = "disk full"
-        raise CheckpointError(
-            f"Cannot write {path}: {reason}. What was saved before is untouched: free space or fix the permissions "
-            "and continue with $resume, or choose another folder."
-        ) from error
+        remedy = (
+            "What was saved before is untouched: free space or fix the permissions and continue with $resume, or "
+            "choose another folder."
+        )
+        if begins:
+            remedy = "Nothing has begun: free space or fix the permissions, or choose another $output_dir."
+        raise CheckpointError(f"Cannot write {path}: {reason}. {remedy}") from error
 
 
 def as_path(place: object, function: str) -> Path:
@@ -173,7 +179,7 @@ def claim(path: Path) -> Path:
     """
     while True:
         place = unused(path)
-        with writing(place):
+        with writing(place, begins=True):
             try:
                 place.mkdir(parents=True)
             except FileExistsError:  # another process was faster
@@ -247,14 +253,14 @@ def _crc32(path: Path, start: int) -> str:
 
 def check_writable(folder: Path) -> None:
     """Makes a folder, if it is not there, and writes into it; raises CheckpointError if that fails."""
-    with writing(folder):
+    with writing(folder, begins=True):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
 def check_place(folder: Path) -> None:
     """As `check_writable`, but makes no folder: if it is not there, its nearest existing parent must be writable."""
-    with writing(folder):
+    with writing(folder, begins=True):
         above = next(place for place in (folder, *folder.parents) if place.exists())
         tempfile.TemporaryFile(dir=above).close()
 

@@ -208,6 +208,14 @@ OF_A_TRAINING = (
         "$pools: nothing is sampled with $source={source}. Leave it out.",
     ),
     Refusal(
+        lambda f: f.importance_sampling_mode != Config.importance_sampling_mode and not f.rollout_engine,
+        "$importance_sampling_mode={importance_sampling_mode} is for what $rollout_engine samples. Leave it out.",
+    ),
+    Refusal(
+        lambda f: f.importance_sampling_cap != Config.importance_sampling_cap and not f.rollout_engine,
+        "$importance_sampling_cap={importance_sampling_cap} is for what $rollout_engine samples. Leave it out.",
+    ),
+    Refusal(
         lambda f: f.mask_truncated and f.source != "environment",
         "$mask_truncated: nothing is sampled with $source={source}, and so nothing is cut. Leave it out.",
     ),

@@ -15,6 +15,7 @@ from spg_trainer.settings.decoding import EvalRollout, GenerateRollout, Sampling
 from spg_trainer.settings.model import LoadConfig, ModelConfig
 from spg_trainer.settings.task import BAD_ROWS, arguments_of, parse_tasks
 from spg_trainer.settings.types import (
+    AtLeast1,
     Below1,
     Count,
     CountOrZero,
@@ -262,6 +263,16 @@ class Config(TaskSettings):
     """Samples the completions that a step learns from on a serving engine: sglang starts SGLang on the GPU of this
     process, and sglang:http://HOST:PORT uses one that runs. Only for models whose attention goes by blocks (SDAR,
     LLaDA2). If it is left out, the trainer samples itself. Set it if rollouts take most of the time."""
+    importance_sampling_mode: Literal[
+        "sequence_truncate", "sequence_mask", "token_truncate", "token_mask"
+    ] = "sequence_truncate"
+    """How much counts what --rollout-engine sampled, whose probabilities differ from the model's by rounding: sequence
+    multiplies an episode's advantage by p / p_engine of all its tokens, token the gradient of each token by its own.
+    truncate takes a weight above --importance-sampling-cap for the cap, mask for 0. Take token for long completions,
+    whose products leave the cap."""
+    importance_sampling_cap: AtLeast1 = 2.0
+    """The largest importance weight of what --rollout-engine sampled. Lower it if `engine/effective_sample_size` falls
+    far below the number of episodes."""
     dry_run: bool = False
     """Trains nothing: prints every setting and where its value comes from (a flag, a file, a recipe, a default), in the
     format of --config, and estimates memory and time."""
@@ -297,6 +308,11 @@ class Config(TaskSettings):
         if len(tasks) == 1 and BAD_ROWS in arguments_of(tasks[0]):
             return self.env_args
         return {name: value for name, value in self.env_args.items() if name != BAD_ROWS}
+
+    @property
+    def weighs_tokens(self) -> bool:
+        """Whether what an engine sampled is weighed token by token."""
+        return self.importance_sampling_mode.startswith("token")
 
     @property
     def is_for_other_machines(self) -> bool:

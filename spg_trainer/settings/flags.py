@@ -43,6 +43,8 @@ ELSEWHERE = {
     "model": "model-name-or-path",
     "env": "dataset dataset-name task",
     "max-completion-length": "max-new-tokens gen-length",
+    "importance-sampling-mode": "vllm-importance-sampling-mode",
+    "importance-sampling-cap": "vllm-importance-sampling-cap",
 }
 """{our flag: its names in TRL and published code}, for the advice after an unknown flag."""
 RATE = "tokens_per_step"

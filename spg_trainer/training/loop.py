@@ -21,6 +21,7 @@ from spg_trainer.training.evaluations import evaluate_once, run_validation
 from spg_trainer.training.fidelity import decoding_fidelity
 from spg_trainer.training.finish import finish_run, finish_step
 from spg_trainer.training.first_rollout import check_first_rollout
+from spg_trainer.training.importance import engine_metrics
 from spg_trainer.training.metrics import rollout_metrics
 from spg_trainer.training.plan import Plan
 from spg_trainer.training.prepare import prepare
@@ -82,7 +83,7 @@ def train_step(run: Run) -> None:
         metrics = rollout_metrics(rows, ended(run.policy, rows))
         if run.state.step == 0:
             check_first_rollout(run, rows, metrics)
-        metrics |= decoding_fidelity(run, rows)
+        metrics |= decoding_fidelity(run, rows) | engine_metrics(config, rows)
         rows, learned = prepare(run, rows)  # the advantages, and the rows that change the loss
         with timings.updates():
             updates = plan_updates(  # masks, old and reference log-probabilities

@@ -7,13 +7,11 @@ from collections import Counter
 from operator import itemgetter
 
 import numpy as np
-import torch
 
 from spg_trainer.distributed import gather
 from spg_trainer.rollout.collect import is_failure
 from spg_trainer.settings.packages import envs
 from spg_trainer.tensors import Rows, cut_into_groups, without_rounding
-from spg_trainer.training.prepare import engine_weights
 
 
 def reported_means() -> dict[str, float]:
@@ -57,12 +55,6 @@ def rollout_metrics(scored: Rows, ended: list[bool]) -> dict[str, float]:
         **{f"env_errors/{reason}": count for reason, count in sorted(failed.items())},
         **reported_means(),
     }
-    if "engine_gap" in completions:
-        # The mean distance of a token's log-probability in the engine from that in the model itself.
-        metrics["engine/logp_gap"] = float(completions["engine_gap"].sum() / max(1.0, written))
-        metrics["engine/effective_sample_size"] = effective_sample_size(
-            completions["engine_log_ratio"], completions["episode"]
-        )
     if scored.chosen is not None:  # with --max-rollout-batches, the step learns from these groups alone
         metrics |= set_aside_metrics(scored, correct)
     if scored.skipped is not None:
@@ -81,8 +73,7 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
     `length` counts the places of a completion up to its end token, also those that stayed masked. `written` counts the
     places among them that the model unmasked, and `unmasked` all places that it unmasked, also behind the end. None of
     the three counts what a template gave. `nats` is the sum of -log p over the `written` tokens, `repeated` their
-    `repeated_share`, and `passes` the number of denoising steps. `engine_log_ratio` and `engine_gap` are sums of
-    `Rows.engine_log_ratio` and of its size.
+    `repeated_share`, and `passes` the number of denoising steps.
     """
     written = scored.completion_mask & (scored.unmask_step >= 0)
     ids_and_written = zip(scored.completion_ids.cpu(), written.cpu(), strict=True)
@@ -102,10 +93,6 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "passes": 1 + scored.unmask_step.amax(-1).numpy(force=True),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
-    if "engine_log_ratio" in scored:
-        log_ratio = scored.engine_log_ratio.double()
-        columns["engine_log_ratio"] = log_ratio.sum(-1).numpy(force=True)
-        columns["engine_gap"] = (log_ratio.abs() * written).sum(-1).numpy(force=True)
     if scored.has_turns:
         columns |= {"turn": scored.turn.numpy(), "truncated": scored.truncated}
     parts = gather([columns])
@@ -167,16 +154,6 @@ def group_metrics(rewards: np.ndarray, correct: np.ndarray, texts: np.ndarray) -
         "frac_groups_identical": float(np.mean(identical)),
         "frac_groups_wrong_identical": float(np.mean(wrong_identical)),
     }
-
-
-def effective_sample_size(log_ratio: np.ndarray, episode: np.ndarray) -> float:
-    """(sum of weights)^2 / sum of squared weights of the episodes that an engine sampled: their number, if all weigh 1.
-
-    log_ratio, episode: (B,), of each completion log(p / p_engine) and its episode.
-    """
-    _, number = np.unique(episode, return_inverse=True)
-    weights = engine_weights(torch.from_numpy(np.bincount(number, log_ratio)))
-    return float(weights.sum() ** 2 / weights.square().sum())
 
 
 def set_aside_metrics(scored: Rows, correct: np.ndarray) -> dict[str, int]:

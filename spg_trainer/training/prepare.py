@@ -11,14 +11,12 @@ from spg_trainer.algorithms.base import prepare_columns
 from spg_trainer.distributed import gather, gather_rows, rank
 from spg_trainer.rollout.tokens import ended
 from spg_trainer.tensors import Rows, without_rounding
+from spg_trainer.training.importance import importance_weights
 from spg_trainer.training.run import Run
 
 ByKind = dict[str, np.ndarray]
 """{kind: (B,) bool, which completions of all processes are of this kind}, e.g. {"scored_completions": [True, False]}.
 Losses and metrics are divided by how many there are of a kind."""
-
-MOST_WEIGHT = 2.0
-"""The largest weight of a completion that an engine sampled."""
 
 
 def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
@@ -48,8 +46,11 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     of_all = of_all.with_columns(rewards=rewards, share_done=run.state.step / config.max_steps)
     prepared = prepare_columns(algorithm, of_all)
     if "engine_log_ratio" in of_all:
-        log_ratio = of_all.total(of_all.engine_log_ratio.double().sum(-1))
-        prepared["advantages"] = prepared["advantages"] * of_all.spread(engine_weights(log_ratio))
+        weights = importance_weights(config, of_all)
+        if config.weighs_tokens:
+            prepared["token_weights"] = weights
+        else:
+            prepared["advantages"] = prepared["advantages"] * weights
     if "is_cut" in of_all:
         prepared["advantages"] = prepared["advantages"].masked_fill(of_all.is_cut, 0.0)
     of_all = of_all.with_columns(**prepared)
@@ -57,17 +58,6 @@ def prepare(run: Run, rows: Rows) -> tuple[Rows, Rows]:
     advantages = torch.zeros(len(rows), dtype=own.dtype)
     advantages[torch.from_numpy(rows.is_learned)] = own
     return rows.with_columns(advantages=advantages), rows_to_learn(run, scored, of_all, [*prepared])
-
-
-def engine_weights(log_ratio: torch.Tensor) -> torch.Tensor:
-    """(E,) min(p / p_engine, `MOST_WEIGHT`), by which E episodes of an engine are weighed, from log(p / p_engine).
-
-    p is the probability with which the model itself draws the tokens of an episode where they were unmasked, and
-    p_engine the one with which the engine drew them, which rounds differently. Both are taken at the temperature of
-    drawing, where alone their ratio is an importance weight: truncated importance sampling, as in TIS (Yao et al.,
-    2025, "Your efficient RL framework secretly brings you off-policy RL training").
-    """
-    return log_ratio.exp().clamp(max=MOST_WEIGHT)
 
 
 def rows_to_learn(run: Run, scored: Rows, of_all: Rows, names: list[str]) -> Rows:

@@ -127,6 +127,15 @@ def plan_updates(
     return updates
 
 
+def order_by_length(step: Rows) -> np.ndarray:
+    """(B,) the numbers of the rows, in the order of the lengths of their prompts.
+
+    The prompt of a turn is the chat so far. In this order a micro-batch holds prompts of about the same length, and
+    first turns need no padding up to the length of last ones.
+    """
+    return step.prompt_mask.sum(-1).numpy(force=True).argsort(kind="stable")
+
+
 def with_pilot(
     policy: Policy, algorithm: Algorithm, step: Rows, streams: KeyedStreams, batch_size: int
 ) -> Rows:
@@ -158,15 +167,6 @@ def micro_batch(
     rows = step.select(chosen).to(step.completion_ids.device)
     # Prompts are padded on the left, so `trim` cuts their first columns, and the same columns of the masks.
     return rows.with_columns(totals=totals, masks=masks.select(chosen), masks_at_once=masks_at_once).trim()
-
-
-def order_by_length(step: Rows) -> np.ndarray:
-    """(B,) the numbers of the rows, in the order of the lengths of their prompts.
-
-    The prompt of a turn is the chat so far. In this order a micro-batch holds prompts of about the same length, and
-    first turns need no padding up to the length of last ones.
-    """
-    return step.prompt_mask.sum(-1).numpy(force=True).argsort(kind="stable")
 
 
 def split_rows(row_indices: np.ndarray, units: np.ndarray, size: int) -> list[list[int]]:

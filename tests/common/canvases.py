@@ -77,6 +77,9 @@ def plain_logps(model: Any, rows: Rows, masks: Masks) -> Tensor:
                 is_conditioned = masks.conditioned is not None and bool(masks.conditioned[b, m])
                 logits = canvas_by_canvas(model, prompt, clean, noisy, is_conditioned)
             of_tokens = logits.log_softmax(-1).gather(-1, clean[:, None]).squeeze(-1)
+            if masks.rated is not None and masks.rated[b, m]:
+                of_shown = logits.softmax(-1).gather(-1, noisy[:, None]).squeeze(-1)
+                of_tokens = torch.where(noisy == clean, of_shown - 1, of_tokens + of_shown)
             logps.append(of_tokens * masks.scored[b, m])
     return torch.stack(logps).view(masks.scored.shape)
 

@@ -71,6 +71,8 @@ class SmallEngine:
         if self.broken == "unlike":
             for of_row in lists:
                 of_row["spg_drawn_logp"] = [logp - 5 for logp in of_row["spg_drawn_logp"]]
+        if self.broken == "foreign":
+            lists[0]["spg_tokens"][0] = 10**6
         if self.broken == "no plugin":
             lists = [{} for _ in prompts]
         return [

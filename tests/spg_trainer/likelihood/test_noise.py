@@ -1,6 +1,7 @@
 """Log-probabilities under uniform noise, and the gradients of all losses of them, are those of plain autograd."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from spg_trainer.algorithms.base import loss_of_values, prepare_columns
 from spg_trainer.algorithms.registry import WITH_RANDOM_TOKENS, check_algorithm_noise
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate, elbo, token_logps
+from spg_trainer.likelihood.logps import rate
 from spg_trainer.likelihood.noise import check_masking, with_uniform_noise
 from spg_trainer.likelihood.random_masks import ContextMasking
 from spg_trainer.tensors import Rows
@@ -98,8 +100,13 @@ def arguments_of(name):
 
 @pytest.mark.parametrize("name", sorted(WITH_RANDOM_TOKENS))
 def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
+    check_gradient(name, arguments_of(name))
+
+
+def check_gradient(name, arguments):
+    """Compares `accumulate` with one graph through passes canvas by canvas."""
     model = open_fixture("float64").model
-    algorithm = algorithms.build(name, arguments_of(name))
+    algorithm = algorithms.build(name, arguments)
     rows = (
         rows_of_fixture()
         .select(torch.tensor([0, 1, 0, 2]))
@@ -169,3 +176,86 @@ def test_behind_the_end_stand_end_tokens():
     )
     filled = rows.fill_tail(1)
     assert filled.completion_ids.tolist() == [[5, 1, 1, 1]] and filled.completion_mask is rows.completion_mask
+
+
+WORDS, PLACES, T = 3, 2, 4096  # tokens of the vocabulary and places of the completion in what is enumerated
+CANVASES = [(a, b) for a in range(WORDS) for b in range(WORDS)]
+
+
+def chances(x, t):
+    """{canvas: its probability at noise t}: each place keeps the token of x, or with probability t draws any."""
+    keep = [[t / WORDS + (1 - t) * (x[i] == v) for v in range(WORDS)] for i in range(PLACES)]
+    return {z: keep[0][z[0]] * keep[1][z[1]] for z in CANVASES}
+
+
+def bound_of_process(table, x, eps):
+    """The ELBO of a process of T steps: from noise t to s, a place draws from the model with probability (t - s)/t.
+
+    table: {canvas: (PLACES, WORDS) predictions}. The true reverse process draws the token of x instead.
+    """
+    grid, bound = np.concatenate([[0.0], np.linspace(eps, 1, T)]), 0.0
+    for s, t in pairwise(grid):
+        redrawn = (t - s) / t
+        for z, chance in chances(x, t).items():
+            for place in range(PLACES):
+                p, q = redrawn * table[z][place], np.zeros(WORDS)
+                p[z[place]] += 1 - redrawn
+                q[x[place]] += redrawn
+                q[z[place]] += 1 - redrawn
+                is_possible = q > 0
+                bound -= chance * (q * np.log(np.where(is_possible, q / p, 1.0)))[is_possible].sum()
+    return bound
+
+
+@pytest.mark.parametrize("eps", [0.1, 0.01])
+def test_elbo_eps_is_the_bound_of_the_process_that_it_names(eps):
+    """All canvases at each t, weighed and valued by the masking and the measure; the mean over t by quadrature."""
+    table = {z: np.random.default_rng(z).dirichlet(np.full(WORDS, 0.7), size=PLACES) for z in CANVASES}
+    x, masking = (2, 0), replace(MASKINGS["elbo_eps"], num_masks=2, eps=eps)
+    rows = Rows(
+        prompt_ids=torch.zeros(1, 0).long(),
+        prompt_mask=torch.zeros(1, 0).bool(),
+        completion_ids=torch.tensor([x]),
+        completion_mask=torch.ones(1, PLACES).bool(),
+        unmask_step=torch.zeros(1, PLACES).long(),
+        unmask_logps=torch.zeros(1, PLACES),
+    )
+    masks = masking.draw(rows, streams_of(rows))
+    assert masks.rated.tolist() == [[True, False]]
+
+    def values(z, rated):
+        logits = torch.from_numpy(table[z]).log()
+        pairs = torch.stack([torch.tensor(x), torch.tensor(z)], -1)
+        return rate(logits, pairs) if rated else logits.gather(-1, pairs[:, :1]).squeeze(-1)
+
+    def mean_at(t, rated):
+        return sum(chance * values(z, rated) for z, chance in chances(x, t).items())
+
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    # The masking draws t = eps ** u, u uniform on 0..1.
+    of_integral = sum(
+        w / 2 * mean_at(eps ** ((u + 1) / 2), True) for u, w in zip(nodes, weights, strict=True)
+    )
+    found = float(elbo(torch.stack([of_integral, mean_at(eps, False)])[None], masks))
+    assert found == pytest.approx(bound_of_process(table, x, eps), abs=6e-4 if eps == 0.1 else 6e-3)
+
+
+def test_copies_of_elbo_eps_have_its_noise():
+    rows = rows_of_fixture()
+    masks = masks_of(rows, replace(MASKINGS["elbo_eps"], num_masks=400, eps=0.1))
+    hidden = masks.masked[:, :, rows.prompt_ids.shape[1] :].double()
+    # The mean of t is (1 - eps) / log(1/eps).
+    assert abs(hidden[:, :-1].mean() - 0.9 / np.log(10)) < 0.02
+    assert not masks.conditioned.any() and masks.rated[:, :-1].all() and not masks.rated[:, -1].any()
+    many = [masks_of(rows, replace(MASKINGS["elbo_eps"], num_masks=2), seed) for seed in range(40)]
+    last = torch.stack([m.masked[:, -1, rows.prompt_ids.shape[1] :] for m in many])
+    assert abs(last.double().mean() - 0.1) < 0.03
+    with pytest.raises(ConfigError, match=r"num_masks=1: masking=elbo_eps"):
+        replace(MASKINGS["elbo_eps"], num_masks=1)
+    with pytest.raises(ConfigError, match="masking=elbo_eps"):
+        algorithms.build("diffu_grpo", {"masking": "elbo_eps", "p_mask_prompt": 0.0})
+
+
+@pytest.mark.parametrize("name", ["espo", "raft", "spg"])
+def test_the_gradient_of_the_bound_is_that_of_plain_autograd(name):
+    check_gradient(name, arguments_of(name) | {"masking": "elbo_eps", "num_masks": 3})

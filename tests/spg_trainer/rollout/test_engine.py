@@ -1,9 +1,13 @@
 """Rollouts on a serving engine: the client against a small engine of ours, which has SGLang's routes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from spg_trainer.algorithms import Loss
+from spg_trainer.algorithms.base import loss_of_values
 from spg_trainer.errors import ConfigError, TrainingError
 from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.models import load_model
@@ -13,11 +17,12 @@ from spg_trainer.rollout import engine as client
 from spg_trainer.rollout.engine import Engine
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.sglang_plugin import draw, places_to_unmask
+from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Sampling
+from spg_trainer.tensors import Rows
+from spg_trainer.training.importance import capped, engine_metrics, importance_weights
 from spg_trainer.training.loop import train
-from spg_trainer.training.metrics import effective_sample_size
 from spg_trainer.training.plan import settle
-from spg_trainer.training.prepare import engine_weights
 from tests.common.family_cases import untrained
 from tests.common.rollout_cases import pad
 from tests.common.small_engine import SmallEngine, by_own_sampler, served
@@ -102,6 +107,7 @@ def test_a_run_on_an_engine_learns_from_its_rows(tmp_path):
         ("old weights", "answered with the weights 'of another training', not with those"),
         ("deaf", "answered with the weights"),
         ("no plugin", "without the plugin"),
+        ("foreign", "wrote the token 1000000, and the model has 266: it serves another model"),
     ],
 )
 def test_an_engine_that_fails_ends_the_step_with_a_sentence(tmp_path, broken, sentence):
@@ -195,14 +201,70 @@ def test_an_engine_of_known_noise_has_the_weights_of_importance(tmp_path, temper
     # An importance weight is 1 on average over what the engine draws.
     weights = log_ratio.exp()
     assert weights.std() > 0.1 and abs(weights.mean() - 1) < 4 * weights.std() / len(weights) ** 0.5
-    assert torch.allclose(engine_weights(log_ratio), weights.clamp(max=2))
+    assert torch.allclose(capped(Config(), weights), weights.clamp(max=2))
+
+
+def sampled_by_an_engine(ratios: list[list[float]], episode: list[int], turn: list[int]) -> Rows:
+    """Completions whose tokens have these p / p_engine."""
+    shape = torch.tensor(ratios)
+    return Rows(
+        engine_log_ratio=shape.double().log(),
+        completion_mask=torch.ones_like(shape, dtype=torch.bool),
+        unmask_step=torch.zeros_like(shape, dtype=torch.int64),
+        episode=torch.tensor(episode),
+        turn=torch.tensor(turn),
+        max_turns=1 + max(turn),
+    )
 
 
 def test_the_effective_sample_size_is_the_number_of_episodes_unless_few_weigh_most():
-    episode = np.array([0, 0, 1, 2])
-    assert effective_sample_size(np.zeros(4), episode) == 3
-    halved = np.log([0.5, 1.0, 0.5, 2.0])  # the two turns of the first episode weigh 0.5 together
-    assert effective_sample_size(halved, episode) == pytest.approx(3.0**2 / (0.25 + 0.25 + 4))
+    def metrics(*ratios: list[float], **settings: object) -> dict[str, float]:
+        rows = sampled_by_an_engine([*ratios], episode=[0, 0, 1, 2], turn=[0, 1, 0, 0])
+        return engine_metrics(Config(**settings), rows)
+
+    assert metrics(*[[1.0, 1.0]] * 4)["engine/effective_sample_size"] == 3
+    # The two turns of the first episode weigh 0.5 together.
+    found = metrics([0.5, 1.0], [1.0, 1.0], [0.5, 1.0], [4.0, 1.0])
+    assert found["engine/effective_sample_size"] == pytest.approx(3.0**2 / (0.25 + 0.25 + 4))
+    assert found["engine/capped"] == pytest.approx(1 / 3)
+    assert found["engine/logp_gap"] == pytest.approx((2 * np.log(2) + np.log(4)) / 8)
+    tokens = metrics(*[[1.0, 3.0]] * 4, importance_sampling_mode="token_mask")
+    assert tokens["engine/effective_sample_size"] == 4 and tokens["engine/capped"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("mode", "weights"),
+    [
+        ("sequence_truncate", [3.0, 0.5]),
+        ("sequence_mask", [0.0, 0.5]),
+        ("token_truncate", [[3.0, 2.0], [0.5, 1.0]]),
+        ("token_mask", [[0.0, 2.0], [0.5, 1.0]]),
+    ],
+)
+def test_a_mode_weighs_completions_or_tokens_and_cuts_or_masks_what_is_above_the_cap(mode, weights):
+    rows = sampled_by_an_engine([[4.0, 2.0], [0.5, 1.0]], episode=[0, 1], turn=[0, 0])
+    config = Config(importance_sampling_mode=mode, importance_sampling_cap=3.0)
+    assert torch.allclose(importance_weights(config, rows), torch.tensor(weights).double())
+
+
+def test_a_token_s_weight_multiplies_its_gradient_and_leaves_the_loss():
+    """Of a loss that is no sum over tokens."""
+
+    def product(logps, masks, batch) -> Loss:
+        return Loss((logps.sum((1, 2)).exp() * batch.advantages).sum(), {})
+
+    algorithm = SimpleNamespace(needs=frozenset(), loss=product)
+    masks = SimpleNamespace(split=lambda values: (values, None))
+    weights = torch.tensor([[0.5, 2.0, 0.0], [1.0, 1.0, 3.0]])
+
+    def gradient(**columns: object) -> tuple[float, torch.Tensor]:
+        values = torch.linspace(-3, -0.1, 12).view(2, 2, 3).requires_grad_()
+        batch = Rows(advantages=torch.tensor([1.0, -1.0]), **columns)
+        loss = loss_of_values(algorithm, masks, batch, values).loss
+        return loss.item(), torch.autograd.grad(loss, values)[0]
+
+    (plain, free), (weighed, scaled) = gradient(), gradient(token_weights=weights)
+    assert weighed == plain and torch.allclose(scaled, free * weights.unsqueeze(1))
 
 
 def test_an_engine_unlike_the_model_has_its_rows_weighed(tmp_path):

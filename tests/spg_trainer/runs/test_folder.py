@@ -198,6 +198,13 @@ def test_runs_that_begin_in_one_second_have_folders_of_their_own(tmp_path, monke
     assert not dry.exists()  # a dry run makes nothing
 
 
+def test_a_place_that_cannot_be_written_has_nothing_to_continue(tmp_path):
+    (tmp_path / "file").write_text("")
+    for start in (claim, files.check_place, files.check_writable):
+        with pytest.raises(CheckpointError, match=r"Nothing has begun: .* another --output-dir"):
+            start(tmp_path / "file" / "run")
+
+
 def test_a_claimed_folder_is_gone_if_nothing_was_written_there(tmp_path):
     claimed, used = claim(tmp_path / "runs" / "a"), claim(tmp_path / "runs" / "a")
     (used / "config.yaml").write_text("")

@@ -51,6 +51,8 @@ LINES = {
         --all-right-weight 0.5
         --all-wrong-weight 0.5
         --pools --pairs rows.jsonl
+        --importance-sampling-mode token_mask
+        --importance-sampling-cap 3
         --mask-truncated --pairs rows.jsonl
         --sample-steps 0 --sample-rows 3
         --prompts-per-step 2 --num-minibatches 3

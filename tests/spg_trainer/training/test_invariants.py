@@ -9,7 +9,7 @@ import pytest
 from spg_trainer import seeding
 from spg_trainer.evaluation.evaluate import evaluate
 from spg_trainer.models import load_model, tiny
-from spg_trainer.training import loop
+from spg_trainer.training import loop, update
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.sft_cases import SMALL, sft
 from tests.common.trainer_cases import EVALUATION, LORA, change, small_config, tiny_folder
@@ -58,7 +58,7 @@ def test_every_stream_of_a_run_has_one_key_of_the_page(tmp_path, monkeypatch) ->
         texts.add("/".join(map(str, (seed, *key))))
         return derive(seed, *key)
 
-    for module in (seeding, loop, tiny):
+    for module in (seeding, update, tiny):
         monkeypatch.setattr(module, "derive", noted)
     few = {
         "env": TALK,

@@ -28,6 +28,7 @@ def test_groups_are_counted_by_what_they_have_in_common():
         correct=np.array(correct, bool),
         reason=["ok" if c else "wrong" for c in correct],
         completions=["a", "b", "c", "c", "d", "e", "a", "a"],
+        completion_ids=torch.zeros(8, 3, dtype=torch.int64),
         completion_mask=torch.ones(8, 3, dtype=torch.bool),
         unmask_step=torch.tensor([[0, 1, -1]] * 8),  # the last was given, not written
         unmask_logps=torch.tensor([[-1.0, -2.0, 0.0]] * 4 + [[-3.0, -4.0, 0.0]] * 4),
