@@ -67,7 +67,8 @@ def table() -> str:
         f"{smallest_card(name, ADAPTERS)} | {smallest_card(name, ALL_WEIGHTS)} | {hours(name)} |"
         for name, (family, attention) in MODELS.items()
     ]
-    head = "| family | model | a token sees | smallest GPU, adapters | smallest GPU, all weights | hours on one H100, adapters |"
+    sizes = "smallest GPU, adapters | smallest GPU, all weights | hours on one H100, adapters"
+    head = f"| family | model | a token sees | {sizes} |"
     return "\n".join([head, "|---|---|---|---|---|--:|", *rows])
 
 
