@@ -380,7 +380,7 @@ def test_the_notebook_is_stored_as_it_ran() -> None:
     cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     kinds = {output["output_type"] for cell in cells for output in cell["outputs"]}
-    assert kinds == {"stream", "execute_result"}  # no error
+    assert kinds == {"stream", "execute_result", "display_data"}  # no error
     assert not any(output.get("name") == "stderr" for cell in cells for output in cell["outputs"])
     assert NOTEBOOK.stat().st_size < 1_000_000
 
