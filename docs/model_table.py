@@ -47,7 +47,7 @@ def smallest_card(model: str, trained: tuple[str, ...]) -> str:
         for shard in ("phase", "layer"):
             divided = ("--shard", shard, "--processes", processes, *checkpointing)
             if "the run fits" in dry_run(model, FOR_HOURS, *trained, *divided):
-                return f"{processes} x {CARDS[FOR_HOURS]} GB ({FOR_HOURS})"
+                return f"{processes} x {CARDS[FOR_HOURS]} GB ({FOR_HOURS}), untested"
     return "more than 16 x 80 GB"
 
 
@@ -67,7 +67,8 @@ def table() -> str:
         f"{smallest_card(name, ADAPTERS)} | {smallest_card(name, ALL_WEIGHTS)} | {hours(name)} |"
         for name, (family, attention) in MODELS.items()
     ]
-    head = "| family | model | a token sees | smallest GPU, adapters | smallest GPU, all weights | hours on one H100 |"
+    sizes = "smallest GPU, adapters | smallest GPU, all weights | hours on one H100, adapters"
+    head = f"| family | model | a token sees | {sizes} |"
     return "\n".join([head, "|---|---|---|---|---|--:|", *rows])
 
 

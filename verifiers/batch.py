@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from verifiers import verdicts
 from verifiers.errors import VerifierError
-from verifiers.reading.answer import BLOCK, Found, find_answer
+from verifiers.reading.answer import BLOCK, BOX, Found, find_answer
 from verifiers.registry import MODES, Task, find
 from verifiers.verdicts import (
     ERROR,
@@ -237,10 +237,13 @@ def locate_answers(texts: list[str], lenient: bool) -> tuple[list[int], npt.NDAr
 
 def mark_of(marks_only: bool, text: str, start: int) -> str:
     """What shows the answer that begins at text[start]: see `Verdict.mark`."""
-    # The usual ending is told quickly: nothing stands between the last tag and the answer.
+    # The usual endings are told quickly: the answer stands right behind the last tag, or in a box behind it.
     tag = text.rfind("<answer>")
-    if 0 <= tag < start and not text[tag + len("<answer>") : start].strip():
+    before = text[tag + len("<answer>") : start].strip() if 0 <= tag < start else None
+    if before == "" and text[start] != "\\":  # else it may begin a list of boxes
         return BLOCK
+    if before == r"\boxed{":
+        return BOX
     found = find_answer(text, marks_only=marks_only)
     return found.mark if found.mark and found.start <= start < found.end else "last"
 

@@ -153,7 +153,7 @@ def _read_mathematics(row: Mapping[str, Any]) -> _Read:
         ways.append("numbers" if _COMMA_IN_NUMBER.search(text) else "list")
     elif text.isalpha() and len(text) > 1 and (reference.variables or _is_product(text)):
         ways.append("letters")
-    elif reference.is_text and reference.moment is None:
+    elif reference.is_text:
         ways.append("text")
     if _POINT_AND_THREE.search(text):
         ways.append("comma" if decimal == "," else "point")

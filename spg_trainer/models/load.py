@@ -264,7 +264,8 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
     base, merged_dtype = base_model(policy.model), _dtype(dtype, torch.device("cpu"))
     with torch.device("meta"):
         model = AutoModelForMaskedLM.from_config(base.config, dtype=merged_dtype)
-    model.generation_config = base.generation_config
+    if model.can_generate():  # other families here have no such file
+        model.generation_config = base.generation_config
 
     def layers() -> Iterator[dict[str, torch.Tensor]]:
         try:

@@ -5,10 +5,10 @@ reward that a policy would learn to take unearned, or for a bound of time and si
 or we make up is no reason.
 
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
-the problem of the references below it. `@ source` says where the answers below it come from, up to the next `@`: they
-were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and <U+200B> the
-character of that number. A book's name begins with its task; one that ends in `_bare` or `_flexible` holds whole
-completions, the others what stands in an answer block. Books that end in `_flexible` are judged in this mode.
+the problem of the references below it, and `?` ends it. `@ source` says where the answers below it come from, up to the
+next `@`: they were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and
+<U+200B> the character of that number. A book's name begins with its task; one that ends in `_bare` or `_flexible` holds
+whole completions, the others what stands in an answer block. Books that end in `_flexible` are judged in this mode.
 """
 
 import re
@@ -44,7 +44,7 @@ def cases(book: str) -> tuple[Case, ...]:
         mark, _, text = line.partition(" ")
         text = re.sub(r"<U\+([0-9A-F]+)>", lambda match: chr(int(match[1], 16)), text.replace("⏎", "\n"))
         if mark == "?":
-            problem = {"problem": text}
+            problem = {"problem": text} if text else {}
         elif mark == "=":
             reference = read_reference(task, text) | (problem or {})
         elif mark == "@":

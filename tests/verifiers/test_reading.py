@@ -11,7 +11,7 @@ import pytest
 
 import verifiers.reading
 from verifiers import verify, verify_batch
-from verifiers.math500.choices import leading_choice, trimmed, without_label
+from verifiers.choice import label_of, trimmed, without_label
 from verifiers.reading.answer import find_answer
 from verifiers.reading.expressions import expression_in
 from verifiers.reading.grids import cells_in
@@ -143,7 +143,7 @@ def test_time_grows_with_the_text_alone(before: str, size: int) -> None:
         ),
         (trimmed, "{0}5{0}", "\\qquad", 200_000),
         (without_label, "{}", "\\textbf{", 300_000),
-        (leading_choice, "{}", "the answer is ", 250_000),
+        (label_of, "{}", "the answer is ", 250_000),
     ],
 )
 def test_time_of_other_readers_grows_with_the_text_alone(read, frame: str, piece: str, size: int) -> None:

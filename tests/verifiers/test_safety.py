@@ -18,7 +18,6 @@ ITS_OWN = {
     "worker.py": {"subprocess"},
     "math500/compare/enclosures.py": {"flint"},
     "math500/cas.py": SYMPY,
-    "math500/task.py": {"re"},
     "d1.py": {"re"},
     "code/interpreter.py": {  # compiles in a process of its own; the extra `code`, imported where it is used
         "subprocess",

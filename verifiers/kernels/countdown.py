@@ -2,7 +2,7 @@
 
 import numba
 
-from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, is_space, locate
+from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, helper, is_space, locate
 
 OK, WRONG, RULE_BROKEN = 0, 1, 4  # as in `verifiers.verdicts`
 NUMBERS = 60  # the most given numbers, which are bits of an integer
@@ -12,7 +12,7 @@ _BIG = 3 * 10**9  # the product of two such integers fits 64 bits, and so does t
 _PLUS, _MINUS, _TIMES, _DIVIDE, _OPEN, _CLOSE, _EQUALS = tuple(b"+-*/()=")
 
 
-@numba.njit(nogil=True)
+@helper
 def combine(operator, tops, bottoms, last):
     """Replaces the last two values by their result: 0, 1 for a division by zero, 2 if it may not fit 64 bits."""
     a, b, c, d = tops[last - 1], bottoms[last - 1], tops[last], bottoms[last]
@@ -33,7 +33,7 @@ def combine(operator, tops, bottoms, last):
     return fault
 
 
-@numba.njit(nogil=True)
+@helper
 def judge_one(data, i, end, lenient, numbers, low, high, target, stacks):
     """The reason, or READ, for the expression data[i:end] with the given numbers[low:high]."""
     tops, bottoms, operators = stacks[0], stacks[1], stacks[2]

@@ -5,6 +5,7 @@ the answer, and nothing stands behind it that may be a mark or name another answ
 """
 
 import numba
+import numpy as np
 
 READ = -1  # in place of a reason: the row is for the reader
 LOCATED = -2  # the same, but the answer is found
@@ -15,24 +16,38 @@ LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
 DIGITS = 17  # the most digits of a number; 18 fit 64 bits
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 
-_ANSWER, _CLOSE, _REASONING, _END_REASONING = b"<answer>", b"</answer>", b"<reasoning>", b"</reasoning>"
-_END_OF_TURN, _END_OF_TEXT, _START = b"<|eot_id|>", b"<|endoftext|>", b"<|start"
-_BOX, _FRAME = b"\\boxed", b"\\fbox"
-_TAGS = b"aeftrs"  # with which the tags begin that the reader knows
-_JOINING = b"\\$(){[]~;,="  # with spaces and small letters, what may stand between two boxes of a list
-_REASONS = b"abinrsw("  # with which the words begin behind which an answer ends
-_NAMING = b"ansresoptcho"  # how the words begin that may name an answer, three bytes each
+
+helper = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For functions that only kernels call: they compile sooner without a way in from Python."""
+
+
+def _bytes(text):
+    """The bytes of a text as an array: all have one type, so a function of them is compiled once."""
+    return np.frombuffer(text, np.uint8)
+
+
+_ANSWER, _CLOSE, _REASONING = _bytes(b"<answer>"), _bytes(b"</answer>"), _bytes(b"<reasoning>")
+_END_REASONING, _END_OF_TURN = _bytes(b"</reasoning>"), _bytes(b"<|eot_id|>")
+_END_OF_TEXT, _START = _bytes(b"<|endoftext|>"), _bytes(b"<|start")
+_BOX, _FRAME = _bytes(b"\\boxed"), _bytes(b"\\fbox")
+_TAGS = _bytes(b"aeftrs")  # with which the tags begin that the reader knows
+_IN_TAGS = _bytes(b" _-")
+_JOINING = _bytes(
+    b"\\$(){[]~;,="
+)  # with spaces and small letters, what may stand between two boxes of a list
+_REASONS = _bytes(b"abinrsw(")  # with which the words begin behind which an answer ends
+_NAMING = _bytes(b"ansresoptcho")  # how the words begin that may name an answer, three bytes each
 _NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BAR = tuple(b"\n ,-.#/|")
 _LESS, _MORE, _BACKSLASH, _LEFT, _RIGHT = tuple(b"<>\\{}")
 
 
-@numba.njit(nogil=True)
+@helper
 def is_space(byte):
     """True for ASCII white space."""
     return byte == _SPACE or 9 <= byte <= 13
 
 
-@numba.njit(nogil=True)
+@helper
 def is_in(byte, several):
     """True if `byte` is one of several."""
     for other in several:
@@ -41,7 +56,7 @@ def is_in(byte, several):
     return False
 
 
-@numba.njit(nogil=True)
+@helper
 def find(data, byte, start, end):
     """Position of the first `byte` in data[start:end], or `end`; looks at many bytes at a time, without a branch."""
     wanted = byte & 255
@@ -58,7 +73,7 @@ def find(data, byte, start, end):
     return start
 
 
-@numba.njit(nogil=True)
+@helper
 def begins(data, start, end, word):
     """True if data[start:end] begins with `word`."""
     if start + len(word) > end:
@@ -69,7 +84,7 @@ def begins(data, start, end, word):
     return True
 
 
-@numba.njit(nogil=True)
+@helper
 def strip(data, start, end):
     """(start, end) of data[start:end] without white space around it."""
     while start < end and is_space(data[start]):
@@ -79,7 +94,7 @@ def strip(data, start, end):
     return start, end
 
 
-@numba.njit(nogil=True)
+@helper
 def last_box(data, start, end):
     r"""Position of the last `\boxed` or `\fbox` in data[start:end]; -1 if there is none."""
     i = end - 1
@@ -90,7 +105,7 @@ def last_box(data, start, end):
     return -1
 
 
-@numba.njit(nogil=True)
+@helper
 def says_more(data, start, end, marks_only):
     """True if data[start:end] may have a mark, or a word that names an answer, or has other characters than ASCII."""
     i = start - 1
@@ -113,7 +128,7 @@ def says_more(data, start, end, marks_only):
     return False
 
 
-@numba.njit(nogil=True)
+@helper
 def locate(data, start, end, marks_only):
     """(start, end, kind) of the answer in data[start:end]; the kind has bits of BOXED and ALONE, or is DOUBT.
 
@@ -140,7 +155,7 @@ def locate(data, start, end, marks_only):
         elif i + 1 < end and not begins(data, i, end, _REASONING):
             at = i + 1 + (data[i + 1] == _SLASH)
             is_known = at < end and is_in(data[at] | 32, _TAGS)  # as the first sign of another tag
-            while at < end and (97 <= data[at] | 32 <= 122 or is_in(data[at], b" _-")):
+            while at < end and (97 <= data[at] | 32 <= 122 or is_in(data[at], _IN_TAGS)):
                 at += 1
             if at < end and (data[at] >= 128 or data[at] == _BAR or (is_known and data[at] == _MORE)):
                 return doubt
@@ -218,7 +233,7 @@ def locate(data, start, end, marks_only):
     return doubt if blank else (first, last, kind)
 
 
-@numba.njit(nogil=True)
+@helper
 def number(data, low, high, plainest):
     """(whether data[low:high] is one, value, how many of its digits stand behind the point) of a number: `-1,250.50`.
 

@@ -2,14 +2,14 @@
 
 import numba
 
-from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, is_space, locate
+from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, helper, is_space, locate
 
 OK, WRONG, MALFORMED, RULE_BROKEN = 0, 1, 3, 4  # as in `verifiers.verdicts`
 CELLS = 81
 _POINT, _COMMA, _PIPE = tuple(b".,|")
 
 
-@numba.njit(nogil=True)
+@helper
 def mark(cells, size, masks):
     """Marks every digit in its row, column and box; True if one of these holds a digit twice.
 
@@ -31,7 +31,7 @@ def mark(cells, size, masks):
     return twice != 0
 
 
-@numba.njit(nogil=True)
+@helper
 def read(data, low, high, lenient, cells):
     """How many cells data[low:high] has, the first of which fill `cells`; -1 if it has more than plain separators."""
     count = 0

@@ -12,6 +12,7 @@ A token is (kind, value, True if white space stands before it).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple, Never, TypeVar
 
@@ -921,6 +922,8 @@ def read_signed(cursor: Cursor, read: Callable[[Cursor], Node]) -> Node:
     sign = product(factors)
     if sign is MINUS_ONE and node[0] == "num" and node[1] >= 0:
         return ("num", -node[1], node[2])
+    if sign is MINUS_ONE and type(as_value(node)) is Based:
+        return as_node(replace(node[1], digits=f"-{node[1].digits}"))  # -221_3
     return ("*", (sign, *(node[1] if node[0] == "*" else (node,))))
 
 
@@ -1126,7 +1129,7 @@ def base_follows(cursor: Cursor) -> bool:
     return cursor.peek(ahead)[:2] == (WORD, "base") and cursor.peek(ahead + 1)[0] in (NUMBER, WORD)
 
 
-def with_base(cursor: Cursor, digits: str) -> Based:
+def with_base(cursor: Cursor, digits: str) -> Value:
     """Reads the base behind `digits`: `_8`, `_{8}`, `_{(8)}`, `base 8`, `(base eight)`; `Malformed` for 3.5_8."""
     if not digits.isdigit():
         raise Malformed("digits expected before a base")
@@ -1135,6 +1138,9 @@ def with_base(cursor: Cursor, digits: str) -> Based:
         closing.append(_BASE_SIGNS[cursor.advance()])
     if cursor.kind == WORD and cursor.value.lower() in w.NUMBER_WORDS:
         base = str(w.NUMBER_WORDS[cursor.advance().lower()])
+    elif cursor.value == "b" and not closing[1:]:
+        cursor.advance()
+        return number(digits)  # 100100_b, whose base is not told
     else:
         base = read_digits(cursor)
     for sign in filter(None, reversed(closing)):

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import gcd
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.math500.asked.form import NO_FORM
-from verifiers.math500.choices import CHOICES
 from verifiers.math500.compare.meaning import meaning
-from verifiers.math500.compare.same import Comparison
+from verifiers.math500.compare.same import compared
 from verifiers.math500.parser import read
 from verifiers.math500.tree import symbols
 from verifiers.math500.values import Quantity, Value, expressions, is_expression
 from verifiers.reading import markup
 from verifiers.reading.amounts import currencies_of
 from verifiers.reading.answer import last_box, last_hashes
+from verifiers.reading.problem import UNKNOWN
 from verifiers.reading.tokens import LETTERS, Malformed, Unsupported, tokens_of
-from verifiers.reading.units import WITH_CAPITAL_UNIT
 
 
 class Reference:
@@ -35,13 +32,10 @@ class Reference:
         # Its digits and base if letters are among the digits: ("FE", "16") for FE_{16}.
         self.digits = None if self.is_integer or len(answer) > 40 else markup.digits_of(answer)
         self.key = markup.key(answer)
-        self.is_choice = len(self.key) == 1 and self.key in CHOICES
         self.has_logarithm = "\\log" in answer or "\\ln" in answer
+        # The same text with a space behind each comma, if the commas may group digits or part values: 70,110.
+        self.with_commas_apart = answer.replace(",", ", ") if markup.GROUPED.fullmatch(answer) else ""
         self.is_money = False
-        self.is_name = is_name(answer)
-        # Its text with its last letter as a unit, if it may be one: the W of 5 W.
-        self.with_unit = f"{answer[:-1]}\\text{{{answer[-1]}}}" if WITH_CAPITAL_UNIT.fullmatch(answer) else ""
-        self.moment, self.is_no_ratio = (None, False) if self.is_integer else clock_or_date(answer)
         self.variables: frozenset[str] = frozenset()
         self.mixed = False  # it has a mixed number, or a word such as "million"
         self.worded = False  # it has words before the value
@@ -62,9 +56,7 @@ class Reference:
         reading = read(tokens, letters=None)  # None says that the text is the reference itself
         value = meaning(reading.value)
         self.mixed, self.worded = reading.mixed, reading.worded
-        Comparison(2 * len(answer), strict=False, form=NO_FORM).same(
-            value, value
-        )  # raises where it is undefined
+        compared(value, value, UNKNOWN, strict=False, length=2 * len(answer))  # raises where it is undefined
         self.meaning = value
         if type(value) is Quantity:  # the letters of a unit are no variables
             self.variables = frozenset().union(*map(symbols, expressions(value)))
@@ -82,44 +74,24 @@ def is_short_integer(answer: str) -> bool:
     return len(digits) <= 18 and digits.isdigit() and digits.isascii()
 
 
-def is_name(text: str) -> bool:
-    """True for US, HCl and DNA, whose letters keep their order; false for points, which are neighbours: AB, BCA."""
-    capitals = [letter for letter in text if letter.isupper()]
-    if not (text.isalpha() and text.isascii() and text[:1].isupper() and len(capitals) > 1):
-        return False
-    are_points = len(set(capitals)) == len(text) and ord(max(capitals)) - ord(min(capitals)) < 5
-    return not are_points or (len(text) == 2 and capitals != sorted(capitals))
-
-
-def clock_or_date(text: str) -> tuple[markup.Moment | None, bool]:
-    """(the time or date that a reference is, whether it is surely no ratio); the first is None also for a ratio in
-    lowest terms, 9:16, which may be no time."""
-    moment = markup.moment_of(text)
-    if moment is None or len(moment.parts) > 1:
-        return moment, moment is not None
-    is_lowest = not text[-2:].isdigit() or (":0" not in text and gcd(*divmod(moment.parts[0], 60)) == 1)
-    is_ratio = is_lowest and moment.is_open
-    return (None if is_ratio else moment), ":0" in text or not (moment.is_open or is_lowest)
-
-
 def is_empty(text: str) -> bool:
     r"""True for a text of layout alone: `$$`, `\text{}`, `()`, `**`; false for a symbol and for the set `\{\}`."""
     try:
         return all(
-            value in _LAYOUT
+            value in _EMPTY
             for _, value, _ in tokens_of(markup.BOLD_OR_DELIMITER.sub("", text), variables=None)
         )
     except Malformed:
         return False
 
 
-_LAYOUT = frozenset("{}()[]'\"`")
+_EMPTY = frozenset("{}()[]'\"`")
 
 
 def is_compared_as_text(answer: object) -> bool:
     """True for a reference that cannot be read as mathematics, so that only its own spelling is right."""
     reference = reference_of(answer, index=None)
-    return reference.is_text and reference.moment is None
+    return reference.is_text
 
 
 def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:

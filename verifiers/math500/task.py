@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from verifiers import batch, verdicts
+from verifiers.choice import judge_choice, label_of, options_of
 from verifiers.errors import invalid_reference
 from verifiers.limit import deadline
-from verifiers.math500 import choices
+from verifiers.math500.asked.copies import is_copy
 from verifiers.math500.asked.finished import is_finished
-from verifiers.math500.asked.form import NO_FORM, Form, form_of, formulas_of
+from verifiers.math500.asked.form import allows_unit, has_form
+from verifiers.math500.cleanup import cleaned
 from verifiers.math500.compare.exact import Undefined
 from verifiers.math500.compare.meaning import meaning
-from verifiers.math500.compare.probe import NO, UNSURE, YES, compare
-from verifiers.math500.compare.same import Comparison
+from verifiers.math500.compare.probe import NO, UNSURE, YES
+from verifiers.math500.compare.same import compared
 from verifiers.math500.parser import Reading, read
 from verifiers.math500.reference import Reference, is_short_integer, reference_of, references_of
-from verifiers.math500.tree import INFINITIES, Node
-from verifiers.math500.values import Quantity, Relation, Several, Value, is_expression
-from verifiers.reading import markup, units
+from verifiers.math500.values import Value
+from verifiers.reading import markup
 from verifiers.reading.answer import Found, find_answer, last_box
 from verifiers.reading.decimals import has_comma, swapped, with_point
-from verifiers.reading.tokens import TEXT_LIMIT, WORD, Malformed, Unsupported, tokens_of, with_price_marked
+from verifiers.reading.problem import PROBLEMS_REMEMBERED, Problem, problem_of
+from verifiers.reading.tokens import Malformed, Unsupported, tokens_of
 from verifiers.verdicts import (
     CAS,
     GRAMMAR,
@@ -64,7 +65,7 @@ _CAS_OUTCOMES = {
 _judged_by_cas: dict[tuple[str, str], tuple[int, int]] = {}
 
 
-def problem_of(problem: object, index: int | None) -> str | None:
+def text_of(problem: object, index: int | None) -> str | None:
     """The text of a problem, or None if none is given; raises `InvalidReferenceError` for anything else."""
     if problem is None or type(problem) is str:
         return problem
@@ -76,11 +77,6 @@ def problem_of(problem: object, index: int | None) -> str | None:
     return exact
 
 
-def is_ok(outcome: Outcome) -> bool:
-    """True for the outcome of an answer that is right."""
-    return outcome is not None and outcome[0] == OK
-
-
 def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
     """(reason, tier) of an extracted answer by the cheapest tier that can tell; None if only algebra software can.
 
@@ -88,83 +84,105 @@ def judge(answer: str, gold: Reference, problem: str | None, lenient: bool) -> O
     """
     if outcome := outcome_by_digits(answer, gold):
         return outcome
-    if not lenient and not answer.isascii() and answer != gold.text:
+    if answer == gold.text:
+        return OK, TEXT
+    if not lenient and not answer.isascii():
         return MALFORMED, GRAMMAR  # the strict format is LaTeX, which is ASCII
-    if lenient and "\\\\" in answer:
-        answer = markup.undoubled(answer)
-    if gold.has_logarithm and problem and form_of(problem).has_natural_logs:
+    about = problem_of(problem or "")
+    if gold.with_commas_apart and (about.is_listed or markup.LIST.search(answer)):
+        gold = reference_of(gold.with_commas_apart, index=None)
+    if gold.has_logarithm and about.has_natural_logs:
         gold = reference_of(markup.with_natural_logs(gold.text), index=None)
         answer = markup.with_natural_logs(answer)
-    if gold.with_unit and not (problem and form_of(problem).has_letters(gold.variables)):
-        kind = units.kind_of(units.SYMBOLS[gold.text[-1]])
-        if any(units.kind_of(unit) == kind for unit in units.named_in(answer)):
-            gold = reference_of(gold.with_unit, index=None)  # 5 watts says what 5 W is
-    outcome = judge_as_written(answer, gold, problem, lenient)
-    if outcome is None or is_ok(outcome) or not lenient or len(answer) > TEXT_LIMIT:
-        return outcome
-    said = _YES_OR_NO.fullmatch(answer)
-    if said and said[1].lower() == gold.key.lower():
+    answer = cleaned(answer, gold, about, lenient)
+    if markup.key(answer) == gold.key:
         return OK, TEXT
-    # The answer is not right as it is written. What it says last may be.
-    if problem and "=" in answer:
-        if rest := form_of(problem).text_behind_asked(answer):
-            return judge_as_written(rest, gold, problem, lenient)
-    if gold.is_one_value and (result := markup.last_result(answer)):
-        judged = judge_as_written(result, gold, problem, lenient)
-        if is_ok(judged):
-            return judged
-    if (head := markup.said_twice(answer)) and is_ok(judge_as_written(head[0], gold, problem, lenient)):
-        second, is_about = head[1:]
-        again = f"{head[0]} \\approx {second}" if is_about else second
-        if is_right(again, gold):
-            return OK, TYPED
-    return outcome
+    if lenient and (outcome := outcome_by_choice(answer, gold, about)):
+        return outcome
+    if outcome := outcome_by_base(answer, gold, about):
+        return outcome
+    if gold.is_text:
+        return (OK if markup.bare(answer) == markup.bare(gold.text) else WRONG), TEXT
+    return outcome_by_meaning(answer, gold, problem, lenient)
 
 
-_YES_OR_NO = re.compile(
-    r"(?:\\text\{)?+[\s*]*+(yes|no|true|false)\**(?:,?\s(?:because|since)\b|,(?!.*(?:n['’]t|\b(?:not|if|unless|probably|maybe|perhaps)\b)))"
-    r"(?!.*(?:\b(?:but|however|or|wait|wrong|incorrect)\b|\b(?:yes|no|true|false)\W*+\Z|[.!?]\s))[^{}\n]*\}?",
-    re.IGNORECASE,
-)
-"""A word that answers by itself, with a reason: "Yes, because 7 is prime."."""
 _judge_short = lru_cache(CACHE_LIMIT)(judge)
 """`judge` with a memory, for short answers: many completions of a group give their problem the same answer."""
 
 
-def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
-    """`judge` for an answer all of which says the value."""
-    if outcome := outcome_by_digits(answer, gold) or outcome_by_equal_text(answer, gold):
-        return outcome
-    if lenient:
-        answer = markup.plain(answer)
-        if chosen := judge_choice(answer, gold, problem):
-            return chosen
-    if outcome := outcome_by_text(answer, gold, problem):
-        return outcome
-    if lenient:
-        answer = without_words(answer, gold)
-        if type(gold.meaning) is Several:
-            answer = markup.joined_lines(answer)
-        if (letter := _CAPITAL.search(answer)) and names_unit(letter[1], gold, problem):
-            answer = f"{answer[: letter.start()]} \\text{{{letter[1]}}}"
-    if "$" in answer and (gold.is_money or answer[-1] in "kM"):
-        answer = with_price_marked(answer)
+def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
+    """The verdict if answer and reference are short whole numbers, as most are; else None."""
+    if not gold.is_integer or not is_short_integer(answer):
+        return None
+    tier = TEXT if answer == gold.text else RATIONAL
+    return (OK if int(answer) == int(gold.text) else WRONG), tier
+
+
+def outcome_by_base(answer: str, gold: Reference, problem: Problem) -> Outcome:
+    """The verdict by the digits of a number with a base above ten, such as FE_{16}; None for any other reference."""
+    if not gold.digits:
+        return None
+    digits, base = gold.digits
+    base = base or problem.base
+    found = markup.digits_of(answer) if base and len(answer) < 40 else None
+    return found and ((OK if found[0] == digits and found[1] in ("", base) else WRONG), TYPED)
+
+
+def outcome_by_choice(answer: str, gold: Reference, problem: Problem) -> Outcome:
+    """The verdict on an answer to a multiple choice: a letter, a value, or both, which must then both be right.
+
+    None if the answer must be read like any other: it is no choice, or its letter does not decide.
+    """
+    options, right = choices_of(gold, problem.text)
+    reason = judge_choice(answer, right, options, is_right) if right else None
+    return None if reason is None else (reason, TYPED)
+
+
+@lru_cache(PROBLEMS_REMEMBERED)
+def choices_of(gold: Reference, problem: str) -> tuple[dict[str, str], str]:
+    """({letter: option}, the letters that are right) of a problem; right is "" where nothing is to be chosen.
+
+    The reference is a letter, an option, or both: `C`, `7` or `(C) 7`.
+    """
+    options = options_of(problem)
+    if not options:
+        return options, gold.key if len(gold.key) == 1 and gold.key in "ABCDEFGH" else ""
+    letter, value = label_of(gold.text, "".join(options))
+    if letter and (not value or is_right(value, options[letter])):
+        return options, letter
+    return options, "".join(
+        letter for letter, option in options.items() if option and is_right(option, gold.text)
+    )
+
+
+def is_right(answer: str, reference: str) -> bool:
+    """True if an answer is right, whatever its form."""
+    outcome = judge(answer, reference_of(reference, index=None), problem=None, lenient=True)
+    return outcome is not None and outcome[0] == OK
+
+
+def outcome_by_meaning(answer: str, gold: Reference, problem: str | None, lenient: bool) -> Outcome:
+    """The verdict by the value of an answer; with a problem, also by its form, and by whether it is finished."""
     try:
-        number = markup.literal(answer)
-        tokens = [] if number else tokens_of(answer, gold.variables)
         if gold.meaning is None:
-            raise Unsupported("the reference")
-        if number and (outcome := outcome_by_number(number, gold, len(answer) + len(gold.text))):
-            return outcome
-        reading = Reading(number) if number else read(tokens, gold.variables)
-        if gold.is_no_ratio and "ratio" not in (problem or "").lower() and not markup.MOMENT.search(answer):
-            return WRONG, TYPED  # 9/5 and 1.8 are no time
-        return compared(reading, gold, problem, lenient, len(answer) + len(gold.text))
+            tokens_of(answer, gold.variables)  # raises for what no notation has
+            return None
+        number = markup.literal(answer)
+        reading = Reading(number) if number else read(tokens_of(answer, gold.variables), gold.variables)
+        if not lenient and ((reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)):
+            return MALFORMED, TYPED
+        value, about = meaning(reading.value), problem_of(problem or "")
+        found = compared(value, gold.meaning, about, strict=not lenient, length=len(answer) + len(gold.text))
+        verdict = found.verdict
+        if verdict == YES and not allows_unit(value, gold.meaning, about):
+            verdict = NO
+        if verdict != NO and problem is not None and not is_accepted(value, found.sides, gold, about):
+            return RULE_BROKEN, found.tier
+        return None if verdict == UNSURE else ((OK if verdict == YES else WRONG), found.tier)
     except Unsupported:
-        if problem is not None and gold.meaning is not None:
-            # The answer leaves an integral or a sum, which the reference has worked out.
+        if problem is not None:  # the answer leaves an integral or a sum, which the reference has worked out
             return RULE_BROKEN, GRAMMAR
-        return None if lenient or gold.meaning is None else (MALFORMED, GRAMMAR)
+        return None if lenient else (MALFORMED, GRAMMAR)
     except Malformed:
         return MALFORMED, GRAMMAR
     except Undefined:
@@ -176,166 +194,16 @@ def judge_as_written(answer: str, gold: Reference, problem: str | None, lenient:
         return WRONG, PROBE
 
 
-_CAPITAL = re.compile(r"(?<=[\d}])\s?([WVANJKCF])[\s.$]*+\Z")
-
-
-def names_unit(letter: str, gold: Reference, problem: str | None) -> bool:
-    """True if a capital letter behind a number is a unit: the reference or the problem has one of its kind."""
-    known = {gold.meaning.unit} if type(gold.meaning) is Quantity else set()
-    asked = form_of(problem).units if problem and not gold.variables else set()
-    kind = units.kind_of(units.SYMBOLS[letter])
-    return any(unit != "degree" and units.kind_of(unit) == kind for unit in known | asked)
-
-
-def outcome_by_digits(answer: str, gold: Reference) -> Outcome:
-    """The verdict if answer and reference are short whole numbers, as most are; else None."""
-    if not gold.is_integer or not is_short_integer(answer):
-        return None
-    tier = TEXT if answer == gold.text else RATIONAL
-    return (OK if int(answer) == int(gold.text) else WRONG), tier
-
-
-def outcome_by_equal_text(answer: str, gold: Reference) -> Outcome:
-    """(OK, TEXT) if answer and reference have the same normal text; else None."""
-    return (OK, TEXT) if answer == gold.text or markup.key(answer) == gold.key else None
-
-
-def outcome_by_text(answer: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict if the texts decide, or the digits of a number with a base; None if the answer must be read."""
-    if gold.meaning is None and token_text(answer) == token_text(gold.text):
-        return OK, TEXT
-    has_half = answer.rstrip(" .}").endswith(("m", "M"))  # 7:45 p.m. is no ratio, whatever 7:45 may be
-    time = markup.moment_of(gold.text) if has_half else gold.moment
-    if time and "ratio" not in (problem or "") and (moment := markup.moment_of(answer)):
-        return (OK if markup.is_same_moment(moment, time) else WRONG), TYPED
-    # Those of a reference such as FE_{16}; two empty texts for any other.
-    digits_of_gold, base = gold.digits or ("", "")
-    if gold.digits and not base and problem:
-        base = form_of(problem).base
-    if base and len(answer) < 40 and (found := markup.digits_of(answer)):
-        digits, base_of_answer = found
-        return (OK if digits == digits_of_gold and base_of_answer in ("", base) else WRONG), TYPED
-    return (WRONG, TEXT) if gold.is_text else None
-
-
-@lru_cache(8192)
-def token_text(text: str) -> str:
-    """The values of a text's tokens with spaces between them, or the `key` of a text that the lexer refuses."""
-    try:
-        tokens = tokens_of(text, variables=None)  # as a reference, so that equal texts have equal tokens
-    except Malformed:
-        return markup.key(text)
-    values = " ".join(v.lower() if kind == WORD and len(v) > 1 else v for kind, v, _ in tokens)
-    return _ORDINAL.sub("", values)
-
-
-_ORDINAL = re.compile(
-    r"(?<=\d) (?:\^ (?:\{ )?+)?+(?:s ?t|n ?d|r ?d|t ?h)\b(?: \})?+"
-)  # April 10^{th} is April 10
-
-
-def outcome_by_number(number: Node, gold: Reference, length: int) -> Outcome:
-    """The verdict on a number that differs from the reference, as most wrong answers do; None if it may be equal."""
-    if type(gold.meaning) is not tuple or gold.meaning in INFINITIES:  # the reference is no finite expression
-        return None
-    verdict, rational = compare(number, gold.meaning, length)
-    if verdict != NO:
-        return None
-    return WRONG, (RATIONAL if rational else PROBE)
-
-
-def judge_choice(answer: str, gold: Reference, problem: str | None) -> Outcome:
-    """The verdict on an answer to a multiple choice: a letter, a value, or both, which must then both be right.
-
-    None if the answer must be read like any other: it is a value, or its letter does not decide.
-    """
-    letter, option, has_letter = choice_of(gold, problem or "")
-    if not letter:
-        return None
-    whole = answer
-    # A bare small c is no choice if it is a formula of the problem, or if the reference is an option's text.
-    if ")" in answer or (has_letter and answer not in formulas_of(problem or "")):
-        answer = choices.with_large_letter(answer)
-    chosen = choices.leading_choice(answer)
-    if not chosen:
-        may_be_option = has_letter and option
-        return (OK, TYPED) if may_be_option and is_right(answer, reference_of(option, index=None)) else None
-    text_behind_letter = choices.text_behind_letter(answer, chosen) if option else ""
-    if chosen != letter:
-        return (WRONG, TYPED) if text_behind_letter and not has_letter else None
-    # An option may itself have the words of a reason.
-    texts = {text_behind_letter, choices.text_behind_letter(whole, chosen) if option else ""}
-    contradicts = text_behind_letter and not any(
-        is_right(text, reference_of(option, index=None)) for text in texts
+def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, problem: Problem) -> bool:
+    """True if a side of an equal answer is finished, has the form asked for, and is no formula of the problem."""
+    if sides and is_copy(value, gold.meaning, problem, gold.variables):
+        return False
+    return any(
+        is_finished(side, gold.meaning)
+        and has_form(side, gold.meaning, problem)
+        and not is_copy(side, gold.meaning, problem, gold.variables)
+        for side in sides or [value]
     )
-    return (WRONG if contradicts else OK), TYPED
-
-
-@lru_cache(choices.PROBLEMS_REMEMBERED)
-def choice_of(gold: Reference, problem: str) -> tuple[str, str, bool]:
-    """(letter, option, True if the reference has the letter) of the right choice; "" for what is not known.
-
-    The option is the text behind the letter. For `B`, the option is found in the problem's list of choices. `(B) 7` has
-    both, if the problem agrees. For `7`, the letter is that of the only choice with this value.
-    """
-    options = choices.options_of(problem)
-    if gold.is_choice:
-        return gold.key, options.get(gold.key, ""), True
-    if not options:
-        return "", "", False
-    labelled_text = choices.with_large_letter(gold.text)
-    labelled = choices.leading_choice(labelled_text)
-    if option := options.get(labelled, ""):
-        value = choices.text_behind_letter(labelled_text, labelled)
-        if not value or is_right(value, reference_of(option, index=None)):
-            return labelled, option, True
-    right = [letter for letter, option in options.items() if option and is_right(option, gold)]
-    return (right[0], gold.text, False) if len(right) == 1 else ("", "", False)
-
-
-def is_right(answer: str, gold: Reference) -> bool:
-    """True if an answer is right, whatever its form."""
-    return is_ok(judge_as_written(answer, gold, problem=None, lenient=True))
-
-
-def without_words(answer: str, gold: Reference) -> str:
-    """The answer without the letter of a choice before its value, and without "about" for a rounded reference."""
-    if not gold.is_choice and answer.startswith(("\\text", "\\mathrm", "\\begin")):
-        answer = markup.in_one_line(choices.value_behind_choice(answer))
-    return markup.without_approximation(answer) if "." in gold.text else answer
-
-
-def compared(reading: Reading, gold: Reference, problem: str | None, lenient: bool, length: int) -> Outcome:
-    """The verdict by meaning; with a problem, also by form, and by whether the value is finished.
-
-    `length`: characters of both texts.
-    """
-    value = meaning(reading.value)
-    has_other_notation = (reading.mixed and not gold.mixed) or (reading.worded and not gold.worded)
-    if has_other_notation and not lenient:
-        return MALFORMED, TYPED
-    form = NO_FORM if problem is None else form_of(problem)
-    if gold.is_choice and type(value) is Quantity:
-        return WRONG, TYPED  # "A good idea" is read as A with a unit
-    if (
-        gold.is_name
-        and is_expression(value)
-        and value != gold.meaning
-        and not form.has_points(gold.variables)
-    ):
-        return WRONG, TYPED  # SU is not US
-    first = value.items[0] if type(value) is Several else value  # x = 1 of x = 1 or x = 2
-    first_side = first.sides[0] if type(first) is Relation else None
-    is_asked = first_side is not None and form.asks_for(first_side)
-    comparison = Comparison(length, strict=not lenient, form=form, first_is_asked=is_asked)
-    verdict = comparison.same(value, gold.meaning)
-    if verdict == YES and not form.allows_unit(value, gold.meaning):
-        verdict = NO
-    if verdict != NO and problem is not None and not is_accepted(value, comparison.sides, gold, form):
-        return RULE_BROKEN, comparison.tier
-    if verdict == UNSURE:
-        return None
-    return (OK if verdict == YES else WRONG), comparison.tier
 
 
 def is_refused_for_unit(answer: str, reference: object, problem: str) -> bool:
@@ -345,21 +213,7 @@ def is_refused_for_unit(answer: str, reference: object, problem: str) -> bool:
         value = meaning(read(tokens_of(markup.plain(answer), gold.variables), gold.variables).value)
     except Malformed:
         return False
-    if type(value) is not Quantity or form_of(problem).allows_unit(value, gold.meaning):
-        return False
-    return is_right(answer, gold)
-
-
-def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, form: Form) -> bool:
-    """True if a side of an equal answer is finished, has the form asked for, and is no formula of the problem."""
-    if sides and form.states(value, gold.meaning, gold.variables):
-        return False
-    return any(
-        is_finished(side, gold.meaning)
-        and form.holds(side, gold.meaning)
-        and not form.states(side, gold.meaning, gold.variables)
-        for side in sides or [value]
-    )
+    return not allows_unit(value, gold.meaning, problem_of(problem)) and is_right(answer, gold.text)
 
 
 @cache
@@ -440,7 +294,7 @@ def _judge(
 ) -> batch.Judged:
     """The verdict on one completion; it asks the computer algebra system if no other tier can tell."""
     gold, comma = gold_of(answer, decimal, row)
-    outcome, found = located(text, lenient, gold, problem_of(problem, row), comma)
+    outcome, found = located(text, lenient, gold, text_of(problem, row), comma)
     if outcome is None:
         said = found.read(text)
         outcome = ask_cas([(with_point(said) if comma else said, gold.text)])[0]
@@ -481,7 +335,7 @@ def _judge_all(
         golds, commas = (
             zip(*(gold_of(*pair, row) for row, pair in enumerate(pairs)), strict=True) if texts else ((), ())
         )
-    asked = [problem_of(problem, row) for row, problem in enumerate(problems or ())] or repeat(None)
+    asked = [text_of(problem, row) for row, problem in enumerate(problems or ())] or repeat(None)
     found_by_kernel, spans = batch.locate_answers(texts, lenient)
     columns = zip(texts, golds, asked, commas, found_by_kernel, *spans.T.tolist(), strict=False)
     judge_long = lru_cache(CACHE_LIMIT)(judge)  # remembers within this batch

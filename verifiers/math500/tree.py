@@ -115,6 +115,11 @@ def is_whole(node: Node) -> bool:
     return node[0] == "num" and node[2] == 1
 
 
+def is_decimal_literal(node: Node) -> bool:
+    """True for a whole number or a decimal that ends, 12 or 0.5, since its denominator is a power of ten."""
+    return node[0] == "num" and str(node[2]).strip("0") == "1"
+
+
 def keeps_form(answer: Node, gold: Node) -> bool:
     """True if an answer has the form that strict mode wants.
 

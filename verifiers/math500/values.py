@@ -133,6 +133,11 @@ def inside(value: Value) -> tuple[Value, ...]:
     return ()
 
 
+def quotient(value: Value) -> Value:
+    """7/3 for the ratio 7 : 3; any other value as it is."""
+    return ("/", *value.parts) if type(value) is Ratio and len(value.parts) == 2 else value
+
+
 def expressions(value: Value) -> Iterator[Node]:
     """The expressions in a value, from left to right."""
     if is_expression(value):

@@ -145,6 +145,7 @@ def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
                 high = brace.start()
                 break
         if depth and limit < end:
+            limit = box.start()
             continue
         if depth:
             line_end = text.find("\n", low, end)

@@ -6,10 +6,8 @@ For texts such as `**36**`, `\left( 3, 4 \right)`, `\approx 3.14` and the rows o
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 from unicodedata import normalize
 
-from verifiers.reading import words
 from verifiers.reading.signs import ORNAMENT
 from verifiers.reading.tokens import is_command
 
@@ -48,6 +46,23 @@ def key(text: str) -> str:
     return apart.sub(lambda space: "" if space[1] else " ", text.strip())
 
 
+_AROUND_WORDS = re.compile(
+    r"\\(?:text|mathrm|[,!;: ])|[{}$~]|\s(?!\d)|(?<!\d)\s|(?<=[ap])\.(?=m)|(?<=[ap]m)\.|(?<=[ap]\.m)\."
+)
+
+
+def bare(text: str) -> str:
+    r"""A text that is compared as text: in small letters, without white space and LaTeX around words, `\text{...}`.
+
+    The points of p.m. do not count.
+    """
+    return _AROUND_WORDS.sub("", key(text).lower())
+
+
+GROUPED = re.compile(r"-?[1-9]\d{0,2}(?:,\d{3})++", re.ASCII)
+"""A number in groups of digits, or a list: 70,110."""
+LIST = re.compile(r"\d[^\d,;]{0,12}(?:,\s|;|\band\b)[^\d]{0,12}\d")
+"""What parts two values of an answer, beside a comma alone, which may group digits."""
 _WRAPPING = frozenset("*`<\"“'!")  # only a text with one of these or with __ needs `plain`
 _EMPHASIS = re.compile(r"(?<!\w)(\*\*|__)(?=[^\s*_])([^*_]++)(?<!\s)(?:\*\*|__)(?!\w)")
 _CALL = re.compile(r"(?<=[A-Za-z]{2})!++\Z")  # of "Paris!"
@@ -100,66 +115,6 @@ def last_result(answer: str) -> str:
     return "" if not equals or is_chain or has_several else result.strip(" .&\n")
 
 
-_ITEM = re.compile(r"\s*+(?:[-*•]|\d\d?\.)\s++")
-
-
-def joined_lines(answer: str) -> str:
-    """The list "2, 3, 5" for one with a line for each value, bare, with bullets or numbered."""
-    lines = [line.strip().rstrip(",;") for line in answer.splitlines() if line.strip()]
-    if len(lines) < 2 or max(map(len, lines)) > 60:
-        return answer
-    items = [_ITEM.match(line) for line in lines]
-    values = (line[item.end() :] if item else line for line, item in zip(lines, items, strict=True))
-    return ", ".join(values).replace(", or, ", " or ").replace(", and, ", " and ")
-
-
-_TIME = re.compile(r"(\d\d?+):?+((?<=:)[0-5]?+\d)?(?:(?P<half>[ap])\.?m\.?)?", re.ASCII)
-_DATE = re.compile(r"(\d{1,4}+)[-/](\d\d?+)[-/](\d{1,4}+)", re.ASCII)
-_MONTH = "|".join(words.MONTHS)
-_DATE_IN_WORDS = re.compile(
-    rf"(?:the )?(?P<day>\d\d?+)(?:st|nd|rd|th|er|\.)? ?(?:(?:of|de) )?(?P<month>{_MONTH})\.?"
-    r"(?:,? (?:de )?(?P<year>\d{4}))?"
-    rf"|(?P<month2>{_MONTH})\.? ?(?P<day2>\d\d?+)(?:st|nd|rd|th)?(?:,? (?P<year2>\d{{4}}))?"
-)
-MOMENT = re.compile(r"\d:[0-5]\d|\d[-/]\d\d?+[-/]\d|[ap]\.?m\b", re.IGNORECASE | re.ASCII)
-_LAYOUT = re.compile(r"\\(?:text|mathrm|[,!;: ])|[{}$~\s]")
-
-
-class Moment(NamedTuple):
-    """A time of day or a date, as numbers that are equal for the same one."""
-
-    parts: tuple[int, ...]
-    """(minutes since midnight), the three numbers of a date, or (year or 0, 100 * month + day) of one in words."""
-    is_open: bool = False
-    """Whether it may be before or after noon."""
-
-
-def moment_of(text: str) -> Moment | None:
-    """The time of day or date that an answer is as a whole: 2:30 p.m., 14:30, 2/1/2024, 15 March; None for others."""
-    if len(text) > 60:
-        return None
-    in_words = " ".join(_LAYOUT.sub(" ", text).lower().split())
-    text = in_words.replace(" ", "")
-    if date := _DATE.fullmatch(text):
-        return Moment(tuple(int(part) for part in date.groups()))
-    if date := _DATE_IN_WORDS.fullmatch(in_words):
-        year, month, day = (date[part] or date[part + "2"] for part in ("year", "month", "day"))
-        return Moment((int(year or 0), 100 * words.MONTHS[month] + int(day)))
-    time = _TIME.fullmatch(text)
-    if not time or not (time[2] or time["half"]) or int(time[1]) > (12 if time["half"] else 24):
-        return None
-    hour = int(time[1]) % 12 + 12 * (time["half"] == "p") if time["half"] else int(time[1])
-    is_open = not time["half"] and hour <= 12 and not text.startswith("0")
-    return Moment((60 * hour + int(time[2] or 0),), is_open)
-
-
-def is_same_moment(answer: Moment, gold: Moment) -> bool:
-    """True for the same date or time; 2:30 p.m. is right for 2:30, but not the reverse."""
-    if gold.is_open and not answer.is_open and len(answer.parts) == 1:
-        return (answer.parts[0] - gold.parts[0]) % 720 == 0
-    return answer.parts == gold.parts
-
-
 _LOGARITHM = re.compile(r"\\log(?![_A-Za-z])")
 
 
@@ -181,32 +136,6 @@ def without_approximation(answer: str) -> str:
     return answer[found.end() :] if found else answer
 
 
-def said_twice(answer: str) -> tuple[str, str, bool] | None:
-    r"""(what stands before a bracket at the end, what stands in it, whether it is the value rounded), or None.
-
-    For 160 minutes (2 hours and 40 minutes), `\frac12 \text{ (or } 0.5)` and `8\pi (\approx 25.13)`.
-    """
-    answer = answer.rstrip(" .$}")
-    head, _, inside = answer.rpartition("(")
-    if not answer.endswith(")") or not head.endswith((" ", "{")) or inside.count(")") > 1:
-        return None
-    inside = inside[:-1]
-    if head.rstrip().endswith("\\text{"):
-        head, inside = head.rstrip().removesuffix("\\text{"), inside.replace("}", "", 1)
-    inside = inside[_THAT_IS.match(inside).end() :]  # type: ignore[union-attr]
-    second = without_approximation(inside)
-    head, second = head.strip(" $\\~"), second.strip(" $")
-    is_value = any(map(str.isalnum, second)) and (
-        second == inside.strip(" $") or any(map(str.isdigit, second))
-    )
-    return (
-        None
-        if head in (second, f"({second})") or not is_value
-        else (head, second, second != inside.strip(" $"))
-    )
-
-
-_THAT_IS = re.compile(r"\s*+(?:(?:or|i\.e\.,?|that is|which is)\s|=)?+\s*+")
 _ALIGNED = re.compile(r"\\begin\{(?:aligned|align\*?|gathered|split)\}")
 
 
@@ -252,41 +181,11 @@ def literal(answer: str) -> tuple | None:
     return ("/", ("num", int(f"{minus}{above}"), 1), ("num", below, 1)) if below else None
 
 
-_PRICE = re.compile(r"\\\$|\$\.?\d[\d,.]*+(?:\s++[A-Za-z]{2}|/[a-z]{3}|[?!]|\s*+\Z)")
-
-
-def has_price(problem: str) -> bool:
-    r"""True if a problem has an amount of dollars, `\$5` or "$4.50 and"; a formula such as `$5$` is none."""
-    return _PRICE.search(problem) is not None
-
-
-SORTING = re.compile(
-    r"(?:(?:\A|[.?!:;\n])\s{0,9}+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
-    r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
-    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
-    r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b)"
-)
-"""Words by which a problem asks for things in an order: "Sort 3, 1, 2", "the next three terms"."""
-COPRIME = re.compile(r"g(?:cd|reatest common (?:divisor|factor))[^.]{0,80}?(?:=|\bis|\bof|\bto)\s?\$?1\b")
-"""Words by which a problem asks for coefficients without a common divisor: "whose greatest common divisor is 1"."""
 BOLD_OR_DELIMITER = re.compile(r"\*\*|__|\\(?:left|right)\.")
-CODE = re.compile(r"[A-Za-z]{2,}+(?:[-/](?!0\d)\w++)*+[-/]0\d", re.ASCII)
-"""How a code begins that has a number with a zero before it, which no number of mathematics has: INV-2024-007."""
-NAMED = re.compile(r"[A-Za-z]{2,}+|(?<=\d[ ~{$])[mshglL]\b(?!&)|(?<=m/)[hs]\b")
-"""A word of a problem that may be a unit, the kg of 70kg, or a letter that is one by its place: 3 m, the h of km/h."""
-SCALE_LETTER = re.compile(r"(?:°|\\circ)(?:\\,|[\s~{}])*+(?:\\(?:text|mathrm|mbox)\{\s*+)?+([CF])\b")
-"""A letter that says the scale of degrees: the F of 98.6°F."""
-TIME_OF_DAY = re.compile(r"\b\d{1,2}+:[0-5]\d\b")
-"""A time of day: 2:15."""
-CONVERSION = re.compile(
-    r"\b(?:convert|express)\b[^?!\n]{0,80}?\b(?:in)?to\s([A-Za-z]++(?:/[A-Za-z]++)?+)(?=[.?!,]|\s*+\Z|\s(?:at|using)\b)",
-    re.IGNORECASE,
+CODE = re.compile(
+    r"[A-Za-z]{2,}+(?:[-/](?!0\d)\w++)*+[-/]0\d|\d{1,4}[-/]\d\d?[-/]\d{1,4}\Z|\d\d?:0\d\Z"
+    r"|\d\d?:[0-5]\d(?:[\s,~\\]|(?:text|mathrm)?\{)*+[ap]\.?m\b",
+    re.ASCII,
 )
-"""The unit of "Convert 5 km to m."."""
-_MEASURES = "(area|volume|length|perimeter|circumference|radius|diameter|height|width|distance)"
-MEASURE = re.compile(rf"\b{_MEASURES}\b")
-ASKED_MEASURE = re.compile(
-    r"\b(?:what (?:is|was|are)|find|compute|determine|calculate) "
-    r"(?:(?!(?:of|per|and|if|when|where|whose|with|that|for) )[a-z]{2,}+ ){0,4}?" + rf"{_MEASURES}\b"
-)
-"""A question for a measure: "What is its area?", but not for the ratio of an area to a perimeter."""
+"""How a code begins that has a number with a zero before it, which no number of mathematics has: INV-2024-007; and
+dates and times of day: 1/1/2024, 2:30 p.m."""

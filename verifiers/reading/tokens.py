@@ -91,7 +91,7 @@ _LATIN = frozenset(ascii_letters)
 _TOKEN = r"""(?P<space>[\s~]++)
 |(?P<number>(?:
      \d++(?![,\\{{])
-    |[1-9]\d?\d?(?:(?:\\,\d\d\d(?!\d))++|(?:(?:,\\!\ ?{comma}|\{{,\}})\d\d\d(?!\d))++)
+    |[1-9]\d?\d?(?:(?:\\,\d\d\d(?!\d))++|(?:(?:,\\!\ ?|\{{,\}})\d\d\d(?!\d))++{comma})
     |\d++)(?:\.\d++|\.(?=\\overline))?+(?:[eE][+-]?\d\d?\d?(?!\d|\.\d))?+
   |\.(?:\d++|(?=\\overline))(?:[eE][+-]?\d\d?\d?(?!\d|\.\d))?+)
 |(?P<letters>[A-Za-z]++)
@@ -101,7 +101,9 @@ _TOKEN = r"""(?P<space>[\s~]++)
 |(?P<dollar>\$)
 """
 _MONEY = re.escape("".join(sign for sign in SIGNS if sign != "$"))
-_OUTSIDE = re.compile(_TOKEN.format(comma="|,", money=_MONEY), re.X | re.S | re.A)
+_GROUPS = r"|(?<!\d,\d)(?<!\d,\d\d)(?<!\d,\d\d\d)(?:(?:,|,\\!\ ?|\{,\})\d\d\d(?!\d))++(?!,\d)"
+"""Commas that group digits; where one of several cannot, as in 27,54,108, none does."""
+_OUTSIDE = re.compile(_TOKEN.format(comma=_GROUPS, money=_MONEY), re.X | re.S | re.A)
 _INSIDE = re.compile(
     _TOKEN.format(comma="", money=_MONEY), re.X | re.S | re.A
 )  # no comma groups digits in brackets
@@ -257,7 +259,11 @@ class Lexer:
             and not self.is_product_of_letters(run)
         ):
             self.add(WORD, run)  # 5 kW
-        elif True in self.texts or run.lower() in _WORDS or self.is_word(run, end):
+        elif (
+            True in self.texts
+            or (run.lower() in _WORDS and not self.are_points(run))
+            or self.is_word(run, end)
+        ):
             while (more := _MORE_OF_WORD.match(text, end)) and len(run) > 1:  # two-digit, isn't, Vieta's
                 run, end = run + more[0], more.end()
             self.add(WORD, run)
@@ -322,6 +328,10 @@ class Lexer:
                 return True
         is_before_word = bool(following) and following[0][:4].islower() and len(following[0]) > 3
         return is_before_word and following[0][:4].isalpha() and run not in self.letters
+
+    def are_points(self, run: str) -> bool:
+        r"""True for the NO of \\frac{NO}{BO}, a length between two points."""
+        return run == "NO" and bool(self.tokens) and self.tokens[-1][1] == "{" and True not in self.texts
 
     def is_product(self, run: str, end: int) -> bool:
         """True if letters are a product of variables: xy, and abc if the reference has a, b and c; not "my"."""

@@ -159,6 +159,8 @@ def work_in_power(base: Node, exponent: Node, allowed: frozenset[str]) -> int:
         return steps + STEPS_OF_NO_OP
     if base == EULER:
         is_work = IMAGINARY in constants_in(exponent)  # e^{i \pi}
+    elif base == IMAGINARY:
+        is_work = is_whole(exponent)  # i^3
     elif symbols(base):
         is_work = base[0] == "^" and not symbols(exponent)  # (x^2)^3
     elif symbols(exponent) or base[0] in ("num", "const"):

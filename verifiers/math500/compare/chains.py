@@ -6,28 +6,24 @@ For answers such as `m + n = 20 + 16 = 36` for 36, and `2x - y + 1 = 0` for `y =
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from verifiers.math500 import tree
 from verifiers.math500.compare.normal_form import negative
 from verifiers.math500.compare.probe import NO, YES, compare
 from verifiers.math500.compare.regions import is_less
-from verifiers.math500.compare.value_names import is_multiple, is_name, named_value, names_value
+from verifiers.math500.compare.value_names import EULER, is_multiple, is_name, named_value, names_value
 from verifiers.math500.tree import INFINITIES, MINUS_ONE, Node, substituted, symbols
 from verifiers.math500.values import (
     Based,
     Relation,
     Row,
     Value,
+    Words,
     expressions,
     is_expression,
 )
+from verifiers.reading.problem import Problem
 from verifiers.verdicts import PROBE, RATIONAL, TYPED
-
-if TYPE_CHECKING:
-    from verifiers.math500.asked.form import Form
-
-EULER = ("const", "e")  # Euler's number, or the name of an eccentricity
 
 
 class Chains:
@@ -40,10 +36,9 @@ class Chains:
     rational = True  # False once anything but exact rational numbers has decided
     structured = False  # True once an equation, a list or another value that is no expression was compared
 
-    def __init__(self, length: int, strict: bool, form: Form, first_is_asked: bool = False) -> None:
-        """`length`: characters of both texts. `form`: what the problem asks for. `first_is_asked`: True if the problem
-        asks for the first side of the answer's equation."""
-        self.length, self.strict, self.form, self.first_is_asked = length, strict, form, first_is_asked
+    def __init__(self, length: int, strict: bool, problem: Problem) -> None:
+        """`length`: characters of both texts."""
+        self.length, self.strict, self.problem = length, strict, problem
         self.sides: list[Value] = []  # the sides that give a value: 20 + 16 and 36 of m + n = 20 + 16 = 36
 
     @property
@@ -101,7 +96,7 @@ class Chains:
             return None  # x = (x - 1)/2 gives no value
         values = [side for side, is_a_name in zip(sides, are_names, strict=True) if not is_a_name]
         values = values or [sides[-1]]
-        lenient_comparison = type(self)(self.length, strict=False, form=self.form)
+        lenient_comparison = type(self)(self.length, strict=False, problem=self.problem)
         last = values[-1]
         for value in values[:-1]:
             # Each of the two is tried as the answer, and then both in base ten: 345_6 = 137.
@@ -115,7 +110,6 @@ class Chains:
         """For each side, True if it is a name of the value and no value itself: the m + n of m + n = 36."""
         first, last = sides[0], sides[-1]
         are_names = [names_value(side, gold) for side in sides]
-        are_names[0] |= self.first_is_asked
         are_names[-1] = is_expression(last) and is_name(last) and last != gold  # 5 = x
         letters = [symbols(side) if is_expression(side) else frozenset() for side in sides]
         if is_expression(first):
@@ -125,7 +119,9 @@ class Chains:
             for k in range(1, len(sides) - 1):
                 is_formula = bool(letters[k]) and letters[k].isdisjoint(letters[0])
                 # x = 2y = 24 is an equation if the problem has y.
-                are_names[k] |= is_formula and (self.first_is_asked or not self.form.has_letters(letters[k]))
+                are_names[k] |= is_formula and (
+                    type(first) is Words or not self.problem.has_letters(letters[k])
+                )
         if not is_expression(first):
             return are_names
         if are_names[0] and first[0] in ("+", "*", "^", "/"):
@@ -140,7 +136,7 @@ class Chains:
         2c of 2c = 10, if the problem has no c; log_6 45 of log_6 45 = a + b; e of e = 1/2, an eccentricity.
         """
         letters = symbols(first)
-        if self.form.problem and is_multiple(first) and not self.form.has_letters(letters):
+        if self.problem.text and is_multiple(first) and not self.problem.has_letters(letters):
             return True
         if not is_expression(gold):
             return False

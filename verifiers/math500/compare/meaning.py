@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from verifiers.math500 import tree
+from verifiers.math500.compare.normal_form import folded, without_sign
 from verifiers.math500.compare.regions import Region, forwards, region_of, without_points
 from verifiers.math500.compare.value_names import is_name
 from verifiers.math500.tree import MINUS_ONE, ONE, Node
@@ -72,7 +74,20 @@ def meaning_of_expression(node: Node) -> Value:
         return node
     if tree.leaves(node, "pm").count(1) > 1:
         raise Unsupported("two plus-minus signs")
-    return Several((tree.substituted(node, _UPPER), tree.substituted(node, _LOWER)))
+    return Several((added(tree.substituted(node, _UPPER)), added(tree.substituted(node, _LOWER))))
+
+
+def added(node: Node) -> Node:
+    r"""A sum of two numbers as one, 10 for the 3 + 7 of `3 \pm 7`; any other expression as it is."""
+    if node[0] != "+" or len(node[1]) != 2:
+        return node
+    (first, is_first_negative), (second, is_second_negative) = map(without_sign, map(folded, node[1]))
+    if not first[0] == second[0] == "num":
+        return node
+    total = (-1) ** is_first_negative * Fraction(*first[1:]) + (-1) ** is_second_negative * Fraction(
+        *second[1:]
+    )
+    return ("num", *total.as_integer_ratio())
 
 
 def is_interval(value: Value) -> bool:

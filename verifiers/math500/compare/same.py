@@ -8,6 +8,7 @@ An expression is a tuple, such as ("num", n, d) for the number n/d or ("*", fact
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from verifiers.math500 import tree
 from verifiers.math500.compare.chains import Chains
@@ -29,14 +30,37 @@ from verifiers.math500.values import (
     Value,
     Words,
     is_expression,
+    quotient,
 )
 from verifiers.math500.words import ARTICLES, SUBJECT_WORDS
+from verifiers.reading.problem import Problem
 from verifiers.reading.units import conflict, conversion, is_known
 
 ITEM_LIMIT = 20  # items of a list in any order: each is compared with each
 PRODUCT_LIMIT = 3  # letters of a word that may be a product of variables
 UNIT_VECTORS = (("const", "i"), ("sym", "j"), ("sym", "k"))  # i is read as the imaginary unit
 ROUND = ("(", ")")
+
+
+class Compared(NamedTuple):
+    """What a comparison gives."""
+
+    verdict: int
+    """NO, YES or UNSURE."""
+    tier: int
+    """How it was found: `TYPED`, `RATIONAL` or `PROBE`."""
+    sides: list[Value]
+    """The sides of the answer that give its value: 20 + 16 and 36 of m + n = 20 + 16 = 36; none but for equations."""
+
+
+def compared(answer: Value, gold: Value, problem: Problem, *, strict: bool, length: int) -> Compared:
+    """Whether an answer has the value of the reference, whatever its form; raises `Undefined` where it has none.
+
+    `length`: characters of both texts.
+    """
+    comparison = Comparison(length, strict, problem)
+    verdict = comparison.same(answer, gold)
+    return Compared(verdict, comparison.tier, comparison.sides)
 
 
 class Comparison(Chains):
@@ -114,12 +138,7 @@ class Comparison(Chains):
         """
         answer_kind, gold_kind = type(answer), type(gold)
         # 3, 4 or y = 4, x = 3 for (3, 4).
-        if (
-            gold_kind is Row
-            and answer_kind is Several
-            and (gold.opening, gold.closing) == ROUND
-            and not self.form.is_interval
-        ):
+        if gold_kind is Row and answer_kind is Several and (gold.opening, gold.closing) == ROUND:
             has_names = any(type(item) is Relation for item in answer.items)
             items = by_name(answer.items) if has_names else answer.items
             return self.in_order(items, gold.items) if items else NO
@@ -161,7 +180,7 @@ class Comparison(Chains):
         """Compares two rows: (2, 5) is not [2, 5), but <2, 5> for vectors, if the problem asks for no interval."""
         if (answer.opening, answer.closing) != (gold.opening, gold.closing):
             are_vectors = is_vector(answer) and is_vector(gold)
-            if self.strict or not are_vectors or self.form.is_interval:
+            if self.strict or not are_vectors:
                 return NO
         return self.in_order(answer.items, gold.items)
 
@@ -182,7 +201,7 @@ class Comparison(Chains):
         gold = unnamed(gold)
         if len(answer) != len(gold):
             return NO
-        if len(gold) > ITEM_LIMIT or "ordered" in self.form.asks:
+        if len(gold) > ITEM_LIMIT or self.problem.is_sorted:
             return self.in_order(answer, gold)
         nouns = [noun_of(item) for item in gold]
         if "" not in nouns and len(set(nouns)) > 1 and "" not in map(noun_of, answer):
@@ -212,13 +231,9 @@ class Comparison(Chains):
     # ---- words, quantities and numbers with a base ----
 
     def same_words(self, answer: Sequence[str], gold: Sequence[str]) -> int:
-        """YES for the same words. One side may also name the thing that its words describe: "the series converges".
-
-        A noun of the problem is such a thing, too: "property" in "commutative property".
-        """
+        """YES for the same words. One side may also name the thing that its words describe: "the series converges"."""
         answer, gold = [word.lower() for word in answer], [word.lower() for word in gold]
-        subjects = SUBJECT_WORDS | self.form.nouns
-        plain_answer, plain_gold = without_subject(answer, subjects), without_subject(gold, subjects)
+        plain_answer, plain_gold = without_subject(answer), without_subject(gold)
         if not plain_gold or plain_answer != plain_gold:
             return NO
         at_most_one_has_more = plain_answer == answer or plain_gold == gold
@@ -231,7 +246,7 @@ class Comparison(Chains):
         if unit == "percent" and not gold_unit and is_expression(value):
             if not is_above_one(gold_value):
                 value = ("pct", value)  # 50% for 0.5
-            elif self.form.problem and "percent" not in self.form.asks:
+            elif self.problem.text and not self.problem.has_percent:
                 return NO  # 50% for 50, which only a problem that speaks of per cent may mean
         if not conflict(unit, gold_unit):
             return self.same(value, gold_value)
@@ -246,18 +261,18 @@ class Comparison(Chains):
             may_lack_base = is_expression(answer) and tree.is_whole(answer) and not self.strict
             return YES if may_lack_base and str(answer[1]) == gold.digits else NO
         # The reference has the digits in the base that the problem asks for, or is in base ten.
-        if answer.base == self.form.base:
+        if answer.base == self.problem.base:
             return YES if gold == ("num", int(answer.digits), 1) else NO
         return self.same(("num", int(answer.digits), 1), gold) if answer.base == "10" else NO
 
 
-def without_subject(words: list[str], subjects: frozenset[str]) -> list[str]:
-    """The words without articles and `subjects`: ["converges"] for the words of "the series converges".
+def without_subject(words: list[str]) -> list[str]:
+    """The words without articles and what they describe: ["converges"] for the words of "the series converges".
 
     The last word is never taken as an article: the "a" of "vitamin a".
     """
     without_articles = [word for word in words[:-1] if word not in ARTICLES] + words[-1:]
-    return [word for word in without_articles if word not in subjects]
+    return [word for word in without_articles if word not in SUBJECT_WORDS]
 
 
 def value_and_unit(side: Value) -> tuple[Value, str]:
@@ -301,11 +316,6 @@ def letters_of(value: Value) -> list[str]:
 def entries(vector: Row | Matrix) -> Sequence[Value]:
     """The entries of a vector, which is a row or a matrix of one row or column."""
     return vector.items if type(vector) is Row else sum(vector.rows, ())
-
-
-def quotient(value: Value) -> Value:
-    """7/3 for the ratio 7 : 3; any other value as it is."""
-    return ("/", *value.parts) if type(value) is Ratio and len(value.parts) == 2 else value
 
 
 def by_units(node: Node, size: int) -> Sequence[Node]:

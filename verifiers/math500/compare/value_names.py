@@ -17,6 +17,7 @@ NAMED_FUNCTIONS = [("sym", name) for name in "fghF"]  # letters that are read as
 UNSOLVED = [
     ("fn", "abs", (("sym", name),)) for name in "xy"
 ]  # |x|; but |z| is a length, and |S| a number of things
+EULER = ("const", "e")  # Euler's number, or a letter such as an eccentricity
 INVERSE_FUNCTIONS = [("^", name, MINUS_ONE) for name in NAMED_FUNCTIONS]
 
 
@@ -98,6 +99,8 @@ def has_number(node: Node, is_unsolvable: bool) -> bool:
         inside = map(without_factor, inside)
     elif is_unsolvable and kind == "*":
         inside = (part for part in inside if part != MINUS_ONE)
+    if is_unsolvable and node == EULER:
+        return False  # a + d + e
     return kind in ("num", "pct", "const") or any(has_number(part, is_unsolvable) for part in inside)
 
 
@@ -115,4 +118,16 @@ def base_of(name: Value) -> str:
 def named_value(relation: Value) -> Value | None:
     """The value behind a name: 5 for x = 5, [2, 7] for x in [2, 7], 2x + 3 for y = 2x + 3; None if there is no name."""
     name, *values = relation.sides
-    return values[0] if relation.operators in (("=",), ("in",)) and is_name(name) else None
+    return (
+        values[0] if relation.operators in (("=",), ("in",)) and (is_name(name) or is_measure(name)) else None
+    )
+
+
+def is_measure(value: Value) -> bool:
+    r"""True for a length and a quotient of lengths between points, which are capitals: |AB|, \frac{NO}{BO}."""
+    if not is_expression(value) or not (value[0] == "/" or value[:2] == ("fn", "abs")):
+        return False
+    lengths = value[2] if value[0] == "fn" else value[1:]
+    return all(
+        length[0] == "*" and all(p[0] == "sym" and p[1].isupper() for p in length[1]) for length in lengths
+    )
