@@ -61,6 +61,12 @@ def convert(name: str, family: str, block_length: int | None = None) -> tuple[An
     fitting = [other for other in ARCHITECTURES if stock_config(other) is type(config)]
     if family not in fitting:
         what_fits = f"Use --family {' or '.join(fitting)}" if fitting else "No family is made from that"
+        if not fitting and config.model_type.startswith(
+            "gemma"
+        ):  # whose diffusion model is a class of its own
+            what_fits += (
+                "; DiffusionGemma is a diffusion model already, and --model new:gemma makes a small one"
+            )
         raise ConfigError(
             f"--family {family} is made from {stock_config(family).model_type}, and {name} is {config.model_type}. "
             f"{what_fits}."

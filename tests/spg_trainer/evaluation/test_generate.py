@@ -21,6 +21,7 @@ from tests.common.family_cases import UNTRAINED, untrained
 from tests.common.speed import here
 from tests.common.trainer_cases import tiny_folder
 
+FIXTURES = Path(__file__).resolve().parents[2] / "data" / "models"
 PUZZLE = "sudoku 0042420013040403"
 
 
@@ -96,11 +97,16 @@ def test_the_canvas_shows_what_a_step_wrote_up_to_the_end():
     ]
 
 
-@pytest.mark.parametrize("family", ["tiny", "tiny:block", "tiny:shift", *sorted(UNTRAINED)])
+@pytest.mark.parametrize(
+    "family", ["tiny", "tiny:block", "tiny:shift", "diffusion_gemma", *sorted(UNTRAINED)]
+)
 def test_each_family_answers(capfd, family):
     model, length = family, "20"
     if family.startswith("tiny"):
         lengths = ()  # as it was taught
+    elif family == "diffusion_gemma":
+        model = str(FIXTURES / family)
+        lengths = ("--max-completion-length", "16", "--block-length", "8")
     else:
         model, lengths = str(untrained(family)), ("--max-completion-length", length, "--block-length", "5")
     status, out, err = command(
@@ -138,14 +144,16 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
 
 
-def test_a_chat_on_a_terminal_shows_the_canvas_and_outlives_ctrl_c(tmp_path: Path):
-    terminal = Terminal(
-        "--model", str(tiny_folder()), "--diffusion-steps", "24", "--max-completion-length", "24"
-    )
+def test_a_chat_on_a_terminal_shows_the_canvas_and_outlives_ctrl_c():
+    length = "96"  # no end token in it: the answer takes long enough to be stopped
+    words = f"--max-completion-length {length} --block-length {length} --min-completion-length {length}"
+    terminal = Terminal("--model", str(tiny_folder()), "--diffusion-steps", length, *words.split())
     assert "/quit" in terminal.read_until("> ")
     terminal.type("hello\n")
     seen = terminal.read_until("\n> ")
     assert "░" in seen and "\x1b[1;32m" in seen  # masked places, and what the newest step wrote
+    terminal.type("/reset\n")  # the model has no room for both answers
+    terminal.read_until("> ")
     terminal.type("again\n")
     assert "░" in terminal.read_until("░")
     terminal.type("\x03")

@@ -140,6 +140,11 @@ def test_what_does_not_fit_is_refused(tmp_path, capsys):
             == 2
         )
         assert re.search(said, capsys.readouterr().err), said
+    gemma = tmp_path / "gemma"
+    gemma.mkdir()
+    (gemma / "config.json").write_text('{"model_type": "gemma2"}')
+    assert main(["convert", str(gemma), "--family", "llada", "--output", str(tmp_path / "new")]) == 2
+    assert "is gemma2. No family is made from that; DiffusionGemma is" in capsys.readouterr().err
     settings = json.loads((tmp_path / "source" / "config.json").read_text())
     settings["rope_parameters"] = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
     (tmp_path / "source" / "config.json").write_text(json.dumps(settings))
