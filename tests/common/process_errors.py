@@ -18,7 +18,7 @@ from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model, weight_files
 from spg_trainer.rollout import problems
 from spg_trainer.runs.folder import RunFolder
-from spg_trainer.training import loop, plan, setup
+from spg_trainer.training import loop, plan, setup, update
 from spg_trainer.training.loop import train
 from tests.common.pair_cases import pair_config, pairs_file
 from tests.common.process_cases import one_step, sft_command
@@ -160,7 +160,7 @@ def a_launcher_s_signal_to_sft(here: Here) -> Any:
 @case
 def the_gradient_of_a_sharded_step(here: Here) -> Any:
     """That of the second step; the first one is saved by both."""
-    with here.failing(loop, "gradient", ValueError("out of memory"), after=1):
+    with here.failing(update, "gradient", ValueError("out of memory"), after=1):
         train(small_config(here.run, shard="phase", save_steps=0), quiet=True)
 
 

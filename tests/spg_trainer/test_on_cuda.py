@@ -24,6 +24,7 @@ from spg_trainer.settings.model import ModelConfig
 from spg_trainer.tensors import Rows
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.run import Run
+from spg_trainer.training.supervised import train_on_given
 from tests.common import pretend_cuda as pretended
 from tests.common.exact_likelihood import completion_law, predictor
 from tests.common.marks import slow_if
@@ -206,7 +207,7 @@ def small(folder: Path, **changes) -> Config:
 def one_step(config: Config) -> Run:
     """A run after its first step, whose weights are on the GPU and have moved."""
     run = start(config, quiet=True)
-    train_step(run)
+    train_step(run) if config.samples else train_on_given(run)
     run.folder.release()
     assert run.policy.device == GPU and run.state.history[-1]["grad_norm"] > 0
     moments = [value for entry in run.optimizer.state.values() for value in entry.values() if value.ndim]

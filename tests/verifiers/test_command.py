@@ -117,7 +117,7 @@ def test_how_references_are_read_is_said_with_examples_and_lines(run, tmp_path):
 
 
 def test_answers_that_are_wrong_only_for_their_unit_are_counted(run, tmp_path):
-    row = {"problem": "How long is the side?", "answer": "5"}
+    row = {"problem": "How long is the side in cm?", "answer": "5"}
     lines = [
         json.dumps({"completion": f"\\boxed{{{text}}}", **row}) for text in ("5", "5 euros", "6 euros", "6")
     ]

@@ -93,7 +93,7 @@ def test_the_problem_comes_from_its_column_and_never_from_the_prompts():
     reward = reward_function("math500")
     chat = [
         {"role": "system", "content": "Expand $(x+1)^2$ like this."},
-        {"role": "user", "content": "Expand $a(b+c)$."},
+        {"role": "user", "content": "Expand $(x+1)(x+2)$."},
     ]
     for prompts in ({}, {"prompts": ["Expand on each step."] * 3}, {"prompts": [chat] * 3}):
         assert reward(completions=texts, answer=golds, **prompts) == [0.0, 1.0, 1.0]

@@ -76,7 +76,7 @@ def test_the_command_samples_as_the_function_does(command):
         ({"block_length": 0}, "--block-length 0: should be at least 1"),
         ({"diffusion_steps": (4, 16)}, "--diffusion-steps 16 .* --diffusion-steps 8"),
         ({"env": "queens", "protocol": ("papers",)}, "papers: d1 and SPG evaluate gsm8k.*, not queens"),
-        ({"output_dir": "file"}, "file/eval.* another folder"),
+        ({"output_dir": "file"}, "file/eval.* another --output-dir"),
     ],
 )
 def test_what_cannot_work_is_told_before_the_model_is_opened(command, tmp_path, changes, words):

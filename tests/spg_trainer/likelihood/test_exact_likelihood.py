@@ -325,7 +325,7 @@ def test_the_policy_gradient_is_that_of_finite_differences(sampling):
     [
         (Sampling(13, 1, 13, 0.7), r"13 tokens.* 1 to 12"),
         (Sampling(11, 11, 1, 0.7), r"4194304 canvases.*more diffusion_steps"),
-        (Sampling(4, 4, 4, 0.7, remasking="threshold"), r"'threshold'.*low_confidence or random"),
+        (Sampling(4, 4, 4, 0.7, remasking="threshold"), r"'threshold' is unknown.*low_confidence, random"),
     ],
 )
 def test_what_cannot_be_enumerated_is_refused(sampling, words):

@@ -91,5 +91,5 @@ def test_two_processes_know_what_one_does(tmp_path):
 
 
 def test_no_weight_is_so_low_that_drawing_takes_long():
-    with pytest.raises(ConfigError, match=r"from 0\.01 to 1"):
+    with pytest.raises(ConfigError, match=r"at least 0\.01 and at most 1"):
         check_values(replace(small_config(None).batch, pools=True, all_wrong_weight=0.001))
