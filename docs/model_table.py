@@ -47,7 +47,7 @@ def smallest_card(model: str, trained: tuple[str, ...]) -> str:
         for shard in ("phase", "layer"):
             divided = ("--shard", shard, "--processes", processes, *checkpointing)
             if "the run fits" in dry_run(model, FOR_HOURS, *trained, *divided):
-                return f"{processes} x {CARDS[FOR_HOURS]} GB ({FOR_HOURS}), untested"
+                return f"none alone ({processes} x {CARDS[FOR_HOURS]} GB)"
     return "more than 16 x 80 GB"
 
 

@@ -2,7 +2,6 @@ r"""What is known of a reference, such as `\boxed{\frac{3}{56}}` or `(C)`, befor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from verifiers import batch
@@ -86,24 +85,6 @@ def is_empty(text: str) -> bool:
 
 
 _EMPTY = frozenset("{}()[]'\"`")
-
-
-def is_compared_as_text(answer: object) -> bool:
-    """True for a reference that cannot be read as mathematics, so that only its own spelling is right."""
-    reference = reference_of(answer, index=None)
-    return reference.is_text
-
-
-def compared_as_text(count: int, of: str, examples: Sequence[str]) -> str:
-    """A sentence for the user on `count` references for which `is_compared_as_text` is true, with examples.
-
-    `of`: the references among which they are, such as "500 references".
-    """
-    shown = ", ".join(f"{example:.40}" for example in dict.fromkeys(examples))
-    return (
-        f"{count:,} of {of} cannot be read as mathematics and are compared as text ({shown}): "
-        "only their own spelling is right."
-    )
 
 
 @lru_cache(maxsize=8192)

@@ -56,8 +56,9 @@ def test_a_real_language_model_is_converted_taught_and_evaluated(source, tmp_pat
         logits = policy.model(greedy, attention_mask=causal).logits[0, ids.shape[1] - 1 : -1]
     logits[:, policy.mask_id] = -torch.inf  # the one token that the source does not have
     assert logits.argmax(-1).tolist() == greedy[0, ids.shape[1] :].tolist()
-    few = "--max-steps 20 --prompts-per-step 4 --validation-problems 4 --eval-problems 1 --max-completion-length 32"
+    few = "--max-steps 20 --prompts-per-step 4 --validation-problems 4 --eval-problems 1 --max-completion-length 64"
     words = ["sft", "--env", "countdown", "--model", "converted", "--lora-r", "0", "--learning-rate", "1e-4"]
+    words += ["--temperature", "0"]  # else 256 completions are sampled at the end, to say what RL would find
     assert (
         main([*words, *few.split(), "--eval-steps", "20", "--device", "cpu", "--output-dir", "taught"]) == 0
     )
