@@ -18,6 +18,7 @@ import torch
 from spg_trainer import EvalSampling, cli, defaults, generate, load_model
 from spg_trainer.rollout.canvas_view import canvas_text
 from tests.common.family_cases import UNTRAINED, untrained
+from tests.common.marks import slow_if
 from tests.common.speed import here
 from tests.common.trainer_cases import tiny_folder
 
@@ -97,9 +98,11 @@ def test_the_canvas_shows_what_a_step_wrote_up_to_the_end():
     ]
 
 
-@pytest.mark.parametrize(
-    "family", ["tiny", "tiny:block", "tiny:shift", "diffusion_gemma", *sorted(UNTRAINED)]
-)
+FAMILIES = ["tiny", "tiny:block", "tiny:shift", "diffusion_gemma", *sorted(UNTRAINED)]
+SOME = ("tiny:shift", "diffusion_gemma", "sdar")
+
+
+@pytest.mark.parametrize("family", slow_if(FAMILIES, lambda family: family not in SOME))
 def test_each_family_answers(capfd, family):
     model, length = family, "20"
     if family.startswith("tiny"):
@@ -135,7 +138,7 @@ class Terminal:
                     found += os.read(self.end, 4096)
                 except OSError:  # the command has ended
                     break
-        return found.decode()
+        return found.decode(errors="replace")  # the last character may be cut
 
     def type(self, text: str) -> None:
         os.write(self.end, text.encode())
