@@ -43,6 +43,8 @@ def label_of(answer: str, letters: str = LETTERS) -> tuple[str, str]:
         is_marked, rest = rest.startswith(")"), rest[1:]
     elif rest.startswith(_DASHES):
         is_marked, rest = True, rest[2:]
+    elif rest.startswith(" (") and rest.endswith(")"):
+        is_marked, rest = True, f" {rest[2:-1]}"
     else:
         is_marked, rest = rest[:1] in ("", *"}).:,"), rest[1:]
     rest = rest.lstrip("}")

@@ -18,6 +18,9 @@ from verifiers.verdicts import GRAMMAR, MALFORMED, NO_ANSWER, OK, TEXT, TYPED, W
 
 _NO_JSON = "is no JSON value, such as {'total': 7} or '[1, 2]'; a text has quotation marks, '\"spam\"'"
 
+_LONGEST_SCALAR = 64
+"""The most characters of a completion that may be a bare number, true, false or null."""
+
 
 def gold_of(answer: object, row: int | None) -> Any:
     """The value of a reference, as `parsed` gives it; raises if it is none."""
@@ -73,7 +76,8 @@ def locate(text: str, lenient: bool) -> tuple[int, int, int]:
     if found.unended >= 0 and found.block[0] < found.unended:
         return NO_ANSWER, -1, -1  # thinking that never ends
     whole = _stripped(text, found.begin, found.cut)
-    if lenient and text.startswith(("{", "[", '"'), whole[0]) and _value_of(text, *whole) is not None:
+    may_be_value = text.startswith(("{", "[", '"'), whole[0]) or whole[1] - whole[0] <= _LONGEST_SCALAR
+    if lenient and may_be_value and _value_of(text, *whole) is not None:
         return OK, *whole
     start, end = _stripped(text, *found.block) if has_block else whole
     if not has_block and found.unclosed[0] >= 0:

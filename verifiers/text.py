@@ -19,6 +19,10 @@ _NESTED = 8  # marks of layout around an answer that are taken off, one inside t
 _AROUND = (
     ("**", "**"),
     ("`", "`"),
+    ('"', '"'),
+    ("'", "'"),
+    ("“", "”"),
+    ("‘", "’"),
     ("$", "$"),
     *((f"\\{command}{{", "}") for command in sorted(TEXTS)),
 )
@@ -116,7 +120,10 @@ def judge(
     span = found.start, found.end
     if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
-    said = normal(found.read(text), keep_case)
+    shown = found.read(text)
+    if found.mark != "block" and (shown.startswith("**") or text.endswith("**", 0, found.start)):
+        shown = shown.removeprefix("**").partition("**")[0]  # a bold answer, and words behind it
+    said = normal(shown, keep_case)
     if said == normal(gold, keep_case):
         return OK, TEXT, 1.0, *span
     return (WRONG if known is None or said in known else MALFORMED), TEXT, 0.0, *span

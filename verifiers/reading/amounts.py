@@ -54,11 +54,11 @@ CODES = frozenset([*_CODES, "rmb", "rs"]) & (frozenset(NAMES) - {"cent", "pence"
 # {word behind a number: the power of ten that it stands for}
 MAGNITUDES = {
     **dict.fromkeys(("hundred", "hundreds"), 2),
-    **dict.fromkeys(("thousand", "thousands"), 3),
+    **dict.fromkeys(("thousand", "thousands", "tsd", "tausend"), 3),
     **dict.fromkeys(("lakh", "lakhs"), 5),
-    **dict.fromkeys(("million", "millions", "mln", "mio"), 6),
+    **dict.fromkeys(("million", "millions", "mln", "mio", "millionen"), 6),
     **dict.fromkeys(("crore", "crores"), 7),
-    **dict.fromkeys(("billion", "billions", "bn", "bln"), 9),
+    **dict.fromkeys(("billion", "billions", "bn", "bln", "mrd", "milliarde", "milliarden"), 9),
     **dict.fromkeys(("trillion", "trillions"), 12),
     **dict.fromkeys(("quadrillion", "quadrillions"), 15),
 }

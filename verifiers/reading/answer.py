@@ -179,7 +179,8 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 _NAME = re.compile(
     r"""(?:(?<=")|(?<="final_))(?:answer|result)"\s*+:\s*+(?="(?P<string>(?:[^"\\\n]|\\.)*+)"|(?P<number>-?\d[\d.]*+))
-    |\b(?:answers?|result|ans|(?:(?<=correct\s)|(?<=right\s))(?:option|choice))\b[*_" ]*+
+    |\b(?<!incorrect\s)(?<!wrong\s)(?<!other\s)
+     (?:answers?|result|ans|(?:(?<=correct\s)|(?<=right\s))(?:option|choice))\b[*_" ]*+
      (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?
      (?:\b(?:is|are|equals|(?:sh|w)ould\sbe)\b|[:=]|(?=[*\# \t]*+\n))
      [\s*:"'`_}]*+(?:</?[a-z]{1,12}>\s*+)*+(?:(?<=\n)[->•]\s)?+(?!(?:not|found|known|unknown|obtained|given|provided|(?:in)?correct|right|wrong)\b)""",
@@ -235,8 +236,12 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
         else:
             low = low if shown else name.end()
             high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
-        if text.count("}", low, high) > text.count("{", low, high):  # \text{The answer is 18}
-            high = low + len(text[low:high].rstrip("} "))
+        if text.endswith("$", low, high) and text.endswith("$", 0, name.start()):  # $Answer: 18$
+            high -= 1
+        # \text{The answer is 18}: the braces that are closed without having been opened.
+        unopened = text.count("}", low, high) - text.count("{", low, high)
+        while unopened > 0 and text.endswith("}", low, high):
+            high, unopened = low + len(text[low : high - 1].rstrip()), unopened - 1
         found = Found(OK, low, high, NAMED)
         if _HAS_VALUE.search(text, low, high):
             return found

@@ -12,12 +12,17 @@ _NUMBER = re.compile(
     r"(?:\\[dt]?frac\{(\d{1,400}+)\}\{(\d{1,400}+)\}|(\d{1,400}+(?:,\d{3})*+(?:\.\d{1,400}+)?+)(?:\s?/\s?(\d{1,400}+))?)"
 )
 _LAYOUT = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|,|;|:|!| )|[{}$*~\\]")
-_UNIT = re.compile(r"\s*+(?:[^\W\d_]++|\^?+[23²³](?!\d)|[/%°])")
+_UNIT = re.compile(r"\s*+(?:[^\W\d_]++|\^?+[23²³](?!\d)|[/%°€£¥₹])")
+_MONEY = "money"
+"""The name of each unit of money."""
 _NAMES = str.maketrans({"²": "^2", "³": "^3", "°": "degree"})
 
 
 def fits(text: str, value: Fraction | int, unit: str) -> bool:
-    """Whether an answer of this value says no other unit than `unit`: behind its number stands that one, or none."""
+    """Whether an answer of this value says no other unit than `unit`: behind its number stands that one, or none.
+
+    One unit of money is as good as another here: currencies are compared with those of the reference.
+    """
     numbers = list(_NUMBER.finditer(text))
     ends = [number.end() for number in numbers if _value_of(number) == abs(value)]
     wanted = _name_of(unit)
@@ -29,7 +34,8 @@ def fits(text: str, value: Fraction | int, unit: str) -> bool:
 def unit_of(text: str) -> str:
     """The unit or noun behind the first number of a text: "ml" for 25500 millilitres; "" if there is none."""
     number = _NUMBER.search(text)
-    return _unit_at(text, number.end()) if number else ""
+    unit = _unit_at(text, number.end()) if number else ""
+    return "" if unit == _MONEY else unit
 
 
 def _value_of(number: re.Match[str]) -> Fraction | None:
@@ -48,8 +54,8 @@ def _unit_at(text: str, place: int) -> str:
 
 
 def _name_of(unit: str) -> str:
-    """The one name of a unit: "ml" for millilitres; of a noun, its singular. A currency has none: it is compared."""
+    """The one name of a unit: "ml" for millilitres; of a noun, its singular; of each currency the same."""
     parts = [part.strip().translate(_NAMES) for part in _UNIT.findall(_LAYOUT.sub(" ", unit))]
     words = [f"^{part}" if part.isdigit() else part for part in parts if part.lower() not in MAGNITUDES]
     name = canonical_unit(words) or "" if words else ""
-    return "" if currencies_of(name) else name.removesuffix("s").casefold()
+    return _MONEY if currencies_of(name or "".join(words)) else name.removesuffix("s").casefold()
