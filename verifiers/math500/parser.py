@@ -646,7 +646,7 @@ def with_unit(cursor: Cursor, value: Value) -> Value:
     if not unit and cursor.kind == SIGN and cursor.value.removeprefix("\\") in SIGNS:
         unit = SIGNS[cursor.advance().removeprefix("\\")]  # 4.50$
     words = [word for word in (unit or cursor.currency, cursor.temperature) if word]
-    if at_money_letter(cursor):  # $5k
+    if at_money_letter(cursor) and value[0] == "num":  # $5k
         cursor.marks.append(MIXED)
         value = ("num", value[1] * 10 ** MONEY_MAGNITUDES[cursor.advance().lower()], value[2])
     is_part = is_expression(value) and value[0] == "/"

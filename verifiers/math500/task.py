@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
@@ -134,8 +134,18 @@ def outcome_by_choice(answer: str, gold: Reference, problem: Problem) -> Outcome
     None if the answer must be read like any other: it is no choice, or its letter does not decide.
     """
     options, right = choices_of(gold, problem.text)
-    reason = judge_choice(answer, right, options, is_right) if right else None
+    says = partial(says_option, problem=problem)
+    reason = judge_choice(answer, right, options, says) if right else None
     return None if reason is None else (reason, TYPED)
+
+
+def says_option(answer: str, option: str, problem: Problem) -> bool:
+    """True if an answer says the value of an option, finished and as the problem asks: no copy of its formula."""
+    gold = reference_of(option, index=None)
+    if gold.is_text or markup.key(answer) == gold.key:
+        return is_right(answer, option)
+    outcome = outcome_by_meaning(answer, gold, problem.text, lenient=True)
+    return outcome is not None and outcome[0] == OK
 
 
 @lru_cache(PROBLEMS_REMEMBERED)

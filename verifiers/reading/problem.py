@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from string import ascii_letters
 
@@ -29,7 +30,7 @@ _ASKING = ("find", "value of", "values of", "compute", "evaluate", "determine", 
 _SORTED = re.compile(
     r"(?:\A|[.?!:;\n])\s{0,9}+(?:(?:please|now|then|first)\s)?+(?:sort|rank|arrange|order|reverse)\b(?!:?\s(?:the\s)?(?:\w++\s)?"
     r"(?:of|equations?|expressions?|polynomial|matrix|digits|letters)\b)"
-    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b"
+    r"|(?:and|then)\s(?:sort|rank|arrange|order|reverse)\s(?:the|these|those|them|it|all)\b|\bbackwards\b"
     r"|order from|in order of|from (?:least|smallest|shortest)|\b(?:in|de)creasing order|scending order|alphabetical"
     r"|chronological|numerical order|(?:reverse|correct|right) order"
     r"|\bnext\s(?:few|two|three|four|five|\d++)\s(?:terms|numbers|letters|elements|values)\b|\w{2}est,? first\b"
@@ -40,6 +41,19 @@ _CALCULUS = ("\\int", "\\ln", "natural log", "derivative", "differentia", "\\fra
 """Signs and words by which a problem is one of calculus."""
 _OTHER_LOGARITHMS = ("\\log", "10^", "base", "decibel", " ph ")
 """Signs and words by which a logarithm of a problem may have base 10."""
+_POINTS = (
+    "ordered pair,ordered triple,coordinates,(x\0y),(x\0 y),vector,the point,vertex,midpoint".replace(
+        ",", "|"
+    ).replace("\0", ",")
+).split("|")
+"""Phrases by which a problem asks for a point, so that (2, 5) is no interval."""
+_INTERVALS = (
+    "interval|domain|range|inequalit|all values of|all real values|solution set|values of $|satisf|for which|\\le|\\ge"
+).split("|")
+"""Phrases by which a problem asks for an interval, so that (2, 5) is no point."""
+_NUMBERS = re.compile(
+    r"(?:\\[dt]?frac\{)?+(\d{1,40}+)(?:\}\{|/)(\d{1,40}+)\}?+|(\d{1,40}+(?:,\d{3})*+(?:\.\d{1,40}+)?+)"
+)
 _BASE = re.compile(r"\bbase[ $~-]{1,3}(\w++)")
 _ASKED_UNIT = re.compile(r"\b(?:in|to|how many) ")
 """What stands before the unit that is asked for: "how many feet", "in square feet"."""
@@ -86,6 +100,21 @@ class Problem:
             (before, formula.strip(" .,;\n"))
             for before, formula in zip(pieces[::2], pieces[1::2], strict=False)
         ]
+
+    @cached_property
+    def is_interval(self) -> bool:
+        """True if an interval is asked for and no point, so that its ends alone, 2, 5, are not (2, 5)."""
+        is_point = any(mark in self.lower for mark in _POINTS)
+        return not is_point and any(mark in self.lower for mark in _INTERVALS)
+
+    @cached_property
+    def numbers(self) -> frozenset[tuple[int, int]]:
+        """(numerator, denominator), in lowest terms, of each number and fraction of whole numbers in the text."""
+        found: set[tuple[int, int]] = set()
+        for above, below, number in _NUMBERS.findall(self.text.replace("{,}", ",")):
+            value = Fraction(int(above), int(below) or 1) if above else Fraction(number.replace(",", ""))
+            found.add((value.numerator, value.denominator))
+        return frozenset(found)
 
     @cached_property
     def asked_formulas(self) -> list[str]:

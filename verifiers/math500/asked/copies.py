@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import lru_cache
 from math import gcd
 
@@ -21,14 +22,26 @@ _SEPARATORS = ("\\\\", "\\le", "\\ge", "\\text", "=", "<", ">", ",", "&")
 
 
 def is_copy(value: Value, gold: Value, problem: Problem, letters: frozenset[str]) -> bool:
-    """True if the value is a formula of the problem, not a bare number or name, and looks unlike the reference.
+    """True if the value is a formula of the problem and looks unlike the reference.
 
-    `letters`: the variables of the reference.
+    A bare number of the problem is one if the reference is more than a number: 360 for its prime factors, 9/4 for
+    2 1/4. `letters`: the variables of the reference.
     """
-    key = formula_key(value)
-    if key is None or key == formula_key(gold):
-        return False
-    return key in formula_keys(problem, letters)
+    key, gold_key = formula_key(value), formula_key(gold)
+    if key is None:
+        return gold_key is not None and is_expression(gold) and fraction_of(value) in problem.numbers
+    return key != gold_key and key in formula_keys(problem, letters)
+
+
+def fraction_of(value: Value) -> tuple[int, int] | None:
+    """(numerator, denominator) of a whole number, a decimal or a fraction of whole numbers; None for anything else."""
+    value = value.value if type(value) is Quantity else value
+    if not is_expression(value):
+        return None
+    node = folded(without_needless_points(value))
+    if node[0] == "num":
+        return Fraction(node[1], node[2]).as_integer_ratio()
+    return (node[1][1], node[2][1]) if is_literal_fraction(node) else None
 
 
 @lru_cache(PROBLEMS_REMEMBERED)

@@ -98,7 +98,7 @@ def allows_unit(answer: Value, gold: Value, problem: Problem) -> bool:
     if problem.asked_units:
         return any(is_one_unit(unit, asked) for asked in problem.asked_units)
     if "/" in unit:
-        return True  # any problem may speak of rates
+        return not wanted  # any problem may speak of rates
     name = unit.partition("^")[0]
     if name == "pound" and "sterling" in problem.named_units:
         name = "sterling"  # no weight

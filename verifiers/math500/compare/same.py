@@ -138,7 +138,8 @@ class Comparison(Chains):
         """
         answer_kind, gold_kind = type(answer), type(gold)
         # 3, 4 or y = 4, x = 3 for (3, 4).
-        if gold_kind is Row and answer_kind is Several and (gold.opening, gold.closing) == ROUND:
+        is_pair = gold_kind is Row and answer_kind is Several and (gold.opening, gold.closing) == ROUND
+        if is_pair and not self.problem.is_interval:
             has_names = any(type(item) is Relation for item in answer.items)
             items = by_name(answer.items) if has_names else answer.items
             return self.in_order(items, gold.items) if items else NO
@@ -180,7 +181,7 @@ class Comparison(Chains):
         """Compares two rows: (2, 5) is not [2, 5), but <2, 5> for vectors, if the problem asks for no interval."""
         if (answer.opening, answer.closing) != (gold.opening, gold.closing):
             are_vectors = is_vector(answer) and is_vector(gold)
-            if self.strict or not are_vectors:
+            if self.strict or not are_vectors or self.problem.is_interval:
                 return NO
         return self.in_order(answer.items, gold.items)
 
