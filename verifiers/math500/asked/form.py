@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import gcd, prod
 
+from verifiers.math500.asked.copies import fraction_of
 from verifiers.math500.asked.finished import has_surd
 from verifiers.math500.compare.normal_form import factors_of, folded, terms_of, without_sign
 from verifiers.math500.tree import Node, is_decimal_literal, is_whole, parts
@@ -98,7 +99,8 @@ def allows_unit(answer: Value, gold: Value, problem: Problem) -> bool:
     if problem.asked_units:
         return any(is_one_unit(unit, asked) for asked in problem.asked_units)
     if "/" in unit:
-        return not wanted  # any problem may speak of rates
+        # Any problem may speak of rates; the one that it says itself is not the one that it asks for.
+        return not wanted or fraction_of(answer) not in problem.numbers
     name = unit.partition("^")[0]
     if name == "pound" and "sterling" in problem.named_units:
         name = "sterling"  # no weight
