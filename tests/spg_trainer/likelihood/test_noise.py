@@ -107,7 +107,7 @@ def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
 
 
 def check_gradient(name, arguments, rows=None):
-    """Compares `accumulate` with one graph through passes canvas by canvas. rows: three; None = those of the fixture."""
+    """Compares `accumulate` with one graph through passes canvas by canvas. rows: three; None = the fixture's."""
     model = open_fixture("float64").model
     algorithm = algorithms.build(name, arguments)
     rows = (
