@@ -233,7 +233,8 @@ class TraceMasking(Masking):
         steps, canvases = self.steps(row.recorded["accepted"], len(row.recorded["canvases"]) - 1)
         num_copies = min(self.num_masks, len(steps))
         chosen = np.sort(row.streams.of_row().permutation(len(steps))[:num_copies])
-        of_copy = np.zeros(self.num_masks, np.int64)  # a copy for which no step is left shows the first, scores nothing
+        # A copy for which no step is left shows the first one, and scores nothing.
+        of_copy = np.zeros(self.num_masks, np.int64)
         of_copy[:num_copies] = steps[chosen]
         in_canvas = np.zeros((self.num_masks, row.size), bool)
         in_canvas[:num_copies] = row.place // self.block_length == canvases[chosen, None]

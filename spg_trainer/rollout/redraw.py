@@ -178,7 +178,9 @@ class Redrawing:
         self.is_finished = [False] * shape[0]
         self.steps_done = 0
         self.not_finite = torch.zeros((), dtype=torch.int64, device=prompt_ids.device)
-        self.record = StepRecord.empty(shape, sampling.steps_per_block, prompt_ids.device) if records else None
+        self.record = (
+            StepRecord.empty(shape, sampling.steps_per_block, prompt_ids.device) if records else None
+        )
 
     def write(self, rows_at_once: int) -> None:
         """Decodes all rows, so many at a time. Raises ModelError for logits that are not finite."""

@@ -21,7 +21,8 @@ from tests.common.likelihood_cases import policy_of
 from tests.spg_trainer.likelihood.test_noise import check_gradient
 
 RECORDS = TraceMasking.records
-WORDS, PLACES, STEPS = 3, 2, 2  # tokens of the vocabulary, places of a canvas and its steps in what is enumerated
+# Tokens of the vocabulary, places of a canvas and its steps in what is enumerated.
+WORDS, PLACES, STEPS = 3, 2, 2
 
 
 def masks_of(rows, masking):
