@@ -456,7 +456,8 @@ class Masks(Rows):
     part: Tensor
     """(B, T) bool, the tokens of that part."""
     shown: Tensor | None = None
-    """(B, M, T) int64, the tokens that stand at masked places of the completion; None = [MASK] stands there."""
+    """(B, M, T) int64, the tokens that stand at masked places of the completion, which may be wrong ones that the model
+    is to correct, or [MASK]; None = [MASK] stands at all of them."""
     from_context: Tensor | None = None
     """(B, M) bool, copies whose tokens are predicted from the clean text before them alone; None = those are the tokens
     that are scored and not masked."""

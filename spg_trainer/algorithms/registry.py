@@ -243,6 +243,15 @@ def check_algorithm_noise(name: str, noise: str) -> None:
         )
 
 
+def check_edit_noise(name: str, edit_noise: float) -> None:
+    """Raises ConfigError for `edit_noise` with one of our algorithms whose loss is about tokens shown as [MASK]."""
+    if edit_noise and ":" not in name and name not in WITH_RANDOM_TOKENS:
+        raise ConfigError(
+            f"$algorithm_args edit_noise={edit_noise:g}: the loss of $algorithm={name} is about tokens that are shown "
+            f"as [MASK]. Leave it out, or use one of: {', '.join(sorted(WITH_RANDOM_TOKENS))}."
+        )
+
+
 def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
     """An algorithm from its name and the values of `--algorithm-args`.
 
@@ -262,4 +271,6 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
             )
     values = read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}")
     with exit_is_error():
-        return cls(**values)
+        algorithm = cls(**values)
+    check_edit_noise(name, algorithm.edit_noise)
+    return algorithm
