@@ -149,8 +149,8 @@ class Algorithm(ABC):
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
     edit_noise: Below1 = 0.0
-    """Chance that a completion token which a copy shows is replaced by a wrong one, and scored, so that the model learns
-    to correct what it wrote (LLaDA2.1). Set it, e.g. to 0.1, for a model that decodes with --editing-threshold."""
+    """Chance that a completion token which a copy shows is replaced by a wrong one, and scored: so the model learns to
+    correct what it wrote (LLaDA2.1). Set it, e.g. to 0.1, for a model that decodes with --editing-threshold."""
     edit_weight: Positive = 1.0
     """What a wrong token weighs in the bound; a token shown as [MASK] weighs what the masking says."""
 
@@ -237,11 +237,14 @@ class Algorithm(ABC):
             if masking.noise == "uniform":
                 expected = f"left out with masking={self.masking}: its models are shown random tokens anyway"
             else:
-                expected = f"left out with masking={self.masking}, which shows no tokens at random, as masking=random does"
+                no_tokens = "which shows no tokens at random, as masking=random does"
+                expected = f"left out with masking={self.masking}, {no_tokens}"
             shows_at_random = masking.noise == "mask" and not masking.follows_path and self.masking != "all"
             self.require("edit_noise", shows_at_random, expected)
         else:
-            self.require("edit_weight", self.edit_weight == 1, "left out without an edit_noise, whose weight it is")
+            self.require(
+                "edit_weight", self.edit_weight == 1, "left out without an edit_noise, whose weight it is"
+            )
 
     def require(self, name: str, fine: bool, expected: str) -> None:
         """Raises ConfigError unless the value of a field is `fine`; the message says what is `expected`."""

@@ -36,8 +36,16 @@ def check_masking(noise: str, masking: Masking, name: str) -> None:
 def check_edit_noise(noise: str, pattern: Pattern, edit_noise: float) -> None:
     """Raises ConfigError for `edit_noise` with a model that cannot replace a token which it wrote."""
     if edit_noise and (noise == "uniform" or pattern.has_causal_context):
-        why = "has no [MASK], and draws" if noise == "uniform" else "draws a block's first token without seeing it, and"
-        does = " every token that it has not accepted anew by itself" if noise == "uniform" else " cannot replace it"
+        why = (
+            "has no [MASK], and draws"
+            if noise == "uniform"
+            else "draws a block's first token without seeing it, and"
+        )
+        does = (
+            " every token that it has not accepted anew by itself"
+            if noise == "uniform"
+            else " cannot replace it"
+        )
         raise ConfigError(
             f"$algorithm_args edit_noise={edit_noise:g}: this model {why}{does}. Leave it out; it is for models that "
             "decode with --editing-threshold."
