@@ -376,6 +376,15 @@ import time
 assert verifiers.verify("sudoku", "{RIGHT}", puzzle="{PUZZLE}").correct
 print(time.process_time(), any(name in sys.modules for name in ("numba", "numpy", "importlib.metadata")))
 """
+COMPILING = """
+import os, time
+os.environ["NUMBA_CACHE_DIR"] = os.getcwd()
+from verifiers import batch
+began = time.process_time()
+batch.prepare_kernels()
+from verifiers.kernels import plain
+print(time.process_time() - began, *(len(f.signatures) for f in (plain.locate, plain.find, plain.number, plain.judge)))
+"""
 MATH = """
 assert verifiers.verify("math500", "<answer>2^{10}</answer>", answer="1024").correct
 """
@@ -407,3 +416,10 @@ def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
 def test_a_single_verdict_comes_at_once_and_imports_nothing_heavy(tmp_path, code, allowed):
     seconds, heavy = fresh(code, tmp_path, allowed)
     assert float(seconds) < speed.here(0.3) and heavy == "False"
+
+
+@pytest.mark.slow
+def test_kernels_compile_in_eight_seconds_and_what_they_share_once(tmp_path):
+    seconds, *signatures = fresh(COMPILING, tmp_path, COMPILER)
+    assert signatures == ["1"] * 4
+    assert float(seconds) < speed.here(8)

@@ -2,7 +2,7 @@
 
 import numba
 
-from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, helper, is_space, locate
+from verifiers.kernels.plain import ALONE, LOCATED, MARKS_ONLY, NO_ANSWER, READ, helper, is_space, locate
 
 OK, WRONG, RULE_BROKEN = 0, 1, 4  # as in `verifiers.verdicts`
 NUMBERS = 60  # the most given numbers, which are bits of an integer
@@ -128,7 +128,7 @@ def judge(data, starts, first, lenient, numbers, number_starts, targets, reason,
         count = number_starts[row + 1] - number_starts[row]
         if not 0 < count <= NUMBERS:
             continue
-        low, high, kind = locate(data, starts[i], starts[i + 1], True)
+        low, high, kind = locate(data, starts[i], starts[i + 1], MARKS_ONLY)
         if kind < 0 or not (lenient or kind & ALONE):
             continue
         if low < 0:

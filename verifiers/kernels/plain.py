@@ -30,14 +30,16 @@ _ANSWER, _CLOSE, _REASONING = _bytes(b"<answer>"), _bytes(b"</answer>"), _bytes(
 _END_REASONING, _END_OF_TURN = _bytes(b"</reasoning>"), _bytes(b"<|eot_id|>")
 _END_OF_TEXT, _START = _bytes(b"<|endoftext|>"), _bytes(b"<|start")
 _BOX, _FRAME = _bytes(b"\\boxed"), _bytes(b"\\fbox")
+_TAG, _TAG_ENDS, _KIMI = _bytes(b"<"), _bytes(b">"), _bytes(b"\xe2\x97")
 _TAGS = _bytes(b"aeftrs")  # with which the tags begin that the reader knows
 _IN_TAGS = _bytes(b" _-")
 _JOINING = _bytes(
     b"\\$(){[]~;,="
 )  # with spaces and small letters, what may stand between two boxes of a list
 _REASONS = _bytes(b"abinrsw(")  # with which the words begin behind which an answer ends
-_NAMING = _bytes(b"ansresoptcho")  # how the words begin that may name an answer, three bytes each
-_NEWLINE, _SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BAR = tuple(b"\n ,-.#/|")
+NAMING = _bytes(b"ansresoptcho")  # how the words begin that may name an answer, three bytes each
+MARKS_ONLY = NAMING[:0]  # for a task whose answers no sentence names
+_SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BAR = tuple(b" ,-.#/|")
 _LESS, _MORE, _BACKSLASH, _LEFT, _RIGHT = tuple(b"<>\\{}")
 
 
@@ -57,9 +59,13 @@ def is_in(byte, several):
 
 
 @helper
-def find(data, byte, start, end):
-    """Position of the first `byte` in data[start:end], or `end`; looks at many bytes at a time, without a branch."""
-    wanted = byte & 255
+def find(data, word, start, end):
+    """Position of the first byte in data[start:end] with which `word` begins, or `end`.
+
+    It looks at many bytes at a time, without a branch. The byte stands in an array because numba would compile the
+    function once more for each constant.
+    """
+    wanted = word[0]
     for size in (128, 32):
         while start + size <= end:
             hit = False
@@ -106,8 +112,8 @@ def last_box(data, start, end):
 
 
 @helper
-def says_more(data, start, end, marks_only):
-    """True if data[start:end] may have a mark, or a word that names an answer, or has other characters than ASCII."""
+def says_more(data, start, end, naming):
+    """True if data[start:end] may have a mark, or one of the words, or has other characters than ASCII."""
     i = start - 1
     while i + 1 < end:
         i += 1
@@ -117,26 +123,27 @@ def says_more(data, start, end, marks_only):
             continue
         if byte >= 127 or byte == _HASH:
             return True
-        if not marks_only and 97 <= byte | 32 <= 122 and i + 2 < end:
-            for k in range(0, len(_NAMING), 3):
+        if 97 <= byte | 32 <= 122 and i + 2 < end:
+            for k in range(0, len(naming), 3):
                 if (
-                    byte | 32 == _NAMING[k]
-                    and data[i + 1] | 32 == _NAMING[k + 1]
-                    and data[i + 2] | 32 == _NAMING[k + 2]
+                    byte | 32 == naming[k]
+                    and data[i + 1] | 32 == naming[k + 1]
+                    and data[i + 2] | 32 == naming[k + 2]
                 ):
                     return True
     return False
 
 
 @helper
-def locate(data, start, end, marks_only):
+def locate(data, start, end, naming):
     """(start, end, kind) of the answer in data[start:end]; the kind has bits of BOXED and ALONE, or is DOUBT.
 
-    (-1, -1, 0) if there is no answer. marks_only: no sentence names an answer.
+    (-1, -1, 0) if there is no answer. naming: NAMING, or MARKS_ONLY; an array, because numba would compile the
+    function once more for each constant.
     """
     doubt = -1, -1, DOUBT
     begin, opening, low, high, tags = start, -1, -1, -1, 0
-    i = find(data, _LESS, start, end)
+    i = find(data, _TAG, start, end)
     while i < end:
         if begins(data, i, end, _ANSWER):
             opening = i + len(_ANSWER)
@@ -148,7 +155,7 @@ def locate(data, start, end, marks_only):
         elif begins(data, i, end, _END_REASONING):
             begin = i + len(_END_REASONING)
         elif begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT):
-            if begins(data, find(data, _MORE, i, end) + 1, end, _START):
+            if begins(data, find(data, _TAG_ENDS, i, end) + 1, end, _START):
                 return doubt
             end = i
             break
@@ -159,12 +166,12 @@ def locate(data, start, end, marks_only):
                 at += 1
             if at < end and (data[at] >= 128 or data[at] == _BAR or (is_known and data[at] == _MORE)):
                 return doubt
-        i = find(data, _LESS, i + 1, end)
-    i = find(data, 0xE2, start, end)
+        i = find(data, _TAG, i + 1, end)
+    i = find(data, _KIMI, start, end)
     while i < end:
-        if i + 1 < end and data[i + 1] == 0x97:  # a tag of Kimi
+        if begins(data, i, end, _KIMI):
             return doubt
-        i = find(data, 0xE2, i + 1, end)
+        i = find(data, _KIMI, i + 1, end)
     first, last = strip(data, begin, end)
     if first == last:
         begin = start
@@ -192,7 +199,7 @@ def locate(data, start, end, marks_only):
             i += 1
         if i >= scope_end or (low < 0 and opening > box):
             return doubt
-        if says_more(data, i + 1, scope_end, marks_only or low >= 0):
+        if says_more(data, i + 1, scope_end, MARKS_ONLY if low >= 0 else naming):
             return doubt
         if last_box(data, max(scope, box - LIST_GAP), box) >= 0:  # of one list, maybe
             gap = box - 1
@@ -215,11 +222,11 @@ def locate(data, start, end, marks_only):
         first, last = strip(data, low, high)
         if first == last and whole:
             return -1, -1, 0
-        if says_more(data, low if whole else scope, high if whole else scope_end, marks_only):
+        if says_more(data, low if whole else scope, high if whole else scope_end, naming):
             return doubt
         kind = ALONE if whole else 0
     else:
-        return doubt if not marks_only or says_more(data, begin, end, True) else (-1, -1, 0)
+        return doubt if len(naming) or says_more(data, begin, end, naming) else (-1, -1, 0)
     if size > LONGEST:
         return doubt
     blank = True
@@ -227,7 +234,7 @@ def locate(data, start, end, marks_only):
         if data[i] >= 127 or data[i] == _HASH or (data[i] < 32 and not is_space(data[i])):
             return doubt
         blank &= data[i] == _POINT or is_space(data[i])
-        if not marks_only and i + 1 < last and (is_space(data[i]) or data[i] == _COMMA):
+        if len(naming) and i + 1 < last and (is_space(data[i]) or data[i] == _COMMA):
             if is_in(data[i + 1] | 32, _REASONS):  # " because"
                 return doubt
     return doubt if blank else (first, last, kind)
@@ -282,7 +289,7 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
     for i in range(len(starts) - 1):
         reason[i] = READ
         row = first + i
-        low, high, kind = locate(data, starts[i], starts[i + 1], False)
+        low, high, kind = locate(data, starts[i], starts[i + 1], NAMING)
         if low < 0:
             if kind == 0 and lenient and len(gold_starts) == 1:
                 reason[i], spans[i, 0], spans[i, 1] = NO_ANSWER, -1, -1
@@ -293,7 +300,7 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
         if len(gold_starts) == 1:
             continue
         is_number, value, decimals = number(data, low, high, not lenient)
-        known, gold, gold_decimals = number(golds, gold_starts[row], gold_starts[row + 1], True)
+        known, gold, gold_decimals = number(golds, gold_starts[row], gold_starts[row + 1], not lenient)
         if not (known and is_number):
             continue
         while decimals < gold_decimals and abs(value) < 10**17:

@@ -2,7 +2,7 @@
 
 import numba
 
-from verifiers.kernels.plain import ALONE, LOCATED, NO_ANSWER, READ, helper, is_space, locate
+from verifiers.kernels.plain import ALONE, LOCATED, MARKS_ONLY, NO_ANSWER, READ, helper, is_space, locate
 
 OK, WRONG, MALFORMED, RULE_BROKEN = 0, 1, 3, 4  # as in `verifiers.verdicts`
 CELLS = 81
@@ -67,7 +67,7 @@ def judge(data, starts, first, lenient, puzzles, puzzle_starts, reason, score, s
             legal = legal and 0 <= puzzle[k] <= size
         if not legal or mark(puzzle, size, masks):
             continue
-        low, high, kind = locate(data, starts[i], starts[i + 1], True)
+        low, high, kind = locate(data, starts[i], starts[i + 1], MARKS_ONLY)
         if kind < 0 or not (lenient or kind == ALONE):
             continue
         if low < 0:
