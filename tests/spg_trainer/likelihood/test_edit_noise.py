@@ -8,7 +8,7 @@ import torch
 
 from spg_trainer import algorithms
 from spg_trainer.algorithms.base import loss_of_values, prepare_columns
-from spg_trainer.algorithms.registry import WITH_RANDOM_TOKENS
+from spg_trainer.algorithms.registry import WITH_WRONG_TOKENS
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import KeyedStreams, accumulate, token_logps
@@ -163,7 +163,7 @@ def test_the_loss_of_sft_is_that_of_plain_autograd(pattern):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("name", sorted(WITH_RANDOM_TOKENS - {"mle"}))
+@pytest.mark.parametrize("name", sorted(WITH_WRONG_TOKENS - {"mle"}))
 def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name, pattern):
     policy = open_policy(pattern)
     rows = written(policy)
