@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 NEVER, GIVEN = -1, -2
 """Values of `unmask_step`: NEVER for a place that stayed masked, GIVEN for a place whose token a template gave."""
 
-Record = Literal["confidence_change", "fallback"]
-"""Columns of `Rows`, (B, T) each, that the sampler records only on request."""
+Record = Literal["confidence_change", "fallback", "canvases", "accepted"]
+"""Columns of `Rows`, (B, ..., T) each, that the sampler records only on request."""
 
 
 class Rows:
@@ -62,6 +62,13 @@ class Rows:
     fallback: Tensor
     """(B, T) bool, whether `--unmasking threshold` wrote the token only because no token was sure enough; only if the
     masking needs it."""
+    canvases: Tensor
+    """(B, S + 1, T) int32, only for models that hide a token by a random one: what each canvas held before the first to
+    the last of its S steps, and behind the last. Where a step accepted a token, the next canvas holds it."""
+    accepted: Tensor
+    """(B, S / 8 rounded up, T) uint8: bit s of the numbers of a place is 1 if step s accepted its token."""
+    temperatures: tuple[float, ...] = ()
+    """The temperature of each of the S steps; it stands beside `canvases`."""
     pilot: Tensor
     """(B, M, T), what a first pass found at each token of its M copies, minus infinity elsewhere; only while masks are
     drawn that depend on it (`Masking.pilot`)."""
@@ -457,6 +464,10 @@ class Masks(Rows):
     """(B, T) bool, the tokens of that part."""
     shown: Tensor | None = None
     """(B, M, T) int64, the tokens that stand at masked places of the completion; None = [MASK] stands there."""
+    targets: Tensor | None = None
+    """(B, M, T) int64, the tokens that are scored; None = those of the completion."""
+    temperatures: Tensor | None = None
+    """(B, M) float64, the temperature at which the log-probabilities of a copy are taken; None = `temperature`."""
     from_context: Tensor | None = None
     """(B, M) bool, copies whose tokens are predicted from the clean text before them alone; None = those are the tokens
     that are scored and not masked."""

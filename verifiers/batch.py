@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -277,10 +277,10 @@ def text_task(
     all_fields = (*fields, *optional)
     mark = partial(mark_of, marks_only)
 
-    def guarded(call: Callable[..., Judged], text: str, *values: object) -> Judged:
+    def guarded(call: Callable[..., Judged], text: str, *values: object, **found: Found) -> Judged:
         """The verdict of a call on one completion. If reading it raises, its reason is "error", and its row's alone."""
         try:
-            return call(text, *values)
+            return call(text, *values, **found)
         except (VerifierError, ImportError):
             raise  # a wrong reference, or a package that is not installed
         except Exception:
@@ -289,11 +289,8 @@ def text_task(
             )
             return ERROR, TEXT, 0.0, -1, -1
 
-    def judge_one(
-        text: str, mode: str, row: int | None, *values: object, found: Found | None = None
-    ) -> Judged:
-        call = judge if found is None else partial(judge, found=found)
-        judged = guarded(call, text, mode != "strict", row, *values)
+    def judge_one(text: str, mode: str, row: int | None, *values: object, **found: Found) -> Judged:
+        judged = guarded(judge, text, mode != "strict", row, *values, **found)
         if mode == "flexible" and judged[0] not in (OK, ERROR):
             judged = guarded(flexible, text, judged, *values)  # type: ignore[arg-type]
         return judged
@@ -319,20 +316,26 @@ def text_task(
         n = len(texts)
         reason, tier, score = (np.empty(n, kind) for kind in (np.int8, np.int8, np.float64))
         spans = np.empty((n, 2), np.int64)
-        undecided: Iterable[int] = range(n)
+        undecided = np.arange(n)
         reason[:] = -1
         if kernel is not None and judge_with(
             kernel, texts, mode != "strict", columns, (reason, tier, score, spans)
         ):
             is_open = (reason < 0) | ((reason == NO_ANSWER) & (mode == "flexible"))
-            undecided = np.flatnonzero(is_open).tolist()
-        for row in undecided:
+            undecided = np.flatnonzero(is_open)
+        # Lists are read and written sooner than arrays, place by place.
+        known = zip(undecided.tolist(), reason[undecided].tolist(), spans[undecided].tolist(), strict=True)
+        judged = []
+        for row, code, span in known:
+            text = texts[row]
             values = [None if column is None else column[row] for column in columns]
-            found = None
-            if reason[row] == LOCATED:
-                found = Found(OK, *in_characters(texts[row], *spans[row].tolist()), alone=True)
-            judged = judge_one(texts[row], mode, row, *values, found=found)
-            reason[row], tier[row], score[row], spans[row] = *judged[:3], in_bytes(texts[row], *judged[3:])
+            found = {}
+            if code == LOCATED:
+                found["found"] = Found(OK, *in_characters(text, *span), alone=True)
+            *decided, start, end = judge_one(text, mode, row, *values, **found)
+            judged.append((*decided, in_bytes(text, start, end)))
+        if judged:
+            reason[undecided], tier[undecided], score[undecided], spans[undecided] = zip(*judged, strict=True)
         return reason, tier, score, spans
 
     def judge_together(texts: list[str], mode: str, *columns: list[Any] | None) -> Columns:

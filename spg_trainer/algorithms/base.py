@@ -213,7 +213,7 @@ class Algorithm(ABC):
             shows_prompt = self.p_mask_prompt == 0
             expected = "0 for masking=trajectory, which shows what the sampler saw"
             self.require("p_mask_prompt", shows_prompt, expected)
-        if self.masking in ("trajectory", "step_merge", "block_steps"):
+        if self.masking in ("trajectory", "step_merge", "block_steps", "trace"):
             expected = f"false for masking={self.masking}, which has no such tail"
             self.require("score_tail", not self.score_tail, expected)
         if self.compares == "update" and not isinstance(self, CoupledAlgorithm):

@@ -17,6 +17,7 @@ from torch import Tensor
 from spg_trainer.algorithms.ratios import TokenRatio
 from spg_trainer.likelihood.bounds import weighted_sum
 from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import TraceMasking
 from spg_trainer.likelihood.random_masks import MASKINGS
 from spg_trainer.settings.types import Below1, Count, Positive
 from spg_trainer.tensors import Masks, Rows
@@ -37,7 +38,7 @@ class D2StepMerge(TokenRatio):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        return {"step_merge": MASKINGS["step_merge"]}
+        return {"step_merge": MASKINGS["step_merge"], "trace": TraceMasking()}
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `mean_length` (B,), the mean number of tokens of a turn in the completion's group.

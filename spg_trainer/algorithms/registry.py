@@ -229,9 +229,11 @@ def name_in_recipes(name: str) -> str:
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 
-WITH_RANDOM_TOKENS = frozenset("mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo".split())
+WITH_RANDOM_TOKENS = frozenset(
+    "mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo tracerl d2_stepmerge".split()
+)
 """The algorithms for models that hide a token by a random one. Each needs no more than a number for a completion, or
-for each of its tokens, whatever hides them."""
+for each of its tokens, whatever hides them; the last two replay the steps that the rollout recorded."""
 
 
 def check_algorithm_noise(name: str, noise: str) -> None:

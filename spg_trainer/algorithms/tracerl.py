@@ -15,6 +15,7 @@ from torch import Tensor
 from spg_trainer.algorithms.base import Advantage, Algorithm, Compares, Loss, Metric, Need
 from spg_trainer.algorithms.ratios import clipped_surrogate, kl_k3, token_metrics
 from spg_trainer.likelihood.masking import Masking
+from spg_trainer.likelihood.path_masks import TraceMasking
 from spg_trainer.likelihood.random_masks import MASKINGS
 from spg_trainer.settings.types import Below1, Count, NotNegative, Positive, Zero
 from spg_trainer.tensors import Masks, Rows
@@ -49,13 +50,11 @@ class TraceRL(Algorithm):
 
     @classmethod
     def maskings(cls) -> Mapping[str, Masking]:
-        return {"step_merge": MASKINGS["step_merge"]}
+        return {"step_merge": MASKINGS["step_merge"], "trace": TraceMasking()}
 
     def prepare(self, rows: Rows) -> dict[str, Tensor | float]:
         """`advantages`, and `segments`, the mean number of segments of an episode of the step."""
-        masking = self.make_masking()
-        steps = rows.unmask_step.where(rows.completion_mask, -1).cpu().numpy()
-        num_segments = sum(len(masking.segments(steps_of_row)[0]) for steps_of_row in steps)
+        num_segments = self.make_masking().num_segments(rows)
         return {**super().prepare(rows), "segments": num_segments / len(rows.last_turns)}
 
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:

@@ -308,6 +308,10 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     if masks.temperature != 1:  # as the sampler draws, and it never draws [MASK]
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
     targets = completion_ids[scored]
+    if masks.targets is not None:
+        places_of_row = torch.arange(scored.shape[1], device=row.device)
+        targets = masks.targets[row[:, None], mask_of_place, places_of_row][scored]
+    heat = None if masks.temperatures is None else masks.temperatures[row[:, None], mask_of_place][scored]
 
     softcap = base_model(model).softcap
 
@@ -320,7 +324,8 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
         states_of_part, targets_of_part = states_of_scored[part], targets[part]
         arguments = (kept_chunks, never_drawn, softcap)
         if is_rated is None:
-            return HeadLogps.apply(states_of_part, head, targets_of_part, *arguments)
+            heat_of_part = None if heat is None else heat[part]
+            return HeadLogps.apply(states_of_part, head, targets_of_part, *arguments, heat_of_part)
         rated = is_rated[part]
         plain = HeadLogps.apply(states_of_part[~rated], head, targets_of_part[~rated], *arguments)
         chunk_rows = rows_per_chunk(len(head))
@@ -356,7 +361,7 @@ class HeadLogps(torch.autograd.Function):
     for it, and those of earlier chunks are computed once more. If the weight is frozen, the forward pass computes the
     gradient of each log-probability in its state while it has the logits; the backward pass scales it. never_drawn: a
     token that has probability 0, None = there is none. softcap: c, if logits are c * tanh(product / c); None = they are
-    the products.
+    the products. heat: (n,), the temperature of each position, by which its logits are divided; None = 1.
     """
 
     @staticmethod
@@ -368,28 +373,32 @@ class HeadLogps(torch.autograd.Function):
         keep: int,
         never_drawn: int | None = None,
         softcap: float | None = None,
+        heat: Tensor | None = None,
     ) -> Tensor:
-        ctx.never_drawn, ctx.softcap = never_drawn, softcap
+        ctx.never_drawn, ctx.softcap, ctx.heat = never_drawn, softcap, heat
         size = rows_per_chunk(len(weight))
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
-            logps, gradient = head_logps_and_gradient(states, weight, targets, size, never_drawn, softcap)
+            logps, gradient = head_logps_and_gradient(
+                states, weight, targets, size, never_drawn, softcap, heat
+            )
             ctx.save_for_backward(gradient)
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
         logps, ctx.kept = head_logps_and_last_chunks(
-            states, weight, targets, size, keep, never_drawn, softcap
+            states, weight, targets, size, keep, never_drawn, softcap, heat
         )
         return logps
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor, Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, ...]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
+        of_others = (None,) * 5
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, *of_others
         states, weight, targets = ctx.saved_tensors
         # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is a
         # leaf of such a dtype, this is its own `.grad`, which saves a second tensor of its size.
@@ -410,18 +419,19 @@ class HeadLogps(torch.autograd.Function):
             kept=ctx.kept,
             never_drawn=ctx.never_drawn,
             softcap=ctx.softcap,
+            heat=ctx.heat,
         )
         if adds_to_grad:  # autograd must not add it once more
-            return states_gradient, None, None, None, None, None
-        return states_gradient, weight_gradient.to(weight.dtype), None, None, None, None
+            return states_gradient, None, *of_others
+        return states_gradient, weight_gradient.to(weight.dtype), *of_others
 
 
 Softmax = tuple[Tensor, Tensor, Tensor, Tensor | None]
 """(powers, total, logps, slope) of the output layer at r positions: the probability of a token is powers / total.
 
 powers: (r, V), exp(logit - the row's largest logit). total: (r,), the sum of each row's powers. logps: (r,), the
-log-probabilities of the targets. slope: (r, V), the derivative of each logit by the product of state and weight; None =
-it is 1, as logits are not capped.
+log-probabilities of the targets. slope: (r, V) or (r, 1), the derivative of each logit by the product of state and
+weight; None = it is 1, as logits are neither capped nor divided by a temperature.
 """
 
 
@@ -432,10 +442,11 @@ def softmax(
     targets: Tensor,
     never_drawn: int | None = None,
     softcap: float | None = None,
+    heat: Tensor | None = None,
 ) -> Softmax:
     """The `Softmax` at hidden states (r, D), from the output layer's weight (V, D) and the targets (r,).
 
-    never_drawn, softcap: as in `HeadLogps`.
+    never_drawn, softcap, heat: as in `HeadLogps`.
     """
     # The product is in the weight's dtype, as in the model.
     logits = (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))
@@ -444,6 +455,10 @@ def softmax(
         bent = logits.div_(softcap).tanh_()  # in place: `logits` are the same tensor
         slope = 1 - bent.square()
         logits = bent.mul_(softcap)
+    if heat is not None:
+        cooling = heat[:, None].to(logits.dtype).reciprocal()
+        logits = logits.mul_(cooling)
+        slope = cooling if slope is None else slope.mul_(cooling)
     if never_drawn is not None:
         logits[:, never_drawn] = float("-inf")
     chosen = logits.gather(-1, targets[:, None]).squeeze(-1)
@@ -471,6 +486,7 @@ def head_logps_and_last_chunks(
     keep: int,
     never_drawn: int | None = None,
     softcap: float | None = None,
+    heat: Tensor | None = None,
 ) -> tuple[Tensor, list[Softmax]]:
     """(the (n,) of `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1; the others: as there."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
@@ -478,7 +494,10 @@ def head_logps_and_last_chunks(
     for chunk in _chunks(len(hidden_states), chunk_rows):
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
-        kept.append(softmax(hidden_states[chunk], weight, targets[chunk], never_drawn, softcap))
+        heat_of_chunk = None if heat is None else heat[chunk]
+        kept.append(
+            softmax(hidden_states[chunk], weight, targets[chunk], never_drawn, softcap, heat_of_chunk)
+        )
         _, _, logps[chunk], _ = kept[-1]
     return logps, kept
 
@@ -494,6 +513,7 @@ def head_gradient(
     kept: list[Softmax] | None = None,
     never_drawn: int | None = None,
     softcap: float | None = None,
+    heat: Tensor | None = None,
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
@@ -504,8 +524,9 @@ def head_gradient(
     result = torch.empty_like(hidden_states)
     for chunk in reversed([*_chunks(len(hidden_states), chunk_rows)]):
         states, tokens = hidden_states[chunk], targets[chunk]
+        heat_of_chunk = None if heat is None else heat[chunk]
         powers, total, _, slope = (
-            kept.pop() if kept else softmax(states, weight, tokens, never_drawn, softcap)
+            kept.pop() if kept else softmax(states, weight, tokens, never_drawn, softcap, heat_of_chunk)
         )
         result[chunk] = softmax_gradient(
             powers, total, states, weight, tokens, coefficients[chunk], weight_gradient, slope
@@ -522,13 +543,17 @@ def head_logps_and_gradient(
     chunk_rows: int,
     never_drawn: int | None = None,
     softcap: float | None = None,
+    heat: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(the same as `head_logps`, the gradient (n, D) of each log-probability in its hidden state), from one softmax."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
     gradient = torch.empty_like(hidden_states)
     for chunk in _chunks(len(hidden_states), chunk_rows):
         states, tokens = hidden_states[chunk], targets[chunk]
-        powers, total, logps[chunk], slope = softmax(states, weight, tokens, never_drawn, softcap)
+        heat_of_chunk = None if heat is None else heat[chunk]
+        powers, total, logps[chunk], slope = softmax(
+            states, weight, tokens, never_drawn, softcap, heat_of_chunk
+        )
         ones = torch.ones_like(total)
         gradient[chunk] = softmax_gradient(
             powers, total, states, weight, tokens, ones, weight_gradient=None, slope=slope

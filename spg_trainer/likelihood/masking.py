@@ -127,6 +127,8 @@ class Completion(NamedTuple):
     """The row's number among all rows, divided by the number of rows: 0 to below 1."""
     recorded: Mapping[str, np.ndarray] = MappingProxyType({})
     """{name: values} of the columns `TOKEN_COLUMNS` that the rows have, (..., T) each, in the order of entries."""
+    temperatures: tuple[float, ...] = ()
+    """As `Rows.temperatures`."""
 
     def blocks(self, block_length: int) -> tuple[np.ndarray, np.ndarray]:
         """(starts, stops) of the blocks that hold any of the n tokens, (blocks,) each: their first entries and ends.
@@ -157,6 +159,12 @@ class Copies(NamedTuple):
     """(M,) bool, copies whose tokens are predicted from the clean text before them alone; None = none."""
     rated: np.ndarray | None = None
     """(M,) bool, copies whose scored tokens have the value `likelihood.logps.rate`; None = none."""
+    shown: np.ndarray | None = None
+    """(M, T) int, what stands at hidden places (`Masks.shown`); None = [MASK], or tokens that are drawn later."""
+    targets: np.ndarray | None = None
+    """(M, T) int, the tokens that are scored (`Masks.targets`); None = those of the completion."""
+    temperatures: np.ndarray | None = None
+    """(M,) float, at which the log-probabilities of each copy are taken; None = `Masking.score_temperature`."""
     measured: np.ndarray | None = None
     """(M, T) bool, where another figure besides log-probabilities is computed (`Masks.measured`); None = nowhere."""
 
@@ -243,7 +251,9 @@ class Masking(ABC):
             "conditioned": [],
             "from_context": [],
             "rated": [],
+            "temperatures": [],
         }  # (M,) of each row
+        of_tokens: dict[str, np.ndarray] = {}  # (B, M, T)
         if self.pilot is not None and "pilot" not in rows:
             raise ConfigError(
                 f"{type(self).__name__} needs a pass of the model before its masks are drawn, which only a training "
@@ -264,6 +274,9 @@ class Masking(ABC):
             for name, values in of_copies.items():
                 if (value := getattr(copies, name)) is not None:
                     values.append(value)
+            for name in ("shown", "targets"):
+                if (value := getattr(copies, name)) is not None:
+                    of_tokens.setdefault(name, np.zeros(scored.shape, np.int64))[row][:, place] = value
             places_of_tokens = place[: completion.length]
             part[row, places_of_tokens[copies.part]] = True
             if self.p_mask_prompt > 0:
@@ -283,7 +296,7 @@ class Masking(ABC):
             )
         arrays = {"masked": masked, "scored": scored, "weight": weight, "scale": scale, "part": part}
         arrays["measured"] = measured
-        arrays |= {name: np.stack(values) for name, values in of_copies.items() if values}
+        arrays |= {name: np.stack(values) for name, values in of_copies.items() if values} | of_tokens
         device = rows.completion_ids.device
         tensors = {
             name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None
@@ -321,6 +334,7 @@ def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations:
             progress=iteration / max(1, num_iterations - 1),
             quantile=quantiles[row],
             recorded={name: column[row][..., place] for name, column in recorded.items()},
+            temperatures=rows.temperatures,
         )
 
 

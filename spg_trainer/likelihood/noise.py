@@ -17,7 +17,9 @@ def check_masking(noise: str, masking: Masking, name: str) -> None:
     if masking.noise != noise:
         has_mask = noise == "mask"
         hides = "hides a token by [MASK]" if has_mask else "has no [MASK], but hides a token by a random one"
-        use = "masking=random" if has_mask else "masking=flat"
+        use = "masking=step_merge" if name == "trace" else "masking=random"
+        if not has_mask:
+            use = "masking=trace" if name == "step_merge" else "masking=flat"
         raise ConfigError(f"$algorithm_args masking={name}: this model {hides}. Use $algorithm_args {use}.")
     if noise == "uniform" and masking.p_mask_prompt:
         raise ConfigError(

@@ -5,14 +5,14 @@ Axes: M masks (copies); T places of a completion, of which the first n are its t
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Completion, Copies, Masking
-from spg_trainer.tensors import NEVER, Record
+from spg_trainer.tensors import NEVER, Record, Rows
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,11 @@ class StepMergeMasking(Masking):
         # With `all` every segment has a copy of its own. A bound is the mean over copies, so each weighs `num_copies`.
         return np.arange(num_segments), np.full(num_segments, num_copies)
 
+    def num_segments(self, rows: Rows) -> int:
+        """How many segments all rows have together."""
+        steps = rows.unmask_step.where(rows.completion_mask, -1).cpu().numpy()
+        return sum(len(self.segments(steps_of_row)[0]) for steps_of_row in steps)
+
     def segments(self, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(starts, stops, segment_of_token): the first step of each segment, (S,); the step after its last one, (S,);
         and the number of the segment that unmasked each token.
@@ -189,6 +194,70 @@ class BlockStepsMasking(StepMergeMasking):
             scored[copy] = (step == drawn) & (place >= start) & (place < stop)
             weight[copy] = num_copies * len(steps)
         return Copies(masked, scored, weight)
+
+
+@dataclass(frozen=True)
+class TraceMasking(Masking):
+    """Replays the steps of a sampler that redraws (`--unmasking entropy_bound`), for models that hide a token by a
+    random one: a copy shows a canvas as a step saw it, and scores the tokens that the step accepted.
+
+    They are scored at the temperature at which they were drawn. num_masks steps of all canvases are drawn, uniformly
+    and all different, among those that accepted anything, which are all; if they are not more, each is shown. Mean over
+    all masks: the log-probability of all accepted tokens, each given the canvas that its step saw. This is exact for
+    what was drawn. Tokens that are redrawn do not depend on the model, and which are accepted follows from the same
+    prediction. The text itself is the most probable token of each place in the last step, which nobody draws, so this
+    is the probability of how it came about, and no bound on that of the text. block_length: tokens of a canvas.
+    """
+
+    steps_per_segment: int = 1
+    block_length: int = 32
+
+    varies_context: ClassVar[bool] = False
+    is_likelihood: ClassVar[bool] = False
+    noise: ClassVar[Literal["mask", "uniform"]] = "uniform"
+    records: ClassVar[frozenset[Record]] = frozenset({"canvases", "accepted"})
+
+    def __post_init__(self) -> None:
+        if self.steps_per_segment != 1:
+            raise ConfigError(
+                f"$algorithm_args steps_per_segment={self.steps_per_segment}: masking=trace scores what one step "
+                "accepted, and the next step sees another canvas; set steps_per_segment=1"
+            )
+        if self.score_temperature != 1:
+            raise ConfigError(
+                f"$algorithm_args score_temperature={self.score_temperature:g}: masking=trace takes each step's own "
+                "temperature; leave it out"
+            )
+
+    def copies(self, row: Completion) -> Copies:
+        steps, canvases = self.steps(row.recorded["accepted"], len(row.recorded["canvases"]) - 1)
+        num_copies = min(self.num_masks, len(steps))
+        chosen = np.sort(row.streams.of_row().permutation(len(steps))[:num_copies])
+        # A copy for which no step is left shows the first one, and scores nothing.
+        of_copy = np.zeros(self.num_masks, np.int64)
+        of_copy[:num_copies] = steps[chosen]
+        in_canvas = np.zeros((self.num_masks, row.size), bool)
+        in_canvas[:num_copies] = row.place // self.block_length == canvases[chosen, None]
+        bits = row.recorded["accepted"][of_copy // 8] >> (of_copy % 8).astype(np.uint8)[:, None]
+        return Copies(
+            masked=in_canvas,
+            scored=in_canvas & (bits & 1 == 1),
+            weight=self.num_masks * len(steps) / max(1, num_copies),
+            shown=row.recorded["canvases"][of_copy],
+            targets=row.recorded["canvases"][of_copy + 1],
+            temperatures=np.array(row.temperatures)[of_copy],
+        )
+
+    def steps(self, accepted: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """(step, canvas) of all steps that were made, (n,) each. accepted: (steps / 8, T) uint8."""
+        bits = np.unpackbits(accepted, axis=0, count=steps, bitorder="little")
+        step, canvas = bits.reshape(steps, -1, self.block_length).any(-1).nonzero()
+        return step, canvas
+
+    def num_segments(self, rows: Rows) -> int:
+        """How many steps the copies of all rows show."""
+        accepted, steps = rows.accepted.cpu().numpy(), rows.canvases.shape[1] - 1
+        return sum(min(self.num_masks, len(self.steps(of_row, steps)[0])) for of_row in accepted)
 
 
 @dataclass(frozen=True)

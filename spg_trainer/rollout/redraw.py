@@ -28,7 +28,7 @@ from spg_trainer.rollout.cache import rows_in_flight
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.draw import MAX_LOGITS
 from spg_trainer.settings.decoding import Sampling
-from spg_trainer.tensors import NEVER, Rows
+from spg_trainer.tensors import NEVER, Record, Rows
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,35 @@ class Prediction:
     logps: Tensor
     """The log-probability of `best` at temperature 1."""
     entropy: Tensor
-    soft: Tensor
-    """(b, C, D), the mean embedding, on which the next step is conditioned."""
+    soft: Tensor | None
+    """(b, C, D), the mean embedding, on which the next step is conditioned; None if it is not."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What each step of B rows saw and accepted, as `Rows.canvases` and `Rows.accepted`.
+
+    It takes 4 (S + 1) + S / 8 bytes a token: 202 bytes for 48 steps, and 52 KB for a canvas of 256.
+    """
+
+    canvases: Tensor
+    accepted: Tensor
+
+    @classmethod
+    def empty(cls, shape: tuple[int, int], steps: int, device: torch.device) -> "StepRecord":
+        """For B rows of T places, shape (B, T), in canvases of so many steps."""
+        rows, length = shape
+        return cls(
+            torch.zeros(rows, steps + 1, length, dtype=torch.int32, device=device),
+            torch.zeros(rows, -(-steps // 8), length, dtype=torch.uint8, device=device),
+        )
+
+    def add(self, step: int, place: tuple[Tensor, Tensor], canvas: Tensor, is_accepted: Tensor) -> None:
+        """Adds what a step left behind, (b, C) each, at its rows (b, 1) and places (C,)."""
+        rows, places = place
+        self.canvases[rows, step + 1, places] = canvas.int()
+        bits = is_accepted.to(torch.uint8) << (step % 8)
+        self.accepted[rows, step // 8, places] |= bits
 
 
 class Redrawing:
@@ -128,8 +155,13 @@ class Redrawing:
         sampling: Sampling,
         draws: Draws,
         on_step: Callable[["Redrawing"], None],
+        records: frozenset[Record] = frozenset(),
     ) -> None:
-        """prompt_ids, prompt_mask: (B, L). on_step: called after each step."""
+        """prompt_ids, prompt_mask: (B, L). on_step: called after each step.
+
+        records: if it is not empty, what each step saw and accepted is recorded, and no step is conditioned on the one
+        before. To score a step again one would have to repeat all steps before it, which amplifies rounding.
+        """
         self.policy, self.model, self.sampling, self.draws = policy, base_model(policy.model), sampling, draws
         self.on_step = on_step
         self.rule = EntropyBound.of(policy.model)
@@ -146,6 +178,9 @@ class Redrawing:
         self.is_finished = [False] * shape[0]
         self.steps_done = 0
         self.not_finite = torch.zeros((), dtype=torch.int64, device=prompt_ids.device)
+        self.record = (
+            StepRecord.empty(shape, sampling.steps_per_block, prompt_ids.device) if records else None
+        )
 
     def write(self, rows_at_once: int) -> None:
         """Decodes all rows, so many at a time. Raises ModelError for logits that are not finite."""
@@ -186,12 +221,17 @@ class Redrawing:
         canvas, soft, history = self.draws.uniform(rows), None, []
         since = torch.zeros_like(canvas)  # (b, C), the step since which the most probable token is the same
         numbers = torch.tensor(rows, device=canvas.device)
+        place = (numbers[:, None], torch.arange(start, start + size, device=canvas.device))
+        if self.record is not None:
+            self.record.canvases[place[0], 0, place[1]] = canvas.int()
         for step in range(steps):
             column = canvas.new_full((len(rows), 1), real.shape[1])
             states = self.model.decode(canvas[:, None], column, real, cached, soft)
             found = self._predict(states, rule.temperature(step, steps), rows)
             is_accepted = accepted(found.entropy, rule.bound)
             canvas = torch.where(is_accepted, found.drawn, self.draws.uniform(rows))
+            if self.record is not None:
+                self.record.add(step, place, canvas, is_accepted)
             if history:
                 since = torch.where(found.best == history[-1], since, step)
             is_stable = torch.tensor(len(history) >= rule.stability, device=canvas.device).expand(len(rows))
@@ -201,7 +241,6 @@ class Redrawing:
             if step + 1 == steps:
                 is_over = torch.ones_like(is_over)
             over = is_over.tolist()
-            place = (numbers[:, None], torch.arange(start, start + size, device=canvas.device))
             # What a row has written so far is kept, so that a rollout that is stopped has it.
             self.ids[place] = found.best
             self.unmask_step[place] = self._first_pass(rows, step) + since
@@ -216,7 +255,9 @@ class Redrawing:
             soft = found.soft
             if any(over):
                 stays = ~is_over
-                canvas, soft, since, numbers, real = (x[stays] for x in (canvas, soft, since, numbers, real))
+                canvas, since, numbers, real = (x[stays] for x in (canvas, since, numbers, real))
+                soft = None if soft is None else soft[stays]
+                place = (numbers[:, None], place[1])
                 history = [before[stays] for before in history]
                 cached = [(keys[stays], values[stays]) for keys, values in cached]
                 rows = [row for row, is_done in zip(rows, over, strict=True) if not is_done]
@@ -230,6 +271,7 @@ class Redrawing:
         size, vocabulary = states.shape[1], self.model.lm_head.weight.shape[0]
         at_once = max(1, MAX_LOGITS // (size * vocabulary))
         parts: list[tuple[Tensor, ...]] = []
+        soft: list[Tensor] = []
         for start in range(0, len(rows), at_once):
             logits = self.model.logits(states[start : start + at_once])
             self.not_finite += ~logits.isfinite().all()
@@ -241,11 +283,21 @@ class Redrawing:
             probabilities = scaled.softmax(-1, dtype=torch.float32)
             some = rows[start : start + at_once]
             drawn = [self.draws.tokens(p, row) for p, row in zip(probabilities, some, strict=True)]
-            parts.append((torch.stack(drawn), best, logps, entropy, self.model.soft_embeddings(scaled)))
-        return Prediction(*(torch.cat(values) for values in zip(*parts, strict=True)))
+            parts.append((torch.stack(drawn), best, logps, entropy))
+            if self.record is None:
+                soft.append(self.model.soft_embeddings(scaled))
+        found = (torch.cat(values) for values in zip(*parts, strict=True))
+        return Prediction(*found, torch.cat(soft) if soft else None)
 
     def rollouts(self) -> Rows:
         """The completions as far as they are written; behind an end token stands what the model wrote there."""
+        recorded: dict[str, Any] = {}
+        if self.record is not None:
+            steps = self.sampling.steps_per_block
+            recorded = {
+                **vars(self.record),
+                "temperatures": tuple(self.rule.temperature(step, steps) for step in range(steps)),
+            }
         return Rows(
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
@@ -253,6 +305,7 @@ class Redrawing:
             completion_mask=until_end(self.ids, self.end_tokens) & (self.unmask_step != NEVER),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
+            **recorded,
         )
 
     def share_done(self) -> float:
@@ -284,9 +337,10 @@ def sample_canvases(
     draws: Draws,
     rows_per_forward: int | None,
     on_step: Callable[[Redrawing], None],
+    records: frozenset[Record] = frozenset(),
 ) -> Rows:
     """Writes one completion for each of B prompts; see `sampler.sample_completions`."""
-    writing = Redrawing(policy, prompt_ids, prompt_mask, sampling, draws, on_step)
+    writing = Redrawing(policy, prompt_ids, prompt_mask, sampling, draws, on_step, records)
     device = prompt_ids.device
     writing.write(rows_in_flight(len(prompt_ids), rows_per_forward, sampling.block_length, device))
     return writing.rollouts()

@@ -110,6 +110,7 @@ def sample_completions(
                 RowDraws(generators, sampling.block_length, policy.model.config.vocab_size),
                 rows_per_forward,
                 _report,
+                records,
             )
         return ending_at_stop(policy, rows, sampling.stop)
     replaying = nullcontext() if policy.replays is None else policy.replays.during_rollout()

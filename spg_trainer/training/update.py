@@ -99,7 +99,7 @@ def plan_updates(
         streams = KeyedStreams(seed, purpose, row_keys=step.noise_keys("turn"), update=(iteration,))
         piloted = with_pilot(policy, algorithm, step, streams, settings.per_device_batch_size)
         masks = algorithm.make_masking().draw(piloted, streams, iteration, settings.num_iterations)
-        if policy.noise == "uniform":
+        if policy.noise == "uniform" and masks.shown is None:
             masks = with_uniform_noise(masks, streams, policy.model.config.vocab_size)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
@@ -164,7 +164,8 @@ def micro_batch(
     masks: the masks of all completions of the step.
     """
     chosen = torch.tensor(row_indices)
-    rows = step.select(chosen).to(step.completion_ids.device)
+    # The masks have what they need of the steps that the sampler recorded, which takes much memory.
+    rows = step.without("canvases", "accepted").select(chosen).to(step.completion_ids.device)
     # Prompts are padded on the left, so `trim` cuts their first columns, and the same columns of the masks.
     return rows.with_columns(totals=totals, masks=masks.select(chosen), masks_at_once=masks_at_once).trim()
 

@@ -76,7 +76,10 @@ def plain_logps(model: Any, rows: Rows, masks: Masks) -> Tensor:
                 noisy = torch.where(hidden, masks.shown[b, m], clean)
                 is_conditioned = masks.conditioned is not None and bool(masks.conditioned[b, m])
                 logits = canvas_by_canvas(model, prompt, clean, noisy, is_conditioned)
-            of_tokens = logits.log_softmax(-1).gather(-1, clean[:, None]).squeeze(-1)
+            targets = clean if masks.targets is None else masks.targets[b, m]
+            if masks.temperatures is not None:
+                logits = logits / masks.temperatures[b, m]
+            of_tokens = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
             if masks.rated is not None and masks.rated[b, m]:
                 of_shown = logits.softmax(-1).gather(-1, noisy[:, None]).squeeze(-1)
                 of_tokens = torch.where(noisy == clean, of_shown - 1, of_tokens + of_shown)

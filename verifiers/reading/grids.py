@@ -51,12 +51,14 @@ def cells_in(answer: str, size: int, lenient: bool = True) -> list[int] | None:
         return cells if len(cells) == size * size else None
     if not answer.isascii():
         answer = answer.translate(_WITHOUT_WIDTH)
-    if not _PLAIN.fullmatch(answer):
-        return _cells_among_words(answer, size)
     digits = _DIGITS.findall(answer)
     if size < 10:
         digits = "".join(digits)
-    if len(digits) != size * size or (size > 9 and max(map(len, digits)) > 2):
+    if len(digits) < size * size:
+        return None
+    if not _PLAIN.fullmatch(answer):
+        return _cells_among_words(answer, size)
+    if len(digits) > size * size or (size > 9 and max(map(len, digits)) > 2):
         return None
     return [int(cell) for cell in digits]
 

@@ -51,8 +51,9 @@ def test_a_new_model_takes_its_own_decoding_and_masks():
     assert canvases_of(str(FOLDER)) == Canvases(8, 6) and canvases_of("tiny") is None
 
 
-def test_a_run_is_the_same_if_it_is_resumed(tmp_path):
-    args = {"algorithm": "espo", "num_generations": 2, "save_steps": 1, "force": True}
+@pytest.mark.parametrize("algorithm", ["espo", "tracerl", "d2_stepmerge"])
+def test_a_run_is_the_same_if_it_is_resumed(tmp_path, algorithm):
+    args = {"algorithm": algorithm, "num_generations": 2, "save_steps": 1, "force": True}
     args["reward_weights"] = {"cells": 1.0, "format": 0.3}
     train(config_of(tmp_path / "whole", **args), quiet=True)
     train(config_of(tmp_path / "parts", **args, max_steps=1), quiet=True)
@@ -78,8 +79,8 @@ def test_settings_that_are_not_there_for_the_model_are_refused():
             r"--lora-experts.*: a diffusion_gemma has an encoder and a decoder",
         ),
         (
-            {"algorithm": "tracerl"},
-            r"--algorithm tracerl: its loss is about tokens that are shown as \[MASK\]",
+            {"algorithm": "cj_grpo"},
+            r"--algorithm cj_grpo: its loss is about tokens that are shown as \[MASK\]",
         ),
         ({"algorithm_args": {"masking": "random"}}, r"masking=random: this model has no \[MASK\]"),
         ({"algorithm_args": {"negatives": "mix"}}, "negatives=elbo"),
