@@ -23,7 +23,7 @@ _FORMS = {  # {form: what asks for it}
                            r"|(?:simplified|simplest|reduced) fraction"),
     "decimal": re.compile(r"(?:as|to|in) (?:a )?decimal|terminating decimal|decimal (?:form|place)|dollars and cents"
                           r"|nearest (?:ten|hundred|thousand)th"),
-    "expanded": re.compile(r"\bexpand(?:ed)?\b|\bmultiply out\b"),
+    "expanded": re.compile(r"\bexpand:? (?:\$|\\|the |and |this )|\bexpanded (?:form|poly)|\bmultiply out\b"),
     "factored": re.compile(r"\bfactor(?:i[sz]e)?:? (?:\$|\\|the |this |out |completely|over )|\bfactored form\b"),
     "parts": re.compile("partial fraction"),
 }  # fmt: skip
