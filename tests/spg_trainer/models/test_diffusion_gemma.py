@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
-from spg_trainer.errors import ModelError
 from spg_trainer.architecture.shape import shape_of
+from spg_trainer.errors import ModelError
 from spg_trainer.models import families, load_model, new_policy, save_model
 from spg_trainer.models.diffusion_gemma import CanvasConfig, DiffusionGemmaForBlockDiffusion, stock
 from spg_trainer.models.load import merged
@@ -275,7 +275,9 @@ def test_a_step_of_two_layers_of_the_published_shape(device, changes):
         model = DiffusionGemmaForBlockDiffusion(config).bfloat16().train()
     vocabulary, size, width = config.vocab_size, config.canvas_length, 40
     text = torch.randint(vocabulary, (1, width + size), device=device)
-    noisy = torch.where(torch.rand(text.shape, device=device) < 0.5, torch.randint_like(text, vocabulary), text)
+    noisy = torch.where(
+        torch.rand(text.shape, device=device) < 0.5, torch.randint_like(text, vocabulary), text
+    )
     keep = torch.arange(width, width + size, device=device)[None]
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     assert not any("router" in name or "vision" in name for name in trained)
