@@ -255,7 +255,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     completion_ids = rollouts.completion_ids[row]
     prompt_width = rollouts.prompt_mask.shape[1]
     prompt_ids = rollouts.prompt_ids[row]
-    if masks.shown is None:
+    if mask_id is not None:
         prompt_ids = prompt_ids.masked_fill(masked[:, :prompt_width], mask_id)
     # Later blocks see these ids: the prompt with its masks, and the completion without masks.
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
