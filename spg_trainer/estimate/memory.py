@@ -187,7 +187,7 @@ def step_sizes(
         completion_length=length,
         copy_columns=shape.pattern.copy_width(prompt_length, length),
         text_columns=shape.pattern.text_width(prompt_length, length),
-        column_bytes=2 * shape.layers * shape.keys * pass_bytes,
+        column_bytes=2 * getattr(model, "keys_of_layers", shape.layers * shape.keys) * pass_bytes,
         masks=masks,
         masks_at_once=masks_at_once,
         copies_at_once=completions_at_once * masks_at_once,
@@ -495,7 +495,7 @@ def _rollout_memory(sizes: StepSizes, sampling: Sampling) -> dict[str, float]:
     # In a layer, three tensors are as wide as the model, and three as its feed-forward part.
     layer = rows_at_once * sizes.columns * 3 * (shape.width + shape.ffn) * sizes.pass_bytes
     memory = {"pass": float(max(logits, layer))}
-    if sampling.cache != "none":
+    if sampling.cache != "none" or sizes.shape.pattern.has_encoder:  # an encoder's keys are always kept
         memory["cache"] = float(rows_at_once * sizes.columns * sizes.column_bytes)
     if sizes.pass_bytes < sizes.trained_bytes and sizes.adapters:
         memory["adapters"] = float(sizes.pass_bytes * sizes.adapters)

@@ -70,6 +70,12 @@ class CanvasConfig(stock.DiffusionGemmaConfig):
         """Key-value heads of the first layer; other layers may have another number."""
         return self.text_config.per_layer_config[0].num_key_value_heads
 
+    @property
+    def keys_of_layers(self) -> int:
+        """Width of the keys of all heads in all layers together; layers differ in both."""
+        layers = self.text_config.per_layer_config
+        return sum(layer.num_key_value_heads * layer.head_dim for layer in layers)
+
     def __getattr__(self, name: str) -> Any:
         # Python calls this only for names that are not there.
         if name in _OF_TEXT and "text_config" in self.__dict__:

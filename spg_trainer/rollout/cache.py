@@ -40,7 +40,10 @@ def window_of_block(start: int, stop: int, columns: int, sampling: Sampling) -> 
 
 def bytes_per_column(config: "PreTrainedConfig", itemsize: int) -> int:
     """Bytes of the keys and values of one column of one row in all layers: 512 KiB for LLaDA-8B in bfloat16."""
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * itemsize
+    keys = getattr(config, "keys_of_layers", None)  # where layers differ
+    if keys is None:
+        keys = config.num_hidden_layers * config.num_key_value_heads * config.head_dim
+    return 2 * keys * itemsize
 
 
 def rows_in_flight(

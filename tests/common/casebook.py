@@ -7,8 +7,9 @@ or we make up is no reason.
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
 the problem of the references below it, and `?` ends it. `@ source` says where the answers below it come from, up to the
 next `@`: they were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and
-<U+200B> the character of that number. A book's name begins with its task; one that ends in `_bare` or `_flexible` holds
-whole completions, the others what stands in an answer block. Books that end in `_flexible` are judged in this mode.
+<U+200B> the character of that number. A book's name begins with its task. The answers stand in an answer block, those
+below `% whole` are whole completions, and those below `% flexible` whole completions that this mode judges; `% block`
+goes back to the first.
 """
 
 import re
@@ -27,6 +28,8 @@ class Case(NamedTuple):
     right: bool
     strict: bool
     source: str = ""
+    kind: str = "block"
+    """Or "whole" or "flexible"."""
 
 
 def read_reference(task: str, text: str) -> dict[str, Any]:
@@ -39,7 +42,8 @@ def read_reference(task: str, text: str) -> dict[str, Any]:
 @cache
 def cases(book: str) -> tuple[Case, ...]:
     """Every answer of a book; a reference that has none is an answer to itself."""
-    found, reference, problem, source, task = [], {}, "", "", book.partition("_")[0]
+    found, reference, problem, source, kind = [], {}, "", "", "block"
+    task = book.partition("_")[0]
     for line in (BOOKS / f"{book}.txt").read_text(encoding="utf-8").splitlines():
         mark, _, text = line.partition(" ")
         text = re.sub(r"<U\+([0-9A-F]+)>", lambda match: chr(int(match[1], 16)), text.replace("⏎", "\n"))
@@ -49,14 +53,17 @@ def cases(book: str) -> tuple[Case, ...]:
             reference = read_reference(task, text) | (problem or {})
         elif mark == "@":
             source = text
+        elif mark == "%":
+            kind = text
         elif mark in ("!", "+", "-"):
-            found.append(Case(reference, text, mark != "-", mark == "!", source))
+            found.append(Case(reference, text, mark != "-", mark == "!", source, kind))
     return tuple(found)
 
 
-def completions(book: str, answer: str) -> list[str]:
-    """The answer in its block, and in a box there where it is no sentence that holds one."""
-    if book.endswith(("_bare", "_flexible")):
+def completions(case: Case) -> list[str]:
+    """The answer in its block, and in a box there where it is no sentence that holds one; or as it stands."""
+    answer = case.answer
+    if case.kind != "block":
         return [answer]
     texts = [f"so\n</reasoning>\n<answer>\n{answer}\n</answer>"]
     if "box{" not in answer and answer.count("{") == answer.count("}"):

@@ -5,6 +5,7 @@ import pytest
 import verifiers
 
 OPTIONS = "What is $513^2-487^2$? (A) 25000 (B) 26000 (C) 27000 (D) 28000"
+PARTS = r"Find the partial fraction decomposition of $\frac{1}{x(x+1)}$."
 INTERVAL = "Solve $x^2-7x+10<0$. Give your answer in interval notation."
 CASES = [
     (r"513^2-487^2", "26000", OPTIONS, False),
@@ -23,6 +24,21 @@ CASES = [
     ("2,5", "(2,5)", INTERVAL, False),
     (r"\langle 2,5\rangle", "(2,5)", INTERVAL, False),
     ("2<x<5", "(2,5)", INTERVAL, True),
+    ("-(x+1)(-x-2)", "x^2+3x+2", "Expand $(x+1)(x+2)$.", False),
+    ("x(x+1)+2(x+1)", "x^2+3x+2", "Expand $(x+1)(x+2)$.", False),
+    ("2+3x+x^2", "x^2+3x+2", "Expand $(x+1)(x+2)$.", True),
+    (r"\frac{x^2+x}{2}", r"\frac{x^2}{2}+\frac{x}{2}", r"Expand $\frac{x(x+1)}{2}$.", True),
+    ("x(x+3)+2", "(x+1)(x+2)", "Factor $x^2+3x+2$.", False),
+    ("-(x(x+3)+2)", "-(x+1)(x+2)", "Factor $-x^2-3x-2$.", False),
+    ("-(x+2)(-x-1)", "(x+1)(x+2)", "Factor $x^2+3x+2$.", True),
+    (
+        "2x+2",
+        "2(x+1)",
+        "A square is stretched by a factor of $x+1$ and then of two. How long is its side of 1?",
+        True,
+    ),
+    ("(x^2+x)^{-1}", r"\frac{1}{x}-\frac{1}{x+1}", PARTS, False),
+    (r"\frac{-1}{x+1}+\frac1x", r"\frac{1}{x}-\frac{1}{x+1}", PARTS, True),
     ("1,2,3", "3,2,1", "Write 1, 2, 3 backwards.", False),
 ]
 

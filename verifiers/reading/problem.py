@@ -23,6 +23,9 @@ _FORMS = {  # {form: what asks for it}
                            r"|(?:simplified|simplest|reduced) fraction"),
     "decimal": re.compile(r"(?:as|to|in) (?:a )?decimal|terminating decimal|decimal (?:form|place)|dollars and cents"
                           r"|nearest (?:ten|hundred|thousand)th"),
+    "expanded": re.compile(r"\bexpand:? (?:\$|\\|the |and |this )|\bexpanded (?:form|poly)|\bmultiply out\b"),
+    "factored": re.compile(r"\bfactor(?:i[sz]e)?:? (?:\$|\\|the |this |out |completely|over )|\bfactored form\b"),
+    "parts": re.compile("partial fraction"),
 }  # fmt: skip
 _ASKING = ("find", "value of", "values of", "compute", "evaluate", "determine", "calculate", "simplify", "expression",
     "what is")  # fmt: skip
@@ -153,7 +156,7 @@ class Problem:
 
     @cached_property
     def forms(self) -> frozenset[str]:
-        """The forms that are asked for: "lowest", "simplified", "fraction", "decimal"."""
+        """The forms that are asked for, keys of `_FORMS`."""
         return frozenset(form for form, asking in _FORMS.items() if asking.search(self.lower))
 
     @cached_property

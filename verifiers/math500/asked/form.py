@@ -1,7 +1,7 @@
 """Whether an answer has the form and the unit that its problem asks for.
 
-An answer must be in lowest terms, a fraction or a decimal only if the reference is one, too. So no answer that looks
-like the reference is refused for its form, even if a problem is misread.
+An answer must be in lowest terms, a fraction, a decimal, expanded or factored only if the reference is, too. So no
+answer that looks like the reference is refused for its form, even if a problem is misread.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import gcd, prod
 from verifiers.math500.asked.copies import fraction_of
 from verifiers.math500.asked.finished import has_surd
 from verifiers.math500.compare.normal_form import factors_of, folded, terms_of, without_sign
-from verifiers.math500.tree import Node, is_decimal_literal, is_whole, parts
+from verifiers.math500.tree import Node, has_product_of_sums, is_decimal_literal, is_whole, parts
 from verifiers.math500.values import Quantity, Value, expressions, quotient
 from verifiers.reading import units
 from verifiers.reading.problem import Problem
@@ -81,7 +81,25 @@ def is_decimal(answer: Nodes, gold: Nodes) -> bool:
     return has_decimal and all(map(is_decimal_literal, answer))
 
 
-RULES = {"lowest": is_lowest, "simplified": is_simplified, "fraction": is_fraction, "decimal": is_decimal}
+def is_expanded(answer: Nodes, _: Nodes) -> bool:
+    """True if no term is a product of sums: not x(x+1) + 2(x+1)."""
+    return not any(has_product_of_sums(term) for node in answer for term in terms_of(node))
+
+
+def is_factored(answer: Nodes, _: Nodes) -> bool:
+    """True if the answer is no sum: not x(x+3) + 2."""
+    return all(len(terms_of(node)) == 1 for node in answer)
+
+
+def is_in_parts(answer: Nodes, gold: Nodes) -> bool:
+    """True if the answer is a sum, as partial fractions are: not (x^2+x)^{-1}."""
+    return not is_factored(answer, gold)
+
+
+RULES = {
+    "lowest": is_lowest, "simplified": is_simplified, "fraction": is_fraction, "decimal": is_decimal,
+    "expanded": is_expanded, "factored": is_factored, "parts": is_in_parts,
+}  # fmt: skip
 """{a form of `Problem.forms`: whether (the expressions of an answer, those of the reference) have it}."""
 
 
