@@ -1,4 +1,4 @@
-"""What plans passes stays in the host's memory: an update asks a card nothing, and hides padding only where there is some."""
+"""Passes are planned on the host: an update asks a card nothing, and hides padding only where there is some."""
 
 from dataclasses import replace
 from functools import partial
