@@ -463,7 +463,8 @@ class Masks(Rows):
     part: Tensor
     """(B, T) bool, the tokens of that part."""
     shown: Tensor | None = None
-    """(B, M, T) int64, the tokens that stand at masked places of the completion; None = [MASK] stands there."""
+    """(B, M, T) int64, the tokens that stand at masked places of the completion, which may be wrong ones that the model
+    is to correct, or [MASK]; None = [MASK] stands at all of them."""
     targets: Tensor | None = None
     """(B, M, T) int64, the tokens that are scored; None = those of the completion."""
     temperatures: Tensor | None = None

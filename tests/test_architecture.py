@@ -196,7 +196,8 @@ LAYERS = (
     "spg_trainer.training",
     "spg_trainer.export",
     "spg_trainer.cli",  # finds its commands by name when they are asked for
-    "spg_trainer.reporting.compare",  # starts trainings
+    "spg_trainer.reporting.jobs",  # starts trainings
+    "spg_trainer.reporting.compare",
     "spg_trainer.__main__",
 )
 """The rooms of the trainer from the bottom up: each imports from those before it, and from itself."""

@@ -28,7 +28,7 @@ from spg_trainer.rollout.sampler import check_sampling
 from spg_trainer.rollout.unmasking import check_own_rules
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.settings.configs import Config
-from spg_trainer.settings.decoding import EvalDecoding, EvalSampling, Sampling, steps_at_rate
+from spg_trainer.settings.decoding import Decoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.settings.weights import resolve_model
@@ -88,7 +88,7 @@ class SpgLLaDA(LM):
         recipe = defaults(Config, env, folder).rollout if env else Sampling()
         length = max_completion_length or recipe.max_completion_length
         block = block_length or recipe.block_length
-        known = [f.name for f in fields(EvalDecoding)]
+        known = [f.name for f in fields(Decoding)]
         for name in set(decoding) - set(known):
             hint = did_you_mean(name, known)
             raise ConfigError(

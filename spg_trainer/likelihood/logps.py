@@ -275,7 +275,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     row_on_device, masked_on_device = sent(row), sent(masked)
     completion_ids = rollouts.completion_ids[row_on_device]
     prompt_ids = rollouts.prompt_ids[row_on_device]
-    if masks.shown is None:
+    if mask_id is not None:
         prompt_ids = prompt_ids.masked_fill(masked_on_device[:, :prompt_width], mask_id)
     # Later blocks see these ids: the prompt with its masks, and the completion without masks.
     clean = torch.cat([prompt_ids, completion_ids], dim=1)

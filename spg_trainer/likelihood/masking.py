@@ -186,6 +186,8 @@ class Masking(ABC):
     is_likelihood: ClassVar[bool] = True
     """Whether the mean of the ELBO over all masks that can be drawn is a log-likelihood or a bound on one. Where it
     is False, the algorithms that compare the likelihoods of completions refuse the masking."""
+    follows_path: ClassVar[bool] = False
+    """Whether copies show, or scored tokens are drawn by, how the sampler wrote the completion: its steps or order."""
     noise: ClassVar[Literal["mask", "uniform"]] = "mask"
     """For which models the masking is: those that hide a token by [MASK], or by a token drawn uniformly."""
     target: ClassVar[str] = ""

@@ -1,18 +1,14 @@
 """The `compare` command: trains every setting on every task with every seed, and writes tables of the results.
 
-Each run has a folder and a process of its own (`python -m spg_trainer.reporting.compare WORDS`), which never outlives
-this one. The intervals and p of the tables are computed in evaluation/statistics.py.
+Each run has a folder and a process of its own (reporting/jobs.py). The intervals and p of the tables are computed in
+evaluation/statistics.py.
 """
 
 import csv
 import io
-import os
 import re
-import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -27,13 +23,13 @@ from spg_trainer import algorithms
 from spg_trainer.errors import ConfigError, as_flag, did_you_mean, written
 from spg_trainer.evaluation.statistics import Mean, mean_over
 from spg_trainer.reporting.curves import Groups, draw_solved
+from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.runs.progress import Console
 from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
-from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.check import check
 from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.packages import envs
@@ -44,19 +40,8 @@ from spg_trainer.settings.types import flatten, plain, read_word, settings_of
 
 OWN_FLAGS = {"--env", "--model", "--algorithm", "--seed", "--output-dir", "--resume"}
 """Flags of training that `compare` gives to each run itself, so they cannot be among the shared ones."""
-HEAD = (
-    "task",
-    "setting",
-    "runs",
-    "before",
-    "after",
-    "gain",
-    "after, of each seed",
-    "trained",
-    "below start",
-    "steps",
-    "seconds",
-)
+FIGURES = ("before", "after", "gain", "after, of each seed", "trained", "below start", "steps", "seconds")
+HEAD = ("task", "setting", "runs", *FIGURES)
 """The columns of the table of results, which has a row for each task and setting."""
 AGAINST = ("task", "setting against the first", "difference", "of each seed", "p")
 """The columns of the table of differences."""
@@ -71,8 +56,6 @@ difference: of the solved rates after training, paired by seed and problem. p: o
 0, by the t-test that gives the interval; one seed has no p, since it says nothing of others. compare.csv has a row for
 each run.
 """
-LOG = "run.log"
-"""The file in a run's folder that has its output."""
 OF_A_RUN = frozenset("algorithm seed dry_run output.output_dir output.resume".split())
 """Settings that differ between the runs of a comparison anyway; the list leaves them out."""
 
@@ -122,7 +105,7 @@ def compare(command: CompareCommand, shared: Sequence[str] = ()) -> list[dict[st
         )
     runs = plan_runs(command, shared)
     if command.dry_run:
-        sys.stdout.write(table_of_differences(settings_by_task(runs)) or "The settings are equal.\n")
+        sys.stdout.write(table_of_differences(runs) or "The settings are equal.\n")
         return []
     check_place(Path(command.output_dir))
     console = Console(file=sys.stderr, every_seconds=60.0)
@@ -149,7 +132,7 @@ def write_tables(runs: Sequence[Planned], folder: Path) -> dict[str, dict[str, l
         if (run.folder / SUMMARY).is_file():
             finished.append(read_run(run.folder))
     text = markdown(tasks, len({run.config.seed for run in runs}))
-    differing = table_of_differences(settings_by_task(runs))
+    differing = table_of_differences(runs)
     write_text(folder / "compare.md", f"{text}\n{differing}" if differing else text)
     write_text(folder / "compare.csv", as_csv(rows_of_runs(tasks)))
     return tasks
@@ -209,14 +192,6 @@ def plan_runs(command: CompareCommand, shared: Sequence[str] = ()) -> list[Plann
     if not runs or len({run.folder for run in runs}) < len(runs):
         raise ConfigError("--env and --algorithms need at least one name each, and none twice.")
     return [replace(run, config=replace(run.config, seed=seed)) for seed in seeds for run in runs]
-
-
-def settings_by_task(runs: Sequence[Planned]) -> dict[str, dict[str, Config]]:
-    """{task: {setting: the settings of its first run}}."""
-    tasks: dict[str, dict[str, Config]] = {run.task: {} for run in runs}
-    for run in runs:
-        tasks[run.task].setdefault(run.setting, run.config)
-    return tasks
 
 
 def refuse(runs: Sequence[Planned]) -> None:
@@ -287,21 +262,21 @@ def words_of(algorithm: str, settings: dict[str, object]) -> list[str]:
 
 def markdown(tasks: Mapping[str, Groups], seeds: int) -> str:
     """The tables of the finished runs and their differences, and what the columns mean. seeds: how many there are."""
-    results = [HEAD, ["---"] * len(HEAD)]
+    results, differences = list[Sequence[str]](), list[Sequence[str]]()
     for task, settings in tasks.items():
+        first_setting, base = next(iter(settings.items()))
         for setting, runs in settings.items():
-            no_figures = ["-"] * (len(HEAD) - 3)  # the first three columns are no figures
-            figures = figures_of(runs) if runs else no_figures
+            figures = figures_of(runs) if runs else ["-"] * len(FIGURES)
             results.append([task, setting, f"{len(runs)}/{seeds}", *figures])
-    differences = [[*AGAINST], ["---"] * len(AGAINST)]
-    for task, settings in tasks.items():
-        (first_setting, base), *others = settings.items()
-        for setting, runs in others:
-            differences.append([task, f"{setting} - {first_setting}", *against(base, runs)])
-    has_differences = len(differences) > 2  # more than the two lines of its head
-    tables = [results, differences] if has_differences else [results]
-    texts = ["".join(f"| {' | '.join(line)} |\n" for line in table) for table in tables]
-    return "\n".join(texts) + NOTE
+            if setting != first_setting:
+                differences.append([task, f"{setting} - {first_setting}", *against(base, runs)])
+    tables = [table(HEAD, results), *([table(AGAINST, differences)] if differences else [])]
+    return "\n".join(tables) + NOTE
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, ["---"] * len(head), *rows])
 
 
 def against(base: Sequence[Recorded], runs: Sequence[Recorded]) -> list[str]:
@@ -365,15 +340,12 @@ def rows_of_runs(tasks: Mapping[str, Groups]) -> list[dict[str, Any]]:
     """The rows of compare.csv, one for each finished run."""
     rows = []
     for task, settings in tasks.items():
-        for setting, runs in settings.items():
-            for run in runs:
-                after = float(run.before_after[-1].correct.mean())
-                before = float(run.before_after[0].correct.mean()) if len(run.before_after) == 2 else None
-                gain = None if before is None else after - before
-                done = run.summary["steps"], run.summary["seconds"]
-                figures = (before, after, gain, sampled_rate(run), *done)
-                values = (task, setting, run.config.seed, *figures, run.path.name)
-                rows.append(dict(zip(ROW, values, strict=True)))
+        for setting, run in ((setting, run) for setting, runs in settings.items() for run in runs):
+            rates = [float(evaluation.correct.mean()) for evaluation in run.before_after]
+            before, after = (None, *rates)[-2:]
+            figures = (before, after, None if before is None else after - before, sampled_rate(run))
+            done = (run.summary["steps"], run.summary["seconds"], run.path.name)
+            rows.append(dict(zip(ROW, (task, setting, run.config.seed, *figures, *done), strict=True)))
     return rows
 
 
@@ -390,122 +362,23 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def table_of_differences(tasks: Mapping[str, Mapping[str, Config]]) -> str:
-    """The settings in which the columns of each task differ, as a Markdown table; "" where there are none.
+def table_of_differences(runs: Sequence[Planned]) -> str:
+    """A Markdown table for each task of what its settings do not share; "" where they share all.
 
-    tasks: {task: {column: its settings}}. "-" stands for a setting that a column does not have.
+    `OF_A_RUN` is left out. "-" stands for a hyper-parameter that an algorithm does not have.
     """
+    values: dict[str, dict[str, dict[str, Any]]] = {}  # {task: {setting: {dotted name: value}}}
+    for run in runs:
+        config = run.config
+        arguments = asdict(algorithms.build(config.algorithm, config.hyper_parameters))
+        if "block_length" in arguments and "block_length" not in config.algorithm_args:
+            arguments["block_length"] = config.rollout.block_length  # 0 if the run has yet to choose it
+        settings = flatten(plain(replace(config, algorithm_args=arguments)), ignore=OF_A_RUN)
+        values.setdefault(run.task, {}).setdefault(run.setting, settings)
     tables = []
-    for task, columns in tasks.items():
-        values = {name: all_settings(config) for name, config in columns.items()}
-        names = dict.fromkeys(name for settings in values.values() for name in settings)
-        differing = []
-        for name in names:
-            shown = [str(settings.get(name, "-")) for settings in values.values()]
-            if len(set(shown)) > 1:
-                differing.append([name, *shown])
-        if differing:
-            head = [f"{task}: settings that differ", *columns]
-            tables.append([head, ["---"] * len(head), *differing])
-    texts = ["".join(f"| {' | '.join(row)} |\n" for row in table) for table in tables]
-    return "\n".join(texts)
-
-
-def all_settings(config: Config) -> dict[str, Any]:
-    """{dotted name: value} of all settings of a training but `OF_A_RUN`, with all hyper-parameters of its algorithm."""
-    arguments = asdict(algorithms.build(config.algorithm, config.hyper_parameters))
-    if "block_length" in arguments and "block_length" not in config.algorithm_args:
-        arguments["block_length"] = config.rollout.block_length  # 0 if the run has yet to choose it
-    return flatten(plain(replace(config, algorithm_args=arguments)), ignore=OF_A_RUN)
-
-
-def run_jobs(
-    jobs: Mapping[Path, Sequence[str]], at_once: int, console: Console, done: Callable[[], None]
-) -> list[Path]:
-    """Runs a training for each folder, with its output in FOLDER/run.log; returns the folders whose runs failed.
-
-    jobs: {folder: the words of the command line, without the folder}. at_once: how many run at once; 0 = one for each
-    CPU core, on a GPU just one. done: called after each run that has ended well; an error that it raises ends the
-    others.
-
-    At a signal to stop (`runs/stop.py`) the children save their step and end; at a second signal they end at once. Then
-    KeyboardInterrupt is raised.
-    """
-    import torch
-
-    on_gpu = torch.cuda.is_available()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    at_once = at_once or (1 if on_gpu else cores)
-    environment = {} if on_gpu else {"OMP_NUM_THREADS": "1"}  # each run has a core of its own
-    waiting, running, failed = list(jobs), dict[Path, subprocess.Popen](), list[Path]()
-
-    def start_waiting() -> None:
-        while waiting and len(running) < at_once:
-            folder = waiting.pop(0)
-            running[folder] = start_process(folder, jobs[folder], environment)
-
-    # At the first signal we stop waiting for the runs to end, and at the second for them to save.
-    with stopping(StopRequest(at_once=True), tell=lambda: None):
-        try:
-            with console.progress(len(jobs), "runs") as advance:
-                start_waiting()
-                for folder in running:
-                    console.say(f"Started: {folder}/{LOG}")
-                while running:
-                    time.sleep(0.2)
-                    ended = [folder for folder, process in running.items() if process.poll() is not None]
-                    for folder in ended:
-                        if status := running.pop(folder).returncode:
-                            failed.append(folder)
-                            lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
-                            console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
-                        else:
-                            done()
-                        advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
-                    start_waiting()
-        except KeyboardInterrupt:
-            console.say(
-                f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once."
-            )
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                process.wait()
-            raise
-        finally:
-            for process in running.values():
-                process.communicate()  # closes the child's input, which ends the child
-    return failed
-
-
-def start_process(folder: Path, words: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen:
-    """The process of a training, with variables added to those of this one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOG).open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "spg_trainer.reporting.compare", *words, "--output-dir", str(folder)],
-            env={**os.environ, **environment},
-            stdin=subprocess.PIPE,  # it closes when we end, for whatever reason, and tells the child
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C reaches us alone, and we pass it on once
-        )
-
-
-def main() -> int:
-    """Runs the trainer's command line in a run's process, and returns its exit status.
-
-    When standard input is closed, the process ends at once, even within a step.
-    """
-    from spg_trainer.cli import main as trainer
-
-    def end_with_parent() -> None:
-        if not os.read(0, 1):  # waits until the parent, which writes nothing, closes standard input
-            os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    return trainer()
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for task, columns in values.items():
+        names = dict.fromkeys(name for settings in columns.values() for name in settings)
+        rows = [[name, *(str(settings.get(name, "-")) for settings in columns.values())] for name in names]
+        if differing := [row for row in rows if len({*row[1:]}) > 1]:
+            tables.append(table([f"{task}: settings that differ", *columns], differing))
+    return "\n".join(tables)

@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -83,7 +82,7 @@ def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
     settings: {dotted name: text}, as `file_settings` returns them, here and in the functions below.
     """
     found = find_code(settings)
-    for name, path in name_paths(settings).items():
+    for name, path in name_files(settings).paths.items():
         if not is_code(path):
             found[name] = Input(path, hash_of_model(path) if name == MODEL else hash_of(path))
     return found
@@ -95,7 +94,7 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
     Copies of files from one folder lie in one folder, so that they can import each other there.
     """
     found: dict[str, Input] = {}
-    named = {name: path for name, path in name_paths(settings).items() if is_code(path)}
+    named = {name: path for name, path in name_files(settings).paths.items() if is_code(path)}
     files = {Path(path).resolve() for path in named.values()}
     folders_of_kind: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
     for name, path in named.items():
@@ -117,36 +116,36 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
     return found
 
 
-def name_paths(settings: Mapping[str, str]) -> dict[str, str]:
-    """{name of an input: its absolute path} of the files and folders that settings name, code by its module, too."""
-    path_of_input: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for setting, text in settings.items():
-        for piece in _pieces(setting, text):
-            own = _own_code(setting, piece)
-            path = str(own.file) if own else _split_at_path(setting, piece)[1]
-            if path:
-                counts[setting] += 1
-                # The second path of the setting `env` is the input `env 2`.
-                number = "" if counts[setting] == 1 else f" {counts[setting]}"
-                path_of_input[f"{setting}{number}"] = path
-    return path_of_input
+class Named(NamedTuple):
+    """What settings name, from `name_files`."""
+
+    texts: dict[str, str]
+    """{setting: its text with absolute paths}; a text that names nothing stays as it is."""
+    paths: dict[str, str]
+    """{name of an input: the absolute path of its file or folder}."""
 
 
-def absolute_paths(settings: Mapping[str, str]) -> dict[str, str]:
-    """The settings with absolute paths for all files that exist; other texts stay as they are.
+def name_files(settings: Mapping[str, str]) -> Named:
+    """The files and folders that settings name, and the settings with absolute paths.
 
     A user's code that is named by its module or its id is then named by its file, so that any process finds it, and a
     copy can take its place: `task:my/Task-v0` and `my/Task-v0` become `/home/me/task.py:my/Task-v0`.
     """
-    absolute = {}
+    named = Named({}, {})
     for setting, text in settings.items():
-        pieces = []
+        pieces, count = list[str](), 0
         for piece in _pieces(setting, text):
-            own = _own_code(setting, piece)
-            pieces.append(own.name if own else "".join(_split_at_path(setting, piece)))
-        absolute[setting] = "".join(pieces)
-    return absolute
+            if own := _own_code(setting, piece):
+                path, name = str(own.file), own.name
+            else:
+                before, path, behind = _split_at_path(setting, piece)
+                name = before + path + behind
+            pieces.append(name)
+            if path:
+                count += 1  # the second path of the setting `env` is the input `env 2`
+                named.paths[setting if count == 1 else f"{setting} {count}"] = path
+        named.texts[setting] = "".join(pieces)
+    return named
 
 
 class _OwnCode(NamedTuple):
@@ -223,37 +222,31 @@ def _split_at_path(setting: str, piece: str) -> tuple[str, str, str]:
     `a.py:Task` is split into ("", "/home/me/a.py", ":Task"), `@prompt.txt` into ("@", "/home/me/prompt.txt", ""). A
     piece that names no existing file or folder is (piece, "", "").
     """
-    without_path = (piece, "", "")
+    before, file, behind = "", piece, ""
     if setting.endswith("system_prompt"):  # a text, or @FILE
-        path = os.path.abspath(os.path.expanduser(piece[1:]))
-        names_file = piece.startswith("@") and os.path.isfile(path)
-        return ("@", path, "") if names_file else without_path
-    file, name = piece, ""
-    if match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
-        file, name = match.groups()
+        before, file = ("@", piece[1:]) if piece.startswith("@") else ("", "")
+    elif match := re.fullmatch(r"(.*\.py)(:.*)", piece, re.DOTALL):
+        file, behind = match.groups()
     path = os.path.abspath(os.path.expanduser(file))
-    return ("", path, name) if _names_input(setting, file, path) else without_path
-
-
-def _names_input(setting: str, text: str, path: str) -> bool:
-    """Whether the text of a setting names an existing file or folder. path: the text as an absolute path."""
-    if not text:
-        return False
-    if setting == MODEL:
-        return not is_embedded(text, "tiny", "new") and os.path.isdir(path)
-    if os.path.isdir(path):  # only arguments of the environment may name a folder, one of data
-        return setting.startswith("env_args.") and text not in NO_FOLDERS and bool(_data_below(path))
-    if setting in ("algorithm", *OWN_RULES):  # a name, or a file of code
-        may_be_file = is_code(text)
-    elif setting == "env":  # an id, a file of code, or a file of rows
-        may_be_file = is_code(text) or packages.envs.files.rows.names_file(text)
-    elif setting in ("pairs", "data"):  # always a file, also one without an ending
-        may_be_file = True
+    if not file:
+        is_input = False
+    elif setting == MODEL:
+        is_input = not is_embedded(file, "tiny", "new") and os.path.isdir(path)
+    elif os.path.isdir(path):  # only arguments of the environment may name a folder, one of data
+        may_be_data = setting.startswith("env_args.") and not before and file not in NO_FOLDERS
+        is_input = may_be_data and bool(_data_below(path))
     else:
-        # An argument of the environment may be any word. `difficulty=easy` names no file, even if a file `easy` lies in
-        # the working folder; a name with an ending or a folder, `easy.jsonl` or `./easy`, does.
-        may_be_file = "." in text or "/" in text
-    return may_be_file and os.path.isfile(path)
+        if setting in ("algorithm", *OWN_RULES):  # a name, or a file of code
+            may_be_file = is_code(file)
+        elif setting == "env":  # an id, a file of code, or a file of rows
+            may_be_file = is_code(file) or packages.envs.files.rows.names_file(file)
+        else:
+            # Pairs, data and a prompt are always in a file, also in one without an ending. Any other argument of the
+            # environment may be any word: `difficulty=easy` names no file, even if a file `easy` lies in the working
+            # folder; a name with an ending or a folder, `easy.jsonl` or `./easy`, does.
+            may_be_file = setting in ("pairs", "data") or bool(before) or "." in file or "/" in file
+        is_input = may_be_file and os.path.isfile(path)
+    return (before, path, behind) if is_input else (piece, "", "")
 
 
 def is_code(path: str) -> bool:
@@ -320,13 +313,13 @@ def _hash_of_files(files: list[Path], whole_up_to: float = float("inf")) -> str:
 def _hash_of_file(path: str, whole_up_to: float = float("inf")) -> str:
     """The sha256 of a whole file; of a file of more than `whole_up_to` bytes, that of its size and 64 of its parts."""
     state = os.stat(path)
-    in_parts = state.st_size > whole_up_to
-    return _hash_of_state(os.path.abspath(path), state.st_size, state.st_mtime_ns, in_parts)
+    return _hash_of_state(
+        os.path.abspath(path), state.st_size, state.st_mtime_ns, state.st_size > whole_up_to
+    )
 
 
-@cache
+@cache  # a run that goes on needs a hash twice
 def _hash_of_state(path: str, size: int, _time: int, in_parts: bool) -> str:
-    """As `_hash_of_file`, cached by the file's size and time, since a run that goes on needs the hash twice."""
     with open(path, "rb") as content:
         if not in_parts:
             return hashlib.file_digest(content, "sha256").hexdigest()
@@ -369,10 +362,11 @@ def write_inputs(run: Path, inputs: Inputs, *, again: bool = False) -> None:
             with writing(copy):
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(entry.path, copy)
-    recorded = {name: entry._asdict() for name, entry in inputs.items()}
-    for entry in recorded.values():
-        if not entry["former"]:
-            del entry["former"]  # most runs stay where they began
+    # Most runs stay where they began, so most inputs have no former paths.
+    recorded = {
+        name: {field: value for field, value in entry._asdict().items() if value or field != "former"}
+        for name, entry in inputs.items()
+    }
     write_text(run / INPUTS, json_document(recorded))
 
 

@@ -12,9 +12,9 @@ from spg_trainer.errors import CheckpointError, ConfigError
 from spg_trainer.runs.inputs import (
     Input,
     Inputs,
-    absolute_paths,
     file_settings,
     is_code,
+    name_files,
     read_inputs,
     refuse_changed_inputs,
 )
@@ -44,8 +44,8 @@ def pin(config: Config, algorithm: algorithms.Algorithm, run: Path | None = None
 
 
 def with_absolute_paths(config: Config) -> Config:
-    """The settings with absolute paths of files, and with code named by its file (`inputs.absolute_paths`)."""
-    return replace_nested(config, absolute_paths(file_settings(config)))
+    """The settings with absolute paths of files, and with code named by its file (`inputs.name_files`)."""
+    return replace_nested(config, name_files(file_settings(config)).texts)
 
 
 def identity(pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from spg_trainer.rollout.problems import check_prompts, is_file, parts_measured_
 from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
-from spg_trainer.runs.inputs import Inputs, read_inputs, task_code_differs
+from spg_trainer.runs.inputs import Input, Inputs, read_inputs, task_code_differs
 from spg_trainer.runs.resume import (
     pin,
     refuse_another,
@@ -62,6 +62,8 @@ class Plan:
     """The folder of the run, an absolute path; it need not exist yet."""
     before: Config | None
     """The settings in config.yaml of the run that goes on; None if a run begins."""
+    inputs: Inputs
+    """The files that a run that goes on reads, compared with those that it began with; {} if a run begins."""
     checkpoint: Path | None
     """The checkpoint from which the run continues. None = the run begins at step 0; so does a run that goes on but was
     stopped before its first checkpoint."""
@@ -136,7 +138,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     learns_demonstrations = config.source == "demonstrations"
     splits: Mapping[str, envs.TextEnv] = {}
     mix: Mapping[str, float] = {}
-    missing = None
+    missing, inputs = None, dict[str, Input]()
     with raising_on_all():
         # All settings get their values. A module that was loaded long ago may differ from its file, which is recorded.
         config = with_absolute_paths(config)
@@ -207,6 +209,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         origins=origins,
         folder=folder,
         before=before,
+        inputs=inputs,
         checkpoint=checkpoint,
         own_copy=own_copy,
         algorithm=algorithm,
@@ -350,12 +353,13 @@ def check_attention(
 ) -> None:
     """Refuses masks, decoding and an engine that do not go with the attention of the model, or with its `noise`."""
     from spg_trainer.algorithms.registry import check_algorithm_noise
-    from spg_trainer.likelihood.noise import check_masking
+    from spg_trainer.likelihood.noise import check_edit_noise, check_masking
     from spg_trainer.rollout.cache import check_noise, check_pattern
 
     if noise != "mask":
         refuse_with_random_tokens(config.model, model_type)
     check_algorithm_noise(config.algorithm, noise)
+    check_edit_noise(noise, pattern, algorithm.edit_noise)
     check_masking(noise, algorithm.make_masking(), algorithm.masking)
     check_noise(noise, config.rollout)
     algorithm.make_masking().check_pattern(pattern)

@@ -304,7 +304,6 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     again. config.yaml gets the planned settings, in which --per-device-batch-size auto is still `auto`.
     """
     config, path = planned.config, run.folder.path
-    accept = config.output.accept_changed_code
     with distributed.raising_on_all():
         # Settings that are for one start only, such as --resume, are not recorded.
         recorded = replace(config, output=config.output.recorded)
@@ -314,10 +313,11 @@ def prepare_folder(run: Run, planned: Plan) -> None:
         else:
             run.folder.truncate_after(run.state.step)
             if run.accelerator.is_main_process:
-                found = inputs.refuse_changed_inputs(path, files, accept)
-                if inputs.task_code_differs(inputs.read_inputs(path), found):
+                if inputs.task_code_differs(inputs.read_inputs(path), planned.inputs):
                     run.folder.set_aside_evaluations(run.state.step)
-                inputs.write_inputs(path, found, again=accept)
+                # Modules beside a file are known once the file is loaded, which is after the plan was made.
+                found = {**inputs.find_inputs(files), **planned.inputs}
+                inputs.write_inputs(path, found, again=config.output.accept_changed_code)
             run.folder.write_config(settings)
     run.state.history = distributed.decide_on_main(run.folder.history)
     run.state.judged_since = distributed.decide_on_main(

@@ -164,7 +164,7 @@ def test_a_comparison_does_not_refuse_a_run_of_its_own_that_has_begun(
         begun[-1].create(config_yaml="", environment={})
         return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE)
 
-    monkeypatch.setattr("spg_trainer.reporting.compare.start_process", begin)
+    monkeypatch.setattr("spg_trainer.reporting.jobs.start_process", begin)
     command = CompareCommand((ENV,), ("raft", "spg"), (str(tiny_folder()),), (1,), jobs=2, output_dir="out")
     try:
         assert compare(command, [*SMALL, "1"]) == [], "these runs begin and end, and train nothing"
@@ -176,7 +176,7 @@ def test_a_comparison_does_not_refuse_a_run_of_its_own_that_has_begun(
 
 def test_a_run_that_another_process_trains_is_refused_and_nothing_is_started(here: Path, monkeypatch) -> None:
     started = []
-    monkeypatch.setattr("spg_trainer.reporting.compare.start_process", lambda *words: started.append(words))
+    monkeypatch.setattr("spg_trainer.reporting.jobs.start_process", lambda *words: started.append(words))
     run = RunFolder(Path("out/Letters-v0-spg-s0"))
     run.create(config_yaml="", environment={})
     command = CompareCommand((ENV,), ("raft", "spg"), (str(tiny_folder()),), (1,), jobs=2, output_dir="out")

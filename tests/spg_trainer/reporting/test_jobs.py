@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from spg_trainer.errors import CheckpointError
-from spg_trainer.reporting import compare as module
-from spg_trainer.reporting.compare import run_jobs
+from spg_trainer.reporting import jobs as module
+from spg_trainer.reporting.jobs import run_jobs
 from spg_trainer.runs.progress import Console
 from tests.common.trainer_cases import ENV, child_environment, tiny_folder
 

@@ -22,11 +22,11 @@ from spg_trainer.evaluation.command import changed_code
 from spg_trainer.runs.folder import find_unfinished
 from spg_trainer.runs.inputs import (
     Input,
-    absolute_paths,
     file_settings,
     find_inputs,
     first_difference,
     hash_of,
+    name_files,
     refuse_changed_inputs,
     with_copies,
     write_inputs,
@@ -154,7 +154,7 @@ def test_an_algorithm_that_a_script_has_imported_is_not_loaded_again(tmp_path: P
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     Path("imported_mine.py").write_text(ALGORITHM)
-    (pinned,) = absolute_paths({"algorithm": "imported_mine:Mine"}).values()
+    (pinned,) = name_files({"algorithm": "imported_mine:Mine"}).texts.values()
     assert pinned == f"{tmp_path}/imported_mine.py:Mine"
     module = import_module("imported_mine")
     assert get(pinned) is module.Mine
@@ -201,7 +201,7 @@ def test_code_of_a_package_and_a_registered_verifier_are_kept_under_their_names(
     found = find_inputs(settings)
     for name, file in (("env", "tasks"), ("env_args.verifier", "judge"), ("rollout.remasking", "rules")):
         assert found[name].path == str(package / f"{file}.py") and found[name].copy.endswith(f"/{file}.py")
-    assert absolute_paths(settings) == settings
+    assert name_files(settings).texts == settings
     assert find_inputs({"env_args.verifier": "partly"})["env_args.verifier"] == found["env_args.verifier"]
     for installed in ("numpy:zeros", "json:loads"):
         assert find_inputs({"env": "sudoku", "env_args.verifier": "gsm8k", "algorithm": installed}) == {}
@@ -216,7 +216,7 @@ def test_a_package_that_cannot_be_imported_is_left_to_those_who_load_it(tmp_path
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text(raises)
         settings = {"rollout.remasking": f"{package}.rules:order", "algorithm": f"{package}.mine:Mine"}
-        assert absolute_paths(settings) == settings and find_inputs(settings) == {}
+        assert name_files(settings).texts == settings and find_inputs(settings) == {}
 
 
 def test_a_task_that_another_module_registers_keeps_its_name(tmp_path: Path, monkeypatch) -> None:
@@ -227,7 +227,7 @@ def test_a_task_that_another_module_registers_keeps_its_name(tmp_path: Path, mon
     register = f'import envs\nfrom defining import Mine\nenvs.register("{name}", Mine)\n'
     (tmp_path / "registering.py").write_text(register)
     import_module("registering")
-    assert absolute_paths({"env": name}) == {"env": name}
+    assert name_files({"env": name}).texts == {"env": name}
     inputs = find_inputs({"env": name})
     assert inputs["env"].path == str(tmp_path / "defining.py")
     write_inputs(tmp_path / "run", inputs)

@@ -11,7 +11,7 @@ import yaml
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
-from spg_trainer.runs.inputs import absolute_paths, file_settings, find_inputs
+from spg_trainer.runs.inputs import file_settings, find_inputs, name_files
 from spg_trainer.runs.resume import pin
 from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.resolve import defaults
@@ -150,7 +150,7 @@ def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(hom
     config = small_config(
         None, env="sudoku + ./mine.py:my/Mine-v0 + rows.jsonl", env_args=arguments, model=Path("base")
     )
-    pinned = replace_nested(config, absolute_paths(file_settings(config)))
+    pinned = replace_nested(config, name_files(file_settings(config)).texts)
     assert pinned.env == f"sudoku + {home}/mine.py:my/Mine-v0 + {home}/rows.jsonl"
     assert pinned.env_args == {
         **arguments,
@@ -160,7 +160,7 @@ def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(hom
         "mine.reward": f"{home}/mine.py:one+{home}/other.py:two",
     }
     assert pinned.model.model == f"{home}/base"
-    assert absolute_paths(file_settings(pinned)) == file_settings(pinned) and pinned_twice(config)
+    assert name_files(file_settings(pinned)).texts == file_settings(pinned) and pinned_twice(config)
     copies = {name: one.copy for name, one in find_inputs(file_settings(pinned)).items()}
     assert copies == {
         "env": "environment/mine.py",
@@ -177,7 +177,7 @@ def test_paths_of_files_that_are_there_become_absolute_and_nothing_else_does(hom
 def test_a_system_prompt_from_a_file_is_an_input_by_its_hash(home: Path) -> None:
     Path("brief.txt").write_text("Be brief.")
     command = Config(env="gsm8k", env_args={"source": "generated", "system_prompt": "@brief.txt"})
-    assert absolute_paths(file_settings(command))["env_args.system_prompt"] == f"@{home}/brief.txt"
+    assert name_files(file_settings(command)).texts["env_args.system_prompt"] == f"@{home}/brief.txt"
     assert find_inputs(file_settings(command))["env_args.system_prompt"].path == f"{home}/brief.txt"
     assert "env_args.system_prompt" not in find_inputs(
         {"env": "gsm8k", "env_args.system_prompt": "brief.txt"}
