@@ -132,7 +132,8 @@ def test_prompts_that_are_too_long_are_named_or_answered_with_nothing(model, cap
     prompt = envs.make("sudoku", split="test").problem(0).prompt
     asked = requests(model, [prompt, "7" * 3000, prompt])
     with pytest.raises(
-        ConfigError, match=r"1 of 3 contexts .* own, document 1 \(3,\d+ tokens\).* overlong=skip to --model_args"
+        ConfigError,
+        match=r"1 of 3 contexts .* own, document 1 \(3,\d+ tokens\).* overlong=skip to --model_args",
     ):
         model.generate_until(asked, disable_tqdm=True)
     skipping = SpgLLaDA("tiny", device="cpu", overlong="skip")
