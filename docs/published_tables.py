@@ -25,6 +25,8 @@ MODEL = "GSAI-ML/LLaDA-8B-Instruct"
 FACTS: dict[str, Any] = yaml.safe_load(PAGE.with_suffix(".yaml").read_text(encoding="utf-8"))
 QUIET = {
     "score_tail": False,
+    "edit_noise": 0.0,
+    "edit_weight": 1.0,
     "epsilon_high": None,
     "sharpness": 1.5,
     "elbo_bonus": 0.0,

@@ -139,11 +139,12 @@ def test_every_algorithm_has_a_page_with_all_its_options(name: str) -> None:
     assert f"--algorithm {name}" in text or f"`{name}`" in text
     overview = (DOCS / "algorithms" / "README.md").read_text()
     shared = set(re.findall(r"^- `(\w+)`", overview.partition("## Shared options")[2], flags=re.M))
-    assert {"masking", "block_length", "score_tail", "end_tokens"} <= shared
+    assert {"masking", "block_length", "score_tail", "end_tokens", "edit_noise", "edit_weight"} <= shared
     assert f"`{get(name).masking}`: " in next(
         row for row in overview.splitlines() if row.startswith(f"| [`{name}`]")
     )
     told_there = {"masking", "num_masks", "block_length", "score_tail", "end_tokens"}
+    told_there |= {"edit_noise", "edit_weight"}
     assert {field.name for field in fields(get(name))} <= set(re.findall(r"`(\w+)", text)) | told_there
 
 

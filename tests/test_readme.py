@@ -1,6 +1,7 @@
 """The README is short, and its table, figures and names are those of the code."""
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from envs import __version__ as version_of_envs
 from spg_trainer import __version__
 from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.cli import main
 from spg_trainer.training.dry_run import show
 from spg_trainer.training.plan import settle
 from verifiers import __version__ as version_of_verifiers
@@ -45,6 +47,19 @@ def test_the_command_for_an_8b_model_prints_what_it_says() -> None:
     hours = re.search(r"at least ([0-9.]+) hours", printed)[1]
     said = re.search(r"\((\d+) of 80 GB, some (\d+) hours\)", TEXT)
     assert round(float(memory)) == int(said[1]) and round(float(hours), -1) == int(said[2])
+
+
+@pytest.mark.slow
+def test_the_first_command_learns_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = re.search(
+        r"^sudoku: .*: ([\d.]+) -> [\d.]+ \[([\d.]+), ([\d.]+)\] at step 40 of 40", TEXT, flags=re.M
+    )
+    before, low, high = (float(figure) for figure in said.groups())
+    assert main("--env sudoku --output-dir run".split()) == 0
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert round(summary["eval_before"]["correct"], 3) == before
+    assert low <= summary["eval_after"]["correct"] <= high
 
 
 @pytest.mark.slow

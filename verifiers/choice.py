@@ -11,8 +11,7 @@ from functools import lru_cache
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.answer import find_answer
-from verifiers.text import gold_of, items_of, normal, without_layout
+from verifiers.text import find_known, gold_of, items_of, normal, without_cut_tag, without_layout
 from verifiers.verdicts import HEDGE, MALFORMED, OK, TEXT, WRONG, Reason
 
 PROBLEMS_REMEMBERED = 4096
@@ -139,11 +138,15 @@ def judge(
         raise invalid_reference("problem", problem, "is no text", row)
     options = options_in(choices, row) if choices is not None else options_of(problem or "")
     right = right_letters(answer, options, row)
-    found = find_answer(text, lenient)
+
+    def judged(said: str) -> int | None:
+        return judge_choice(said, right, options, is_same_text)
+
+    found = find_known(text, lenient, options.values(), lambda said: judged(said) is not None)
     span = found.start, found.end
     if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
-    reason = judge_choice(found.read(text), right, options, is_same_text)
+    reason = judged(without_cut_tag(found.read(text), found.mark))
     return (MALFORMED if reason is None else reason), TEXT, float(reason == OK), *span
 
 

@@ -7,13 +7,14 @@ docs/verifiers/text.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from unicodedata import normalize
 
 from verifiers import batch
 from verifiers.errors import invalid_reference
-from verifiers.reading.answer import find_answer
+from verifiers.reading.answer import BLOCK, BOLD, NAMED, Found, find_answer
 from verifiers.reading.tokens import TEXTS
-from verifiers.verdicts import MALFORMED, OK, TEXT, WRONG, Reason
+from verifiers.verdicts import MALFORMED, NO_ANSWER, OK, TEXT, WRONG, Reason
 
 _NESTED = 8  # marks of layout around an answer that are taken off, one inside the other
 _AROUND = (
@@ -27,6 +28,7 @@ _AROUND = (
     *((f"\\{command}{{", "}") for command in sorted(TEXTS)),
 )
 """What may stand around an answer without being part of it."""
+_SENTENCES_READ = 8  # from the last one; those before them name no known answer
 
 
 def normal(text: str, keep_case: bool = False) -> str:
@@ -109,6 +111,67 @@ def known_of(choices: object, gold: str, keep_case: bool, row: int | None) -> di
     return known
 
 
+def find_known(
+    text: str,
+    lenient: bool,
+    names: Iterable[str],
+    is_known: Callable[[str], bool],
+    *,
+    all_known: bool = False,
+    with_comment: bool = False,
+) -> Found:
+    """Where the answer stands, as `find_answer` says. Where nothing marks it, a known answer is read whole.
+
+    So "The answer is St. Louis." does not end at the point of a known St. Louis, and "The answer is not spam." names a
+    known "not spam".
+
+    Args:
+        names: known answers. is_known: whether what a sentence names is one of them.
+        all_known: whether these are all that an answer may be. Then a sentence such as "The answer is based on the
+            tone.", in which none of them stands, names no answer, and what stands before it is read.
+        with_comment: as in `find_answer`.
+    """
+    first = found = find_answer(text, lenient, with_comment=with_comment)
+    if not lenient or found.mark not in (NAMED, BOLD, None) or found.reason not in (OK, NO_ANSWER):
+        return found
+    low, masked = text.lower(), list(text)
+    if len(low) != len(text):  # a letter whose small form is longer
+        return found
+    has_names = False
+    for name in sorted({name.lower() for name in names}, key=len, reverse=True):
+        at = low.find(name)
+        while at >= 0:
+            end = at + len(name)
+            if not (low[at - 1 : at].isalnum() or low[end : end + 1].isalnum()):
+                masked[at:end], has_names = "x" * len(name), True
+            at = low.find(name, end)
+    if not has_names:
+        return found
+    whole, end = "".join(masked), len(text)
+    for _ in range(_SENTENCES_READ):
+        other = find_answer(whole[:end], with_comment=with_comment)
+        may_be = [here for here in (found, other) if here.reason == OK and here.start >= found.start]
+        known = [here for here in may_be if is_known(here.read(text))]
+        if known:
+            return max(known, key=lambda here: here.start)
+        if not all_known or found.reason != OK:
+            break
+        said = text[found.start : found.end]
+        if found.mark not in (NAMED, BOLD) or whole[found.start : found.end] != said:
+            break  # it names a known answer among other words
+        end = found.start
+        found = find_answer(text[:end], with_comment=with_comment)
+    return first
+
+
+def without_cut_tag(answer: str, mark: str | None) -> str:
+    """An answer without the beginning of `</answer>` with which a completion was cut: B for `<answer>B</ans`."""
+    start = answer.rfind("<")
+    return (
+        answer[:start] if mark == BLOCK and start > 0 and "</answer>".startswith(answer[start:]) else answer
+    )
+
+
 def judge(
     text: str, lenient: bool, row: int | None, answer: object, choices: object, case: object
 ) -> batch.Judged:
@@ -116,11 +179,18 @@ def judge(
     keep_case = keeps_case(case, row)
     gold = gold_of(answer, row)
     known = None if choices is None else known_of(choices, gold, keep_case, row)
-    found = find_answer(text, lenient, with_comment=True)
+    found = find_known(
+        text,
+        lenient,
+        known.values() if known else [gold],
+        lambda said: normal(said, keep_case) in (known or {normal(gold, keep_case)}),
+        all_known=known is not None,
+        with_comment=True,
+    )
     span = found.start, found.end
     if found.reason != OK or (found.mark == "box" and not lenient):
         return (MALFORMED if found.reason == OK else found.reason), TEXT, 0.0, *span
-    shown = found.read(text)
+    shown = without_cut_tag(found.read(text), found.mark)
     if found.mark != "block" and (shown.startswith("**") or text.endswith("**", 0, found.start)):
         shown = shown.removeprefix("**").partition("**")[0]  # a bold answer, and words behind it
     said = normal(shown, keep_case)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from spg_trainer.errors import ConfigError, did_you_mean
 from spg_trainer.settings import packages
-from spg_trainer.settings.types import Below1, Count, argument_with_value, check_values
+from spg_trainer.settings.types import Below1, Count, Positive, argument_with_value, check_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,6 +148,12 @@ class Algorithm(ABC):
     end_tokens: Literal["any", "eos"] = "any"
     """Which tokens end a completion: any of the model's end tokens, or only the one its tokenizer calls eos."""
 
+    edit_noise: Below1 = 0.0
+    """Chance that a completion token which a copy shows is replaced by a wrong one, and scored: so the model learns to
+    correct what it wrote (LLaDA2.1). Set it, e.g. to 0.1, for a model that decodes with --editing-threshold."""
+    edit_weight: Positive = 1.0
+    """What a wrong token weighs in the bound; a token shown as [MASK] weighs what the masking says."""
+
     compares: ClassVar[Compares] = "completion"
     """What `loss` must see at once: no term of the loss goes beyond one completion, one group and so on.
 
@@ -195,6 +201,11 @@ class Algorithm(ABC):
         """What a rollout must record for the algorithm and its masking."""
         return self.make_masking().records
 
+    @property
+    def reads_path(self) -> bool:
+        """Whether it learns from how the sampler wrote a completion, and not from the finished text alone."""
+        return self.left_to_right or bool(self.records) or self.make_masking().follows_path
+
     def __post_init__(self) -> None:
         check_values(self, argument_with_value)
         if self.masking not in (names := self.maskings()):
@@ -221,7 +232,19 @@ class Algorithm(ABC):
                 f"{type(self).__name__} compares the completions of an update, so it must be a CoupledAlgorithm, "
                 "whose coupled_loss sees them all"
             )
-        self.make_masking()  # raises ConfigError for settings that the masking refuses
+        masking = self.make_masking()  # raises ConfigError for settings that the masking refuses
+        if self.edit_noise:
+            if masking.noise == "uniform":
+                expected = f"left out with masking={self.masking}: its models are shown random tokens anyway"
+            else:
+                no_tokens = "which shows no tokens at random, as masking=random does"
+                expected = f"left out with masking={self.masking}, {no_tokens}"
+            shows_at_random = masking.noise == "mask" and not masking.follows_path and self.masking != "all"
+            self.require("edit_noise", shows_at_random, expected)
+        else:
+            self.require(
+                "edit_weight", self.edit_weight == 1, "left out without an edit_noise, whose weight it is"
+            )
 
     def require(self, name: str, fine: bool, expected: str) -> None:
         """Raises ConfigError unless the value of a field is `fine`; the message says what is `expected`."""

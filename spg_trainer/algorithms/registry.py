@@ -229,11 +229,12 @@ def name_in_recipes(name: str) -> str:
     return next((ancestor for ancestor in ancestors if ancestor), "")
 
 
-WITH_RANDOM_TOKENS = frozenset(
-    "mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo tracerl d2_stepmerge".split()
-)
-"""The algorithms for models that hide a token by a random one. Each needs no more than a number for a completion, or
-for each of its tokens, whatever hides them; the last two replay the steps that the rollout recorded."""
+WITH_WRONG_TOKENS = frozenset("mle raft wd1 espo spg diffu_grpo unigrpo gdpo bgpo vrpo".split())
+"""The algorithms that may be shown wrong tokens (`edit_noise`). Each needs no more than a number for a completion, or
+for each of its tokens, whatever hides them."""
+WITH_RANDOM_TOKENS = WITH_WRONG_TOKENS | {"tracerl", "d2_stepmerge"}
+"""The algorithms for models that hide a token by a random one; the last two replay the steps that the rollout
+recorded."""
 
 
 def check_algorithm_noise(name: str, noise: str) -> None:
@@ -242,6 +243,15 @@ def check_algorithm_noise(name: str, noise: str) -> None:
         raise ConfigError(
             f"$algorithm={name}: its loss is about tokens that are shown as [MASK], and this model hides a token by a "
             f"random one. Use one of: {', '.join(sorted(WITH_RANDOM_TOKENS))}."
+        )
+
+
+def check_edit_noise(name: str, edit_noise: float) -> None:
+    """Raises ConfigError for `edit_noise` with one of our algorithms whose loss is about tokens shown as [MASK]."""
+    if edit_noise and ":" not in name and name not in WITH_WRONG_TOKENS:
+        raise ConfigError(
+            f"$algorithm_args edit_noise={edit_noise:g}: the loss of $algorithm={name} is about tokens that are shown "
+            f"as [MASK]. Leave it out, or use one of: {', '.join(sorted(WITH_WRONG_TOKENS))}."
         )
 
 
@@ -264,4 +274,6 @@ def build(name: str, args: Mapping[str, object] | None = None) -> Algorithm:
             )
     values = read_nested(cls, {**fixed, **given}, lambda key: f"$algorithm_args {key}")
     with exit_is_error():
-        return cls(**values)
+        algorithm = cls(**values)
+    check_edit_noise(name, algorithm.edit_noise)
+    return algorithm

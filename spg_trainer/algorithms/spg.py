@@ -54,6 +54,11 @@ class SPG(Algorithm):
         if not hasattr(masking, "sharpness"):
             only_informed = "left out, as only masking=informed has a sharpness"
             self.require("sharpness", self.sharpness == SPG.sharpness, only_informed)
+        if self.negatives in ("eubo", "mix") and self.edit_noise:
+            raise ConfigError(
+                f"negatives={self.negatives}: SPG's upper bound holds only where the shown tokens are right, and not "
+                f"with edit_noise={self.edit_noise:g}; set $algorithm_args negatives=elbo"
+            )
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             raise ConfigError(self._why_no_eubo(masking))
 

@@ -46,7 +46,7 @@ from spg_trainer.runs.resume import differences
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.configs import EvalCommand
-from spg_trainer.settings.decoding import EvalDecoding, EvalRollout, Sampling
+from spg_trainer.settings.decoding import Decoding, EvalRollout, Sampling
 from spg_trainer.settings.packages import envs, verifiers
 from spg_trainer.settings.recorded import ENVIRONMENT, model_environment, other_lengths, run_holding
 from spg_trainer.settings.resolve import FLAG, Resolved
@@ -485,7 +485,7 @@ def result_name(
     name += f"-t{settings['temperature']:g}" if settings["temperature"] else ""
     name += f"-g{settings['num_generations']}" if settings["num_generations"] > 1 else ""
     name += f"-s{settings['seed']}" if settings["seed"] else ""
-    decoding = EvalDecoding(**{f.name: settings[f.name] for f in fields(EvalDecoding)})
+    decoding = Decoding(**{f.name: settings[f.name] for f in fields(Decoding)})
     name += "".join(f"-{setting.replace(' ', '-')}" for setting in decoding.unusual)
     name += "" if step is None else f"-step{step}"
     return f"{name}-{beside}" if beside else name

@@ -475,7 +475,6 @@ def evaluation_settings(
         "num_problems": num_problems,
         "num_generations": num_generations,
         **asdict(sampling),
-        "editing_threshold": sampling.editing_threshold,  # `asdict` lacks it for `Sampling`, where it is no field
     }
 
 

@@ -39,6 +39,7 @@ class StepMergeMasking(Masking):
     segment_draw: str = "all"
 
     varies_context: ClassVar[bool] = False
+    follows_path: ClassVar[bool] = True
 
     @property
     def target(self) -> str:  # type: ignore[override]
@@ -139,6 +140,7 @@ class AutoregressiveMasking(Masking):
 
     target: ClassVar[str] = "left_to_right"
     varies_context: ClassVar[bool] = False
+    follows_path: ClassVar[bool] = True
 
     def count(self, size: int) -> int:
         return min(self.num_masks, size)

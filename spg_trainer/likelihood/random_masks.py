@@ -86,6 +86,7 @@ class InformedMasking(SubsetMasking):
 
     is_likelihood: ClassVar[bool] = False
     records: ClassVar[frozenset[Record]] = frozenset({"confidence_change"})
+    follows_path: ClassVar[bool] = True
 
     def subsets(self, row: Completion) -> Subsets:
         change = row.recorded["confidence_change"][: row.length]

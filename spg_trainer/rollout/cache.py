@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spg_trainer.errors import ConfigError
-from spg_trainer.settings.decoding import EvalSampling, Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.rules import CACHES
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def check_noise(noise: str, sampling: Sampling) -> None:
         )
     for name in NOT_WITH_REDRAWING:
         value = getattr(sampling, name)
-        if value != getattr(EvalSampling, name):
+        if value != getattr(Sampling, name):
             raise ConfigError(
                 f"${name}={value} says nothing with $unmasking={sampling.unmasking}, which decodes as the model's "
                 "generation_config.json says. Leave it out."

@@ -93,7 +93,8 @@ def check_engine(config: Config, algorithm: Algorithm, model_type: str, pattern:
     )
     known = [name for name, rule in UNMASKING.items() if rule.on_engine]
     refuse(rollout.unmasking not in known, f"$unmasking={rollout.unmasking}: use one of {', '.join(known)}.")
-    for setting in ("remasking", "fallback", "top_p", "top_k", "eos_penalty", "min_completion_length"):
+    of_own_sampler = "remasking fallback top_p top_k eos_penalty min_completion_length editing_threshold"
+    for setting in of_own_sampler.split():
         value = getattr(rollout, setting)
         refuse(
             value != getattr(Decoding, setting),

@@ -315,10 +315,10 @@ OF_AN_ALGORITHM = (
         "$force.",
     ),
     Refusal(
-        lambda f: f.editing_threshold is not None,
-        "editing_threshold={editing_threshold}: when a token is replaced, other tokens have been drawn beside the one "
-        "that it replaces. No masked copy of the completion shows this, so no bound of a likelihood holds for what the "
-        "sampler does. Leave it out of training: give Sampling, not EvalSampling.",
+        lambda f: f.editing_threshold is not None and f.built.reads_path,
+        "$editing_threshold={editing_threshold}: $algorithm={algorithm} with masking={built.masking} learns from the "
+        "steps by which a completion was written, and a token that is replaced is in none of them. Leave it out, or "
+        "use an algorithm that learns from the finished text alone, e.g. $algorithm=raft.",
     ),
     Refusal(
         lambda f: "demonstrations" in f.built.needs and f.source != "demonstrations",
@@ -506,7 +506,6 @@ def check_algorithm(config: Config, algorithm: Any, num_processes: int = 1) -> N
             shortcuts=", ".join(rollout.shortcuts),
             unmasks_safely=unmasks_safely(rollout),
             unmasking_rule=rollout.unmasking_rule,
-            editing_threshold=rollout.editing_threshold,
             draws_noise=rollout.draws_noise,
             has_adapters=trains_adapters(config.model),
             algorithm_for_source=ALGORITHM_FOR.get(config.source),

@@ -47,6 +47,7 @@ DRAW_SETTINGS = (
     "eos_penalty",
     "min_completion_length",
     "stop",
+    "editing_threshold",
 )
 """The settings of `Decoding` that change how tokens and their positions are drawn, and where a completion ends. The
 other settings save time: they change how many tokens a step unmasks, and what it computes anew."""
@@ -107,6 +108,9 @@ class Decoding:
     window_tokens: CountOrZero = 16
     """The number of tokens on either side of the block that --cache window computes anew in each step. Raise it if the
     cache changes completions too much."""
+    editing_threshold: NotNegative | None = None
+    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
+    tokens stay as they are. A training takes it with algorithms that learn from the finished text alone."""
     prompt_refresh_steps: CountOrZero = 0
     """The age in steps from which a cached prompt is computed anew at the start of a block; 0 computes it anew for
     every block. Raise it to decode faster after a long prompt."""
@@ -128,8 +132,8 @@ class Decoding:
 
     @property
     def unusual(self) -> list[str]:
-        """The settings that the name of an evaluation lists: the `shortcuts`, `top_p`, `top_k` and `remasking`."""
-        listed = ("top_p", "top_k", "remasking")
+        """The settings that the name of an evaluation lists: the `shortcuts`, and those that change what is written."""
+        listed = ("top_p", "top_k", "remasking", "editing_threshold")
         return self._changed(without=[name for name in DRAW_SETTINGS if name not in listed])
 
     def _changed(self, without: Sequence[str]) -> list[str]:
@@ -138,24 +142,13 @@ class Decoding:
         without: names of settings that are left out; so are `cache blocks` and `unmasking entropy_bound`.
         """
         # A subclass also has lengths, steps and a temperature, which are not listed here.
-        decoding = EvalDecoding if isinstance(self, EvalDecoding) else Decoding
-        changed = [f.name for f in fields(decoding) if getattr(self, f.name) != f.default]
+        changed = [f.name for f in fields(Decoding) if getattr(self, f.name) != f.default]
         # Names of evaluations have these texts, so a rule of one's own is shown without its folders.
         if self.cache in CACHES and CACHES[self.cache].keeps_blocks:
             without = [*without, "cache"]
         if self.unmasking_rule.redraws:  # the only decoding of the models that have it
             without = [*without, "unmasking"]
         return [f"{name} {without_folders(getattr(self, name))}" for name in changed if name not in without]
-
-
-@explained
-@dataclass(frozen=True, kw_only=True)
-class EvalDecoding(Decoding):
-    """Decoding that may also replace tokens, which training does not allow."""
-
-    editing_threshold: NotNegative | None = None
-    """The probability above which a step also replaces a token that was already unmasked (LLaDA2.1). If it is left out,
-    tokens stay as they are."""
 
 
 @explained
@@ -176,10 +169,6 @@ class Sampling(Decoding):
     temperature: Temperature = 0.0
     """The sampling temperature; 0 is greedy, with which only raft can train. Raise it if all completions of
     a problem are alike."""
-
-    editing_threshold = None
-    """Not a setting of a training, and so no field. The sampler reads it from every `Sampling`; only `EvalSampling` can
-    set it."""
 
     def __post_init__(self) -> None:
         """Turns `length/N` into a number of steps, unless the lengths are still open (`is_settled`)."""
@@ -310,13 +299,13 @@ class Sampling(Decoding):
 
 @explained
 @dataclass(frozen=True)
-class EvalSampling(Sampling, EvalDecoding):
+class EvalSampling(Sampling):
     """How an evaluation samples completions."""
 
 
 @explained
 @dataclass(frozen=True)
-class EvalRollout(EvalDecoding):
+class EvalRollout(Decoding):
     """How completions are decoded, once for each length with each number of steps."""
 
     max_completion_length: tuple[int, ...] = (256,)
@@ -336,7 +325,7 @@ class EvalRollout(EvalDecoding):
 
     def samplings(self) -> list[EvalSampling]:
         """One `EvalSampling` for each length with each number of steps; ConfigError for those that do not fit."""
-        more = {f.name: getattr(self, f.name) for f in fields(EvalDecoding)}
+        more = {f.name: getattr(self, f.name) for f in fields(Decoding)}
         return [
             EvalSampling.of(length, self.block_length, steps, temperature=self.temperature, **more)
             for length in self.max_completion_length
@@ -346,7 +335,7 @@ class EvalRollout(EvalDecoding):
 
 @explained
 @dataclass(frozen=True)
-class GenerateRollout(EvalDecoding):
+class GenerateRollout(Decoding):
     """How answers are decoded. Lengths and steps that are left out are those that the model was taught."""
 
     max_completion_length: Count | None = None

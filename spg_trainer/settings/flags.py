@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from spg_trainer.errors import SETTINGS, ConfigError, as_flag, did_you_mean
 from spg_trainer.settings import packages  # `packages.envs` is ours, loaded on first use
 from spg_trainer.settings.configs import CompareCommand, Config
-from spg_trainer.settings.decoding import EvalDecoding, steps_at_rate
+from spg_trainer.settings.decoding import Decoding, steps_at_rate
 from spg_trainer.settings.task import (
     ARGUMENTS,
     arguments_of,
@@ -117,7 +117,7 @@ def make_parser(cls: Any, shown: Any = None, note: str = "", word: str = "") -> 
     )
     # Settings of a group that the help shows at the top, e.g. --model in that of `eval`, come first; and in a group
     # about decoding, lengths and steps come before the settings that any decoding has.
-    first, of_any_decoding, known = getattr(cls, "first", ()), hints(EvalDecoding), settings_of(cls)
+    first, of_any_decoding, known = getattr(cls, "first", ()), hints(Decoding), settings_of(cls)
     groups: dict[str, Any] = {"": parser}
     for name in sorted(dict.fromkeys([*first, *known]), key=lambda name: name in of_any_decoding):
         path, _, _ = known[name][0].rpartition(".")

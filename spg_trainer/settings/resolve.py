@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 from spg_trainer.errors import ConfigError, as_flag
 from spg_trainer.settings import packages  # `packages.verifiers` is ours, loaded on first use
 from spg_trainer.settings.configs import Config, EvalCommand, TaskSettings
-from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalDecoding, Sampling, steps_at_rate
+from spg_trainer.settings.decoding import LENGTHS, Decoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.flags import RATE, arguments_of_rows, read_keywords, read_words
 from spg_trainer.settings.model import LoadConfig, find_adapter
 from spg_trainer.settings.recipes import Layer, algorithm_recipe, recipe_of_all
@@ -454,7 +454,7 @@ def sampling_of(
     # `Config` knows most settings of `more`. The others are in `cls` alone, which refuses those that it lacks.
     shared = settings_of(cls).keys() & settings_of(Config).keys() | {RATE}
     own = {name: value for name, value in more.items() if name not in shared}
-    greedy = {"temperature": 0.0} if issubclass(cls, EvalDecoding) else {}  # unless `more` has a temperature
+    greedy = {"temperature": 0.0} if issubclass(cls, EvalSampling) else {}  # unless `more` has a temperature
     for_config = {**greedy, **{name: value for name, value in more.items() if name in shared}}
     rollout = defaults(Config, env, model, algorithm, **for_config).rollout
     return cls(**{f.name: getattr(rollout, f.name) for f in fields(Sampling)}, **own)

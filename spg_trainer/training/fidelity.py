@@ -84,9 +84,11 @@ def records_logps_of_model(sampling: Sampling) -> bool:
 
     With `top_p` or `top_k` it records those of the tempered and cut distribution that it draws from, and with
     `eos_penalty` or `min_completion_length` those after the logits of end tokens were lowered (`rollout/draw.py`).
+    With `editing_threshold`, a token that was replaced has been seen by others, and is not in the path that is left.
     """
     cuts = sampling.temperature > 0 and (sampling.top_p < 1 or sampling.top_k > 0)
-    return not (cuts or sampling.eos_penalty or sampling.min_completion_length)
+    edits = sampling.editing_threshold is not None
+    return not (cuts or edits or sampling.eos_penalty or sampling.min_completion_length)
 
 
 def fidelity_means(sums: Sequence[Mapping[str, float]]) -> dict[str, float]:

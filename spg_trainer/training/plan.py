@@ -353,12 +353,13 @@ def check_attention(
 ) -> None:
     """Refuses masks, decoding and an engine that do not go with the attention of the model, or with its `noise`."""
     from spg_trainer.algorithms.registry import check_algorithm_noise
-    from spg_trainer.likelihood.noise import check_masking
+    from spg_trainer.likelihood.noise import check_edit_noise, check_masking
     from spg_trainer.rollout.cache import check_noise, check_pattern
 
     if noise != "mask":
         refuse_with_random_tokens(config.model, model_type)
     check_algorithm_noise(config.algorithm, noise)
+    check_edit_noise(noise, pattern, algorithm.edit_noise)
     check_masking(noise, algorithm.make_masking(), algorithm.masking)
     check_noise(noise, config.rollout)
     algorithm.make_masking().check_pattern(pattern)

@@ -24,7 +24,7 @@ from spg_trainer.algorithms.base import fault_of_name, loss_of_values
 from spg_trainer.errors import TrainingError
 from spg_trainer.estimate.memory import micro_batch_size
 from spg_trainer.likelihood import KeyedStreams, Masks, accumulate, token_logps
-from spg_trainer.likelihood.noise import with_uniform_noise
+from spg_trainer.likelihood.noise import with_uniform_noise, with_wrong_tokens
 from spg_trainer.models import Policy
 from spg_trainer.models.out_of_memory import halved_until_it_fits
 from spg_trainer.models.shard import drop_gradients, trains_parts, unsharded
@@ -101,6 +101,9 @@ def plan_updates(
         masks = algorithm.make_masking().draw(piloted, streams, iteration, settings.num_iterations)
         if policy.noise == "uniform" and masks.shown is None:
             masks = with_uniform_noise(masks, streams, policy.model.config.vocab_size)
+        elif algorithm.edit_noise:
+            edits = {"edit_noise": algorithm.edit_noise, "edit_weight": algorithm.edit_weight}
+            masks = with_wrong_tokens(masks, step, streams, policy, **edits)
         size, masks_at_once = micro_batch_size(settings.per_device_batch_size, masks.scored.shape[1])
         for minibatch, totals in enumerate(step.totals_of_minibatches):
             if not teaches[minibatch]:

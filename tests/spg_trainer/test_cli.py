@@ -163,7 +163,7 @@ def refused(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str
         ("eval --max-completion-length", ["--max-completion-length", "at least one argument"]),
         ("eval --max-completion-length 128 many", ["--max-completion-length 'many'", "whole number"]),
         ("eval --split tset", ["--split 'tset'", "validation"]),
-        ("--editing-threshold 0.5", ["No flag --editing-threshold"]),
+        ("--algorithm tracerl --editing-threshold 0.5", ["--editing-threshold 0.5", "--algorithm raft"]),
         ("sft --ref-copy --dry-run", ["--ref-copy: --algorithm mle asks for no reference"]),
         ("--mix right=1", ["--mix is for --source demonstrations, not environment"]),
         ("--source pairs", ["--source pairs learns from a file. Name it with --pairs."]),

@@ -253,7 +253,7 @@ def test_an_environment_by_name_split_and_number_of_problems(policy):
     assert all(row["prompt"].startswith("validation ") for row in result.rows)
     counts = {"seed": 0, "num_problems": 3, "num_generations": 1}
     lengths = {"max_completion_length": 10, "block_length": 5, "diffusion_steps": 6}
-    sampled = {**lengths, "temperature": 1.0, "editing_threshold": None, **asdict(Decoding())}
+    sampled = {**lengths, "temperature": 1.0, **asdict(Decoding())}
     assert result.settings == {"env": "letters", "split": "validation", **counts, **sampled}
     assert evaluate(policy, ENV, EVALUATION, num_problems=99).n == 8
 

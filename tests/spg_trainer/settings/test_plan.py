@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from spg_trainer.algorithms import Algorithm, build
+from spg_trainer.algorithms import ALGORITHMS, Algorithm, build
 from spg_trainer.algorithms.justgrpo import JustGRPO
 from spg_trainer.algorithms.spg import SPG
 from spg_trainer.algorithms.vrpo import VRPO
 from spg_trainer.errors import ConfigError
 from spg_trainer.settings.check import check, check_algorithm
 from spg_trainer.settings.configs import BatchConfig, Config
-from spg_trainer.settings.decoding import EvalSampling, Sampling
+from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults
 
@@ -80,10 +80,6 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
             r"py:rule: .* your own rule .*Use --max-tokens-per-step 4",
         ),
         (
-            {"rollout": EvalSampling(editing_threshold=0.5), "force": True},
-            r"editing_threshold=0\.5.*Leave it out",
-        ),
-        (
             {"rollout": Sampling(unmasking="factor", max_tokens_per_step=2)},
             "--unmasking threshold.*--force",
         ),
@@ -92,6 +88,23 @@ def test_exact_likelihoods_left_to_right_are_on_policy(change, remedy) -> None:
 def test_settings_that_do_not_go_together_name_what_would(change, remedy) -> None:
     with pytest.raises(ConfigError, match=remedy):
         check_both(replace(Config(), **change), SPG())
+
+
+READ_THE_PATH = "agrpo cj_grpo d2_stepmerge forkgrpo justgrpo justgrpo_repro mapg tracerl".split()
+
+
+@pytest.mark.parametrize("name", [*ALGORITHMS, "mle"])
+def test_algorithms_that_read_how_a_completion_was_written(name) -> None:
+    assert build(name).reads_path == (name in READ_THE_PATH)
+
+
+def test_a_masking_of_the_path_refuses_editing() -> None:
+    config = replace(Config(), rollout=Sampling(editing_threshold=0.5, temperature=0.9))
+    check_both(config, SPG())
+    for masking in ("trajectory", "informed"):
+        arguments = {"masking": masking, "negatives": "elbo", "p_mask_prompt": 0.0}
+        with pytest.raises(ConfigError, match=rf"threshold 0\.5: .*spg with masking={masking} learns.*raft"):
+            check_both(config, build("spg", arguments))
 
 
 @pytest.mark.parametrize("by", ["phase", "layer"])

@@ -106,6 +106,8 @@ def test_every_setting_of_an_algorithm_is_in_the_table_as_it_is(name: str) -> No
         "sharpness": 1.5,
         "elbo_bonus": 0.0,
         "score_temperature": 1.0,
+        "edit_noise": 0.0,
+        "edit_weight": 1.0,
     }
     quiet["end_tokens"] = "any"
     assert said == {

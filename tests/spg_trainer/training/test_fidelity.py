@@ -9,7 +9,7 @@ import torch
 from spg_trainer import train
 from spg_trainer.likelihood.logps import path_logps
 from spg_trainer.rollout.player import Player
-from spg_trainer.settings.decoding import EvalDecoding
+from spg_trainer.settings.decoding import Decoding
 from spg_trainer.tensors import Rows
 from spg_trainer.training.fidelity import decoding_fidelity, fidelity_means, fidelity_sums
 from tests.common.marks import slow_if
@@ -108,5 +108,5 @@ def test_a_run_records_them_with_its_samples(tmp_path):
 
 
 def test_the_name_of_an_evaluation_says_a_cut_which_is_no_approximation():
-    decoding = EvalDecoding(top_p=0.9, cache="dual", eos_penalty=1.0)
+    decoding = Decoding(top_p=0.9, cache="dual", eos_penalty=1.0)
     assert decoding.shortcuts == ["cache dual"] and decoding.unusual == ["top_p 0.9", "cache dual"]
