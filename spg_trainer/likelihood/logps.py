@@ -31,8 +31,6 @@ from spg_trainer.distributed import process_mesh
 from spg_trainer.tensors import NEVER, Masks, Rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from spg_trainer.models import Policy
 
 
@@ -397,7 +395,7 @@ def _sent(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _padding_hidden(
-    base: "PreTrainedModel", real: np.ndarray, size: int, sent: Callable[[np.ndarray], Tensor]
+    base: Any, real: np.ndarray, size: int, sent: Callable[[np.ndarray], Tensor]
 ) -> dict[str, Tensor]:
     """The arguments of `hidden_states` that hide padding; none where there is none, so that no kernel gets a mask.
 
