@@ -162,7 +162,7 @@ def update(
     rollouts = rollouts.with_columns(**vars(places))
     size, masks_at_once = micro_batch_size(args.per_device_batch_size, NUM_MASKS)
     with unsharded(policy.model):
-        for index in torch.arange(args.batch, device=device).split(size):
+        for index in torch.arange(args.batch).split(size):
             chosen, some = rollouts.select(index), masks.select(index)
             accumulate(
                 policy,

@@ -486,6 +486,34 @@ class Masks(Rows):
     temperature: float = 1.0
     """The temperature at which log-probabilities are taken. Other than 1, it is the sampler's, and [MASK] has
     probability 0 as in sampling."""
+    host: Mapping[str, np.ndarray] | None = None
+    """{name: array} of what plans passes, in the host's memory, where masks are drawn: columns of `HOST_COLUMNS`, and
+    "prompt_mask" of the same rows. A constructor leaves it out, as its columns may be others: it is read then
+    (`on_host`)."""
+
+    def __post_init__(self) -> None:
+        vars(self)["host"] = None
+
+    def with_columns(self, **columns: Any) -> Self:
+        """As for `Rows`; of a column that is replaced, `host` has no copy any more."""
+        changed = super().with_columns(**columns)
+        if self.host is not None and "host" not in columns:
+            left = {name: array for name, array in self.host.items() if name not in columns}
+            changed = changed._with_values({**vars(changed), "host": left})
+        return changed
+
+    def on_host(self, prompt_mask: Tensor) -> dict[str, np.ndarray]:
+        """`host` with all columns that there are; what it lacks is read from the device, which waits for it.
+
+        prompt_mask: (B, L) bool, that of the rows.
+        """
+        known = dict(self.host or {})
+        columns = {name: getattr(self, name) for name in HOST_COLUMNS} | {"prompt_mask": prompt_mask}
+        return {
+            name: known[name] if name in known else column.numpy(force=True)
+            for name, column in columns.items()
+            if column is not None
+        }
 
     @property
     def valued(self) -> Tensor:
@@ -498,4 +526,15 @@ class Masks(Rows):
 
     def without_columns(self, cut: int) -> Self:
         """The same masks without the first `cut` columns of the prompt."""
-        return self.with_columns(masked=self.masked[:, :, cut:])
+        columns: dict[str, Any] = {"masked": self.masked[:, :, cut:]}
+        if self.host is not None:
+            cut_on_host = {
+                name: array[..., cut:] if name in ("masked", "prompt_mask") else array
+                for name, array in self.host.items()
+            }
+            columns["host"] = cut_on_host
+        return self.with_columns(**columns)
+
+
+HOST_COLUMNS = ("masked", "scored", "measured", "rated")
+"""The columns of `Masks` that say what a pass computes, and in which shapes."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,8 +72,11 @@ def accumulate(
             result = loss_fn(logps)
     del with_graph, values  # else their graph would be in memory beside those of the other parts
     if coefficients is not None:
+        # (B, M), read once: this is the only place where the host waits for what a card computed.
+        needed = (coefficients != 0).any(-1).numpy(force=True) if scored_without_graph else None
         for copies, random_state in scored_without_graph:
-            _score_again(policy, rollouts, masks, copies, coefficients, random_state)
+            needed_here = needed[copies.row, copies.mask]
+            _score_again(policy, rollouts, masks, copies, needed_here, coefficients, random_state)
     metrics = {name: metric._replace(total=metric.total.detach()) for name, metric in result.metrics.items()}
     return replace(result, loss=result.loss.detach(), metrics=metrics)
 
@@ -88,21 +92,22 @@ def _score_again(
     rollouts: Rows,
     masks: Masks,
     copies: CopyIndex,
+    needed: np.ndarray,
     coefficients: Tensor,
     random_state: list[Tensor] | None,
 ) -> None:
     """Sends S copies through the model once more, now with a graph, and backward; those with coefficients 0 stay out.
 
+    needed: (S,) bool, which copies have a coefficient other than 0.
     random_state: what `_random_state` returned before these copies were scored without a graph, so that dropout now
     drops the same units; None = no dropout acts. If dropout acts, all copies go as soon as one has to: with fewer
     copies, dropout would drop other units.
     """
-    needed = (coefficients[copies.row, copies.mask] != 0).any(-1)  # (S,), for each copy
     if not needed.any():
         return
     if random_state is None:
         copies = copies.select(needed)
-    device = needed.device
+    device = coefficients.device
     with torch.random.fork_rng(gpus(device), enabled=random_state is not None):
         if random_state is not None:
             cpu_state, *gpu_states = random_state

@@ -18,8 +18,10 @@ of `chunks_to_keep` times as many positions exist. Probabilities are float32, or
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -33,16 +35,16 @@ if TYPE_CHECKING:
 
 
 class CopyIndex(NamedTuple):
-    """Some masked copies, and which of them go through the model as one sequence."""
+    """Some masked copies, and which of them go through the model as one sequence; in the host's memory."""
 
-    row: Tensor
+    row: np.ndarray
     """(S,) int64, the completion of each copy."""
-    mask: Tensor
+    mask: np.ndarray
     """(S,) int64, which of the M copies of its completion it is."""
-    sequence: Tensor
+    sequence: np.ndarray
     """(S,) int64, in ascending order: copies with the same number share a sequence."""
 
-    def select(self, chosen: Tensor) -> "CopyIndex":
+    def select(self, chosen: np.ndarray) -> "CopyIndex":
         """Some of the copies. chosen: (S,) bool."""
         return CopyIndex(*(column[chosen] for column in self))
 
@@ -52,36 +54,36 @@ def index_copies(pattern: Pattern, rollouts: Rows, masks: Masks) -> CopyIndex:
 
     Under full attention, each copy is a sequence, first copy 0 of all completions, then copy 1 and so on.
     """
-    mask, row = masks.scored.any(-1).T.nonzero(as_tuple=True)
+    host = masks.on_host(rollouts.prompt_mask)
+    mask, row = host["scored"].any(-1).T.nonzero()
     if pattern.is_full or not len(row):
-        return CopyIndex(row, mask, torch.arange(len(row), device=row.device))
-    number_in_row = torch.tensor(
-        _numbers_in_completion(pattern, rollouts, masks, row, mask), device=row.device
-    )
+        return CopyIndex(row, mask, np.arange(len(row)))
+    number_in_row = np.array(_numbers_in_completion(pattern, host, row, mask))
     # Sequences are sorted by their number in their completion, then by completion, so that the sequences of a pass are
     # of different completions where possible.
-    num_rows = len(masks.scored)
-    _, sequence = torch.unique(number_in_row * num_rows + row, return_inverse=True)
-    order = sequence.argsort(stable=True)
+    num_rows = len(host["scored"])
+    _, sequence = np.unique(number_in_row * num_rows + row, return_inverse=True)
+    order = sequence.argsort(kind="stable")
     return CopyIndex(row[order], mask[order], sequence[order])
 
 
 def _numbers_in_completion(
-    pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor
+    pattern: Pattern, host: dict[str, np.ndarray], row: np.ndarray, mask: np.ndarray
 ) -> list[int]:
     """For each of S copies, the number of its sequence among those of its completion, from 0.
 
     The copies are taken in the order of the first block that they score. Each copy goes into the first sequence in
     which all its blocks are free. If the blocks of each copy are neighbours, no other division needs fewer sequences.
+    host: as from `Masks.on_host`.
     """
-    blocks_taken, _ = _blocks_taken(pattern, rollouts, masks, row, mask)
-    prompts = masks.masked[row, mask, : rollouts.prompt_mask.shape[1]].cpu().numpy()
+    blocks_taken, _ = _blocks_taken(pattern, host, row, mask)
+    prompts = host["masked"][row, mask, : host["prompt_mask"].shape[1]]
 
     def as_bits(blocks: list[bool]) -> int:
         return sum(1 << block for block, is_taken in enumerate(blocks) if is_taken)
 
     blocks_as_bits = [as_bits(blocks) for blocks in blocks_taken.tolist()]
-    first_block, rows = blocks_taken.int().argmax(-1).tolist(), row.tolist()
+    first_block, rows = blocks_taken.argmax(-1).tolist(), row.tolist()
     # {completion: [(masks of the prompt, blocks that are taken) of each of its sequences]}
     sequences = defaultdict(list)
     numbers = [0] * len(rows)
@@ -102,9 +104,11 @@ def _numbers_in_completion(
 
 
 def sequences_of(
-    pattern: Pattern, rollouts: Rows, masks: Masks, copies: CopyIndex
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor]:
+    pattern: Pattern, host: dict[str, np.ndarray], copies: CopyIndex
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """The sequences of some copies, e.g. those of a pass: under full attention, each copy; else several copies joined.
+
+    host: as from `Masks.on_host`.
 
     Returns:
         row: (Q,) int64, the completion of each sequence.
@@ -114,52 +118,55 @@ def sequences_of(
         mask_of_place: (Q, T) int64, which copy of the completion scores or measures each place.
     """
     row, mask, sequence = copies
-    masked, scored = masks.masked[row, mask], masks.scored[row, mask]
-    measured = None if masks.measured is None else masks.measured[row, mask]
-    mask_of_place = mask[:, None].expand_as(scored)
+    masked, scored = host["masked"][row, mask], host["scored"][row, mask]
+    measured = host["measured"][row, mask] if "measured" in host else None
+    mask_of_place = np.broadcast_to(mask[:, None], scored.shape)
     if pattern.is_full:
         return row, masked, scored, measured, mask_of_place
-    numbers, sequence = torch.unique(sequence, return_inverse=True)
-    _, is_own = _blocks_taken(pattern, rollouts, masks, row, mask)
+    numbers, sequence = np.unique(sequence, return_inverse=True)
+    _, is_own = _blocks_taken(pattern, host, row, mask)
 
-    def joined(values: Tensor) -> Tensor:
+    def joined(values: np.ndarray) -> np.ndarray:
         """(Q, T) int64, from values (S, T): at each place, that of the copy that takes its block; 0 if none does."""
-        zeros = torch.zeros(len(numbers), values.shape[1], dtype=torch.int64, device=row.device)
-        return zeros.index_add_(0, sequence, values.long() * is_own)
+        sums = np.zeros((len(numbers), values.shape[1]), dtype=np.int64)
+        np.add.at(sums, sequence, values * is_own)
+        return sums
 
     # The copies of a sequence share the completion and the masks of the prompt, so any one of them stands for all.
-    one_copy = torch.empty_like(numbers)
-    one_copy[sequence] = torch.arange(len(row), device=row.device)
-    width = rollouts.prompt_mask.shape[1]
-    masked_of_sequence = torch.cat([masked[one_copy, :width], joined(masked[:, width:]).bool()], 1)
-    measured_of_sequence = None if measured is None else joined(measured).bool()
+    one_copy = np.empty_like(numbers)
+    one_copy[sequence] = np.arange(len(row))
+    width = host["prompt_mask"].shape[1]
+    masked_of_sequence = np.concatenate(
+        [masked[one_copy, :width], joined(masked[:, width:]).astype(bool)], axis=1
+    )
+    measured_of_sequence = None if measured is None else joined(measured).astype(bool)
     return (
         row[one_copy],
         masked_of_sequence,
-        joined(scored).bool(),
+        joined(scored).astype(bool),
         measured_of_sequence,
         joined(mask_of_place),
     )
 
 
 def _blocks_taken(
-    pattern: Pattern, rollouts: Rows, masks: Masks, row: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+    pattern: Pattern, host: dict[str, np.ndarray], row: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """(taken, is_own): which blocks of attention each copy takes, (S, blocks) bool, and which places they have, (S, T).
 
-    A copy takes the blocks in which it scores or measures anything.
+    A copy takes the blocks in which it scores or measures anything. host: as from `Masks.on_host`.
     """
-    width = rollouts.prompt_mask.shape[1]
-    real = torch.cat([rollouts.prompt_mask, torch.ones_like(rollouts.completion_mask)], 1)
-    block = pattern.blocks(real, width)[row, width:]
-    wanted = masks.scored[row, mask]
-    if masks.measured is not None:
-        wanted = wanted | masks.measured[row, mask]
-    copy, place = wanted.nonzero(as_tuple=True)
-    taken = torch.zeros(len(row), int(block.max()) + 1, dtype=torch.bool, device=row.device)
+    prompt_mask, scored = host["prompt_mask"], host["scored"]
+    width = prompt_mask.shape[1]
+    real = np.concatenate([prompt_mask, np.ones((len(prompt_mask), scored.shape[-1]), bool)], axis=1)
+    block = pattern.blocks(torch.from_numpy(real), width).numpy()[row, width:]
+    wanted = scored[row, mask]
+    if "measured" in host:
+        wanted = wanted | host["measured"][row, mask]
+    copy, place = wanted.nonzero()
+    taken = np.zeros((len(row), block.max() + 1), dtype=bool)
     taken[copy, block[copy, place]] = True
-    is_own = taken.gather(1, block)
-    return taken, is_own
+    return taken, np.take_along_axis(taken, block, axis=1)
 
 
 @torch.no_grad()
@@ -218,9 +225,8 @@ def divide_into_passes(policy: "Policy", rollouts: Rows, masks: Masks, masks_at_
     # (-7 % 3). The sequences are numbered as if it were full, so that the quotient by `limit` numbers the passes.
     num_sequences = int(copies.sequence[-1]) + 1
     missing = -num_sequences % limit
-    sizes = torch.bincount((copies.sequence + missing) // limit).tolist()
-    parts = zip(copies.row.split(sizes), copies.mask.split(sizes), copies.sequence.split(sizes), strict=True)
-    return [CopyIndex(row, mask, sequence) for row, mask, sequence in parts]
+    numbers = (copies.sequence + missing) // limit
+    return [copies.select(numbers == number) for number in range(int(numbers[-1]) + 1)]
 
 
 def zero_logps(policy: "Policy", masks: Masks) -> Tensor:
@@ -249,76 +255,98 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     from spg_trainer.models.sequence_parallel import computed_in_shares
 
     model, mask_id = policy.model, policy.mask_id
-    pattern = base_model(model).pattern
-    row, masked, scored, measured, mask_of_place = sequences_of(pattern, rollouts, masks, copies)
+    pattern, device = base_model(model).pattern, rollouts.completion_ids.device
+    # What follows is known on the host, which never waits for a card here: `sent` only queues a copy.
+    sent = partial(_sent, device=device)
+    host = masks.on_host(rollouts.prompt_mask)
+    row, masked, scored, measured, mask_of_place = sequences_of(pattern, host, copies)
     wanted = scored if measured is None else scored | measured
-    completion_ids = rollouts.completion_ids[row]
-    prompt_width = rollouts.prompt_mask.shape[1]
-    prompt_ids = rollouts.prompt_ids[row]
-    if mask_id is not None:
-        prompt_ids = prompt_ids.masked_fill(masked[:, :prompt_width], mask_id)
-    # Later blocks see these ids: the prompt with its masks, and the completion without masks.
-    clean = torch.cat([prompt_ids, completion_ids], dim=1)
-    if masks.shown is None:
-        ids = clean.masked_fill(masked, mask_id)
-    else:
-        shown = masks.shown[row[:, None], mask_of_place, torch.arange(scored.shape[1], device=row.device)]
-        ids = torch.cat([prompt_ids, torch.where(masked[:, prompt_width:], shown, completion_ids)], 1)
-    attention = torch.cat([rollouts.prompt_mask[row], torch.ones_like(scored)], dim=1)
+    num_masks, size = host["scored"].shape[1:]
+    prompt_width = host["prompt_mask"].shape[1]
     # The model returns equally many positions of each sequence, as many as any sequence has wanted ones: first the
     # wanted positions, then others to fill up.
     num_wanted = wanted.sum(-1)
-    places = (~wanted).to(torch.int8).argsort(dim=-1, stable=True)[:, : int(num_wanted.max())]
-    is_wanted = torch.arange(places.shape[1], device=ids.device) < num_wanted[:, None]
+    places = (~wanted).argsort(-1, kind="stable")[:, : num_wanted.max()]
+    is_wanted = np.arange(places.shape[1]) < num_wanted[:, None]
+    real = host["prompt_mask"][row]
+
+    row_on_device, masked_on_device = sent(row), sent(masked)
+    completion_ids = rollouts.completion_ids[row_on_device]
+    prompt_ids = rollouts.prompt_ids[row_on_device]
+    if mask_id is not None:
+        prompt_ids = prompt_ids.masked_fill(masked_on_device[:, :prompt_width], mask_id)
+    # Later blocks see these ids: the prompt with its masks, and the completion without masks.
+    clean = torch.cat([prompt_ids, completion_ids], dim=1)
+
+    def of_places(values: Tensor) -> Tensor:
+        """(Q, T, ...) from values (B, M, ...) of copies: those of the copy that scores each place."""
+        return values[row_on_device[:, None], sent(mask_of_place)]
+
+    def of_scored(values: Tensor) -> Tensor:
+        """(n,) from values (Q, T): those at scored places, in order."""
+        return values.flatten().take(sent(np.flatnonzero(scored)))
+
+    def at_places(values: Tensor) -> Tensor:
+        """(Q, T) from values (B, M, T)."""
+        return values[row_on_device[:, None], sent(mask_of_place), torch.arange(size, device=device)]
+
+    if masks.shown is None:
+        ids = clean.masked_fill(masked_on_device, mask_id)
+    else:
+        shown = at_places(masks.shown)
+        ids = torch.cat(
+            [prompt_ids, torch.where(masked_on_device[:, prompt_width:], shown, completion_ids)], 1
+        )
     causal_argument = {}
     if pattern.has_causal_context:
         scored_unmasked = scored & ~masked[:, prompt_width:]
         if scored_unmasked.any():
-            causal_argument = {"from_context": scored_unmasked.gather(1, places)}
+            causal_argument = {"from_context": sent(np.take_along_axis(scored_unmasked, places, 1))}
     if pattern.has_encoder:
-        mask_of_wanted = mask_of_place.gather(1, places)
+        mask_of_wanted = sent(np.take_along_axis(mask_of_place, places, 1))
         of_copies = {"from_context": masks.from_context, "conditioned": masks.conditioned}
         causal_argument = {
-            name: values[row[:, None], mask_of_wanted]
+            name: values[row_on_device[:, None], mask_of_wanted]
             for name, values in of_copies.items()
             if values is not None
         }
     # `keep` names the columns of the tokens: where logits are shifted, `hidden_states` takes the column before.
     group = None
     if rollouts.shared_by > 1:
-        group = process_mesh(rollouts.shared_by, ids.device.type).get_group("group")
+        group = process_mesh(rollouts.shared_by, device.type).get_group("group")
     states = hidden_states(
         model,
         ids,
-        attention,
-        keep=places + prompt_width,
+        keep=sent(places) + prompt_width,
         start=prompt_width,
         clean=clean,
         group=group,
+        **_padding_hidden(base_model(model), real, size, sent),
         **causal_argument,
     )
-    states = states[is_wanted]  # without the states at places that only fill up
+    states = states.flatten(0, 1)
+    if not is_wanted.all():  # without the states at places that only fill up
+        states = states.index_select(0, sent(np.flatnonzero(is_wanted)))
     head = head_weight(model)
     # `states` has one row for each wanted position, and `scored[wanted]` says which of these rows are scored.
-    states_of_scored = states if measured is None else states[scored[wanted]]
+    states_of_scored = states
+    if measured is not None:
+        states_of_scored = states.index_select(0, sent(np.flatnonzero(scored[wanted])))
     kept_chunks = 1  # the fewest; more save time in a backward pass through a trained head
     if head.requires_grad and torch.is_grad_enabled():
         kept_chunks = chunks_to_keep(head.nbytes, len(head), result_dtype(head).itemsize)
     never_drawn = None
     if masks.temperature != 1:  # as the sampler draws, and it never draws [MASK]
         states_of_scored, never_drawn = states_of_scored / masks.temperature, mask_id
-    targets = completion_ids[scored]
-    if masks.targets is not None:
-        places_of_row = torch.arange(scored.shape[1], device=row.device)
-        targets = masks.targets[row[:, None], mask_of_place, places_of_row][scored]
-    heat = None if masks.temperatures is None else masks.temperatures[row[:, None], mask_of_place][scored]
+    targets = of_scored(completion_ids if masks.targets is None else at_places(masks.targets))
+    heat = None if masks.temperatures is None else of_scored(of_places(masks.temperatures))
 
     softcap = base_model(model).softcap
 
     is_rated = None  # (n,), which of the scored tokens have a rate in place of a log-probability
-    if masks.rated is not None:
-        is_rated = masks.rated[row[:, None], mask_of_place][scored]
-        pairs = torch.stack([targets, ids[:, prompt_width:][scored]], -1)
+    if "rated" in host:
+        is_rated = host["rated"][row[:, None], mask_of_place][scored]
+        pairs = torch.stack([targets, of_scored(ids[:, prompt_width:])], -1)
 
     def logps_of(part: slice) -> Tensor:
         states_of_part, targets_of_part = states_of_scored[part], targets[part]
@@ -326,18 +354,20 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
         if is_rated is None:
             heat_of_part = None if heat is None else heat[part]
             return HeadLogps.apply(states_of_part, head, targets_of_part, *arguments, heat_of_part)
-        rated = is_rated[part]
-        plain = HeadLogps.apply(states_of_part[~rated], head, targets_of_part[~rated], *arguments)
+        rated, others = (sent(np.flatnonzero(chosen[part])) for chosen in (is_rated, ~is_rated))
+        plain = HeadLogps.apply(states_of_part[others], head, targets_of_part[others], *arguments)
         chunk_rows = rows_per_chunk(len(head))
         rates = Measured.apply(states_of_part[rated], head, pairs[part][rated], "rate", chunk_rows, softcap)
-        return plain.new_zeros(len(rated)).index_put((~rated,), plain).index_put((rated,), rates)
+        zeros = plain.new_zeros(len(targets_of_part))
+        return zeros.index_put((others,), plain).index_put((rated,), rates)
 
     values = computed_in_shares(logps_of, len(targets), group)
-    sequence, place = scored.nonzero(as_tuple=True)
+    sequence, place = scored.nonzero()
     column = place  # in the last axis of the result, which holds T log-probabilities and then T figures
     if measured is not None:
-        states_of_measured = states[measured[wanted]]
-        targets_of_measured = completion_ids.masked_fill(~scored, -1)[measured]
+        states_of_measured = states.index_select(0, sent(np.flatnonzero(measured[wanted])))
+        of_measured = completion_ids.masked_fill(sent(~scored), -1)
+        targets_of_measured = of_measured.flatten().take(sent(np.flatnonzero(measured)))
         chunk_rows = rows_per_chunk(len(head))
 
         def figures_of(part: slice) -> Tensor:
@@ -346,12 +376,40 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
             )
 
         figures = computed_in_shares(figures_of, len(targets_of_measured), group)
-        measured_sequence, measured_place = measured.nonzero(as_tuple=True)
+        measured_sequence, measured_place = measured.nonzero()
         values = torch.cat([values, figures])
-        sequence, place = torch.cat([sequence, measured_sequence]), torch.cat([place, measured_place])
-        column = torch.cat([column, scored.shape[-1] + measured_place])
-    index = row[sequence], mask_of_place[sequence, place], column
-    return zero_logps(policy, masks).index_put(index, values)
+        sequence, place = (
+            np.concatenate([sequence, measured_sequence]),
+            np.concatenate([place, measured_place]),
+        )
+        column = np.concatenate([column, size + measured_place])
+    zeros = zero_logps(policy, masks)
+    copy = row[sequence] * num_masks + mask_of_place[sequence, place]
+    index = sent(copy * zeros.shape[-1] + column)
+    return zeros.flatten().index_put((index,), values).view_as(zeros)
+
+
+def _sent(array: np.ndarray, device: torch.device) -> Tensor:
+    """The array as a tensor on the device; the host does not wait until it is there."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+
+
+def _padding_hidden(
+    base: Any, real: np.ndarray, size: int, sent: Callable[[np.ndarray], Tensor]
+) -> dict[str, Tensor]:
+    """The arguments of `hidden_states` that hide padding; none where there is none, so that no kernel gets a mask.
+
+    Under full attention transformers would ask the card whether a mask of columns hides anything, and wait; it takes a
+    mask of pairs as it is. real: (Q, L) bool, false where a prompt is padding. size: T. sent: puts an array on the
+    device.
+    """
+    if real.all():
+        return {}
+    columns = np.concatenate([real, np.ones((len(real), size), bool)], axis=1)
+    if not base.pattern.is_full or base.config._attn_implementation not in ("sdpa", "eager"):
+        return {"attention_mask": sent(columns)}
+    positions = (columns.cumsum(-1) - 1).clip(min=0)
+    return {"attention_mask": sent(columns[:, None, None]), "positions": sent(positions)}
 
 
 class HeadLogps(torch.autograd.Function):

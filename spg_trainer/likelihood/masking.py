@@ -21,7 +21,7 @@ import torch
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
 from spg_trainer.seeding import numpy_generator
-from spg_trainer.tensors import GIVEN, Masks, Record, Rows
+from spg_trainer.tensors import GIVEN, HOST_COLUMNS, Masks, Record, Rows
 
 
 class Streams(Protocol):
@@ -303,7 +303,12 @@ class Masking(ABC):
         tensors = {
             name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None
         }
-        return Masks(measure=self.measure, temperature=self.score_temperature, **tensors)
+        masks = Masks(measure=self.measure, temperature=self.score_temperature, **tensors)
+        # Passes are planned from these arrays: nothing waits for a card to say what was sent to it.
+        planning = {
+            name: array for name, array in arrays.items() if name in HOST_COLUMNS and array is not None
+        }
+        return masks.with_columns(host=planning | {"prompt_mask": prompt_mask})
 
 
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:

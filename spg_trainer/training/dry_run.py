@@ -200,7 +200,9 @@ def memory_and_time(planned: Plan) -> list[str]:
         f"seconds of a step at least: {rollout}update {step_time.update:.1f}, if the {card.name} reaches "
         f"{REACHED:.0%} of its data sheet's rate; few rows, or a cache, reach less"
     )
-    if config.rollout.cache == "none" and step_time.rollout > step_time.update:
+    # A model that redraws keeps its encoder's keys and values anyway, and takes no other cache.
+    may_cache = config.rollout.cache == "none" and not config.rollout.unmasking_rule.redraws
+    if may_cache and step_time.rollout > step_time.update:
 
         def rollout_with(cache: str) -> str:
             changed = replace(with_batch, rollout=replace(config.rollout, cache=cache))

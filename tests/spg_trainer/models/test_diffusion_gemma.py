@@ -7,12 +7,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
+from spg_trainer.architecture.shape import shape_of
 from spg_trainer.errors import ModelError
 from spg_trainer.models import families, load_model, new_policy, save_model
-from spg_trainer.models.diffusion_gemma import DiffusionGemmaForBlockDiffusion
+from spg_trainer.models.diffusion_gemma import CanvasConfig, DiffusionGemmaForBlockDiffusion, stock
 from spg_trainer.models.load import merged
 from spg_trainer.models.lora import merged_weights
 from spg_trainer.models.weight_files import save_whole
+from spg_trainer.settings.weights import known_settings
 from tests.common.canvases import FOLDER, SIZE, canvas_by_canvas, open_fixture, stored, with_real
 
 TOLERANCE = {"float32": 2e-5, "float64": 1e-9}
@@ -223,3 +225,70 @@ def test_the_gradient_of_an_adapter_is_that_of_both_passes():
     for name, p in model.named_parameters():
         if name in found:
             assert (found[name] - p.grad).abs().max() <= 1e-9 * p.grad.abs().max().clamp(min=1), name
+
+
+def published(**of_text):
+    """The configuration of the published model, some of its values changed."""
+    settings = known_settings("google/diffusiongemma-26B-A4B-it")
+    return CanvasConfig.from_dict({**settings, "text_config": {**settings["text_config"], **of_text}})
+
+
+def test_the_published_shape_has_as_many_weights_as_the_stock_class():
+    config = published()
+    with torch.device("meta"):
+        model = stock.DiffusionGemmaForBlockDiffusion(stock.DiffusionGemmaConfig.from_dict(config.to_dict()))
+    weights = {name: weight.numel() for name, weight in model.named_parameters()}
+    # As counted from the published config.json: all that is not of the vision tower.
+    assert sum(n for name, n in weights.items() if "vision" not in name) == 25_250_986_752
+    assert shape_of(config).whole == sum(weights.values())
+    assert config.keys_of_layers == 25 * 8 * 256 + 5 * 2 * 512
+
+
+@pytest.mark.parametrize(
+    ("device", "changes"),
+    [
+        (
+            "cpu",
+            {
+                "vocab_size": 300,
+                "hidden_size": 64,
+                "intermediate_size": 64,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "num_global_key_value_heads": 1,
+                "head_dim": 16,
+                "global_head_dim": 32,
+                "num_experts": 8,
+                "moe_intermediate_size": 16,
+            },
+        ),
+        pytest.param("cuda", {}, marks=pytest.mark.gpu),
+    ],
+    ids=["small", "published"],
+)
+def test_a_step_of_two_layers_of_the_published_shape(device, changes):
+    """A sliding and a full layer in bfloat16: a canvas after a prompt, its gradient, and a step of the optimizer."""
+    config = published(num_hidden_layers=2, layer_types=["sliding_attention", "full_attention"], **changes)
+    config.vision_config.num_hidden_layers = 1
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = DiffusionGemmaForBlockDiffusion(config).bfloat16().train()
+    vocabulary, size, width = config.vocab_size, config.canvas_length, 40
+    text = torch.randint(vocabulary, (1, width + size), device=device)
+    noisy = torch.where(
+        torch.rand(text.shape, device=device) < 0.5, torch.randint_like(text, vocabulary), text
+    )
+    keep = torch.arange(width, width + size, device=device)[None]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert not any("router" in name or "vision" in name for name in trained)
+    optimizer = torch.optim.SGD(trained.values(), lr=0.5)
+
+    def loss():
+        states = model.canvas_states(noisy, text, torch.ones_like(text, dtype=torch.bool), keep, width)
+        return torch.nn.functional.cross_entropy(model.logits(states)[0], text[0, width:])
+
+    before = loss()
+    before.backward()
+    assert all(p.grad.isfinite().all() for p in trained.values() if p.grad is not None)
+    optimizer.step()
+    assert before.isfinite() and loss() < before
