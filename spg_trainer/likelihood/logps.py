@@ -31,8 +31,6 @@ from spg_trainer.distributed import process_mesh
 from spg_trainer.tensors import NEVER, Masks, Rows
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from spg_trainer.models import Policy
 
 
@@ -397,13 +395,13 @@ def _sent(array: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _padding_hidden(
-    base: "PreTrainedModel", real: np.ndarray, size: int, sent: Callable[[np.ndarray], Tensor]
+    base: Any, real: np.ndarray, size: int, sent: Callable[[np.ndarray], Tensor]
 ) -> dict[str, Tensor]:
     """The arguments of `hidden_states` that hide padding; none where there is none, so that no kernel gets a mask.
 
     Under full attention transformers would ask the card whether a mask of columns hides anything, and wait; it takes a
-    mask of pairs as it is. real: (Q, L) bool, false where a prompt is padding. size: T. sent: puts an array on the
-    device.
+    mask of pairs as it is. base: the model below its adapters. real: (Q, L) bool, false where a prompt is padding.
+    size: T. sent: puts an array on the device.
     """
     if real.all():
         return {}

@@ -28,6 +28,8 @@ from peft.tuners.lora.layer import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from spg_trainer.architecture.layers import EXPERTS, check_lora, lora_layers
@@ -276,9 +278,11 @@ class MixedLinear(Linear):
         if narrow_adapter is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
         down, up, scale = narrow_adapter
-        result = self.base_layer(x)
-        x = self.lora_dropout[self.active_adapters[0]](x)
-        return add_product(result, torch.mm(x.flatten(0, -2), down), up, scale)
+        adapter_input = self.lora_dropout[self.active_adapters[0]](x)
+        base, has_graph = self.base_layer, torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if has_graph and adapter_input is x and type(base) is nn.Linear and not base.weight.requires_grad:
+            return AdaptedProduct.apply(x, base.weight, base.bias, down, up, scale)
+        return add_product(base(x), torch.mm(adapter_input.flatten(0, -2), down), up, scale)
 
     def narrow_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
         """The transposed factors (in, r) and (r, out) of the one active adapter, in `dtype`, and its scale.
@@ -305,6 +309,45 @@ class MixedLinear(Linear):
         if self.lora_B[name].bias is not None:
             return None
         return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+
+
+class AdaptedProduct(torch.autograd.Function):
+    """x @ weight.T + bias + scale * x @ down @ up of a frozen layer (out, in) under an adapter (in, r), (r, out).
+
+    The backward pass is written out, so that its products take the scale and add to each other in their own kernels:
+    autograd would multiply twice by the scale and add the input's two gradients, each in a kernel of its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
+        """x: (..., in); returns (..., out), rounded as `add_product` rounds."""
+        low = torch.mm(x.flatten(0, -2), down)
+        ctx.scale = scale
+        ctx.save_for_backward(x, weight, down, up, low)
+        return add_product(linear(x, weight, bias), low, up, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """gradient: (..., out); returns that of each input of `forward`, or None."""
+        x, weight, down, up, low = ctx.saved_tensors
+        of_x, of_weight, of_bias, of_down, of_up = (None,) * 5
+        rows = gradient.flatten(0, -2)
+
+        def scaled(a: Tensor, b: Tensor) -> Tensor:
+            """scale * a @ b; with beta=0, what stood in the new tensor is not read."""
+            return a.new_empty(len(a), b.shape[1]).addmm_(a, b, beta=0, alpha=ctx.scale)
+
+        of_low = scaled(rows, up.T)
+        if ctx.needs_input_grad[0]:
+            of_x = torch.addmm(rows @ weight, of_low, down.T).view_as(x)
+        if ctx.needs_input_grad[3]:
+            of_down = (of_low.T @ x.flatten(0, -2)).T  # laid out as the factor itself
+        if ctx.needs_input_grad[4]:
+            of_up = scaled(rows.T, low).T
+        return of_x, of_weight, of_bias, of_down, of_up, None
 
 
 def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:
