@@ -37,7 +37,7 @@ from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.body import mix_in
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import REFERENCE_ADAPTER, TRAINED
-from spg_trainer.models.shard import keep_wider
+from spg_trainer.models.shard import keep_wider, working_copy
 from spg_trainer.models.weight_files import base_name, base_weights, is_adapter
 from spg_trainer.seeding import generator, gpus
 
@@ -272,8 +272,13 @@ class MixedLinear(Linear):
     on an H100 took as long as the layer itself, and keeps a second, wider copy of the input for the backward pass.
     """
 
+    is_merged = False
+    """Whether the base has the adapter multiplied in (`merged_for_rollouts`), so that the base alone is computed."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
+        if self.is_merged:
+            return self.base_layer(x)
         narrow_adapter = self.narrow_factors(x.dtype)
         if narrow_adapter is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
@@ -302,7 +307,7 @@ class MixedLinear(Linear):
         None if no adapter or several are active, or if the active one is more than two factors.
         """
         active = [name for name in self.active_adapters if name in self.lora_A]
-        is_plain = not (self.disable_adapters or self.merged or self.lora_variant)
+        is_plain = not (self.disable_adapters or self.merged or self.lora_variant or self.is_merged)
         if len(active) != 1 or not is_plain:
             return None
         (name,) = active
@@ -348,6 +353,43 @@ class AdaptedProduct(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             of_up = scaled(rows.T, low).T
         return of_x, of_weight, of_bias, of_down, of_up, None
+
+
+@contextmanager
+def merged_for_rollouts(model: PeftModel) -> Iterator[None]:
+    """Inside, the adapters are multiplied into the weights below them; afterwards these are what they were, to the bit.
+
+    Products and sums are made in float32 at least, from the trained numbers, and rounded once. Weights keep their place
+    in memory. Raises ModelError for adapters that are more than two factors, and for a model with an encoder.
+    """
+    base = base_model(model)
+    layers = [module for module in base.modules() if isinstance(module, BaseTunerLayer)]
+    if base.pattern.has_encoder or not all(
+        isinstance(layer, MixedLinear) and layer.factors() for layer in layers
+    ):
+        raise ModelError(
+            "$merge_for_rollouts is for adapters of two factors on linear layers of a model without an encoder. Leave "
+            "it out."
+        )
+    copy_in_use = working_copy(base)
+    trained = {} if copy_in_use is None else copy_in_use.trained  # those that a phase has narrowed
+    kept: list[tuple[MixedLinear, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for layer in layers:
+                down, up, scale = layer.factors()
+                weight = layer.base_layer.weight
+                kept.append((layer, weight.clone()))
+                wide = torch.promote_types(weight.dtype, torch.float32)
+                a, b = (trained.get(factor, factor).to(wide) for factor in (down, up))
+                weight.copy_(torch.addmm(weight.to(wide), b, a, alpha=scale))
+                layer.is_merged = True
+        yield
+    finally:
+        with torch.no_grad():
+            for layer, numbers in kept:
+                layer.base_layer.weight.copy_(numbers)
+                layer.is_merged = False
 
 
 def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:
