@@ -94,7 +94,8 @@ def _parser() -> Parser:
     for command in (show, checks, serve):  # see `environment_arguments`
         text = "arguments of the environment, e.g. level=2 source=generated"
         command.add_argument("--env-args", metavar="KEY=VALUE", nargs="+", default=[], help=text)
-        text = "the verifier of a file of rows, e.g. text or gsm8k; short for --env-args verifier=NAME"
+        text = "the verifier of a file of rows, e.g. text or gsm8k, or ./FILE.py:TASK of your own; short for "
+        text += "--env-args verifier=NAME"
         command.add_argument("--verifier", metavar="NAME", help=text)
         text = "reward functions of a file of rows; short for --env-args reward=./FILE.py:FUNCTION"
         command.add_argument("--reward", metavar="NAME", help=text)

@@ -46,7 +46,7 @@ from verifiers.errors import (
 )
 from verifiers.files import FORMATS, nearest_file, numbered_rows, read_line
 from verifiers.references import how_read
-from verifiers.registry import find
+from verifiers.registry import find, name_in_file, own_files
 
 ARGUMENTS = (
     "verifier",
@@ -135,7 +135,7 @@ class Rows(TextEnv):
         """Opens one split; raises EnvError for a file that cannot be read, and for rows that cannot be used.
 
         Args:
-            verifier: a task of `verifiers`, e.g. "gsm8k".
+            verifier: a task of `verifiers`, e.g. "gsm8k", or one that a file of yours registers, "./mine.py:parity".
             reward: your own functions, "./mine.py:brevity" or "./mine.py:brevity+tone", with TRL's signature. In
                 Python, a function from a file may be given itself, and several as a list.
             prompt: the column that the model is shown, a text or a list of chat messages.
@@ -157,6 +157,7 @@ class Rows(TextEnv):
         check_choice(name, "split", split, SPLITS)
         check_style(name, prompt_style, STYLES)
         check_choice(name, "bad_rows", bad_rows, ("refuse", "skip"))
+        verifier = load_verifier(name, verifier)
         self.split, self.verifier, self.prompt_style = split, verifier, prompt_style
         self.names_demonstrations = bool(demonstration)
         self.skips_bad = bad_rows == "skip"
@@ -326,8 +327,8 @@ def _columns(
     if not verifier and not functions:
         verifiers = ", ".join(tasks())
         raise EnvError(
-            f"{name}: which verifier judges it? Give --verifier NAME, one of {verifiers}, or --reward "
-            "./FILE.py:FUNCTION."
+            f"{name}: which verifier judges it? Give --verifier NAME, one of {verifiers}, or ./FILE.py:TASK of "
+            "your own, or --reward ./FILE.py:FUNCTION."
         )
     needed: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
@@ -378,6 +379,17 @@ def settings_of(verifier: str, file: str, arguments: Mapping[str, Any]) -> dict[
     return {
         name: value for name, value in given.items() if not (isinstance(value, str) and has(row, (value,)))
     }
+
+
+def load_verifier(name: str, verifier: str) -> str:
+    """The name of a verifier's task, also of "./mine.py:parity", whose file is run once.
+
+    Raises EnvError, which begins with `name`, for a file that does not exist, that raises, or that has no such task.
+    """
+    try:
+        return name_in_file(verifier)
+    except VerifierError as error:
+        raise EnvError(f"{name}: --verifier {verifier}: {error}") from error
 
 
 def find_verifier(name: str, verifier: str) -> Task:
@@ -492,8 +504,12 @@ def _conflicts(files: Mapping[str, str], rules: ReadingRules) -> str:
 
 
 def judges_an_answer(verifier: str) -> bool:
-    """Whether the reference of a verifier is one right answer, which can itself be judged."""
-    return bool(verifier) and find(verifier).fields == ("answer",)
+    """Whether the reference of a verifier is one right answer, which can itself be judged.
+
+    That of a verifier in a file of the user's need not be one: "even" for all even numbers.
+    """
+    is_own = any(verifier in names for names in own_files.values())
+    return bool(verifier) and not is_own and find(verifier).fields == ("answer",)
 
 
 def answer_text(answer: Any) -> str:

@@ -31,7 +31,7 @@ from spg_trainer.settings.configs import Config
 from spg_trainer.settings.decoding import Decoding, EvalSampling, Sampling, steps_at_rate
 from spg_trainer.settings.recorded import model_environment
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.settings.weights import resolve_model
+from spg_trainer.settings.weights import canvases_of, resolve_model
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ class SpgLLaDA(LM):
         folder = str(source.adapter or source.base)
         recorded = model_environment(folder)
         env = env or recorded.get("env")
-        recipe = defaults(Config, env, folder).rollout if env else Sampling()
+        # A model that writes canvases says itself how long they are and how they are decoded.
+        recipe = defaults(Config, env, folder).rollout if env or canvases_of(folder) else Sampling()
         length = max_completion_length or recipe.max_completion_length
         block = block_length or recipe.block_length
         known = [f.name for f in fields(Decoding)]
@@ -94,6 +95,8 @@ class SpgLLaDA(LM):
             raise ConfigError(
                 f"--model_args {name}={decoding[name]}: no such argument. {hint}Use {', '.join(known)}."
             )
+        if recipe.unmasking_rule.redraws:
+            decoding = {"unmasking": recipe.unmasking, **decoding}
         steps = diffusion_steps or steps_at_rate(recipe.tokens_per_step)
         self.sampling = EvalSampling.of(length, block, steps, **decoding)
         check_own_rules(self.sampling)
@@ -198,7 +201,8 @@ class SpgLLaDA(LM):
         for request in tqdm(requests, disable=disable_tqdm, desc="spg_llada"):
             context, continuation = request.args
             prompt, wanted = (tokens.encode_plain(self.policy, [text])[0] for text in (context, continuation))
-            answer = self._elbo(prompt, wanted), is_greedy(self.policy, prompt, wanted)
+            elbo = self._elbo(prompt, wanted)
+            answer = elbo, is_greedy(self.policy, prompt, wanted)
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
             answers.append(answer)
         return answers
@@ -215,7 +219,15 @@ class SpgLLaDA(LM):
         return answers
 
     def _elbo(self, prompt: list[int], wanted: list[int]) -> float:
-        """The ELBO of the tokens `wanted` after the prompt, in nats; 0 if there are none."""
+        """The ELBO of the tokens `wanted` after the prompt, in nats; 0 if there are none.
+
+        Raises ConfigError for a model that hides a token by a random one.
+        """
+        if self.policy.noise == "uniform":
+            raise ConfigError(
+                "A log-likelihood is measured of models that hide a token by [MASK], and this one hides it by a random "
+                "token. Leave out tasks that rank choices, such as hellaswag, and take those that are generated."
+            )
         if not wanted:
             return 0.0
         limit = self.policy.model.config.max_position_embeddings

@@ -27,6 +27,7 @@ from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.cache import rows_in_flight
 from spg_trainer.rollout.canvas import until_end
 from spg_trainer.rollout.draw import MAX_LOGITS
+from spg_trainer.rollout.tokens import text_of
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.tensors import NEVER, Record, Rows
 
@@ -202,7 +203,8 @@ class Redrawing:
             _, cached = self.model.encode(new, real, cached)
             self._write_canvas(rows, start, real, cached)
             new = self.ids[numbers, start : start + size]
-            ends = torch.isin(new, self.end_tokens).any(-1).tolist()
+            has_end = torch.isin(new, self.end_tokens).any(-1).tolist()
+            ends = [end or self._has_stop(row, start + size) for row, end in zip(rows, has_end, strict=True)]
             going_on = torch.tensor([not end for end in ends], device=self.ids.device)
             is_last = start + size == self.sampling.max_completion_length
             for row, end in zip(rows, ends, strict=True):
@@ -214,6 +216,11 @@ class Redrawing:
                 break
             numbers, new, real = numbers[going_on], new[going_on], real[going_on]
             real = torch.cat([real, real.new_ones(len(rows), size)], 1)
+
+    def _has_stop(self, row: int, end: int) -> bool:
+        """Whether the first `end` tokens of a row have the text of --stop."""
+        stop = self.sampling.stop
+        return bool(stop) and stop in text_of(self.policy, self.ids[row, :end].tolist())
 
     def _write_canvas(self, rows: list[int], start: int, real: Tensor, cached: Any) -> None:
         """Writes the canvas of some rows that begins at a place of the completion. real, cached: as for `decode`."""

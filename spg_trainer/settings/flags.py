@@ -53,7 +53,8 @@ SHORT = {
     "verifier": (
         "env_args",
         "NAME",
-        "The verifier that judges a file of your own rows, e.g. text or gsm8k; short for --env-args verifier=NAME.",
+        "The verifier that judges a file of your own rows, e.g. text or gsm8k, or ./mine.py:TASK of your own; short "
+        "for --env-args verifier=NAME.",
     ),
     "reward": (
         "env_args",

@@ -55,6 +55,8 @@ def show(planned: Plan) -> str:
     comments.append(arithmetic(config, algorithm, planned.num_processes, turns))
     if samples_episodes:
         comments += reward_lines(planned.splits["train"], planned.origins)
+    if planned.splits and (notice := planned.splits["train"].notice):
+        comments.append(f"data: {' '.join(notice.split())}")  # a reference in it may have several lines
     if planned.demonstrations:
         comments.append(f"demonstrations: {planned.demonstrations}")
     if note_on_texts:

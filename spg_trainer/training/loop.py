@@ -17,10 +17,9 @@ from spg_trainer.runs.progress import Console
 from spg_trainer.settings import packages
 from spg_trainer.settings.configs import Config
 from spg_trainer.training import records, supervised
-from spg_trainer.training.ending import ending_well, reason_to_end
 from spg_trainer.training.evaluations import evaluate_once, run_validation
 from spg_trainer.training.fidelity import decoding_fidelity
-from spg_trainer.training.finish import finish_run, finish_step
+from spg_trainer.training.finish import ending_well, finish_run, finish_step, reason_to_end
 from spg_trainer.training.first_rollout import check_first_rollout
 from spg_trainer.training.importance import engine_metrics
 from spg_trainer.training.metrics import rollout_metrics

@@ -6,8 +6,7 @@ it does not learn from (`evaluations.held_out_loss`).
 
 from spg_trainer.models.shard import unsharded
 from spg_trainer.training import evaluations
-from spg_trainer.training.ending import reason_to_end
-from spg_trainer.training.finish import finish_step
+from spg_trainer.training.finish import finish_step, reason_to_end
 from spg_trainer.training.prepare import prepare
 from spg_trainer.training.run import Run
 from spg_trainer.training.timings import StepTimings

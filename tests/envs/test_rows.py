@@ -32,6 +32,29 @@ def test_rows_of_code_are_judged_though_their_verifier_has_a_prompt_too(tmp_path
     ] == [1, 0]
 
 
+OWN_VERIFIER = """
+import verifiers
+def judge(completion, *, mode, answer):
+    is_right = completion.isdecimal() and (int(completion) % 2 == 0) == (answer == "even")
+    return verifiers.Verdict(correct=is_right)
+verifiers.register("evenness", fields=["answer"], verify=judge)
+"""
+
+
+def test_a_verifier_in_a_file_of_the_users_judges_rows(tmp_path, monkeypatch):
+    """Its references are not tried as answers, as "even" is no even number."""
+    (tmp_path / "mine.py").write_text(OWN_VERIFIER)
+    path = write(tmp_path / "rows.jsonl", [{"prompt": f"Like {i}", "answer": "even"} for i in range(40)])
+    env = envs.make(path, verifier=f"{tmp_path}/mine.py:evenness")
+    assert [env.score(env.problem(0), text).rewards["correct"] for text in ("4", "5")] == [1, 0]
+    check_only("demonstrations", monkeypatch)
+    assert all(finding.ok for finding in checking.check(path, verifier=f"{tmp_path}/mine.py:evenness"))
+    with pytest.raises(EnvError, match=r"rows.jsonl: .* has no task 'evennes'\. Did you mean"):
+        envs.make(path, verifier=f"{tmp_path}/mine.py:evennes")
+    with pytest.raises(EnvError, match=r"There is no file .*none\.py"):
+        envs.make(path, verifier=f"{tmp_path}/none.py:evenness")
+
+
 def rows(count: int, start: int = 0) -> list[dict]:
     numbers = range(start, start + count)
     return [

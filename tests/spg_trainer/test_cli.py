@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import envs
 from spg_trainer import __version__, cli
@@ -273,6 +274,16 @@ def test_a_dry_run_shows_what_each_task_pays_and_who_says_so(capsys) -> None:
     assert cli.main(shlex.split("--env sudoku countdown --dry-run")) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# reward of ")]
     assert [line.split()[3].rstrip(":").partition("[")[0] for line in lines] == ["sudoku", "countdown"]
+
+
+def test_a_dry_run_says_how_references_are_read_as_the_start_of_a_run_does(here, capsys) -> None:
+    rows = [{"prompt": f"Price {n}?", "answer": "12,50" if n % 2 else f"x\n+{n}"} for n in range(200)]
+    (here / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    assert cli.main(shlex.split("--env rows.jsonl --verifier math500 --force --dry-run")) == 0
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if line.startswith("# data: ")]
+    assert "100 of 200 references are read as lists (`12,50`)" in line
+    yaml.safe_load(out)
 
 
 def dry(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:

@@ -10,7 +10,10 @@ import pytest
 import envs
 from spg_trainer import cli, evaluate, load_model
 from spg_trainer.errors import ConfigError
+from spg_trainer.rollout.player import Player
+from spg_trainer.rollout.tokens import decode_completions, encode_texts
 from tests.common import field_reports
+from tests.common.canvases import FOLDER, SIZE
 from tests.common.field_reports import cases
 
 PROBLEMS = 64
@@ -96,6 +99,24 @@ def test_lengths_come_from_the_environment_then_from_the_arguments(model):
         SpgLLaDA("tiny", max_gen=12)
 
 
+def test_a_model_that_writes_canvases_is_decoded_as_it_says(model):
+    """Completions are those of a rollout with the same keys; a log-likelihood is refused."""
+    from spg_trainer.evaluation.lm_eval import SpgLLaDA
+
+    redrawing = SpgLLaDA(str(FOLDER), device="cpu", max_completion_length=2 * SIZE)
+    s = redrawing.sampling
+    assert (s.unmasking, s.block_length, s.diffusion_steps) == ("entropy_bound", SIZE, 12)
+    asked = [SimpleNamespace(args=("Hello", {}), doc_id=i, task_name="own") for i in range(2)]
+    found = redrawing.generate_until(asked, disable_tqdm=True)
+    prompts = encode_texts(redrawing.policy, ["Hello"] * 2)
+    rows = Player(redrawing.policy, s, 0).sample(prompts, [("eval", 0, 0), ("eval", 1, 0)])
+    assert found == decode_completions(redrawing.policy, rows) and found[0] != found[1]
+    with pytest.raises(
+        ConfigError, match=r"hide a token by \[MASK\], and this one hides it by a random token"
+    ):
+        redrawing.loglikelihood([SimpleNamespace(args=("a", "b"))], disable_tqdm=True)
+
+
 def test_repeats_and_seeds_have_noise_of_their_own(model):
     (request,) = requests(model, [envs.make("sudoku", split="test").problem(0).prompt], temperature=3.0)
     first, second = model.generate_until([request, request], disable_tqdm=True)
@@ -111,7 +132,8 @@ def test_prompts_that_are_too_long_are_named_or_answered_with_nothing(model, cap
     prompt = envs.make("sudoku", split="test").problem(0).prompt
     asked = requests(model, [prompt, "7" * 3000, prompt])
     with pytest.raises(
-        ConfigError, match=r"1 of 3 contexts .* own, document 1 \(3,\d+ tokens\).* --overlong skip"
+        ConfigError,
+        match=r"1 of 3 contexts .* own, document 1 \(3,\d+ tokens\).* overlong=skip to --model_args",
     ):
         model.generate_until(asked, disable_tqdm=True)
     skipping = SpgLLaDA("tiny", device="cpu", overlong="skip")

@@ -10,6 +10,7 @@ from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.rollout.player import generate
 from spg_trainer.rollout.redraw import EntropyBound, accepted, sample_canvases
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions, watching
+from spg_trainer.rollout.tokens import text_of
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.resolve import defaults
 from spg_trainer.tensors import NEVER
@@ -95,6 +96,26 @@ def test_rows_that_have_stopped_leave_the_pass():
     sample_completions(policy, kept["prompt"], kept["prompt_mask"], THREE, seeded(range(3)))
     hook.remove()
     assert sizes[0] == 3 and sizes[-1] == 1
+
+
+def test_rows_that_have_the_text_of_stop_write_no_further_canvas():
+    """What is judged is what it was when all canvases were written; passes are saved."""
+    kept, policy = stored(), open_fixture()
+    prompts = (policy, kept["prompt"], kept["prompt_mask"])
+    whole = sample_completions(*prompts, THREE, seeded(range(3)))
+    # The text of the second row's first canvas, which no other row has, so that only this row may leave.
+    stop = text_of(policy, whole.completion_ids[1, 3:6].tolist())
+    has_stop = [
+        stop in text_of(policy, ids[mask].tolist())
+        for ids, mask in zip(whole.completion_ids, whole.completion_mask, strict=True)
+    ]
+    assert len(stop) > 1 and has_stop == [False, True, False]
+    rows = sample_completions(*prompts, replace(THREE, stop=stop), seeded(range(3)))
+    assert torch.equal(rows.completion_mask[[0, 2]], whole.completion_mask[[0, 2]])
+    mask = rows.completion_mask
+    assert torch.equal(rows.completion_ids[mask], whole.completion_ids[mask])
+    assert mask[1].sum() == 6 and (rows.unmask_step[1, SIZE:] == NEVER).all()
+    assert (whole.unmask_step[1, SIZE:] >= 0).all()
 
 
 def test_as_many_tokens_are_accepted_as_the_bound_allows():

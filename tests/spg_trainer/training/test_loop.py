@@ -27,7 +27,7 @@ from spg_trainer.runs import files
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.stop import SIGNALS, StopRequest, stopping
 from spg_trainer.settings.resolve import defaults
-from spg_trainer.training import ending, evaluations, first_rollout, records, update
+from spg_trainer.training import evaluations, finish, first_rollout, records, update
 from spg_trainer.training import run as run_module
 from spg_trainer.training.loop import train
 from spg_trainer.training.plan import settle
@@ -487,7 +487,7 @@ def test_too_many_time_outs_stop_the_run(tmp_path, monkeypatch):
 
 def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
     clock = itertools.count(time.monotonic(), 4).__next__  # four seconds from look to look
-    monkeypatch.setattr(ending, "time", type("Clock", (), {"monotonic": staticmethod(clock)}))
+    monkeypatch.setattr(finish, "time", type("Clock", (), {"monotonic": staticmethod(clock)}))
     folder = tmp_path / "run"
     summary = train(small_config(folder, max_steps=500, max_minutes=0.2, save_steps=0), quiet=True)
     last = summary["steps"]

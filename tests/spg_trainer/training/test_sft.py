@@ -39,7 +39,7 @@ from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.resolve import defaults, resolve
-from spg_trainer.training import advice, ending, evaluations, loop, setup
+from spg_trainer.training import advice, evaluations, finish, loop, setup
 from spg_trainer.training import update as update_module
 from spg_trainer.training.evaluations import loss_without_gradient
 from spg_trainer.training.run import Run
@@ -510,7 +510,7 @@ def kill(config: Config, at: int) -> None:
     def stop() -> None:
         raise RuntimeError("killed")
 
-    with before_step(at, stop), patch.object(ending, "save_finished_steps", lambda *_: None):
+    with before_step(at, stop), patch.object(finish, "save_finished_steps", lambda *_: None):
         with pytest.raises(RuntimeError, match="killed"):
             sft(config)
 
