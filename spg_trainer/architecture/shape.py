@@ -1,7 +1,7 @@
 """A model in numbers, from its configuration alone: how many weights, of which widths, and its attention pattern."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -91,13 +91,22 @@ def count_lora(config: Any, r: int, targets: Sequence[str] = ("all",), *, expert
     """The number of weights in the adapters of rank `r` that `add_lora` puts on a model of this configuration."""
     if not r:
         return 0
+    # The adapter of a matrix (out, in) has the factors (out, r) and (r, in): r * (out + in) weights.
+    return r * sum(
+        number * sum(matrix) for number, matrix in adapted_matrices(config, targets, experts=experts)
+    )
+
+
+def adapted_matrices(
+    config: Any, targets: Sequence[str] = ("all",), *, experts: bool = False
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yields (how many there are of it, the shape of a matrix) of the weights on which `add_lora` puts adapters."""
     layers = lora_layers(config, targets, experts=experts)
     if isinstance(config, EmbeddedConfig):
         ours = dict(published_names(config))
         shapes = {name: shape for name, shape in config.tensors.items() if re.search(r"\.\d+\.", name)}
     else:
         ours, shapes = {}, {name: p.shape for name, p in _on_meta(config).named_parameters()}
-    count = 0
     for name, shape in shapes.items():
         if not re.search(r"\.\d+\.", name):  # a weight outside of the transformer layers
             continue
@@ -105,11 +114,9 @@ def count_lora(config: Any, r: int, targets: Sequence[str] = ("all",), *, expert
         if name.endswith(EXPERTS):
             if experts:
                 num_experts, *shape_of_matrix = shape  # the matrices of a layer's experts are one tensor
-                count += num_experts * sum(shape_of_matrix)
+                yield num_experts, tuple(shape_of_matrix)
         elif ours.get(module, module) in layers:
-            # The adapter of a matrix (out, in) has the factors (out, r) and (r, in): r * (out + in) weights.
-            count += sum(shape)
-    return r * count
+            yield 1, tuple(shape)
 
 
 def _tensors(config: Any) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.layers import lora_layers
-from spg_trainer.architecture.shape import Shape, count_lora, shape_of
+from spg_trainer.architecture.shape import Shape, adapted_matrices, count_lora, shape_of
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.draw import MAX_LOGITS
@@ -54,6 +54,8 @@ class StepSizes(NamedTuple):
     shape: Shape
     adapters: int
     """Weights of LoRA's adapters; 0 where all weights are trained."""
+    merged: int
+    """Weights below adapters that a rollout multiplies into the base, and keeps a copy of; 0 = it multiplies none."""
     adapted_layers: tuple[str, ...]
     """The linear layers of a transformer layer that have adapters, as `lora_layers` names them."""
     trained: int
@@ -177,6 +179,9 @@ def step_sizes(
     return StepSizes(
         shape=shape,
         adapters=adapters,
+        merged=sum(math.prod(matrix) for _, matrix in adapted_matrices(model, targets))
+        if model_settings.merge_for_rollouts
+        else 0,
         adapted_layers=lora_layers(model, targets, experts=experts) if adapters else (),
         trained=adapters or shape.whole,
         own_experts=shape.experts / expert_parallel if expert_parallel > 1 else 0,
@@ -499,4 +504,6 @@ def _rollout_memory(sizes: StepSizes, sampling: Sampling) -> dict[str, float]:
         memory["cache"] = float(rows_at_once * sizes.columns * sizes.column_bytes)
     if sizes.pass_bytes < sizes.trained_bytes and sizes.adapters:
         memory["adapters"] = float(sizes.pass_bytes * sizes.adapters)
+    if sizes.merged:
+        memory["the base below adapters"] = float(sizes.pass_bytes * sizes.merged)
     return memory | _unpacked_layer(sizes)

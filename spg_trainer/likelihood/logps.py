@@ -400,8 +400,8 @@ def _padding_hidden(
     """The arguments of `hidden_states` that hide padding; none where there is none, so that no kernel gets a mask.
 
     Under full attention transformers would ask the card whether a mask of columns hides anything, and wait; it takes a
-    mask of pairs as it is. real: (Q, L) bool, false where a prompt is padding. size: T. sent: puts an array on the
-    device.
+    mask of pairs as it is. base: the model below its adapters. real: (Q, L) bool, false where a prompt is padding.
+    size: T. sent: puts an array on the device.
     """
     if real.all():
         return {}

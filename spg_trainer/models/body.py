@@ -330,10 +330,14 @@ class Body:
             if attention_mask.dim() == 2:
                 attention_mask = self._pairs_of_blocks(attention_mask.bool(), num_queries)
         is_of_pairs = attention_mask is not None and attention_mask.dim() == 4
-        if self.config._attn_implementation == "eager" and is_of_pairs and attention_mask.dtype == torch.bool:
-            # This kernel adds its mask to the scores.
-            added = torch.zeros_like(attention_mask, dtype=self.dtype)
-            attention_mask = added.masked_fill(~attention_mask, torch.finfo(self.dtype).min)
+        attention = self.config._attn_implementation
+        if is_of_pairs and attention_mask.dtype == torch.bool and attention in ("eager", "sdpa"):
+            # These kernels add a mask to the scores. Torch's would make it from bools in every layer.
+            dtype = self.embed_tokens.weight.dtype if inputs_embeds is None else inputs_embeds.dtype
+            hidden = torch.finfo(dtype).min if attention == "eager" else float("-inf")
+            if attention == "eager" or "shared" not in kwargs:
+                added = torch.zeros_like(attention_mask, dtype=dtype)
+                attention_mask = added.masked_fill_(~attention_mask, hidden)
         # With a cache, each layer writes into a buffer of its own, at columns that change from block to block. Torch
         # would compile every layer anew for each of them.
         is_eager = self.is_compiled and past_key_values is not None

@@ -28,6 +28,8 @@ from peft.tuners.lora.layer import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from spg_trainer.architecture.layers import EXPERTS, check_lora, lora_layers
@@ -35,7 +37,7 @@ from spg_trainer.errors import ModelError, first_line
 from spg_trainer.models.body import mix_in
 from spg_trainer.models.forward import base_model
 from spg_trainer.models.policy import REFERENCE_ADAPTER, TRAINED
-from spg_trainer.models.shard import keep_wider
+from spg_trainer.models.shard import keep_wider, working_copy
 from spg_trainer.models.weight_files import base_name, base_weights, is_adapter
 from spg_trainer.seeding import generator, gpus
 
@@ -270,15 +272,22 @@ class MixedLinear(Linear):
     on an H100 took as long as the layer itself, and keeps a second, wider copy of the input for the backward pass.
     """
 
+    is_merged = False
+    """Whether the base has the adapter multiplied in (`merged_for_rollouts`), so that the base alone is computed."""
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """x (..., in) to (..., out) in the type of x."""
+        if self.is_merged:
+            return self.base_layer(x)
         narrow_adapter = self.narrow_factors(x.dtype)
         if narrow_adapter is None or args or kwargs:
             return super().forward(x, *args, **kwargs)
         down, up, scale = narrow_adapter
-        result = self.base_layer(x)
-        x = self.lora_dropout[self.active_adapters[0]](x)
-        return add_product(result, torch.mm(x.flatten(0, -2), down), up, scale)
+        adapter_input = self.lora_dropout[self.active_adapters[0]](x)
+        base, has_graph = self.base_layer, torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if has_graph and adapter_input is x and type(base) is nn.Linear and not base.weight.requires_grad:
+            return AdaptedProduct.apply(x, base.weight, base.bias, down, up, scale)
+        return add_product(base(x), torch.mm(adapter_input.flatten(0, -2), down), up, scale)
 
     def narrow_factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float] | None:
         """The transposed factors (in, r) and (r, out) of the one active adapter, in `dtype`, and its scale.
@@ -298,13 +307,89 @@ class MixedLinear(Linear):
         None if no adapter or several are active, or if the active one is more than two factors.
         """
         active = [name for name in self.active_adapters if name in self.lora_A]
-        is_plain = not (self.disable_adapters or self.merged or self.lora_variant)
+        is_plain = not (self.disable_adapters or self.merged or self.lora_variant or self.is_merged)
         if len(active) != 1 or not is_plain:
             return None
         (name,) = active
         if self.lora_B[name].bias is not None:
             return None
         return self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]
+
+
+class AdaptedProduct(torch.autograd.Function):
+    """x @ weight.T + bias + scale * x @ down @ up of a frozen layer (out, in) under an adapter (in, r), (r, out).
+
+    The backward pass is written out, so that its products take the scale and add to each other in their own kernels:
+    autograd would multiply twice by the scale and add the input's two gradients, each in a kernel of its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+    ) -> Tensor:
+        """x: (..., in); returns (..., out), rounded as `add_product` rounds."""
+        low = torch.mm(x.flatten(0, -2), down)
+        ctx.scale = scale
+        ctx.save_for_backward(x, weight, down, up, low)
+        return add_product(linear(x, weight, bias), low, up, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """gradient: (..., out); returns that of each input of `forward`, or None."""
+        x, weight, down, up, low = ctx.saved_tensors
+        of_x, of_weight, of_bias, of_down, of_up = (None,) * 5
+        rows = gradient.flatten(0, -2)
+
+        def scaled(a: Tensor, b: Tensor) -> Tensor:
+            """scale * a @ b; with beta=0, what stood in the new tensor is not read."""
+            return a.new_empty(len(a), b.shape[1]).addmm_(a, b, beta=0, alpha=ctx.scale)
+
+        of_low = scaled(rows, up.T)
+        if ctx.needs_input_grad[0]:
+            of_x = torch.addmm(rows @ weight, of_low, down.T).view_as(x)
+        if ctx.needs_input_grad[3]:
+            of_down = (of_low.T @ x.flatten(0, -2)).T  # laid out as the factor itself
+        if ctx.needs_input_grad[4]:
+            of_up = scaled(rows.T, low).T
+        return of_x, of_weight, of_bias, of_down, of_up, None
+
+
+@contextmanager
+def merged_for_rollouts(model: PeftModel) -> Iterator[None]:
+    """Inside, the adapters are multiplied into the weights below them; afterwards these are what they were, to the bit.
+
+    Products and sums are made in float32 at least, from the trained numbers, and rounded once. Weights keep their place
+    in memory. Raises ModelError for adapters that are more than two factors, and for a model with an encoder.
+    """
+    base = base_model(model)
+    layers = [module for module in base.modules() if isinstance(module, BaseTunerLayer)]
+    if base.pattern.has_encoder or not all(
+        isinstance(layer, MixedLinear) and layer.factors() for layer in layers
+    ):
+        raise ModelError(
+            "$merge_for_rollouts is for adapters of two factors on linear layers of a model without an encoder. Leave "
+            "it out."
+        )
+    copy_in_use = working_copy(base)
+    trained = {} if copy_in_use is None else copy_in_use.trained  # those that a phase has narrowed
+    kept: list[tuple[MixedLinear, Tensor]] = []
+    try:
+        with torch.no_grad():
+            for layer in layers:
+                down, up, scale = layer.factors()
+                weight = layer.base_layer.weight
+                kept.append((layer, weight.clone()))
+                wide = torch.promote_types(weight.dtype, torch.float32)
+                a, b = (trained.get(factor, factor).to(wide) for factor in (down, up))
+                weight.copy_(torch.addmm(weight.to(wide), b, a, alpha=scale))
+                layer.is_merged = True
+        yield
+    finally:
+        with torch.no_grad():
+            for layer, numbers in kept:
+                layer.base_layer.weight.copy_(numbers)
+                layer.is_merged = False
 
 
 def add_product(result: Tensor, low: Tensor, up: Tensor, scale: float) -> Tensor:

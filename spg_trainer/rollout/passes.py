@@ -44,9 +44,9 @@ class Columns:
         self.keeps_blocks = CACHES[sampling.cache].keeps_blocks
         self.on_gpu = canvas.ids.device.type == "cuda"
         is_sdpa = model.config._attn_implementation == "sdpa"
-        self.masks_pairs = self.on_gpu and self.pattern.is_full and store is None and is_sdpa
+        self.masks_pairs = self.pattern.is_full and store is None and is_sdpa
         """Whether padding is hidden by a mask of (query, key) pairs. Given a mask of columns, transformers would ask
-        the GPU whether it hides anything, and wait for the answer."""
+        a GPU whether it hides anything, and wait for the answer."""
         self.compute = partial(hidden_states, policy.model)
         if self.on_gpu and policy.replays is not None:
             self.compute = partial(policy.replays.hidden_states, policy.model)

@@ -128,6 +128,22 @@ OF_A_START = (
 )
 OF_A_TRAINING = (
     Refusal(
+        lambda f: (
+            f.merge_for_rollouts
+            and (
+                not f.has_adapters
+                or f.load_4bit
+                or f.lora_experts
+                or f.shard != "none"
+                or f.rollout_engine
+                or f.source in ("pairs", "demonstrations")
+            )
+        ),
+        "$merge_for_rollouts multiplies adapters of linear layers into a whole base, from which this process samples: "
+        "it needs $lora_r, and $load_4bit, $lora_experts, $shard, $rollout_engine and $source left out. Leave it or "
+        "them out.",
+    ),
+    Refusal(
         lambda f: f.compile and f.shard != "none",
         "$compile: layers that $shard gathers are not compiled. Leave out one of the two.",
     ),

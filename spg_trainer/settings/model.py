@@ -99,6 +99,10 @@ class ModelConfig(LoadConfig):
     lora_experts: bool = False
     """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
     Set it if adapters on attention alone learn too little; it takes more memory."""
+    merge_for_rollouts: bool = False
+    """Multiplies the adapters into the base while completions are sampled, so that each layer is one product, and puts
+    back the base's own numbers afterwards. It takes a copy of the weights below the adapters, and rounds differently.
+    Set it if rollouts without a cache take most of a step and memory is left."""
     compile: bool = False
     """Lets torch compile the layers for the passes of updates, which takes a minute at the start. Set it if updates
     wait for Python, as with adapters: they get faster, but round differently."""

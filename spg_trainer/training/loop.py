@@ -5,6 +5,7 @@ Checkpoints are written between rollouts only, and every random stream is keyed 
 on exactly where it was.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -70,6 +71,15 @@ def train_by_rl(run: Run) -> str:
     return ended_by
 
 
+def merged_if_asked(run: Run) -> AbstractContextManager[None]:
+    """Inside, adapters are multiplied into their base if --merge-for-rollouts asks for it."""
+    if not run.config.model.merge_for_rollouts:
+        return nullcontext()
+    from spg_trainer.models.lora import merged_for_rollouts  # it imports peft, which is slow
+
+    return merged_for_rollouts(run.policy.model)
+
+
 def train_step(run: Run) -> None:
     """A step of RL: a rollout, its updates, and what is recorded of them.
 
@@ -77,7 +87,7 @@ def train_step(run: Run) -> None:
     """
     config, timings, purpose = run.config, StepTimings(run), ("masks", run.state.step)
     with unsharded(run.policy.model):
-        with timings.rollout():
+        with timings.rollout(), merged_if_asked(run):
             rows = run.source.collect(run.state.step)  # completions with their rewards
         metrics = rollout_metrics(rows, ended(run.policy, rows))
         if run.state.step == 0:

@@ -330,6 +330,19 @@ def test_all_weights_are_kept_in_float32_and_computed_in_bfloat16() -> None:
     assert "adapters" not in of_8b(128, dtype="float32").rollout and "adapters" not in mixed.rollout
 
 
+def test_a_rollout_with_merged_adapters_keeps_the_weights_below_them() -> None:
+    def of_adapters(**more) -> Memory:
+        config = Config(model=ModelConfig(lora_r=128, **more))
+        return step_memory(llada_config(), config, build("spg", {"block_length": 32}))
+
+    apart, merged = of_adapters(), of_adapters(merge_for_rollouts=True)
+    queries = of_adapters(merge_for_rollouts=True, lora_targets=("q_proj",))
+    name, layers, width, ffn = "the base below adapters", 32, 4096, 12288
+    assert name not in apart.rollout and merged.update == apart.update and merged.held == apart.held
+    assert merged.rollout[name] == 2 * layers * (4 * width * width + 3 * width * ffn)
+    assert queries.rollout[name] == 2 * layers * width * width
+
+
 def test_by_layer_a_pass_holds_the_head_or_two_layers() -> None:
     """Embedding and head are gathered before and after them: they are put together from the parts that have come."""
     alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard="layer")

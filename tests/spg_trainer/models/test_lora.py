@@ -8,12 +8,13 @@ import pytest
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spg_trainer.architecture.layers import lora_layers
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.models import llada_config
 from spg_trainer.models.families import BY_ARCHITECTURE
-from spg_trainer.models.lora import MixedLinear, add_lora
+from spg_trainer.models.lora import AdaptedProduct, MixedLinear, add_lora, merged_for_rollouts
 from spg_trainer.models.shard import computing_with_copy, reduce_gradients, unsharded
 from tests.common.model_cases import give_effect, small, some_ids
 
@@ -120,6 +121,79 @@ def test_gradients_with_a_working_copy_are_those_of_casts_at_every_pass_to_the_b
     trained = [(a, b) for a, b in pairs if a.requires_grad]
     assert trained and all(b.grad.dtype == torch.float32 and torch.equal(a.grad, b.grad) for a, b in trained)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("scale", [0.5, 1.7])
+def test_the_written_backward_pass_is_that_of_autograd(has_bias: bool, scale: float) -> None:
+    stream = torch.Generator().manual_seed(0)
+    shapes = ((2, 3, 5), (7, 5), (7,), (4, 5), (7, 4), (2, 3, 7))
+    x, weight, bias, a, b, coefficients = (
+        torch.randn(shape, generator=stream, dtype=torch.float64) for shape in shapes
+    )
+    trained = [tensor.requires_grad_() for tensor in (x, a, b)]
+    plain = x @ weight.T + (bias if has_bias else 0.0) + scale * (x @ a.T @ b.T)
+    expected = torch.autograd.grad((plain * coefficients).sum(), trained)
+    found = AdaptedProduct.apply(x, weight, bias if has_bias else None, a.T, b.T, scale)
+    assert torch.allclose(found, plain, rtol=0, atol=1e-12)
+    gradients = torch.autograd.grad((found * coefficients).sum(), trained)
+    for gradient, exact in zip(gradients, expected, strict=True):
+        assert torch.allclose(gradient, exact, rtol=0, atol=1e-12) and gradient.is_contiguous()
+
+
+def test_products_of_adapters_take_scale_and_sum_in_their_own_kernels() -> None:
+    model = adapted(torch.bfloat16)
+    layer = next(module for module in model.modules() if type(module) is MixedLinear)
+    names: list[str] = []
+
+    class Noted(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(function._schema.name.split("::")[1])
+            return function(*args, **(kwargs or {}))
+
+    x = torch.ones(3, layer.in_features, dtype=torch.bfloat16, requires_grad=True)
+    with Noted():
+        layer(x).sum().backward()
+    assert {"mul", "add"}.isdisjoint(names) and names.count("addmm") == 2 and names.count("mm") == 4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_merged_adapters_say_the_same_and_the_base_is_restored_to_the_bit(dtype: torch.dtype) -> None:
+    model, ids = adapted(dtype).eval(), some_ids(2, 9)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    places = {name: weight.data_ptr() for name, weight in model.named_parameters()}
+    with torch.no_grad(), unsharded(model):
+        apart = model(input_ids=ids).logits
+        with pytest.raises(ZeroDivisionError), merged_for_rollouts(model):
+            merged = model(input_ids=ids).logits
+            layers = [module for module in model.modules() if isinstance(module, MixedLinear)]
+            assert layers and all(layer.is_merged and layer.factors() is None for layer in layers)
+            raise ZeroDivisionError
+        assert torch.equal(model(input_ids=ids).logits, apart)
+    assert not torch.equal(merged, apart), "they round differently"
+    assert error(merged.double(), apart.double()) < (1e-12 if dtype == torch.float64 else 0.05)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert places == {name: weight.data_ptr() for name, weight in model.named_parameters()}
+
+
+def test_the_numbers_that_are_merged_are_the_trained_ones() -> None:
+    """Not those of 16 bits in which a phase multiplies."""
+    model = adapted(torch.bfloat16)
+    layer = next(module for module in model.modules() if type(module) is MixedLinear)
+    down, up, scale = layer.factors()
+    exact = layer.base_layer.weight.float() + scale * up.detach() @ down.detach()
+    with unsharded(model), merged_for_rollouts(model):
+        assert torch.equal(layer.base_layer.weight, exact.bfloat16())
+
+
+def test_a_layer_without_two_active_factors_is_not_merged() -> None:
+    model = adapted(torch.float32)
+    layer = next(module for module in model.modules() if type(module) is MixedLinear)
+    layer._disable_adapters = True
+    with pytest.raises(ModelError, match=r"-merge-for-rollouts is for adapters of two factors"):
+        with merged_for_rollouts(model):
+            pass
+    assert not any(getattr(module, "is_merged", False) for module in model.modules())
 
 
 def test_dropout_of_adapters_falls_in_training_alone() -> None:

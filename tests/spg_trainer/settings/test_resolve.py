@@ -692,3 +692,14 @@ def test_paths_name_models_and_folders_and_numbers_of_numpy_lengths(tmp_path):
     assert {type(value) for value in values} == {int, float, str} and sampling.editing_threshold is None
     with pytest.raises(ConfigError, match=r"settings hold the name of a task, or its registered class"):
         defaults(Config, env=envs.make("sudoku"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--lora-r 0", "--lora-r 8 --load-4bit", "--lora-r 8 --shard phase"],
+)
+def test_adapters_are_merged_for_rollouts_into_a_whole_base_alone(words: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--merge-for-rollouts multiplies adapters of linear layers into a whole"
+    ):
+        check(typed("--model", LLADA, "--merge-for-rollouts", *words.split()))

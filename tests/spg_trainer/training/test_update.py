@@ -17,7 +17,7 @@ from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
 from spg_trainer.training import update as updating
-from spg_trainer.training.loop import train
+from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.prepare import kinds_of_completions, prepare
 from spg_trainer.training.update import gradient, means, plan_updates, split_micro_batches, split_rows
 from tests.common.likelihood_cases import count_sequences, naive_logps, relative, streams_from
@@ -460,3 +460,16 @@ def test_every_iteration_and_every_step_has_masks_of_its_own(tmp_path, seen):
     drawn = [str(shown["masks"].scored.int().tolist()) for shown in seen]
     assert len(drawn) == len(set(drawn)) == 4
     assert all(shown["masks"].masked[:, :, :-10].any() for shown in seen), "p_mask_prompt of the paper"
+
+
+def test_a_step_that_merges_adapters_for_its_rollout_is_that_of_one_that_does_not(place):
+    runs = []
+    for merges in (False, True):
+        run = start(small_config(place(), dtype="float64", merge_for_rollouts=merges, **LORA), quiet=True)
+        base = {name: p.clone() for name, p in run.policy.model.named_parameters() if not p.requires_grad}
+        for _ in range(2):  # before the first step adapters do nothing
+            train_step(run)
+        left = dict(run.policy.model.named_parameters())
+        assert all(torch.equal(left[name], numbers) for name, numbers in base.items())
+        runs.append(torch.cat([p.detach().flatten() for p in run.parameters]))
+    assert float((runs[0] - runs[1]).abs().max()) < 1e-9 and float(runs[0].norm()) > 0
