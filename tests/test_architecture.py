@@ -181,6 +181,7 @@ LAYERS = (
     "spg_trainer.seeding",
     "spg_trainer.tensors",
     "spg_trainer.settings",
+    "spg_trainer.runs.files",  # a folder that is written whole, with checksums, also that of a model
     "spg_trainer.distributed",
     "spg_trainer.architecture",
     "spg_trainer.models",

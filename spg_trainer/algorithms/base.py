@@ -12,6 +12,7 @@ model that sampled it. k3 is its KL penalty (both are in ratios.py).
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -182,6 +183,9 @@ class Algorithm(ABC):
     right_groups_teach: ClassVar[bool] = False
     """Whether a group whose completions are all correct has advantages, e.g. because rewards are compared over the
     whole step."""
+    trust_region: ClassVar[float] = math.inf
+    """How far a token's logps may be from its old ones before the loss has no gradient by its own rule: the check of an
+    algorithm draws them within it."""
     left_to_right: ClassVar[bool] = False
     """Whether completions must be sampled token by token, with --block-length 1."""
 

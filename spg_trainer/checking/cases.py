@@ -212,7 +212,7 @@ def case_of(algorithm: Algorithm, view: Rows, seed: int = 0) -> Case:
     logps = -random_values("check logps", 2.0) - 0.1 * masks.valued
     batch = batch.with_columns(totals=totals)
     if "old" in algorithm.needs:
-        old, measured = masks.split(logps + random_values("check old", 0.02))
+        old, measured = masks.split(logps + random_values("check old", min(0.02, algorithm.trust_region)))
         batch = batch.with_columns(old_logps=old)
         if "measured" in algorithm.needs:
             batch = batch.with_columns(old_measured=measured)

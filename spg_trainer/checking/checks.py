@@ -98,8 +98,13 @@ def has_its_gradient(algorithm: Algorithm) -> str:
             "a position that is not scored has a gradient; multiply by masks.scored or masks.weight"
         )
     if largest == 0:
+        hint = (
+            "; if it lies outside a trust region of the loss's own, say how wide this is: trust_region: "
+            "ClassVar[float] = 0.001"
+        )
         raise CheckFailed(
             "the gradient is zero though every group has right and wrong completions; is logps read?"
+            f"{hint if 'old' in algorithm.needs else ''}"
         )
     places = case.masks.valued.nonzero()  # (row, mask, token) of each value that the loss may read
     order = torch.randperm(len(places), generator=generator(0, "check places"))

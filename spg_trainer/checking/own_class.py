@@ -139,4 +139,7 @@ def masks_soundly(algorithm: Algorithm) -> str:
     per_token = weights / view.completion_mask.sum(-1)
     mean = float(per_token.mean())
     standard_error = float(per_token.std(0).mean()) / (DRAWS * num_rows) ** 0.5
-    return f"a token weighs {mean:.3f} +- {standard_error:.3f} in the mean of {DRAWS} draws; in a bound it weighs 1"
+    # `masks_average_to_their_target` says of the others what they are.
+    is_bound = masking.is_likelihood and masking.target not in ("quadrature", "own")
+    of_bound = "; in a bound it weighs 1" if is_bound else ""
+    return f"a token weighs {mean:.3f} +- {standard_error:.3f} in the mean of {DRAWS} draws{of_bound}"

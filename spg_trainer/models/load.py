@@ -45,6 +45,7 @@ from spg_trainer.models.policy import (
 from spg_trainer.models.shard import Lockstep, keep_wider
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
 from spg_trainer.models.weight_files import read_layers, unreadable
+from spg_trainer.runs.files import COMPLETE, PART, changed, damaged
 from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
 from spg_trainer.settings.model import LoadConfig, ModelConfig, settle_adapters, trains_adapters
 from spg_trainer.settings.packages import envs
@@ -300,6 +301,7 @@ def save_model(policy: Policy, folder: str | Path) -> None:
 
 def save_weights(policy: Policy, folder: str | Path) -> None:
     """Writes model (or adapter) and tokenizer: all that `save_model` writes except environment.json."""
+    (Path(folder) / COMPLETE).unlink(missing_ok=True)  # it has the checksums of an earlier model
     # peft would otherwise ask the Hub whether the base model's vocabulary has changed.
     adapter_options = {"save_embedding_layers": False, "selected_adapters": [TRAINED]}
     has_adapters = not isinstance(policy.model, PreTrainedModel)
@@ -326,6 +328,10 @@ def _open(settings: ModelConfig, env: str | None, seed: int) -> Policy:
     """The model that settings name, with its adapters, in eval mode. settings: as `settle_adapters` fills them in."""
     register_again()
     weights = resolve_model(settings.model, env)
+    for folder in local_folders(weights):
+        # A changed bit of a weight opens as any other number. Larger files take seconds to read.
+        if what := changed(folder, "*.safetensors", at_most=PART):
+            raise ModelError(damage(folder, what))
     policy = _open_base(weights, settings)
     # The base that a saved adapter will name: a Hub id as it is, a folder by its absolute path.
     base = str(Path(weights.base).resolve()) if weights.is_local else weights.base
@@ -479,9 +485,28 @@ def _not_opened(weights: Weights, error: Exception, offline: str) -> ModelError:
     """The error to raise if transformers failed to open a base. offline: why the Hub is not asked; "" = it is."""
     reason = f"the Hub does not answer ({offline})" if offline else first_line(error)
     remedy = "check the id and the network, or pass a downloaded folder with $model=PATH"
+    for folder in local_folders(weights):
+        if (folder / COMPLETE).is_file() and (what := damaged(folder)):
+            return ModelError(damage(folder, what))
     if weights.is_local:
         remedy = "it needs config.json, weights and a tokenizer as save_pretrained writes them"
     return ModelError(f"model {weights.base!r} cannot be opened: {reason}; {remedy}")
+
+
+def local_folders(weights: Weights) -> list[Path]:
+    """The folders on this machine that hold the files of a model and of its adapter."""
+    return [
+        *([weights.adapter] if weights.adapter else []),
+        *([Path(weights.base)] if weights.is_local else []),
+    ]
+
+
+def damage(folder: Path, what: str) -> str:
+    """A sentence on the damaged folder of a model, and what to do. what: as `damaged` returns it."""
+    return (
+        f"model folder {folder} {what}. Put back what was written, or take an earlier checkpoint; if you changed the "
+        f"file yourself, remove {folder / COMPLETE}."
+    )
 
 
 def folder_of(weights: Weights, options: dict[str, Any]) -> Path:

@@ -3,6 +3,7 @@
 import atexit
 import errno
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -214,16 +216,27 @@ def damaged(folder: Path) -> str | None:
 
     A folder of an older version has no checksums; only its sizes count.
     """
-    if problem := incomplete(folder):
-        return problem
-    written = json.loads((folder / COMPLETE).read_text(encoding="utf-8")).get("crc32", {})
+    return incomplete(folder) or changed(folder)
+
+
+def changed(folder: Path, names: str = "*", at_most: float = math.inf) -> str | None:
+    """Which file of a folder of `write_folder` has other bytes than were written, in words; None if none is known to.
+
+    names: a pattern of the files that are read. at_most: larger files are left out.
+    """
+    try:
+        crc32 = json.loads((folder / COMPLETE).read_text(encoding="utf-8")).get("crc32", {})
+    except (OSError, ValueError):
+        return None
+    paths = {name: folder / name for name in crc32 if fnmatch(name, names)}
+    read = [name for name, path in paths.items() if path.is_file() and path.stat().st_size <= at_most]
     with ThreadPoolExecutor() as threads:
-        for name, parts in start_checksums(folder, written, threads).items():
+        for name, parts in start_checksums(folder, read, threads).items():
             try:
                 sums = [part.result() for part in parts]
             except OSError as error:
                 return f"has a damaged file {name} (it cannot be read: {error.strerror or error})"
-            if sums != written[name]:
+            if sums != crc32[name]:
                 return f"has a damaged file {name} (its bytes have changed since it was written)"
     return None
 

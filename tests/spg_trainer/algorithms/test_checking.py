@@ -48,6 +48,34 @@ BROKEN = {
 }
 
 
+NEAR = """
+    needs: ClassVar[frozenset[str]] = frozenset({"old"})
+    def loss(self, logps, masks, batch):
+        ratio = (elbo(logps, masks) - elbo(batch.old_logps, masks)).exp()
+        near = ((ratio - 1).abs() < 1e-3).to(logps)
+        return Loss(-(near * ratio * batch.advantages.to(logps)).sum() / batch.totals["completions"], {})
+"""
+
+
+def test_a_loss_without_a_gradient_outside_a_trust_region_says_how_wide_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("far.py").write_text(HEAD + NEAR)
+    Path("near.py").write_text(HEAD + NEAR + "    trust_region: ClassVar[float] = 1e-4\n")
+    failed = {finding.name: finding.figure for finding in check_algorithm("./far.py:Mine") if not finding.ok}
+    assert failed.keys() == {"gradient", "needs"} and "trust_region: ClassVar[float]" in failed["gradient"]
+    assert all(finding.ok for finding in check_algorithm("./near.py:Mine"))
+
+
+@pytest.mark.parametrize("name, is_one", [("spg_eubo", True), ("slim_rl", False), ("gdpo_repro", False)])
+def test_the_weight_of_a_token_is_held_against_1_only_where_the_target_says_so(
+    name: str, is_one: bool
+) -> None:
+    (figure,) = [finding.figure for finding in check_algorithm(name) if finding.name == "masking"]
+    assert figure.endswith("in a bound it weighs 1") == is_one
+
+
 @pytest.mark.parametrize(
     "name",
     slow_if(

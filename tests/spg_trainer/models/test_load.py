@@ -20,8 +20,10 @@ from spg_trainer.models import (
     open_policy,
     save_model,
 )
+from spg_trainer.models.load import new_policy
 from spg_trainer.models.lora import multiply_in_16_bits
 from spg_trainer.models.shard import reduce_gradients, unsharded
+from spg_trainer.runs import files
 from spg_trainer.settings import weights
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.model import ModelConfig
@@ -316,6 +318,28 @@ def test_broken_weights_and_configs_are_reported_with_their_folder(folder, tmp_p
     refused(folder, folder)
     hub_folder(tmp_path / "hub")
     refused(tmp_path / "hub", "tokenizer", tmp_path / "hub")
+
+
+def test_a_file_of_a_whole_folder_whose_bytes_have_changed_is_named(tmp_path):
+    """As a failing disk leaves it: the sizes are right. A text that the user has edited opens."""
+    target = tmp_path / "model"
+    files.write_folder(
+        target, lambda folder: save_model(new_policy(hidden_size=16, layers=1, heads=2), folder)
+    )
+    files_of_model = {path.name: path.read_bytes() for path in target.iterdir()}
+    weights = bytearray(files_of_model["model.safetensors"])
+    weights[-2] ^= 1
+    config = b" " * len(files_of_model["config.json"])
+    for name, content in {"model.safetensors": bytes(weights), "config.json": config}.items():
+        (target / name).write_bytes(content)
+        with pytest.raises(ModelError, match=rf"model has a damaged file {name} .*remove .*COMPLETE\.$"):
+            load_model(target)
+        (target / name).write_bytes(files_of_model[name])
+    template = target / "chat_template.jinja"
+    template.write_bytes(files_of_model[template.name].replace(b"user", b"User"))
+    policy = load_model(target)
+    save_model(policy, target)
+    assert not (target / "COMPLETE").exists() and load_model(target)
 
 
 def test_other_kinds_of_models_are_refused_by_their_type(tmp_path):
