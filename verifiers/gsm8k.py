@@ -52,6 +52,8 @@ def _gold(answer: object, decimal: object, unit: object, row: int | None) -> Amo
     comma = has_comma(decimal, row) and isinstance(answer, str)  # a number itself has no comma
     text = answer if type(answer) is str else batch.as_reference(answer)
     gold = _number_of(text, comma) if text is not None else None
+    if gold is None and text is not None and isinstance(unit, str):
+        gold = _number_of(_without_unit(text, unit.strip()), comma)
     if gold is None and comma and amount(text) != MALFORMED:
         raise invalid_reference("answer", answer, "is not written with a decimal comma, as 1.250,5 is", row)
     if gold is None:
@@ -74,6 +76,8 @@ def _compared(
     found = MALFORMED if text is None else amount(text)
     if goes_on and text and isinstance(found, int):
         found = leading_amount(text)
+    if isinstance(found, int) and text and isinstance(unit, str):
+        found = amount(_without_unit(text, unit.strip()))
     if isinstance(found, int):
         return found, GRAMMAR
     if found.currencies and gold.currencies and not found.currencies & gold.currencies:
@@ -81,6 +85,12 @@ def _compared(
     if unit is not None and found.value == gold.value and not stated_units.fits(text, found.value, unit):
         return WRONG, TYPED
     return (OK if found.value == gold.value else WRONG), RATIONAL
+
+
+def _without_unit(text: str, unit: str) -> str:
+    """The text without the unit at its end: "5 " for "5 N", whose letter is else no word behind a number."""
+    rest = text.rstrip().removesuffix(unit)
+    return rest if rest[-1:].isdigit() or rest[-1:].isspace() else text
 
 
 def _is_as_in_prompt(text: str, start: int, end: int) -> bool:

@@ -273,7 +273,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     row_on_device, masked_on_device = sent(row), sent(masked)
     completion_ids = rollouts.completion_ids[row_on_device]
     prompt_ids = rollouts.prompt_ids[row_on_device]
-    if mask_id is not None:
+    if mask_id is not None and not (pattern.is_full and masks.shown is None):  # else `ids` mask it
         prompt_ids = prompt_ids.masked_fill(masked_on_device[:, :prompt_width], mask_id)
     # Later blocks see these ids: the prompt with its masks, and the completion without masks.
     clean = torch.cat([prompt_ids, completion_ids], dim=1)
@@ -317,7 +317,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     states = hidden_states(
         model,
         ids,
-        keep=sent(places) + prompt_width,
+        keep=sent(places + prompt_width),
         start=prompt_width,
         clean=clean,
         group=group,
@@ -523,7 +523,8 @@ def softmax(
     top = logits.amax(-1, keepdim=True)
     parts = logits.split(columns_at_once(weight), -1)
     # In place, so that `logits` become the powers: a second copy would double the peak.
-    total = torch.stack([part.sub_(top).exp_().sum(-1) for part in parts]).sum(0)
+    totals = [part.sub_(top).exp_().sum(-1) for part in parts]
+    total = totals[0] if len(totals) == 1 else torch.stack(totals).sum(0)
     powers = logits
     return powers, total, chosen - total.log().add_(top.squeeze(-1)), slope
 
@@ -678,7 +679,7 @@ def columns_at_once(head: Tensor) -> int:
 
 def result_dtype(weight: Tensor) -> torch.dtype:
     """The dtype of probabilities from a head's weight (V, D): float32, or float64 when the model is."""
-    return torch.promote_types(weight.dtype, torch.float32)
+    return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:

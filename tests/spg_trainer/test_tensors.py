@@ -37,6 +37,15 @@ def test_every_kind_of_column_is_selected_and_facts_stay(index):
     assert rows.batches == 2 and rows.chosen is None and len(rows) == 2
 
 
+@pytest.mark.parametrize("index, is_view", [([1, 2], True), ([2], True), ([1, 3], False), ([2, 1], False)])
+def test_neighbours_in_order_are_a_view(index, is_view):
+    rows = table()
+    some = rows.select(torch.tensor(index))
+    assert some.episode.tolist() == index and some.rewards.tolist() == index
+    assert (some.episode.untyped_storage().data_ptr() == rows.episode.untyped_storage().data_ptr()) == is_view
+    assert not len(rows.select(torch.tensor([], dtype=torch.int64)))
+
+
 def test_parts_are_joined_with_prompts_as_long_as_the_longest():
     rows = Rows.join([table(), table(prompt_tokens=5)])
     assert (

@@ -119,6 +119,17 @@ def test_another_unit_is_wrong_and_a_bare_number_right(answer, unit, right) -> N
     ).correct  # without unit=, none is compared
 
 
+@pytest.mark.parametrize("unit", ["N", "K", "V", "A"])
+def test_a_unit_of_one_letter_is_read_where_it_is_the_one_asked_for(unit) -> None:
+    for reference in ("5", f"5 {unit}", 5):
+        said = [f"<answer>{text}</answer>" for text in (f"5 {unit}", f"6 {unit}", f"5 k{unit}", "5 m", "5")]
+        batched = verify_batch("gsm8k", said, answer=[reference] * 5, unit=[unit] * 5)
+        assert list(batched.correct) == [True, False, False, False, True]
+        assert [verify("gsm8k", text, answer=reference, unit=unit).correct for text in said] == list(
+            batched.correct
+        )
+
+
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
