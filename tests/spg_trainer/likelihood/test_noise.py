@@ -101,7 +101,13 @@ def arguments_of(name):
 REPLAYED = {"tracerl", "d2_stepmerge"}  # test_trace.py
 
 
-@pytest.mark.parametrize("name", sorted(WITH_RANDOM_TOKENS - REPLAYED))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("spg", "mle", "unigrpo") else pytest.mark.slow)
+        for name in sorted(WITH_RANDOM_TOKENS - REPLAYED)
+    ],
+)
 def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
     check_gradient(name, arguments_of(name))
 
@@ -260,6 +266,8 @@ def test_copies_of_elbo_eps_have_its_noise():
         algorithms.build("diffu_grpo", {"masking": "elbo_eps", "p_mask_prompt": 0.0})
 
 
-@pytest.mark.parametrize("name", ["espo", "raft", "spg"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("espo", "raft")), "spg"]
+)
 def test_the_gradient_of_the_bound_is_that_of_plain_autograd(name):
     check_gradient(name, arguments_of(name) | {"masking": "elbo_eps", "num_masks": 3})

@@ -51,7 +51,10 @@ def test_a_new_model_takes_its_own_decoding_and_masks():
     assert canvases_of(str(FOLDER)) == Canvases(8, 6) and canvases_of("tiny") is None
 
 
-@pytest.mark.parametrize("algorithm", ["espo", "tracerl", "d2_stepmerge"])
+@pytest.mark.parametrize(
+    "algorithm",
+    ["espo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tracerl", "d2_stepmerge"))],
+)
 def test_a_run_is_the_same_if_it_is_resumed(tmp_path, algorithm):
     args = {"algorithm": algorithm, "num_generations": 2, "save_steps": 1, "force": True}
     args["reward_weights"] = {"cells": 1.0, "format": 0.3}
@@ -93,6 +96,7 @@ def test_settings_that_are_not_there_for_the_model_are_refused():
             settle(defaults(Config, **settings))
 
 
+@pytest.mark.slow
 def test_an_adapter_is_taught_and_goes_on_as_it_was(tmp_path):
     args = {
         "model": str(FOLDER),
