@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, replace
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,9 @@ def refuse_other_settings(
 
     may_change: the settings that may differ.
     """
+    defaults = {field.name: field.default for field in fields(algorithms.get(pinned.algorithm))}
+    added = {name: value for name, value in defaults.items() if value is not MISSING}
+    before = replace(before, algorithm_args={**added, **before.algorithm_args})  # of versions that lacked some
     recorded = recorded_identity(run, before, inputs, may_change)
     current = identity(pinned, inputs, may_change)
     changed = differences(recorded, {**current, **pinned_commits(run, recorded, current)})

@@ -111,6 +111,14 @@ def test_another_algorithm_is_no_setting_of_the_run(half):
         resolve(Config, ["--resume", str(half), "--algorithm", "wd1"])
 
 
+def test_a_run_of_a_version_that_lacked_a_hyper_parameter_goes_on(half, whole):
+    recorded = yaml.safe_load((half / "config.yaml").read_text())
+    assert recorded["algorithm_args"].pop("edit_noise") == 0.0
+    (half / "config.yaml").write_text(yaml.safe_dump(recorded))
+    train(settings(half, resume="auto", max_steps=3), quiet=True)
+    assert rows(half / "metrics.jsonl") == rows(whole / "metrics.jsonl")[:3]
+
+
 def test_memory_and_logging_may_change_on_resume(half, whole):
     """The gradient is another in its last bits then, so the runs are near, not equal."""
     changes = {"per_device_batch_size": 3, "sample_steps": 0, "keep": 1, "max_steps": 3}
