@@ -107,9 +107,10 @@ def refuse_other_settings(
 
     may_change: the settings that may differ.
     """
+    # A run that an older version began lacks the hyper-parameters that were added since.
     defaults = {field.name: field.default for field in fields(algorithms.get(pinned.algorithm))}
     added = {name: value for name, value in defaults.items() if value is not MISSING}
-    before = replace(before, algorithm_args={**added, **before.algorithm_args})  # of versions that lacked some
+    before = replace(before, algorithm_args={**added, **before.algorithm_args})
     recorded = recorded_identity(run, before, inputs, may_change)
     current = identity(pinned, inputs, may_change)
     changed = differences(recorded, {**current, **pinned_commits(run, recorded, current)})
