@@ -45,19 +45,22 @@ def recorded_rows(dtype="float64", records=RECORDS):
 
 
 class EveryDraw:
-    """One row for each way in which the draws of a canvas may fall; a place uses one draw in each step."""
+    """One row for each way in which the draws of a canvas may fall; a place uses one draw in each step.
+
+    Each row counts its own draws: how many rows are decoded at once depends on the machine.
+    """
 
     def __init__(self):
         self.digits = torch.tensor(list(product(range(WORDS), repeat=PLACES * (1 + STEPS))))
-        self.next = 0
+        self.next = torch.zeros(len(self.digits), dtype=torch.int64)
 
     def uniform(self, rows):
-        part = self.digits[rows, self.next : self.next + PLACES]
-        self.next += PLACES
+        part = torch.stack([self.tokens(None, row) for row in rows])
+        self.next[rows] += PLACES
         return part
 
     def tokens(self, probabilities, row):
-        return self.digits[row, self.next : self.next + PLACES]
+        return self.digits[row, self.next[row] : self.next[row] + PLACES]
 
 
 def small_model(bound):
