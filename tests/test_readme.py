@@ -49,6 +49,19 @@ def test_the_command_for_an_8b_model_prints_what_it_says() -> None:
     assert round(float(memory)) == int(said[1]) and round(float(hours), -1) == int(said[2])
 
 
+def test_its_figures_are_those_of_the_pages_that_measured_them() -> None:
+    pages = ROOT / "docs" / "experiments"
+    ends = re.search(r"seeds 0, 1 and 2 end at ([\d., and]+) of", (pages / "results.md").read_text())
+    rates = [float(rate) for rate in re.findall(r"\d\.\d+", ends[1])]
+    mean = re.search(r"256 held-out puzzles to (\d\.\d+) \(mean of \[three\s+seeds\]", TEXT)[1]
+    assert len(rates) == 3 and mean == f"{sum(rates) / 3:.3f}"
+    verdicts = (pages / "verdicts.md").read_text()
+    row = re.search(r"^\| `math500` \| [\d,]+ -> [\d,]+ \((\d+)x\)", verdicts, flags=re.M)
+    alone = re.search(r"are judged (\d+) to (\d+) times as fast as by math-verify", verdicts)
+    said = re.search(r"`math500` is (\d+) times as fast.*?, and (\d+) to (\d+) times", TEXT, flags=re.S)
+    assert said.groups() == (row[1], *alone.groups())
+
+
 @pytest.mark.slow
 def test_the_first_command_learns_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

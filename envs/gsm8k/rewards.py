@@ -1,4 +1,4 @@
-"""The format check of GSM8K completions, and the five rewards of the papers d1 and SPG.
+"""The format check of GSM8K completions, and the five rewards of the papers d1 and SPG. `correct` is in env.py.
 
 The papers' code uses regular expressions that can backtrack; here each text is scanned in linear time.
 """

@@ -5,10 +5,10 @@ number of processes and the algorithm are known. `check_machine` looks for the d
 settings need; a dry run for other machines leaves it out. All raise ConfigError, except ModelError for a model or a
 device that cannot be used, and EnvError for a task that cannot be found.
 
-Three kinds of refusals stand elsewhere: of a value that its type does not allow, e.g. a number out of its range
-(`types.py`); of lengths, steps and choices of decoding that do not go together, in `Sampling` (`decoding.py`); and of
-names of settings that do not exist, where they are read, with the nearest known name: flags in `flags.py`, keywords in
-`resolve.py`, and keys of a file in `types.py`.
+Four kinds of refusals stand elsewhere: of a value that its type does not allow, e.g. a number out of its range
+(`types.py`); of lengths, steps and choices of decoding that do not go together, in `Sampling` (`decoding.py`); of a
+cache that a model or its noise cannot use (`rollout/cache.py`); and of names of settings that do not exist, where they
+are read, with the nearest known name: flags in `flags.py`, keywords in `resolve.py`, and keys of a file in `types.py`.
 """
 
 import math
