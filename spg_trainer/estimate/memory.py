@@ -434,8 +434,12 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     layer = sizes.trained_bytes * 2 * shape.width  # the inputs of two norms, never below float32
     layer += sizes.pass_bytes * 4 * shape.queries  # queries, keys, values and the output of attention
     layer += sizes.pass_bytes * 3 * shape.ffn  # the gate, the activated gate and the up projection
-    # The column's row of the attention mask. Each process of --sequence-parallel has the mask of all columns.
-    layer += sizes.pass_bytes * sizes.seen_columns * sizes.sequence_parallel
+    # The column's row of the attention mask: one for each layer, but where attention has blocks, one for all layers,
+    # unless copies share a text. Each process of --sequence-parallel has the mask of all columns.
+    mask = sizes.pass_bytes * sizes.seen_columns * sizes.sequence_parallel
+    shares_text = sizes.text_columns and sizes.copies_of_text > 1
+    has_one_mask = not (shape.pattern.is_full or shares_text)
+    layer += 0 if has_one_mask else mask
     if sizes.sequence_parallel > 1:
         # The output of attention is there before and after the exchange of heads for columns.
         layer += sizes.pass_bytes * shape.queries
@@ -453,7 +457,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
         # The inputs of weights, in a pass's type: of two norms (by now normalised, so not those above), of the linear
         # layers after these, and of the last linear layer.
         layer += sizes.pass_bytes * (4 * shape.width + shape.ffn)
-    if sizes.text_columns and sizes.copies_of_text > 1:
+    if shares_text:
         # The keys and values that each copy sees, shared out over the columns that it computes, and the outputs of
         # texts and copies put together.
         keys_and_values = 2 * sizes.seen_columns / sizes.columns_of_copy
@@ -465,6 +469,7 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
     else:
         share_of_last_layer = sizes.completion_length / sizes.columns_of_copy  # it computes completions alone
         column = layer * (shape.layers - 1 + share_of_last_layer)
+    column += mask if has_one_mask else 0
     activations = float(sizes.copies_at_once * sizes.own_columns_of_copy * column)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)

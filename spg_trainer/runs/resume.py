@@ -109,7 +109,9 @@ def refuse_other_settings(
     """
     # A run that an older version began lacks the hyper-parameters that were added since.
     defaults = {field.name: field.default for field in fields(algorithms.get(pinned.algorithm))}
-    added = {name: value for name, value in defaults.items() if value is not MISSING}
+    added = {
+        name: defaults[name] for name in pinned.algorithm_args if defaults.get(name, MISSING) is not MISSING
+    }
     before = replace(before, algorithm_args={**added, **before.algorithm_args})
     recorded = recorded_identity(run, before, inputs, may_change)
     current = identity(pinned, inputs, may_change)

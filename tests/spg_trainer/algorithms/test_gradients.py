@@ -134,9 +134,9 @@ def test_the_last_layer_computes_scored_columns_only(monkeypatch):
 
     widths, original = [], states.hidden_states
 
-    def watched(model, ids, attention, keep, **more):
+    def watched(model, ids, keep, **more):
         widths.append(keep.shape[1])
-        return original(model, ids, attention, keep=keep, **more)
+        return original(model, ids, keep=keep, **more)
 
     monkeypatch.setattr(states, "hidden_states", watched)
     algorithm, model, rollouts, masks, batch = case("justgrpo", True)

@@ -196,6 +196,9 @@ def test_a_single_segment_is_the_one_pass_of_all_masks():
     one, full = (make_masking(name, 1).draw(rollouts, seeded()) for name in ("step_merge", "all"))
     for name, value in vars(one).items():
         other = getattr(full, name)
+        if name == "host":
+            assert value.keys() == other.keys() and all((value[key] == other[key]).all() for key in value)
+            continue
         assert torch.equal(value, other) if torch.is_tensor(value) else value == other, name
     first = StepMergeMasking(9).draw(rollouts, seeded())
     assert first.masked[0, 0, WIDTH:].tolist() == [True, True, True, False, False], "as the sampler saw it"

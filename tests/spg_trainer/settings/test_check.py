@@ -32,6 +32,7 @@ LINES = {
     """,
     "OF_ADAPTERS": "--lora-alpha 4",
     "OF_A_TRAINING": """
+        --merge-for-rollouts
         --compile --shard phase
         --compile --sequence-parallel 2
         --expert-parallel 2 --shard layer --lora-experts --lora-r 4
