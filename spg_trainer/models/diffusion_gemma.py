@@ -12,7 +12,7 @@ Axes: S corrupted copies of r texts; W columns of a text with its prompt, of whi
 places of a canvas, K canvases of a copy in a pass; D width, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,6 +1,5 @@
 """Tensors of a model's files that the model does not have, and that are saved with it as they are."""
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
