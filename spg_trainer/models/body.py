@@ -5,6 +5,7 @@ Attention is full, or block-causal. `spg_trainer.models.families` makes the clas
 """
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -118,6 +119,9 @@ def base_of_adapter(name: Any) -> str | None:
 
 class Checked:
     """Loading that refuses weights which do not fit config.json; transformers would fill in missing ones at random."""
+
+    unread: Mapping[str, Tensor] = {}
+    """{name in the model's files: tensor} of those that the model does not have, and that are saved with it."""
 
     @classmethod
     def from_pretrained(

@@ -12,8 +12,9 @@ Axes: S corrupted copies of r texts; W columns of a text with its prompt, of whi
 places of a canvas, K canvases of a copy in a pass; D width, V vocabulary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -25,15 +26,19 @@ from transformers.models.diffusion_gemma.modeling_diffusion_gemma import (
     DiffusionGemmaRMSNorm,
     DiffusionGemmaTextRouter,
 )
+from transformers.utils.hub import cached_file
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError
-from spg_trainer.models.body import EXPERTS, Checked, mix_in
+from spg_trainer.models.body import EXPERTS, Checked, base_of_adapter, mix_in
 from spg_trainer.models.families import BY_ARCHITECTURE, Family
+from spg_trainer.models.unread import Unread
 
 ROWS_OF_SOFT_EMBEDDINGS = 1024
 """For how many places at once the probabilities of the whole vocabulary are computed, for self-conditioning."""
 
+VISION = (r"\.vision_tower\.", r"\.embed_vision\.")
+"""Patterns of the names of tensors that only images need."""
 KeyValues = list[tuple[Tensor, Tensor]]
 """The encoder's keys and values of each layer, (r, heads, columns, head_dim) each."""
 
@@ -130,7 +135,10 @@ class ExactRouter:
 
 
 class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffusion):
-    """The stock class with one pass for all canvases; the router and the vision tower are frozen."""
+    """The stock class for text alone, with one pass for all canvases; the router is frozen.
+
+    It has no vision tower. That of the model's files is not read, and saved with the model as it is (`unread`).
+    """
 
     config_class = CanvasConfig
     noise = "uniform"
@@ -138,6 +146,7 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
     shift = 0
     _supports_flash_attn = False
     _supports_flex_attn = False
+    _keys_to_ignore_on_load_unexpected = VISION
     generate = stock.DiffusionGemmaForBlockDiffusion.generate
 
     def __init__(self, config: Any) -> None:
@@ -145,6 +154,7 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
             raise ModelError("config.json has num_experts = null: a DiffusionGemma has experts in each layer")
         config._experts_implementation = config._experts_implementation or EXPERTS
         super().__init__(config)
+        del self.model.encoder.vision_tower, self.model.encoder.embed_vision
         for module in self.modules():
             if isinstance(module, DiffusionGemmaRMSNorm):
                 mix_in(ExactNorm, module)
@@ -169,11 +179,29 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
                         setattr(getattr(read, part), name, layer)
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """As in transformers; raises ModelError for weights that do not fit config.json."""
-        opened = super().from_pretrained(*args, **kwargs)
-        freeze(opened[0] if isinstance(opened, tuple) else opened)
+        name = pretrained_model_name_or_path
+        opened = super().from_pretrained(name, *args, **kwargs)
+        model = opened[0] if isinstance(opened, tuple) else opened
+        freeze(model)
+        # In the Hub's cache, the files of a model are in one folder.
+        options = {key: kwargs[key] for key in ("revision", "cache_dir", "subfolder") if key in kwargs}
+        file = cached_file(base_of_adapter(name) or name, "config.json", local_files_only=True, **options)
+        model.remember_unread(Path(file).parent)
         return opened
+
+    def remember_unread(self, folder: Path) -> None:
+        """Notes which tensors of a model's folder are saved with this model as they are: those of its vision tower."""
+        self.unread = Unread.of(folder, VISION)
+
+    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+        """As in transformers, with the vision tower that the model's files had."""
+        for file in Path(save_directory).glob("model*.safetensors"):
+            file.unlink()  # `unread` may be in one of them, and would change if it were overwritten
+        kwargs.setdefault("state_dict", self.state_dict())
+        kwargs["state_dict"] = {**kwargs["state_dict"], **self.unread}
+        super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def can_generate(cls) -> bool:
@@ -400,14 +428,10 @@ def _same_texts(clean: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def freeze(model: nn.Module) -> None:
-    """Freezes what training leaves alone: routers, so that rollout and update route alike, and the vision tower."""
+    """Freezes the routers, so that rollout and update route alike."""
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        if any(part in name for part in FROZEN):
+        if ".router." in name:
             parameter.requires_grad_(False)
-
-
-FROZEN: Sequence[str] = (".router.", ".vision_tower.", ".embed_vision.")
-"""What the names of frozen weights contain."""
 
 
 CanvasConfig.model_class = DiffusionGemmaForBlockDiffusion

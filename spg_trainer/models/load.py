@@ -267,6 +267,7 @@ def merged(adapter: str, dtype: str) -> tuple[Policy, Iterator[tuple[str, torch.
         model = AutoModelForMaskedLM.from_config(base.config, dtype=merged_dtype)
     if model.can_generate():  # other families here have no such file
         model.generation_config = base.generation_config
+    model.unread = base.unread
 
     def layers() -> Iterator[dict[str, torch.Tensor]]:
         try:
@@ -403,6 +404,7 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
                 model = AutoModelForMaskedLM.from_config(config, dtype=dtype)
             if model.can_generate():
                 model.generation_config = type(model.generation_config).from_pretrained(unread)
+                model.remember_unread(unread)
         else:
             with no_progress_bars() if weights.is_local else nullcontext():
                 model = AutoModelForMaskedLM.from_pretrained(base, config=config, dtype=dtype, **options)

@@ -46,20 +46,24 @@ def save_whole(model: PreTrainedModel, tensors: Iterator[tuple[str, Tensor]], fo
     if model.can_generate():  # how it decodes; other families here have no such file
         model.generation_config.save_pretrained(folder)
     files = _files_of(model)
+    number_of_files = len(files) + bool(model.unread)
     weight_map: dict[str, str] = {}  # {tensor's name on the Hub: file}
-    for number, sizes in enumerate(files, 1):
+    total = 0
+    for number in range(1, number_of_files + 1):
         file = "model.safetensors"
-        if len(files) > 1:
-            file = f"model-{number:05d}-of-{len(files):05d}.safetensors"
-        content = revert_weight_conversion(model, dict(next(tensors) for _ in sizes))
+        if number_of_files > 1:
+            file = f"model-{number:05d}-of-{number_of_files:05d}.safetensors"
+        content = model.unread
+        if number <= len(files):
+            content = revert_weight_conversion(model, dict(next(tensors) for _ in files[number - 1]))
+        total += sum(value.nbytes for value in content.values())
         save_file(
             {name: value.contiguous() for name, value in content.items()},
             folder / file,
             {"format": "pt"},
         )
         weight_map |= dict.fromkeys(content, file)
-    if len(files) > 1:
-        total = sum(sum(sizes.values()) for sizes in files)
+    if number_of_files > 1:
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 

@@ -1,10 +1,13 @@
 """One pass for all canvases is that of the stock class canvas by canvas, and what the trainer needs of the model."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from spg_trainer.architecture.shape import shape_of
@@ -111,19 +114,70 @@ def test_the_gradient_goes_through_the_encoder(checkpointed):
         logits.log_softmax(-1)[..., 5].sum().backward()
     expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     assert found.keys() == expected.keys() and len(found) > 60
-    assert not any("router" in name or "vision" in name for name in found)
+    assert not any("router" in name for name in found)
     for name, gradient in expected.items():
         assert (found[name] - gradient).abs().max() <= 1e-9 * gradient.abs().max().clamp(min=1), name
 
 
-def test_a_new_model_is_saved_with_its_vision_tower_and_opened_again(tmp_path):
+def tower_of(folder):
+    """{name: tensor} of the vision tower in a model's files."""
+    held = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
+    return {name: value for name, value in held.items() if "vision" in name}
+
+
+def read_of(file, tensor):
+    """KiB that this process has read of the part of its memory with a tensor, if that part is a file; else None."""
+    for part in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.M):
+        head, _, more = part.partition("\n")
+        first, last = (
+            int(number, 16) for number in re.findall(r"^[0-9a-f]+|(?<=-)[0-9a-f]+", head)[:2] or "00"
+        )
+        if first <= tensor.data_ptr() < last and str(file) in head:
+            return int(re.search(r"^Rss: +(\d+) kB", more, re.M)[1])
+    return None
+
+
+def test_the_vision_tower_is_not_read_and_a_saved_model_keeps_it(tmp_path):
+    folder = shutil.copytree(FOLDER, tmp_path / "big")
+    held = load_file(folder / "model.safetensors")
+    held["model.encoder.vision_tower.more.weight"] = torch.arange(8_000_000, dtype=torch.bfloat16)
+    save_file(held, folder / "model.safetensors", {"format": "pt"})
+    policy = load_model(str(folder), device="cpu")
+    assert not any("vision" in name for name, _ in policy.model.named_parameters())
+    assert not any("vision" in name for name in policy.model.state_dict())
+    more = policy.model.unread["model.encoder.vision_tower.more.weight"]
+    assert more.nbytes == 16_000_000 and read_of(folder / "model.safetensors", more) < 1_000
+    with torch.no_grad():
+        policy.model.model.decoder.norm.weight.add_(1)
+    expected = tower_of(folder)
+    assert len(expected) == 17
+    shutil.rmtree(folder)  # a run may delete the checkpoint that it was resumed from
+    for place in ("saved", "saved", "again"):
+        save_model(policy, tmp_path / place)
+        found = tower_of(tmp_path / place)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
+        assert all(found[name].dtype == value.dtype for name, value in expected.items())
+        policy = load_model(str(tmp_path / place), device="cpu")
+    assert torch.equal(policy.model.model.decoder.norm.weight, held["model.decoder.norm.weight"] + 1)
+    # The stock class opens what was saved, tower and all.
+    del policy.model.unread["model.encoder.vision_tower.more.weight"]
+    save_model(policy, tmp_path / "stock")
+    opened, report = stock.DiffusionGemmaForBlockDiffusion.from_pretrained(
+        tmp_path / "stock", output_loading_info=True
+    )
+    assert not report["missing_keys"] and not report["unexpected_keys"]
+    name = "model.encoder.vision_tower.patch_embedder.input_proj.weight"
+    assert torch.equal(opened.state_dict()[name], expected[name])
+
+
+def test_a_new_model_is_saved_and_opened_again(tmp_path):
     policy = new_policy("gemma")
     save_model(policy, tmp_path)
     again = load_model(str(tmp_path))
     before, after = policy.model.state_dict(), again.model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
     names = load_file(tmp_path / "model.safetensors")
-    assert any("vision_tower" in name for name in names)
     assert not any("encoder.language_model" in name and "layer_scalar" not in name for name in names)
     assert again.model.generation_config.t_max == 0.8
     written = json.loads((tmp_path / "config.json").read_text())
@@ -206,6 +260,9 @@ def test_one_adapter_acts_in_both_passes_and_merges_exactly(tmp_path):
     whole = load_model(str(tmp_path / "merged")).model
     assert (all_canvases(whole, kept) - expected).abs().max() < 2e-5
     assert whole.generation_config.max_denoising_steps == 6
+    tower, expected_tower = tower_of(tmp_path / "merged"), tower_of(FOLDER)
+    assert tower.keys() == expected_tower.keys()
+    assert all(torch.equal(tower[name], value) for name, value in expected_tower.items())
     in_memory = open_fixture().model
     in_memory.load_state_dict(dict(merged_weights(policy.model)), strict=False)
     assert (all_canvases(in_memory, kept) - expected).abs().max() < 2e-5
@@ -238,9 +295,9 @@ def test_the_published_shape_has_as_many_weights_as_the_stock_class():
     with torch.device("meta"):
         model = stock.DiffusionGemmaForBlockDiffusion(stock.DiffusionGemmaConfig.from_dict(config.to_dict()))
     weights = {name: weight.numel() for name, weight in model.named_parameters()}
-    # As counted from the published config.json: all that is not of the vision tower.
+    # As counted from the published config.json: all but the vision tower, which is not opened.
     assert sum(n for name, n in weights.items() if "vision" not in name) == 25_250_986_752
-    assert shape_of(config).whole == sum(weights.values())
+    assert shape_of(config).whole == 25_250_986_752
     assert config.keys_of_layers == 25 * 8 * 256 + 5 * 2 * 512
 
 
@@ -280,7 +337,7 @@ def test_a_step_of_two_layers_of_the_published_shape(device, changes):
     )
     keep = torch.arange(width, width + size, device=device)[None]
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert not any("router" in name or "vision" in name for name in trained)
+    assert not any("router" in name for name in trained)
     optimizer = torch.optim.SGD(trained.values(), lr=0.5)
 
     def loss():
