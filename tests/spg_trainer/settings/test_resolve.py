@@ -470,6 +470,18 @@ def test_what_judges_rows_is_the_users_word_alone(tmp_path: Path) -> None:
         (tmp_path / "environment.json").write_text(json.dumps({**made, "env_args": arguments}))
         kept = {name: value for name, value in arguments.items() if name not in ("verifier", "reward")}
         assert typed(*given, "--reward", "mine.py:pays").env_args == {**kept, "reward": "mine.py:pays"}
+    # The columns of a verifier of the user's own go as well, also if its file is not there any more.
+    of_own = {
+        "verifier": f"{tmp_path}/gone.py:parity",
+        "prompt": "question",
+        "answer": "final",
+        "hint": "clue",
+    }
+    (tmp_path / "environment.json").write_text(json.dumps({**made, "env_args": of_own}))
+    assert typed(*given, "--reward", "mine.py:pays").env_args == {
+        "prompt": "question",
+        "reward": "mine.py:pays",
+    }
 
 
 @pytest.mark.parametrize(
