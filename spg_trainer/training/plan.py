@@ -135,24 +135,14 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         before = settings_before(folder) if goes_on else None
     if before and checkpoint is None:
         decide_on_main(lambda: refuse_lost_checkpoints(folder, before.output.save_steps))
-    learns_demonstrations = config.source == "demonstrations"
     splits: Mapping[str, envs.TextEnv] = {}
     mix: Mapping[str, float] = {}
-    missing, inputs = None, dict[str, Input]()
+    inputs = dict[str, Input]()
     with raising_on_all():
         # All settings get their values. A module that was loaded long ago may differ from its file, which is recorded.
         config = with_absolute_paths(config)
-        if learns_demonstrations:
-            if not config.rollout.max_completion_length:
-                # The demonstrations decide how long completions are, so their data is opened here and not below.
-                splits = open_splits(config)
-                mix = mix_of(config.mix, splits["train"])
-            from spg_trainer.models.load import without_weights
-            from spg_trainer.rollout.demonstrations import settled_decoding
-
-            policy = without_weights(config.model, config.env)
-            rollout = settled_decoding(config, policy, splits.get("train"), mix)
-            config = replace(config, rollout=rollout)
+        if config.source == "demonstrations":
+            config, splits = _with_decoding(config)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
             own_class = import_module("spg_trainer.checking.own_class")
@@ -171,16 +161,10 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         model_config = check_settled(config, algorithm, processes, goes_on)
         if not config.is_for_other_machines:
             check_machine(config.model, config.optimizer.adam_moments)
-        # The data is opened and looked at.
         pairs = open_pairs(config.pairs)
-        try:
-            splits = splits or open_splits(config)
-        except envs.errors.DataUnavailable as error:
-            if not config.dry_run:
-                raise
-            missing = error
-        if learns_demonstrations and splits:
-            mix = mix or mix_of(config.mix, splits["train"])
+        splits, missing = (splits, None) if splits else _opened(config)
+        if config.source == "demonstrations" and splits:
+            mix = mix_of(config.mix, splits["train"])
         if missing is None:
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
@@ -223,6 +207,30 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         num_processes=processes,
         accelerator=accelerator,
     )
+
+
+def _opened(config: Config) -> "tuple[Mapping[str, envs.TextEnv], envs.errors.DataUnavailable | None]":
+    """(the splits, None) or, in a dry run whose data is not here, ({}, the error that says so)."""
+    try:
+        return open_splits(config), None
+    except envs.errors.DataUnavailable as error:
+        if not config.dry_run:
+            raise
+        return {}, error
+
+
+def _with_decoding(config: Config) -> "tuple[Config, Mapping[str, envs.TextEnv]]":
+    """(the settings with those of decoding for demonstrations, the splits that were opened for it, usually none)."""
+    from spg_trainer.models.load import without_weights
+    from spg_trainer.rollout.demonstrations import settled_decoding
+
+    splits: Mapping[str, envs.TextEnv] = {}
+    mix: Mapping[str, float] = {}
+    if not config.rollout.max_completion_length:  # the demonstrations decide how long completions are
+        splits = open_splits(config)
+        mix = mix_of(config.mix, splits["train"])
+    policy = without_weights(config.model, config.env)
+    return replace(config, rollout=settled_decoding(config, policy, splits.get("train"), mix)), splits
 
 
 def mix_of(mix: Mapping[str, object], train: "envs.TextEnv") -> Mapping[str, float]:
