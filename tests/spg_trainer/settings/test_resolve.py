@@ -234,7 +234,7 @@ def test_a_file_of_another_ending_is_told_which_are_read(tmp_path) -> None:
         with pytest.raises(envs.EnvError, match=said):
             typed("--env", name, "--verifier", "gsm8k")
     with pytest.raises(envs.EnvError, match=r"\./mine\.pyy is no name of a module"):
-        typed("--env", "./mine.pyy:Task", "--verifier", "gsm8k")
+        envs.resolve("./mine.pyy:Task")
 
 
 def test_pairs_merge_by_key_through_every_layer(file) -> None:
