@@ -340,8 +340,10 @@ def _splits(subject: _Subject) -> str:
     notice = "" if is_divided else train.notice  # the notice of `Divided` is replaced by a clause below
     differing = ""
     if notice:
-        subject.notes.append(notice)  # a file of rows says in it which questions have several references
-    elif train.max_turns == 1:  # with several turns, as in guessing a number, a question may have several
+        subject.notes.append(notice)
+    # A file of rows says in its notice which answers differ by its reward. With several turns, as in guessing a
+    # number, a question may have several references.
+    if not notice and not isinstance(task, Rows) and train.max_turns == 1:
         differing = questions.differing()
     if faults:
         raise EnvError("; ".join(filter(None, [faults[0], differing])))

@@ -49,15 +49,18 @@ class Block(NamedTuple):
 
 
 class Source:
-    """One file, "-" for standard input. columns: those that are read of a parquet file; None = all.
+    """One file, "-" for standard input. columns: those that are read of a parquet file; None = all. texts: those of
+    them that may hold no dates, times or decimals, which are else read as texts.
 
     The other attributes hold once all `blocks` are read. `cause` says why the file could not be read to its end;
     `failure` also says what was therefore not judged; both are "" for a file that was read to its end. `empty` says
     whether the file holds no rows. Raises CommandError if there is no file.
     """
 
-    def __init__(self, path: str, columns: set[str] | None, label: str = "") -> None:
-        self.path, self.columns, self.label, self.empty = path, columns, label, False
+    def __init__(
+        self, path: str, columns: set[str] | None, label: str = "", texts: Iterable[str] = ()
+    ) -> None:
+        self.path, self.columns, self.label, self.empty, self.texts = path, columns, label, False, texts
         self.cause = self.failure = ""
         if os.path.isdir(path):
             raise CommandError(f"{path} is a folder. Give one of its files.")
@@ -110,7 +113,7 @@ class Source:
                 f"one of these kinds: {', '.join(FORMATS)}."
             )
         if magic.startswith(b"PAR1") or self.path.endswith(".parquet"):
-            return _parquet(self.path, self.columns)
+            return _parquet(self.path, self.columns, self.texts)
         if magic.startswith(b"\x1f\x8b"):
             stream = gzip.GzipFile(fileobj=stream)  # type: ignore[assignment]
         # A text in UTF-16 begins with a mark, or with a character of which one byte is 0.
@@ -130,13 +133,16 @@ class Source:
         return _lines(stream)
 
 
-def numbered_rows(path: str, columns: set[str] | None = None, fields: Iterable[str] = ()) -> Rows:
+def numbered_rows(
+    path: str, columns: set[str] | None = None, fields: Iterable[str] = (), texts: Iterable[str] = ()
+) -> Rows:
     """The rows of a file; `read_line` takes their lines.
 
-    columns: as for `Source`. fields: what each row should have, which the error for a file without rows names. Raises
-    CommandError if there is no file, and, after the rows that could be read, if the file breaks off or holds no rows.
+    columns, texts: as for `Source`. fields: what each row should have, which the error for a file without rows names.
+    Raises CommandError if there is no file, and, after the rows that could be read, if the file breaks off or holds no
+    rows.
     """
-    source = Source(path, columns)
+    source = Source(path, columns, texts=texts)
     for block in source.blocks():
         yield from zip(block.numbers, block.lines, strict=True)
     if source.failure or source.empty:
@@ -261,8 +267,8 @@ def _text_of(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _parquet(path: str, wanted: set[str] | None) -> Rows:
-    """The rows of a parquet file. wanted: the columns to read; None = all."""
+def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
+    """The rows of a parquet file. wanted: the columns to read; None = all. texts: as for `Source`."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -270,6 +276,13 @@ def _parquet(path: str, wanted: set[str] | None) -> Rows:
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
         schema, numbers = file.schema_arrow, count(1)
         columns = [name for name in schema.names if wanted is None or name in wanted]
+        for name in set(columns).intersection(texts):
+            kind = schema.field(name).type
+            if pyarrow.types.is_temporal(kind) or pyarrow.types.is_decimal(kind):
+                raise CommandError(
+                    f'{path}: the column "{name}" holds values of the type {kind}, and a question or a completion is a '
+                    "text. Name another column, or save this one as text."
+                )
         for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
             # Each row is a sample, also if no column of it is wanted.
             for row, number in zip(

@@ -82,9 +82,10 @@ def _compared(
         return found, GRAMMAR
     if found.currencies and gold.currencies and not found.currencies & gold.currencies:
         return WRONG, TYPED
-    if unit is not None and found.value == gold.value and not stated_units.fits(text, found.value, unit):
+    is_same = found.value == gold.value
+    if unit is not None and is_same and not stated_units.fits(text, found.value, unit, found.currencies > 0):
         return WRONG, TYPED
-    return (OK if found.value == gold.value else WRONG), RATIONAL
+    return (OK if is_same else WRONG), RATIONAL
 
 
 def _without_unit(text: str, unit: str) -> str:
@@ -113,7 +114,7 @@ def judge(
     found = found or find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
-    inside = found.read(text)
+    inside = found.read(text, decimal == ",")
     is_alone = found.alone and _is_as_in_prompt(text, found.start, found.end)
     if not (lenient or (is_alone and _is_plain(inside, decimal))):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end

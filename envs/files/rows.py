@@ -623,7 +623,9 @@ def _read_version(file: str, rules: ReadingRules, version: tuple[int, ...]) -> C
     try:
         # A column may be a path into nested data: "a.b" is the field b of the column a.
         columns_to_read = {column.partition(".")[0] for column in column_of.values()} | set(FORM_COLUMNS)
-        for number, line in numbered_rows(file, None if rules.all_columns else columns_to_read):
+        for number, line in numbered_rows(
+            file, None if rules.all_columns else columns_to_read, texts=[column_of["prompt"]]
+        ):
             try:
                 is_main = file == rules.main
                 entry = _entry(f"{name}, line {number}", line, column_of, rules.all_columns, is_main)

@@ -116,7 +116,7 @@ def _read(file: str, skips_bad: bool = False) -> _Content:
     rows: list[tuple[Prompt, str]] = []
     wrong: list[str] = []
     try:
-        for number, line in numbered_rows(file, set(COLUMNS)):
+        for number, line in numbered_rows(file, set(COLUMNS), texts=("prompt", "completion")):
             if _add_row(f"{file}, line {number}", line, rows, wrong):
                 line_numbers.append(number)
     except CommandError as error:

@@ -214,7 +214,12 @@ class Float32Angles:
 
     def forward(self, x: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
         """x: gives the device; position_ids (B, S). Returns cos, sin, each (B, S, head_dim) float32."""
-        return super().forward(x.new_empty(0, dtype=torch.float32), position_ids)
+        if self.rope_type in ("dynamic", "longrope") or self.attention_scaling != 1:
+            return super().forward(x.new_empty(0, dtype=torch.float32), position_ids)
+        # The stock numbers in three kernels; each frequency stands twice.
+        frequencies = self.inv_freq.float().expand(2, -1)
+        angles = (position_ids[..., None, None] * frequencies).flatten(-2)
+        return angles.cos(), angles.sin()
 
 
 class Float32Rotation:
@@ -266,6 +271,11 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     # cos and sin are float32, so the products are, too; x itself is not copied to float32.
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
+
+
+def mask_to_add(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """A mask of bools as numbers that are added to scores: log 1 = 0 where it is true, log 0 = -inf elsewhere."""
+    return mask.to(dtype).log_()
 
 
 def mix_in(part: type, module: nn.Module) -> None:
@@ -342,10 +352,13 @@ class Body:
         if is_of_pairs and attention_mask.dtype == torch.bool and attention in ("eager", "sdpa"):
             # These kernels add a mask to the scores. Torch's would make it from bools in every layer.
             dtype = self.embed_tokens.weight.dtype if inputs_embeds is None else inputs_embeds.dtype
-            hidden = torch.finfo(dtype).min if attention == "eager" else float("-inf")
-            if attention == "eager" or "shared" not in kwargs:
-                added = torch.zeros_like(attention_mask, dtype=dtype)
-                attention_mask = added.masked_fill_(~attention_mask, hidden)
+            if attention == "eager":
+                lowest = torch.finfo(dtype).min
+                attention_mask = torch.zeros_like(attention_mask, dtype=dtype).masked_fill_(
+                    ~attention_mask, lowest
+                )
+            elif "shared" not in kwargs:
+                attention_mask = mask_to_add(attention_mask, dtype)
         # With a cache, each layer writes into a buffer of its own, at columns that change from block to block. Torch
         # would compile every layer anew for each of them.
         is_eager = self.is_compiled and past_key_values is not None

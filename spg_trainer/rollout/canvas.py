@@ -170,11 +170,6 @@ class Blocks:
     has_token: Tensor | None
     """(b, n) bool, which of `places` have a token already; None if only masked places are drawn."""
 
-    def are_first(self, order: Tensor, counts: Tensor) -> Tensor:
-        """(b, S) bool, which places are among the first `counts` (b,) in an `order` (b, n) of the drawn places."""
-        is_first = torch.arange(order.shape[1], device=order.device) < counts.unsqueeze(-1)
-        return torch.zeros_like(self.masked).scatter_(1, self.within.gather(1, order), is_first)
-
 
 class Canvas:
     """All B rows of a rollout, on the model's device; only the sampler's passes write on it."""
@@ -199,8 +194,8 @@ class Canvas:
         completion_ids = template_ids
         if completion_ids is None:
             completion_ids = prompt_ids.new_full((batch_size, length), policy.mask_id)
-        self.ids = torch.cat([prompt_ids, completion_ids], -1)
-        """(B, L + T) int64."""
+        self.ids = torch.cat([prompt_ids.masked_fill(~prompt_mask, policy.pad_id), completion_ids], -1)
+        """(B, L + T) int64, with the pad id on padding."""
         self.real = torch.cat([prompt_mask, prompt_mask.new_ones((batch_size, length))], -1)
         """(B, L + T) bool, false on padding."""
         self.unmask_step = torch.full((batch_size, length), NEVER, dtype=torch.int64, device=device)
@@ -219,9 +214,13 @@ class Canvas:
         if "confidence_change" in records:
             self.highest = torch.full_like(self.unmask_logps, float("nan"))
             """(B, T), the highest probability at each place in the last pass that drew a token for it; NaN before."""
+        self.mask_id = policy.mask_id
+        self.counting = torch.arange(self.num_columns, device=device)
+        """(L + T,) int64, 0, 1, 2, ...; its beginnings are views."""
         self._sent: dict[str, Tensor] = {}
         """{a list as text: its tensor on the device}, see `tensor`."""
         self.end_tokens = torch.tensor(policy.end_token_ids, dtype=torch.int64, device=device)
+        self.mask_and_ends = torch.tensor([policy.mask_id, *policy.end_token_ids], device=device)
 
     def tensor(self, values: Sequence[object]) -> Tensor:
         """The values as a tensor on the canvas's device; unlike `torch.tensor(..., device=)` it waits for no GPU.
@@ -239,7 +238,7 @@ class Canvas:
 
     def first_columns(self, counts: list[int], width: int) -> Tensor:
         """(b, width) bool, true in the first `counts` columns of each of b rows."""
-        return torch.arange(width, device=self.ids.device) < self.tensor(counts).unsqueeze(-1)
+        return self.counting[:width] < self.tensor(counts).unsqueeze(-1)
 
     def active_blocks(self, rows: list[Row], size: int, edits: bool, own_block_only: bool) -> Blocks:
         """The active blocks of some rows.
@@ -259,15 +258,17 @@ class Canvas:
         # A span has to end on the canvas, so the span of a short last block begins before the block.
         edges = self.tensor([[min(row.start, self.length - size), row.start, row.stop] for row in rows])
         span_start, block_start, block_stop = edges.split(1, dim=1)  # (b, 1) each
-        span = span_start + torch.arange(size, device=numbers.device)
+        span = span_start + self.counting[:size]
         step = self.unmask_step[numbers.unsqueeze(-1), span]
-        masked = (step == NEVER) & (span < block_stop)  # before the block nothing is masked any more
+        masked = step == NEVER
+        if any(row.stop < row.start + size for row in rows):  # before a block nothing is masked any more
+            masked &= span < block_stop
         drawn = masked
         if edits:
             drawn = (span >= block_start) & (span < block_stop) & (step != GIVEN)
         if any(first_only):
             drawn = drawn & ((span == block_start) | ~self.tensor(first_only).unsqueeze(-1))
-        within = drawn.long().argsort(dim=-1, descending=True, stable=True)[:, :most]
+        within = drawn.view(torch.uint8).argsort(dim=-1, descending=True, stable=True)[:, :most]
         places = span_start + within
         if own_block_only and min(num_drawn) < most:
             is_drawn = self.first_columns(num_drawn, most)
@@ -286,20 +287,36 @@ class Canvas:
         """(b, n) int64, the ids at the blocks' `places` now."""
         return self.ids[blocks.numbers.unsqueeze(-1), self.width + blocks.places]
 
+    def chosen(self, order: Tensor, counts: Sequence[int] | Tensor) -> Tensor:
+        """(b, k) int64, the first `counts` of each row of an `order` (b, n); k is the largest count.
+
+        A row with a smaller count is filled up with its first number. counts: b numbers >= 1; if they are a tensor,
+        which the host does not read, k is n.
+        """
+        if not isinstance(counts, Tensor):
+            order = order[:, : max(counts)]
+            if min(counts) == max(counts):
+                return order
+            counts = self.tensor(counts)
+        is_first = self.counting[: order.shape[1]] < counts.unsqueeze(-1)
+        return torch.where(is_first, order, order[:, :1])
+
     def write(
         self,
-        blocks: Blocks,
-        take: Tensor,
+        numbers: Tensor,
+        places: Tensor,
         tokens: Tensor,
         logps: Tensor,
         steps: Tensor,
         falls_back: Tensor | None,
+        take: Tensor | None = None,
     ) -> None:
-        """Writes the drawn tokens that are taken, and records for each its step, log-probability and so on.
+        """Writes drawn tokens, and records for each its step, log-probability and so on.
 
-        take: (b, S) bool, the places of the blocks' `span` that are written. tokens, logps: (b, n), a value for each of
-        the blocks' `places`. steps: (b, n), the denoising step of this pass. falls_back: (b,) bool, whether the step
-        was sure of no token; None = it is not recorded.
+        numbers: (b,), the rows. places: (b, k) of their completions; one may stand in a row twice if its values do,
+        too. tokens, logps: (b, k). steps: (b, 1), the denoising step of this pass. falls_back: (b,) bool, whether the
+        step was sure of no token; None = it is not recorded. take: (b, k) bool, which of the tokens are written; None =
+        all are.
         """
         columns_and_values = [
             (self.ids[:, self.width :], tokens),
@@ -307,12 +324,10 @@ class Canvas:
             (self.unmask_logps, logps),
         ]
         if falls_back is not None:
-            column = self.records["fallback"]
-            columns_and_values.append((column, falls_back.unsqueeze(-1).expand_as(tokens)))
-        index = (blocks.numbers.unsqueeze(-1), blocks.span)
-        for column, values in columns_and_values:  # (B, T) and (b, n)
-            old = column[index]  # (b, S), into which the n new values are scattered
-            column[index] = torch.where(take, old.scatter(1, blocks.within, values), old)
+            columns_and_values.append((self.records["fallback"], falls_back.unsqueeze(-1)))
+        index = (numbers.unsqueeze(-1), places)
+        for column, values in columns_and_values:
+            column[index] = values if take is None else torch.where(take, values, column[index])
 
     def note_highest(self, blocks: Blocks, highest: Tensor, steps: Tensor) -> None:
         """Adds to `confidence_change` how much the highest probability at masked places changed since the last pass.
@@ -334,10 +349,13 @@ class Canvas:
 
     def ended(self, numbers: Tensor) -> Tensor:
         """(b,) bool, whether each row of `numbers` is finished: its places still masked are all after an end token."""
-        step = self.unmask_step[numbers]
-        is_given = step == GIVEN if self.has_given else None
-        before_end = until_end(self.ids[numbers, self.width :], self.end_tokens, is_given)
-        return ~((step == NEVER) & before_end).any(-1)
+        ids = self.ids[:, self.width :][numbers]
+        if self.has_given:
+            step = self.unmask_step[numbers]
+            return ~((step == NEVER) & until_end(ids, self.end_tokens, step == GIVEN)).any(-1)
+        # The first place that is masked or holds an end token; the first place of all if there is none.
+        first = torch.isin(ids, self.mask_and_ends).view(torch.uint8).argmax(-1, keepdim=True)
+        return ids.gather(1, first).squeeze(-1) != self.mask_id
 
     def rollouts(self) -> Rows:
         """The completions as they are on the canvas now, with the records of when each token was unmasked."""

@@ -111,8 +111,13 @@ def sample_tokens(
             probabilities = powers.div_(sum_of_powers.unsqueeze(-1))
             measured.append([measure(probabilities) for measure in measures])
     # `measured` has a list for each piece, with a value of each measure. The result has one tensor for each measure.
-    values_of_measures = [torch.cat(values) for values in zip(*measured, strict=True)]
-    return torch.cat(tokens), torch.cat(logps), values_of_measures
+    values_of_measures = [joined(values) for values in zip(*measured, strict=True)]
+    return joined(tokens), joined(logps), values_of_measures
+
+
+def joined(pieces: Sequence[Tensor]) -> Tensor:
+    """The pieces, one after the other; a single one is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
 
 
 def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:
@@ -244,38 +249,40 @@ def _choose(
     so far: `best_score` and `best_logit` of the best token, `peak` the largest logit, and `sum_of_powers` the sum of
     exp(logit - peak). The returned powers are exp(logit - peak).
     """
-    tokens = torch.zeros(len(hidden_states), dtype=torch.int64, device=head.device)
-    best_logit, best_score, peak = torch.full(
-        (3, len(hidden_states)),
-        float("-inf"),
-        dtype=torch.promote_types(head.dtype, torch.float32),
-        device=head.device,
-    )
-    sum_of_powers = torch.zeros_like(peak)
+    dtype = torch.float64 if head.dtype == torch.float64 else torch.float32
+    peak = sum_of_powers = None
     for start in range(0, head.shape[0], width):
-        logits = linear(hidden_states, head[start : start + width])
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits = linear(hidden_states, head[start : start + width]).to(dtype)
         if end_penalty is not None:
             _subtract_penalty(logits, *end_penalty, start=start)
         scores = logits if noise is None else logits - noise[:, start : start + width]
         # The mask cannot be drawn, but it has a probability. Without noise, `scores` and the logits are one tensor, so
         # the mask's logit is put aside here and put back below.
-        if has_mask := start <= mask_id < start + width:
-            mask_logit = logits[:, mask_id - start].clone()
+        mask_logit = None
+        if start <= mask_id < start + width:
+            if noise is None:
+                mask_logit = logits[:, mask_id - start].clone()
             scores[:, mask_id - start] = float("-inf")
-        highest = scores.amax(-1)
-        # argmax takes ten times as long as amax. So argmax runs only for the positions whose best score these columns
-        # raise, which soon are few. NaN counts as raised, so that it is not lost.
-        raised = slice(None)  # all positions, if all columns are computed at once
-        if width < head.shape[0]:
+        if start == 0:
+            best_column = scores.argmax(-1, keepdim=True)
+            tokens, best_logit = best_column.squeeze(-1), logits.gather(-1, best_column).squeeze(-1)
+            if width < head.shape[0]:
+                best_score = scores.gather(-1, best_column).squeeze(-1)
+        else:
+            highest = scores.amax(-1)
+            # argmax takes ten times as long as amax. So argmax runs only for the positions whose best score these
+            # columns raise, which soon are few. NaN counts as raised, so that it is not lost.
             raised = (~(highest <= best_score)).nonzero().squeeze(-1)
-        best_column = scores[raised].argmax(-1)
-        tokens[raised], best_score[raised] = start + best_column, highest[raised]
-        best_logit[raised] = logits[raised].gather(-1, best_column.unsqueeze(-1)).squeeze(-1)
-        if has_mask:
+            best_column = scores[raised].argmax(-1)
+            tokens[raised], best_score[raised] = start + best_column, highest[raised]
+            best_logit[raised] = logits[raised].gather(-1, best_column.unsqueeze(-1)).squeeze(-1)
+        if mask_logit is not None:
             logits[:, mask_id - start] = mask_logit
-        peak_before, peak = peak, torch.maximum(peak, logits.amax(-1))
+        before, peak = peak, logits.amax(-1)
+        if before is not None:
+            peak = torch.maximum(before, peak)
         powers = logits.sub_(peak.unsqueeze(-1)).exp_()
-        sum_of_powers = sum_of_powers * (peak_before - peak).exp() + powers.sum(-1)
+        total = powers.sum(-1)
+        sum_of_powers = total if before is None else sum_of_powers * (before - peak).exp() + total
     logps = (best_logit - peak) - sum_of_powers.log()
     return tokens, logps, powers, sum_of_powers

@@ -35,7 +35,7 @@ class Decoder(Protocol):
     def draw(self, states: Tensor, blocks: Blocks, generators: Generators, noise: Tensor | None) -> Drawn: ...
     def num_to_unmask(self, rows: list[Row]) -> tuple[Tensor | list[int], list[int] | None]: ...
     def must_read(self, remaining: list[int] | None) -> bool: ...
-    def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor: ...
+    def values_to_read(self, numbers: Tensor, *others: Tensor) -> Tensor: ...
 
 
 def recorded_steps(sampler: Decoder) -> "RecordedSteps | None":
@@ -196,9 +196,7 @@ class RecordedSteps:
         )
         states = inputs["states"][:, :num_masked]
         tokens, logps, _, order, _ = sampler.draw(states, blocks, generators=None, noise=noise)
-        take = blocks.are_first(order, to_unmask.squeeze(1))
-        steps = passes.expand_as(tokens)
-        sampler.canvas.write(blocks, take, tokens, logps, steps, falls_back=None)
-        if not must_read:
-            return take
-        return sampler.values_to_read(blocks.numbers, still_masked=blocks.masked & ~take, edited=None)
+        chosen = sampler.canvas.chosen(order, to_unmask.squeeze(1))
+        written = (values.gather(1, chosen) for values in (blocks.places, tokens, logps))
+        sampler.canvas.write(blocks.numbers, *written, passes, falls_back=None)
+        return sampler.values_to_read(blocks.numbers) if must_read else tokens

@@ -9,7 +9,7 @@ Work that cannot change a token is left out:
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import count
 
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from spg_trainer.architecture.pattern import block_causal_mask
+from spg_trainer.models.body import mask_to_add
 from spg_trainer.models.forward import base_model, hidden_states
 from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window_of_block
 from spg_trainer.rollout.canvas import Canvas, Row
+from spg_trainer.rollout.draw import joined
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.rules import CACHES
 
@@ -43,10 +45,12 @@ class Columns:
         """1 if logits are shifted: a token is then predicted from the column before it. Else 0."""
         self.keeps_blocks = CACHES[sampling.cache].keeps_blocks
         self.on_gpu = canvas.ids.device.type == "cuda"
-        is_sdpa = model.config._attn_implementation == "sdpa"
-        self.masks_pairs = self.pattern.is_full and store is None and is_sdpa
-        """Whether padding is hidden by a mask of (query, key) pairs. Given a mask of columns, transformers would ask
-        a GPU whether it hides anything, and wait for the answer."""
+        self.adds_masks = self.pattern.is_full and model.config._attn_implementation == "sdpa"
+        """Whether padding is hidden by numbers that are added to scores. Given a mask of columns, transformers would
+        ask a GPU whether it hides anything, and wait for the answer."""
+        self.embedding = model.get_input_embeddings()
+        self._of_paddings: dict[Hashable, Tensor] = {}
+        """What depends on the paddings of the rows of a call alone, and so is the same in pass after pass."""
         self.compute = partial(hidden_states, policy.model)
         if self.on_gpu and policy.replays is not None:
             self.compute = partial(policy.replays.hidden_states, policy.model)
@@ -160,34 +164,30 @@ class Columns:
 
         If there is a cache, the keys and values of a computed row go into the slots of all rows that are equal to it.
         """
-        # 1. `seen` (b, L + T) are the ids of the rows, -1 on padding. Equal rows are computed once.
-        #    E.g. the rows b, a, a have the distinct rows a, b. Then `distinct_of` is [1, 0, 0], each row's place among
-        #    these (`index_of_rows` is the same on the device), and `example` is [2, 0], the index of an a and of a b.
+        # 1. Equal rows are computed once. E.g. the rows b, a, a have the distinct rows a, b. Then `distinct_of` is
+        #    [1, 0, 0], each row's place among these, and `example` is [2, 0], the index of an a and of a b.
         # 2. The distinct rows are sorted, most padding first, so that rows of similar length share a call of the model.
         # 3. A call computes only the columns lowest .. end - 1, since its rows see no others.
-        seen = self.canvas.ids[numbers].masked_fill(~self.canvas.real[numbers], -1)
-        distinct_of, example = self._distinct(rows, seen)
-        distinct, index_of_rows = seen[self.canvas.tensor(example)], self.canvas.tensor(distinct_of)
-        # The columns whose hidden states are wanted.
-        columns_read = places.new_empty(len(distinct), places.shape[1])
-        columns_read[index_of_rows] = self.canvas.width + places  # equal rows have equal places
+        canvas = self.canvas
+        distinct_of, example = self._distinct(rows, canvas.ids[numbers])
         results = []
-        for part in self._parts(len(distinct), distinct.shape[1]):
+        for part in self._parts(len(example), canvas.num_columns):
             examples = [rows[i] for i in example[part]]
             lowest, end = min(row.padding for row in examples), max(map(self._num_seen, examples))
-            ids = distinct[part, lowest:end]
+            index = canvas.tensor(example[part])  # equal rows have equal places
+            numbers_of_examples = canvas.tensor([row.number for row in examples])
+            ids = canvas.ids[numbers_of_examples][:, lowest:end]
             equally_wide = all(row.padding == lowest and self._num_seen(row) == end for row in examples)
-            mask = None if equally_wide else ids >= 0
-            positions = blocks = None
+            mask = positions = blocks = None
             if self.pattern.has_causal_context:
-                columns = torch.arange(lowest, end, device=ids.device).expand_as(ids)
-                numbers_of_examples = numbers[self.canvas.tensor(example[part])]
+                columns = canvas.counting[lowest:end].expand_as(ids)
                 blocks = self.blocks[numbers_of_examples, lowest:end]
                 mask = self._attention_mask(examples, numbers_of_examples, columns, lowest, end)
                 positions = self._positions(examples, columns)
-            elif mask is not None and self.masks_pairs:
-                positions = (mask.long().cumsum(-1) - 1).clamp_(min=0)
-                mask = mask[:, None, None]
+            elif not equally_wide:
+                mask = self._padding_mask(examples, lowest, end)
+                if self.pattern.is_full:
+                    positions = self._positions_of_real(examples, lowest, end)
             block_argument = {} if blocks is None else {"blocks": blocks}
             access = None
             if self.store:
@@ -196,31 +196,35 @@ class Columns:
                     for row, i in zip(rows, distinct_of, strict=True)
                     if part.start <= i < part.stop
                 ]
-                slots, computed_row = self.canvas.tensor(slot_and_computed_row).unbind(1)
+                slots, computed_row = canvas.tensor(slot_and_computed_row).unbind(1)
                 access = Access(self.store, slots, slice(lowest, end), computed_row=computed_row)
             results.append(
                 self.compute(
-                    ids.masked_fill(ids < 0, self.policy.pad_id),
+                    ids,
                     mask,
-                    keep=columns_read[part] - lowest,
+                    keep=places[index] + (canvas.width - lowest),
                     positions=positions,
                     cache=access,
-                    start=self.canvas.width - lowest,
+                    start=canvas.width - lowest,
                     **block_argument,
                 )
             )
-        return torch.cat(results)[index_of_rows]
+        return joined(results)[canvas.tensor(distinct_of)]
 
-    def _distinct(self, rows: list[Row], seen: Tensor) -> tuple[list[int], list[int]]:
-        """(for each row of `seen` its number among the distinct rows, for each distinct row an index in `seen`).
+    def _distinct(self, rows: list[Row], ids: Tensor) -> tuple[list[int], list[int]]:
+        """(for each of some rows its number among the distinct rows, for each distinct row an index in `rows`).
 
-        The distinct rows are sorted. E.g. the rows b, a, a have the distinct rows a, b: [1, 0, 0] and [2, 0].
+        ids: (b, L + T). The distinct rows are sorted, most padding first. E.g. the rows b, a, a have the distinct rows
+        a, b: [1, 0, 0] and [2, 0].
         """
-        if self.sampling.editing_threshold is not None:
-            # With editing, rows with equal ids may be at different blocks, and then do not count as equal.
-            seen = torch.cat([seen, self._column(rows, lambda row: row.block)], 1)
-        _, inverse = torch.unique(seen.cpu(), dim=0, return_inverse=True)  # one read of a GPU
-        distinct_of = inverse.tolist()
+        # With editing, rows with equal ids may be at different blocks, and then do not count as equal.
+        edits = self.sampling.editing_threshold is not None
+        texts = [
+            (*[-1] * row.padding, *seen[row.padding :], row.block if edits else 0)
+            for row, seen in zip(rows, ids.tolist(), strict=True)  # one read of a GPU
+        ]
+        number_of = {text: number for number, text in enumerate(sorted(set(texts)))}
+        distinct_of = [number_of[text] for text in texts]
         example_of = {number: row for row, number in enumerate(distinct_of)}
         return distinct_of, [example_of[number] for number in range(len(example_of))]
 
@@ -237,8 +241,8 @@ class Columns:
         results = []
         for part in self._parts(len(rows), width):
             part_rows, firsts = rows[part], [first for first, _ in spans[part]]
-            start = self.canvas.tensor(firsts).unsqueeze(-1)
-            columns = start + torch.arange(width, device=start.device)
+            start = self.canvas.tensor([[first] for first in firsts])
+            columns = start + self.canvas.counting[:width]
             lowest, end = min(row.padding for row in part_rows), max(map(self._num_seen, part_rows))
             slots: Tensor | slice = slice(part_rows[0].slot, part_rows[0].slot + len(part_rows))
             same_window = len(set(firsts)) == 1
@@ -252,22 +256,23 @@ class Columns:
                 block_argument = {"blocks": self.blocks[numbers[part]].gather(1, columns)}
             results.append(
                 self.compute(
-                    self.canvas.ids[numbers[part]].gather(1, columns),
+                    self.canvas.ids[numbers[part].unsqueeze(-1), columns],
                     self._attention_mask(part_rows, numbers[part], columns, lowest, end),
-                    keep=self.canvas.width + places[part] - start,
+                    keep=places[part] + self.canvas.tensor([[self.canvas.width - first] for first in firsts]),
                     positions=self._positions(part_rows, columns),
                     cache=Access(self.store, slots, written_columns, lowest, end),
                     **block_argument,
                 )
             )
-        return torch.cat(results)
+        return joined(results)
 
     def _attention_mask(
         self, rows: list[Row], numbers: Tensor, columns: Tensor, lowest: int, end: int
     ) -> Tensor | None:
         """Which of the K keys in the columns lowest .. end - 1 each row's window sees, bool.
 
-        Returns (b, K) if all w columns of a window see the same keys, else (b, 1, w, K); None if all see all keys.
+        Returns what `_padding_mask` does if all w columns of a window see the same keys, else (b, 1, w, K); None if all
+        see all keys.
         """
         if self.keeps_blocks or self.pattern.has_causal_context:
             blocks = self.blocks[numbers]
@@ -278,9 +283,28 @@ class Columns:
             return block_causal_mask(ranks.gather(1, columns), ranks[:, lowest:end])
         if all(row.padding == lowest and self._num_seen(row) == end for row in rows):
             return None
-        keys = torch.arange(lowest, end, device=columns.device)
-        is_behind_padding = keys >= self._column(rows, lambda row: row.padding)
-        return is_behind_padding & (keys < self._column(rows, self._num_seen))
+        return self._padding_mask(rows, lowest, end)
+
+    def _padding_mask(self, rows: list[Row], lowest: int, end: int) -> Tensor:
+        """What hides the padding of some rows in the columns lowest .. end - 1; made once for each set of paddings.
+
+        (b, 1, 1, K) numbers that are added to scores, if the model takes them; else (b, K) bool, false on padding.
+        """
+        key = ("mask", tuple(row.padding for row in rows), lowest, end)
+        if (mask := self._of_paddings.get(key)) is None:
+            mask = self.canvas.counting[lowest:end] >= self._column(rows, lambda row: row.padding)
+            if self.adds_masks:
+                mask = mask_to_add(mask[:, None, None], self.embedding.weight.dtype)
+            self._of_paddings[key] = mask
+        return mask
+
+    def _positions_of_real(self, rows: list[Row], lowest: int, end: int) -> Tensor:
+        """(b, K) int64, `_positions` of the columns lowest .. end - 1; made once for each set of paddings."""
+        key = ("positions", tuple(row.padding for row in rows), lowest, end)
+        if (positions := self._of_paddings.get(key)) is None:
+            positions = self._positions(rows, self.canvas.counting[lowest:end])
+            self._of_paddings[key] = positions
+        return positions
 
     def _positions(self, rows: list[Row], columns: Tensor) -> Tensor:
         """Position ids of columns (b, w): each row's first real token has 0."""

@@ -279,20 +279,12 @@ class Sampler:
         generators = [self.generators[row.number] for row in rows] if sampling.draws_noise else None
         tokens, logps, compared_logps, order, highest = self.draw(states, blocks, generators)
         # Masked places come first in `order`. The first `to_unmask` places of each row take their tokens.
-        to_unmask, remaining = self.num_to_unmask(rows, compared_logps.gather(1, order))
-        if not isinstance(to_unmask, Tensor):
-            to_unmask = canvas.tensor(to_unmask)
-        take = blocks.are_first(order, to_unmask)  # (b, S), the places whose drawn tokens are written
-        still_masked = blocks.masked & ~take  # (b, S)
-        edited = None
-        if blocks.has_token is not None:
-            # A place that has a token takes another one if the model is sure of it.
-            is_other = tokens != canvas.tokens_at(blocks)
-            edits = blocks.has_token & is_other & (logps.exp() > sampling.editing_threshold)
-            take |= torch.zeros_like(take).scatter_(1, blocks.within, edits)
-            edited = edits.any(-1)
-            remaining = None  # `_advance` reads it from the device together with `edited`, in one transfer
-        steps = canvas.tensor([[row.passes] for row in rows]).expand_as(tokens)
+        is_planned = sampling.unmasking_rule.is_planned
+        to_unmask, remaining = self.num_to_unmask(
+            rows, None if is_planned else compared_logps.gather(1, order)
+        )
+        read = [] if remaining is not None else [canvas.tensor([row.masked for row in rows]) - to_unmask]
+        steps = canvas.tensor([[row.passes] for row in rows])
         if highest is not None:
             if any(row.writes_first_only for row in rows):
                 # A row that writes only its first place has no probabilities yet at its other masked places.
@@ -302,10 +294,23 @@ class Sampler:
         falls_back = (
             unmasking.none_is_sure(compared_logps, sampling) if "fallback" in canvas.records else None
         )
-        canvas.write(blocks, take, tokens, logps, steps, falls_back)
+        if blocks.has_token is None:
+            chosen = canvas.chosen(order, to_unmask)
+            written = (values.gather(1, chosen) for values in (blocks.places, tokens, logps))
+            canvas.write(blocks.numbers, *written, steps, falls_back)
+        else:
+            # A place that has a token takes another one if the model is sure of it.
+            is_other = tokens != canvas.tokens_at(blocks)
+            edits = blocks.has_token & is_other & (logps.exp() > sampling.editing_threshold)
+            counts = to_unmask if isinstance(to_unmask, Tensor) else canvas.tensor(to_unmask)
+            is_first = canvas.counting[: order.shape[1]] < counts.unsqueeze(-1)
+            take = edits | torch.zeros_like(edits).scatter_(1, order, is_first)
+            places = blocks.span.gather(1, blocks.within)
+            canvas.write(blocks.numbers, places, tokens, logps, steps, falls_back, take)
+            read.append(edits.any(-1))
         to_read = None
-        if self.must_read(remaining):
-            to_read = self.values_to_read(blocks.numbers, still_masked, edited)
+        if blocks.has_token is not None or self.must_read(remaining):
+            to_read = self.values_to_read(blocks.numbers, *read)
         self._advance(rows, remaining, to_read)
 
     def draw(
@@ -342,7 +347,8 @@ class Sampler:
             **self._distribution(blocks, drawn_index),
             noise=noise,
         )
-        self.not_finite += ~logps.isfinite().all()
+        total = logps.sum()
+        self.not_finite += total - total != 0  # infinity - infinity is NaN, which equals nothing
         results = [tokens, logps, *measured]
         if drawn_index is not None:  # zeros stand at the places that are not drawn
             zeros = [states.new_zeros(b * n, dtype=values.dtype) for values in results]
@@ -449,7 +455,7 @@ class Sampler:
         return to_unmask, [row.masked - count for row, count in zip(rows, to_unmask, strict=True)]
 
     def must_read(self, remaining: list[int] | None) -> bool:
-        """Whether this pass reads `values_to_read` from the GPU, for which the host has to wait.
+        """Whether a pass without editing reads `values_to_read` from the GPU, for which the host has to wait.
 
         - With a cache, the values are read when some row's block has no masked place any more.
         - Without a cache, they are read in every pass, because it is expensive to go on computing rows that have ended.
@@ -459,27 +465,24 @@ class Sampler:
         """
         return remaining is None or self.columns.store is None or 0 in remaining
 
-    def values_to_read(self, numbers: Tensor, still_masked: Tensor, edited: Tensor | None) -> Tensor:
-        """(2, b) int64, whether each row's text has ended, and how many places of its block remain masked.
-
-        With editing it is (3, b), and also says whether a token was replaced. still_masked: (b, S), which places of
-        the blocks are masked after the pass. edited: (b,); None = nothing is edited.
-        """
-        values = [self.canvas.ended(numbers).long(), still_masked.sum(-1)]
-        if edited is not None:
-            values.append(edited.long())
-        return torch.stack(values)
+    def values_to_read(self, numbers: Tensor, *others: Tensor) -> Tensor:
+        """(1 or more, b), whether each row's text has ended, then `others`, (b,) each: one transfer reads them all."""
+        ended = self.canvas.ended(numbers)
+        return torch.stack([ended.long(), *(values.long() for values in others)]) if others else ended[None]
 
     def _advance(self, rows: list[Row], remaining: list[int] | None, to_read: Tensor | None) -> None:
         """Advances the rows after a pass.
 
         remaining: how many places of each row's block remain masked; None = `to_read` says it. to_read: the result of
-        `values_to_read`; None = nothing is read, and no row has ended.
+        `values_to_read`, with what remains masked if `remaining` is None, and with editing, whether a token was
+        replaced; None = nothing is read, and no row has ended.
         """
         ended, was_edited = [False] * len(rows), None
         if to_read is not None:
-            ended, remaining, *rest = to_read.tolist()
-            was_edited = rest[0] if rest else None
+            ended, *others = to_read.tolist()
+            if remaining is None:
+                remaining, *others = others
+            was_edited = others[0] if others else None
         if self.sampling.stop:
             ended = [
                 has_end or (left == 0 and self._has_stop(row))

@@ -107,7 +107,7 @@ def resolve(cls: type[Settings], words: Sequence[str] = (), **keywords: Any) -> 
     return merge_layers(cls, [*(layer.without(dropped) for layer in below), *user])
 
 
-def overruled(given: Mapping[str, Any], below: Iterable[Layer], rank: int) -> set[str]:
+def overruled(given: Mapping[str, Any], below: Sequence[Layer], rank: int) -> set[str]:
     """The dotted names of the settings that the user's settings, and a rank of 0, remove from the layers below.
 
     E.g. --reward removes the `verifier=gsm8k` with which a model was made, since only one of them judges a task, and
@@ -120,10 +120,10 @@ def overruled(given: Mapping[str, Any], below: Iterable[Layer], rank: int) -> se
         if argument in JUDGES:
             names |= {f"{group}.{judge}" for judge in JUDGES}
             verifier, reward = (last_value(below, f"{group}.{judge}", "") for judge in JUDGES)
-            if f"{group}.verifier" not in given and not reward and verifier in packages.verifiers.tasks():
-                task = packages.verifiers.registry.find(verifier)
-                columns = {*task.fields, *task.optional} - {"prompt"}  # which stays the question's column
-                names |= {f"{group}.{column}" for column in columns}
+            if f"{group}.verifier" not in given and not reward and verifier:
+                own = {f"{group}.{name}" for name in packages.envs.files.rows.ARGUMENTS}
+                all_names = {name for layer in below for name in layer.values}
+                names |= {name for name in all_names - own if name.rpartition(".")[0] == group}
     return names
 
 

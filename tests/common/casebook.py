@@ -6,10 +6,10 @@ or we make up is no reason.
 
 A line `= reference` comes before answers to it: `!` right, also in strict mode; `+` right; `-` wrong. `? problem` names
 the problem of the references below it, and `?` ends it. `@ source` says where the answers below it come from, up to the
-next `@`: they were published or reported, or written blind; all others were made for the book. ⏎ is a line end, and
-<U+200B> the character of that number. A book's name begins with its task. The answers stand in an answer block, those
-below `% whole` are whole completions, and those below `% flexible` whole completions that this mode judges; `% block`
-goes back to the first.
+next `@`: they were published, reported, written blind, or stand guard against what a policy would learn. ⏎ is a line
+end, and <U+200B> the character of that number. A book has the name of its task. The answers stand in an answer block;
+of MATH's, strict mode judges those below `% strict` alone. Those below `% whole` are whole completions, and those below
+`% flexible` whole completions that this mode judges; `% block` goes back to the first.
 """
 
 import re
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     strict: bool
     source: str = ""
     kind: str = "block"
-    """Or "whole" or "flexible"."""
+    """Or "strict", "whole" or "flexible"."""
 
 
 def read_reference(task: str, text: str) -> dict[str, Any]:
@@ -41,16 +41,15 @@ def read_reference(task: str, text: str) -> dict[str, Any]:
 
 @cache
 def cases(book: str) -> tuple[Case, ...]:
-    """Every answer of a book; a reference that has none is an answer to itself."""
+    """Every answer of a book, which has the name of its task."""
     found, reference, problem, source, kind = [], {}, "", "", "block"
-    task = book.partition("_")[0]
     for line in (BOOKS / f"{book}.txt").read_text(encoding="utf-8").splitlines():
         mark, _, text = line.partition(" ")
         text = re.sub(r"<U\+([0-9A-F]+)>", lambda match: chr(int(match[1], 16)), text.replace("⏎", "\n"))
         if mark == "?":
             problem = {"problem": text} if text else {}
         elif mark == "=":
-            reference = read_reference(task, text) | (problem or {})
+            reference = read_reference(book, text) | (problem or {})
         elif mark == "@":
             source = text
         elif mark == "%":
@@ -63,7 +62,7 @@ def cases(book: str) -> tuple[Case, ...]:
 def completions(case: Case) -> list[str]:
     """The answer in its block, and in a box there where it is no sentence that holds one; or as it stands."""
     answer = case.answer
-    if case.kind != "block":
+    if case.kind not in ("block", "strict"):
         return [answer]
     texts = [f"so\n</reasoning>\n<answer>\n{answer}\n</answer>"]
     if "box{" not in answer and answer.count("{") == answer.count("}"):

@@ -276,6 +276,24 @@ def test_the_same_prompt_with_different_references_is_said(tmp_path, monkeypatch
     assert "1 question has different references: problem 3 of train and problem 4" in found["splits"].figure
 
 
+def test_references_of_a_file_that_its_reward_does_not_tell_apart_are_no_different_ones(
+    tmp_path, monkeypatch
+):
+    check_only("splits", monkeypatch)
+    (tmp_path / "mine.py").write_text(
+        "def named(completions, city, **kwargs):\n    return [0.0 for _ in city]\n"
+    )
+    rows = [{"prompt": f"Capital {n % 60}?", "city": f"City{n % 60}"} for n in range(61)]
+    for city, said in (("CITY0", False), ("Other", True)):
+        text = "\n".join(map(json.dumps, [*rows[:-1], {**rows[-1], "city": city}]))
+        (tmp_path / f"{city}.jsonl").write_text(text)
+        found = check(str(tmp_path / f"{city}.jsonl"), FEW, reward=f"{tmp_path}/mine.py:named")
+        figures = " ".join(one.figure for one in found)
+        assert (
+            "different references" not in figures and ("1 question has different answers" in figures) is said
+        )
+
+
 def test_different_references_are_said_of_a_task_whose_problems_are_divided_too(tmp_path, monkeypatch):
     check_only("splits", monkeypatch)
 

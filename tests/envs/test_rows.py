@@ -669,6 +669,22 @@ def test_numbers_of_parquet_are_read_as_they_are_printed(tmp_path, kind):
         assert env.score(env.problem(index), f"<answer>{shown}</answer>").rewards["correct"] == 1
 
 
+@pytest.mark.parametrize("kind", [pa.date32(), pa.timestamp("us"), pa.decimal128(12, 2), pa.int64()])
+def test_a_column_of_dates_or_numbers_is_no_prompt_and_may_be_a_reference(tmp_path, kind) -> None:
+    path = str(tmp_path / "days.parquet")
+    values = pa.array(range(60), pa.int32())
+    values = values.cast(pa.date32()) if pa.types.is_temporal(kind) else values
+    pq.write_table(pa.table({"day": values.cast(kind), "prompt": [f"{n}?" for n in range(60)]}), path)
+    said = (
+        "the prompt is 0; it must be a text"
+        if kind == pa.int64()
+        else f'"day" holds values of the type {kind},'
+    )
+    with pytest.raises(envs.EnvError, match=re.escape(said)):
+        envs.make(path, verifier="text", prompt="day", answer="prompt")
+    assert envs.make(path, verifier="text", answer="day").problem(0).reference["answer"] is not None
+
+
 def test_a_check_says_why_a_demonstration_is_not_right_and_what_would_be(tmp_path: Path, monkeypatch) -> None:
     """Also where a reward function takes a column, which is no reference of the verifier."""
     path = write(tmp_path / "bare.jsonl", [{**row, "work": row["solution"], "by": "me"} for row in rows(60)])

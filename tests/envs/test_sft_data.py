@@ -184,3 +184,14 @@ def test_bad_rows_are_left_out_counted_and_listed(tmp_path: Path) -> None:
     assert max(max(one.lines) for one in texts.values()) == 2 * len(ROWS) + 2  # the numbers of lines stay
     with pytest.raises(envs.EnvError, match='Did you mean "skip"'):
         envs.Texts(str(file), bad_rows="skp")
+
+
+def test_a_column_of_dates_is_no_completion(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    path = tmp_path / "days.parquet"
+    days = pyarrow.array([1, 2], pyarrow.int32()).cast(pyarrow.date32())
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": days}), path)
+    with pytest.raises(envs.EnvError, match='the column "completion" holds values of the type date32'):
+        envs.Texts(str(path))

@@ -24,7 +24,8 @@ def reasons(found: tuple[Case, ...], *, asked: bool) -> list[tuple[str, str]]:
 
 
 def test_a_copy_of_the_problem_breaks_the_rule():
-    copies = cases("math_copies")
+    copies = tuple(case for case in cases("math") if case.source.startswith("guards: copies of the problem"))
+    assert len(copies) > 50
     assert [row for row in reasons(copies, asked=True) if row[1] != "rule_broken"] == []
     assert [row for row in reasons(copies, asked=False) if row[1] != "ok"] == []  # graders get what they got
 

@@ -33,6 +33,31 @@ def test_a_decimal_comma_holds_for_reference_and_answer(answer, gold, reason) ->
     assert verify_batch("gsm8k", texts, answer=[gold] * 50, decimal=",").reasons == [reason] * 50
 
 
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("12.5", "ok"),
+        ("50.12", "wrong"),
+        ('"12,50"', "ok"),
+        ('"12.50"', "malformed"),
+    ],
+)
+def test_a_number_of_json_has_a_decimal_point_also_where_texts_have_a_comma(task, field, reason) -> None:
+    completion = f'```json\n{{"answer": {field}}}\n```'
+    assert verify(task, completion, answer="12,5", decimal=",").reason == reason
+    assert verify_batch(task, [completion] * 50, answer=["12,5"] * 50, decimal=",").reasons == [reason] * 50
+    thousands = verify(task, '{"answer": 1.250}', answer="1.250", decimal=",")
+    assert thousands.reason == "wrong", "1.25 and not 1250"
+
+
+def test_the_algebra_system_reads_a_number_of_json_as_well() -> None:
+    limit = r"\lim_{x\to 0}\frac{1,5\sin x}{x}"
+    for said, right in (('{"answer": 1.5}', True), ('{"answer": 2.5}', False)):
+        assert verify("math500", said, answer=limit, decimal=",").correct is right
+        assert verify_batch("math500", [said], answer=[limit], decimal=",").correct.tolist() == [right]
+
+
 def test_a_decimal_comma_holds_in_every_mode() -> None:
     assert verify("gsm8k", "That costs 12,50 euros.", answer="12,5", decimal=",", mode="flexible").correct
     assert verify(
@@ -97,6 +122,10 @@ def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
         ("18 liters", "ml", False),
         ("18 ml per day", "ml", False),
         ("18 bottles", "ml", False),
+        ("18 $", "ml", False),
+        ("$18", "ml", False),
+        ("$18$", "ml", True),
+        ("$18 ml", "ml", True),
         ("18 cm²", "cm^2", True),
         ("18 square centimeters", "cm^2", True),
         ("18 cm", "cm^2", False),
@@ -106,6 +135,9 @@ def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
         ("€18", "€", True),
         ("18 EUR", "euro", True),
         ("$18", "€", False),
+        ("18 $", "€", False),
+        ("18 pounds", "lb", True),
+        ("18 cents", "cents", True),
         ("18 degrees Celsius", "°C", True),
         ("18%", "%", True),
     ],

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
+from verifiers.reading.decimals import swapped
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
 ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
@@ -40,13 +41,18 @@ class Found(NamedTuple):
     """Whether this box is all that the `<answer>` block holds; only told in strict mode."""
     quoted: bool = False
     """Whether it stands in a JSON string."""
+    number: bool = False
+    """Whether it is a number of JSON, whose decimals always follow a point."""
 
-    def read(self, text: str) -> str:
+    def read(self, text: str, comma: bool = False) -> str:
         r"""The answer as it is judged: text[start:end], of a JSON string with `\\` and `\"` for what they stand for.
 
-        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too.
+        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too. comma: answers have a decimal
+        comma, so that a number of JSON is given one.
         """
         answer = text[self.start : self.end]
+        if comma and self.number:
+            return swapped(answer)
         return answer.replace("\\\\", "\\").replace('\\"', '"') if self.quoted else answer
 
 
@@ -219,7 +225,7 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
             continue
         if kind := name.lastgroup:  # a JSON field
             if _LETTER.search(name[kind]):  # not the "___" of a prompt
-                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string")
+                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string", number=kind == "number")
             continue
         clause = _CLAUSE.search(text, max(start, name.start() - _CLAUSE_LIMIT), name.start())
         if clause and _DOUBT.search(clause[0]):
@@ -236,12 +242,6 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
         else:
             low = low if shown else name.end()
             high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
-        if text.endswith("$", low, high) and text.endswith("$", 0, name.start()):  # $Answer: 18$
-            high -= 1
-        # \text{The answer is 18}: the braces that are closed without having been opened.
-        unopened = text.count("}", low, high) - text.count("{", low, high)
-        while unopened > 0 and text.endswith("}", low, high):
-            high, unopened = low + len(text[low : high - 1].rstrip()), unopened - 1
         found = Found(OK, low, high, NAMED)
         if _HAS_VALUE.search(text, low, high):
             return found

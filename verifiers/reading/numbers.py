@@ -50,7 +50,7 @@ _O_CLOCK = re.compile(r"(?<=\d):00(?=\s?[ap]\.?m\b)", re.IGNORECASE)
 _LEADING = re.compile(
     r"(-?[^\w\s(-]{0,3}+\d[\d,.]*+[^\d\n+*/=]{0,200}?)\s(?:after|before|by|during|for|from|in|on|over|until|with(?:in)?)\s"
 )
-_PRICE = re.compile(r"(?<![\\$])\$(?=\d[\d,.]*+(?:[^$\d]|\Z))|(?<=\d)\$(?!\d)")
+_PRICE = re.compile(r"(?<![\\$])\$(?=\d[\d,.]*+(?:[^$\d]|\Z))|(?<=\d)\s?\$(?!\d)")
 _EQUALITIES = frozenset("= approx sim simeq cong equiv doteq".split())
 _SILENT = frozenset("circ deg dots Rightarrow therefore dollar dollars percent because".split())
 _RELATIONS = frozenset("ne le ge in subset".split())

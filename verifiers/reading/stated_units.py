@@ -18,17 +18,17 @@ _MONEY = "money"
 _NAMES = str.maketrans({"²": "^2", "³": "^3", "°": "degree"})
 
 
-def fits(text: str, value: Fraction | int, unit: str) -> bool:
+def fits(text: str, value: Fraction | int, unit: str, is_money: bool) -> bool:
     """Whether an answer of this value says no other unit than `unit`: behind its number stands that one, or none.
 
-    One unit of money is as good as another here: currencies are compared with those of the reference.
+    One unit of money is as good as another here: currencies are compared with those of the reference. is_money: the
+    answer names a currency, as `$5` does before its number.
     """
     numbers = list(_NUMBER.finditer(text))
     ends = [number.end() for number in numbers if _value_of(number) == abs(value)]
     wanted = _name_of(unit)
-    return all(
-        _unit_at(text, end) in ("", wanted) for end in ends or [number.end() for number in numbers[-1:]]
-    )
+    allowed = (wanted,) if is_money and wanted != _MONEY else ("", wanted)
+    return all(_unit_at(text, end) in allowed for end in ends or [number.end() for number in numbers[-1:]])
 
 
 def unit_of(text: str) -> str:

@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from spg_trainer.errors import ConfigError, ModelError
 from spg_trainer.rollout.draw import log_exponential
@@ -305,3 +306,40 @@ def test_the_surest_or_leftmost_positions_go_first(remasking):
     assert out.completion_ids[0].tolist() == x[0, len(prompt) :].tolist()
     by_token = sample_completions(policy, *pad(policy, [prompt]), Sampling(8, 8, 8), None)
     assert not torch.equal(by_token.unmask_step, out.unmask_step)
+
+
+VIEWS = set(
+    "view _unsafe_view reshape expand transpose t permute slice select unsqueeze squeeze detach alias as_strided split "
+    "split_with_sizes unbind empty empty_like new_empty".split()
+)
+
+
+class Kernels(TorchDispatchMode):
+    """Counts the calls of ATen that are no views."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function._schema.name.split("::")[1] not in VIEWS
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("cache", ["none", "dual"])
+def test_a_pass_starts_few_kernels_besides_those_of_the_layers(cache):
+    sampling = replace(SAMPLING, temperature=0.9, cache=cache)
+
+    def kernels(layers, steps):
+        policy = make_policy(torch.float32, ends=0, layers=layers)
+        prompts = make_prompts(policy)
+        with Kernels() as found:
+            sample_completions(
+                policy,
+                *pad(policy, prompts, 0),
+                replace(sampling, diffusion_steps=steps),
+                streams(len(prompts)),
+            )
+        return found.count
+
+    # Layers of two models and passes of two rollouts are told apart.
+    few, many = (2 * kernels(2, steps) - kernels(4, steps) for steps in (12, 24))
+    assert (many - few) / 12 <= 65
