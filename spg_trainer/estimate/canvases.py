@@ -1,18 +1,15 @@
 """What autograd keeps of an update's pass of a model with an encoder and a decoder, from its configuration alone."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from spg_trainer.estimate.memory import StepSizes
+from typing import Any
 
 INDEX = 8
 """Bytes of the number of a token or of an expert."""
 
 
-def canvas_activations(model: Any, sizes: "StepSizes", lora_r: int, recomputes: bool) -> float:
+def canvas_activations(model: Any, sizes: Any, lora_r: int, recomputes: bool) -> float:
     """Bytes that the backward pass needs of the encoder's pass over the texts, and the decoder's over all canvases.
 
-    model: the configuration. recomputes: whether the decoder's layers are computed again in the backward pass; the
+    model: the configuration. sizes: a `StepSizes`. recomputes: whether the decoder's layers are computed again in the backward pass; the
     encoder's never are.
     """
     copies = sizes.copies_at_once
@@ -36,7 +33,7 @@ def canvas_activations(model: Any, sizes: "StepSizes", lora_r: int, recomputes: 
     return total + (read + written) * sizes.pass_bytes * angles + _ends(model, sizes, read, written)
 
 
-def _layer(model: Any, sizes: "StepSizes", layer: Any, is_sliding: bool, lora_r: int) -> tuple[float, float]:
+def _layer(model: Any, sizes: Any, layer: Any, is_sliding: bool, lora_r: int) -> tuple[float, float]:
     """Bytes for each column of a layer, but for its mask; and for each column that its attention sees.
 
     layer: its own settings.
@@ -72,7 +69,7 @@ def _layer(model: Any, sizes: "StepSizes", layer: Any, is_sliding: bool, lora_r:
     return column, p * 2 * (keys if layer.num_key_value_heads == 1 else queries)
 
 
-def _ends(model: Any, sizes: "StepSizes", read: float, written: float) -> float:
+def _ends(model: Any, sizes: Any, read: float, written: float) -> float:
     """Bytes of what is before and behind the layers: self-conditioning, and the last norms."""
     p, f = sizes.pass_bytes, sizes.trained_bytes
     norm = f * (model.hidden_size * (1 if sizes.adapters else 2) + 2)
