@@ -9,8 +9,8 @@ INDEX = 8
 def canvas_activations(model: Any, sizes: Any, lora_r: int, recomputes: bool) -> float:
     """Bytes that the backward pass needs of the encoder's pass over the texts, and the decoder's over all canvases.
 
-    model: the configuration. sizes: a `StepSizes`. recomputes: whether the decoder's layers are computed again in the backward pass; the
-    encoder's never are.
+    model: the configuration. sizes: a `StepSizes`. recomputes: whether the decoder's layers are computed again in the
+    backward pass; the encoder's never are.
     """
     copies = sizes.copies_at_once
     texts = copies / sizes.copies_of_text
