@@ -271,10 +271,8 @@ def _text_of(value: Any) -> str:
 
 def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
     """The rows of a parquet file. wanted: the columns to read; None = all. texts: as for `Source`."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
+    import pyarrow.parquet
+
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
         schema, numbers = file.schema_arrow, count(1)
         columns = [name for name in schema.names if wanted is None or name in wanted]
