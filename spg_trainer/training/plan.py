@@ -33,7 +33,7 @@ from spg_trainer.runs.resume import (
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.configs import Config, EvalConfig
-from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
+from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter, trains_adapters
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
@@ -324,7 +324,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` does it once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
-    from spg_trainer.architecture.layers import check_expert_parallel, check_lora
+    from spg_trainer.architecture.layers import check_expert_parallel, check_lora, check_router
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.unmasking import check_own_rules
 
@@ -335,6 +335,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config, algorithm, model.model_type, pattern_of(model), model.noise)
         check_heads(model, config.model.sequence_parallel)
+        if config.model.train_router:
+            check_router(model, trains_adapters(config.model))
         if config.model.expert_parallel > 1:
             check_expert_parallel(model, config.model.expert_parallel)
         if config.model.lora_r and not find_adapter(config.model.model):
@@ -372,7 +374,7 @@ def check_attention(
 
 def refuse_with_random_tokens(model: ModelConfig, model_type: str) -> None:
     """Refuses settings of a model with an encoder and a decoder that this trainer has for one stack of layers alone."""
-    for name in ("lora_experts", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
+    for name in ("lora_experts", "compile", "load_4bit", "sequence_parallel"):
         value = getattr(model, name)
         if value != getattr(ModelConfig, name):
             raise ConfigError(
