@@ -69,6 +69,9 @@ class Rows:
     """(B, S / 8 rounded up, T) uint8: bit s of the numbers of a place is 1 if step s accepted its token."""
     temperatures: tuple[float, ...] = ()
     """The temperature of each of the S steps; it stands beside `canvases`."""
+    passes: Tensor
+    """(B,) int64, on the CPU, how many steps each row took; it stands beside `canvases`. The last steps of a canvas may
+    leave its text as it is, so that `unmask_step` does not tell."""
     pilot: Tensor
     """(B, M, T), what a first pass found at each token of its M copies, minus infinity elsewhere; only while masks are
     drawn that depend on it (`Masking.pilot`)."""

@@ -256,6 +256,8 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
 def masks_average_to_their_target(algorithm: Algorithm) -> str:
     """On a tiny completion, the mean over all masks is the masking's `target` (`targets.py`)."""
     masking = algorithm.make_masking()
+    if masking.meaning:
+        return masking.meaning
     known_targets = ", ".join(TARGETS)
     if masking.target in TARGETS:
         if difference := difference_from_target(masking):

@@ -66,6 +66,23 @@ def known_of(masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:
     return {"unseen": ~seen, "factor": masks.scale.to(dtype) * part_per_seen}
 
 
+def penalty(logps: Tensor, masks: Masks, beta: float) -> Tensor:
+    """(B,) the log of the power mean of p over those copies that hide a token, summed over the tokens; no bound.
+
+        |completion| / |seen| * sum over seen tokens of log(mean over copies that hide the token of p^beta) / beta
+
+    It is for tokens that are hidden by random ones, about which SPG's proof says nothing. Where a token is not hidden,
+    its probability is near 1 and would outweigh all others, so these copies are left out. *seen* are the tokens that
+    any copy hides.
+    """
+    hidden = masks.scored & masks.masked[..., -logps.shape[-1] :]
+    count = hidden.sum(1).to(logps.dtype)  # (B, T), how many copies hide each token
+    powers = torch.where(hidden, beta * logps, -math.inf)
+    terms = torch.where(count > 0, powers.logsumexp(1) - count.clamp(min=1).log(), 0.0)
+    completion_per_seen = masks.part.sum(-1).to(logps.dtype) / (count > 0).sum(-1).clamp(min=1)
+    return completion_per_seen * terms.sum(-1) / beta
+
+
 def mixture(elbo: Tensor, eubo: Tensor, mix_weight: float) -> Tensor:
     """mix_weight * eubo + (1 - mix_weight) * elbo, with mix_weight in 0..1 (SPG, Proposition 1)."""
     return mix_weight * eubo + (1 - mix_weight) * elbo

@@ -195,6 +195,10 @@ class Masking(ABC):
     """What the mean of the ELBO over all masks is: a name of `TARGETS` in checking/targets.py (`algorithms check` tries
     whether this holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is
     False."""
+    figure: ClassVar[str] = "bound/elbo"
+    """What metrics call the mean of the ELBO over the masks."""
+    meaning: ClassVar[str] = ""
+    """What the mean of the ELBO over all masks is, in words, where `target` does not say it."""
     measure: ClassVar[str] = ""
     """The name in `logps.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     records: ClassVar[frozenset[Record]] = frozenset()

@@ -122,6 +122,10 @@ def base_of_adapter(name: Any) -> str | None:
 class Checked:
     """Loading that refuses weights which do not fit config.json; transformers would fill in missing ones at random."""
 
+    layers_at = "model.layers"
+    """The name of the module with the transformer layers."""
+    forms = 1
+    """How many forms of a pass there are, see `shortest_pass`."""
     unread: Mapping[str, Tensor] = {}
     """{name in the model's files: tensor} of those that the model does not have, and that are saved with it."""
 
@@ -431,6 +435,24 @@ class MaskedLM(Checked):
     def pattern(self) -> Pattern:
         """Which tokens attend to which."""
         return self.model.pattern
+
+    def whole_pass(self) -> Tensor:
+        """Makes the shortest pass through all weights, the head's too; returns a scalar that depends on all of them."""
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        return self(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()
+
+    def shortest_pass(self, form: int = 0) -> Tensor:
+        """The last hidden states of a pass over one token; if autograd is on, they have a graph through all layers.
+
+        form: which pass, of `forms` that call the layers in different ways.
+        """
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        embedded = self.get_input_embeddings()(ids)
+        if torch.is_grad_enabled() and not embedded.requires_grad:
+            # The weights may be frozen, and adapters off at present.
+            embedded.requires_grad_()
+        pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
+        return self.base_model(inputs_embeds=embedded, attention_mask=pairs).last_hidden_state
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Moves and casts as torch does, except that buffers keep their type.
