@@ -27,7 +27,7 @@ from verifiers.command.fields import (
     with_settings,
     without_repeated,
 )
-from verifiers.command.flags import Parser
+from verifiers.command.flags import Parser, number_between
 from verifiers.command.join import join, read_references, split_key
 from verifiers.command.judge import (
     EXAMPLES,
@@ -160,7 +160,13 @@ def _parser() -> Parser:
     )
     text += "standard error, so that standard output has verdicts alone"
     add("--json", action="store_true", help=text)
-    add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
+    add(
+        "--workers",
+        metavar="N",
+        type=number_between(1, 1024),
+        default=1,
+        help="the number of processes that judge (1)",
+    )
     text = "the file has the field names of this tool (qa: answer, response)"
     add("--preset", choices=list(PRESETS), help=text)
     text = "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, each "
@@ -181,12 +187,6 @@ def _parser() -> Parser:
     text += "completions and id in the references"
     add("--on", metavar="FIELD", help=text)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; use 1 or more")
-    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
