@@ -106,11 +106,10 @@ class SPG(Algorithm):
             upper = penalty(logps, masks, self.eubo_beta)
         elif self.make_masking().has_eubo:
             upper = eubo(logps, masks, self.eubo_beta)
-        bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
-        objective = advantages * bound
+        cost = -advantages * torch.where(advantages >= 0, lower, self.negative(lower, upper))
         if self.elbo_bonus:
-            objective = objective + self.elbo_bonus * lower
-        terms = divide_by_normalizer(-objective, batch, self.normalizer)
+            cost = cost - self.elbo_bonus * lower
+        terms = divide_by_normalizer(cost, batch, self.normalizer)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
@@ -127,19 +126,21 @@ class SPG(Algorithm):
 
         terms, lower, upper: (B,), of the loss, the ELBO and the EUBO or the penalty, which is no bound.
         """
-        length = batch.length.to(lower)
         positive = batch.advantages > 0
+        bounds = [lower] if upper is None else [lower, upper, upper - lower]
+        per_token = (torch.stack(bounds) / batch.length).sum(-1)
+        halves = (terms * torch.stack([positive, ~positive])).sum(-1)
         result = {
             "bound/share": Metric(lower.new_tensor(len(lower)), "completions"),
-            "bound/elbo": Metric((lower / length).sum(), "scored_completions"),
-            "loss/positive": Metric((terms * positive).sum(), "update"),
-            "loss/negative": Metric((terms * ~positive).sum(), "update"),
+            "bound/elbo": Metric(per_token[0], "scored_completions"),
+            "loss/positive": Metric(halves[0], "update"),
+            "loss/negative": Metric(halves[1], "update"),
         }
         if self.negatives == "penalty":
-            result["penalty"] = Metric((upper / length).sum(), "scored_completions")
+            result["penalty"] = Metric(per_token[1], "scored_completions")
         elif upper is not None:
-            result["bound/eubo"] = Metric((upper / length).sum(), "scored_completions")
-            result["bound/gap"] = Metric(((upper - lower) / length).sum(), "scored_completions")
+            result["bound/eubo"] = Metric(per_token[1], "scored_completions")
+            result["bound/gap"] = Metric(per_token[2], "scored_completions")
         return result
 
 

@@ -20,6 +20,7 @@ import torch
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.bounds import known_of
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import GIVEN, HOST_COLUMNS, Masks, Record, Rows
 
@@ -312,7 +313,8 @@ class Masking(ABC):
         planning = {
             name: array for name, array in arrays.items() if name in HOST_COLUMNS and array is not None
         }
-        return masks.with_columns(host=planning | {"prompt_mask": prompt_mask})
+        of_bounds = known_of(masks, torch.float32) if self.has_eubo else None
+        return masks.with_columns(host=planning | {"prompt_mask": prompt_mask}, of_bounds=of_bounds)
 
 
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:
