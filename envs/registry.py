@@ -434,6 +434,8 @@ def _from_entry_points(name: str) -> str | None:
 
 def _import(where: str, name: str) -> str:
     """Imports a module ("a.b") or a file ("./a.py"), which registers its environments; returns its name."""
+    if "/" in where and not where.endswith(".py"):
+        raise EnvError(f'"{name}": {where} is no name of a module, and a file with a task ends in .py.')
     try:
         with exit_is_error():
             module = import_file(where) if where.endswith(".py") else importlib.import_module(where)

@@ -69,6 +69,9 @@ class Rows:
     """(B, S / 8 rounded up, T) uint8: bit s of the numbers of a place is 1 if step s accepted its token."""
     temperatures: tuple[float, ...] = ()
     """The temperature of each of the S steps; it stands beside `canvases`."""
+    passes: Tensor
+    """(B,) int64, on the CPU, how many steps each row took; it stands beside `canvases`. The last steps of a canvas may
+    leave its text as it is, so that `unmask_step` does not tell."""
     pilot: Tensor
     """(B, M, T), what a first pass found at each token of its M copies, minus infinity elsewhere; only while masks are
     drawn that depend on it (`Masking.pilot`)."""
@@ -503,16 +506,22 @@ class Masks(Rows):
     "prompt_mask" of the same rows. A constructor leaves it out, as its columns may be others: it is read then
     (`on_host`)."""
 
+    of_bounds: Mapping[str, Tensor] | None = None
+    """What bounds need to know of the masks alone (`likelihood.bounds.known_of`), where masks are drawn, so that it is
+    computed once for all parts of a step. A constructor leaves it out, as for `host`."""
+
     def __post_init__(self) -> None:
-        vars(self)["host"] = None
+        vars(self)["host"] = vars(self)["of_bounds"] = None
 
     def with_columns(self, **columns: Any) -> Self:
-        """As for `Rows`; of a column that is replaced, `host` has no copy any more."""
+        """As for `Rows`; of a column that is replaced, `host` has no copy any more, and `of_bounds` is left out."""
         changed = super().with_columns(**columns)
+        values = dict(vars(changed))
         if self.host is not None and "host" not in columns:
-            left = {name: array for name, array in self.host.items() if name not in columns}
-            changed = changed._with_values({**vars(changed), "host": left})
-        return changed
+            values["host"] = {name: array for name, array in self.host.items() if name not in columns}
+        if {"scored", "scale", "part"} & columns.keys():
+            values["of_bounds"] = None
+        return changed._with_values(values)
 
     def on_host(self, prompt_mask: Tensor) -> dict[str, np.ndarray]:
         """`host` with all columns that there are; what it lacks is read from the device, which waits for it.

@@ -27,7 +27,7 @@ from verifiers.command.fields import (
     with_settings,
     without_repeated,
 )
-from verifiers.command.flags import Parser
+from verifiers.command.flags import Parser, number_between
 from verifiers.command.join import join, read_references, split_key
 from verifiers.command.judge import (
     EXAMPLES,
@@ -62,7 +62,6 @@ MAX_REPORTED = 10  # how many problems standard error names; the output names th
 MAX_HELD_BYTES = 1 << 26  # the most bytes of verdicts that wait for the first line that can be judged
 MAX_LINES_NAMED = 5  # how many lines with the same problem standard error names
 PARTIAL = ".partial"  # added to the name of --output while it is being written
-LENIENT_PLACES = r", \boxed{} or behind ####"  # where lenient mode also finds an answer
 _EPILOG = """\
 examples:
   python -m verifiers sudoku runs/my-run/samples/step-000100.jsonl > verdicts.jsonl
@@ -160,7 +159,13 @@ def _parser() -> Parser:
     )
     text += "standard error, so that standard output has verdicts alone"
     add("--json", action="store_true", help=text)
-    add("--workers", metavar="N", type=_positive, default=1, help="the number of processes that judge (1)")
+    add(
+        "--workers",
+        metavar="N",
+        type=number_between(1, 1024),
+        default=1,
+        help="the number of processes that judge (1)",
+    )
     text = "the file has the field names of this tool (qa: answer, response)"
     add("--preset", choices=list(PRESETS), help=text)
     text = "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, each "
@@ -181,12 +186,6 @@ def _parser() -> Parser:
     text += "completions and id in the references"
     add("--on", metavar="FIELD", help=text)
     return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes; use 1 or more")
-    return int(text)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -234,7 +233,7 @@ def _run(args: argparse.Namespace) -> int:
         raise
     tally["broken"] = sum(bool(source.failure) for source in sources)
     facts = summary(job, tally, time.monotonic() - start, examples)
-    _hint(args, job, facts["reasons"], examples["unanswered"])
+    _hint(job, facts["reasons"], examples["unanswered"])
     _tell_absent(args, counts(tally, "columns"))
     if args.json:
         stream = sys.stderr if args.output is None else sys.stdout  # standard output then has verdicts alone
@@ -338,17 +337,14 @@ def _judge(
     return examples
 
 
-def _hint(args: argparse.Namespace, job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:
+def _hint(job: Job, reasons: Mapping[str, int], unanswered: Sequence[str]) -> None:
     """Says what may be wrong if no answer could be read."""
     column = " or ".join(job.fields.completion)
     if list(reasons) == ["malformed"]:
         sys.stderr.write(f'All answers are malformed: is "{column}" the field of the completion?\n')
     if unanswered and {"no_answer", "malformed"}.issuperset(reasons):
-        places = "<answer></answer>"
-        if args.mode == "lenient":
-            places += LENIENT_PLACES
         text = f'The first "{column}" without one ends in {unanswered[0]}.'
-        sys.stderr.write(f"Nothing holds an answer that can be read from {places}. {text}\n")
+        sys.stderr.write(f"Nothing holds an answer that can be read. {text}\n")
 
 
 def _tell_absent(args: argparse.Namespace, columns: Mapping[str, int]) -> None:

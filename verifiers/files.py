@@ -127,9 +127,9 @@ class Source:
             return _table(self.path, stream, "\t" if ending == ".tsv" else ",;\t")
         beginning = stream.peek(64)[:64]  # of the text, unpacked
         if beginning.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
-            return _numbered(json.load(io.TextIOWrapper(stream, "utf-8-sig")))
+            return _numbered(json.loads(stream.read().decode("utf-8-sig")))
         if _OBJECT.match(beginning):
-            return _numbered(_samples(io.TextIOWrapper(stream, "utf-8-sig")))
+            return _numbered(_samples(stream.read().decode("utf-8-sig")))
         return _lines(stream)
 
 
@@ -182,14 +182,14 @@ def is_utf_8(line: bytes) -> bool:
     return True
 
 
-def _samples(stream: io.TextIOWrapper) -> list[Any]:
+def _samples(text: str) -> list[Any]:
     """The samples of a file that is one JSON object.
 
     They are its list "generations", as in d1's files, or its list "data", or all its values by their numbers,
     {"0": {...}, "1": {...}}, as in OpenCompass's files.
     """
     try:
-        document = json.load(stream)
+        document = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":  # else there are several objects, one behind the other
             raise
@@ -256,6 +256,8 @@ def _table(path: str, stream: io.BufferedReader, delimiters: str) -> Rows:
     except csv.Error as error:
         fix = 'Put a cell with quotation marks into such marks, and write those within it twice: """x"" y"'
         raise csv.Error(f"line {reader.line_num}: {error}. {fix}") from error
+    finally:
+        text.detach()  # the stream is closed by who has opened it
 
 
 def _as_line(row: Any) -> bytes:
@@ -269,10 +271,8 @@ def _text_of(value: Any) -> str:
 
 def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
     """The rows of a parquet file. wanted: the columns to read; None = all. texts: as for `Source`."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise CommandError(f"{path} is parquet, which needs pyarrow: pip install pyarrow.") from error
+    import pyarrow.parquet
+
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
         schema, numbers = file.schema_arrow, count(1)
         columns = [name for name in schema.names if wanted is None or name in wanted]

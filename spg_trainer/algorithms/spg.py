@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spg_trainer.algorithms.base import Algorithm, Compares, Loss, Metric, divide_by_normalizer
 from spg_trainer.errors import ConfigError
-from spg_trainer.likelihood.bounds import elbo, eubo, mixture
+from spg_trainer.likelihood.bounds import elbo, eubo, mixture, penalty
 from spg_trainer.likelihood.masking import Masking
 from spg_trainer.likelihood.random_masks import MASKINGS, BlockMasking
 from spg_trainer.settings.types import AtLeast1, Below1, Count, NotNegative, Share
@@ -32,10 +32,11 @@ class SPG(Algorithm):
 
     p_mask_prompt: Below1 = 0.15
     """Chance that a prompt token is masked; with the masking `block`, a token of an earlier block, too."""
-    negatives: Literal["zero", "elbo", "eubo", "mix"] = "mix"
-    """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both."""
+    negatives: Literal["zero", "elbo", "eubo", "mix", "penalty"] = "mix"
+    """Bound of completions below the mean: none at all, the ELBO, the EUBO, or a mixture of both. For a model without
+    [MASK] alone, `penalty`, which is no bound: the power mean over the copies that hide a token."""
     eubo_beta: AtLeast1 = 1.5
-    """Exponent of the EUBO; the larger it is, the more the contexts count in which a token was likely."""
+    """Exponent of EUBO and penalty; the larger it is, the more the contexts count in which a token was likely."""
     mix_weight: Share = 0.5
     """Share of the EUBO in `mix`."""
     normalizer: Literal["tokens", "completions", "length"] = "completions"
@@ -61,6 +62,11 @@ class SPG(Algorithm):
             )
         if self.negatives in ("eubo", "mix") and not masking.has_eubo:
             raise ConfigError(self._why_no_eubo(masking))
+        if self.negatives == "penalty" and (masking.noise != "uniform" or masking.is_likelihood):
+            raise ConfigError(
+                f"negatives=penalty is for masking=flat of a model that hides tokens by random ones, and this is "
+                f"masking={self.masking}; set $algorithm_args negatives=elbo"
+            )
 
     def _why_no_eubo(self, masking: Masking) -> str:
         """The message for masks that show each token in one context only."""
@@ -95,12 +101,15 @@ class SPG(Algorithm):
     def loss(self, logps: Tensor, masks: Masks, batch: Rows) -> Loss:
         advantages = batch.advantages.to(logps)
         lower = elbo(logps, masks)
-        upper = eubo(logps, masks, self.eubo_beta) if self.make_masking().has_eubo else None
-        bound = torch.where(advantages >= 0, lower, self.negative(lower, upper))
-        objective = advantages * bound
+        upper = None
+        if self.negatives == "penalty":
+            upper = penalty(logps, masks, self.eubo_beta)
+        elif self.make_masking().has_eubo:
+            upper = eubo(logps, masks, self.eubo_beta)
+        cost = -advantages * torch.where(advantages >= 0, lower, self.negative(lower, upper))
         if self.elbo_bonus:
-            objective = objective + self.elbo_bonus * lower
-        terms = divide_by_normalizer(-objective, batch, self.normalizer)
+            cost = cost - self.elbo_bonus * lower
+        terms = divide_by_normalizer(cost, batch, self.normalizer)
         return Loss(terms.sum(), self.metrics(terms, lower, upper, batch))
 
     def negative(self, lower: Tensor, upper: Tensor | None) -> Tensor:
@@ -109,25 +118,29 @@ class SPG(Algorithm):
             return torch.zeros_like(lower)
         if self.negatives == "mix":
             return mixture(lower, upper, self.mix_weight)
-        return upper if self.negatives == "eubo" else lower
+        return upper if self.negatives in ("eubo", "penalty") else lower
 
     @torch.no_grad()
     def metrics(self, terms: Tensor, lower: Tensor, upper: Tensor | None, batch: Rows) -> dict[str, Metric]:
         """The halves of the loss, the share of completions that are scored, and their bounds in nats per token.
 
-        terms, lower, upper: (B,), of the loss, the ELBO and the EUBO.
+        terms, lower, upper: (B,), of the loss, the ELBO and the EUBO or the penalty, which is no bound.
         """
-        length = batch.length.to(lower)
         positive = batch.advantages > 0
+        bounds = [lower] if upper is None else [lower, upper, upper - lower]
+        per_token = (torch.stack(bounds) / batch.length).sum(-1)
+        halves = (terms * torch.stack([positive, ~positive])).sum(-1)
         result = {
             "bound/share": Metric(lower.new_tensor(len(lower)), "completions"),
-            "bound/elbo": Metric((lower / length).sum(), "scored_completions"),
-            "loss/positive": Metric((terms * positive).sum(), "update"),
-            "loss/negative": Metric((terms * ~positive).sum(), "update"),
+            "bound/elbo": Metric(per_token[0], "scored_completions"),
+            "loss/positive": Metric(halves[0], "update"),
+            "loss/negative": Metric(halves[1], "update"),
         }
-        if upper is not None:
-            result["bound/eubo"] = Metric((upper / length).sum(), "scored_completions")
-            result["bound/gap"] = Metric(((upper - lower) / length).sum(), "scored_completions")
+        if self.negatives == "penalty":
+            result["penalty"] = Metric(per_token[1], "scored_completions")
+        elif upper is not None:
+            result["bound/eubo"] = Metric(per_token[1], "scored_completions")
+            result["bound/gap"] = Metric(per_token[2], "scored_completions")
         return result
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
-EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
-"""Parameters with the matrices of all experts of a layer."""
+EXPERTS = (".experts.gate_up_proj", ".experts.down_proj")
+"""Ends of the names of parameters with the matrices of all experts of a layer."""
 
 
 def expert_layers(config: "PreTrainedConfig") -> int:
@@ -39,6 +39,21 @@ def check_expert_parallel(config: "PreTrainedConfig", size: int) -> None:
             f"$expert_parallel={size} does not divide the {config.num_local_experts} experts of a layer. Use a divisor "
             "of their number."
         )
+
+
+def check_router(config: Any, has_adapters: bool) -> None:
+    """Raises ConfigError for --train-router where routers are frozen with the base, or are trained anyway.
+
+    config: a model's configuration. has_adapters: whether adapters are trained.
+    """
+    if has_adapters:
+        raise ConfigError(
+            "$train_router: adapters are trained, and the model below them, with its routers, is frozen. Leave it out, "
+            "or train all weights with $lora_r=0."
+        )
+    if not getattr(config, "freezes_router", False):
+        what = "trains its routers with all other weights" if expert_layers(config) else "has no router"
+        raise ConfigError(f"$train_router: this model {what}. Leave it out.")
 
 
 def check_lora(config: Any, targets: Sequence[str], *, experts: bool, dropout: float) -> None:

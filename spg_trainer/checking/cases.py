@@ -19,6 +19,7 @@ from spg_trainer.algorithms.base import (
     fault_of_name,
     loss_of_values,
     prepare_columns,
+    rows_with_bounds,
 )
 from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
@@ -28,6 +29,8 @@ PROMPTS, GENERATIONS = 3, 4
 """The problems of the random step that is checked, and the completions of each problem."""
 PROMPT_TOKENS, TOKENS, BLOCK = 5, 8, 4
 """The tokens of a prompt, of a completion (at most) and of a block in this step."""
+TEMPERATURES = (0.8, 0.6, 0.4)
+"""Those of the steps of each canvas."""
 
 
 class CheckFailed(Exception):
@@ -51,20 +54,9 @@ class Case:
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
             return checked_loss("loss", loss_of_values(self.algorithm, self.masks, batch, logps))
-
-        def bound(values: Tensor) -> Tensor:
-            return self.algorithm.bound(values, self.masks)
-
-        episodes = Rows(
-            bounds=bound(logps),
-            old_bounds=bound(batch.get("old_logps", logps)).detach(),
-            advantages=batch.advantages,
-            group=batch.group,
-            length=batch.length,
-            totals=batch.totals,
+        episodes = rows_with_bounds(self.algorithm, self.masks, batch, logps).with_columns(
+            totals=batch.totals
         )
-        if "ref_logps" in batch:
-            episodes = episodes.with_columns(ref_bounds=bound(batch.ref_logps))
         return checked_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:
@@ -122,7 +114,7 @@ def draw_rollouts(seed: int = 0) -> Rows:
     """Completions of a sampler that unmasked one position a step, in random order.
 
     The lengths are random, except those of the first three: the longest, the shortest, and a short one whose first
-    steps unmasked the positions after its end.
+    steps unmasked the positions after its end. The canvases are those of another sampler, which redraws.
     """
     stream = numpy_generator(seed, "check")
     count = PROMPTS * GENERATIONS
@@ -132,6 +124,11 @@ def draw_rollouts(seed: int = 0) -> Rows:
     unmask_step[2] = torch.arange(TOKENS).flip(0)
     ids = torch.from_numpy(stream.integers(0, 50, (count, PROMPT_TOKENS + TOKENS)))
     logps = -torch.from_numpy(stream.random((count, TOKENS))) - 0.05
+    confidence_change = torch.from_numpy(stream.random((count, TOKENS)))
+    fallback = torch.from_numpy(stream.random((count, TOKENS)) < 0.7)
+    is_accepted = torch.from_numpy(stream.random((count, len(TEMPERATURES), TOKENS)) < 0.5)
+    is_accepted[:, :, ::BLOCK] = True  # a step accepts a token of each canvas at least
+    bit = 1 << torch.arange(len(TEMPERATURES))
     return Rows(
         prompt_ids=ids[:, :PROMPT_TOKENS],
         prompt_mask=torch.ones(count, PROMPT_TOKENS, dtype=torch.bool),
@@ -140,8 +137,11 @@ def draw_rollouts(seed: int = 0) -> Rows:
         unmask_step=unmask_step,
         unmask_logps=logps,
         order=torch.zeros_like(unmask_step),  # each token is the only one of its step
-        confidence_change=torch.from_numpy(stream.random((count, TOKENS))),
-        fallback=torch.from_numpy(stream.random((count, TOKENS)) < 0.7),
+        confidence_change=confidence_change,
+        fallback=fallback,
+        canvases=torch.from_numpy(stream.integers(0, 50, (count, len(TEMPERATURES) + 1, TOKENS))).int(),
+        accepted=(is_accepted * bit[:, None]).sum(1, keepdim=True).to(torch.uint8),
+        temperatures=TEMPERATURES,
     )
 
 

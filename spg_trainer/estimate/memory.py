@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from spg_trainer.algorithms import Algorithm
 from spg_trainer.architecture.layers import lora_layers
 from spg_trainer.architecture.shape import Shape, adapted_matrices, count_lora, shape_of
+from spg_trainer.estimate.canvases import canvas_activations
 from spg_trainer.likelihood.logps import chunks_to_keep, rows_per_chunk
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD
 from spg_trainer.rollout.draw import MAX_LOGITS
@@ -299,7 +300,7 @@ def step_memory(
         weight_parts = sizes.shape.whole / (sizes.gathered / processes + sizes.own_experts)
     trained_parts = 1 if sizes.adapters else weight_parts  # each process has all adapters
     recomputes = config.model.gradient_checkpointing
-    update = _update_memory(sizes, config) | _gathered(sizes, shard, recomputes)
+    update = _update_memory(model, sizes, config) | _gathered(sizes, shard, recomputes)
     return Memory(
         held=_held(sizes, config, algorithm, weight_parts, trained_parts, shard),
         update=update | _gradients_not_yet_summed(sizes, shard, update),
@@ -357,6 +358,9 @@ def _gradients_not_yet_summed(
     in_layers = (sizes.pass_bytes + sizes.trained_bytes) * (
         sizes.layer + sizes.own_experts / sizes.shape.layers
     )
+    if sizes.shape.pattern.has_encoder:
+        # A gradient is summed once the encoder's backward pass has added its part, after all of the decoder's.
+        in_layers += sizes.pass_bytes * (sizes.gathered - sizes.shape.embedding_and_head)
     in_update = sum(update_memory.values())
     head_while_summed = head_weights + head_gradient + summed_copy_of_head_gradient
     if sizes.has_own_head:
@@ -423,7 +427,7 @@ def _optimizer_memory(sizes: StepSizes, trained_parts: float, on_cpu: bool) -> f
     return sizes.trained_bytes * roots
 
 
-def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
+def _update_memory(model: Any, sizes: StepSizes, config: Config) -> dict[str, float]:
     """Bytes of a pass forward and backward: `activations`, which autograd keeps, and `logits`, the rest.
 
     `logits` is the larger of two moments: the logits of a chunk with the head's gradient, and the embedding's gradient.
@@ -471,6 +475,9 @@ def _update_memory(sizes: StepSizes, config: Config) -> dict[str, float]:
         column = layer * (shape.layers - 1 + share_of_last_layer)
     column += mask if has_one_mask else 0
     activations = float(sizes.copies_at_once * sizes.own_columns_of_copy * column)
+    if shape.pattern.has_encoder:
+        recomputes = config.model.gradient_checkpointing
+        activations = canvas_activations(model, sizes, lora_r, recomputes)
     trained_head = 0 if sizes.adapters else sizes.head
     rows_of_logits = rows_per_chunk(shape.vocabulary)
     if trained_head:  # its backward pass needs the probabilities again, so those of several chunks are kept

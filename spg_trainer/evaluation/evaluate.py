@@ -455,10 +455,13 @@ def tokens_per_pass(rows: Sequence[dict[str, Any]]) -> float:
     """How many tokens a denoising step, one pass of the model, unmasked in the mean over all turns of all rows."""
     turns = [turn for row in rows for turn in row.get("turns", [row])]  # a row without turns is a single one
     # For each turn, the step that unmasked each of its tokens. Steps are counted from 0; -1 = no step unmasked it.
-    steps_of_turns = [turn["reveal_step"] for turn in turns]
-    unmasked = sum(step >= 0 for steps in steps_of_turns for step in steps)
-    # A turn in which no step unmasked a token counts as 0 passes.
-    passes = sum(1 + max(-1, *steps) for steps in steps_of_turns)
+    unmasked = sum(step >= 0 for turn in turns for step in turn["reveal_step"])
+    # A turn in which no step unmasked a token counts as 0 passes. A canvas that is redrawn also takes steps in which
+    # its text stays the same; the last of them ends the path of its places.
+    passes = 0
+    for turn in turns:
+        of_path = [changes[-1][0] for changes in turn.get("path", []) if changes]
+        passes += 1 + max(-1, *(of_path or turn["reveal_step"]))
     return unmasked / max(1, passes)
 
 

@@ -44,12 +44,43 @@ def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     bound only if beta is at least the number of tokens. With a smaller beta, it is a penalty that weighs contexts by
     confidence. With one mask the gradient is that of the ELBO.
     """
-    log_powers = masks.weight.to(logps.dtype).log() + beta * logps
-    log_powers = torch.where(masks.scored, log_powers, -math.inf)
+    known = masks.of_bounds
+    if known is None or known["factor"].dtype != logps.dtype:
+        known = known_of(masks, logps.dtype)
+    unseen = known["unseen"]
+    # log 0 = -inf where a token is not scored. Where no mask scores it, any number will do that has a finite gradient.
+    log_weights = masks.weight.to(logps.dtype).log().masked_fill_(unseen.unsqueeze(1), 0.0)
+    log_powers = log_weights + (logps if beta == 1 else beta * logps)
+    log_means = (log_powers.logsumexp(1) - math.log(logps.shape[1])).masked_fill(unseen, 0.0)
+    sums = known["factor"] * log_means.sum(-1)
+    return sums if beta == 1 else sums / beta
+
+
+def known_of(masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What `eubo` needs to know of the masks alone.
+
+    unseen: (B, T) bool, the tokens that no mask scores. factor: (B,) of `dtype`, scale * |part| / |seen|.
+    """
     seen = masks.scored.any(1)
-    log_means = torch.where(seen, log_powers.logsumexp(1) - math.log(logps.shape[1]), 0.0)
-    part_per_seen = masks.part.sum(-1).to(logps.dtype) / seen.sum(-1).clamp(min=1)
-    return masks.scale.to(logps.dtype) * part_per_seen * log_means.sum(-1) / beta
+    part_per_seen = masks.part.sum(-1).to(dtype) / seen.sum(-1).clamp(min=1)
+    return {"unseen": ~seen, "factor": masks.scale.to(dtype) * part_per_seen}
+
+
+def penalty(logps: Tensor, masks: Masks, beta: float) -> Tensor:
+    """(B,) the log of the power mean of p over those copies that hide a token, summed over the tokens; no bound.
+
+        |completion| / |seen| * sum over seen tokens of log(mean over copies that hide the token of p^beta) / beta
+
+    It is for tokens that are hidden by random ones, about which SPG's proof says nothing. Where a token is not hidden,
+    its probability is near 1 and would outweigh all others, so these copies are left out. *seen* are the tokens that
+    any copy hides.
+    """
+    hidden = masks.scored & masks.masked[..., -logps.shape[-1] :]
+    count = hidden.sum(1).to(logps.dtype)  # (B, T), how many copies hide each token
+    powers = torch.where(hidden, beta * logps, -math.inf)
+    terms = torch.where(count > 0, powers.logsumexp(1) - count.clamp(min=1).log(), 0.0)
+    completion_per_seen = masks.part.sum(-1).to(logps.dtype) / (count > 0).sum(-1).clamp(min=1)
+    return completion_per_seen * terms.sum(-1) / beta
 
 
 def mixture(elbo: Tensor, eubo: Tensor, mix_weight: float) -> Tensor:

@@ -49,7 +49,7 @@ def accumulate(
     model = policy.model
     parts = divide_into_passes(policy, rollouts, masks, masks_at_once)  # each part is an index of its copies
     each_alone = compares == "copy" and len(parts) > 1
-    logps = zero_logps(policy, masks)  # of all parts so far
+    logps = None if len(parts) == 1 else zero_logps(policy, masks)  # of all parts so far
     scored_without_graph = []  # (copies, random state before they were scored)
     for copies in parts[:-1] if not each_alone else ():
         scored_without_graph.append((copies, _random_state(model)))

@@ -17,7 +17,7 @@ of `chunks_to_keep` times as many positions exist. Probabilities are float32, or
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -271,12 +271,12 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     real = host["prompt_mask"][row]
 
     row_on_device, masked_on_device = sent(row), sent(masked)
-    completion_ids = rollouts.completion_ids[row_on_device]
-    prompt_ids = rollouts.prompt_ids[row_on_device]
+    # Later blocks see these ids: the prompt with its masks, and the completion without masks.
+    clean = torch.cat([rollouts.prompt_ids, rollouts.completion_ids], dim=1)[row_on_device]
+    prompt_ids, completion_ids = clean.tensor_split([prompt_width], dim=1)
     if mask_id is not None and not (pattern.is_full and masks.shown is None):  # else `ids` mask it
         prompt_ids = prompt_ids.masked_fill(masked_on_device[:, :prompt_width], mask_id)
-    # Later blocks see these ids: the prompt with its masks, and the completion without masks.
-    clean = torch.cat([prompt_ids, completion_ids], dim=1)
+        clean = torch.cat([prompt_ids, completion_ids], dim=1)
 
     def of_places(values: Tensor) -> Tensor:
         """(Q, T, ...) from values (B, M, ...) of copies: those of the copy that scores each place."""
@@ -284,7 +284,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
 
     def of_scored(values: Tensor) -> Tensor:
         """(n,) from values (Q, T): those at scored places, in order."""
-        return values.flatten().take(sent(np.flatnonzero(scored)))
+        return values.take(sent(np.flatnonzero(scored)))
 
     def at_places(values: Tensor) -> Tensor:
         """(Q, T) from values (B, M, T)."""
@@ -349,7 +349,9 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
         pairs = torch.stack([targets, of_scored(ids[:, prompt_width:])], -1)
 
     def logps_of(part: slice) -> Tensor:
-        states_of_part, targets_of_part = states_of_scored[part], targets[part]
+        states_of_part, targets_of_part = states_of_scored, targets
+        if part != slice(None):  # which a backward pass would copy
+            states_of_part, targets_of_part = states_of_scored[part], targets[part]
         arguments = (kept_chunks, never_drawn, softcap)
         if is_rated is None:
             heat_of_part = None if heat is None else heat[part]
@@ -605,20 +607,24 @@ def head_logps_and_gradient(
     heat: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(the same as `head_logps`, the gradient (n, D) of each log-probability in its hidden state), from one softmax."""
-    logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
-    gradient = torch.empty_like(hidden_states)
+    logps, gradient = [], []
     for chunk in _chunks(len(hidden_states), chunk_rows):
         states, tokens = hidden_states[chunk], targets[chunk]
         heat_of_chunk = None if heat is None else heat[chunk]
-        powers, total, logps[chunk], slope = softmax(
+        powers, total, logps_of_chunk, slope = softmax(
             states, weight, tokens, never_drawn, softcap, heat_of_chunk
         )
-        ones = torch.ones_like(total)
-        gradient[chunk] = softmax_gradient(
-            powers, total, states, weight, tokens, ones, weight_gradient=None, slope=slope
-        )
+        logps.append(logps_of_chunk)
+        gradient.append(softmax_gradient(powers, total, states, weight, tokens, slope=slope))
         del powers  # else they would be in memory beside those of the next chunk
-    return logps, gradient
+    if not logps:
+        return hidden_states.new_empty(0, dtype=result_dtype(weight)), torch.empty_like(hidden_states)
+    return joined(logps), joined(gradient)
+
+
+def joined(pieces: Sequence[Tensor]) -> Tensor:
+    """The pieces, one after the other; a single one is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
 
 
 @torch.no_grad()
@@ -628,22 +634,24 @@ def softmax_gradient(
     hidden_states: Tensor,
     weight: Tensor,
     targets: Tensor,
-    coefficients: Tensor,
-    weight_gradient: Tensor | None,
+    coefficients: Tensor | None = None,
+    weight_gradient: Tensor | None = None,
     slope: Tensor | None = None,
 ) -> Tensor:
     """The part (r, D) of `head_gradient` at the r positions of a chunk.
 
-    powers, total, slope: those of the chunk's `Softmax`; powers are overwritten.
+    powers, total, slope: those of the chunk's `Softmax`; powers are overwritten. coefficients: None = they are 1.
     """
     # The gradient in the logits is coefficient * (onehot(target) - powers / total), computed as scale * difference with
     # difference = powers - total * onehot(target) and scale = -coefficient / total. So the difference is rounded only
     # once, and at each position D numbers are scaled and not V.
-    difference = powers.scatter_add_(-1, targets[:, None], -total[:, None])
+    less = -total
+    difference = powers.scatter_add_(-1, targets[:, None], less[:, None])
     if slope is not None:
         difference = difference.mul_(slope)
     difference = difference.to(weight.dtype)
-    scale = (-coefficients.to(powers.dtype) / total).unsqueeze(-1)
+    scale = less.reciprocal() if coefficients is None else coefficients.to(powers.dtype) / less
+    scale = scale.unsqueeze(-1)
     if weight_gradient is not None:
         states = (scale * hidden_states).to(weight.dtype)
         if weight_gradient.dtype == weight.dtype:

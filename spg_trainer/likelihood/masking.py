@@ -20,6 +20,7 @@ import torch
 
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.bounds import known_of
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import GIVEN, HOST_COLUMNS, Masks, Record, Rows
 
@@ -194,6 +195,10 @@ class Masking(ABC):
     """What the mean of the ELBO over all masks is: a name of `TARGETS` in checking/targets.py (`algorithms check` tries
     whether this holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is
     False."""
+    figure: ClassVar[str] = "bound/elbo"
+    """What metrics call the mean of the ELBO over the masks."""
+    meaning: ClassVar[str] = ""
+    """What the mean of the ELBO over all masks is, in words, where `target` does not say it."""
     measure: ClassVar[str] = ""
     """The name in `logps.MEASURES` of what is measured where `Copies.measured` is true; "" = nothing."""
     records: ClassVar[frozenset[Record]] = frozenset()
@@ -308,7 +313,8 @@ class Masking(ABC):
         planning = {
             name: array for name, array in arrays.items() if name in HOST_COLUMNS and array is not None
         }
-        return masks.with_columns(host=planning | {"prompt_mask": prompt_mask})
+        of_bounds = known_of(masks, torch.float32) if self.has_eubo else None
+        return masks.with_columns(host=planning | {"prompt_mask": prompt_mask}, of_bounds=of_bounds)
 
 
 def completions_of(rows: Rows, streams: Streams, iteration: int, num_iterations: int) -> Iterator[Completion]:

@@ -218,6 +218,10 @@ class TraceMasking(Masking):
     is_likelihood: ClassVar[bool] = False
     noise: ClassVar[Literal["mask", "uniform"]] = "uniform"
     records: ClassVar[frozenset[Record]] = frozenset({"canvases", "accepted"})
+    meaning: ClassVar[str] = (
+        "trace: the log-probability of what the steps of the rollout drew, exactly; the text is not drawn, but the "
+        "most probable tokens of the last step"
+    )
 
     def __post_init__(self) -> None:
         if self.steps_per_segment != 1:

@@ -601,6 +601,10 @@ class FlatMasking(Masking):
 
     is_likelihood: ClassVar[bool] = False
     noise: ClassVar[Literal["mask", "uniform"]] = "uniform"
+    figure: ClassVar[str] = "surrogate/flat"
+    meaning: ClassVar[str] = (
+        "flat: a surrogate, the mean log-probability of all tokens under random ones; no bound on the log-likelihood"
+    )
 
     @property
     def has_eubo(self) -> bool:
@@ -668,6 +672,11 @@ class ElboEpsMasking(FlatMasking):
 
     target: ClassVar[str] = "own"
     is_likelihood: ClassVar[bool] = True
+    figure: ClassVar[str] = "bound/elbo_eps"
+    meaning: ClassVar[str] = (
+        "elbo_eps: a lower bound on the log-likelihood of a sampler that redraws from the prediction down to the "
+        "noise eps; not of --unmasking entropy_bound"
+    )
 
     def __post_init__(self) -> None:
         if self.num_masks < 2:

@@ -5,7 +5,8 @@ Attention is full, or block-causal. `spg_trainer.models.families` makes the clas
 """
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import embedding, rms_norm
+from torch.utils._triton import has_triton
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.integrations.moe import (
@@ -120,6 +122,10 @@ def base_of_adapter(name: Any) -> str | None:
 class Checked:
     """Loading that refuses weights which do not fit config.json; transformers would fill in missing ones at random."""
 
+    layers_at = "model.layers"
+    """The name of the module with the transformer layers."""
+    forms = 1
+    """How many forms of a pass there are, see `shortest_pass`."""
     unread: Mapping[str, Tensor] = {}
     """{name in the model's files: tensor} of those that the model does not have, and that are saved with it."""
 
@@ -260,13 +266,33 @@ class Float32Rotation:
         return self.o_proj(output.reshape(*states.shape[:2], -1)), weights
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x with its positions rotated in, of the same shape and dtype; rounded once, at the end.
 
     x: (B, H, S, head_dim) in any dtype. cos, sin: (B, S, head_dim) float32.
     """
     # cos and sin are float32, so the products are, too; x itself is not copied to float32.
     return (x * cos.unsqueeze(1) + rotate_half(x) * sin.unsqueeze(1)).to(x.dtype)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """As `rotated`: one kernel on a GPU where torch finds its compiler, with the same roundings; else six."""
+    if x.is_cuda and compiles_kernels() and not torch.compiler.is_compiling():
+        return one_kernel()(x, cos, sin)
+    return rotated(x, cos, sin)
+
+
+@cache
+def compiles_kernels() -> bool:
+    """Whether torch can compile for a GPU: it needs Triton, and Triton a C compiler."""
+    return has_triton() and any(map(shutil.which, ("cc", "gcc", "clang")))
+
+
+@cache
+def one_kernel() -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """`rotated`, compiled for any shape, forward and backward."""
+    # A product and a sum would be contracted to one operation that rounds once; this option rounds as torch does.
+    return torch.compile(rotated, dynamic=True, options={"emulate_precision_casts": True})
 
 
 def mask_to_add(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -409,6 +435,24 @@ class MaskedLM(Checked):
     def pattern(self) -> Pattern:
         """Which tokens attend to which."""
         return self.model.pattern
+
+    def whole_pass(self) -> Tensor:
+        """Makes the shortest pass through all weights, the head's too; returns a scalar that depends on all of them."""
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        return self(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()
+
+    def shortest_pass(self, form: int = 0) -> Tensor:
+        """The last hidden states of a pass over one token; if autograd is on, they have a graph through all layers.
+
+        form: which pass, of `forms` that call the layers in different ways.
+        """
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        embedded = self.get_input_embeddings()(ids)
+        if torch.is_grad_enabled() and not embedded.requires_grad:
+            # The weights may be frozen, and adapters off at present.
+            embedded.requires_grad_()
+        pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
+        return self.base_model(inputs_embeds=embedded, attention_mask=pairs).last_hidden_state
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         """Moves and casts as torch does, except that buffers keep their type.

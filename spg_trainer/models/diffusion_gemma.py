@@ -12,7 +12,7 @@ Axes: S corrupted copies of r texts; W columns of a text with its prompt, of whi
 places of a canvas, K canvases of a copy in a pass; D width, V vocabulary.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -57,6 +57,8 @@ class CanvasConfig(stock.DiffusionGemmaConfig):
     origin = "completion"
     context = "encoder"
     dense_beside_experts = True
+    freezes_router = True
+    """Whether routers are trained only with --train-router."""
     lora_path = r".*\.(decoder|encoder\.language_model)\.layers\.\d+\.(self_attn|mlp)"
     """A regular expression of the modules whose linear layers may have adapters: not those of self-conditioning."""
     mask_token_id = None
@@ -134,8 +136,59 @@ class ExactRouter:
         return probabilities, weights * self.per_expert_scale[index], index
 
 
+class SharedLayer(nn.Module):
+    """A layer of the encoder that computes by the decoder's, with which it shares its weights.
+
+    Processes divide a layer as one module. Only the factor of what it returns is the encoder's own.
+    """
+
+    def __init__(self, written: nn.Module, layer_scalar: Tensor) -> None:
+        super().__init__()
+        self.layer_scalar = nn.Buffer(layer_scalar)
+        self.written = (written,)  # in a tuple, so that its weights have the decoder's name alone
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        """As the encoder's own layer, which is never checkpointed: its keys are written once."""
+        (written,) = self.written
+        checkpoints, written.gradient_checkpointing = written.gradient_checkpointing, False
+        try:
+            return written(hidden_states, layer_scalar=self.layer_scalar, **kwargs)
+        finally:
+            written.gradient_checkpointing = checkpoints
+
+
+class ReadingToo:
+    """A layer of the decoder that also computes the encoder's (`SharedLayer`)."""
+
+    def forward(self, hidden_states: Tensor, layer_scalar: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """As the layer's own. layer_scalar: that of the encoder's layer, whose pass it is; None = the decoder's."""
+        if layer_scalar is None:
+            return super().forward(hidden_states, **kwargs)
+        own, self.layer_scalar, self.self_attn.reads = self.layer_scalar, layer_scalar, True
+        try:
+            return super().forward(hidden_states, **kwargs)
+        finally:
+            self.layer_scalar, self.self_attn.reads = own, False
+
+
+class KeepingKeys:
+    """Attention of the decoder that also computes the encoder's, which keeps its keys and values."""
+
+    reads = False
+
+    def append_to_cache(self, past_key_values: Any, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """As the decoder's own; while the encoder reads, as the encoder's."""
+        if self.reads:
+            return past_key_values.update(keys, values, self.layer_idx)
+        return super().append_to_cache(past_key_values, keys, values)
+
+
+READS, DECODES, READS_AND_DECODES, READS_AND_DECODES_TWICE = range(4)
+"""The forms of a pass. In the last one, the decoder predicts what its second pass is conditioned on."""
+
+
 class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffusion):
-    """The stock class for text alone, with one pass for all canvases; the router is frozen.
+    """The stock class for text alone, with one pass for all canvases; the router is frozen unless one asks for it.
 
     It has no vision tower. That of the model's files is not read, and saved with the model as it is (`unread`).
     """
@@ -147,6 +200,13 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
     _supports_flash_attn = False
     _supports_flex_attn = False
     _keys_to_ignore_on_load_unexpected = VISION
+    layers_at = "model.decoder.layers"
+    forms = 4
+    """A pass of the encoder, a pass of the decoder, and one of the encoder and then one or two of the decoder."""
+    passes: tuple[Callable[[int], None], Callable[[Tensor], None]] | None = None
+    """What to call before a pass, with its form, and after it with the last hidden states, where processes make their
+    passes together (`shard.Lockstep`); None = each makes its own."""
+    _is_inside_pass = False
     generate = stock.DiffusionGemmaForBlockDiffusion.generate
 
     def __init__(self, config: Any) -> None:
@@ -164,6 +224,12 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
         # A tensor or a layer that both have gets its name from the first, as in the model's files.
         self.model._modules["encoder"] = self.model._modules.pop("encoder")
 
+    def train_router(self) -> None:
+        """Makes the routers trained, too (--train-router)."""
+        for module in self.modules():
+            if isinstance(module, DiffusionGemmaTextRouter):
+                module.requires_grad_(True)
+
     def share_adapters(self) -> None:
         """Makes the encoder multiply by the decoder's adapters: it takes over its adapted layers.
 
@@ -177,6 +243,87 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
                 for name, layer in getattr(written, part).named_children():
                     if hasattr(layer, "lora_A"):
                         setattr(getattr(read, part), name, layer)
+
+    def share_layers(self) -> None:
+        """Makes the encoder compute by the decoder's layers, so that processes can divide them (`shard.divide`)."""
+        encoder = self.model.encoder.language_model
+        for layer in self.model.decoder.layers:
+            mix_in(ReadingToo, layer)
+            mix_in(KeepingKeys, layer.self_attn)
+        encoder.layers = nn.ModuleList(
+            SharedLayer(written, read.layer_scalar)
+            for written, read in zip(self.model.decoder.layers, encoder.layers, strict=True)
+        )
+        self.all_tied_weights_keys = {
+            name: other
+            for name, other in self.all_tied_weights_keys.items()
+            if not name.startswith("model.encoder.language_model.layers.")
+        }
+
+    @property
+    def ep_plan(self) -> dict[str, str]:
+        """{pattern of a name: how transformers divides it among processes}, of the experts, as in its text model.
+
+        Its plan for attention and for the dense part is about processes that have the same tokens.
+        """
+        plan = self.config.text_config.base_model_ep_plan
+        return {f"model.decoder.{name}": style for name, style in plan.items() if ".experts" in name}
+
+    @contextmanager
+    def _one_pass(self, form: int) -> Iterator[Callable[[Tensor], Tensor]]:
+        """Inside, one pass of a form. Calls with its hidden states what watches for them; returns them.
+
+        A pass within a pass is part of it.
+        """
+        if self.passes is None or self._is_inside_pass:
+            yield lambda states: states
+            return
+        before, after = self.passes
+        before(form)
+        self._is_inside_pass = True
+
+        def end(states: Tensor) -> Tensor:
+            after(states)
+            return states
+
+        try:
+            yield end
+        finally:
+            self._is_inside_pass = False
+
+    def whole_pass(self) -> Tensor:
+        """As `MaskedLM.whole_pass`: a pass of encoder and decoder."""
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        out = self(input_ids=ids, decoder_input_ids=ids)
+        return out.logits.sum() + out.encoder_last_hidden_state.sum()
+
+    def shortest_pass(self, form: int = 0) -> Tensor:
+        """As `MaskedLM.shortest_pass`."""
+        ids = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        real = torch.ones_like(ids, dtype=torch.bool)
+        embeddings = self.model.encoder.language_model.embed_tokens, self.model.decoder.embed_tokens
+        hooks = [module.register_forward_hook(_with_gradient) for module in embeddings]
+        try:
+            if form == DECODES:
+                layers = self.config.text_config.per_layer_config
+                dtype = self.model.decoder.layers[0].input_layernorm.weight.dtype
+                nothing = [
+                    torch.zeros(
+                        (1, layer.num_key_value_heads, 1, layer.head_dim), dtype=dtype, device=self.device
+                    )
+                    for layer in layers
+                ]
+                return self.decode(ids[None], ids + 1, real, [(keys, keys) for keys in nothing])
+            context, cached = self.encode(ids, real)
+            if form == READS:
+                return context
+            if form == READS_AND_DECODES_TWICE:
+                with torch.no_grad():
+                    self.decode(ids[None], ids + 1, real, cached)
+            return self.decode(ids[None], ids + 1, real, cached) + 0 * context
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -253,9 +400,12 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
             cache.update(keys, values, layer)
         positions = (real.long().cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         masks = self._encoder_masks(real, ids.shape[1])
-        states = self.model.encoder.language_model(
-            input_ids=ids, attention_mask=masks, position_ids=positions, past_key_values=cache
-        ).last_hidden_state
+        with self._one_pass(READS) as end:
+            states = end(
+                self.model.encoder.language_model(
+                    input_ids=ids, attention_mask=masks, position_ids=positions, past_key_values=cache
+                ).last_hidden_state
+            )
         return states, [(layer.keys, layer.values) for layer in cache.layers]
 
     def _encoder_masks(self, real: Tensor, width: int) -> dict[str, Tensor]:
@@ -305,13 +455,15 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
         padding = real.shape[1] - real.sum(-1, keepdim=True)
         positions = (starts - padding)[:, :, None] + torch.arange(size, device=real.device)
         layers = [SimpleNamespace(keys=keys, values=values) for keys, values in cached]
-        with self._conditioned_on(soft):
-            return self.model.decoder(
-                decoder_input_ids=canvases.flatten(1),
-                past_key_values=SimpleNamespace(layers=layers, is_compileable=False),
-                decoder_attention_mask=masks,
-                decoder_position_ids=positions.flatten(1),
-            ).last_hidden_state
+        with self._one_pass(DECODES) as end, self._conditioned_on(soft):
+            return end(
+                self.model.decoder(
+                    decoder_input_ids=canvases.flatten(1),
+                    past_key_values=SimpleNamespace(layers=layers, is_compileable=False),
+                    decoder_attention_mask=masks,
+                    decoder_position_ids=positions.flatten(1),
+                ).last_hidden_state
+            )
 
     @contextmanager
     def _conditioned_on(self, soft: Tensor | None) -> Iterator[None]:
@@ -366,9 +518,30 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
         the clean text before them; None = none. conditioned: (S, n) bool, tokens whose canvas is conditioned on the
         prediction of a first pass, which has no gradient; None = none.
         """
+        wanted = torch.ones_like(keep, dtype=torch.bool) if from_context is None else ~from_context
+        form = READS
+        if bool(wanted.any()):
+            is_conditioned = conditioned is not None and bool((conditioned & wanted).any())
+            form = READS_AND_DECODES_TWICE if is_conditioned else READS_AND_DECODES
+        with self._one_pass(form) as end:
+            return end(
+                self._canvas_states(noisy, clean, real, keep, start, wanted, from_context, conditioned)
+            )
+
+    def _canvas_states(
+        self,
+        noisy: Tensor,
+        clean: Tensor,
+        real: Tensor,
+        keep: Tensor,
+        start: int,
+        wanted: Tensor,
+        from_context: Tensor | None,
+        conditioned: Tensor | None,
+    ) -> Tensor:
+        """`canvas_states`. wanted: (S, n) bool, the wanted tokens that the decoder predicts."""
         size, copies = self.config.canvas_length, len(noisy)
         canvas_of_kept = (keep - start).div(size, rounding_mode="floor")  # (S, n)
-        wanted = torch.ones_like(keep, dtype=torch.bool) if from_context is None else ~from_context
         # The encoder reads the columns that any wanted canvas sees.
         last = start + int(canvas_of_kept.max()) * size
         width = noisy.shape[1] if from_context is not None and bool(from_context.any()) else last
@@ -416,7 +589,17 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
             everywhere = torch.zeros_like(result).index_copy(0, rows, decoded)
         else:
             everywhere = decoded
+        if self.passes is not None:
+            # The backward passes of all processes go through the encoder's last layer, which not every loss needs.
+            result = result + 0 * context.sum()
         return torch.where(wanted.unsqueeze(-1), everywhere, result)
+
+
+def _with_gradient(module: nn.Module, arguments: Any, embedded: Tensor) -> Tensor:
+    """A hook that makes an embedding the beginning of a graph if its weight is frozen."""
+    if torch.is_grad_enabled() and not embedded.requires_grad:
+        embedded.requires_grad_()
+    return embedded
 
 
 def _same_texts(clean: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -262,8 +263,12 @@ def open_config(place: str | Path, **options: Any) -> Any:
     try:
         config = AutoConfig.from_pretrained(place, **{**options, "trust_remote_code": False})
     except ValueError as error:
-        if OF_NEWER not in str(error):
+        if (
+            named := re.search("model type `([^`]+)`", str(error))
+        ) is None:  # what transformers does not know
             raise
+        if named[1] != OF_NEWER:
+            raise ModelError(_untrained(named[1])) from error
         raise ModelError(
             f"model_type {OF_NEWER!r} is not in transformers {transformers.__version__}: pip install "
             "'transformers>=5.23'"
@@ -292,9 +297,13 @@ def is_known(config: Any) -> bool:
 def refuse_unknown(config: Any) -> None:
     """Raises ModelError unless a configuration is that of a family which is trained here."""
     if not is_known(config):
-        families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
-        known = ", ".join(sorted(families))
-        raise ModelError(f"model_type {config.model_type!r}; those that can be trained here are {known}")
+        raise ModelError(_untrained(config.model_type))
+
+
+def _untrained(model_type: str) -> str:
+    """What to say of a model that cannot be trained here."""
+    families = {config_class.family.model_type for config_class in BY_ARCHITECTURE.values()}
+    return f"model_type {model_type!r}; those that can be trained here are {', '.join(sorted(families))}"
 
 
 def register_family(family: Family) -> type[PreTrainedModel]:

@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from transformers.utils.quantization_config import BitsAndBytesConfig
 
 from spg_trainer import distributed
-from spg_trainer.architecture.layers import expert_layers
+from spg_trainer.architecture.layers import check_router, expert_layers
 from spg_trainer.architecture.llada import apply_flags
 from spg_trainer.distributed import local
 from spg_trainer.errors import ConfigError, ModelError, first_line, in_flags, naming_keywords, written
@@ -185,6 +185,9 @@ def open_policy(
     if settings.is_divided:  # opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
     policy = _open(replace(settings, dtype=_name_of(kept_dtype), device=device), env, seed)
+    if settings.train_router:
+        check_router(base_model(policy.model).config, not trains_all_weights)
+        policy.model.train_router()
     if reference and settings.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     elif reference and not trains_all_weights and not policy.fresh_adapters:
@@ -215,6 +218,9 @@ def new_model(settings: ModelConfig, *, seed: int, device: str) -> Policy:
         heads=settings.num_heads,
         ffn=settings.intermediate_size,
     )
+    if settings.train_router:
+        check_router(policy.model.config, has_adapters=False)
+        policy.model.train_router()
     if settings.ref_copy:
         policy.frozen = copy.deepcopy(policy.model).requires_grad_(False)
     if settings.gradient_checkpointing:

@@ -70,7 +70,7 @@ def add_lora(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=[*layers] if path is None else rf"{path}\.({'|'.join(layers)})",
-        target_parameters=list(EXPERTS) if experts else None,
+        target_parameters=[f"mlp{name}" for name in EXPERTS] if experts else None,
     )
     # All layers draw from one stream on the CPU and are copied, so that the adapters are equal on any device.
     stream = generator(seed, "lora")

@@ -79,6 +79,8 @@ def divide(
     if not hasattr(FSDPModule, "set_force_sum_reduction_for_comms"):
         raise ModelError(f"$shard needs torch 2.9 or newer, and this is {torch.__version__}; upgrade it")
     base: Any = base_model(model)
+    if base.pattern.has_encoder:
+        base.share_layers()
     adapters = {p for name, p in base.named_parameters() if is_adapter(name)}
     for p in adapters:
         p.data = p.data.to(device)
@@ -91,7 +93,7 @@ def divide(
         ),
         "ignored_params": adapters | experts,
     }
-    layers, embedding = base.get_submodule("model.layers"), base.get_input_embeddings()
+    layers, embedding = base.get_submodule(base.layers_at), base.get_input_embeddings()
     head = base.get_output_embeddings()
     # If embedding and head are two tensors, each is needed at one end of a pass only, so they are gathered separately.
     are_separate = by_layer and embedding.weight is not head.weight
@@ -111,7 +113,7 @@ def divide(
             _read_parts(base, device, folder)
     with torch.no_grad():
         # FSDP takes the module that runs first for the root; later, layers may run first.
-        _pass_over_one_token(base)
+        base.whole_pass()
     _reshard(base)
 
 
@@ -129,9 +131,13 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
         module for path, module in base.named_modules() if has_unsaved_buffer(path, module)
     ]
     base._apply(lambda value: _empty_like(value, device) if value.is_meta else value.to(device))
-    base.tie_weights()
+    base.tie_weights(recompute_mapping=False)
     with torch.no_grad():
-        for module in with_unsaved_buffers:  # these buffers, the frequencies of positions, are in no file
+        for (
+            module
+        ) in with_unsaved_buffers:  # these buffers, such as the frequencies of positions, are in no file
+            for p in module.parameters(recurse=False):
+                p._is_hf_initialized = True  # so that transformers leaves it as it is
             base._init_weights(module)
         try:
             load_parts(base, folder)
@@ -305,7 +311,7 @@ def reduce_gradients(model: nn.Module) -> None:
         # FSDP sums gradients over the processes at the end of a backward pass. The gradients are there already, so this
         # pass adds zeros to them and only brings about the sum.
         _sum_in_backward(base, sums=True)
-        (_pass_over_one_token(base) * 0).backward()
+        (base.whole_pass() * 0).backward()
         _sum_in_backward(base, sums=False)
 
 
@@ -333,12 +339,6 @@ def _sum_in_backward(base: Any, sums: bool) -> None:
     """Sets whether a backward pass sums its gradients over the processes and then lets the weights go."""
     base.set_requires_gradient_sync(sums)
     base.set_reshard_after_backward(sums)
-
-
-def _pass_over_one_token(base: "PreTrainedModel") -> Tensor:
-    """Makes the shortest pass through all weights; returns a scalar that depends on all of them."""
-    ids = torch.zeros((1, 1), dtype=torch.int64, device=base.device)
-    return base(ids, attention_mask=torch.ones_like(ids, dtype=torch.bool)[None, None]).logits.sum()
 
 
 class WorkingCopy:
@@ -429,6 +429,7 @@ class Lockstep:
     """The models of a run whose passes gather weights: the trained one, and its frozen copy if there is one.
 
     A kind of pass is a number: 0 and 1 are passes of the first model without and with a graph, 2 and 3 of the second.
+    A model whose passes have several forms has two numbers for each of them.
     """
 
     def __init__(self, models: Sequence[Any]) -> None:
@@ -440,12 +441,21 @@ class Lockstep:
         there is none."""
         self._is_for_others = False
         """Whether the present pass is one that only other processes need."""
+        self._kinds = [
+            (number, form, with_graph)
+            for number, model in enumerate(models)
+            for form in range(model.forms)
+            for with_graph in (False, True)
+        ]
         for number, model in enumerate(models):
+            if model.pattern.has_encoder:  # it says itself what is one pass
+                model.passes = partial(self._before, number), partial(self._after, number)
+                continue
             body = model.base_model
             if gathers_head_separately(model):
                 _follow_passes(model.get_output_embeddings())
-            body.register_forward_pre_hook(partial(self._before, number))
-            body.register_forward_hook(partial(self._after, number))
+            body.register_forward_pre_hook(partial(self._before_body, number))
+            body.register_forward_hook(partial(self._after_body, number))
 
     def drain(self) -> None:
         """Makes the passes of other processes until none has any; afterwards the weights are divided again.
@@ -462,27 +472,34 @@ class Lockstep:
             model.reshard()
             _let_head_go(model)
 
-    def _before(self, number: int, *_: object) -> None:
+    def _before_body(self, number: int, *_: object) -> None:
+        """`_before` as a hook."""
+        self._before(number)
+
+    def _before(self, number: int, form: int = 0) -> None:
         """Returns when it is the turn of this process's own pass."""
         if self._is_for_others:
             return
         self._close()
-        kind_here = 2 * number + self._has_graph(number)
+        kind_here = self._kinds.index((number, form, self._has_graph(number)))
         while (kind := self._agree(kind_here)) != kind_here:
             self._make_for_others(kind)
         distributed.is_inside_pass = True
         _prepare(self.models[number])
 
-    def _after(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
+    def _after_body(self, number: int, body: nn.Module, arguments: object, output: Any) -> None:
         """Sends the last hidden states through the head (see `_follow_passes`), and watches for their backward pass."""
         if gathers_head_separately(self.models[number]):
             head = self.models[number].get_output_embeddings()
             output.last_hidden_state = head.follow_pass(output.last_hidden_state)
+        self._after(number, output.last_hidden_state)
+
+    def _after(self, number: int, states: Tensor) -> None:
+        """Watches for the backward pass from the last hidden states of a pass."""
         if self._is_for_others:
             return
         distributed.is_inside_pass = False
         if self._has_graph(number):
-            states = output.last_hidden_state
             self._open = number, states
             states.register_hook(self._note_backward_begun)
 
@@ -502,7 +519,7 @@ class Lockstep:
 
     def _agree(self, kind_here: int | None) -> int | None:
         """The kind of pass that most processes have next, the lowest of equal ones; None if no process has any."""
-        votes = [0] * (2 * len(self.models))
+        votes = [0] * len(self._kinds)
         if kind_here is not None:
             votes[kind_here] = 1
         counts = distributed.all_reduce_numbers(votes, self.models[0].device)
@@ -510,21 +527,15 @@ class Lockstep:
 
     def _make_for_others(self, kind: int) -> None:
         """Makes a pass over one token, and back with gradient 0, because another process has a pass of this kind."""
-        number, with_graph = divmod(kind, 2)
+        number, form, with_graph = self._kinds[kind]
         model = self.models[number]
         self._is_for_others = distributed.is_inside_pass = True
         # Where dropout acts, a pass for others draws from the global stream.
         with torch.random.fork_rng(gpus(model.device), enabled=model.training):
             try:
                 _prepare(model)
-                ids = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
-                pairs = torch.ones_like(ids, dtype=torch.bool)[None, None]
-                with torch.set_grad_enabled(bool(with_graph)):
-                    embedded = model.get_input_embeddings()(ids)
-                    if with_graph and not embedded.requires_grad:
-                        # The weights may be frozen, and adapters off while this process is at the reference's pass.
-                        embedded.requires_grad_()
-                    states = model.base_model(inputs_embeds=embedded, attention_mask=pairs).last_hidden_state
+                with torch.set_grad_enabled(with_graph):
+                    states = model.shortest_pass(form)
                 if with_graph:
                     self._send_back_nothing(number, states)
             finally:

@@ -127,7 +127,12 @@ def read_layers(model: PreTrainedModel, folder: Path) -> Iterator[dict[str, Tens
         for name in revert_weight_conversion(model, shapes):
             in_file = _numbered_from(first, name)
             with safe_open(folder / index.get(in_file, "model.safetensors"), framework="pt") as file:
-                stored[name] = file.get_tensor(in_file)
+                part, tensor = shapes.get(name), file.get_slice(in_file)
+                if is_expert_part(values.get(name)) and tensor.get_shape()[1:] == list(part.shape[1:]):
+                    # The file has the experts of a layer in one tensor.
+                    stored[name] = tensor[first : first + len(part)]
+                else:
+                    stored[name] = file.get_tensor(in_file)
         tensors = _as_ours(model, stored)
         for name, saved in tensors.items():
             if saved.shape != parts[name].shape:

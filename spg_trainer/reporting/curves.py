@@ -108,7 +108,11 @@ PANELS = (
         "batches of a step; groups set aside; problems that --pools draws less often",
         low=0,
     ),
-    Panel("Bounds", "bound/(elbo|eubo)", "nats a token; an EUBO is a penalty, no certified upper bound"),
+    Panel(
+        "Bounds",
+        "bound/(elbo|eubo|elbo_eps)|surrogate/flat",
+        "nats a token; an EUBO is a penalty, no certified upper bound, and flat is no bound",
+    ),
     Panel("Entropy", ".*entropy.*", "nats a token, of those sampled", low=0),
     Panel("Ratio and KL", "ratio/.+|kl", "of algorithms that have them"),
     Panel(

@@ -19,8 +19,8 @@
     select.replaceChildren(...names.map(([value, text]) => new Option(text, value, false, value === chosen)));
   }
 
-  /** How many steps unmasked something of a completion. */
-  const steps = (one) => 1 + Math.max(-1, ...one.reveal);
+  /** How many steps a completion has: those that unmasked something or, on a canvas that is redrawn, were made. */
+  const steps = (one) => 1 + Math.max(-1, ...(one.path ? one.path.map((path) => path.at(-1)?.[0] ?? -1) : one.reveal));
 
   function facts(one, title) {
     const line = make("div", "facts");
@@ -50,7 +50,23 @@
       if (token.includes("\n")) box.append(make("br"));
       return chip;
     });
+    const redrawn = (step) => {
+      let accepted = 0, count = 0;
+      chips.forEach((chip, i) => {
+        const path = one.path[i], end = path.at(-1)?.[0] ?? -1;
+        const at = path.findLast(([from]) => from < step), over = step > end;
+        const text = over ? one.tokens[i] : at?.[1];
+        chip.textContent = (text ?? "").replace(/\n/g, "\u21b5");
+        chip.style.setProperty("--sure", (over && one.sure[i]) || 0);
+        chip.classList.toggle("masked", !at);
+        chip.classList.toggle("redrawn", Boolean(at) && text == null);
+        chip.classList.toggle("now", Boolean(at) && !over && text != null);
+        if (at && step <= end) { accepted += text != null; count += 1; }
+      });
+      return count ? `${accepted} of ${count} accepted, the others drawn anew` : "";
+    };
     const show = (step) => {
+      if (one.path) return redrawn(step);
       let sum = 0, count = 0;
       chips.forEach((chip, i) => {
         chip.classList.toggle("masked", !given(i) && (one.reveal[i] < 0 || one.reveal[i] >= step));

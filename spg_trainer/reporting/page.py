@@ -170,20 +170,19 @@ def page_row(row: Row) -> Row:
         **{name: row[name] for name in COLUMNS},
         "prompt": prompt_text(row["prompt"]),
         "length": row.get("length", sum(step >= 0 for step in row["reveal_step"])),
-        "reveal": row["reveal_step"],
-        "sure": percent(row["confidence"]),
+        **written(row),
     }
     if "turns" in row:
         shown["turns"] = [
-            {
-                "tokens": turn["tokens"],
-                "reveal": turn["reveal_step"],
-                "sure": percent(turn["confidence"]),
-                "reply": turn["reply"],
-            }
-            for turn in row["turns"]
+            {**written(turn), "tokens": turn["tokens"], "reply": turn["reply"]} for turn in row["turns"]
         ]
     return shown
+
+
+def written(record: Row) -> Row:
+    """How a completion came to be, as the page's script reads it; "path" only if the model redrew canvases."""
+    shown = {"reveal": record["reveal_step"], "sure": percent(record["confidence"])}
+    return {**shown, "path": record["path"]} if "path" in record else shown
 
 
 def percent(confidence: list[float | None]) -> list[int | None]:

@@ -19,6 +19,7 @@ import spg_trainer
 from spg_trainer.distributed import gather, raising_on_all, world_size
 from spg_trainer.errors import ConfigError, ScoringFailed
 from spg_trainer.models import Policy
+from spg_trainer.models.forward import base_model
 from spg_trainer.rollout import problems
 from spg_trainer.rollout.long_prompts import SKIP
 from spg_trainer.rollout.player import Player
@@ -332,7 +333,8 @@ def sample_rows(
     "tokens", "reveal_step" and "confidence" (the model's probability of the token when it was unmasked) have an entry
     for each position. A position that stayed masked has "", -1 and null. A position whose token a template of the task
     gave has this token ("" for padding), -2 and null. An episode is one row, with its last completion; in an
-    environment of several turns, "turns" has all completions of the episode, each with the reply to it.
+    environment of several turns, "turns" has all completions of the episode, each with the reply to it. A model that
+    writes canvases from random tokens adds "path" (`paths`).
 
     env: gives the task's name; for given completions, their `Source`. advantages: (B,), 0 for completions that were set
     aside. set_aside: (B,) bool, the completions that the step did not learn from; None if --max-rollout-batches is 1,
@@ -383,10 +385,9 @@ def sample_rows(
 
 
 def token_records(policy: Policy, rollouts: Rows) -> list[dict[str, Any]]:
-    """The "reveal_step", "tokens" and "confidence" of each completion, B in all, as `sample_rows` describes them."""
+    """The "reveal_step", "tokens", "confidence" and "path" of each completion, B in all, as `sample_rows` says."""
     ids, steps = rollouts.completion_ids.tolist(), rollouts.unmask_step.tolist()
-    different_ids = {token for row in ids for token in row}
-    text_of = {token: policy.tokenizer.decode([token]) for token in different_ids}  # each is decoded once
+    text_of = cache(lambda token: policy.tokenizer.decode([token]))  # each is decoded once
     probabilities = rollouts.unmask_logps.exp().tolist()
     # The padding of a template is left out; a padding token that the model wrote is shown.
     is_padding_of_template = rollouts.given & (rollouts.completion_ids == policy.pad_id)
@@ -398,8 +399,45 @@ def token_records(policy: Policy, rollouts: Rows) -> list[dict[str, Any]]:
         records.append(
             {
                 "reveal_step": steps[b],
-                "tokens": [text_of[token] if shown else "" for token, shown in tokens],
+                "tokens": [text_of(token) if shown else "" for token, shown in tokens],
                 "confidence": [round(probability, 4) if step >= 0 else None for probability, step in drawn],
             }
         )
+    if "canvases" in rollouts:
+        for record, path in zip(
+            records, paths(rollouts, base_model(policy.model).pattern.block_size), strict=True
+        ):
+            record["path"] = [
+                [[step, None if token is None else text_of(token)] for step, token in changes]
+                for changes in path
+            ]
     return records
+
+
+def paths(rollouts: Rows, size: int) -> list[list[list[tuple[int, int | None]]]]:
+    """How each place of completions that were redrawn in canvases of `size` places came to its token.
+
+    For each of B rows and T places, the steps after which it held something else than after the step before, in
+    ascending order: (step, the token that the step accepted, or None if it drew the place anew at random). Steps are
+    counted over all canvases of a row. The last entry is the last step of the canvas with the token that stays, the
+    most probable one. A place of a canvas that was not begun has no entry.
+    """
+    canvases, finals = rollouts.canvases.numpy(force=True), rollouts.completion_ids.tolist()
+    num_steps = canvases.shape[1] - 1
+    bits = np.unpackbits(rollouts.accepted.numpy(force=True), axis=1, count=num_steps, bitorder="little")
+    found = []
+    for accepted, seen, final in zip(bits, canvases, finals, strict=True):
+        path: list[list[tuple[int, int | None]]] = []
+        first = 0  # the number of the canvas's first step
+        for start in range(0, len(final), size):
+            in_canvas = slice(start, start + size)
+            made = int(accepted[:, in_canvas].any(-1).sum())  # every step accepts at least one token
+            for place in range(start, start + size):
+                held = np.where(accepted[:, place], seen[1:, place], -1)[: max(0, made - 1)]
+                changes = np.flatnonzero(np.diff(held, prepend=-2))
+                path.append([(first + int(s), None if held[s] < 0 else int(held[s])) for s in changes])
+                if made:
+                    path[-1].append((first + made - 1, final[place]))
+            first += made
+        found.append(path)
+    return found

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from spg_trainer.likelihood.logps import columns_at_once
+from spg_trainer.likelihood.logps import columns_at_once, joined
 
 Generators = Sequence[torch.Generator] | None
 """A generator for each row, on the model's device; None if nothing is random."""
@@ -113,11 +113,6 @@ def sample_tokens(
     # `measured` has a list for each piece, with a value of each measure. The result has one tensor for each measure.
     values_of_measures = [joined(values) for values in zip(*measured, strict=True)]
     return joined(tokens), joined(logps), values_of_measures
-
-
-def joined(pieces: Sequence[Tensor]) -> Tensor:
-    """The pieces, one after the other; a single one is not copied."""
-    return pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))
 
 
 def cut_distribution(logits: Tensor, top_k: int, top_p: float) -> Tensor:

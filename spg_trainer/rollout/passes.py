@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from spg_trainer.architecture.pattern import block_causal_mask
+from spg_trainer.likelihood.logps import joined
 from spg_trainer.models.body import mask_to_add
 from spg_trainer.models.forward import base_model, hidden_states
 from spg_trainer.models.policy import Policy
 from spg_trainer.rollout.cache import POSITIONS_PER_THREAD, Access, KeyValues, window_of_block
 from spg_trainer.rollout.canvas import Canvas, Row
-from spg_trainer.rollout.draw import joined
 from spg_trainer.settings.decoding import Sampling
 from spg_trainer.settings.rules import CACHES
 

@@ -160,8 +160,9 @@ class Redrawing:
     ) -> None:
         """prompt_ids, prompt_mask: (B, L). on_step: called after each step.
 
-        records: if it is not empty, what each step saw and accepted is recorded, and no step is conditioned on the one
-        before. To score a step again one would have to repeat all steps before it, which amplifies rounding.
+        records: if it is not empty, the rollout is trained on by its record, and no step is conditioned on the one
+        before. To score a step again one would have to repeat all steps before it, which amplifies rounding. What each
+        step saw and accepted is recorded anyway, to be shown.
         """
         self.policy, self.model, self.sampling, self.draws = policy, base_model(policy.model), sampling, draws
         self.on_step = on_step
@@ -179,9 +180,8 @@ class Redrawing:
         self.is_finished = [False] * shape[0]
         self.steps_done = 0
         self.not_finite = torch.zeros((), dtype=torch.int64, device=prompt_ids.device)
-        self.record = (
-            StepRecord.empty(shape, sampling.steps_per_block, prompt_ids.device) if records else None
-        )
+        self.is_conditioned = not records
+        self.record = StepRecord.empty(shape, sampling.steps_per_block, prompt_ids.device)
 
     def write(self, rows_at_once: int) -> None:
         """Decodes all rows, so many at a time. Raises ModelError for logits that are not finite."""
@@ -229,16 +229,14 @@ class Redrawing:
         since = torch.zeros_like(canvas)  # (b, C), the step since which the most probable token is the same
         numbers = torch.tensor(rows, device=canvas.device)
         place = (numbers[:, None], torch.arange(start, start + size, device=canvas.device))
-        if self.record is not None:
-            self.record.canvases[place[0], 0, place[1]] = canvas.int()
+        self.record.canvases[place[0], 0, place[1]] = canvas.int()
         for step in range(steps):
             column = canvas.new_full((len(rows), 1), real.shape[1])
             states = self.model.decode(canvas[:, None], column, real, cached, soft)
             found = self._predict(states, rule.temperature(step, steps), rows)
             is_accepted = accepted(found.entropy, rule.bound)
             canvas = torch.where(is_accepted, found.drawn, self.draws.uniform(rows))
-            if self.record is not None:
-                self.record.add(step, place, canvas, is_accepted)
+            self.record.add(step, place, canvas, is_accepted)
             if history:
                 since = torch.where(found.best == history[-1], since, step)
             is_stable = torch.tensor(len(history) >= rule.stability, device=canvas.device).expand(len(rows))
@@ -291,20 +289,14 @@ class Redrawing:
             some = rows[start : start + at_once]
             drawn = [self.draws.tokens(p, row) for p, row in zip(probabilities, some, strict=True)]
             parts.append((torch.stack(drawn), best, logps, entropy))
-            if self.record is None:
+            if self.is_conditioned:
                 soft.append(self.model.soft_embeddings(scaled))
         found = (torch.cat(values) for values in zip(*parts, strict=True))
         return Prediction(*found, torch.cat(soft) if soft else None)
 
     def rollouts(self) -> Rows:
         """The completions as far as they are written; behind an end token stands what the model wrote there."""
-        recorded: dict[str, Any] = {}
-        if self.record is not None:
-            steps = self.sampling.steps_per_block
-            recorded = {
-                **vars(self.record),
-                "temperatures": tuple(self.rule.temperature(step, steps) for step in range(steps)),
-            }
+        steps = self.sampling.steps_per_block
         return Rows(
             prompt_ids=self.prompt_ids,
             prompt_mask=self.prompt_mask,
@@ -312,7 +304,9 @@ class Redrawing:
             completion_mask=until_end(self.ids, self.end_tokens) & (self.unmask_step != NEVER),
             unmask_step=self.unmask_step,
             unmask_logps=self.unmask_logps,
-            **recorded,
+            passes=torch.tensor(self.passes),
+            **vars(self.record),
+            temperatures=tuple(self.rule.temperature(step, steps) for step in range(steps)),
         )
 
     def share_done(self) -> float:

@@ -99,6 +99,10 @@ class ModelConfig(LoadConfig):
     lora_experts: bool = False
     """Puts adapters on the dense layers and on every expert of a mixture of experts as well, but never on its router.
     Set it if adapters on attention alone learn too little; it takes more memory."""
+    train_router: bool = False
+    """Also trains the routers of a model whose routers are otherwise frozen where all weights are trained, which is
+    DiffusionGemma. Set it if the choice of experts should change; a rollout and its later updates may then choose
+    other experts for the same token."""
     merge_for_rollouts: bool = False
     """Multiplies the adapters into the base while completions are sampled, so that each layer is one product, and puts
     back the base's own numbers afterwards. It takes a copy of the weights below the adapters, and rounds differently.

@@ -90,7 +90,9 @@ def gathered_columns(scored: Rows, ended: list[bool]) -> dict[str, np.ndarray]:
         "written": written.sum(-1).numpy(force=True),
         "unmasked": (scored.unmask_step >= 0).sum(-1).numpy(force=True),
         # Denoising steps are counted from 0, so there are one more than the number of the last one.
-        "passes": 1 + scored.unmask_step.amax(-1).numpy(force=True),
+        "passes": (scored.passes if "passes" in scored else 1 + scored.unmask_step.amax(-1)).numpy(
+            force=True
+        ),
         **{f"rewards/{name}/mean": values for name, values in scored.components.items()},
     }
     if scored.has_turns:

@@ -33,7 +33,7 @@ from spg_trainer.runs.resume import (
 from spg_trainer.runs.tracking import check_trackers
 from spg_trainer.settings.check import check, check_algorithm, check_machine, check_processes
 from spg_trainer.settings.configs import Config, EvalConfig
-from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter
+from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter, trains_adapters
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
@@ -135,29 +135,17 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         before = settings_before(folder) if goes_on else None
     if before and checkpoint is None:
         decide_on_main(lambda: refuse_lost_checkpoints(folder, before.output.save_steps))
-    learns_demonstrations = config.source == "demonstrations"
     splits: Mapping[str, envs.TextEnv] = {}
     mix: Mapping[str, float] = {}
-    missing, inputs = None, dict[str, Input]()
+    inputs = dict[str, Input]()
     with raising_on_all():
         # All settings get their values. A module that was loaded long ago may differ from its file, which is recorded.
         config = with_absolute_paths(config)
-        if learns_demonstrations:
-            if not config.rollout.max_completion_length:
-                # The demonstrations decide how long completions are, so their data is opened here and not below.
-                splits = open_splits(config)
-                mix = mix_of(config.mix, splits["train"])
-            from spg_trainer.models.load import without_weights
-            from spg_trainer.rollout.demonstrations import settled_decoding
-
-            policy = without_weights(config.model, config.env)
-            rollout = settled_decoding(config, policy, splits.get("train"), mix)
-            config = replace(config, rollout=rollout)
+        if config.source == "demonstrations":
+            config, splits = _with_decoding(config)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
-            own_class = import_module("spg_trainer.checking.own_class")
-            own_class.refuse_unsound_masking(config.algorithm, algorithm)
-            own_class.refuse_unsound_loss(config.algorithm, algorithm)
+            import_module("spg_trainer.checking.checks").refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
         if before:
@@ -171,16 +159,10 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         model_config = check_settled(config, algorithm, processes, goes_on)
         if not config.is_for_other_machines:
             check_machine(config.model, config.optimizer.adam_moments)
-        # The data is opened and looked at.
         pairs = open_pairs(config.pairs)
-        try:
-            splits = splits or open_splits(config)
-        except envs.errors.DataUnavailable as error:
-            if not config.dry_run:
-                raise
-            missing = error
-        if learns_demonstrations and splits:
-            mix = mix or mix_of(config.mix, splits["train"])
+        splits, missing = (splits, None) if splits else _opened(config)
+        if config.source == "demonstrations" and splits:
+            mix = mix_of(config.mix, splits["train"])
         if missing is None:
             check_splits(config, splits, goes_on)
         if missing is None and goes_on:
@@ -223,6 +205,30 @@ def settle(settings: Config | Sequence[str]) -> Plan:
         num_processes=processes,
         accelerator=accelerator,
     )
+
+
+def _opened(config: Config) -> "tuple[Mapping[str, envs.TextEnv], envs.errors.DataUnavailable | None]":
+    """(the splits, None) or, in a dry run whose data is not here, ({}, the error that says so)."""
+    try:
+        return open_splits(config), None
+    except envs.errors.DataUnavailable as error:
+        if not config.dry_run:
+            raise
+        return {}, error
+
+
+def _with_decoding(config: Config) -> "tuple[Config, Mapping[str, envs.TextEnv]]":
+    """(the settings with those of decoding for demonstrations, the splits that were opened for it, usually none)."""
+    from spg_trainer.models.load import without_weights
+    from spg_trainer.rollout.demonstrations import settled_decoding
+
+    splits: Mapping[str, envs.TextEnv] = {}
+    mix: Mapping[str, float] = {}
+    if not config.rollout.max_completion_length:  # the demonstrations decide how long completions are
+        splits = open_splits(config)
+        mix = mix_of(config.mix, splits["train"])
+    policy = without_weights(config.model, config.env)
+    return replace(config, rollout=settled_decoding(config, policy, splits.get("train"), mix)), splits
 
 
 def mix_of(mix: Mapping[str, object], train: "envs.TextEnv") -> Mapping[str, float]:
@@ -324,7 +330,7 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     here, but `open_run` does it once the run's own copy is open.
     """
     # These modules import torch, which the checks before this one do without.
-    from spg_trainer.architecture.layers import check_expert_parallel, check_lora
+    from spg_trainer.architecture.layers import check_expert_parallel, check_lora, check_router
     from spg_trainer.architecture.shape import find_config, pattern_of
     from spg_trainer.rollout.unmasking import check_own_rules
 
@@ -335,6 +341,8 @@ def check_settled(config: Config, algorithm: algorithms.Algorithm, num_processes
     if model:  # first, because `check_algorithm` may advise a block length that the model cannot have
         check_attention(config, algorithm, model.model_type, pattern_of(model), model.noise)
         check_heads(model, config.model.sequence_parallel)
+        if config.model.train_router:
+            check_router(model, trains_adapters(config.model))
         if config.model.expert_parallel > 1:
             check_expert_parallel(model, config.model.expert_parallel)
         if config.model.lora_r and not find_adapter(config.model.model):
@@ -372,7 +380,7 @@ def check_attention(
 
 def refuse_with_random_tokens(model: ModelConfig, model_type: str) -> None:
     """Refuses settings of a model with an encoder and a decoder that this trainer has for one stack of layers alone."""
-    for name in ("lora_experts", "compile", "load_4bit", "shard", "expert_parallel", "sequence_parallel"):
+    for name in ("lora_experts", "compile", "load_4bit", "sequence_parallel"):
         value = getattr(model, name)
         if value != getattr(ModelConfig, name):
             raise ConfigError(

@@ -90,8 +90,11 @@ def answer(rng: random.Random) -> tuple[str, Fraction]:
     is_other_currency = money in ("€", "£") and unit in (" USD", " dollars!")
     if is_other_currency or (unit == "-hour" and (money or text[-1].isalpha())):
         unit = ""  # £5 dollars, 5 million-hour
-    text = rng.choice(_WORDS) + text + (" eggs" if unit == "eggs" and text[-1].isalpha() else unit)
-    return rng.choice(_FRAMES).format(text), -value if sign in ("-", "−", "minus ") else value
+    words, frame = rng.choice(_WORDS), rng.choice(_FRAMES)
+    if "nswer" in words and frame[0] in "\\$":  # a sentence is no formula
+        frame = "{}"
+    text = words + text + (" eggs" if unit == "eggs" and text[-1].isalpha() else unit)
+    return frame.format(text), -value if sign in ("-", "−", "minus ") else value
 
 
 _SEP = r"(?:,\\!|\{,\}|,|\\,|[\u00a0\u2006-\u200a\u202f])"

@@ -276,6 +276,21 @@ def test_the_same_prompt_with_different_references_is_said(tmp_path, monkeypatch
     assert "1 question has different references: problem 3 of train and problem 4" in found["splits"].figure
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl"])
+def test_a_file_is_closed_behind_the_row_that_shows_its_columns(name, tmp_path, monkeypatch):
+    """check_env reports the warning of a file that is left open."""
+    check_only("gymnasium", monkeypatch)
+    rows = [{"prompt": f"{n}?", "answer": f"{n},5"} for n in range(60)]
+    texts = {
+        "a.csv": "prompt,answer\n" + "".join(f'{row["prompt"]},"{row["answer"]}"\n' for row in rows),
+        "a.json": json.dumps(rows),
+        "a.jsonl": "\n".join(map(json.dumps, rows)),
+    }
+    (tmp_path / name).write_text(texts[name])
+    (found,) = check(str(tmp_path / name), FEW, verifier="gsm8k", decimal=",")
+    assert found.ok, found.figure
+
+
 def test_references_of_a_file_that_its_reward_does_not_tell_apart_are_no_different_ones(
     tmp_path, monkeypatch
 ):

@@ -172,7 +172,6 @@ FOUND = [
     ("<answer>17</answer><answer>so \\boxed{18} #### 19</answer>", "18"),
     ("<answer>9 + 9\n#### 18</answer>", "18"),
     ("<answer>The final answer is: 18</answer>", "18"),
-    ("<answer>\\text{The answer is: 18}</answer>", "18"),
     ("<answer>18 eggs</answer> The answer is 17.", "18 eggs"),
     ("\\boxed{18} <answer></answer>", None),
     # Marks outside of a block; whichever stands last.

@@ -6,7 +6,7 @@ The flags themselves are declared in `verifiers.__main__`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from verifiers.errors import did_you_mean
@@ -45,3 +45,14 @@ def flags_of(parser: argparse.ArgumentParser) -> Iterator[str]:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 yield from flags_of(command)
+
+
+def number_between(least: int, most: int) -> Callable[[str], int]:
+    """A function that reads an argument: a whole number from `least` to `most`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return read

@@ -237,11 +237,6 @@ def read(tokens: list[Token], letters: frozenset[str] | None) -> Reading:
     return Reading(value, MIXED in marks, WORDED in marks)
 
 
-def read_formula(tokens: list[Token]) -> Value:
-    """Reads a formula as the left side of an equation, which may be a name: "P(A)"."""
-    return read_side_or_name(Cursor(Text(tokens, None), 0, len(tokens), 0, []), 0, len(tokens))
-
-
 # ---- words around values ----
 
 

@@ -242,12 +242,6 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
         else:
             low = low if shown else name.end()
             high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
-        if text.endswith("$", low, high) and text.endswith("$", 0, name.start()):  # $Answer: 18$
-            high -= 1
-        # \text{The answer is 18}: the braces that are closed without having been opened.
-        unopened = text.count("}", low, high) - text.count("{", low, high)
-        while unopened > 0 and text.endswith("}", low, high):
-            high, unopened = low + len(text[low : high - 1].rstrip()), unopened - 1
         found = Found(OK, low, high, NAMED)
         if _HAS_VALUE.search(text, low, high):
             return found

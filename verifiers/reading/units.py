@@ -6,7 +6,6 @@ that is not here is a noun, which says what is counted and changes no value.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -209,14 +208,3 @@ def takes_power(unit: str, is_below: bool) -> bool:
     """True for a unit behind which a 2 or 3 is its power: a length, the m of 5 m2; below a slash also the s of m/s2."""
     name = UNITS.get(unit, "")
     return name in _LENGTHS or (is_below and name == "second")
-
-
-def named_in(text: str) -> set[str]:
-    """The units that words and symbols of two letters or more name in a text: "watt" for 5 watts."""
-    words = _WORD.findall(text)
-    return {SYMBOLS.get(word) or UNITS.get(word.lower(), "") for word in words} - {""}
-
-
-_WORD = re.compile(r"[A-Za-z]{2,}+")
-WITH_CAPITAL_UNIT = re.compile(r"-?[\d.,]++ [WVANJKCF]")
-"""A number and a unit of one capital letter: 5 W."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from verifiers.command.flags import Parser
+from verifiers.command.flags import Parser, number_between
+from verifiers.errors import CommandError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -42,10 +43,6 @@ Exit status: 0 after a signal, 2 if it cannot start.
 TOKEN_VARIABLE = "SPG_SERVE_TOKEN"
 
 
-class CannotServe(Exception):
-    """The server cannot start; the text says why and what would be right."""
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status."""
     parser = Parser(
@@ -58,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     add_serving_flags(parser)
     add = parser.add_argument
     text = "the completions that a request may have (4096)"
-    add("--max-completions", metavar="N", type=_number_between(1, 10**6), default=4096, help=text)
+    add("--max-completions", metavar="N", type=number_between(1, 10**6), default=4096, help=text)
     text = "compiles the kernels that judge large batches before it serves, if they are not on disk"
     add("--prepare", action="store_true", help=text)
     options = parser.parse_args(arguments)
@@ -84,11 +81,11 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
         default="127.0.0.1",
         help="the address to listen at (127.0.0.1, which only this machine reaches)",
     )
-    add("--port", type=_number_between(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
+    add("--port", type=number_between(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
     add(
         "--workers",
         metavar="N",
-        type=_number_between(1, 1024),
+        type=number_between(1, 1024),
         default=1,
         help="the number of processes that judge (1)",
     )
@@ -98,9 +95,9 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
     )
     add("--token", help=text)
     text = "the megabytes that a request may have (16)"
-    add("--max-body", metavar="MB", type=_number_between(1, 1024), default=16, help=text)
+    add("--max-body", metavar="MB", type=number_between(1, 1024), default=16, help=text)
     text = "the seconds that a request may take (60); then it is answered with 503"
-    add("--timeout", metavar="S", type=_number_between(1, 86400), default=60, help=text)
+    add("--timeout", metavar="S", type=number_between(1, 86400), default=60, help=text)
 
 
 def run_command(
@@ -132,7 +129,7 @@ def run_command(
         is_given_empty = options.token == ""  # by mistake: without --token, it may be empty
         fits_an_address = token.isascii() and not any(letter <= " " or letter == "@" for letter in token)
         if is_given_empty or not fits_an_address:
-            raise CannotServe(
+            raise CommandError(
                 "--token must be letters, digits and signs that an address may have, without a space or @"
             )
         listening = _listening(options.host, options.port)
@@ -148,7 +145,7 @@ def run_command(
         sys.stderr.write(f"Serving {what} at {address} (Ctrl-C ends it).\n")
         sys.stderr.flush()
         server.run(sockets=[listening])
-    except (CannotServe, WorkerUnavailable) as error:
+    except (CommandError, WorkerUnavailable) as error:
         sys.stderr.write(f"error: {str(error).rstrip('.')}.\n")
         return 2
     except KeyboardInterrupt:  # either signal
@@ -161,13 +158,13 @@ def run_command(
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens at this address; raises `CannotServe`."""
+    """A socket that listens at this address; raises `CommandError`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CannotServe(f"cannot listen at {host}:{port}: {reason}; try another --port") from error
+        raise CommandError(f"cannot listen at {host}:{port}: {reason}; try another --port") from error
 
 
 def _server_of(front: Front, options: argparse.Namespace) -> uvicorn.Server:
@@ -200,14 +197,3 @@ def _server_of(front: Front, options: argparse.Namespace) -> uvicorn.Server:
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches a server at `host`."""
     return host in ("localhost", "::1") or host.startswith("127.")
-
-
-def _number_between(least: int, most: int) -> Callable[[str], int]:
-    """A function that reads an argument: a whole number from `least` to `most`."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least:,} to {most:,}")
-        return int(text)
-
-    return read

@@ -83,19 +83,24 @@ def test_of_files_with_other_problems_only_what_both_have_is_said(tmp_path, caps
         ({"code": {"mine.py": "2", "other.py": "3"}}, "mine.py has another content"),
         ({"answer": "5"}, "answer of problem 0 is '4' in A, '5' in B"),
         ({"rewards": {"correct": 1.0, "f": 0.0}}, "A pays correct, B correct, f"),
+        ({"verifier_rules": 2}, "the verifiers' rules are number 1 for A, 2 for B"),
     ],
 )
 def test_evaluations_that_were_judged_otherwise_are_compared_with_a_word(
     of_b, said, tmp_path, capsys, monkeypatch
 ):
     of_a = {"env": "rows[reward=/home/me/mine.py:f]", "code": {"mine.py": "1"}, "answer": "4"}
+    of_a["verifier_rules"] = 1
     for name, of_file, correct in (("a", of_a, 0), ("b", of_a | of_b, 1)):
         place = tmp_path / "run" / "eval" / f"{name}.jsonl"
         place.parent.mkdir(parents=True, exist_ok=True)
         row = {"index": 0, **evaluated(correct)[0][0]}
         row = {"rewards": {"correct": correct}, **of_file, **row}
-        place.write_text(json.dumps({name: row[name] for name in row.keys() - {"code"}}) + "\n")
+        place.write_text(
+            json.dumps({name: row[name] for name in row.keys() - {"code", "verifier_rules"}}) + "\n"
+        )
         settings = {"settings": {"env": of_file["env"]}, "code": of_file["code"]}
+        settings["verifier_rules"] = of_file["verifier_rules"]
         place.with_suffix(".json").write_text(json.dumps(settings))
     files = [str(tmp_path / "run" / "eval" / name) for name in ("a.jsonl", "b.jsonl")]
     assert diff(*files).judges == said

@@ -85,6 +85,9 @@ def test_tokens_a_pass_count_all_turns_and_no_given_token():
     rows = [{"reveal_step": [-1, 2, 1, 0], "turns": turns}, {"reveal_step": [-2, -2, 0, 0]}]
     assert tokens_per_pass(rows) == (3 + 3 + 2) / (2 + 3 + 1)
     assert tokens_per_pass([{"reveal_step": [-2]}]) == 0
+    # A canvas that is redrawn also takes steps in which its text stays; one that was not begun has no path.
+    redrawn = {"reveal_step": [0, 1, -1], "path": [[[0, None], [3, "a"]], [[0, "c"], [3, "b"]], []]}
+    assert tokens_per_pass([redrawn]) == 2 / 4
 
 
 class Twice(Rigged):

@@ -134,3 +134,18 @@ def test_improbable_tokens_keep_bounds_and_gradients_finite(dtype):
         lower, upper = gradients(logps, masks, beta)
         assert lower.isfinite().all() and upper.isfinite().all()
         assert upper.sum((1, 2)).tolist() == pytest.approx([6, 1], abs=1e-4)
+
+
+def test_what_is_known_of_masks_alone_is_computed_where_they_are_drawn_and_changes_no_bound():
+    rollouts = make_rollouts([5, 2, 4], 5, [3, 2, 1])
+    masks = make_masking("random", 3).draw(rollouts, seeded())
+    part = masks.select(torch.tensor([1, 2]))
+    logps = torch.where(part.scored, -1.5, 0.0).requires_grad_()
+    bound = eubo(logps, part, 1.5)
+    (gradient,) = torch.autograd.grad(bound.sum(), logps)
+    assert part.of_bounds is not None and masks.with_columns(part=masks.part).of_bounds is None
+    plain = Masks(part.masked, part.scored, part.weight, part.scale, part.part)
+    assert torch.equal(eubo(logps, plain, 1.5), bound)
+    # What a mask does not score has no gradient, and a token that no mask scores none that is NaN.
+    assert not part.scored.any(1).all() and gradient[~part.scored].eq(0).all()
+    assert gradient[part.scored].gt(0).all()

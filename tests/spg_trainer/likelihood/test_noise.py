@@ -12,6 +12,7 @@ from spg_trainer.algorithms.base import loss_of_values, prepare_columns
 from spg_trainer.algorithms.registry import WITH_RANDOM_TOKENS, check_algorithm_noise
 from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood import MASKINGS, KeyedStreams, accumulate, elbo, token_logps
+from spg_trainer.likelihood.bounds import penalty
 from spg_trainer.likelihood.logps import rate
 from spg_trainer.likelihood.noise import check_masking, with_uniform_noise
 from spg_trainer.likelihood.random_masks import ContextMasking
@@ -110,6 +111,30 @@ REPLAYED = {"tracerl", "d2_stepmerge"}  # test_trace.py
 )
 def test_the_gradient_of_each_algorithm_is_that_of_plain_autograd(name):
     check_gradient(name, arguments_of(name))
+
+
+def test_the_penalty_is_a_power_mean_over_the_copies_that_hide_a_token():
+    arguments = {**arguments_of("spg"), "negatives": "penalty", "num_masks": 3}
+    check_gradient("spg", arguments)
+    rows = rows_of_fixture()
+    masks = masks_of(rows, replace(FLAT["flat"], num_masks=3))
+    logps = (
+        -torch.rand(masks.scored.shape, dtype=torch.float64, generator=torch.manual_seed(1)) * masks.scored
+    )
+    hidden = masks.masked[:, :, rows.prompt_ids.shape[1] :]
+    expected = []
+    for row, length in enumerate(rows.completion_mask.sum(-1).tolist()):
+        of_seen = [
+            np.log(np.mean(np.exp(2.0 * logps[row, hidden[row, :, i], i].numpy()))) / 2.0
+            for i in range(length)
+            if hidden[row, :, i].any()
+        ]
+        expected.append(sum(of_seen) * length / len(of_seen))
+    assert penalty(logps, masks, 2.0).tolist() == pytest.approx(expected, abs=1e-12)
+    assert (~hidden & masks.scored).any()
+    for more in ({"masking": "random"}, {**arguments, "masking": "elbo_eps"}):
+        with pytest.raises(ConfigError, match=r"negatives=penalty is for masking=flat .*negatives=elbo"):
+            algorithms.build("spg", {**more, "negatives": "penalty"})
 
 
 def check_gradient(name, arguments, rows=None):

@@ -6,6 +6,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from spg_trainer.errors import ConfigError
 from spg_trainer.models import load
+from spg_trainer.models.body import one_kernel, rotated
 from spg_trainer.models.forward import base_model, hidden_states
 from spg_trainer.models.lora import add_lora
 from spg_trainer.rollout.sampler import sample_completions
@@ -91,3 +92,30 @@ def test_a_missing_compiler_is_named(monkeypatch) -> None:
     monkeypatch.setattr(check, "missing_compiler", lambda device: "a C++ compiler on a CPU")
     with pytest.raises(ConfigError, match=r"--compile needs a C\+\+ compiler on a CPU, and there is none"):
         load.compile_layers(make_policy(torch.float32).model)
+
+
+@pytest.mark.slow  # half a minute: the compiler starts
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_compiled_rotation_rounds_as_the_plain_one(dtype):
+    def states_and_gradient(rotation):
+        stream = torch.Generator().manual_seed(0)
+        x = torch.randn(3, 7, 2, 16, generator=stream).to(dtype).transpose(1, 2).requires_grad_()
+        angles = torch.randn(3, 7, 16, generator=stream)
+        found = rotation(x, angles.cos(), angles.sin())
+        (found.float() * torch.randn(found.shape, generator=stream)).sum().backward()
+        return found.detach(), x.grad
+
+    for found, expected in zip(states_and_gradient(one_kernel()), states_and_gradient(rotated), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_the_compiler_takes_the_rotation_whole():
+    found = []
+
+    def backend(graph, inputs):
+        found.append(graph)
+        return graph.forward
+
+    x, angles = torch.ones(2, 2, 3, 4), torch.ones(2, 3, 4)
+    torch.compile(rotated, fullgraph=True, backend=backend)(x, angles, angles)
+    assert len(found) == 1

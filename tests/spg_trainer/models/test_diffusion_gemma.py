@@ -11,12 +11,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from spg_trainer.architecture.shape import shape_of
-from spg_trainer.errors import ModelError
-from spg_trainer.models import families, load_model, new_policy, save_model
+from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.models import families, load_model, new_policy, open_policy, save_model
 from spg_trainer.models.diffusion_gemma import CanvasConfig, DiffusionGemmaForBlockDiffusion, stock
-from spg_trainer.models.load import merged
+from spg_trainer.models.load import merged, new_model
 from spg_trainer.models.lora import merged_weights
 from spg_trainer.models.weight_files import save_whole
+from spg_trainer.settings.model import ModelConfig
 from spg_trainer.settings.weights import known_settings
 from tests.common.canvases import FOLDER, SIZE, canvas_by_canvas, open_fixture, stored, with_real
 
@@ -117,6 +118,28 @@ def test_the_gradient_goes_through_the_encoder(checkpointed):
     assert not any("router" in name for name in found)
     for name, gradient in expected.items():
         assert (found[name] - gradient).abs().max() <= 1e-9 * gradient.abs().max().clamp(min=1), name
+
+
+def test_the_router_is_trained_if_one_asks_for_it():
+    def opened(**more):
+        return open_policy(ModelConfig(str(FOLDER), device="cpu", **more), env="sudoku", seed=0).model
+
+    def trained(model):
+        return {name for name, p in model.named_parameters() if p.requires_grad}
+
+    routers = {
+        f"model.decoder.layers.{layer}.router.{leaf}"
+        for layer in range(5)
+        for leaf in ("proj.weight", "scale", "per_expert_scale")
+    }
+    model = opened(train_router=True)
+    assert trained(model) - trained(opened()) == routers == trained(model) & routers
+    all_canvases(model, stored()).log_softmax(-1)[..., 5].sum().backward()
+    assert model.model.decoder.layers[0].router.proj.weight.grad.any()
+    new = new_model(ModelConfig("new:gemma", train_router=True), seed=0, device="cpu").model
+    assert any("router" in name for name in trained(new))
+    with pytest.raises(ConfigError, match="--train-router: this model has no router"):
+        new_model(ModelConfig("new", train_router=True), seed=0, device="cpu")
 
 
 def tower_of(folder):

@@ -392,6 +392,34 @@ def test_a_browser_shows_it_at_three_widths_and_in_both_themes(html, tmp_path):
     assert len(grounds) == 2
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.usefixtures("no_figures")
+def test_a_browser_shows_what_a_step_accepted_and_drew_anew(tmp_path):
+    folder = write_run(tmp_path / "run")
+    file = folder / "eval" / "after.jsonl"
+    # A canvas of three steps, and one that was not begun.
+    path = [[[0, "x"], [2, "a"]], [[0, None], [1, "b"], [2, "b"]], [[0, None], [2, "c"]], []]
+    shown = {"tokens": ["a", "b", "c", ""], "reveal_step": [2, 1, 1, -1], "confidence": [0.9, 0.8, 0.7, None]}
+    changed = [{**json.loads(line), **shown, "path": path} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in changed))
+    page = tmp_path / "report.html"
+    page.write_text(report(folder).html)
+    chips = "[...document.querySelectorAll('.side:nth-child(2) .token')]"
+    state = (
+        f"{chips}.map((e) => e.textContent + e.className.replace('token', '').replace(' special', '')).join()"
+    )
+    with chromium(tmp_path / "profile") as browser:
+        browser.open(page, 1200, 900, "light")
+        browser.run(SCRIPT)
+        for step, expected in enumerate(
+            [" masked, masked, masked", "x now, redrawn, redrawn", "x now,b now, redrawn", "a,b,c"]
+        ):
+            assert browser.run(f"set('slider', {step}); {state}") == expected
+        said = "document.querySelector('.side:nth-child(2) > small').textContent"
+        assert browser.run(f"set('slider', 2); {said}") == "2 of 3 accepted, the others drawn anew"
+        assert browser.complaints() == []
+
+
 @pytest.mark.parametrize("given", [None, 3, ["a", "b"], b"runs"])
 def test_what_is_no_place_of_a_run_is_refused_in_a_sentence(given) -> None:
     for name, call in (

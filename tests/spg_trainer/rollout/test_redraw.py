@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spg_trainer.errors import ConfigError, ModelError
+from spg_trainer.rollout.collect import paths, token_records
 from spg_trainer.rollout.player import generate
 from spg_trainer.rollout.redraw import EntropyBound, accepted, sample_canvases
 from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions, watching
@@ -116,6 +117,36 @@ def test_rows_that_have_the_text_of_stop_write_no_further_canvas():
     assert torch.equal(rows.completion_ids[mask], whole.completion_ids[mask])
     assert mask[1].sum() == 6 and (rows.unmask_step[1, SIZE:] == NEVER).all()
     assert (whole.unmask_step[1, SIZE:] >= 0).all()
+
+
+def test_the_path_of_a_place_is_what_it_held_after_each_step():
+    kept, policy = stored(), with_generation(open_fixture(), "stops")
+    policy.model.generation_config.confidence_threshold = 5.3  # some canvases are over early
+    rows = sample_completions(policy, kept["prompt"], kept["prompt_mask"], THREE, seeded(range(3)))
+    accepted = torch.stack([rows.accepted[:, 0] >> step & 1 for step in range(6)], 1).bool()  # (B, S, T)
+    found, redrawn, made = paths(rows, SIZE), 0, []
+    for row, path in enumerate(found):
+        first = 0
+        for start in range(0, 3 * SIZE, SIZE):
+            steps = int(accepted[row, :, start : start + SIZE].any(-1).sum())
+            for place in range(start, start + SIZE):
+                held = {}
+                for step, token in path[place]:
+                    held |= dict.fromkeys(range(step, first + steps), token)
+                assert sorted(held) == list(range(first, first + steps))
+                expected = [
+                    int(rows.canvases[row, s + 1, place]) if accepted[row, s, place] else None
+                    for s in range(steps)
+                ]
+                expected[-1:] = [int(rows.completion_ids[row, place])] if steps else []
+                assert list(held.values()) == expected
+                redrawn += expected.count(None)
+            first += steps
+        made.append(first)
+    assert redrawn > 20 and rows.passes.tolist() == made and any(steps % 6 for steps in made)
+    (record, *_) = token_records(policy, rows)
+    assert record["path"][0][-1] == [found[0][0][-1][0], record["tokens"][0]]
+    assert any(path[-1] == [] for path in found)  # a row that ended begins no further canvas
 
 
 def test_as_many_tokens_are_accepted_as_the_bound_allows():

@@ -226,6 +226,15 @@ def test_a_file_of_another_ending_is_told_which_are_read(tmp_path) -> None:
         assert typed("--env", str(tmp_path / name), "--verifier", "gsm8k").env_args == {"verifier": "gsm8k"}
     with pytest.raises(envs.EnvError, match=r"rows.txt: files of rows end in .jsonl, .ndjson, .json"):
         envs.resolve(str(tmp_path / "rows.txt"))
+    (tmp_path / "sums.jsonl").touch()
+    for name, said in (
+        (f"{tmp_path}/sums.jsnl", r"Did you mean \S+/sums\.jsonl\?"),
+        ("sudko", 'mean "sudoku"'),
+    ):
+        with pytest.raises(envs.EnvError, match=said):
+            typed("--env", name, "--verifier", "gsm8k")
+    with pytest.raises(envs.EnvError, match=r"\./mine\.pyy is no name of a module"):
+        envs.resolve("./mine.pyy:Task")
 
 
 def test_pairs_merge_by_key_through_every_layer(file) -> None:

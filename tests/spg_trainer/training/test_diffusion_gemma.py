@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from spg_trainer import Config, defaults, train
+from spg_trainer.checking.checks import check_algorithm
 from spg_trainer.errors import ConfigError
+from spg_trainer.likelihood.random_masks import MASKINGS
 from spg_trainer.models import load_model
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.weights import Canvases, canvases_of
 from spg_trainer.training.plan import settle
 from tests.common.canvases import FOLDER
+from tests.common.trainer_cases import ENV
 
 SIZES = {"hidden_size": 16, "num_layers": 2, "num_heads": 2, "intermediate_size": 32}
 SMALL = {
@@ -57,12 +60,39 @@ def test_a_new_model_takes_its_own_decoding_and_masks():
 )
 def test_a_run_is_the_same_if_it_is_resumed(tmp_path, algorithm):
     args = {"algorithm": algorithm, "num_generations": 2, "save_steps": 1, "force": True}
-    args["reward_weights"] = {"cells": 1.0, "format": 0.3}
+    args |= {"env": ENV, "max_completion_length": 16, "diffusion_steps": 16, "block_length": 8}
     train(config_of(tmp_path / "whole", **args), quiet=True)
     train(config_of(tmp_path / "parts", **args, max_steps=1), quiet=True)
     train(defaults(Config, resume=str(tmp_path / "parts"), max_steps=2), quiet=True)
     whole, parts = (load_model(str(tmp_path / name)).model.state_dict() for name in ("whole", "parts"))
     assert all((whole[name] == parts[name]).all() for name in whole)
+    first, _ = map(json.loads, (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines())
+    assert first["grad_norm"] > 0
+    assert "bound/elbo" not in first and ("surrogate/flat" in first) is (algorithm == "espo")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "args", "said"),
+    [
+        ("espo", {"masking": "flat"}, "flat: a surrogate"),
+        ("raft", {"masking": "elbo_eps", "num_masks": 4}, "elbo_eps: a lower bound"),
+        ("tracerl", {"masking": "trace", "steps_per_segment": 1}, "trace: the log-probability of what"),
+        ("d2_stepmerge", {"masking": "trace"}, "trace: the log-probability of what"),
+    ],
+)
+def test_the_check_of_an_algorithm_says_what_stands_for_a_bound(algorithm, args, said):
+    findings = {finding.name: finding for finding in check_algorithm(algorithm, args)}
+    assert [finding for finding in findings.values() if not finding.ok] == []
+    assert findings["target"].figure.startswith(said)
+
+
+def test_metrics_name_what_a_masking_measures():
+    assert {name: masking.figure for name, masking in MASKINGS.items()} == {
+        **dict.fromkeys(MASKINGS, "bound/elbo"),
+        "flat": "surrogate/flat",
+        "flat_canvas": "surrogate/flat",
+        "elbo_eps": "bound/elbo_eps",
+    }
 
 
 def test_it_is_taught_by_demonstrations_and_trained_further(tmp_path):
@@ -76,6 +106,10 @@ def test_it_is_taught_by_demonstrations_and_trained_further(tmp_path):
 
 def test_settings_that_are_not_there_for_the_model_are_refused():
     for more, sentence in (
+        (
+            {"sequence_parallel": 2, "processes": 2, "dry_run": True},
+            r"--sequence-parallel.*: a diffusion_gemma has an encoder",
+        ),
         ({"compile": True}, r"--compile.*: a diffusion_gemma has an encoder and a decoder"),
         (
             {"lora_r": 4, "lora_experts": True, "model": str(FOLDER)},
@@ -88,12 +122,16 @@ def test_settings_that_are_not_there_for_the_model_are_refused():
         ({"algorithm_args": {"masking": "random"}}, r"masking=random: this model has no \[MASK\]"),
         ({"algorithm_args": {"negatives": "mix"}}, "negatives=elbo"),
         ({"max_completion_length": 20}, "--block-length 8 does not divide --max-completion-length 20"),
+        ({"train_router": True, "lora_r": 4, "model": str(FOLDER)}, "--train-router: adapters are trained"),
+        ({"train_router": True, "model": "new"}, "--train-router: this model has no router. Leave it out"),
     ):
         with pytest.raises(ConfigError, match=sentence):
             settings = {**SMALL, **more}
             if settings["model"] != "new:gemma":
                 settings = {name: value for name, value in settings.items() if name not in SIZES}
             settle(defaults(Config, **settings))
+    divided = {"shard": "layer", "expert_parallel": 2, "processes": 2, "dry_run": True}
+    assert settle(defaults(Config, **SMALL, **divided)).num_processes == 2
 
 
 @pytest.mark.slow

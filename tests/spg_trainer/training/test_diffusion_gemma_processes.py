@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from spg_trainer.settings.recorded import to_yaml
 from tests.common.canvases import open_fixture
 from tests.common.process_cases import run_processes
 from tests.common.trainer_cases import ENV, child_environment, rows, weights
+from tests.spg_trainer.training.test_shard import all_weights
 
 ALGORITHMS = ["espo", "tracerl", "spg"]
 
@@ -38,49 +40,100 @@ def model(tmp_path_factory):
     return folder
 
 
-def settings(file, model, algorithm, **more):
+RUNS = {
+    "adapters": {"algorithm": "espo", "lora_r": 4, "gradient_checkpointing": True},
+    "sft": {
+        "env": "sudoku",
+        "env_args": {"prompt_style": "plain"},
+        "algorithm": "mle",
+        "source": "demonstrations",
+        "num_generations": 1,
+        "num_iterations": 1,
+        "max_completion_length": 24,
+        "diffusion_steps": 24,
+    },
+}
+"""{name: settings} of runs besides those of `ALGORITHMS`."""
+
+
+def settings(file, model, run, **more):
     """Writes the settings of three steps, in which some completions are rewarded."""
+    own = RUNS.get(run, {"algorithm": run})
     config = defaults(
         Config,
-        env=ENV,
-        model=str(model),
-        algorithm=algorithm,
-        dtype="float64",
-        device="cpu",
-        max_steps=3,
-        prompts_per_step=4,
-        num_generations=4,
-        num_iterations=2,
-        num_minibatches=1,
-        learning_rate=1e-3,
-        per_device_batch_size=8,
-        save_steps=1,
-        eval_steps=0,
-        eval_problems=4,
-        report=False,
-        force=True,
-        max_completion_length=16,
-        diffusion_steps=16,
-        block_length=8,
-        **more,
+        **{
+            "env": ENV,
+            "model": str(model),
+            "dtype": "float64",
+            "device": "cpu",
+            "max_steps": 3,
+            "prompts_per_step": 4,
+            "num_generations": 4,
+            "num_iterations": 2,
+            "num_minibatches": 1,
+            "learning_rate": 1e-3,
+            "per_device_batch_size": 8,
+            "save_steps": 1,
+            "eval_steps": 0,
+            "eval_problems": 4,
+            "report": False,
+            "force": True,
+            "max_completion_length": 16,
+            "diffusion_steps": 16,
+            "block_length": 8,
+            **own,
+            **more,
+        },
     )
     file.write_text(to_yaml(config))
     return ("--config", str(file), "--resume", "auto", "--output-dir")
 
 
+DIVIDED = {
+    "none": {},
+    "phase": {"shard": "phase"},
+    "layer": {"shard": "layer"},
+    "experts": {"shard": "layer", "expert_parallel": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def alone(model, tmp_path_factory):
+    """The folder of the run that one process makes with an algorithm."""
+
+    @cache
+    def run_of(name):
+        folder = tmp_path_factory.mktemp(name)
+        arguments = settings(folder / "settings.yaml", model, name)
+        run_processes("spg_trainer", *arguments, str(folder / "run"), count=1)
+        return folder / "run"
+
+    return run_of
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_two_processes_make_the_run_of_one(tmp_path, model, algorithm):
-    arguments = settings(tmp_path / "settings.yaml", model, algorithm)
-    for count in (1, 2):
-        run_processes("spg_trainer", *arguments, str(tmp_path / str(count)), count=count)
-    found, expected = (rows(tmp_path / count / "metrics.jsonl") for count in "21")
+@pytest.mark.parametrize(
+    ("run", "divided"),
+    [
+        *(("espo", divided) for divided in DIVIDED),
+        *(("tracerl", divided) for divided in ("none", "layer")),
+        *(("spg", divided) for divided in ("none", "phase")),
+        *(("adapters", divided) for divided in ("phase", "layer", "experts")),
+        *(("sft", divided) for divided in ("phase", "layer", "experts")),
+    ],
+)
+def test_two_processes_make_the_run_of_one(tmp_path, model, alone, run, divided):
+    arguments = settings(tmp_path / "settings.yaml", model, run, **DIVIDED[divided])
+    run_processes("spg_trainer", *arguments, str(tmp_path / "two"), count=2)
+    folders = tmp_path / "two", alone(run)
+    found, expected = (rows(folder / "metrics.jsonl") for folder in folders)
     assert any(row.get("loss") for row in expected)
-    for row, alone in zip(found, expected, strict=True):
-        assert row == pytest.approx(alone, rel=1e-9, abs=1e-9)
-    together, alone = (weights(tmp_path / count / "model") for count in "21")
-    for name, value in alone.items():
+    for row, other in zip(found, expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-9, abs=1e-9)
+    together, one = (all_weights(folder / "model") for folder in folders)
+    assert together.keys() == one.keys()
+    for name, value in one.items():
         assert float((together[name] - value).abs().max()) <= 1e-9, name
 
 

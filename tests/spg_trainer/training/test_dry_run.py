@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spg_trainer.algorithms import ALGORITHMS
+from spg_trainer.cli import main
 from spg_trainer.errors import SpgError, in_flags, written
 from spg_trainer.models import new_tiny
 from spg_trainer.settings import packages
@@ -189,3 +190,35 @@ def test_a_dry_run_refuses_and_promises_what_the_run_does(tmp_path, at_length) -
         refusals[wet if isinstance(wet, str) else ""] += 1
     started, count = refusals.pop(""), 1 + number
     assert started > 0.15 * count and len(refusals) > 0.15 * count, "of both there are many"
+
+
+GEMMA = Path(__file__).parents[2] / "data" / "models" / "diffusion_gemma"
+UNTRAINABLE: dict[str, tuple[dict[str, str], str]] = {
+    "unknown to transformers": (
+        {"config.json": '{"model_type": "no_such_type"}'},
+        "model_type 'no_such_type'; those that can be trained here are Dream",
+    ),
+    "left to right": (
+        {"config.json": '{"model_type": "gpt2"}'},
+        "model_type 'gpt2'; those that can be trained",
+    ),
+    "its config.json alone": ({"config.json": ""}, "there is no model*.safetensors or pytorch_model*.bin"),
+    "no tokenizer": ({"config.json": "", "model.safetensors": ""}, "cannot be opened: "),
+    "a word too many": ({"config.json": '{"model_type": "llada", "no_such_setting": 1}'}, "no_such_setting"),
+}
+"""{what is wrong with a folder: ({file: its text; "" = as in the fixture}, what refuses it)}."""
+
+
+def test_a_dry_run_on_a_folder_that_a_run_refuses_says_the_same(tmp_path, capsys) -> None:
+    for number, (files_of_folder, sentence) in enumerate(UNTRAINABLE.values()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, text in files_of_folder.items():
+            (folder / name).write_text(text) if text else shutil.copy(GEMMA / name, folder / name)
+        given = {"env": "sudoku", "model": str(folder), "device": "cpu"}
+        dry, wet = (begun(given, tmp_path / "run", dry) for dry in (True, False))
+        assert isinstance(wet, str) and sentence in wet and dry == wet
+        words = ["--env", "sudoku", "--model", str(folder), "--dry-run", "--gpu", "H200", "--processes", "8"]
+        assert main(words) == 2
+        said = capsys.readouterr()
+        assert sentence in said.err and not said.out

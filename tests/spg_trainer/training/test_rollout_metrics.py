@@ -38,6 +38,9 @@ def test_groups_are_counted_by_what_they_have_in_common():
     (groups,) = gather_groups(scored, scored.rewards)
     assert groups.tolist() == [[1.0, 1.0], [0.2, 0.2], [0.0, 0.3], [0.5, 0.5]]
     assert metrics["completions/entropy"] == 2.5
+    assert metrics["completions/tokens_per_pass"] == 1.0
+    redrawn = scored.with_columns(passes=torch.full((8,), 4))  # the last two steps left the text as it was
+    assert rollout_metrics(redrawn, [True] * 8)["completions/tokens_per_pass"] == 0.5
     shares = {name: value for name, value in metrics.items() if name.startswith("frac_")}
     assert shares == {
         "frac_reward_zero_std": 0.75,

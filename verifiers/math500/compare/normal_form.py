@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable
 
 from verifiers.math500.tree import ATOMS, MINUS_ONE, ONE, ZERO, Node, parts, rebuilt
 
-TWO: Node = ("num", 2, 1)
-HALVES = (("/", ONE, TWO), ("num", 1, 2), ("num", 5, 10))  # 1/2 and 0.5, as exponents that mean a root
-
 
 def folded(node: Node) -> Node:
     """An expression without brackets, factors and divisors 1, and exponents 1.
