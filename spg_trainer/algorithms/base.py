@@ -444,6 +444,21 @@ class CoupledAlgorithm(Algorithm):
         return Loss((batch.coefficients * self.bound(logps, masks)).sum(), {})
 
 
+def rows_with_bounds(algorithm: CoupledAlgorithm, masks: Masks, batch: Rows, logps: Tensor) -> Rows:
+    """What a coupled loss compares of the completions of a batch: their `bounds` (B,), and those before.
+
+    `old_bounds` are the current ones if there are no `old_logps`; `ref_bounds` are there if there are `ref_logps`.
+    """
+    from spg_trainer.tensors import Rows
+
+    bounds = algorithm.bound(logps, masks)
+    columns = {name: getattr(batch, name) for name in ("advantages", "length", "episode", "group")}
+    columns["old_bounds"] = algorithm.bound(batch.get("old_logps", logps), masks).detach()
+    if "ref_logps" in batch:
+        columns["ref_bounds"] = algorithm.bound(batch.ref_logps, masks)
+    return Rows(bounds=bounds, **columns, max_turns=batch.max_turns)
+
+
 def divide_by_normalizer(bounds: Tensor, batch: Rows, normalizer: str) -> Tensor:
     """(B,) bounds of completions (B,), divided as an algorithm's `normalizer` says.
 

@@ -19,6 +19,7 @@ from spg_trainer.algorithms.base import (
     fault_of_name,
     loss_of_values,
     prepare_columns,
+    rows_with_bounds,
 )
 from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.seeding import generator, numpy_generator
@@ -53,20 +54,9 @@ class Case:
         logps = self.logps if logps is None else logps
         if not isinstance(self.algorithm, CoupledAlgorithm):
             return checked_loss("loss", loss_of_values(self.algorithm, self.masks, batch, logps))
-
-        def bound(values: Tensor) -> Tensor:
-            return self.algorithm.bound(values, self.masks)
-
-        episodes = Rows(
-            bounds=bound(logps),
-            old_bounds=bound(batch.get("old_logps", logps)).detach(),
-            advantages=batch.advantages,
-            group=batch.group,
-            length=batch.length,
-            totals=batch.totals,
+        episodes = rows_with_bounds(self.algorithm, self.masks, batch, logps).with_columns(
+            totals=batch.totals
         )
-        if "ref_logps" in batch:
-            episodes = episodes.with_columns(ref_bounds=bound(batch.ref_logps))
         return checked_loss("coupled_loss", self.algorithm.coupled_loss(episodes))
 
     def gradient(self, logps: Tensor | None = None) -> Tensor:

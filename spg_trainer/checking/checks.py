@@ -1,10 +1,12 @@
-"""The checks of `python -m spg_trainer algorithms check FILE:CLASS`.
+"""The checks of `python -m spg_trainer algorithms check FILE:CLASS`, and what a start tries of a user's own class.
 
 Each check tries a property on random rollouts, rewards and log-probabilities; the property must hold for all of them.
 A check returns a text on what it found, and raises CheckFailed if the algorithm does not have the property. `CHECKS`
 lists the checks.
 """
 
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,11 +14,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, prepare_columns
+from spg_trainer.algorithms.base import Algorithm, CoupledAlgorithm, Need, prepare_columns
 from spg_trainer.algorithms.registry import build, exit_is_error
 from spg_trainer.checking.cases import (
     BLOCK,
     GENERATIONS,
+    PROMPT_TOKENS,
     PROMPTS,
     TOKENS,
     Case,
@@ -25,10 +28,11 @@ from spg_trainer.checking.cases import (
     draw_case,
     draw_view,
 )
-from spg_trainer.checking.own_class import fault_of_loss, masks_soundly
 from spg_trainer.checking.targets import OWN, TARGETS, difference_from_target
-from spg_trainer.errors import ConfigError
+from spg_trainer.errors import ConfigError, written
+from spg_trainer.likelihood.masking import KeyedStreams
 from spg_trainer.seeding import generator
+from spg_trainer.tensors import Masks
 
 STEP = 1e-5
 """How far a log-probability is moved for a finite difference, in float64."""
@@ -36,6 +40,15 @@ TRIED = 24
 """For how many log-probabilities a finite difference is taken."""
 CLOSE = 1e-5
 """How far a gradient may be from its finite differences, relative to its largest entry."""
+PROVIDED: dict[str, Need] = {
+    "old_logps": "old",
+    "ref_logps": "reference",
+    "measured": "measured",
+    "old_measured": "measured",
+}
+"""{column of a batch: the name in `needs` for which the trainer provides it}."""
+DRAWS = 40
+"""Over how many draws of the masked copies the mean weight of a token is taken."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,71 @@ def check_algorithm(name: str, args: dict[str, object] | None = None) -> list[Fi
                 finding = Finding(title, ok=False, figure=what)
             findings.append(finding)
     return findings
+
+
+def refuse_unsound(name: str, algorithm: Algorithm) -> None:
+    """Raises ConfigError for a user's own class whose masking or loss the trainer cannot use.
+
+    So a user learns of it before a model is opened. A masking of this package is not tried.
+    """
+    if hasattr(algorithm, "block_length"):
+        algorithm = replace(algorithm, block_length=BLOCK)  # fits into the short completions
+    masking = type(algorithm.make_masking())
+    what = ""
+    if not masking.__module__.startswith("spg_trainer."):
+        try:
+            masks_soundly(algorithm)
+        except (Exception, SystemExit) as error:  # whatever an author's masking can raise
+            said = (
+                str(error) if isinstance(error, CheckFailed) else f"it raised {type(error).__name__}: {error}"
+            )
+            what = (
+                f"the masking {masking.__name__} ({file_of(masking) or masking.__module__}), tried on "
+                f"{PROMPTS * GENERATIONS} completions of up to {TOKENS} tokens: {said}"
+            )
+    if what := what or fault_of_loss(algorithm):
+        raise ConfigError(
+            f"$algorithm={name}: {what.rstrip('.')}. `python -m spg_trainer algorithms check {name}` tries more."
+        )
+
+
+def file_of(cls: type) -> str | None:
+    """The file of a user's class."""
+    return getattr(sys.modules.get(cls.__module__), "__file__", None)
+
+
+def fault_of_loss(algorithm: Algorithm) -> str:
+    """The reason why the trainer cannot use an algorithm's loss, in words for its author; "" if none is known.
+
+    The known reasons: the loss or `prepare` returned something invalid, the loss has no gradient or raised an error,
+    advantages are not finite, also those of equal rewards, or the loss reads a column that `needs` does not name.
+    """
+    tried = "prepare"
+    try:
+        case = draw_case(algorithm)
+        draw_case(algorithm, torch.ones(PROMPTS, GENERATIONS, dtype=torch.float64))
+        tried = "loss"
+        if not case.loss(case.logps.clone().requires_grad_()).loss.requires_grad:
+            return "the loss has no gradient, so that nothing is learned. Compute it from logps, and detach it nowhere"
+    except CheckFailed as failed:
+        return str(failed)
+    except ConfigError as error:  # of `prepare`
+        return written(error)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, AttributeError) and error.name in PROVIDED:
+            need = PROVIDED[error.name]
+            return (
+                f"loss reads batch.{error.name}, which is not there, since needs does not name {need!r}. "
+                f'Write needs: ClassVar[frozenset[str]] = frozenset({{"{need}"}})'
+            )
+        # Not for what raises only here: `prepare` may look at what real completions alone have, and a tensor of the
+        # loss may have the sizes, the type and the device of a run. The check or the run that meets the fault shows it.
+        if tried == "loss" and not isinstance(error, RuntimeError):
+            frames = traceback.extract_tb(error.__traceback__)
+            in_file = [frame for frame in frames if frame.filename == file_of(type(algorithm))]
+            frame = [*frames[-1:], *in_file][-1]
+            return f"loss raised {type(error).__name__}: {error} ({frame.filename}, line {frame.lineno})"
+    return ""
 
 
 def is_pure(algorithm: Algorithm) -> str:
@@ -236,21 +314,61 @@ def needs_what_it_says(algorithm: Algorithm) -> str:
             raise CheckFailed(
                 f"needs names {name!r}, but batch.{column} does not change the gradient; leave it out"
             )
-    view = draw_view(algorithm)
-    # Functions, as a view has only the columns that the algorithm needs.
-    other_views = {
-        "correct": lambda: view.with_columns(correct=~view.correct),
-    }
-    for name in needs & other_views.keys():
-        after = case_of(algorithm, other_views[name]()).gradient()
-        if torch.equal(before, after):
-            raise CheckFailed(f"needs names {name!r}, which does not change the gradient; leave it out")
+    if "correct" in needs:
+        view = draw_view(algorithm)
+        if torch.equal(before, case_of(algorithm, view.with_columns(correct=~view.correct)).gradient()):
+            raise CheckFailed("needs names 'correct', which does not change the gradient; leave it out")
     gradient_in_measured = before[..., TOKENS:]  # without measured figures, there are no such columns
     if "measured" in needs and not gradient_in_measured.any():
         raise CheckFailed(
             "needs names 'measured', but batch.measured does not change the gradient; leave it out"
         )
     return ", ".join(sorted(needs)) or "nothing beyond the completions"
+
+
+def masks_soundly(algorithm: Algorithm) -> str:
+    """The masks have the right shapes and are drawn from their own streams alone.
+
+    The returned text says what a token weighs in the mean.
+    """
+    view, masking = draw_view(algorithm), algorithm.make_masking()
+    keys = view.noise_keys()
+
+    def draw_masks(seed: int) -> Masks:
+        return masking.draw(view, KeyedStreams(seed, ("check masking",), keys))
+
+    state = torch.random.get_rng_state()
+    first, again = draw_masks(0), draw_masks(0)
+    num_rows, num_copies = len(view), masking.count(TOKENS)
+    if bool((first.weight[~first.scored] != 0).any()) or not bool(torch.isfinite(first.weight).all()):
+        raise CheckFailed("a weight is not finite, or not 0 where nothing is scored")
+    expected = {
+        "masked": (num_rows, num_copies, PROMPT_TOKENS + TOKENS),
+        "scored": (num_rows, num_copies, TOKENS),
+        "weight": (num_rows, num_copies, TOKENS),
+        "scale": (num_rows,),
+        "part": (num_rows, TOKENS),
+    }
+    for name, shape in expected.items():
+        if tuple(getattr(first, name).shape) != shape:
+            raise CheckFailed(f"masks.{name} is {tuple(getattr(first, name).shape)}, not {shape}")
+        if not torch.equal(getattr(first, name), getattr(again, name)):
+            raise CheckFailed(f"equal streams gave other masks.{name}; draw from `row.streams` alone")
+    if not torch.equal(state, torch.random.get_rng_state()):
+        raise CheckFailed("the masking drew from a global stream; draw from `row.streams` alone")
+    # Under random tokens every token is predicted, also one that is not hidden: the model does not know which are.
+    may_score_shown = masking.noise == "uniform"
+    if not may_score_shown and bool((first.scored & ~first.masked[..., PROMPT_TOKENS:]).any()):
+        raise CheckFailed("a token is scored though it is shown; scored must be a part of masked")
+    all_masks = map(draw_masks, range(DRAWS))
+    weights = torch.stack([(masks.weight.sum(-1).mean(-1) * masks.scale).double() for masks in all_masks])
+    per_token = weights / view.completion_mask.sum(-1)
+    mean = float(per_token.mean())
+    standard_error = float(per_token.std(0).mean()) / (DRAWS * num_rows) ** 0.5
+    # `masks_average_to_their_target` says of the others what they are.
+    is_bound = masking.is_likelihood and masking.target not in ("quadrature", "own")
+    of_bound = "; in a bound it weighs 1" if is_bound else ""
+    return f"a token weighs {mean:.3f} +- {standard_error:.3f} in the mean of {DRAWS} draws{of_bound}"
 
 
 def masks_average_to_their_target(algorithm: Algorithm) -> str:

@@ -281,7 +281,7 @@ def changed_code(command: EvalCommand) -> list[str]:
         return []
     trained = {Path(entry.path).name: entry for entry in inputs.read_inputs(run).values() if entry.copy}
     settings, notes = inputs.file_settings(command), list[str]()
-    for input_name, now in inputs.find_code(settings).items():
+    for input_name, now in inputs.find_inputs(settings, only_code=True).items():
         file_name = Path(now.path).name
         if not (before := trained.get(file_name)):
             continue
@@ -344,7 +344,7 @@ def evaluate_one(
     settings = evaluation_settings(env, sampling, **shared, num_problems=count, seed=player.seed)
     facts = {"verifier_rules": verifiers.RULES, "reward_weights": env.reward_weights, "settings": settings}
     to_measure = to_json({**model_facts, **facts})
-    if code := inputs.find_code(inputs.file_settings(command)).values():
+    if code := inputs.find_inputs(inputs.file_settings(command), only_code=True).values():
         to_measure["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)
     name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])

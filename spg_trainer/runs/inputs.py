@@ -76,28 +76,20 @@ def file_settings(command: Any) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text and isinstance(text, str)}
 
 
-def find_inputs(settings: Mapping[str, str]) -> dict[str, Input]:
-    """All inputs that settings name, as they are now.
+def find_inputs(settings: Mapping[str, str], *, only_code: bool = False) -> dict[str, Input]:
+    """The inputs that settings name, as they are now: code, then data and the model.
 
-    settings: {dotted name: text}, as `file_settings` returns them, here and in the functions below.
-    """
-    found = find_code(settings)
-    for name, path in name_files(settings).paths.items():
-        if not is_code(path):
-            found[name] = Input(path, hash_of_model(path) if name == MODEL else hash_of(path))
-    return found
-
-
-def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
-    """The inputs that are code: the files that settings name, and the loaded modules beside these that they import.
-
-    Copies of files from one folder lie in one folder, so that they can import each other there.
+    Code is the files that settings name, and the loaded modules beside these that they import. Copies of files from one
+    folder lie in one folder, so that they can import each other there. settings: {dotted name: text}, as
+    `file_settings` returns them, here and in the functions below.
     """
     found: dict[str, Input] = {}
-    named = {name: path for name, path in name_files(settings).paths.items() if is_code(path)}
-    files = {Path(path).resolve() for path in named.values()}
+    paths = name_files(settings).paths
+    named = {Path(path).resolve() for path in paths.values() if is_code(path)}
     folders_of_kind: dict[str, list[Path]] = {TASK_COPIES: [], ALGORITHM_COPIES: []}
-    for name, path in named.items():
+    for name, path in paths.items():
+        if not is_code(path):
+            continue
         kind = ALGORITHM_COPIES if name.startswith(("algorithm", *OWN_RULES)) else TASK_COPIES
         folders, folder = folders_of_kind[kind], Path(path).resolve().parent
         if folder not in folders:
@@ -106,13 +98,16 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
         number = folders.index(folder) + 1
         copy_folder = Path(kind) / (str(number) if number > 1 else "")
         found[name] = Input(path, hash_of(path), str(copy_folder / Path(path).name))
-        loaded = {beside: hash_of(str(beside)) for beside in _loaded_from(folder)}
+        imported = {beside: hash_of(str(beside)) for beside in _loaded_from(folder)}
         with suppress(SyntaxError, ValueError):  # whoever loads the file reports it
-            loaded = packages.envs.own_files.still_imported(Path(path), Path(path).read_bytes(), loaded)
-        for beside in sorted(loaded):
-            if beside.resolve() not in files:
+            imported = packages.envs.own_files.still_imported(Path(path), Path(path).read_bytes(), imported)
+        for beside in sorted(imported):
+            if beside.resolve() not in named:
                 copy = str(copy_folder / beside.name)
                 found[f"{name}/{beside.name}"] = Input(str(beside), hash_of(str(beside)), copy)
+    for name, path in paths.items():
+        if not (only_code or is_code(path)):
+            found[name] = Input(path, hash_of_model(path) if name == MODEL else hash_of(path))
     return found
 
 
@@ -136,7 +131,7 @@ def name_files(settings: Mapping[str, str]) -> Named:
         pieces, count = list[str](), 0
         for piece in _pieces(setting, text):
             if own := _own_code(setting, piece):
-                path, name = str(own.file), own.name
+                path, name = own
             else:
                 before, path, behind = _split_at_path(setting, piece)
                 name = before + path + behind
@@ -148,20 +143,12 @@ def name_files(settings: Mapping[str, str]) -> Named:
     return named
 
 
-class _OwnCode(NamedTuple):
-    """A user's code that a setting names in another way than by its file."""
+def _own_code(setting: str, piece: str) -> tuple[str, str] | None:
+    """(file, name by it) of the user's code that a piece of a setting names by its module or, once registered, its id.
 
-    file: Path
-    name: str
-    """The name by its file; the setting's own name if a file alone does not do: a module of a package may import
-    others of it by relative names, the script that Python runs would run again, and another module may register the
-    class."""
-
-
-def _own_code(setting: str, piece: str) -> _OwnCode | None:
-    """The code of the user's that a piece of a setting names by its module or, once registered, by its id.
-
-    None for any other name, and for code of this project, of an installed package or of a notebook.
+    The piece stays the name if a file alone does not do: a module of a package may import others of it by relative
+    names, the script that Python runs would run again, and another module may register the class. None for any other
+    name, and for code of this project, of an installed package or of a notebook.
     """
     envs, (where, _, name) = packages.envs, piece.rpartition(":")
     file_of = envs.own_files.file_of
@@ -177,9 +164,8 @@ def _own_code(setting: str, piece: str) -> _OwnCode | None:
                 cls = envs.registry.known()[name]
                 file, module = file_of(cls), cls.__module__
     elif setting in ("algorithm", *OWN_RULES) and where:
-        with suppress(
-            Exception, SystemExit
-        ):  # of a package that `find_spec` imports; whoever loads it reports it
+        # `find_spec` imports a package, which can raise anything; whoever loads it reports it.
+        with suppress(Exception, SystemExit):
             spec = find_spec(where)
             file = Path(spec.origin).resolve() if spec and spec.origin and is_code(spec.origin) else None
     elif setting.startswith("env_args.") and setting.endswith("verifier"):
@@ -192,11 +178,12 @@ def _own_code(setting: str, piece: str) -> _OwnCode | None:
         return None
     if INSTALLED & {*file.parts} or file.is_relative_to(STANDARD_LIBRARY):
         return None
-    is_found_by_file = not inside and file.stem != "__init__" and module != "__main__"
-    if setting == "env":
-        is_found_by_file &= says_id(file, name)
-    is_named_by_file = is_found_by_file and not setting.startswith("env_args.") and " + " not in str(file)
-    return _OwnCode(file, f"{file}:{name}" if is_named_by_file else piece)
+    is_found_by_file = (
+        not (inside or file.stem == "__init__" or module == "__main__")
+        and not (setting.startswith("env_args.") or " + " in str(file))
+        and (setting != "env" or says_id(file, name))
+    )
+    return str(file), f"{file}:{name}" if is_found_by_file else piece
 
 
 def says_id(file: str | Path, id: str) -> bool:
@@ -288,11 +275,11 @@ def parts_of_model(model: str) -> dict[str, str]:
     The files of an adapter and of its base count together. Those of a model of the Hub are not looked at.
     """
     weights, files_of_part = resolve_model(model), {part: list[Path]() for part in PARTS_OF_MODEL}
-    for folder in filter(None, (weights.adapter, Path(weights.base))):
-        for file in sorted(folder.iterdir() if folder.is_dir() else ()):
-            part = next((part for part, ends in PARTS_OF_MODEL.items() if file.name.endswith(ends)), None)
-            if part and file.is_file():
-                files_of_part[part].append(file)
+    folders = [folder for folder in (weights.adapter, Path(weights.base)) if folder and folder.is_dir()]
+    for file in (file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()):
+        parts = (part for part, ends in PARTS_OF_MODEL.items() if file.name.endswith(ends))
+        if part := next(parts, None):
+            files_of_part[part].append(file)
     return {
         f"the {part} of the model": _hash_of_files(files, whole_up_to=LARGE)
         for part, files in files_of_part.items()

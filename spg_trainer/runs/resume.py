@@ -132,15 +132,13 @@ def pinned_commits(run: Path, recorded: Mapping[str, Any], current: Mapping[str,
     as unchanged.
     """
     commits = (record_of(run).get("origin") or {}).values()
-
-    def names_commit(name: str, value: Any) -> bool:
-        """Whether the setting only adds a commit of the run to what was recorded."""
-        before = recorded.get(name)
-        if name.endswith("revision"):
-            return before is None and value in commits
-        return name == "data" and value in [f"{before}@{commit}" for commit in commits]
-
-    return {name: recorded.get(name) for name, value in current.items() if names_commit(name, value)}
+    return {
+        name: before
+        for name, value in current.items()
+        for before in [recorded.get(name)]
+        if (name.endswith("revision") and before is None and value in commits)
+        or (name == "data" and value in [f"{before}@{commit}" for commit in commits])
+    }
 
 
 def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:

@@ -6,12 +6,11 @@ gradient in this bound is the completion's coefficient, with which the bound the
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from spg_trainer.algorithms import CoupledAlgorithm, Loss
+from spg_trainer.algorithms.base import CoupledAlgorithm, Loss, rows_with_bounds
 from spg_trainer.distributed import gather, rank
 from spg_trainer.likelihood import token_logps
 from spg_trainer.models import Policy
@@ -31,10 +30,12 @@ def couple(
     completions as the column `coefficients`. The loss is returned on the first process only, and zero on the others,
     so that the sum over the processes is right. totals, shared_by: as in `Update`.
     """
-    # A list for each process, with an entry for each of its micro-batches.
-    parts_by_process = gather([[rows_with_bounds(policy, algorithm, micro) for micro in micro_batches]])[
-        ::shared_by
-    ]  # processes that share an update have the same parts
+    parts_here = []
+    for micro in micro_batches:
+        logps, _ = micro.masks.split(token_logps(policy, micro, micro.masks, micro.masks_at_once))
+        parts_here.append(rows_with_bounds(algorithm, micro.masks, micro, logps).to("cpu"))
+    # A list for each process, of whom those that share an update have the same parts.
+    parts_by_process = gather([parts_here])[::shared_by]
     parts = [part for parts_of_process in parts_by_process for part in parts_of_process]
     rows = Rows.join(parts)
     episodes = rows_of_episodes(rows, totals)
@@ -53,27 +54,6 @@ def couple(
     if rank() > 0:
         return Loss(torch.zeros(()), {})
     return replace(result, loss=result.loss.detach())
-
-
-def rows_with_bounds(policy: Policy, algorithm: CoupledAlgorithm, micro: Rows) -> Rows:
-    """What a coupled loss needs of the completions of a micro-batch, on the CPU, with their `bounds`, (B,).
-
-    `old_bounds` are the current bounds if there are no `old_logps`; `ref_bounds` are there if there are `ref_logps`.
-    """
-    bound = partial(algorithm.bound, masks=micro.masks)
-    logps, _ = micro.masks.split(token_logps(policy, micro, micro.masks, micro.masks_at_once))
-    current = bound(logps)
-    columns = {
-        "bounds": current,
-        "old_bounds": bound(micro.old_logps) if "old_logps" in micro else current,
-        "advantages": micro.advantages,
-        "length": micro.length,
-        "episode": micro.episode,
-        "group": micro.group,
-    }
-    if "ref_logps" in micro:
-        columns["ref_bounds"] = bound(micro.ref_logps)
-    return Rows(**columns, max_turns=micro.max_turns).to("cpu")
 
 
 def rows_of_episodes(rows: Rows, totals: Mapping[str, float]) -> Rows:

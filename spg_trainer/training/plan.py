@@ -145,9 +145,7 @@ def settle(settings: Config | Sequence[str]) -> Plan:
             config, splits = _with_decoding(config)
         algorithm = algorithms.build(config.algorithm, config.hyper_parameters)
         if ":" in config.algorithm:  # a class in a file or module of the user, e.g. `mine.py:Mine`
-            own_class = import_module("spg_trainer.checking.own_class")
-            own_class.refuse_unsound_masking(config.algorithm, algorithm)
-            own_class.refuse_unsound_loss(config.algorithm, algorithm)
+            import_module("spg_trainer.checking.checks").refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
         if before:

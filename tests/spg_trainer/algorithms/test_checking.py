@@ -8,8 +8,7 @@ import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, build, get
 from spg_trainer.checking.cases import CheckFailed
-from spg_trainer.checking.checks import check_algorithm, is_pure
-from spg_trainer.checking.own_class import refuse_unsound_loss, refuse_unsound_masking
+from spg_trainer.checking.checks import check_algorithm, is_pure, refuse_unsound
 from spg_trainer.cli import main
 from spg_trainer.errors import ConfigError
 from spg_trainer.training.loop import train
@@ -290,7 +289,7 @@ def test_what_the_trainer_cannot_take_is_said_before_a_run(
     file = tmp_path / "mine.py"
     file.write_text((HEAD + LOSS).replace("Algorithm, Loss", "Algorithm, Loss, Metric").replace(old, new))
     with pytest.raises(ConfigError, match=said):
-        refuse_unsound_loss(f"{file}:Mine", build(f"{file}:Mine"))
+        refuse_unsound(f"{file}:Mine", build(f"{file}:Mine"))
 
 
 def test_a_training_tries_what_a_loss_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +324,7 @@ def test_a_training_tries_a_masking_from_outside(
     file.write_text(head + (FIRSTS.replace(old, new) if old else FIRSTS) + MASKING)
     algorithm = build(f"{file}:Mine")
     if not said:
-        refuse_unsound_masking(f"{file}:Mine", algorithm)
+        refuse_unsound(f"{file}:Mine", algorithm)
         return
     with pytest.raises(ConfigError, match=rf"the masking Firsts \({file}\), tried on 12 .*({said})"):
         train(small_config(tmp_path / "run", algorithm=f"{file}:Mine", algorithm_args={}), quiet=True)
