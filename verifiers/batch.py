@@ -27,7 +27,6 @@ from verifiers.registry import MODES, Task, find
 from verifiers.verdicts import (
     ERROR,
     MALFORMED,
-    NO_ANSWER,
     OK,
     RATIONAL,
     REASONS,
@@ -222,7 +221,7 @@ PLAIN_NUMBER = Kernel(
 
 
 def locate_answers(texts: list[str], lenient: bool) -> tuple[list[int], npt.NDArray[np.int64]]:
-    """(for each text LOCATED or NO_ANSWER by a kernel, or what leaves it to the reader; spans (N, 2) in bytes).
+    """(for each text LOCATED by a kernel, or what leaves it to the reader; spans (N, 2) in bytes).
 
     In strict mode, an answer that is located is in a box that stands alone in the block.
     """
@@ -277,10 +276,23 @@ def text_task(
     all_fields = (*fields, *optional)
     mark = partial(mark_of, marks_only)
 
-    def guarded(call: Callable[..., Judged], text: str, *values: object, **found: Found) -> Judged:
-        """The verdict of a call on one completion. If reading it raises, its reason is "error", and its row's alone."""
+    def judge_one(
+        text: str,
+        mode: str,
+        row: int | None,
+        values: Sequence[object],
+        judged: Judged | None = None,
+        **found: Found,
+    ) -> Judged:
+        """The verdict on one completion; if reading it raises, its reason is "error", and its row's alone.
+
+        judged: the verdict of lenient mode, if it is known.
+        """
         try:
-            return call(text, *values, **found)
+            judged = judged or judge(text, mode != "strict", row, *values, **found)
+            if mode == "flexible" and judged[0] != OK:
+                judged = flexible(text, judged, *values)  # type: ignore[misc]
+            return judged
         except (VerifierError, ImportError):
             raise  # a wrong reference, or a package that is not installed
         except Exception:
@@ -289,17 +301,11 @@ def text_task(
             )
             return ERROR, TEXT, 0.0, -1, -1
 
-    def judge_one(text: str, mode: str, row: int | None, *values: object, **found: Found) -> Judged:
-        judged = guarded(judge, text, mode != "strict", row, *values, **found)
-        if mode == "flexible" and judged[0] not in (OK, ERROR):
-            judged = guarded(flexible, text, judged, *values)  # type: ignore[arg-type]
-        return judged
-
     def verify(completion: object, *, mode: str, **reference: object) -> Verdict:
         text = as_text(completion)
         values = [reference.get(field) for field in all_fields]
         # For what is not text, "" is judged, which checks the reference.
-        reason, tier, score, start, end = judge_one(text or "", mode, None, *values)
+        reason, tier, score, start, end = judge_one(text or "", mode, None, values)
         if text is None:
             why = partial(verdicts.no_text, type(completion).__name__)
             return Verdict(False, 0.0, None, Reason.MALFORMED, Tier.TEXT, why)
@@ -321,21 +327,24 @@ def text_task(
         if kernel is not None and judge_with(
             kernel, texts, mode != "strict", columns, (reason, tier, score, spans)
         ):
-            is_open = (reason < 0) | ((reason == NO_ANSWER) & (mode == "flexible"))
-            undecided = np.flatnonzero(is_open)
+            undecided = np.flatnonzero(reason < 0)
         # Lists are read and written sooner than arrays, place by place.
         known = zip(undecided.tolist(), reason[undecided].tolist(), spans[undecided].tolist(), strict=True)
-        judged = []
-        for row, code, span in known:
+        judged, places = [], []
+        for row, code, place in known:
             text = texts[row]
             values = [None if column is None else column[row] for column in columns]
-            found = {}
             if code == LOCATED:
-                found["found"] = Found(OK, *in_characters(text, *span), alone=True)
-            *decided, start, end = judge_one(text, mode, row, *values, **found)
-            judged.append((*decided, in_bytes(text, start, end)))
+                found = Found(OK, *(place if text.isascii() else in_characters(text, *place)), None, True)
+                *decided, start, end = judge_one(text, mode, row, values, found=found)
+            else:
+                *decided, start, end = judge_one(text, mode, row, values)
+            judged += decided
+            places += (start, end) if text.isascii() else in_bytes(text, start, end)
         if judged:
-            reason[undecided], tier[undecided], score[undecided], spans[undecided] = zip(*judged, strict=True)
+            columns_of = np.array(judged).reshape(-1, 3).T
+            reason[undecided], tier[undecided], score[undecided] = columns_of
+            spans[undecided] = np.array(places).reshape(-1, 2)
         return reason, tier, score, spans
 
     def judge_together(texts: list[str], mode: str, *columns: list[Any] | None) -> Columns:
@@ -348,20 +357,13 @@ def text_task(
             raise
         except Exception:
             return judge_rows(texts, mode, *columns)
-        if mode == "flexible":
-            for row in (reason != OK).nonzero()[0].tolist():
-                values = [None if column is None else column[row] for column in columns]
-                judged = (
-                    int(reason[row]),
-                    int(tier[row]),
-                    float(score[row]),
-                    *in_characters(texts[row], *spans[row].tolist()),
-                )
-                judged = guarded(flexible, texts[row], judged, *values)
-                reason[row], tier[row], score[row], spans[row] = (
-                    *judged[:3],
-                    in_bytes(texts[row], *judged[3:]),
-                )
+        for row in (reason != OK).nonzero()[0].tolist() if mode == "flexible" else []:
+            text, values = texts[row], [None if column is None else column[row] for column in columns]
+            known = reason[row].item(), tier[row].item(), score[row].item()
+            judged = *known, *in_characters(text, *spans[row].tolist())
+            *decided, start, end = judge_one(text, mode, row, values, judged)
+            reason[row], tier[row], score[row] = decided
+            spans[row] = in_bytes(text, start, end)
         return reason, tier, score, spans
 
     def verify_batch(completions: list[object], *, mode: str, **references: list[object]) -> Verdicts:

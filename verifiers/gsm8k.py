@@ -115,8 +115,9 @@ def judge(
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
     inside = found.read(text, decimal == ",")
-    is_alone = found.alone and _is_as_in_prompt(text, found.start, found.end)
-    if not (lenient or (is_alone and _is_plain(inside, decimal))):
+    if not lenient and not (
+        found.alone and _is_as_in_prompt(text, found.start, found.end) and _is_plain(inside, decimal)
+    ):
         return MALFORMED, GRAMMAR, 0.0, found.start, found.end
     reason, tier = _compared(inside, gold, decimal, unit, found.mark == HASHES)
     return reason, tier, float(reason == OK), found.start, found.end

@@ -225,7 +225,12 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
     [
         ("<reasoning>\nThus \\boxed{18}.\n</reasoning>", 0),
         ("so \\boxed{3}. Thus \\boxed{18} eggs, which sell.", 0),
+        ("2x + \\boxed{18}, because 2 + 16 = 18", 0),
+        ("<answer>18, because 2 + 16 = 18</answer>", -1),
+        ("<answer>\\boxed{...}\n</answer>", -2),
+        ("\\boxed{...}\n</answer>", -1),
         ("<answer>\\boxed{17} or \\boxed{18}</answer>", -1),
+        ("so \\boxed 5, and \\boxed{18}", -1),
         ("\\boxed{18}. So the answer is 17.", -1),
         ("\\boxed{18}\n#### 17", -1),
         ("<think>\\boxed{18}", -1),

@@ -7,8 +7,7 @@ the answer, and nothing stands behind it that may be a mark or name another answ
 import numba
 import numpy as np
 
-READ = -1  # in place of a reason: the row is for the reader
-LOCATED = -2  # the same, but the answer is found
+READ, LOCATED = -1, -2  # in place of a reason: the row is for the reader; the same, but the answer is found
 OK, WRONG, NO_ANSWER = 0, 1, 2  # as in `verifiers.verdicts`
 DOUBT = -1  # in place of a kind: the reader must find the answer, or that there is none
 BOXED, ALONE = 1, 2  # bits of a kind: the answer is in a box; nothing else is in the one block
@@ -16,9 +15,11 @@ LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
 DIGITS = 17  # the most digits of a number; 18 fit 64 bits
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 
-
-helper = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""For functions that only kernels call: they compile sooner without a way in from Python."""
+_SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BACKSLASH, _LEFT, _RIGHT = tuple(b" ,-.#/\\{}")
+_TAGS = tuple(b"aeftrsAEFTRS|")  # with which the other tags begin that the reader knows
+_BLANK = tuple(b" .\n")  # what the box of a prompt has
+_JOINING = tuple(b"\\$(){[]~;,=")  # with spaces and letters, what may stand between two boxes of a list
+_REASONS = tuple(b"abinrsw(")  # with which the words begin behind which an answer ends
 
 
 def _bytes(text):
@@ -29,18 +30,14 @@ def _bytes(text):
 _ANSWER, _CLOSE, _REASONING = _bytes(b"<answer>"), _bytes(b"</answer>"), _bytes(b"<reasoning>")
 _END_REASONING, _END_OF_TURN = _bytes(b"</reasoning>"), _bytes(b"<|eot_id|>")
 _END_OF_TEXT, _START = _bytes(b"<|endoftext|>"), _bytes(b"<|start")
-_BOX, _FRAME = _bytes(b"\\boxed"), _bytes(b"\\fbox")
-_TAG, _TAG_ENDS, _KIMI = _bytes(b"<"), _bytes(b">"), _bytes(b"\xe2\x97")
-_TAGS = _bytes(b"aeftrs")  # with which the tags begin that the reader knows
-_IN_TAGS = _bytes(b" _-")
-_JOINING = _bytes(
-    b"\\$(){[]~;,="
-)  # with spaces and small letters, what may stand between two boxes of a list
-_REASONS = _bytes(b"abinrsw(")  # with which the words begin behind which an answer ends
-NAMING = _bytes(b"ansresoptcho")  # how the words begin that may name an answer, three bytes each
+_BOX, _OPEN_BOX, _FRAME = _bytes(b"\\boxed"), _bytes(b"\\boxed{"), _bytes(b"\\fbox")
+_KIMI = _bytes(b"\xe2\x97")
+_SIGNS = _bytes(b"<\xe2")  # with which tags begin
+NAMING = _bytes(b"ansresoptcho")  # how the words begin that name an answer, three bytes each
 MARKS_ONLY = NAMING[:0]  # for a task whose answers no sentence names
-_SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BAR = tuple(b" ,-.#/|")
-_LESS, _MORE, _BACKSLASH, _LEFT, _RIGHT = tuple(b"<>\\{}")
+
+helper = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""For functions that only kernels call: they compile sooner without a way in from Python."""
 
 
 @helper
@@ -50,31 +47,21 @@ def is_space(byte):
 
 
 @helper
-def is_in(byte, several):
-    """True if `byte` is one of several."""
-    for other in several:
-        if byte == other:
-            return True
-    return False
+def find(data, either, start, end):
+    """Position of the first of two bytes in data[start:end], or `end`.
 
-
-@helper
-def find(data, word, start, end):
-    """Position of the first byte in data[start:end] with which `word` begins, or `end`.
-
-    It looks at many bytes at a time, without a branch. The byte stands in an array because numba would compile the
-    function once more for each constant.
+    It looks at many bytes at a time, without a branch; it would with one if it knew the two when it is compiled.
     """
-    wanted = word[0]
+    this, that = either[0], either[1]
     for size in (128, 32):
         while start + size <= end:
             hit = False
-            for other in data[start : start + size]:
-                hit |= other == wanted
+            for byte in data[start : start + size]:
+                hit |= (byte == this) | (byte == that)
             if hit:
                 break
             start += size
-    while start < end and data[start] != wanted:
+    while start < end and data[start] != this and data[start] != that:
         start += 1
     return start
 
@@ -113,24 +100,16 @@ def last_box(data, start, end):
 
 @helper
 def says_more(data, start, end, naming):
-    """True if data[start:end] may have a mark, or one of the words, or has other characters than ASCII."""
-    i = start - 1
-    while i + 1 < end:
-        i += 1
+    """True if data[start:end] may have a mark, or one of the words, or has signs that are no plain text."""
+    for i in range(start, end):
         byte = data[i] + 0
-        if byte == _LESS and begins(data, i, end, _CLOSE):
-            i += len(_CLOSE) - 1
-            continue
-        if byte >= 127 or byte == _HASH:
+        if byte >= 127 or byte == _HASH or (byte < 32 and not is_space(byte)):
             return True
         if 97 <= byte | 32 <= 122 and i + 2 < end:
             for k in range(0, len(naming), 3):
-                if (
-                    byte | 32 == naming[k]
-                    and data[i + 1] | 32 == naming[k + 1]
-                    and data[i + 2] | 32 == naming[k + 2]
-                ):
-                    return True
+                if byte | 32 == naming[k] and data[i + 1] | 32 == naming[k + 1]:
+                    if data[i + 2] | 32 == naming[k + 2] and not begins(data, i - 2, end, _CLOSE):
+                        return True
     return False
 
 
@@ -138,145 +117,124 @@ def says_more(data, start, end, naming):
 def locate(data, start, end, naming):
     """(start, end, kind) of the answer in data[start:end]; the kind has bits of BOXED and ALONE, or is DOUBT.
 
-    (-1, -1, 0) if there is no answer. naming: NAMING, or MARKS_ONLY; an array, because numba would compile the
-    function once more for each constant.
+    (-1, -1, 0) if there is no answer. naming: NAMING, or MARKS_ONLY.
     """
     doubt = -1, -1, DOUBT
     begin, opening, low, high, tags = start, -1, -1, -1, 0
-    i = find(data, _TAG, start, end)
+    i = find(data, _SIGNS, start, end)
     while i < end:
+        at = i + 1 + (i + 1 < end and data[i + 1] == _SLASH)
         if begins(data, i, end, _ANSWER):
-            opening = i + len(_ANSWER)
-            tags += 1
+            opening, tags = i + len(_ANSWER), tags + 1
         elif begins(data, i, end, _CLOSE):
+            tags += 1
             if opening >= 0:
                 low, high, opening = opening, i, -1
-            tags += 1
         elif begins(data, i, end, _END_REASONING):
             begin = i + len(_END_REASONING)
         elif begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT):
-            if begins(data, find(data, _TAG_ENDS, i, end) + 1, end, _START):
-                return doubt
+            for size in (len(_END_OF_TURN), len(_END_OF_TEXT)):
+                if begins(data, i + size, end, _START):
+                    return doubt
             end = i
             break
-        elif i + 1 < end and not begins(data, i, end, _REASONING):
-            at = i + 1 + (data[i + 1] == _SLASH)
-            is_known = at < end and is_in(data[at] | 32, _TAGS)  # as the first sign of another tag
-            while at < end and (97 <= data[at] | 32 <= 122 or is_in(data[at], _IN_TAGS)):
-                at += 1
-            if at < end and (data[at] >= 128 or data[at] == _BAR or (is_known and data[at] == _MORE)):
-                return doubt
-        i = find(data, _TAG, i + 1, end)
-    i = find(data, _KIMI, start, end)
-    while i < end:
-        if begins(data, i, end, _KIMI):
+        elif begins(data, i, end, _KIMI) or (
+            data[i] < 128
+            and not begins(data, i, end, _REASONING)
+            and at < end
+            and (data[at] >= 128 or data[at] in _TAGS)
+        ):
             return doubt
-        i = find(data, _KIMI, i + 1, end)
+        i = find(data, _SIGNS, i + 1, end)
     first, last = strip(data, begin, end)
     if first == last:
         begin = start
-    elif data[first] >= 127 or data[first] < 32:
-        return doubt
+    elif begin > start and (data[first] >= 127 or data[first] < 32):
+        return doubt  # maybe white space
     if low < begin:
         low = high = -1
     scope, scope_end = (low, high) if low >= 0 else (begin, end)
+    is_block, is_only = low >= 0, low >= 0 and tags == 2
     box = last_box(data, scope, scope_end)
-    kind = 0
     if box >= 0:
-        inside = box + len(_BOX) + 1
-        if not begins(data, box, scope_end, _BOX) or inside > scope_end or data[inside - 1] != _LEFT:
+        inside = close = box + len(_OPEN_BOX)
+        depth = 1
+        while close < scope_end:
+            byte = data[close] + 0
+            depth += (byte == _LEFT) - (byte == _RIGHT)
+            if depth == 0:
+                break
+            close += 1 + (byte == _BACKSLASH)
+        if close >= scope_end or not begins(data, box, scope_end, _OPEN_BOX):
             return doubt
-        depth, i = 1, inside
-        while i < scope_end:
-            if data[i] == _BACKSLASH:
-                i += 1
-            elif data[i] == _LEFT:
-                depth += 1
-            elif data[i] == _RIGHT:
-                depth -= 1
-                if depth == 0:
-                    break
+        i = inside
+        while data[i] in _BLANK:
             i += 1
-        if i >= scope_end or (low < 0 and opening > box):
-            return doubt
-        if says_more(data, i + 1, scope_end, MARKS_ONLY if low >= 0 else naming):
-            return doubt
-        if last_box(data, max(scope, box - LIST_GAP), box) >= 0:  # of one list, maybe
-            gap = box - 1
-            while gap > scope and (
-                is_space(data[gap]) or 97 <= data[gap] <= 122 or is_in(data[gap], _JOINING)
-            ):
-                gap -= 1
-            if data[gap] == _RIGHT or data[gap] >= 128:
+        if i == close:  # the \boxed{...} of a prompt
+            if not is_block or last_box(data, scope, box) >= 0:
                 return doubt
-        kind = BOXED
-        size = i - inside
-        first, last = strip(data, inside, i)
-        if low >= 0 and tags == 2 and strip(data, low, box)[0] == box and strip(data, i + 1, high)[0] == high:
-            kind |= ALONE
-    elif low >= 0 or opening >= begin:
-        whole = low >= 0 and tags == 2
-        if low < 0:
-            low, high = opening, end
-        size = high - low
-        first, last = strip(data, low, high)
-        if first == last and whole:
-            return -1, -1, 0
-        if says_more(data, low if whole else scope, high if whole else scope_end, naming):
+            box = -1
+    if box >= 0:
+        i = box - 1
+        while i > scope and (is_space(data[i]) or 97 <= data[i] <= 122 or data[i] in _JOINING):
+            i -= 1
+        if i > scope and (data[i] == _RIGHT or data[i] >= 128 or 48 <= data[i] <= 57):
+            if last_box(data, max(scope, box - LIST_GAP), box) >= 0:  # of one list, maybe
+                return doubt
+        if not is_block and (opening > box or says_more(data, close, scope_end, naming)):
             return doubt
-        kind = ALONE if whole else 0
+        low, high, kind, naming_inside = inside, close, BOXED, MARKS_ONLY
+        if is_only and strip(data, scope, box)[0] == box:
+            kind |= ALONE * (strip(data, close + 1, scope_end)[0] == scope_end)
+    elif is_block or opening >= begin:
+        kind, naming_inside = is_only * ALONE, naming
+        if not is_block:
+            low, high = opening, end
+        elif is_only and strip(data, low, high)[0] == high:
+            return -1, -1, 0
     else:
         return doubt if len(naming) or says_more(data, begin, end, naming) else (-1, -1, 0)
-    if size > LONGEST:
+    first, last = strip(data, low, high)
+    if first == last or high - low > LONGEST or says_more(data, first, last, naming_inside):
         return doubt
-    blank = True
-    for i in range(first, last):
-        if data[i] >= 127 or data[i] == _HASH or (data[i] < 32 and not is_space(data[i])):
-            return doubt
-        blank &= data[i] == _POINT or is_space(data[i])
-        if len(naming) and i + 1 < last and (is_space(data[i]) or data[i] == _COMMA):
-            if is_in(data[i + 1] | 32, _REASONS):  # " because"
-                return doubt
-    return doubt if blank else (first, last, kind)
+    for i in range(first, last - 2 if len(naming) else first):
+        if (is_space(data[i]) or data[i] == _COMMA) and data[i + 1] in _REASONS and 97 <= data[i + 2] <= 122:
+            return doubt  # " because"
+    return first, last, kind
 
 
 @helper
 def number(data, low, high, plainest):
     """(whether data[low:high] is one, value, how many of its digits stand behind the point) of a number: `-1,250.50`.
 
-    plainest: without commas, as strict mode wants it.
+    The value is without zeros at its end behind the point. plainest: no commas, as strict mode wants it.
     """
-    sign, value, decimals, digits = 1, 0, 0, 0
+    value = decimals = digits = 0
     since = -1  # digits behind the last comma; -1 without one
-    pointed = False
-    if low < high and data[low] == _MINUS:
-        sign, low = -1, low + 1
+    is_pointed = False
+    is_negative = low < high and data[low] == _MINUS
+    low += is_negative
     if low + 1 < high and data[low] == 48 and data[low + 1] != _POINT:
         return False, 0, 0
     for i in range(low, high):
         byte = data[i] + 0
-        if 48 <= byte <= 57:
-            if digits == DIGITS:
-                return False, 0, 0
+        if 48 <= byte <= 57 and digits < DIGITS:
             value = value * 10 + byte - 48
             digits += 1
-            if pointed:
-                decimals += 1
-            elif since >= 0:
-                since += 1
-        elif (
-            byte == _COMMA
-            and not (plainest or pointed)
-            and 1 <= digits
-            and (since == 3 or (since < 0 and digits <= 3))
-        ):
+            decimals += is_pointed
+            since += since >= 0 and not is_pointed
+        elif is_pointed or digits == 0 or not (since == 3 or (since < 0 and (byte == _POINT or digits <= 3))):
+            return False, 0, 0
+        elif byte == _POINT:
+            is_pointed = True
+        elif byte == _COMMA and not plainest:
             since = 0
-        elif byte == _POINT and not pointed and digits > 0 and (since == 3 or since < 0):
-            pointed = True
         else:
             return False, 0, 0
-    whole = digits > 0 and (since == 3 or since < 0) and (decimals > 0 or not pointed)
-    return whole, sign * value, decimals
+    is_number = digits > 0 and (since == 3 or since < 0) and (decimals > 0 or not is_pointed)
+    while decimals > 0 and value % 10 == 0:
+        value, decimals = value // 10, decimals - 1
+    return is_number, -value if is_negative else value, decimals
 
 
 @numba.njit(nogil=True)
@@ -288,25 +246,14 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
     """
     for i in range(len(starts) - 1):
         reason[i] = READ
-        row = first + i
         low, high, kind = locate(data, starts[i], starts[i + 1], NAMING)
-        if low < 0:
-            if kind == 0 and lenient and len(gold_starts) == 1:
-                reason[i], spans[i, 0], spans[i, 1] = NO_ANSWER, -1, -1
-            continue
-        if not lenient and not (kind == BOXED | ALONE and data[low - 1] == _LEFT and data[high] == _RIGHT):
+        if low < 0 or not (lenient or kind == BOXED | ALONE):
             continue
         reason[i], spans[i, 0], spans[i, 1] = LOCATED, low - starts[i], high - starts[i]
-        if len(gold_starts) == 1:
+        if len(gold_starts) == 1 or not (lenient or (data[low - 1] == _LEFT and data[high] == _RIGHT)):
             continue
-        is_number, value, decimals = number(data, low, high, not lenient)
-        known, gold, gold_decimals = number(golds, gold_starts[row], gold_starts[row + 1], not lenient)
-        if not (known and is_number):
-            continue
-        while decimals < gold_decimals and abs(value) < 10**17:
-            value, decimals = value * 10, decimals + 1
-        while gold_decimals < decimals and abs(gold) < 10**17:
-            gold, gold_decimals = gold * 10, gold_decimals + 1
-        if decimals != gold_decimals:
-            continue
-        reason[i], score[i] = (OK, 1.0) if value == gold else (WRONG, 0.0)
+        row = first + i
+        answer = number(data, low, high, not lenient)
+        gold = number(golds, gold_starts[row], gold_starts[row + 1], not lenient)
+        if answer[0] and gold[0]:
+            reason[i], score[i] = (OK, 1.0) if answer == gold else (WRONG, 0.0)

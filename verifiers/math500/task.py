@@ -357,8 +357,6 @@ def _judge_all(
             judge_once = _judge_short if end - start <= SHORT else judge_long
             judge_once = judge_with_comma if comma else judge_once
             outcome = judge_once(extracted, gold, problem, lenient)
-        elif reason == verdicts.NO_ANSWER:
-            outcome = reason, TEXT
         else:
             outcome, found = located(text, lenient, gold, problem, comma)
             extracted = found.read(text, comma)
