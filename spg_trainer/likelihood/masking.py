@@ -195,8 +195,8 @@ class Masking(ABC):
     """What the mean of the ELBO over all masks is: a name of `TARGETS` in checking/targets.py (`algorithms check` tries
     whether this holds), "own" if the docstring states another target, or "" if there is none because `is_likelihood` is
     False."""
-    figure: ClassVar[str] = "bound/elbo"
-    """What metrics call the mean of the ELBO over the masks."""
+    figures: ClassVar[Mapping[str, str]] = {}
+    """{name of a metric in a loss, such as `bound/elbo`: its name in metrics.jsonl}, where it means something else."""
     meaning: ClassVar[str] = ""
     """What the mean of the ELBO over all masks is, in words, where `target` does not say it."""
     measure: ClassVar[str] = ""

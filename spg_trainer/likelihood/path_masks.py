@@ -4,6 +4,7 @@ Axes: M masks (copies); T places of a completion, of which the first n are its t
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -218,6 +219,7 @@ class TraceMasking(Masking):
     is_likelihood: ClassVar[bool] = False
     noise: ClassVar[Literal["mask", "uniform"]] = "uniform"
     records: ClassVar[frozenset[Record]] = frozenset({"canvases", "accepted"})
+    figures: ClassVar[Mapping[str, str]] = {"logps": "trace/logps"}
     meaning: ClassVar[str] = (
         "trace: the log-probability of what the steps of the rollout drew, exactly; the text is not drawn, but the "
         "most probable tokens of the last step"

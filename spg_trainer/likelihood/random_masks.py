@@ -8,7 +8,7 @@ Axes: M masks (copies); T places of a completion, of which the first n are its t
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar, Literal
@@ -601,7 +601,7 @@ class FlatMasking(Masking):
 
     is_likelihood: ClassVar[bool] = False
     noise: ClassVar[Literal["mask", "uniform"]] = "uniform"
-    figure: ClassVar[str] = "surrogate/flat"
+    figures: ClassVar[Mapping[str, str]] = {"bound/elbo": "surrogate/flat"}
     meaning: ClassVar[str] = (
         "flat: a surrogate, the mean log-probability of all tokens under random ones; no bound on the log-likelihood"
     )
@@ -672,7 +672,7 @@ class ElboEpsMasking(FlatMasking):
 
     target: ClassVar[str] = "own"
     is_likelihood: ClassVar[bool] = True
-    figure: ClassVar[str] = "bound/elbo_eps"
+    figures: ClassVar[Mapping[str, str]] = {"bound/elbo": "bound/elbo_eps"}
     meaning: ClassVar[str] = (
         "elbo_eps: a lower bound on the log-likelihood of a sampler that redraws from the prediction down to the "
         "noise eps; not of --unmasking entropy_bound"

@@ -63,7 +63,7 @@
         chip.classList.toggle("now", Boolean(at) && !over && text != null);
         if (at && step <= end) { accepted += text != null; count += 1; }
       });
-      return count ? `${accepted} of ${count} accepted, the others drawn anew` : "";
+      return count ? `${accepted} accepted, ${count - accepted} drawn anew` : "";
     };
     const show = (step) => {
       if (one.path) return redrawn(step);

@@ -46,8 +46,6 @@ Sums add up over micro-batches and processes; of ("kl_max", "max") the largest v
 key with an empty name holds a divisor: ("", "scored_tokens") -> 640."""
 Figures = dict[tuple[str, str], float]
 """{(name of a metric, what it is per): its value in an update}."""
-ELBO = "bound/elbo"
-"""What the losses of algorithms call their mean ELBO; metrics call it as the masking does (`Masking.figure`)."""
 EXTREMES = {"max": max, "min": min}
 MAX_SKIPPED = 3
 """A run stops after so many updates in a row whose loss or gradient is not finite."""
@@ -276,7 +274,7 @@ def apply(run: Run, update: Update) -> Figures:
             run.policy.move_reference(run.algorithm.ref_model_mixup_alpha)
     else:
         count_skipped(run, update)
-    of_masking = {ELBO: run.algorithm.make_masking().figure}
+    of_masking = run.algorithm.make_masking().figures
     figures = {(of_masking.get(name, name), per): metrics[name] for name, per in sums if name}
     of_update = {"grad_norm": norm, "learning_rate": rate, "is_applied": applied}
     return figures | {(name, "update"): value for name, value in of_update.items()}

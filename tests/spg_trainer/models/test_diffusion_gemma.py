@@ -120,6 +120,31 @@ def test_the_gradient_goes_through_the_encoder(checkpointed):
         assert (found[name] - gradient).abs().max() <= 1e-9 * gradient.abs().max().clamp(min=1), name
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_an_encoder_that_computes_by_the_decoders_layers_computes_the_same(checkpointed):
+    """As it does where processes divide the layers; its own factors of each layer differ here from the decoder's."""
+    kept = stored()
+
+    def computed(shared):
+        model = open_fixture("float64").model.train()
+        for number, layer in enumerate(model.model.encoder.language_model.layers):
+            layer.layer_scalar.fill_(1 + number / 10)
+        if checkpointed:
+            model.gradient_checkpointing_enable()
+        names = model.state_dict().keys() - model.all_tied_weights_keys.keys()
+        if shared:
+            model.share_layers()
+            assert model.state_dict().keys() - model.all_tied_weights_keys.keys() == names
+        logits = all_canvases(model, kept)
+        logits.log_softmax(-1)[..., 5].sum().backward()
+        return logits, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    (logits, gradients), (expected, of_each) = computed(True), computed(False)
+    assert torch.equal(logits, expected) and gradients.keys() == of_each.keys()
+    for name, gradient in of_each.items():
+        assert (gradients[name] - gradient).abs().max() <= 1e-9 * gradient.abs().max().clamp(min=1), name
+
+
 def test_the_router_is_trained_if_one_asks_for_it():
     def opened(**more):
         return open_policy(ModelConfig(str(FOLDER), device="cpu", **more), env="sudoku", seed=0).model

@@ -416,7 +416,7 @@ def test_a_browser_shows_what_a_step_accepted_and_drew_anew(tmp_path):
         ):
             assert browser.run(f"set('slider', {step}); {state}") == expected
         said = "document.querySelector('.side:nth-child(2) > small').textContent"
-        assert browser.run(f"set('slider', 2); {said}") == "2 of 3 accepted, the others drawn anew"
+        assert browser.run(f"set('slider', 2); {said}") == "2 accepted, 1 drawn anew"
         assert browser.complaints() == []
 
 
