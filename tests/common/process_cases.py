@@ -29,6 +29,7 @@ from spg_trainer.rollout.collect import gather_groups
 from spg_trainer.rollout.problems import choose_problems
 from spg_trainer.settings.configs import Config, EvalCommand
 from spg_trainer.settings.model import LoadConfig, ModelConfig
+from spg_trainer.training import supervised
 from spg_trainer.training.loop import train, train_step
 from spg_trainer.training.optimize import sum_gradients
 from tests.common.family_cases import untrained
@@ -98,7 +99,7 @@ def one_step(config: Config) -> tuple[torch.Tensor, dict[str, Any]]:
                 p.sub_(p.grad, alpha=MOVED / float(found[-1].norm()))
 
     run.optimizer.step = move
-    train_step(run)
+    (train_step if config.samples else supervised.train_step)(run)
     run.folder.release()
     return torch.cat(found), run.state.history[-1]
 
