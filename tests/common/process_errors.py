@@ -13,10 +13,11 @@ from accelerate import Accelerator
 from torch.distributed.checkpoint.filesystem import FileSystemWriter
 
 import envs
+from envs.episodes import Episodes
 from spg_trainer.errors import CheckpointError, ConfigError, ModelError
 from spg_trainer.evaluation import evaluate as evaluation
 from spg_trainer.models import load_model, weight_files
-from spg_trainer.rollout import problems
+from spg_trainer.rollout import cache, problems
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.training import loop, plan, setup, update
 from spg_trainer.training.loop import train
@@ -130,6 +131,15 @@ def one_score_of_24(here: Here) -> Any:
 def the_problems_of_a_step(here: Here) -> Any:
     with here.failing(problems, "choose_problems", ConfigError("no problems"), after=1):
         train(small_config(here.run), quiet=True)
+
+
+@case
+def scores_of_rows_that_are_finished_early(here: Here) -> Any:
+    """One row is decoded at a time, and judged while the next is."""
+    failing = here.failing(Episodes, "score_early", envs.EnvError("no judge"), after=1)
+    one_at_a_time = patch.object(cache, "POSITIONS_PER_THREAD", 1)
+    with failing, one_at_a_time, patch.object(Letters, "score_while_decoding", True):
+        train(small_config(here.run, cache="dual"), quiet=True)
 
 
 @case

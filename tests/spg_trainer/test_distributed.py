@@ -21,6 +21,7 @@ from tests.common.two_processes import outcomes, two_processes
         ("a_problem_of_a_batch_that_the_second_lacks", 0, "EnvError: no problem 8"),
         ("the_file_of_an_evaluation", 0, "CheckpointError: disk full"),
         # Steps.
+        ("scores_of_rows_that_are_finished_early", 1, "EnvError: no judge"),
         ("the_problems_of_a_step", 1, "ConfigError: no problems"),
         ("the_gradient_of_a_sharded_step", 1, "ValueError: out of memory"),
         # Starts.
