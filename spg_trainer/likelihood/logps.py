@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spg_trainer.architecture.head import head_logits, result_dtype
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import process_mesh
 from spg_trainer.tensors import NEVER, Masks, Rows
@@ -341,7 +342,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     targets = of_scored(completion_ids if masks.targets is None else at_places(masks.targets))
     heat = None if masks.temperatures is None else of_scored(of_places(masks.temperatures))
 
-    softcap = base_model(model).softcap
+    softcap, in_float32 = base_model(model).softcap, base_model(model).float32_logits
 
     is_rated = None  # (n,), which of the scored tokens have a rate in place of a log-probability
     if "rated" in host:
@@ -355,11 +356,17 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
         arguments = (kept_chunks, never_drawn, softcap)
         if is_rated is None:
             heat_of_part = None if heat is None else heat[part]
-            return HeadLogps.apply(states_of_part, head, targets_of_part, *arguments, heat_of_part)
+            return HeadLogps.apply(
+                states_of_part, head, targets_of_part, *arguments, heat_of_part, in_float32
+            )
         rated, others = (sent(np.flatnonzero(chosen[part])) for chosen in (is_rated, ~is_rated))
-        plain = HeadLogps.apply(states_of_part[others], head, targets_of_part[others], *arguments)
+        plain = HeadLogps.apply(
+            states_of_part[others], head, targets_of_part[others], *arguments, None, in_float32
+        )
         chunk_rows = rows_per_chunk(len(head))
-        rates = Measured.apply(states_of_part[rated], head, pairs[part][rated], "rate", chunk_rows, softcap)
+        rates = Measured.apply(
+            states_of_part[rated], head, pairs[part][rated], "rate", chunk_rows, softcap, in_float32
+        )
         zeros = plain.new_zeros(len(targets_of_part))
         return zeros.index_put((others,), plain).index_put((rated,), rates)
 
@@ -374,7 +381,13 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
 
         def figures_of(part: slice) -> Tensor:
             return Measured.apply(
-                states_of_measured[part], head, targets_of_measured[part], masks.measure, chunk_rows
+                states_of_measured[part],
+                head,
+                targets_of_measured[part],
+                masks.measure,
+                chunk_rows,
+                None,
+                in_float32,
             )
 
         figures = computed_in_shares(figures_of, len(targets_of_measured), group)
@@ -422,6 +435,7 @@ class HeadLogps(torch.autograd.Function):
     gradient of each log-probability in its state while it has the logits; the backward pass scales it. never_drawn: a
     token that has probability 0, None = there is none. softcap: c, if logits are c * tanh(product / c); None = they are
     the products. heat: (n,), the temperature of each position, by which its logits are divided; None = 1.
+    in_float32: as for `head_logits`.
     """
 
     @staticmethod
@@ -434,20 +448,22 @@ class HeadLogps(torch.autograd.Function):
         never_drawn: int | None = None,
         softcap: float | None = None,
         heat: Tensor | None = None,
+        in_float32: bool = False,
     ) -> Tensor:
         ctx.never_drawn, ctx.softcap, ctx.heat = never_drawn, softcap, heat
+        ctx.in_float32 = in_float32
         size = rows_per_chunk(len(weight))
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
             logps, gradient = head_logps_and_gradient(
-                states, weight, targets, size, never_drawn, softcap, heat
+                states, weight, targets, size, never_drawn, softcap, heat, in_float32
             )
             ctx.save_for_backward(gradient)
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
         logps, ctx.kept = head_logps_and_last_chunks(
-            states, weight, targets, size, keep, never_drawn, softcap, heat
+            states, weight, targets, size, keep, never_drawn, softcap, heat, in_float32
         )
         return logps
 
@@ -455,7 +471,7 @@ class HeadLogps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, ...]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
-        of_others = (None,) * 5
+        of_others = (None,) * 6
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, *of_others
@@ -480,6 +496,7 @@ class HeadLogps(torch.autograd.Function):
             never_drawn=ctx.never_drawn,
             softcap=ctx.softcap,
             heat=ctx.heat,
+            in_float32=ctx.in_float32,
         )
         if adds_to_grad:  # autograd must not add it once more
             return states_gradient, None, *of_others
@@ -503,13 +520,13 @@ def softmax(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> Softmax:
     """The `Softmax` at hidden states (r, D), from the output layer's weight (V, D) and the targets (r,).
 
-    never_drawn, softcap, heat: as in `HeadLogps`.
+    never_drawn, softcap, heat, in_float32: as in `HeadLogps`.
     """
-    # The product is in the weight's dtype, as in the model.
-    logits = (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))
+    logits = head_logits(hidden_states, weight, in_float32)
     slope = None
     if softcap is not None:
         bent = logits.div_(softcap).tanh_()  # in place: `logits` are the same tensor
@@ -548,6 +565,7 @@ def head_logps_and_last_chunks(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, list[Softmax]]:
     """(the (n,) of `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1; the others: as there."""
     logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
@@ -557,7 +575,9 @@ def head_logps_and_last_chunks(
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
         heat_of_chunk = None if heat is None else heat[chunk]
         kept.append(
-            softmax(hidden_states[chunk], weight, targets[chunk], never_drawn, softcap, heat_of_chunk)
+            softmax(
+                hidden_states[chunk], weight, targets[chunk], never_drawn, softcap, heat_of_chunk, in_float32
+            )
         )
         _, _, logps[chunk], _ = kept[-1]
     return logps, kept
@@ -575,6 +595,7 @@ def head_gradient(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
@@ -587,7 +608,9 @@ def head_gradient(
         states, tokens = hidden_states[chunk], targets[chunk]
         heat_of_chunk = None if heat is None else heat[chunk]
         powers, total, _, slope = (
-            kept.pop() if kept else softmax(states, weight, tokens, never_drawn, softcap, heat_of_chunk)
+            kept.pop()
+            if kept
+            else softmax(states, weight, tokens, never_drawn, softcap, heat_of_chunk, in_float32)
         )
         result[chunk] = softmax_gradient(
             powers, total, states, weight, tokens, coefficients[chunk], weight_gradient, slope
@@ -605,6 +628,7 @@ def head_logps_and_gradient(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(the same as `head_logps`, the gradient (n, D) of each log-probability in its hidden state), from one softmax."""
     logps, gradient = [], []
@@ -612,7 +636,7 @@ def head_logps_and_gradient(
         states, tokens = hidden_states[chunk], targets[chunk]
         heat_of_chunk = None if heat is None else heat[chunk]
         powers, total, logps_of_chunk, slope = softmax(
-            states, weight, tokens, never_drawn, softcap, heat_of_chunk
+            states, weight, tokens, never_drawn, softcap, heat_of_chunk, in_float32
         )
         logps.append(logps_of_chunk)
         gradient.append(softmax_gradient(powers, total, states, weight, tokens, slope=slope))
@@ -685,11 +709,6 @@ def columns_at_once(head: Tensor) -> int:
     return CPU_COLUMNS if head.device.type == "cpu" else head.shape[0]
 
 
-def result_dtype(weight: Tensor) -> torch.dtype:
-    """The dtype of probabilities from a head's weight (V, D): float32, or float64 when the model is."""
-    return torch.float64 if weight.dtype == torch.float64 else torch.float32
-
-
 def _chunks(count: int, size: int) -> Iterator[slice]:
     """Slices of up to `size` that cover 0..count-1 in order."""
     return (slice(start, start + size) for start in range(0, count, size))
@@ -729,8 +748,8 @@ class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
     If the weight is frozen, the forward pass also computes the gradient of each value with respect to its hidden state,
-    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has. softcap: as
-    there.
+    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has. softcap,
+    in_float32: as there.
     """
 
     @staticmethod
@@ -742,8 +761,9 @@ class Measured(torch.autograd.Function):
         name: str,
         chunk_rows: int,
         softcap: float | None = None,
+        in_float32: bool = False,
     ) -> Tensor:
-        ctx.name, ctx.chunk_rows, ctx.softcap = name, chunk_rows, softcap
+        ctx.name, ctx.chunk_rows, ctx.softcap, ctx.in_float32 = name, chunk_rows, softcap, in_float32
         ones = torch.ones(len(states), device=states.device)
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
@@ -756,6 +776,7 @@ class Measured(torch.autograd.Function):
                 coefficients=ones,
                 needed=(True, False),
                 softcap=softcap,
+                in_float32=in_float32,
             )
             ctx.save_for_backward(gradient)
             return values
@@ -769,18 +790,18 @@ class Measured(torch.autograd.Function):
             coefficients=ones,
             needed=(False, False),
             softcap=softcap,
+            in_float32=in_float32,
         )
         return values
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, coefficients: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, ...]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
+        of_others = (None,) * 5
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, *of_others
         states, weight, targets = ctx.saved_tensors
         needed = ctx.needs_input_grad[:2]
         _, states_gradient, weight_gradient = _values_and_gradients(
@@ -792,8 +813,9 @@ class Measured(torch.autograd.Function):
             coefficients=coefficients,
             needed=needed,
             softcap=ctx.softcap,
+            in_float32=ctx.in_float32,
         )
-        return states_gradient, weight_gradient, None, None, None, None
+        return states_gradient, weight_gradient, *of_others
 
 
 def _values_and_gradients(
@@ -805,6 +827,7 @@ def _values_and_gradients(
     coefficients: Tensor,
     needed: tuple[bool, bool],
     softcap: float | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(values (n,), gradient with respect to the states (n, D), gradient with respect to the weight (V, D)).
 
@@ -821,7 +844,7 @@ def _values_and_gradients(
         with torch.set_grad_enabled(any(needed)):
             chunk_states = states[chunk].detach().requires_grad_(states_needed)
             head = weight.detach().requires_grad_(weight_needed)
-            logits = (chunk_states.to(weight.dtype) @ head.T).to(dtype)
+            logits = head_logits(chunk_states, head, in_float32)
             if softcap is not None:
                 logits = softcap * torch.tanh(logits / softcap)
             measured = MEASURES[name](logits, targets[chunk])
