@@ -63,6 +63,8 @@ class Episodes:
         self.scores = ScoredBatch.filled(env.reward_weights, len(self), value=0.0)
         """The rewards of the episodes; 0 before they are scored. New scores are put into a copy of `scores`, since
         copies of these episodes share the object."""
+        self._scored_early: dict[int, str] = {}
+        """{episode: the completion for which `score_early` has put its score into `scores`}."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -73,6 +75,7 @@ class Episodes:
         other.turns = [list(turns) for turns in self.turns]
         other.replies = [list(replies) for replies in self.replies]
         other.ended, other.raised = self.ended[:], self.raised[:]
+        other._scored_early = dict(self._scored_early)
         return other
 
     @property
@@ -119,15 +122,47 @@ class Episodes:
             self.replies[i].pop()
 
     def score(self, episodes: Sequence[int] | None = None) -> ScoredBatch:
-        """Scores some episodes in one call (None = all), and puts them into `scores`; returns the scores of all."""
+        """Scores some episodes in one call, and puts them into `scores`; returns the scores of all.
+
+        episodes: None = all but those that `score_early` has scored.
+        """
         columns = (self.indices, self.problems, self.turns, self.raised)
-        if episodes is None:
+        if episodes is None and not self._scored_early:
             self.scores = score_all(self.env, *columns)
-        else:
-            new_scores = score_all(self.env, *(entries_at(episodes, column) for column in columns))
-            self.scores = self.scores.copy()
-            self.scores.put(episodes, new_scores)
+            return self.scores
+        if episodes is None:
+            episodes = [i for i in range(len(self)) if not self._has_early_score(i)]
+        if episodes:
+            self._put(episodes, score_all(self.env, *(entries_at(episodes, column) for column in columns)))
         return self.scores
+
+    def may_score_early(self) -> list[int]:
+        """The episodes that may be scored in another thread before others are written (`score_while_decoding`).
+
+        A user's reward functions (`own_rewards`) may report something of all completions that they are called with.
+        """
+        if self.env.max_turns > 1:
+            return []
+        authors = [author_task(self.env, problem) for problem in self.problems]
+        return [
+            i for i, author in enumerate(authors) if author.score_while_decoding and not author.own_rewards
+        ]
+
+    def score_early(self, completions: Mapping[int, str]) -> None:
+        """Scores completions, {episode: text}, before `take_turn` gets them; `score` then leaves their episodes out."""
+        columns = [entries_at(list(completions), column) for column in (self.indices, self.problems)]
+        self._put(list(completions), score_all(self.env, *columns, [[text] for text in completions.values()]))
+        self._scored_early |= completions
+
+    def _has_early_score(self, episode: int) -> bool:
+        """Whether an episode was scored early, with the completion that it then had, and `reply` did not raise."""
+        early = self._scored_early.get(episode)
+        return self.turns[episode] == [early] and self.raised[episode] is None
+
+    def _put(self, episodes: Sequence[int], scores: ScoredBatch) -> None:
+        """Puts the scores of some episodes into a copy of `scores`."""
+        self.scores = self.scores.copy()
+        self.scores.put(episodes, scores)
 
     def _check(self, completions: Mapping[int, str]) -> None:
         """Raises EnvError for an episode that has ended, and for a completion that is no string."""

@@ -31,6 +31,9 @@ class Task:
     """For `async` methods: how many calls each process awaits at once."""
     score_timeout: float = 60.0
     """For `async` methods: the seconds that a call may take; a longer call fails with the reason "timeout"."""
+    score_while_decoding: bool = False
+    """Whether a run may score finished completions in another thread, in several calls, while the model writes the
+    others; for tasks of one turn whose scores take seconds, and do not depend on the other completions of a call."""
     notice: str = ""
     """What a run should say about this task before it starts; "" for nothing."""
     origin: Mapping[str, str] = {}

@@ -27,6 +27,7 @@ from verifiers.registry import MODES, Task, find
 from verifiers.verdicts import (
     ERROR,
     MALFORMED,
+    NO_ANSWER,
     OK,
     RATIONAL,
     REASONS,
@@ -327,7 +328,9 @@ def text_task(
         if kernel is not None and judge_with(
             kernel, texts, mode != "strict", columns, (reason, tier, score, spans)
         ):
-            undecided = np.flatnonzero(reason < 0)
+            # Kernels of grids and formulas also say that there is no answer. Flexible mode looks for one elsewhere.
+            is_open = (reason < 0) | ((reason == NO_ANSWER) & (mode == "flexible"))
+            undecided = np.flatnonzero(is_open)
         # Lists are read and written sooner than arrays, place by place.
         known = zip(undecided.tolist(), reason[undecided].tolist(), spans[undecided].tolist(), strict=True)
         judged, places = [], []

@@ -67,6 +67,7 @@ class Code(GeneratedEnv):
     levels = generated.LEVELS
     prompt_styles = ("plain", "instruct")
     reward_weights: Mapping[str, float] = {"correct": 1.0, "passed": 0.0, "format": 0.0}
+    score_while_decoding = True
 
     def __init__(
         self,

@@ -162,6 +162,7 @@ class Rows(TextEnv):
         self.names_demonstrations = bool(demonstration)
         self.skips_bad = bad_rows == "skip"
         self.functions = load_functions(reward) if reward else {}
+        self.score_while_decoding = verifier == "code" and not self.functions
         if score_timeout is not None:
             if not any(map(is_async, self.functions.values())):
                 raise EnvError(

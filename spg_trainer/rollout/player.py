@@ -4,8 +4,9 @@ A `Player` holds the model and all that decides what it writes; `generate` answe
 """
 
 import warnings
-from collections.abc import Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from spg_trainer.models.out_of_memory import halved_until_it_fits
 from spg_trainer.models.policy import Policy, check_policy
 from spg_trainer.rollout import cache
 from spg_trainer.rollout.long_prompts import Room, name_in
-from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, sample_completions
+from spg_trainer.rollout.sampler import RolloutStopped, check_sampling, handing_over, sample_completions
 from spg_trainer.rollout.tokens import Prompt, decode_completions, encode_prompts, encode_templates
 from spg_trainer.seeding import generator
 from spg_trainer.settings.configs import Config
@@ -97,7 +98,9 @@ class Player:
         return rollouts
 
     def play(self, env: "envs.TextEnv", first_turns: Rows, key: NoiseKey) -> Rows:
-        """Plays an episode for each row of `first_turns`, scores all in one verifier call; returns a row for each turn.
+        """Plays an episode for each row of `first_turns`, and scores all; returns a row for each turn.
+
+        All are scored in one verifier call at the end, but for those that `scoring_meanwhile` has scored.
 
         key: the noise of a turn is keyed by `seed`, `key`, and then by `Rows.noise_keys`. If the rollout is stopped,
         RolloutStopped has the scored completions of the finished episodes, provided that episodes have one turn.
@@ -123,9 +126,10 @@ class Player:
                 lambda row, numbers=going_on: name_in(env, index[numbers[row]]),
             )
             try:
-                rollouts = self.sample(
-                    prompts, [(*key, *of_turn) for of_turn in rows.noise_keys()], template_ids
-                )
+                with self.scoring_meanwhile(episodes):
+                    rollouts = self.sample(
+                        prompts, [(*key, *of_turn) for of_turn in rows.noise_keys()], template_ids
+                    )
             except RolloutStopped as stopped:
                 if env.max_turns == 1 and stopped.finished:  # each finished row is a whole episode
                     stopped.scored = self._score_finished(env, first_turns, stopped)
@@ -143,6 +147,46 @@ class Player:
         self.take_turns(episodes, rollouts, all_episodes)
         return score_rounds(first_turns, episodes, [(rollouts, all_episodes)])
 
+    @contextmanager
+    def scoring_meanwhile(self, episodes: "envs.episodes.Episodes") -> Iterator[None]:
+        """Inside, finished completions are scored in a thread of their own while the others are decoded.
+
+        This holds for tasks that allow it (`score_while_decoding`). Whenever no call is being made and some rows are
+        still to be decoded, one call gets all finished completions that no call had. What is left is scored as without
+        this, by `score_rounds`. No row's score depends on the calls, and at the end no call is being made. Raises what
+        a call raised.
+        """
+        early = set(episodes.may_score_early())
+        if not early:
+            yield
+            return
+        call: Future[None] | None = None
+
+        def take(finished: Sequence[int], rows_of: Callable[[Sequence[int]], Rows]) -> None:
+            nonlocal call
+            new = [i for i in finished if i in early]
+            if not new or len(finished) == len(episodes):
+                return
+            if call is not None and (not call.done() or call.exception()):
+                return
+            early.difference_update(new)
+            texts = self.texts_of(episodes, rows_of(new), new)
+            call = thread.submit(episodes.score_early, texts)
+
+        with ThreadPoolExecutor(1, thread_name_prefix="spg-scoring") as thread, handing_over(take):
+            yield
+        if call is not None:
+            call.result()
+
+    def texts_of(
+        self, episodes: "envs.episodes.Episodes", rollouts: Rows, owners: Sequence[int]
+    ) -> dict[int, str]:
+        """{episode: its completion with the given beginning}; owners: the episodes of the rollouts."""
+        texts = decode_completions(self.policy, rollouts, self.sampling.stop)
+        return {
+            i: episodes.problems[i].completion_prefix + text for i, text in zip(owners, texts, strict=True)
+        }
+
     def take_turns(
         self, episodes: "envs.episodes.Episodes", rollouts: Rows, owners: Sequence[int]
     ) -> tuple[Prompts, list[int]]:
@@ -151,10 +195,8 @@ class Player:
         `Episodes.take_turn` calls the environment's `reply`. An episode whose next prompt is too long for the model
         ends; the model does not read its last reply. owners: the episodes of the completions.
         """
-        texts = decode_completions(self.policy, rollouts, self.sampling.stop)
         prefixes = [problem.completion_prefix for problem in episodes.problems]
-        turns = {i: prefixes[i] + text for i, text in zip(owners, texts, strict=True)}
-        going_on = episodes.take_turn(turns)
+        going_on = episodes.take_turn(self.texts_of(episodes, rollouts, owners))
         chats = [episodes.prompt(i) for i in going_on]
         ids, mask = encode_prompts(self.policy, chats, [prefixes[i] for i in going_on])
         lengths = mask.sum(-1)
@@ -173,7 +215,7 @@ Round = tuple[Rows, list[int]]
 def score_rounds(first_turns: Rows, episodes: "envs.episodes.Episodes", rounds: Sequence[Round]) -> Rows:
     """The rows of episodes that have been played to their end, sorted by episode and then by turn.
 
-    All episodes are scored in one verifier call.
+    All episodes that are not scored yet are scored in one verifier call.
     """
     # (B,) int64, the episode of each completion.
     episode = np.array([i for _, episodes_of_round in rounds for i in episodes_of_round])

@@ -43,6 +43,10 @@ Watcher = tuple[Callable[[float], None], Callable[[], bool], Callable[[Rows], No
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 """(report, stops, show), the functions that `watching` was given; a rollout calls them after every denoising step."""
 
+Taker = Callable[[Sequence[int], Callable[[Sequence[int]], Rows]], None]
+_taker: ContextVar[Taker | None] = ContextVar("taker", default=None)
+"""The function that `handing_over` was given; a rollout calls it after every denoising step."""
+
 
 class RolloutStopped(Exception):
     """Raised when a rollout, or an evaluation between two rollouts, was asked to end early."""
@@ -127,6 +131,13 @@ def sample_completions(
 
 def _report(writing: "Redrawing | Sampler") -> None:
     """Tells the watcher of a rollout how far it is; raises RolloutStopped as `watching` says."""
+    if take := _taker.get():
+
+        def rows_of(numbers: Sequence[int]) -> Rows:
+            rows = writing.rollouts().select(torch.tensor(numbers))
+            return ending_at_stop(writing.policy, rows, writing.sampling.stop)
+
+        take(writing.finished(), rows_of)
     if watcher := _watcher.get():
         report, stops, show = watcher
         report(writing.share_done())
@@ -197,6 +208,19 @@ def watching(
         yield
     finally:
         _watcher.reset(token)
+
+
+@contextmanager
+def handing_over(take: Taker) -> Iterator[None]:
+    """Inside, `take(finished, rows_of)` is called after every denoising step.
+
+    finished: the numbers of the finished rows. rows_of: gives the rollouts of some of these numbers.
+    """
+    token = _taker.set(take)
+    try:
+        yield
+    finally:
+        _taker.reset(token)
 
 
 class Sampler:

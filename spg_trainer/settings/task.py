@@ -175,9 +175,8 @@ def refuse_rows_arguments(env: str, args: Mapping[str, object], data: str | None
         return
     for name in FOR_ROWS_ALONE:
         if name in args and not (data and name == BAD_ROWS):
-            packages.envs.resolve(
-                env
-            )  # raises EnvError for a name that leads to no task, and says what is near
+            for task in tasks:
+                packages.envs.resolve(task.env)  # EnvError with what is near, if no task has this name
             judge = "judges its answers itself" if len(tasks) == 1 else "judge their answers themselves"
             raise ConfigError(
                 f"${name}={args[name]}: {' and '.join(task.env for task in tasks)} {judge}. ${name} is for a file of "

@@ -116,3 +116,27 @@ def test_in_a_mixture_each_task_is_asked_once_and_what_it_does_not_pay_is_no_num
     episodes.score()
     missing = np.isnan(episodes.scores.rewards["numbers_used"])
     assert missing.tolist() == [task == "arithmetic" for task in tasks] and 0 < missing.sum() < 4
+
+
+def test_an_early_score_holds_for_the_same_completion_alone():
+    env = Counting()
+    assert Episodes(env, [0]).may_score_early() == []
+    env.score_while_decoding = True
+    assert Episodes(env, [0]).may_score_early() == [], "it has several turns"
+    env.max_turns = 1
+    episodes = Episodes(env, [0, 1, 2, 0, 1])
+    assert episodes.may_score_early() == [0, 1, 2, 3, 4]
+    episodes.score_early({3: "c", 2: "boom"})
+    episodes.score_early({0: "x", 4: "a"})
+    copied = episodes.copy()
+    for these in (episodes, copied):
+        # Number 0 was written anew since then, `reply` raises for number 2, and number 1 was not scored yet.
+        these.take_turn({0: "c", 1: "x", 2: "boom", 3: "c", 4: "a"})
+        these.score()
+        assert env.asked == [["c", "boom"], ["x", "a"], ["c", "x", "boom"]]
+        assert these.scores.total.tolist() == [1.5, 0, 0, 1.5, 1.5]
+        assert (
+            these.scores.reason == ["ok", "ok", "error", "ok", "ok"]
+            and "boom" not in these.scores.traceback[2]
+        )
+        env.asked.pop()

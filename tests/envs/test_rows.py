@@ -13,6 +13,7 @@ import pytest
 
 import envs
 from envs import EnvError, checking, errors
+from envs.episodes import Episodes
 from tests.common import field_reports
 from tests.common.env_cases import check_only
 from tests.common.field_reports import cases
@@ -30,6 +31,7 @@ def test_rows_of_code_are_judged_though_their_verifier_has_a_prompt_too(tmp_path
     assert [
         env.score(problem, text).rewards["correct"] for text in (env.demonstration(problem), "return 3")
     ] == [1, 0]
+    assert Episodes(env, [0]).may_score_early() == [0], "its programs take seconds"
 
 
 OWN_VERIFIER = """

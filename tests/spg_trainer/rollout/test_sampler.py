@@ -6,6 +6,7 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from spg_trainer.errors import ConfigError, ModelError
@@ -317,10 +318,13 @@ VIEWS = set(
 class Kernels(TorchDispatchMode):
     """Counts the calls of ATen that are no views."""
 
-    count = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.names = Counter()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        self.count += function._schema.name.split("::")[1] not in VIEWS
+        if (name := function._schema.name.split("::")[1]) not in VIEWS:
+            self.names[name] += 1
         return function(*args, **(kwargs or {}))
 
 
@@ -338,8 +342,31 @@ def test_a_pass_starts_few_kernels_besides_those_of_the_layers(cache):
                 replace(sampling, diffusion_steps=steps),
                 streams(len(prompts)),
             )
-        return found.count
+        return found.names.total()
 
     # Layers of two models and passes of two rollouts are told apart.
     few, many = (2 * kernels(2, steps) - kernels(4, steps) for steps in (12, 24))
     assert (many - few) / 12 <= 65
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual", "window"])
+def test_the_flash_kernel_decodes_prompts_of_one_length(cache, device, monkeypatch):
+    """On a GPU this kernel takes no mask; with one, attention would fall to a slower kernel."""
+    policy, plain, masks = make_policy(torch.bfloat16, device=device), F.scaled_dot_product_attention, []
+
+    def spy(query, key, value, attn_mask=None, **kwargs):
+        masks.append(attn_mask)
+        return plain(query, key, value, attn_mask, **kwargs)
+
+    def decode(*lengths):
+        prompts = pad(policy, make_prompts(policy, lengths))
+        with Kernels() as found:
+            sample_completions(policy, *prompts, replace(SAMPLING, cache=cache), streams(3, device=device))
+        return {name for name in found.names if name.startswith("_scaled_dot_product")}
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    of_cpu = "_for_cpu" if device == "cpu" else ""
+    assert decode(9, 9, 9) == {f"_scaled_dot_product_flash_attention{of_cpu}"}
+    assert masks and all(mask is None for mask in masks)
+    decode(9, 6, 9)
+    assert any(mask is not None for mask in masks), "padding is hidden by a mask"
