@@ -519,7 +519,7 @@ class Masks(Rows):
         values = dict(vars(changed))
         if self.host is not None and "host" not in columns:
             values["host"] = {name: array for name, array in self.host.items() if name not in columns}
-        if {"scored", "scale", "part"} & columns.keys():
+        if {"scored", "weight", "scale", "part"} & columns.keys():
             values["of_bounds"] = None
         return changed._with_values(values)
 

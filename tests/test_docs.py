@@ -186,6 +186,7 @@ def test_the_examples_of_pages_are_read_by_the_trainer(
         "openenv:",
         "./",
         "--model base",
+        "--model taught",
         "--env gsm8k --model GSAI-ML",
     ]
     of_others += ["source=problems.jsonl"]

@@ -159,13 +159,8 @@ def _parser() -> Parser:
     )
     text += "standard error, so that standard output has verdicts alone"
     add("--json", action="store_true", help=text)
-    add(
-        "--workers",
-        metavar="N",
-        type=number_between(1, 1024),
-        default=1,
-        help="the number of processes that judge (1)",
-    )
+    text = "the number of processes that judge (1)"
+    add("--workers", metavar="N", type=number_between(1, 1024), default=1, help=text)
     text = "the file has the field names of this tool (qa: answer, response)"
     add("--preset", choices=list(PRESETS), help=text)
     text = "the field that holds the completion; `a.b` is field b inside field a; if the field holds a list, each "

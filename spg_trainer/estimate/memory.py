@@ -69,6 +69,8 @@ class StepSizes(NamedTuple):
     """Bytes of a number in a pass: 2 in bfloat16."""
     trained_bytes: int
     """Bytes of a number where bfloat16 is too coarse, such as a trained weight or a probability: 4, in float64 8."""
+    float32_logits: bool
+    """Whether logits are in float32 from the beginning (--float32-logits)."""
     prompt_length: int
     completion_length: int
     copy_columns: int
@@ -139,7 +141,7 @@ class StepSizes(NamedTuple):
     @property
     def logit_bytes(self) -> int:
         """Bytes of a logit: if it is converted from a narrower type, it is there in both."""
-        if self.pass_bytes < self.trained_bytes:
+        if self.pass_bytes < self.trained_bytes and not self.float32_logits:
             return self.pass_bytes + self.trained_bytes
         return self.trained_bytes
 
@@ -189,6 +191,7 @@ def step_sizes(
         in_four_bits=shape.linear if model_settings.load_4bit else 0,
         pass_bytes=pass_bytes,
         trained_bytes=max(4, pass_bytes),
+        float32_logits=model_settings.float32_logits,
         prompt_length=prompt_length,
         completion_length=length,
         copy_columns=shape.pattern.copy_width(prompt_length, length),

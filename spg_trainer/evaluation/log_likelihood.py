@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
+from spg_trainer.architecture.head import head_logits
 from spg_trainer.errors import ConfigError, ModelError, naming_keywords
 from spg_trainer.models import head_weight, hidden_states
 from spg_trainer.models.forward import base_model
@@ -171,8 +171,8 @@ def masked_logps(
     shown[:, width:end].masked_fill_(masked, policy.mask_id)
     columns = torch.arange(width, end, device=device).expand(len(masked), -1)
     states = hidden_states(policy.model, shown, keep=columns, start=width, clean=text)
-    logits = linear(states[scored], head_weight(policy.model))
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    base = base_model(policy.model)
+    logits = head_logits(states[scored], head_weight(base), base.float32_logits)
     logps = logits.log_softmax(-1).gather(-1, text[:, width:end][scored].unsqueeze(-1)).squeeze(-1)
     return torch.zeros_like(masked, dtype=logps.dtype).masked_scatter_(scored, logps)
 
@@ -189,7 +189,8 @@ def is_greedy(policy: Policy, prompt_ids: Sequence[int], completion_ids: Sequenc
             shown[width:].masked_fill_(masked, policy.mask_id)
             columns = torch.arange(width + start, width + stop, device=policy.device)[None]
             states = hidden_states(policy.model, shown[None], keep=columns, start=width)
-            logits = linear(states[0], head_weight(policy.model)).float()
+            base = base_model(policy.model)
+            logits = head_logits(states[0], head_weight(base), base.float32_logits).float()
             logits[:, policy.mask_id] = float("-inf")
             best = logits.log_softmax(-1).max(-1)
             highest_logps = best.values.masked_fill(~masked[start:stop], float("-inf"))

@@ -21,8 +21,11 @@ def weighted_sum(terms: Tensor, masks: Masks) -> Tensor:
     The factor `scale` is 1 if the masks are about the whole completion. If they are about a part that was drawn, such
     as one block, it makes the result unbiased for the whole completion.
     """
-    sums = (masks.weight.to(terms.dtype) * terms).sum(-1)
-    return masks.scale.to(terms.dtype) * sums.mean(-1)
+    weight, scale = masks.weight, masks.scale
+    if (known := masks.of_bounds) is not None and known["weight"].dtype == terms.dtype:
+        weight, scale = known["weight"], known["scale"]
+    sums = (weight.to(terms.dtype) * terms).sum(-1)
+    return scale.to(terms.dtype) * sums.mean(-1)
 
 
 def elbo(logps: Tensor, masks: Masks) -> Tensor:
@@ -48,22 +51,30 @@ def eubo(logps: Tensor, masks: Masks, beta: float) -> Tensor:
     if known is None or known["factor"].dtype != logps.dtype:
         known = known_of(masks, logps.dtype)
     unseen = known["unseen"]
-    # log 0 = -inf where a token is not scored. Where no mask scores it, any number will do that has a finite gradient.
-    log_weights = masks.weight.to(logps.dtype).log().masked_fill_(unseen.unsqueeze(1), 0.0)
-    log_powers = log_weights + (logps if beta == 1 else beta * logps)
+    log_powers = known["log_weight"] + (logps if beta == 1 else beta * logps)
     log_means = (log_powers.logsumexp(1) - math.log(logps.shape[1])).masked_fill(unseen, 0.0)
     sums = known["factor"] * log_means.sum(-1)
     return sums if beta == 1 else sums / beta
 
 
 def known_of(masks: Masks, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What `eubo` needs to know of the masks alone.
+    """What the bounds need to know of the masks alone.
 
-    unseen: (B, T) bool, the tokens that no mask scores. factor: (B,) of `dtype`, scale * |part| / |seen|.
+    unseen: (B, T) bool, the tokens that no mask scores. factor: (B,) of `dtype`, scale * |part| / |seen|. weight (B, M,
+    T), scale (B,): those of the masks in `dtype`. log_weight: (B, M, T), the logarithm of the weight, which is
+    log 0 = -inf where a token is not scored; where no mask scores it, any number will do that has a finite gradient.
     """
     seen = masks.scored.any(1)
+    weight, scale = masks.weight.to(dtype), masks.scale.to(dtype)
     part_per_seen = masks.part.sum(-1).to(dtype) / seen.sum(-1).clamp(min=1)
-    return {"unseen": ~seen, "factor": masks.scale.to(dtype) * part_per_seen}
+    unseen = ~seen
+    return {
+        "unseen": unseen,
+        "factor": scale * part_per_seen,
+        "weight": weight,
+        "scale": scale,
+        "log_weight": weight.log().masked_fill_(unseen.unsqueeze(1), 0.0),
+    }
 
 
 def penalty(logps: Tensor, masks: Masks, beta: float) -> Tensor:

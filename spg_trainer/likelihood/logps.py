@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from spg_trainer.architecture.head import head_logits, result_dtype
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.distributed import process_mesh
 from spg_trainer.tensors import NEVER, Masks, Rows
@@ -341,7 +342,7 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
     targets = of_scored(completion_ids if masks.targets is None else at_places(masks.targets))
     heat = None if masks.temperatures is None else of_scored(of_places(masks.temperatures))
 
-    softcap = base_model(model).softcap
+    softcap, in_float32 = base_model(model).softcap, base_model(model).float32_logits
 
     is_rated = None  # (n,), which of the scored tokens have a rate in place of a log-probability
     if "rated" in host:
@@ -355,11 +356,17 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
         arguments = (kept_chunks, never_drawn, softcap)
         if is_rated is None:
             heat_of_part = None if heat is None else heat[part]
-            return HeadLogps.apply(states_of_part, head, targets_of_part, *arguments, heat_of_part)
+            return HeadLogps.apply(
+                states_of_part, head, targets_of_part, *arguments, heat_of_part, in_float32
+            )
         rated, others = (sent(np.flatnonzero(chosen[part])) for chosen in (is_rated, ~is_rated))
-        plain = HeadLogps.apply(states_of_part[others], head, targets_of_part[others], *arguments)
+        plain = HeadLogps.apply(
+            states_of_part[others], head, targets_of_part[others], *arguments, None, in_float32
+        )
         chunk_rows = rows_per_chunk(len(head))
-        rates = Measured.apply(states_of_part[rated], head, pairs[part][rated], "rate", chunk_rows, softcap)
+        rates = Measured.apply(
+            states_of_part[rated], head, pairs[part][rated], "rate", chunk_rows, softcap, in_float32
+        )
         zeros = plain.new_zeros(len(targets_of_part))
         return zeros.index_put((others,), plain).index_put((rated,), rates)
 
@@ -374,7 +381,13 @@ def score(policy: "Policy", rollouts: Rows, masks: Masks, copies: CopyIndex) -> 
 
         def figures_of(part: slice) -> Tensor:
             return Measured.apply(
-                states_of_measured[part], head, targets_of_measured[part], masks.measure, chunk_rows
+                states_of_measured[part],
+                head,
+                targets_of_measured[part],
+                masks.measure,
+                chunk_rows,
+                None,
+                in_float32,
             )
 
         figures = computed_in_shares(figures_of, len(targets_of_measured), group)
@@ -422,6 +435,7 @@ class HeadLogps(torch.autograd.Function):
     gradient of each log-probability in its state while it has the logits; the backward pass scales it. never_drawn: a
     token that has probability 0, None = there is none. softcap: c, if logits are c * tanh(product / c); None = they are
     the products. heat: (n,), the temperature of each position, by which its logits are divided; None = 1.
+    in_float32: as for `head_logits`.
     """
 
     @staticmethod
@@ -434,20 +448,22 @@ class HeadLogps(torch.autograd.Function):
         never_drawn: int | None = None,
         softcap: float | None = None,
         heat: Tensor | None = None,
+        in_float32: bool = False,
     ) -> Tensor:
         ctx.never_drawn, ctx.softcap, ctx.heat = never_drawn, softcap, heat
+        ctx.in_float32 = in_float32
         size = rows_per_chunk(len(weight))
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
             logps, gradient = head_logps_and_gradient(
-                states, weight, targets, size, never_drawn, softcap, heat
+                states, weight, targets, size, never_drawn, softcap, heat, in_float32
             )
             ctx.save_for_backward(gradient)
             return logps
         # The weight is trained, or nothing needs a gradient.
         ctx.save_for_backward(states, weight, targets)
         logps, ctx.kept = head_logps_and_last_chunks(
-            states, weight, targets, size, keep, never_drawn, softcap, heat
+            states, weight, targets, size, keep, never_drawn, softcap, heat, in_float32
         )
         return logps
 
@@ -455,7 +471,7 @@ class HeadLogps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, ...]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
-        of_others = (None,) * 5
+        of_others = (None,) * 6
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
             return gradient * coefficients[:, None].to(gradient.dtype), None, *of_others
@@ -463,10 +479,14 @@ class HeadLogps(torch.autograd.Function):
         # The gradients of all chunks are added to one tensor (V, D), in float32 or float64. If the weight is a
         # leaf of such a dtype, this is its own `.grad`, which saves a second tensor of its size.
         adds_to_grad = weight.is_leaf and weight.dtype in (torch.float32, torch.float64)
+        # That of a single chunk is no sum.
+        is_new = not adds_to_grad and 0 < len(states) <= rows_per_chunk(len(weight))
         if adds_to_grad:
             if weight.grad is None:
                 weight.grad = torch.zeros_like(weight)
             weight_gradient = weight.grad
+        elif is_new:
+            weight_gradient = torch.empty_like(weight)
         else:
             weight_gradient = torch.zeros_like(weight, dtype=result_dtype(weight))
         states_gradient = head_gradient(
@@ -480,6 +500,8 @@ class HeadLogps(torch.autograd.Function):
             never_drawn=ctx.never_drawn,
             softcap=ctx.softcap,
             heat=ctx.heat,
+            in_float32=ctx.in_float32,
+            is_new=is_new,
         )
         if adds_to_grad:  # autograd must not add it once more
             return states_gradient, None, *of_others
@@ -503,13 +525,13 @@ def softmax(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> Softmax:
     """The `Softmax` at hidden states (r, D), from the output layer's weight (V, D) and the targets (r,).
 
-    never_drawn, softcap, heat: as in `HeadLogps`.
+    never_drawn, softcap, heat, in_float32: as in `HeadLogps`.
     """
-    # The product is in the weight's dtype, as in the model.
-    logits = (hidden_states.to(weight.dtype) @ weight.T).to(result_dtype(weight))
+    logits = head_logits(hidden_states, weight, in_float32)
     slope = None
     if softcap is not None:
         bent = logits.div_(softcap).tanh_()  # in place: `logits` are the same tensor
@@ -548,19 +570,24 @@ def head_logps_and_last_chunks(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, list[Softmax]]:
     """(the (n,) of `head_logps`, the last `keep` chunks for `head_gradient`). keep: >= 1; the others: as there."""
-    logps = torch.empty(len(hidden_states), dtype=result_dtype(weight), device=hidden_states.device)
+    logps: list[Tensor] = []
     kept: list[Softmax] = []
     for chunk in _chunks(len(hidden_states), chunk_rows):
         if len(kept) == keep:
             del kept[0]  # before the next chunk is made, so that never more than `keep` are alive
         heat_of_chunk = None if heat is None else heat[chunk]
         kept.append(
-            softmax(hidden_states[chunk], weight, targets[chunk], never_drawn, softcap, heat_of_chunk)
+            softmax(
+                hidden_states[chunk], weight, targets[chunk], never_drawn, softcap, heat_of_chunk, in_float32
+            )
         )
-        _, _, logps[chunk], _ = kept[-1]
-    return logps, kept
+        logps.append(kept[-1][2])
+    if not logps:
+        return hidden_states.new_empty(0, dtype=result_dtype(weight)), kept
+    return joined(logps), kept
 
 
 @torch.no_grad()
@@ -575,25 +602,32 @@ def head_gradient(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
+    is_new: bool = False,
 ) -> Tensor:
     """Gradient (n, D) of `sum(coefficients * logps)` with respect to the hidden states.
 
     coefficients: (n,). weight_gradient: a tensor (V, D), float32 or float64, to which the gradient with respect to the
     weight is added; None = that gradient is not computed. kept: the last chunks as `head_logps_and_last_chunks` gives
-    them. They are taken out of the list and overwritten before the other chunks are computed, one at a time.
+    them. They are taken out of the list and overwritten before the other chunks are computed, one at a time. is_new: as
+    in `softmax_gradient`, for a single chunk.
     """
-    result = torch.empty_like(hidden_states)
+    gradients: list[Tensor] = []  # of the last chunk first
     for chunk in reversed([*_chunks(len(hidden_states), chunk_rows)]):
         states, tokens = hidden_states[chunk], targets[chunk]
         heat_of_chunk = None if heat is None else heat[chunk]
         powers, total, _, slope = (
-            kept.pop() if kept else softmax(states, weight, tokens, never_drawn, softcap, heat_of_chunk)
+            kept.pop()
+            if kept
+            else softmax(states, weight, tokens, never_drawn, softcap, heat_of_chunk, in_float32)
         )
-        result[chunk] = softmax_gradient(
-            powers, total, states, weight, tokens, coefficients[chunk], weight_gradient, slope
+        gradients.append(
+            softmax_gradient(
+                powers, total, states, weight, tokens, coefficients[chunk], weight_gradient, slope, is_new
+            )
         )
         del powers  # else they would be in memory beside those of the next chunk
-    return result
+    return joined(gradients[::-1]) if gradients else torch.empty_like(hidden_states)
 
 
 @torch.no_grad()
@@ -605,6 +639,7 @@ def head_logps_and_gradient(
     never_drawn: int | None = None,
     softcap: float | None = None,
     heat: Tensor | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """(the same as `head_logps`, the gradient (n, D) of each log-probability in its hidden state), from one softmax."""
     logps, gradient = [], []
@@ -612,7 +647,7 @@ def head_logps_and_gradient(
         states, tokens = hidden_states[chunk], targets[chunk]
         heat_of_chunk = None if heat is None else heat[chunk]
         powers, total, logps_of_chunk, slope = softmax(
-            states, weight, tokens, never_drawn, softcap, heat_of_chunk
+            states, weight, tokens, never_drawn, softcap, heat_of_chunk, in_float32
         )
         logps.append(logps_of_chunk)
         gradient.append(softmax_gradient(powers, total, states, weight, tokens, slope=slope))
@@ -637,10 +672,12 @@ def softmax_gradient(
     coefficients: Tensor | None = None,
     weight_gradient: Tensor | None = None,
     slope: Tensor | None = None,
+    is_new: bool = False,
 ) -> Tensor:
     """The part (r, D) of `head_gradient` at the r positions of a chunk.
 
     powers, total, slope: those of the chunk's `Softmax`; powers are overwritten. coefficients: None = they are 1.
+    is_new: whether weight_gradient, then of the weight's dtype, holds nothing yet and is overwritten.
     """
     # The gradient in the logits is coefficient * (onehot(target) - powers / total), computed as scale * difference with
     # difference = powers - total * onehot(target) and scale = -coefficient / total. So the difference is rounded only
@@ -653,12 +690,13 @@ def softmax_gradient(
     scale = less.reciprocal() if coefficients is None else coefficients.to(powers.dtype) / less
     scale = scale.unsqueeze(-1)
     if weight_gradient is not None:
-        states = (scale * hidden_states).to(weight.dtype)
+        # Rounded where it is written, which is one kernel.
+        states = torch.mul(scale, hidden_states, out=torch.empty_like(hidden_states, dtype=weight.dtype))
         if weight_gradient.dtype == weight.dtype:
-            weight_gradient.addmm_(difference.T, states)
+            weight_gradient.addmm_(difference.T, states, beta=0 if is_new else 1)
         else:
             weight_gradient.add_(difference.T @ states)
-    return (scale * (difference @ weight)).to(hidden_states.dtype)
+    return torch.mul(scale, difference @ weight, out=torch.empty_like(hidden_states))
 
 
 def rows_per_chunk(vocabulary: int) -> int:
@@ -683,11 +721,6 @@ CPU_COLUMNS = 2048
 def columns_at_once(head: Tensor) -> int:
     """Tokens of a head (V, D) to work on at once: on a CPU, as many as stay in a core's cache; else all."""
     return CPU_COLUMNS if head.device.type == "cpu" else head.shape[0]
-
-
-def result_dtype(weight: Tensor) -> torch.dtype:
-    """The dtype of probabilities from a head's weight (V, D): float32, or float64 when the model is."""
-    return torch.float64 if weight.dtype == torch.float64 else torch.float32
 
 
 def _chunks(count: int, size: int) -> Iterator[slice]:
@@ -729,8 +762,8 @@ class Measured(torch.autograd.Function):
     """The values (n,) of a measure at hidden states (n, D), from the head's weight (V, D) and targets (n,), in chunks.
 
     If the weight is frozen, the forward pass also computes the gradient of each value with respect to its hidden state,
-    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has. softcap: as
-    there.
+    as in `HeadLogps` (logps.py). name: a name of `MEASURES`. chunk_rows: how many positions a chunk has. softcap,
+    in_float32: as there.
     """
 
     @staticmethod
@@ -742,8 +775,9 @@ class Measured(torch.autograd.Function):
         name: str,
         chunk_rows: int,
         softcap: float | None = None,
+        in_float32: bool = False,
     ) -> Tensor:
-        ctx.name, ctx.chunk_rows, ctx.softcap = name, chunk_rows, softcap
+        ctx.name, ctx.chunk_rows, ctx.softcap, ctx.in_float32 = name, chunk_rows, softcap, in_float32
         ones = torch.ones(len(states), device=states.device)
         states_need_gradient, weight_needs_gradient = ctx.needs_input_grad[:2]
         if states_need_gradient and not weight_needs_gradient:
@@ -756,6 +790,7 @@ class Measured(torch.autograd.Function):
                 coefficients=ones,
                 needed=(True, False),
                 softcap=softcap,
+                in_float32=in_float32,
             )
             ctx.save_for_backward(gradient)
             return values
@@ -769,18 +804,18 @@ class Measured(torch.autograd.Function):
             coefficients=ones,
             needed=(False, False),
             softcap=softcap,
+            in_float32=in_float32,
         )
         return values
 
     @staticmethod
     @once_differentiable
-    def backward(
-        ctx: Any, coefficients: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, coefficients: Tensor) -> tuple[Tensor | None, ...]:
         """Takes coefficients (n,); returns a gradient for each input of `forward`, or None."""
+        of_others = (None,) * 5
         if len(ctx.saved_tensors) == 1:  # the weight is frozen
             (gradient,) = ctx.saved_tensors
-            return gradient * coefficients[:, None].to(gradient.dtype), None, None, None, None, None
+            return gradient * coefficients[:, None].to(gradient.dtype), None, *of_others
         states, weight, targets = ctx.saved_tensors
         needed = ctx.needs_input_grad[:2]
         _, states_gradient, weight_gradient = _values_and_gradients(
@@ -792,8 +827,9 @@ class Measured(torch.autograd.Function):
             coefficients=coefficients,
             needed=needed,
             softcap=ctx.softcap,
+            in_float32=ctx.in_float32,
         )
-        return states_gradient, weight_gradient, None, None, None, None
+        return states_gradient, weight_gradient, *of_others
 
 
 def _values_and_gradients(
@@ -805,6 +841,7 @@ def _values_and_gradients(
     coefficients: Tensor,
     needed: tuple[bool, bool],
     softcap: float | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """(values (n,), gradient with respect to the states (n, D), gradient with respect to the weight (V, D)).
 
@@ -821,7 +858,7 @@ def _values_and_gradients(
         with torch.set_grad_enabled(any(needed)):
             chunk_states = states[chunk].detach().requires_grad_(states_needed)
             head = weight.detach().requires_grad_(weight_needed)
-            logits = (chunk_states.to(weight.dtype) @ head.T).to(dtype)
+            logits = head_logits(chunk_states, head, in_float32)
             if softcap is not None:
                 logits = softcap * torch.tanh(logits / softcap)
             measured = MEASURES[name](logits, targets[chunk])

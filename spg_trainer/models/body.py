@@ -124,6 +124,8 @@ class Checked:
 
     layers_at = "model.layers"
     """The name of the module with the transformer layers."""
+    float32_logits = False
+    """Whether states and head of 16 bits are multiplied into float32 logits, as --float32-logits asks."""
     forms = 1
     """How many forms of a pass there are, see `shortest_pass`."""
     unread: Mapping[str, Tensor] = {}

@@ -28,6 +28,7 @@ from transformers.models.diffusion_gemma.modeling_diffusion_gemma import (
 )
 from transformers.utils.hub import cached_file
 
+from spg_trainer.architecture.head import head_logits
 from spg_trainer.architecture.pattern import Pattern
 from spg_trainer.errors import ModelError
 from spg_trainer.models.body import EXPERTS, Checked, base_of_adapter, mix_in
@@ -480,8 +481,11 @@ class DiffusionGemmaForBlockDiffusion(Checked, stock.DiffusionGemmaForBlockDiffu
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits (..., V) in float32, or float64 if the model is, from hidden states (..., D)."""
-        logits = self.lm_head(states)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.float32_logits:
+            logits = head_logits(states, self.lm_head.weight, in_float32=True)
+        else:
+            logits = self.lm_head(states)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return self.softcap * torch.tanh(logits / self.softcap)
 
     def soft_embeddings(self, logits: Tensor) -> Tensor:

@@ -425,6 +425,7 @@ def _open_base(weights: Weights, settings: ModelConfig) -> Policy:
                     "policy.model.merge_and_unload()"
                 )
             model.resize_token_embeddings(num_embeddings, mean_resizing=False)
+    model.float32_logits = settings.float32_logits
     notes = [note, what_stays_whole(config) if settings.load_4bit else "", weights.note]
     return Policy(
         model,

@@ -133,9 +133,8 @@ def _read_parts(base: "PreTrainedModel", device: torch.device, folder: Path) -> 
     base._apply(lambda value: _empty_like(value, device) if value.is_meta else value.to(device))
     base.tie_weights(recompute_mapping=False)
     with torch.no_grad():
-        for (
-            module
-        ) in with_unsaved_buffers:  # these buffers, such as the frequencies of positions, are in no file
+        # These buffers, such as the frequencies of positions, are in no file.
+        for module in with_unsaved_buffers:
             for p in module.parameters(recurse=False):
                 p._is_hf_initialized = True  # so that transformers leaves it as it is
             base._init_weights(module)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
+from spg_trainer.architecture.head import head_logits
 from spg_trainer.likelihood.logps import columns_at_once, joined
 
 Generators = Sequence[torch.Generator] | None
@@ -44,6 +44,7 @@ def sample_tokens(
     ends: Sequence[int] = (),
     penalty: Tensor | None = None,
     noise: Tensor | None = None,
+    in_float32: bool = False,
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
     """Draws a token for each of N positions, row by row, in the order of positions.
 
@@ -69,6 +70,7 @@ def sample_tokens(
             forbids them. This is done first, so tokens, log-probabilities and measures all see it.
         noise: None = the noise is drawn here, if temperature > 0. Else (N, V), filled by `fill_noise`. All N positions
             are then computed at once, so N * V must be at most MAX_LOGITS, which nothing checks.
+        in_float32: as for `head_logits`.
 
     Returns tokens (N,) int64, logps (N,) float32 (float64 if the model is), and the values (N,) of each of `measures`.
     """
@@ -100,10 +102,11 @@ def sample_tokens(
                 top_k=top_k,
                 top_p=top_p,
                 end_penalty=end_penalty,
+                in_float32=in_float32,
             )
         else:
             drawn, logps_of_drawn, powers, sum_of_powers = _choose(
-                states, head, noise_of_piece, mask_id, width, end_penalty
+                states, head, noise_of_piece, mask_id, width, end_penalty, in_float32
             )
         tokens.append(drawn)
         logps.append(logps_of_drawn)
@@ -211,14 +214,14 @@ def _choose_from_cut(
     top_k: int,
     top_p: float,
     end_penalty: EndPenalty,
+    in_float32: bool,
 ) -> Choice:
     """Draws as `_choose` does, with all V columns at once, from the tokens that top_k and top_p leave.
 
     noise: (c, V) log E, without the factor temperature that it has in `_choose`: here the logits are divided by the
     temperature instead. From the same E, both functions draw the same token, unless the cut leaves that token out.
     """
-    logits = linear(hidden_states, head)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = head_logits(hidden_states, head, in_float32)
     if end_penalty is not None:
         _subtract_penalty(logits, *end_penalty, start=0)
     probabilities = logits.softmax(-1)
@@ -237,6 +240,7 @@ def _choose(
     mask_id: int,
     width: int,
     end_penalty: EndPenalty,
+    in_float32: bool,
 ) -> Choice:
     """The tokens with the highest score, logit - noise, computed for `width` columns of the vocabulary at a time.
 
@@ -244,10 +248,9 @@ def _choose(
     so far: `best_score` and `best_logit` of the best token, `peak` the largest logit, and `sum_of_powers` the sum of
     exp(logit - peak). The returned powers are exp(logit - peak).
     """
-    dtype = torch.float64 if head.dtype == torch.float64 else torch.float32
     peak = sum_of_powers = None
     for start in range(0, head.shape[0], width):
-        logits = linear(hidden_states, head[start : start + width]).to(dtype)
+        logits = head_logits(hidden_states, head[start : start + width], in_float32)
         if end_penalty is not None:
             _subtract_penalty(logits, *end_penalty, start=start)
         scores = logits if noise is None else logits - noise[:, start : start + width]

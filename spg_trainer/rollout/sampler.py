@@ -370,6 +370,7 @@ class Sampler:
             [*measures.values()],
             **self._distribution(blocks, drawn_index),
             noise=noise,
+            in_float32=base_model(self.policy.model).float32_logits,
         )
         total = logps.sum()
         self.not_finite += total - total != 0  # infinity - infinity is NaN, which equals nothing

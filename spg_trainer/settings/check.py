@@ -460,10 +460,8 @@ def check(command: Any, origins: Mapping[str, str] | None = None) -> None:
     elif isinstance(command, EvalCommand):
         f.masks_by_8 = round_up(f.num_masks, 8)
         refuse(OF_AN_EVALUATION, f)
-        for (
-            steps
-        ) in command.rollout.diffusion_steps:  # what does not fit is refused by `EvalRollout.samplings`
-            check_steps(steps)
+        for steps in command.rollout.diffusion_steps:
+            check_steps(steps)  # what does not fit is refused by `EvalRollout.samplings`
     if command.env:  # comes last, because the package `envs` takes a while to load
         run = run_holding((resumes and command.output.resume) or model.model)
         if run and command.env == record_of(run).get("env"):

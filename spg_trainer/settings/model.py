@@ -37,6 +37,10 @@ class LoadConfig:
     device: str = "auto"
     """The device that the model runs on: `cpu`, `cuda`, `cuda:1`, ...; auto takes the GPU of this process if there is
     one."""
+    float32_logits: bool = False
+    """Multiplies the last hidden states and the output layer of a model in 16 bits into float32 logits, in rollouts as
+    in updates, without rounding them to 16 bits first. It rounds differently, and makes log-probabilities of large
+    models more exact. A model in float32 or float64 has such logits already, and nothing changes."""
     rollout_graphs: Literal["auto", "none"] = "auto"
     """Whether a GPU decodes by CUDA graphs: auto records a pass of a rollout and replays it, so that passes over few
     rows do not wait for Python; none starts every pass from Python. Tokens are the same. Set it to none if memory runs

@@ -99,9 +99,9 @@ def answer(rng: random.Random) -> tuple[str, Fraction]:
 
 _SEP = r"(?:,\\!|\{,\}|,|\\,|[\u00a0\u2006-\u200a\u202f])"
 _FRAC = r"\\?(?:d|t|c|s|nice)?frac"
-# An exponent, or "per 3": digits that are no number of their own.
+# An exponent, also one of zero, or "per 3": digits that are no number of their own.
 _NO_NUMBER = (
-    r"^[^\d½¼¾⅓⅔]*?(?:\^ ?\$?\{? ?[-+]?0*[123](?!\d) ?\}?|\\circ\d|"
+    r"^[^\d½¼¾⅓⅔]*?(?:e0(?!\d)|\^ ?\$?\{? ?[-+]?0*[123](?!\d) ?\}?|\\circ\d|"
     r"\b(?:[cdkm]?m|miles?)[23](?!\d)(?:\}?\^\{?2\}?)?|(?:\b|²)per[\s{}$]*[\d.½¼¾⅓⅔ ]+)"
 )
 
@@ -165,7 +165,7 @@ def number(text: str) -> Fraction | None:
         return None if value is None or abs(power) > 500 else value * Fraction(10) ** power
     scales = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
     names = "|".join(scales)
-    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*%]*(?:{names})s?)+|k| ?m)", text, re.I):
+    if match := re.fullmatch(rf"(.*?)((?:[ {{}}*%$]*(?:{names})s?)+|k| ?m)", text, re.I):
         value = number(match[1])
         names = re.findall(names + "|k|m", match[2].lower())
         powers = {**scales, "k": 3, "m": 6}  # behind money
@@ -180,7 +180,7 @@ def readings(side: str) -> set[Fraction]:
         before = side[: match.start()]
         if re.search(r"\d|[½¼¾⅓⅔]", before):
             break
-        minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£%,e{}(\\]|\\[,.])*$", before, re.I)
+        minus = re.search(r"(?:-|\bminus\b|\bnegative\b)(?:[\s$€£%,.e{}(\\]|\\[,.])*$", before, re.I)
         for end in range(len(side), match.start(), -1):
             if re.search(r"\d|[½¼¾⅓⅔]", re.sub(_NO_NUMBER, "", side[end:], flags=re.I)):
                 continue

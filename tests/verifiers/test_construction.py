@@ -13,7 +13,7 @@ COUNTS = [1_000, pytest.param(10_000, marks=pytest.mark.slow)]
 TASKS = [("gsm8k", "lenient"), ("countdown", "lenient"), ("countdown", "strict"), ("sudoku", "lenient")]
 
 
-BEHIND_A_SENTENCE = re.compile(r"answer(?: is)?:? [^<]{1,80}[.!?] [^<]*</answer>", re.IGNORECASE)
+BEHIND_A_SENTENCE = re.compile(r"answer(?: is)?:? [^<]{1,80}[.!?][ `][^<]*</answer>", re.IGNORECASE)
 
 
 @pytest.mark.parametrize("count", COUNTS)

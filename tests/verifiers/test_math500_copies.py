@@ -70,6 +70,7 @@ NAMED = [
     "f(-1)=0",
     r"ab\equiv 17\pmod{20}",
     "c",  # the text of choice C, which is right
+    "e",  # the letter of option E, which is right
 ]
 
 

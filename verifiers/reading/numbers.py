@@ -37,8 +37,8 @@ class Amount(NamedTuple):
 
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+")
 _TAG = re.compile(r"</?[A-Za-z]{1,10}+\s?/?>|</[A-Za-z]{0,10}+[^\w\s]?\Z")
-_EMPHASIS = re.compile(  # but not the star of 5* 1/3
-    r"(?:(?<=\A)|(?<=[\s(:]))(?:\*\*?+|__)(?=\S)"
+_EMPHASIS = re.compile(  # but not the star of 5* 1/3 and 5 *1/3
+    r"(?:(?<=\A)|(?<=[\s(:]))(?:\*\*|__|\*(?!\*)(?:(?<!\d\s\*)|(?![\d½¼¾⅓⅔]|\\?[dt]?frac)))(?=\S)"
     r"|(?<=\S)(?:\*\*|__|\*(?!\s*+[\d½¼¾⅓⅔]))(?=[\s.,;:)!]|\Z)"
 )
 _NUMERALS_CJK = frozenset("万亿億兆十千半百萬負负零一二两三四五六七八九")

@@ -82,13 +82,8 @@ def add_serving_flags(parser: argparse.ArgumentParser) -> None:
         help="the address to listen at (127.0.0.1, which only this machine reaches)",
     )
     add("--port", type=number_between(0, 65535), default=8000, help="the port (8000); 0 takes a free one")
-    add(
-        "--workers",
-        metavar="N",
-        type=number_between(1, 1024),
-        default=1,
-        help="the number of processes that judge (1)",
-    )
+    text = "the number of processes that judge (1)"
+    add("--workers", metavar="N", type=number_between(1, 1024), default=1, help=text)
     text = (
         "answers only requests with this token (`Authorization: Bearer`, or http://:TOKEN@HOST:PORT); by default "
         "that of the environment variable SPG_SERVE_TOKEN, which other users cannot see"

@@ -343,6 +343,16 @@ def test_a_rollout_with_merged_adapters_keeps_the_weights_below_them() -> None:
     assert queries.rollout[name] == 2 * layers * width * width
 
 
+def test_logits_in_float32_from_the_beginning_are_not_in_16_bits_as_well() -> None:
+    def of(**settings) -> Memory:
+        config = Config(model=ModelConfig(lora_r=128, **settings))
+        return step_memory(llada_config(), config, build("spg", {"block_length": 32}))
+
+    rounded, whole = of(), of(float32_logits=True)
+    assert whole.update["logits"] == pytest.approx(rounded.update["logits"] * 4 / 6)
+    assert whole.rollout["pass"] <= rounded.rollout["pass"] and whole.held == rounded.held
+
+
 def test_by_layer_a_pass_holds_the_head_or_two_layers() -> None:
     """Embedding and head are gathered before and after them: they are put together from the parts that have come."""
     alone, eight = of_8b(dtype="float32"), of_8b(processes=8, prompts=8, shard="layer")

@@ -144,8 +144,13 @@ def test_what_is_known_of_masks_alone_is_computed_where_they_are_drawn_and_chang
     bound = eubo(logps, part, 1.5)
     (gradient,) = torch.autograd.grad(bound.sum(), logps)
     assert part.of_bounds is not None and masks.with_columns(part=masks.part).of_bounds is None
+    heavier = part.with_columns(weight=2 * part.weight)
+    assert torch.equal(elbo(logps, heavier), 2 * elbo(logps, part)), "of what was replaced nothing is known"
+    assert not torch.equal(eubo(logps, heavier, 1.5), bound)
     plain = Masks(part.masked, part.scored, part.weight, part.scale, part.part)
-    assert torch.equal(eubo(logps, plain, 1.5), bound)
+    assert torch.equal(eubo(logps, plain, 1.5), bound) and torch.equal(elbo(logps, plain), elbo(logps, part))
+    exact = [elbo(logps.double(), some) for some in (plain, part)]
+    assert exact[0].dtype == torch.float64 and torch.equal(*exact)
     # What a mask does not score has no gradient, and a token that no mask scores none that is NaN.
     assert not part.scored.any(1).all() and gradient[~part.scored].eq(0).all()
     assert gradient[part.scored].gt(0).all()

@@ -5,16 +5,26 @@ import weakref
 import pytest
 import torch
 
+from spg_trainer.architecture import head
+from spg_trainer.architecture.head import head_logits
 from spg_trainer.likelihood import logps as module
 from spg_trainer.likelihood import token_logps
 from spg_trainer.likelihood.logps import (
     HeadLogps,
+    Measured,
     chunks_to_keep,
     head_gradient,
     head_logps,
     head_logps_and_gradient,
+    path_logps,
     softmax,
 )
+from spg_trainer.models.forward import base_model
+from spg_trainer.models.load import open_policy
+from spg_trainer.rollout.draw import sample_tokens
+from spg_trainer.rollout.sampler import sample_completions
+from spg_trainer.settings.decoding import Sampling
+from spg_trainer.settings.model import ModelConfig
 from tests.common.likelihood_cases import (
     make_masking,
     make_rollouts,
@@ -70,6 +80,72 @@ def test_probabilities_are_float32_or_better_whatever_the_model(dtype, result):
     assert torch.allclose(logps.double(), expected, atol=1e-5)
 
 
+def of_width(size=1024, vocabulary=700, dtype=torch.bfloat16):
+    states, weight, targets = case(32, size, vocabulary, torch.float32, scale=1.0)
+    return states.to(dtype), (weight * 3 / size**0.5).to(dtype), targets
+
+
+@pytest.mark.parametrize("at_once", [1000, 2**24], ids=["in parts", "at once"])
+def test_float32_logits_of_a_bfloat16_head_are_thousands_of_times_as_exact(at_once, monkeypatch):
+    monkeypatch.setattr(head, "WEIGHTS_AT_ONCE", at_once)
+    states, weight, targets = of_width()
+    exact = plain(states.double(), weight.double(), targets)
+
+    def error(in_float32):
+        logps = HeadLogps.apply(states, weight, targets, 1, None, None, None, in_float32)
+        drawn = sample_tokens(states, weight, 0, 0.0, None, [len(states)], in_float32=in_float32)
+        tokens, logps_of_drawn, _ = drawn
+        of_drawn = plain(states.double(), weight.double(), tokens)
+        return [float((a - b).abs().max()) for a, b in ((logps, exact), (logps_of_drawn, of_drawn))]
+
+    for rounded, in_float32 in zip(error(False), error(True), strict=True):
+        assert rounded > 2e-3 and in_float32 < min(1e-5, rounded / 1000)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_logits_are_the_models_own_unless_asked_and_the_same_in_float32_and_float64(dtype):
+    states, weight, _ = of_width(dtype=dtype)
+    own = (states @ weight.T).to(torch.promote_types(dtype, torch.float32))
+    assert torch.equal(head_logits(states, weight), own)
+    assert torch.equal(head_logits(states, weight, in_float32=True), own) == (dtype != torch.bfloat16)
+
+
+@pytest.mark.parametrize("is_trained", [False, True], ids=["frozen head", "trained head"])
+@pytest.mark.parametrize("kind", ["logps", "measure"])
+def test_gradients_of_float32_logits_are_those_of_a_plain_softmax(kind, is_trained):
+    def gradients(dtype):
+        states, weight, targets = (x.to(dtype) if x.is_floating_point() else x for x in of_width(64, 50))
+        trained = [states.requires_grad_(), *([weight.requires_grad_()] if is_trained else [])]
+        if dtype == torch.float64:
+            logps = (states @ weight.T).log_softmax(-1)
+            values = plain(states, weight, targets) if kind == "logps" else -(logps.exp() * logps).sum(-1)
+        elif kind == "logps":
+            values = HeadLogps.apply(states, weight, targets, 1, None, None, None, True)
+        else:
+            values = Measured.apply(states, weight, targets, "entropy", 7, None, True)
+        return torch.autograd.grad((values * torch.linspace(-2, 3, len(targets))).sum(), trained)
+
+    for found, exact in zip(gradients(torch.bfloat16), gradients(torch.float64), strict=True):
+        assert (found.double() - exact).norm() < 0.01 * exact.norm()
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_rollout_and_update_agree_in_how_they_make_logits(asks):
+    """The log-probabilities that the sampler records in bfloat16 are those of an update to float32's rounding."""
+    settings = ModelConfig(dtype="bfloat16", lora_r=2, lora_alpha=1, lora_dropout=0.0, float32_logits=asks)
+    policy = open_policy(settings, env="sudoku", seed=0)
+    base = base_model(policy.model)
+    assert base.float32_logits is asks and base.dtype == torch.bfloat16
+    prompts = make_rollouts([5, 5], 8, [4, 4])
+    sampling = Sampling(max_completion_length=8, block_length=8, diffusion_steps=8, temperature=1.0)
+    generators = [torch.Generator().manual_seed(row) for row in range(2)]
+    out = sample_completions(policy, prompts.prompt_ids, prompts.prompt_mask, sampling, generators)
+    own, found = out.unmask_logps[out.completion_mask], path_logps(policy, out)[out.completion_mask]
+    assert torch.allclose(found, own, atol=1e-5)
+    base.float32_logits = not asks
+    assert not torch.allclose(path_logps(policy, out)[out.completion_mask], own, atol=1e-4)
+
+
 def test_the_weight_gradient_of_a_bfloat16_head_is_summed_in_float32():
     states, weight, targets = case(n=64, dtype=torch.bfloat16, scale=1.0)
     total = torch.zeros_like(weight, dtype=torch.float32)
@@ -77,6 +153,18 @@ def test_the_weight_gradient_of_a_bfloat16_head_is_summed_in_float32():
     exact = weight.double().requires_grad_()
     plain(states.double(), exact, targets).sum().backward()
     assert (total.double() - exact.grad).norm() / exact.grad.norm() < 0.01
+
+
+@pytest.mark.parametrize("n", [0, 5, 16, 17])
+def test_the_weight_gradient_of_one_chunk_is_rounded_once_as_that_of_several(n, monkeypatch):
+    monkeypatch.setattr(module, "rows_per_chunk", lambda vocabulary: 16)
+    states, weight, targets = case(n=n, dtype=torch.bfloat16, scale=1.0)
+    coefficients = torch.linspace(-2, 3, n)
+    w = weight.clone().requires_grad_()
+    HeadLogps.apply(states, w, targets, 1).backward(coefficients)
+    total = torch.zeros_like(weight, dtype=torch.float32)
+    head_gradient(states, weight, targets, coefficients, 16, total)
+    assert torch.equal(w.grad, total.bfloat16()) and w.grad.any() == (n > 0)
 
 
 def test_logits_far_apart_stay_finite():

@@ -56,6 +56,20 @@ def test_one_pass_gives_the_stored_logits_of_the_stock_class(attention):
     assert (all_canvases(model, kept) - kept["padded_two"].flatten(1, 2)).abs().max() > 0.1
 
 
+@torch.no_grad()
+def test_float32_logits_are_not_rounded_to_the_type_of_the_model():
+    model = AutoModelForMaskedLM.from_pretrained(FOLDER, dtype=torch.bfloat16)
+    rng = torch.Generator().manual_seed(0)
+    states = torch.randn(2, 3, model.lm_head.in_features, generator=rng).bfloat16() * 20
+    exact = model.softcap * torch.tanh(states.double() @ model.lm_head.weight.double().T / model.softcap)
+
+    def error():
+        return (model.logits(states) - exact).abs().max()
+
+    rounded, model.float32_logits = error(), True
+    assert model.logits(states).dtype == torch.float32 and error() < 1e-5 < rounded / 100
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @torch.no_grad()
 def test_one_pass_is_that_of_each_canvas_also_conditioned(dtype):

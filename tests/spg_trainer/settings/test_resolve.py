@@ -109,7 +109,7 @@ def test_a_recipe_lies_over_the_defaults_and_the_algorithms_own_over_it() -> Non
     )
     llada = defaults(Config, model=LLADA)
     assert llada.model == ModelConfig(
-        model=LLADA, lora_r=128, lora_targets=("q_proj", "k_proj", "v_proj", "up_proj")
+        model=LLADA, lora_r=128, lora_targets=("q_proj", "k_proj", "v_proj", "up_proj"), float32_logits=True
     )
     dream = defaults(Config, model="Dream-org/Dream-v0-Instruct-7B")
     taught = defaults(Config, model=LLADA, source="demonstrations")
