@@ -29,11 +29,11 @@ from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.runs.progress import Console
-from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
+from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.check import check
 from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recorded import CONFIG
+from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks
 from spg_trainer.settings.types import flatten, plain, read_word, settings_of
@@ -210,7 +210,7 @@ def refuse(runs: Sequence[Planned]) -> None:
             may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
             refuse_other_settings(
                 run.folder,
-                settings_before(run.folder),
+                read_config(run.folder / CONFIG),
                 config,
                 find_inputs(file_settings(config)),
                 may_change,
