@@ -187,9 +187,10 @@ def facts_of_model(model: str, policy: Policy, run: Path | None) -> dict[str, An
         "folder": model_beside(run, model) if run else None,
         "step": model_step(model),
         "dtype": str(policy.model.dtype),
-        "content": inputs.parts_of_model(model)
+        # The first process writes files.
+        "content": {"the model": inputs.hash_of_model(model, with_prompts=True)}
         if distributed.rank() == 0
-        else {},  # the first process writes files
+        else {},
     }
 
 
@@ -420,7 +421,7 @@ def begin(folder: RunFolder, name: str, to_measure: dict[str, Any]) -> list[dict
                 f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
                 "choose another --output-dir; to see what was measured, read that file."
             )
-    # Compared above: the model's parts and code, part by part, since modules beside a task's file may be loaded late.
+    # Compared above, part by part.
     compared = to_measure.keys() - {"code", "content"}
     old = {key: before.get(key) for key in compared}
     new = {key: to_measure[key] for key in compared}

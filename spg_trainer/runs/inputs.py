@@ -215,41 +215,20 @@ def hash_of(path: str) -> str:
     return _hash_of_files(sorted(file for ending in DATA for file in Path(path).rglob(f"*{ending}")))
 
 
-def hash_of_model(folder: str) -> str:
-    """The sha256 of the weights in the folder of a model or a run, with the config and tokenizer beside them."""
-    weights = resolve_model(folder)
-    endings = (".safetensors", ".bin", ".model", "config.json", "tokenizer.json", "vocab.json", "merges.txt")
-    files = Path(weights.adapter or weights.base).iterdir()
-    files_of_model = sorted(file for file in files if file.is_file() and file.name.endswith(endings))
-    return _hash_of_files(files_of_model, whole_up_to=LARGE)
+def hash_of_model(model: str, *, with_prompts: bool = False) -> str:
+    """The sha256 of the weights, config and tokenizer in the folder of a model, a run or an adapter; "" without folder.
 
-
-PARTS_OF_MODEL = {
-    "weights": (".safetensors", ".bin"),
-    "chat template": ("chat_template.jinja", "chat_template.json"),
-    "tokenizer": (
-        *(".model", "vocab.json", "merges.txt", "tokenizer.json"),
-        *("tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"),
-    ),
-    "config": ("config.json", ".py"),
-}
-"""{part of a model: the endings of its files}; a file belongs to the first part that has its ending."""
-
-
-def parts_of_model(model: str) -> dict[str, str]:
-    """{part of a model in a folder, as in `PARTS_OF_MODEL`: the sha256 of its files, "" if it has none}.
-
-    The files of an adapter and of its base count together. Those of a model of the Hub are not looked at.
+    with_prompts: whether all counts that decides what the model writes: chat template, code, and the base of an
+    adapter.
     """
     weights = resolve_model(model)
-    folders = [folder for folder in (weights.adapter, Path(weights.base)) if folder and folder.is_dir()]
-    files_of_part: dict[str, list[Path]] = {part: [] for part in PARTS_OF_MODEL}
-    for file in (file for folder in folders for file in sorted(folder.iterdir()) if file.is_file()):
-        for part, endings in PARTS_OF_MODEL.items():
-            if file.name.endswith(endings):
-                files_of_part[part].append(file)
-                break
-    return {f"the {part} of the model": _hash_of_files(files, LARGE) for part, files in files_of_part.items()}
+    folders = [Path(weights.adapter or weights.base)]
+    endings = (".safetensors", ".bin", ".model", "config.json", "tokenizer.json", "vocab.json", "merges.txt")
+    if with_prompts:
+        folders.append(Path(weights.base))
+        endings += ("template.jinja", "template.json", "added_tokens.json", "special_tokens_map.json", ".py")
+    files = [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir())]
+    return _hash_of_files([file for file in files if file.is_file() and file.name.endswith(endings)], LARGE)
 
 
 def _hash_of_files(files: list[Path], whole_up_to: float = float("inf")) -> str:

@@ -73,22 +73,31 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return "; ".join(f"{name} was {old!r}, now {new!r}" for name, (old, new) in pairs.items() if old != new)
 
 
+def refuse_changed(run: Path, what: str, before: str, now: str, go_on: str = "put the old one back.") -> None:
+    """Raises ConfigError if a file, data set or package that a run began with has changed, by its hash or version.
+
+    go_on: how the run can go on with the old one.
+    """
+    if before != now:
+        raise ConfigError(
+            f"{what} has changed since {run} began: it was {before}, now it is {now}. To go on, {go_on} To train on "
+            "the new one, start a new run with another $output_dir."
+        )
+
+
 def refuse_changed_files(run: Path, inputs: Inputs, *, accept_code: bool) -> None:
     """Raises ConfigError for an input that has changed since a run began; `accept_code`: unless it is code."""
     before = read_inputs(run)
     for name in sorted(before.keys() & inputs.keys()):
-        old, now = before[name], inputs[name]
-        if now.sha256 == old.sha256 or (old.copy and accept_code):
-            continue
-        of_code = (
-            f"The run's own copy is {run / old.copy}: put it back, or name it in place of the file. To go on with the "
-            "file as it is now, such as one that you repaired: $accept_changed_code. "
-        )
-        raise ConfigError(
-            f"{now.path} has changed since {run} began: its sha256 was {old.sha256}, now it is {now.sha256}. To go on, "
-            f"put the old one back. {of_code if old.copy else ''}To train on the new one, start a new run with another "
-            "$output_dir."
-        )
+        old, now = f"sha256 {before[name].sha256}", f"sha256 {inputs[name].sha256}"
+        if not before[name].copy:
+            refuse_changed(run, inputs[name].path, old, now)
+        elif not accept_code:
+            go_on = (
+                f"put back the old one, of which {run / before[name].copy} is a copy, or name this copy. To go on with "
+                "the file as it is now, such as one that you repaired: $accept_changed_code."
+            )
+            refuse_changed(run, inputs[name].path, old, now, go_on)
 
 
 def refuse_other_settings(
@@ -126,9 +135,8 @@ def refuse_another(run: Path, before: Config, pinned: Config) -> dict[str, Input
     that the run had `before`, or began with; with `accept_changed_code`, code may differ.
     """
     recorded, inputs = read_inputs(run), find_inputs(file_settings(pinned))
-    if (run / REFERENCE_FOLDER).is_dir() and inputs.get(MODEL, recorded[MODEL]).sha256 != recorded[
-        MODEL
-    ].sha256:
+    model = inputs.get(MODEL)
+    if model and (run / REFERENCE_FOLDER).is_dir() and model.sha256 != recorded.get(MODEL, model).sha256:
         del inputs[MODEL]  # the run opens its own copy of the weights, not the changed folder
     refuse_changed_files(run, inputs, accept_code=pinned.output.accept_changed_code)
     inputs = {**recorded, **inputs}
@@ -144,16 +152,11 @@ def refuse_changed_hub(run: Path, origin: Mapping[str, str]) -> None:
     """
     before = record_of(run).get("origin") or {}
     for name in before.keys() & origin.keys():
-        old, now = before[name], origin[name]
-        if old == now or old.startswith("sha256"):
-            continue
-        way_back = "To go on, put the old one back."
-        if re.fullmatch("[0-9a-f]{40}", old):  # a commit
-            way_back = f"To go on with what it was: $env_args revision={old}, or $data={name}@{old}."
-        raise ConfigError(
-            f"{name} has changed since {run} began: it was {old}, now it is {now}. {way_back} To train on it as it is "
-            "now, start a new run with another $output_dir."
-        )
+        if re.fullmatch("[0-9a-f]{40}", before[name]):  # a commit
+            go_on = f"name what it was: $env_args revision={before[name]}, or $data={name}@{before[name]}."
+            refuse_changed(run, name, before[name], origin[name], go_on)
+        elif not before[name].startswith("sha256"):
+            refuse_changed(run, name, before[name], origin[name])
 
 
 def refuse_changed_base(model: str, run: Path | None) -> None:

@@ -116,7 +116,7 @@ def test_a_changed_file_is_refused_with_both_ways_out(run, file, old, new, copie
         resumed(run)
     said = str(refused.value)
     assert f"{Path(file).absolute()} has changed since run began" in said and "--accept-changed-code" in said
-    assert f"own copy is run/{copies}/{file}: put it back, or name it" in said and "--output-dir" in said
+    assert f"of which run/{copies}/{file} is a copy, or name this copy" in said and "--output-dir" in said
     assert len(rows(Path("run/metrics.jsonl"))) == 1
 
 
@@ -136,7 +136,7 @@ def test_code_that_is_named_by_its_module_is_kept_as_a_file_is(tmp_path: Path, m
         assert (tmp_path / "run" / copies / file).is_file()
         text = Path(file).read_text()
         Path(file).write_text(f"{text}# edited")
-        with pytest.raises(ConfigError, match=rf"{file} has changed.* own copy is run/{copies}/{file}:"):
+        with pytest.raises(ConfigError, match=rf"{file} has changed.* run/{copies}/{file} is a copy"):
             resumed(settings)
         Path(file).write_text(text)
     command("--resume", "run")  # which has imported neither
@@ -431,8 +431,6 @@ def test_a_run_on_demonstrations_notices_that_its_task_has_changed(tmp_path: Pat
     config = change(SMALL, env=write("e"), output_dir="base")
     sft(config)
     write("ee")
-    with pytest.raises(
-        ConfigError, match=r"own\.py has changed since base began.*own copy is base/environment/own\.py"
-    ):
+    with pytest.raises(ConfigError, match=r"own\.py has changed since base began.*base/environment/own\.py"):
         sft(change(config, resume="base", max_steps=4))
     assert sft(change(config, resume="base", max_steps=4, accept_changed_code=True))
