@@ -75,6 +75,7 @@ def test_a_setting_of_a_reward_is_a_column_or_one_value_for_all() -> None:
 
 
 def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
+    pytest.importorskip("starlette")
     from verifiers.serve.request_forms import ours
 
     body = {"completions": ["a", "b"], "answer": ["12,50", "1,5"]}

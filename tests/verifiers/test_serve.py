@@ -6,7 +6,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -271,60 +270,6 @@ def test_the_error_about_one_completion_names_no_row(server):
         assert status == 422 and reply["error"].startswith(said), reply
     status, reply = server.post("/verify/gsm8k", {"completions": ["", ""], "answer": ["1", "many"]})
     assert status == 422 and reply["error"].startswith("answer[1]='many'"), reply
-
-
-def replies(data: bytes) -> list[tuple[int, bytes]]:
-    """(status, body) of each answer in what came back over one connection."""
-    found = []
-    while data:
-        head, _, data = data.partition(b"\r\n\r\n")
-        size = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        found.append((int(head.split(b" ")[1]), data[:size]))
-        data = data[size:]
-    return found
-
-
-def post(text: str, *headers: bytes) -> bytes:
-    body = json.dumps({"completion": f"<answer>{text}</answer>", "answer": "18"}).encode()
-    lines = [b"POST /verify/gsm8k HTTP/1.1", b"Host: x", b"Content-Length: %d" % len(body), *headers]
-    return b"\r\n".join([*lines, b"", body])
-
-
-END = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-
-
-@pytest.mark.parametrize("piece", [1, 150, 1 << 20])
-def test_requests_on_one_connection_are_answered_in_order(server, piece):
-    """Also if they are sent before the first answer, whole or a byte at a time."""
-    texts = ["18", "19", "x", "18"]
-    with socket.create_connection((server.host, server.port), timeout=120) as connection:
-        sent = b"".join(map(post, texts)) + END
-        for start in range(0, len(sent), piece):
-            connection.sendall(sent[start : start + piece])
-        got = replies(b"".join(iter(lambda: connection.recv(1 << 16), b"")))
-    assert [status for status, _ in got] == [200] * 5 and json.loads(got[4][1]) == {"status": "healthy"}
-    assert [json.loads(body)["extracted"] for _, body in got[:4]] == texts
-
-
-def test_heads_and_ends_of_answers(server):
-    """A client that waits for a go-ahead, one of HTTP/1.0, one that asks for the head alone, one that is refused."""
-    with socket.create_connection((server.host, server.port), timeout=120) as connection:
-        head, _, body = post("18", b"Expect: 100-continue").partition(b"\r\n\r\n")
-        connection.sendall(head + b"\r\n\r\n")
-        assert connection.recv(1 << 16) == b"HTTP/1.1 100 Continue\r\n\r\n"
-        connection.sendall(body)
-        said = b""
-        while b"}" not in said:  # the head may come in a packet of its own
-            said += connection.recv(1 << 16)
-        assert b'"correct": true' in said
-        connection.sendall(post("18").replace(b"HTTP/1.1", b"HTTP/1.0"))
-        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))  # to the end, which the server makes
-        assert said.startswith(b"HTTP/1.1 200 OK\r\n") and b"\r\nconnection: close\r\n" in said
-    with socket.create_connection((server.host, server.port), timeout=120) as connection:
-        connection.sendall(b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
-        said = b"".join(iter(lambda: connection.recv(1 << 16), b""))
-        assert said.startswith(b"HTTP/1.1 404 Not Found\r\n") and said.endswith(b"\r\n\r\n")
-    assert replies(server.raw(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n" + END))[0][0] == 404
 
 
 def test_connections_that_are_slow_or_send_nonsense_are_cut(server):

@@ -133,13 +133,18 @@ def _refuse(text: str) -> int:
 
 def _server_of(front: Front, queue: Queue) -> uvicorn.Server:
     """uvicorn's server, which answers what the queue has before it closes connections."""
+    import asyncio
+
     import uvicorn
 
     from verifiers.serve.front import MAX_BODY
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            await queue.finish()  # uvicorn waits for answers over HTTP, but cuts WebSockets
+            # uvicorn waits for answers over HTTP, but cuts WebSockets.
+            queue.is_ending = True
+            while queue.bytes and not self.force_exit:  # a second Ctrl-C does not wait
+                await asyncio.sleep(0.01)
             await super().shutdown(sockets)
 
     config = uvicorn.Config(

@@ -54,7 +54,7 @@ class Queue:
         self.threads = ThreadPoolExecutor(size, thread_name_prefix="verifiers-serve")  # each asks a worker
         self.waiting: SimpleQueue[Request | None] = SimpleQueue()  # None: the threads end
         self.bytes = 0  # of all requests without an answer
-        self.is_ending = False
+        self.is_ending = False  # whether new requests are refused
 
     def start(self) -> None:
         """Starts all workers and waits until they are ready; raises `WorkerUnavailable`."""
@@ -64,12 +64,6 @@ class Queue:
                 raise WorkerUnavailable(f"A worker process cannot start: {reply['detail']}")
         for _ in range(self.pool.size):
             self.threads.submit(self._work)
-
-    async def finish(self) -> None:
-        """Refuses new requests, and waits until those before are answered."""
-        self.is_ending = True
-        while self.bytes:
-            await asyncio.sleep(0.01)
 
     def close(self) -> None:
         """Ends all workers, without waiting for their unfinished work."""
