@@ -54,7 +54,7 @@ def requests_of(seed: int, count: int) -> list[Request]:
         ]
         truths = [written % (n + rng.randrange(2)) for n in numbers]
         body = json.dumps({"completions": texts, "answer": truths}).encode()
-        (answer,) = answers(f"verify/{task}", [body], 60, 64)
+        (answer,) = answers([(f"verify/{task}", body)], seconds=60)
         head = f"POST /verify/{task} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
         made.append(Request(head + body, answer.body.encode(), task, texts, truths))
     return made

@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 
 from spg_trainer.algorithms import ALGORITHMS, get
-from spg_trainer.checking.checks import CHECKS, PROVIDED
+from spg_trainer.checking.cases import PROVIDED
+from spg_trainer.checking.checks import CHECKS
 from spg_trainer.cli import main
 from spg_trainer.settings.weights import models_folder
 from spg_trainer.tensors import Rows

@@ -20,10 +20,10 @@ def run(options: argparse.Namespace, arguments: Mapping[str, Any]) -> int:
     tasks_to_open = {name: {"env": env, "arguments": by_task[name]} for name, env in names.items()}
     settings = {"tasks": tasks_to_open, "seconds": options.timeout, "workers": options.workers}
 
-    def front_of(queue: Any, token: str, max_body: int) -> Any:
+    def front_of(queue: Any, token: str) -> Any:
         from envs.serve.openenv_front import OpenEnvFront
 
-        return OpenEnvFront(queue, token, max_body, tasks=names)
+        return OpenEnvFront(queue, token, tasks=names)
 
     where = " and ".join(f"/{name}" for name in names)
     return run_command(options, f"environments ({where})", "envs.serve.playing", settings, front_of)

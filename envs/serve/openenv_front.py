@@ -12,7 +12,6 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import takewhile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -30,9 +30,8 @@ from envs.problem import Problem
 from envs.splits import SPLITS
 from verifiers.errors import did_you_mean, shown
 from verifiers.serve.front import Front
-from verifiers.serve.judging import read_object
 from verifiers.serve.queue import Queue
-from verifiers.serve.request_forms import Refused
+from verifiers.serve.request_forms import read_object
 
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000
@@ -111,21 +110,19 @@ class Session:
     """Held by the request that changes the episode."""
 
 
-class Failed(Refused):
+class Failed(HTTPException):
     """A worker could not answer."""
 
 
 class OpenEnvFront(Front):
     """Answers clients of OpenEnv."""
 
-    def __init__(self, queue: Queue, token: str, max_body: int, tasks: Mapping[str, str]) -> None:
+    def __init__(self, queue: Queue, token: str, tasks: Mapping[str, str]) -> None:
         """tasks: {a task's name in addresses: its name as the user wrote it}."""
         self.tasks = tasks
         # Episodes over HTTP, by task and id.
         self.sessions: dict[tuple[str, str], Session] = {}
         self.connected = 0  # how many WebSockets are open; each is a session, too
-        self.answering = 0  # messages of WebSockets that are being answered; uvicorn counts requests itself
-        self.draining = False  # true after a signal, when new messages are refused
         routes: list[BaseRoute] = [
             Route("/", self._page),
             Route("/list_environments", self._list),  # all tasks; /TASK/list_environments has only that one
@@ -142,10 +139,7 @@ class OpenEnvFront(Front):
                     Route(f"{base}/health", self.health),
                     WebSocketRoute(f"{base}/ws", partial(self._play, task)),
                 ]
-        open_paths = [
-            route.path for route in routes if isinstance(route, Route) and route.path.endswith("/health")
-        ]
-        super().__init__(queue, token, max_body, routes, self._nothing_at, ["/health", *open_paths])
+        super().__init__(queue, token, routes, self._nothing_at)
 
     def _endpoint(self, verb: str, task: str) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint that answers by the method `_http_VERB`."""
@@ -165,14 +159,6 @@ class OpenEnvFront(Front):
         addresses = ", ".join(f"/{task}/reset" for task in list(self.tasks)[:5])
         near = did_you_mean(task, self.tasks)
         return f"Nothing is served at this address. {near}There are, for example: {addresses}."
-
-    async def finish(self) -> None:
-        """Answers what came over WebSockets, which uvicorn would cut; refuses what comes then."""
-        self.draining = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.queue.seconds):
-                while self.answering:
-                    await asyncio.sleep(0.01)
 
     async def _page(self, _: Request) -> Response:
         names = json.dumps(dict(self.tasks)).replace("<", "\\u003c")
@@ -210,27 +196,27 @@ class OpenEnvFront(Front):
         return [{"name": split, "type": split} for split in SPLITS]
 
     async def _http_num_tasks(self, task: str, query: str, body: bytes) -> dict[str, int]:
-        split = _split(read_object(body))
+        split = _split(read_object(body, "The body"))
         about = await self._ask_worker(task, "about", {"split": split})
         return {"num_tasks": about["problems"][split]}
 
     async def _http_reset(self, task: str, query: str, body: bytes) -> dict[str, Any]:
-        request = read_object(body) if body.strip() else {}
+        request = read_object(body, "The body") if body.strip() else {}
         name = request.get("episode_id")
         session = Session(_valid_id(name) or uuid.uuid4().hex)
         if (task, session.id) in self.sessions:
-            raise Refused(
+            raise HTTPException(
                 422, f'"episode_id" {shown(name)} is taken; choose another, or leave it out for a new one.'
             )
         self._forget_idle()
         if len(self.sessions) + self.connected >= MAX_SESSIONS:
-            raise Refused(503, f"There are {MAX_SESSIONS:,} sessions already. Send this again later.")
+            raise HTTPException(503, f"There are {MAX_SESSIONS:,} sessions already. Send this again later.")
         result = await self._reset(task, session, request)
         self.sessions[task, session.id] = session
         return result
 
     async def _http_step(self, task: str, query: str, body: bytes) -> dict[str, Any]:
-        request = read_object(body)
+        request = read_object(body, "The body")
         session = self._session(task, request.get("episode_id"))
         return await self._step(task, session, request.get("action"))
 
@@ -239,13 +225,13 @@ class OpenEnvFront(Front):
         return self._state(task, self._session(task, ids[0]))
 
     def _session(self, task: str, name: Any) -> Session:
-        """The episode that a request names, now the last used one; raises `Refused` if there is none."""
+        """The episode that a request names, now the last used one; raises HTTPException if there is none."""
         if name is None:
             advice = "the one that /reset returned in the metadata; over a WebSocket none is needed"
-            raise Refused(422, f'"episode_id" is missing: {advice}.')
+            raise HTTPException(422, f'"episode_id" is missing: {advice}.')
         session = self.sessions.pop((task, _valid_id(name) or ""), None)
         if session is None:
-            raise Refused(
+            raise HTTPException(
                 404,
                 f'There is no episode {shown(name)} of this task; call /reset, which returns an "episode_id".',
             )
@@ -275,7 +261,9 @@ class OpenEnvFront(Front):
         known = ("split", "index", "seed", "episode_id")
         if unknown := [name for name in given if name not in known]:
             near = did_you_mean(unknown[0], known)
-            raise Refused(422, f"reset() takes no {shown(unknown[0])}. {near}It takes: {', '.join(known)}.")
+            raise HTTPException(
+                422, f"reset() takes no {shown(unknown[0])}. {near}It takes: {', '.join(known)}."
+            )
         async with session.one_at_a_time:
             first_answer = await self._ask_worker(task, "reset", job)
             about = await self._ask_worker(task, "about", {"split": job["split"]})
@@ -291,16 +279,16 @@ class OpenEnvFront(Front):
     async def _step(self, task: str, session: Session, action: Any) -> dict[str, Any]:
         """Takes a completion; returns the observation as it goes over the wire."""
         if not isinstance(action, dict) or not isinstance(action.get("completion"), str):
-            raise Refused(
+            raise HTTPException(
                 422, f'The action must be {{"completion": "what the model wrote"}}, not {shown(action)}.'
             )
         if unknown := [name for name in action if name not in ("completion", "metadata")]:
-            raise Refused(422, f"The action has no field {shown(unknown[0])}; it has completion.")
+            raise HTTPException(422, f"The action has no field {shown(unknown[0])}; it has completion.")
         async with session.one_at_a_time:
             if session.problem is None:
-                raise Refused(422, "There is no episode yet: call reset first.")
+                raise HTTPException(422, "There is no episode yet: call reset first.")
             if session.done:
-                raise Refused(422, "The episode is over: call reset for the next one.")
+                raise HTTPException(422, "The episode is over: call reset for the next one.")
             turns = [*session.turns, action["completion"]]
             job = {"split": session.split, "index": session.index, "turns": turns, "replies": session.replies}
             step = await self._ask_worker(task, "step", job)
@@ -350,19 +338,11 @@ class OpenEnvFront(Front):
         self.connected += 1
         try:
             while (message := await socket.receive())["type"] == "websocket.receive":
-                if self.draining:
-                    await socket.close(1012, "The server ends.")
-                    return
-                self.answering += 1
-                try:
-                    answer = await self._answer(task, session, message)
-                    if answer is not None:
-                        await socket.send_json(answer)
-                finally:
-                    self.answering -= 1
+                answer = await self._answer(task, session, message)
                 if answer is None:
                     await socket.close()
                     return
+                await socket.send_json(answer)
         finally:
             self.connected -= 1
 
@@ -372,10 +352,10 @@ class OpenEnvFront(Front):
         label, status = "ws", 200
         try:
             try:
-                request = read_object((message.get("text") or "").encode("utf-8", "surrogatepass"))
-            except Refused as refusal:
+                request = read_object(message.get("text") or "", "The message")
+            except HTTPException as refusal:
                 status = refusal.status_code
-                return _error(INVALID_JSON, str(refusal))
+                return _error(INVALID_JSON, refusal.detail)
             kind, data = request.get("type"), request.get("data", {})
             if kind not in ("reset", "step", "state", "close"):
                 status = 422
@@ -396,9 +376,9 @@ class OpenEnvFront(Front):
                     return {"type": "observation", "data": await self._step(task, session, data)}
                 session.id = _valid_id(data.get("episode_id")) or uuid.uuid4().hex
                 return {"type": "observation", "data": await self._reset(task, session, data)}
-            except Refused as refusal:
+            except HTTPException as refusal:
                 status = refusal.status_code
-                return _error(EXECUTION if isinstance(refusal, Failed) else VALIDATION, str(refusal))
+                return _error(EXECUTION if isinstance(refusal, Failed) else VALIDATION, refusal.detail)
         finally:
             self.count(label, status, began)
 
@@ -414,7 +394,7 @@ def _split(given: Mapping[str, Any]) -> str:
     if split is None:
         return "train"
     if split not in SPLITS:
-        raise Refused(422, f"split {shown(split)} is unknown; use {', '.join(SPLITS)}.")
+        raise HTTPException(422, f"split {shown(split)} is unknown; use {', '.join(SPLITS)}.")
     return split
 
 
@@ -422,14 +402,16 @@ def _whole_number(given: Mapping[str, Any], name: str) -> int | None:
     """The whole number that a request gives under a name; None if it gives none."""
     value = given.get(name)
     if value is not None and (type(value) is not int or not 0 <= value < 1 << 63):
-        raise Refused(
+        raise HTTPException(
             422, f'"{name}" is {shown(value)}; it must be a whole number, at least 0 and below 2**63.'
         )
     return value
 
 
 def _valid_id(name: Any) -> str | None:
-    """Returns `name` if it is None or a valid id of an episode; raises `Refused` otherwise."""
+    """Returns `name` if it is None or a valid id of an episode; raises HTTPException otherwise."""
     if name is not None and not (isinstance(name, str) and 0 < len(name) <= 255):
-        raise Refused(422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.')
+        raise HTTPException(
+            422, f'"episode_id" is {shown(name)}; it must be a text of at most 255 characters.'
+        )
     return name

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -39,7 +40,7 @@ def prepare(
     player = Player(tasks, seconds)
     for task in tasks:
         player.env(task, "train")
-    return lambda job: {"answers": player.answers(job["address"], job["bodies"]) if job["bodies"] else []}
+    return lambda job: {"answers": player.answers(job["requests"])}
 
 
 class Player:
@@ -55,20 +56,28 @@ class Player:
         served = self.tasks[task]
         return make(served["env"], **{**served["arguments"], "split": split})
 
-    def answers(self, address: str, bodies: Sequence[bytes]) -> list[Answer]:
-        """The answers to requests of one address, TASK/step, TASK/reset or TASK/about."""
-        task, asked = address.split("/")
-        jobs = [json.loads(body) for body in bodies]
-        if asked == "step":
-            return self.steps(task, jobs)
-        answer = {"reset": self.reset, "about": self.about}[asked]
-        # {} = there is no verdict to count.
-        return [self._answer_of(lambda job=job: (answer(task, job), {})) for job in jobs]
+    def answers(self, requests: Sequence[tuple[str, bytes]]) -> list[Answer]:
+        """The answers to requests, each an address, TASK/step, TASK/reset or TASK/about, and a body."""
+        answers: dict[int, Answer] = {}  # {the place of a request: its answer}
+        steps: dict[tuple[str, str], dict[int, Any]] = defaultdict(dict)  # {(task, split): {place: job}}
+        for place, (address, body) in enumerate(requests):
+            task, asked = address.split("/")
+            job = json.loads(body)
+            if asked == "step":
+                steps[task, job["split"]][place] = job
+            else:
+                answer = {"reset": self.reset, "about": self.about}[asked]
+                # {} = there is no verdict to count.
+                answers[place] = self._answer_of(
+                    lambda answer=answer, task=task, job=job: (answer(task, job), {})
+                )
+        for (task, _), jobs in steps.items():
+            answers |= zip(jobs, self.steps(task, list(jobs.values())), strict=True)
+        return [answers[place] for place in range(len(requests))]
 
     def steps(self, task: str, jobs: Sequence[Mapping[str, Any]]) -> list[Answer]:
-        """Takes a step of many episodes together; if that fails, takes each step alone, so that the others succeed."""
-        are_of_one_split = len({job["split"] for job in jobs}) == 1
-        if are_of_one_split and len(jobs) > 1:
+        """Takes a step of many episodes of a split; if that fails, takes each alone, so that the others succeed."""
+        if len(jobs) > 1:
             try:
                 return [_as_answer(task, step) for step in self.step(task, jobs)]
             except Exception as error:  # a task's error; below, the episode that causes it raises it again

@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
-from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE, build
-from spg_trainer.errors import ConfigError, did_you_mean
+from spg_trainer.algorithms.registry import ALGORITHMS, FOR_USE
+from spg_trainer.errors import ConfigError
+from spg_trainer.settings.flags import Parser
 from spg_trainer.settings.types import parse_pairs
 
 PROG = "python -m spg_trainer algorithms"
@@ -56,19 +56,6 @@ class {name}(Algorithm):
 '''
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that raises ConfigError where argparse would print the error and end the process."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}. See {self.prog} --help")
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuses a word that is no command, and names the nearest command."""
-        if action.choices is not None and value not in action.choices:
-            near, known = did_you_mean(value, action.choices), ", ".join(action.choices)
-            raise argparse.ArgumentError(action, f"{value!r} is unknown. {near}Use one of {known}")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns its exit status. Raises ConfigError for a name, file or flag that cannot be used."""
     options = parser().parse_args(list(arguments) or ["--help"])
@@ -90,13 +77,9 @@ def main(arguments: Sequence[str]) -> int:
     failed = False
     for name in options.names:
         sys.stdout.write(f"{name}\n")
-        args = parse_pairs(options.algorithm_args, where="--algorithm-args")
-        for finding in check_algorithm(name, args):
+        for finding in check_algorithm(name, parse_pairs(options.algorithm_args, where="--algorithm-args")):
             failed |= not finding.ok
             sys.stdout.write(f"{'ok' if finding.ok else 'FAILS':6} {finding.name:14} {finding.figure}\n")
-        if "reference" in build(name, args).needs:
-            text = "training compares with the start: it needs --ref-copy, or adapters (--lora-r, or those of --model)"
-            sys.stdout.write(f"{'note':6} {'reference':14} {text}\n")
     return int(failed)
 
 
@@ -109,7 +92,7 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = result.add_subparsers(dest="command", metavar="COMMAND", required=True)
     commands.add_parser("list", help="names the algorithms of this package: for use, and for comparison")
     new = commands.add_parser("new", help="writes a working algorithm with every line explained")
     new.add_argument(

@@ -8,16 +8,15 @@ over the M copies, times `Copies.scale`.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import torch
 
-from spg_trainer.errors import ConfigError
 from spg_trainer.likelihood.masking import Completion, KeyedStreams, Masking, completions_of
 from spg_trainer.seeding import numpy_generator
 from spg_trainer.tensors import Rows
@@ -34,8 +33,6 @@ MAX_ERRORS = 6.0
 TOKENS, PLACES, BLOCK = 4, 5, 2
 """The tiny completion: how many tokens and how many places it has, and the length of its blocks. One of its places is
 after its end."""
-COPIES = 4
-"""The most copies that are drawn: the mean over them is the same for more."""
 
 
 def bits(tokens: Iterable[int]) -> int:
@@ -43,35 +40,24 @@ def bits(tokens: Iterable[int]) -> int:
     return sum(1 << token for token in tokens)
 
 
-def add_any_order(weights: Weights, tokens: Sequence[int], before: int = 0) -> None:
-    """Adds to `weights` those of the any-order ELBO of n tokens, all of which also see the context `before`.
-
-    A set S of the n tokens precedes another one of them in |S|! (n - |S| - 1)! of the n! orders.
-    """
-    n = len(tokens)
-    for token in tokens:
-        others = [other for other in tokens if other != token]
-        for size in range(n):
-            for shown in combinations(others, size):
-                share_of_orders = 1 / (n * math.comb(n - 1, size))
-                weights[token, before | bits(shown)] += share_of_orders
-
-
 # The targets follow. Each returns the weights that the mean over all masks should have.
 
 
-def any_order(masking: Masking, row: Completion) -> Weights:
-    """Each token, given each set of others, weighed by how many of the n! orders have just this set before it."""
-    weights = no_weights(row)
-    add_any_order(weights, range(row.length))
-    return weights
+def blocks(masking: Masking, row: Completion, block_length: int | None = None) -> Weights:
+    """The any-order ELBO inside each block, given all tokens of earlier blocks. block_length: None = the masking's.
 
-
-def blocks(masking: Masking, row: Completion) -> Weights:
-    """As `any_order` inside each block, given all tokens of earlier blocks."""
+    A token is weighed, in each set of the others, by how many of the n! orders of the block have just this set before
+    it: for a set of k tokens, k! (n - k - 1)! of them.
+    """
     weights = no_weights(row)
-    for start, stop in zip(*row.blocks(masking.block_length), strict=True):  # type: ignore[attr-defined]
-        add_any_order(weights, range(start, stop), before=bits(range(start)))
+    starts, stops = row.blocks(block_length or masking.block_length)  # type: ignore[attr-defined]
+    for start, stop in zip(starts, stops, strict=True):
+        n = stop - start
+        for token in range(start, stop):
+            others = [other for other in range(start, stop) if other != token]
+            for k in range(n):
+                for shown in combinations(others, k):
+                    weights[token, bits(range(start)) | bits(shown)] = 1 / (n * math.comb(n - 1, k))
     return weights
 
 
@@ -86,14 +72,6 @@ def quadrature(masking: Masking, row: Completion) -> Weights:
         for hidden in combinations(tokens, count):
             context = bits(tokens) - bits(hidden)
             weights[list(hidden), context] += node_weight / share_of_tokens / num_sets
-    return weights
-
-
-def left_to_right(masking: Masking, row: Completion) -> Weights:
-    """Each token, given all tokens before it."""
-    weights = no_weights(row)
-    for token in range(row.length):
-        weights[token, bits(range(token))] = 1.0
     return weights
 
 
@@ -113,10 +91,10 @@ def no_weights(row: Completion) -> Weights:
 
 
 TARGETS: dict[str, tuple[str, Callable[[Masking, Completion], Weights]]] = {
-    "any_order": ("the any-order ELBO", any_order),
+    "any_order": ("the any-order ELBO", partial(blocks, block_length=PLACES)),
     "blocks": ("the block ELBO of semi-autoregressive decoding", blocks),
     "quadrature": ("the quadrature of the any-order ELBO", quadrature),
-    "left_to_right": ("the log-likelihood of writing from left to right", left_to_right),
+    "left_to_right": ("the log-likelihood of writing from left to right", partial(blocks, block_length=1)),
     "path": ("the log-likelihood of the sampler's path, segment by segment", path),
 }
 """{name, as in `Masking.target`: (the target in words, what each token weighs in each context)}."""
@@ -140,62 +118,43 @@ def tiny_completion() -> Rows:
     return row.select(torch.zeros(ROWS, dtype=torch.int64))
 
 
-def mean_weights(masking: Masking) -> tuple[Weights, Weights]:
-    """(mean, standard error) of what each token weighs in each context, over `STEPS` steps of draws."""
-    rows, drawn = tiny_completion(), []
-    bit_of_token = 1 << np.arange(TOKENS)
+def drawn_weights(masking: Masking) -> np.ndarray:
+    """(STEPS, n, 2**n) what each token weighs in each context, in the mean over the rows of each step."""
+    rows, weights = tiny_completion(), np.zeros((STEPS, TOKENS, 2**TOKENS))
     for step in range(STEPS):
-        weights = np.zeros((TOKENS, 2**TOKENS))
         streams = KeyedStreams(0, ("target", step), [(number,) for number in range(ROWS)])
         for row in completions_of(rows, streams, iteration=0, num_iterations=1):
             copies = masking.copies(row)
             mask, token = copies.scored[:, :TOKENS].nonzero()
-            context_of_copy = ~copies.masked[:, :TOKENS] @ bit_of_token  # as `bits` returns it
-            context = context_of_copy[mask]
+            context = (~copies.masked[:, :TOKENS] @ (1 << np.arange(TOKENS)))[mask]  # as `bits` returns it
             weight = np.broadcast_to(copies.weight, copies.scored.shape)[mask, token]
-            num_copies = len(copies.scored)
             # Unlike `+=`, this adds each weight, also those of several copies with the same token and context.
-            np.add.at(weights, (token, context), weight * copies.scale / num_copies / ROWS)
-        drawn.append(weights)
-    return np.mean(drawn, axis=0), np.std(drawn, axis=0, ddof=1) / math.sqrt(STEPS)
+            np.add.at(weights[step], (token, context), weight * copies.scale / len(copies.scored) / ROWS)
+    return weights
 
 
 @cache
 def difference_from_target(masking: Masking) -> str:
     """How the mean of a masking differs from the target that it states, in words; "" if it does not.
 
-    First, the sums over all contexts with equally many shown tokens are compared, as each is made of more draws; then
-    each context alone.
+    Each token is compared in each context, and then the sum of all weights, which many maskings draw without any error.
     """
     target_in_words, weights_of = TARGETS[masking.target]
-    if masking.num_masks > COPIES:
-        with suppress(ConfigError):  # a masking may need more copies
-            masking = replace(masking, num_masks=COPIES)
     if hasattr(masking, "block_length"):
         masking = replace(masking, block_length=BLOCK)  # type: ignore[call-arg]
     unused_streams = KeyedStreams(0, ("target",), [(0,)] * ROWS)  # a target draws nothing
     row = next(completions_of(tiny_completion(), unused_streams, iteration=0, num_iterations=1))
-    target = weights_of(masking, row)
-    mean, standard_error = mean_weights(masking)
-    num_shown = np.array([context.bit_count() for context in range(2**TOKENS)])
-    for count in range(TOKENS):
-        chosen = num_shown == count
-        total, expected = mean[:, chosen].sum(), target[:, chosen].sum()
-        deviation = math.sqrt((standard_error[:, chosen] ** 2).sum())
-        if abs(total - expected) > MAX_ERRORS * deviation + 1e-9:
-            return (
-                f"where {count} of {TOKENS} tokens are shown, all tokens together weigh {total:.3f} +- {deviation:.3f} "
-                f"in the mean, and {expected:.3f} in {target_in_words}"
-            )
-    wrong = np.argwhere(abs(mean - target) > MAX_ERRORS * standard_error + 1e-9)  # (token, context) of each
-    if not len(wrong):
-        return ""
-    token, context = wrong[0]
-    names = [str(i) for i in range(TOKENS) if context & bits([i])]
-    shown_in_words = "no token"
-    if names:
-        shown_in_words = f"{'token' if len(names) == 1 else 'tokens'} {' and '.join(names)}"
-    return (
-        f"where {shown_in_words} of {TOKENS} is shown, token {token} weighs {mean[token, context]:.3f} +- "
-        f"{standard_error[token, context]:.3f} in the mean, and {target[token, context]:.3f} in {target_in_words}"
-    )
+    target, drawn = weights_of(masking, row), drawn_weights(masking)
+    compared: list[tuple[str, Any]] = [
+        (f"where the tokens {[*shown]} of {TOKENS} are shown, token {token} weighs", (token, bits(shown)))
+        for count in range(TOKENS)
+        for shown in combinations(range(TOKENS), count)
+        for token in range(TOKENS)
+    ]
+    compared.append(("in all contexts, all tokens together weigh", np.s_[:, :]))
+    for what, place in compared:
+        found, expected = drawn[:, *place].reshape(STEPS, -1).sum(1), target[place].sum()
+        mean, error = found.mean(), found.std(ddof=1) / math.sqrt(STEPS)
+        if abs(mean - expected) > MAX_ERRORS * error + 1e-9:
+            return f"{what} {mean:.3f} +- {error:.3f} in the mean, and {expected:.3f} in {target_in_words}"
+    return ""

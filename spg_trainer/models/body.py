@@ -33,6 +33,7 @@ from spg_trainer.architecture.llada import check_block_size
 from spg_trainer.architecture.pattern import Pattern, block_causal_mask
 from spg_trainer.errors import ModelError
 from spg_trainer.models.shared_text import SharedText
+from spg_trainer.models.varlen import sequence_ends
 
 
 class RMSNorm(nn.Module):
@@ -187,6 +188,8 @@ class KeepingLayer:
         shares_texts = kwargs.get("shared") is not None
         can_pick_queries = mask is None or mask.shape[:-1] in shapes_of_pairs or shares_texts
         can_pick_queries &= kwargs.get("columns") is None
+        # The backward pass needs the queries of padding, too (`attend_by_length`).
+        can_pick_queries &= kwargs.get("key_ends") is None
         if isinstance(self.self_attn, Float32Rotation) and can_pick_queries:
             attended, _ = self.self_attn(normed, asked=keep, **kwargs)
             kept = pick(hidden_states, keep) + attended
@@ -319,6 +322,8 @@ class Body:
     _keys_to_ignore_on_load_unexpected = None  # stock GLM would ignore the weights of layers 46 and 92
     is_compiled = False
     """Whether `compile_layers` has been called."""
+    varlen_dtypes: frozenset[torch.dtype] = frozenset()
+    """The types in which rows with padding attend without a mask; none without --varlen-attention."""
 
     def __init__(self, config: Any) -> None:
         # These families pad with an end token. As `padding_idx`, its embedding would start at zero and never learn.
@@ -373,9 +378,12 @@ class Body:
                 attention_mask = self._pairs_of_blocks(attention_mask.bool(), num_queries)
         is_of_pairs = attention_mask is not None and attention_mask.dim() == 4
         attention = self.config._attn_implementation
-        if is_of_pairs and attention_mask.dtype == torch.bool and attention in ("eager", "sdpa"):
+        dtype = self.embed_tokens.weight.dtype if inputs_embeds is None else inputs_embeds.dtype
+        hides_padding_alone = is_of_pairs and attention_mask.shape[2] == 1
+        if dtype in self.varlen_dtypes and hides_padding_alone and attention == "sdpa":
+            kwargs["key_ends"], attention_mask = sequence_ends(attention_mask), None
+        elif is_of_pairs and attention_mask.dtype == torch.bool and attention in ("eager", "sdpa"):
             # These kernels add a mask to the scores. Torch's would make it from bools in every layer.
-            dtype = self.embed_tokens.weight.dtype if inputs_embeds is None else inputs_embeds.dtype
             if attention == "eager":
                 lowest = torch.finfo(dtype).min
                 attention_mask = torch.zeros_like(attention_mask, dtype=dtype).masked_fill_(

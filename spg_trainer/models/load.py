@@ -44,6 +44,7 @@ from spg_trainer.models.policy import (
 )
 from spg_trainer.models.shard import Lockstep, keep_wider
 from spg_trainer.models.tiny import config_of_new, new_tiny, tiny_tokenizer
+from spg_trainer.models.varlen import VARLEN_DTYPES, check_varlen
 from spg_trainer.models.weight_files import read_layers, unreadable
 from spg_trainer.runs.files import COMPLETE, PART, changed, damaged
 from spg_trainer.settings.check import OF_ADAPTERS, check_bitsandbytes, check_compiler, find_device, refuse
@@ -138,15 +139,27 @@ def load_model(
 
 def open_for_evaluation(load_config: LoadConfig, *, env: str, device: str) -> Policy:
     """The model that a command measures, on `device`; with --shard, `divide_policy` still has to read its weights."""
-    dtype = load_config.dtype
+    own_device = find_device(device)
+    dtype = _name_of(_dtype(load_config.dtype, own_device))
     if load_config.is_divided:  # the model is opened on the CPU, in the type in which `device` will compute
-        dtype = _name_of(_dtype(dtype, find_device(device)))
         device = "cpu"
     # Settings that only a training has, such as `lora_r`, keep their defaults.
     settings = ModelConfig(**{field.name: getattr(load_config, field.name) for field in fields(LoadConfig)})
     policy = _open(settle_adapters(replace(settings, dtype=dtype, device=device)), env, seed=0)
     policy.model.requires_grad_(False)
+    if load_config.varlen_attention:
+        use_varlen(policy, own_device, getattr(torch, dtype))
     return policy
+
+
+def use_varlen(policy: Policy, device: torch.device, dtype: torch.dtype) -> None:
+    """Lets rows with padding attend without a mask on `device`, where the model computes in `dtype`.
+
+    Raises ConfigError where torch's kernel cannot.
+    """
+    base = base_model(policy.model)
+    check_varlen(base.pattern, device, dtype)
+    base.base_model.varlen_dtypes = VARLEN_DTYPES
 
 
 def new_policy(kind: str = "", *, device: str = "auto", seed: int = 0, **sizes: int) -> Policy:
@@ -175,16 +188,22 @@ def open_policy(
     """
     settings = settle_adapters(settings)
     if is_embedded(settings.model, "new"):
-        return new_model(settings, seed=seed, device=device or settings.device)
+        policy = new_model(settings, seed=seed, device=device or settings.device)
+        if settings.varlen_attention:
+            use_varlen(policy, policy.device, policy.model.dtype)
+        return policy
     trains_all_weights = (
         settings.lora_r == 0
     )  # for a loaded adapter, `settle_adapters` has filled in its rank
     device = device or settings.device
-    compute_dtype = _dtype(settings.dtype, find_device(device))
+    own_device = find_device(device)
+    compute_dtype = _dtype(settings.dtype, own_device)
     kept_dtype = torch.promote_types(compute_dtype, torch.float32) if trains_all_weights else compute_dtype
     if settings.is_divided:  # opened on the CPU, in the type in which `device` will keep it
         device = "cpu"
     policy = _open(replace(settings, dtype=_name_of(kept_dtype), device=device), env, seed)
+    if settings.varlen_attention:
+        use_varlen(policy, own_device, compute_dtype)
     if settings.train_router:
         check_router(base_model(policy.model).config, not trains_all_weights)
         policy.model.train_router()

@@ -21,6 +21,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from spg_trainer.models.sequence_parallel import DividedColumns
+from spg_trainer.models.varlen import attend_by_length
 
 
 @dataclass(frozen=True)
@@ -111,20 +112,24 @@ def attend(
     attention_mask: Tensor | None,
     shared: SharedText | None = None,
     columns: DividedColumns | None = None,
+    key_ends: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention by torch's kernels, also of copies that share their texts.
 
     query, key, value: (b, heads, columns, head_dim). Where texts are shared, b = 1 and attention_mask is the mask of
     the copies, see `with_shared_text`. columns: if given, the queries, keys and values are those of this process's
-    columns, and masks are of all columns. Returns (the output (b, queries, heads, head_dim), None in place of weights).
+    columns, and masks are of all columns. key_ends: if given, padding is hidden by `attend_by_length`, not by a mask.
+    Returns (the output (b, queries, heads, head_dim), None in place of weights).
     """
     if columns is not None:
 
         def of_all_columns(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, None]:
-            return attend(module, query, key, value, attention_mask, shared, **kwargs)
+            return attend(module, query, key, value, attention_mask, shared, key_ends=key_ends, **kwargs)
 
         return columns.attend(of_all_columns, query, key, value)
+    if key_ends is not None:
+        return attend_by_length(query, key, value, key_ends, **kwargs)
     if shared is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     # The queries of texts come first, if there are any; then those of copies.

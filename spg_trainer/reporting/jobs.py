@@ -34,31 +34,25 @@ def run_jobs(
     at_once = at_once or (1 if on_gpu else cores)
     environment = {} if on_gpu else {"OMP_NUM_THREADS": "1"}  # each run has a core of its own
     waiting, running, failed = list(jobs), dict[Path, subprocess.Popen](), list[Path]()
-
-    def start_waiting() -> None:
-        while waiting and len(running) < at_once:
-            folder = waiting.pop(0)
-            running[folder] = start_process(folder, jobs[folder], environment)
-
     # At the first signal we stop waiting for the runs to end, and at the second for them to save.
-    with stopping(StopRequest(at_once=True), tell=lambda: None):
+    with (
+        stopping(StopRequest(at_once=True), tell=lambda: None),
+        console.progress(len(jobs), "runs") as advance,
+    ):
         try:
-            with console.progress(len(jobs), "runs") as advance:
-                start_waiting()
-                for folder in running:
-                    console.say(f"Started: {folder}/{LOG}")
-                while running:
-                    time.sleep(0.2)
-                    ended = [folder for folder, process in running.items() if process.poll() is not None]
-                    for folder in ended:
-                        if status := running.pop(folder).returncode:
-                            failed.append(folder)
-                            lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
-                            console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
-                        else:
-                            done()
-                        advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
-                    start_waiting()
+            while waiting or running:
+                for folder in waiting[: at_once - len(running)]:
+                    running[folder] = start_process(folder, jobs[folder], environment)
+                    waiting.remove(folder)
+                time.sleep(0.2)
+                for folder in [folder for folder, process in running.items() if process.poll() is not None]:
+                    if status := running.pop(folder).returncode:
+                        failed.append(folder)
+                        lines = (folder / LOG).read_text("utf-8", errors="replace").splitlines()
+                        console.say("\n  ".join([f"{folder} failed ({status}), {LOG}:", *lines[-8:]]))
+                    else:
+                        done()
+                    advance(len(jobs) - len(waiting) - len(running), f"{len(running)} running")
         except KeyboardInterrupt:
             console.say(
                 f"Stopping: {len(running)} running, each saves its step. Ctrl-C again ends them at once."

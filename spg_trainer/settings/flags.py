@@ -80,7 +80,7 @@ SHORT = {
 SETTINGS.update(SHORT)  # messages name these flags as `$verifier`, too
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """A parser whose mistakes are errors of ours."""
 
     def error(self, message: str) -> Any:
@@ -108,7 +108,7 @@ def make_parser(cls: Any, shown: Any = None, note: str = "", word: str = "") -> 
     """
     prog = f"{PROG} {word or cls.word}".rstrip()
     positional = f" {cls.positional.upper()}" if cls.positional else ""
-    parser = _Parser(
+    parser = Parser(
         prog=prog,
         usage=f"{prog} [-h] [OPTIONS]{positional}",
         description=f"{summary(cls)} {note}".rstrip() if shown else None,

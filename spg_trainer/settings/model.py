@@ -41,6 +41,10 @@ class LoadConfig:
     """Multiplies the last hidden states and the output layer of a model in 16 bits into float32 logits, in rollouts as
     in updates, without rounding them to 16 bits first. It rounds differently, and makes log-probabilities of large
     models more exact. A model in float32 or float64 has such logits already, and nothing changes."""
+    varlen_attention: bool = False
+    """Hides the padding of rows of different lengths from attention by torch's kernel for variable lengths instead of a
+    mask, on a GPU in 16 bits, where all tokens see each other. It rounds differently. Set it if prompts differ much in
+    length and completions are long: a mask keeps attention off the flash kernel."""
     rollout_graphs: Literal["auto", "none"] = "auto"
     """Whether a GPU decodes by CUDA graphs: auto records a pass of a rollout and replays it, so that passes over few
     rows do not wait for Python; none starts every pass from Python. Tokens are the same. Set it to none if memory runs

@@ -64,17 +64,14 @@ EDITS = [
         "<|eot_id|>",
         "<|endoftext|>",
         "<|im_end|>",
-        "<|start|>",
     ),
     *(
         "<think>",
         "</think>",
         "<reasoning>",
         "</reasoning>",
-        "\u25c1think\u25b7",
         "</s>",
         "<",
-        "\u25c1/answer\u25b7",
     ),
     *(
         "\u00a0",
@@ -108,9 +105,8 @@ EDITS = [
     ),
     *(
         '"answer": "5"',
-        "<final answer>",
         "\nA: 5",
-        " rather than ",
+        " because ",
         "\x00",
         "\ud800",
         "=",
@@ -205,7 +201,7 @@ def test_kernels_and_readers_agree(task, at_length, monkeypatch):
 
 @pytest.mark.parametrize("task", WITH_KERNELS)
 def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
-    right = {"gsm8k": "1,250", "countdown": "25*2-5-3", "sudoku": SOLUTION}[task]
+    right = {"gsm8k": "1250", "countdown": "25*2-5-3", "sudoku": SOLUTION}[task]
     text = f"<reasoning>\nWe add.\n</reasoning>\n<answer>\n{right}\n</answer><|eot_id|><|endoftext|>"
     reference = REFERENCES[task][0]
     registry.find(task)
@@ -223,11 +219,13 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("<reasoning>\nThus \\boxed{18}.\n</reasoning>", 0),
+        ("<reasoning>\nWe add.\n</reasoning>\nThus \\boxed{18}.", 0),
         ("so \\boxed{3}. Thus \\boxed{18} eggs, which sell.", 0),
         ("2x + \\boxed{18}, because 2 + 16 = 18", 0),
         ("<answer>18, because 2 + 16 = 18</answer>", -1),
-        ("<answer>\\boxed{...}\n</answer>", -2),
+        ("\\boxed{18.0}", -2),
+        ("<reasoning>\nThus \\boxed{18}.\n</reasoning>", -1),
+        ("<answer>\\boxed{...}\n</answer>", -1),
         ("\\boxed{...}\n</answer>", -1),
         ("<answer>\\boxed{17} or \\boxed{18}</answer>", -1),
         ("so \\boxed 5, and \\boxed{18}", -1),
@@ -388,7 +386,8 @@ from verifiers import batch
 began = time.process_time()
 batch.prepare_kernels()
 from verifiers.kernels import plain
-print(time.process_time() - began, *(len(f.signatures) for f in (plain.locate, plain.find, plain.number, plain.judge)))
+shared = plain.locate, plain.next_tag, plain.is_whole, plain.judge
+print(time.process_time() - began, *(len(function.signatures) for function in shared))
 """
 MATH = """
 assert verifiers.verify("math500", "<answer>2^{10}</answer>", answer="1024").correct

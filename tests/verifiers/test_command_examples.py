@@ -153,7 +153,7 @@ def test_completions_without_a_mark_are_counted_shown_and_read_by_the_mode_that_
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "B"}) for text in choices])
     _, _, said = run("math500", path)
     assert "no_answer 2" in said and "flexible" not in said
-    choices = ["B", "The correct option is B."]
+    choices = ["B", "The correct answer is B."]
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "B"}) for text in choices])
     _, _, said = run("math500", path)
     assert "no_answer 1, ok 1" in said and "--mode flexible reads" in said

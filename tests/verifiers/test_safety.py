@@ -26,6 +26,8 @@ ITS_OWN = {
     },
     "serve/front.py": {"prometheus_client", "starlette"},  # the extra `serve`
     "serve/addresses.py": {"starlette"},
+    "serve/judging.py": {"starlette"},
+    "serve/request_forms.py": {"starlette"},
     "serve/command.py": {"uvicorn"},
     "code/host_calls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host

@@ -1,4 +1,4 @@
-r"""Where the answer of a completion stands if that is plain, and in it one plain number; all else is for the reader.
+r"""Where the answer of a completion stands if that is plain, and in it one whole number; all else is for the reader.
 
 `locate` is shared by all kernels. It decides where the last closed `<answer>` block or the last closed `\boxed{}` has
 the answer, and nothing stands behind it that may be a mark or name another answer.
@@ -12,14 +12,11 @@ OK, WRONG, NO_ANSWER = 0, 1, 2  # as in `verifiers.verdicts`
 DOUBT = -1  # in place of a kind: the reader must find the answer, or that there is none
 BOXED, ALONE = 1, 2  # bits of a kind: the answer is in a box; nothing else is in the one block
 LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
-DIGITS = 17  # the most digits of a number; 18 fit 64 bits
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 
-_SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _BACKSLASH, _LEFT, _RIGHT = tuple(b" ,-.#/\\{}")
-_TAGS = tuple(b"aeftrsAEFTRS|")  # with which the other tags begin that the reader knows
-_BLANK = tuple(b" .\n")  # what the box of a prompt has
+_SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _TAG, _BACKSLASH, _LEFT, _RIGHT = tuple(b" ,-.#/<\\{}")
+_TAGS = tuple(b"aerst|")  # with which the other tags begin that the reader knows
 _JOINING = tuple(b"\\$(){[]~;,=")  # with spaces and letters, what may stand between two boxes of a list
-_REASONS = tuple(b"abinrsw(")  # with which the words begin behind which an answer ends
 
 
 def _bytes(text):
@@ -29,11 +26,9 @@ def _bytes(text):
 
 _ANSWER, _CLOSE, _REASONING = _bytes(b"<answer>"), _bytes(b"</answer>"), _bytes(b"<reasoning>")
 _END_REASONING, _END_OF_TURN = _bytes(b"</reasoning>"), _bytes(b"<|eot_id|>")
-_END_OF_TEXT, _START = _bytes(b"<|endoftext|>"), _bytes(b"<|start")
+_END_OF_TEXT = _bytes(b"<|endoftext|>")
 _BOX, _OPEN_BOX, _FRAME = _bytes(b"\\boxed"), _bytes(b"\\boxed{"), _bytes(b"\\fbox")
-_KIMI = _bytes(b"\xe2\x97")
-_SIGNS = _bytes(b"<\xe2")  # with which tags begin
-NAMING = _bytes(b"ansresoptcho")  # how the words begin that name an answer, three bytes each
+NAMING = _bytes(b"ansres")  # how the words begin that name an answer, three bytes each
 MARKS_ONLY = NAMING[:0]  # for a task whose answers no sentence names
 
 helper = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
@@ -47,21 +42,16 @@ def is_space(byte):
 
 
 @helper
-def find(data, either, start, end):
-    """Position of the first of two bytes in data[start:end], or `end`.
-
-    It looks at many bytes at a time, without a branch; it would with one if it knew the two when it is compiled.
-    """
-    this, that = either[0], either[1]
-    for size in (128, 32):
-        while start + size <= end:
-            hit = False
-            for byte in data[start : start + size]:
-                hit |= (byte == this) | (byte == that)
-            if hit:
-                break
-            start += size
-    while start < end and data[start] != this and data[start] != that:
+def next_tag(data, start, end):
+    """Position of the first "<" in data[start:end], or `end`. It looks at many bytes at a time, without a branch."""
+    while start + 64 <= end:
+        hit = False
+        for byte in data[start : start + 64]:
+            hit |= byte == _TAG
+        if hit:
+            break
+        start += 64
+    while start < end and data[start] != _TAG:
         start += 1
     return start
 
@@ -121,7 +111,7 @@ def locate(data, start, end, naming):
     """
     doubt = -1, -1, DOUBT
     begin, opening, low, high, tags = start, -1, -1, -1, 0
-    i = find(data, _SIGNS, start, end)
+    i = next_tag(data, start, end)
     while i < end:
         at = i + 1 + (i + 1 < end and data[i + 1] == _SLASH)
         if begins(data, i, end, _ANSWER):
@@ -133,108 +123,66 @@ def locate(data, start, end, naming):
         elif begins(data, i, end, _END_REASONING):
             begin = i + len(_END_REASONING)
         elif begins(data, i, end, _END_OF_TURN) or begins(data, i, end, _END_OF_TEXT):
-            for size in (len(_END_OF_TURN), len(_END_OF_TEXT)):
-                if begins(data, i + size, end, _START):
-                    return doubt
             end = i
             break
-        elif begins(data, i, end, _KIMI) or (
-            data[i] < 128
-            and not begins(data, i, end, _REASONING)
-            and at < end
-            and (data[at] >= 128 or data[at] in _TAGS)
-        ):
+        elif at < end and data[at] in _TAGS and not begins(data, i, end, _REASONING):
             return doubt
-        i = find(data, _SIGNS, i + 1, end)
+        i = next_tag(data, i + 1, end)
     first, last = strip(data, begin, end)
-    if first == last:
-        begin = start
-    elif begin > start and (data[first] >= 127 or data[first] < 32):
-        return doubt  # maybe white space
+    if begin > start and (first == last or not 32 < data[first] < 127):
+        return doubt  # nothing may follow thinking
     if low < begin:
         low = high = -1
     scope, scope_end = (low, high) if low >= 0 else (begin, end)
     is_block, is_only = low >= 0, low >= 0 and tags == 2
     box = last_box(data, scope, scope_end)
     if box >= 0:
-        inside = close = box + len(_OPEN_BOX)
+        low = high = box + len(_OPEN_BOX)
         depth = 1
-        while close < scope_end:
-            byte = data[close] + 0
+        while high < scope_end:
+            byte = data[high] + 0
             depth += (byte == _LEFT) - (byte == _RIGHT)
             if depth == 0:
                 break
-            close += 1 + (byte == _BACKSLASH)
-        if close >= scope_end or not begins(data, box, scope_end, _OPEN_BOX):
+            high += 1 + (byte == _BACKSLASH)
+        if high >= scope_end or not begins(data, box, scope_end, _OPEN_BOX):
             return doubt
-        i = inside
-        while data[i] in _BLANK:
-            i += 1
-        if i == close:  # the \boxed{...} of a prompt
-            if not is_block or last_box(data, scope, box) >= 0:
-                return doubt
-            box = -1
-    if box >= 0:
         i = box - 1
         while i > scope and (is_space(data[i]) or 97 <= data[i] <= 122 or data[i] in _JOINING):
             i -= 1
         if i > scope and (data[i] == _RIGHT or data[i] >= 128 or 48 <= data[i] <= 57):
             if last_box(data, max(scope, box - LIST_GAP), box) >= 0:  # of one list, maybe
                 return doubt
-        if not is_block and (opening > box or says_more(data, close, scope_end, naming)):
+        if not is_block and (opening > box or says_more(data, high, scope_end, naming)):
             return doubt
-        low, high, kind, naming_inside = inside, close, BOXED, MARKS_ONLY
-        if is_only and strip(data, scope, box)[0] == box:
-            kind |= ALONE * (strip(data, close + 1, scope_end)[0] == scope_end)
+        is_alone = strip(data, scope, box)[0] == box and strip(data, high + 1, scope_end)[0] == scope_end
+        kind, naming_inside = BOXED | ALONE * (is_only and is_alone), MARKS_ONLY
     elif is_block or opening >= begin:
         kind, naming_inside = is_only * ALONE, naming
         if not is_block:
             low, high = opening, end
-        elif is_only and strip(data, low, high)[0] == high:
-            return -1, -1, 0
+    elif len(naming) or says_more(data, begin, end, naming):
+        return doubt
     else:
-        return doubt if len(naming) or says_more(data, begin, end, naming) else (-1, -1, 0)
+        return -1, -1, 0
     first, last = strip(data, low, high)
-    if first == last or high - low > LONGEST or says_more(data, first, last, naming_inside):
+    is_blank = first == last or data[first] == _POINT  # the \boxed{...} of a prompt
+    if is_blank or high - low > LONGEST or says_more(data, first, last, naming_inside):
         return doubt
     for i in range(first, last - 2 if len(naming) else first):
-        if (is_space(data[i]) or data[i] == _COMMA) and data[i + 1] in _REASONS and 97 <= data[i + 2] <= 122:
+        if (is_space(data[i]) or data[i] == _COMMA) and 97 <= data[i + 1] <= 122 and 97 <= data[i + 2] <= 122:
             return doubt  # " because"
     return first, last, kind
 
 
 @helper
-def number(data, low, high, plainest):
-    """(whether data[low:high] is one, value, how many of its digits stand behind the point) of a number: `-1,250.50`.
-
-    The value is without zeros at its end behind the point. plainest: no commas, as strict mode wants it.
-    """
-    value = decimals = digits = 0
-    since = -1  # digits behind the last comma; -1 without one
-    is_pointed = False
-    is_negative = low < high and data[low] == _MINUS
-    low += is_negative
-    if low + 1 < high and data[low] == 48 and data[low + 1] != _POINT:
-        return False, 0, 0
+def is_whole(data, low, high):
+    """True if data[low:high] is a whole number in the one way in which it has no separator: 1250, -3."""
+    low += low < high and data[low] == _MINUS
     for i in range(low, high):
-        byte = data[i] + 0
-        if 48 <= byte <= 57 and digits < DIGITS:
-            value = value * 10 + byte - 48
-            digits += 1
-            decimals += is_pointed
-            since += since >= 0 and not is_pointed
-        elif is_pointed or digits == 0 or not (since == 3 or (since < 0 and (byte == _POINT or digits <= 3))):
-            return False, 0, 0
-        elif byte == _POINT:
-            is_pointed = True
-        elif byte == _COMMA and not plainest:
-            since = 0
-        else:
-            return False, 0, 0
-    is_number = digits > 0 and (since == 3 or since < 0) and (decimals > 0 or not is_pointed)
-    while decimals > 0 and value % 10 == 0:
-        value, decimals = value // 10, decimals - 1
-    return is_number, -value if is_negative else value, decimals
+        if not 48 <= data[i] <= 57:
+            return False
+    return low < high and data[low] != 48
 
 
 @numba.njit(nogil=True)
@@ -252,8 +200,7 @@ def judge(data, starts, first, lenient, golds, gold_starts, reason, score, spans
         reason[i], spans[i, 0], spans[i, 1] = LOCATED, low - starts[i], high - starts[i]
         if len(gold_starts) == 1 or not (lenient or (data[low - 1] == _LEFT and data[high] == _RIGHT)):
             continue
-        row = first + i
-        answer = number(data, low, high, not lenient)
-        gold = number(golds, gold_starts[row], gold_starts[row + 1], not lenient)
-        if answer[0] and gold[0]:
-            reason[i], score[i] = (OK, 1.0) if answer == gold else (WRONG, 0.0)
+        gold, gold_end = gold_starts[first + i], gold_starts[first + i + 1]
+        if is_whole(data, low, high) and is_whole(golds, gold, gold_end):
+            is_same = high - low == gold_end - gold and begins(data, low, high, golds[gold:gold_end])
+            reason[i], score[i] = (OK, 1.0) if is_same else (WRONG, 0.0)

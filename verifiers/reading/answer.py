@@ -9,11 +9,8 @@ the last line. Strict mode takes exactly one closed block.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import islice
 from typing import NamedTuple
 
-from verifiers.reading.decimals import swapped
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
 ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
@@ -21,9 +18,9 @@ NOT_TEXT = re.compile(r"[\0\ud800-\udfff]")
 """What an answer may not hold: NUL and halves of characters."""
 BLOCK, BOX, HASHES, NAMED, BOLD = "block", "box", "hashes", "named", "bold"
 _NOWHERE = (-1, -1)
-_TRIED = 64  # of the words for an answer, so many are looked at, from the last one
+_TRIED = 64  # of the names of an answer, so many are looked at, from the last one
 _VALUE_LIMIT = 4_096  # characters of an answer that a sentence names
-_CLAUSE_LIMIT = 160  # characters before a word for an answer in which its sentence begins
+_CLAUSE_LIMIT = 160  # characters before a name in which its sentence begins
 _GAP_LIMIT = 256  # characters between the beginnings of two boxes of one list
 
 
@@ -41,18 +38,13 @@ class Found(NamedTuple):
     """Whether this box is all that the `<answer>` block holds; only told in strict mode."""
     quoted: bool = False
     """Whether it stands in a JSON string."""
-    number: bool = False
-    """Whether it is a number of JSON, whose decimals always follow a point."""
 
-    def read(self, text: str, comma: bool = False) -> str:
+    def read(self, text: str) -> str:
         r"""The answer as it is judged: text[start:end], of a JSON string with `\\` and `\"` for what they stand for.
 
-        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too. comma: answers have a decimal
-        comma, so that a number of JSON is given one.
+        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too.
         """
         answer = text[self.start : self.end]
-        if comma and self.number:
-            return swapped(answer)
         return answer.replace("\\\\", "\\").replace('\\"', '"') if self.quoted else answer
 
 
@@ -68,92 +60,66 @@ class Regions(NamedTuple):
     unclosed: tuple[int, int]
     """(start, end) of the text behind an `<answer>`, if no block is closed."""
     single: bool
-    """Whether there is one `<answer>` and one `</answer>`, both in this spelling."""
+    """Whether there is one `<answer>` and one `</answer>`."""
     unended: int
     """Where thinking begins that never ends."""
 
 
 _TAG = re.compile(
-    r"<(?:(?P<close>/)?(?:(?P<answer>(?:final[ _-]?)?answer)|(?P<thinking>think(?:ing)?|scratchpad)|reasoning)>"
-    r"|\|channel\|>(?:(?P<final>final)|(?P<analysis>analysis))<\|message\|>"
-    r"|(?P<end>(?-i:/s>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text|end)\|>|end_of_turn>)"
-    r"(?!<\|start\|>assistant)))",
-    re.IGNORECASE,
+    r"<(?:(?P<open>answer>)|(?P<close>/answer>)|(?P<thinking>think>)|(?P<thought>/(?:think|reasoning)>)"
+    r"|(?P<end>/s>|end_of_turn>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text|end)\|>))"
 )
-"""Tags of answers and of thinking, the channels of gpt-oss, and the end tokens of the model families."""
+"""Tags of answers and of thinking, and the end tokens of the model families."""
 
 
 def regions(text: str) -> Regions:
     """Where an answer may stand in a text; see `Regions`."""
-    if "◁" in text:  # ◁think▷ of Kimi
-        text = text.replace("◁", "<").replace("▷", ">")
-    cut, thought, unended, opened = len(text), 0, -1, -1
-    starts, blocks, spellings = [], [], []
+    cut, thought, unended = len(text), 0, -1
+    block, opened, num_opened, num_closed = _NOWHERE, -1, 0, 0
     for tag in _TAG.finditer(text):
-        if tag["end"]:
+        kind = tag.lastgroup
+        if kind == "end":
             cut = tag.start()
             break
-        if tag["answer"]:
-            spellings.append(tag[0])
-            if not tag["close"]:
-                opened = tag.end()
-                starts.append(opened)
-            elif opened >= 0:
-                blocks.append((opened, tag.start()))
-                opened = -1
-        elif tag["close"] or tag["final"]:
+        if kind == "open":
+            opened = tag.end()
+            num_opened += 1
+        elif kind == "close":
+            if opened > block[1]:
+                block = opened, tag.start()
+            num_closed += 1
+        elif kind == "thought":
             thought, unended = tag.end(), -1
-        elif unended < 0 and (tag["thinking"] or tag["analysis"]):
+        else:
             unended = tag.start()
     begin = thought if text[thought:cut].strip() else 0
-    block = next((block for block in reversed(blocks) if block[0] >= begin), _NOWHERE)
-    is_open = block == _NOWHERE and starts and starts[-1] >= begin and text[starts[-1] : cut].strip()
-    single = len(spellings) == 2 and set(spellings) == {"<answer>", "</answer>"}
-    return Regions(cut, begin, block, (starts[-1], cut) if is_open else _NOWHERE, single, unended)
+    block = block if block[0] >= begin else _NOWHERE
+    is_open = block == _NOWHERE and opened >= begin and text[opened:cut].strip()
+    unclosed = (opened, cut) if is_open else _NOWHERE
+    return Regions(cut, begin, block, unclosed, num_opened == num_closed == 1, unended)
 
 
-_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*+(\{)|\s?(?=\d))")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_DIGITS = re.compile(r"\d(?:[.,/]?\d)*+")
-_SIGNS = r"(?:[\s\\$(){}\[\]~;]|\b(?:text(?:bf)?|mathrm|mbox|q?quad)\b)*+"
+_SIGNS = r"(?:[\s\\$(){}\[\]]|\btext\b)*+"
 _JOINT = re.compile(rf"{_SIGNS}(?:(?:,{_SIGNS})?(?:and\b|(or)\b)|,){_SIGNS}(?:[a-z]\s*+=\s*+)?\Z")
 """What stands between two boxes of one list; the group is that of an "or"."""
-
-
-def _from_the_last(text: str, parts: tuple[str, ...], start: int, end: int) -> Iterator[int]:
-    """Where one of the parts stands in text[start:end], from the last place to the first."""
-    places = {part: text.rfind(part, start, end) for part in parts}
-    while places:
-        part = max(places, key=places.__getitem__)
-        if (at := places[part]) < 0:
-            return
-        yield at
-        places[part] = text.rfind(part, start, at)
 
 
 def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
     r"""(box start, content start, content end) of the last `\boxed{}` or `\fbox{}` with something in it, or None.
 
-    One that nothing closes ends with its line, `\boxed 18` with its number.
+    One that nothing closes ends with its line.
     """
     limit = end
-    for at in _from_the_last(text, ("\\boxed", "\\fbox"), start, end):
-        box = _BOX.match(text, at, end)
-        if not box:
-            continue
-        low = box.end()
-        if not box[1]:
-            return box.start(), low, _DIGITS.match(text, low, end).end()  # type: ignore[union-attr]
-        depth, high = 1, -1
+    for box in reversed(list(_BOX.finditer(text, start, end))):
+        low, depth = box.end(), 1
         for brace in _BRACE.finditer(text, low, limit):
             depth += {"{": 1, "}": -1}.get(brace[0], 0)
             if not depth:
                 high = brace.start()
                 break
-        if depth and limit < end:
-            limit = box.start()
-            continue
-        if depth:
+        else:
             line_end = text.find("\n", low, end)
             high = low + len(text[low : line_end if line_end >= 0 else end].rstrip(" \t\r$."))
             limit = box.start()  # each text is read once
@@ -176,38 +142,25 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
     for mark in reversed(list(_HASHES.finditer(text, start, end))):
         said = mark[1].strip("* ")
         if said and not (said[:2].isalpha() and mark.end() < end):
-            low, high = mark.span(1)
-            if text.startswith("*", mark.start() - 1):  # **#### 18**
-                high = low + len(text[low:high].rstrip("* "))
-            return low, high
+            return mark.span(1)
     return None
 
 
+_WORDS = re.compile("answer"), re.compile("result")
 _NAME = re.compile(
     r"""(?:(?<=")|(?<="final_))(?:answer|result)"\s*+:\s*+(?="(?P<string>(?:[^"\\\n]|\\.)*+)"|(?P<number>-?\d[\d.]*+))
-    |\b(?<!incorrect\s)(?<!wrong\s)(?<!other\s)
-     (?:answers?|result|ans|(?:(?<=correct\s)|(?<=right\s))(?:option|choice))\b[*_" ]*+
-     (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?
-     (?:\b(?:is|are|equals|(?:sh|w)ould\sbe)\b|[:=]|(?=[*\# \t]*+\n))
-     [\s*:"'`_}]*+(?:</?[a-z]{1,12}>\s*+)*+(?:(?<=\n)[->•]\s)?+(?!(?:not|found|known|unknown|obtained|given|provided|(?:in)?correct|right|wrong)\b)""",
+    |\b(?<!incorrect\s)(?<!wrong\s)(?<!other\s)(?:answers?|result)\b[*_" ]*+
+     (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?(?:\b(?:is|are)\b|[:=]|(?=[* \t]*+\n))
+     [\s*:"'`_]*+(?:(?<=\n)-\s)?+(?!(?:not|correct)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 """What names an answer: a JSON field, or a word for it with an aside and a verb, a colon or the end of its line."""
-_STEMS = ("ans", "result", "option", "choice")
-_CLAUSE = re.compile(r"[^.!?\n]*+\Z")
-_DOUBT = re.compile(r"\b(?:if|unless|whether|suppose)\b", re.IGNORECASE)
-_STATED = re.compile(
-    r"""(?:\\\[.{0,400}?\\\]|\\\(.{0,400}?\\\)|\$\$.{0,400}?\$\$|\\begin\{.{0,400}?\\end\{|\$\d[\d,]*+(?:\.\d++)?+(?![^\s.,!?*)])
-    |\$[^$\n]{1,400}+\$|[.!?](?![\s*"'`]|\Z)|\.\.++|[^.!?\n])*+""",
-    re.DOTALL | re.VERBOSE,
-)
-"""A sentence from some place on, up to its end or that of its line; formulas are whole."""
-_VALUES = re.compile(
-    r"\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]|\$[^$\n]{1,400}\$|\d[\d,./]*+|\\[a-z]++", re.DOTALL
-)
-_SHOWN = re.compile(r"\*\*(?:[A-Za-z ]++:\s)?((?=[^*\d\n]*+\d|\(?[A-J]\b)[^*\n]++)\*\*")
-_HAS_VALUE = re.compile(r"[\d\\$]|\b(?:[B-J]|A(?!\s[a-z]))\b")
-_BEHIND = re.compile(r",\s?not\b|,?\s\(?(?:rather\sthan|instead\sof|because|since|which|as)\b")
+_DOUBT = re.compile(r"\b(?:if|unless|whether|suppose)\b[^.!?\n]*+\Z", re.IGNORECASE)
+_SENTENCE = re.compile(r"(?:\\\[.{0,400}?\\\]|\$\$.{0,400}?\$\$|[.!?](?![\s*\"'`]|\Z)|[^.!?\n])*+", re.DOTALL)
+_VALUES = re.compile(r"\\\(.{1,400}?\\\)|\$[^$\n]{1,400}\$|\d[\d,./]*+")
+_SHOWN = re.compile(r"\*\*((?=[^*\d\n]*+\d|\(?[A-J]\b)[^*\n]++)\*\*")
+_HAS_VALUE = re.compile(r"[\d\\$]|\b[A-J]\b")
+_BEHIND = re.compile(r",\s?not\b|,?\s(?:because|since|which|as)\b")
 _LETTER = re.compile(r"[^\W_]")
 _A = re.compile(r"[\s*]*+A:[\s*]*+([^\n]++)")
 
@@ -219,29 +172,27 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
     """
     without_value = None
     lowered = text[start:end].replace("İ", "I").lower()  # the one letter whose small form is longer
-    for at in islice(_from_the_last(lowered, _STEMS, 0, len(lowered)), _TRIED):
+    places = sorted(word.start() for words in _WORDS for word in words.finditer(lowered))
+    for at in reversed(places[-_TRIED:]):
         name = _NAME.match(text, start + at, end)
         if not name:
             continue
         if kind := name.lastgroup:  # a JSON field
             if _LETTER.search(name[kind]):  # not the "___" of a prompt
-                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string", number=kind == "number")
+                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string")
             continue
-        clause = _CLAUSE.search(text, max(start, name.start() - _CLAUSE_LIMIT), name.start())
-        if clause and _DOUBT.search(clause[0]):
-            continue
-        low = name.end() - 2 * text.startswith("**", name.end() - 2)
-        high = _STATED.match(text, low, min(end, low + _VALUE_LIMIT)).end()  # type: ignore[union-attr]
-        if text.startswith("?", high) or not _LETTER.search(text, low, high):
+        low = name.end()
+        high = _SENTENCE.match(text, low, min(end, low + _VALUE_LIMIT)).end()  # type: ignore[union-attr]
+        is_doubted = _DOUBT.search(text, max(start, name.start() - _CLAUSE_LIMIT), name.start())
+        if is_doubted or text.startswith("?", high) or not _LETTER.search(text, low, high):
             continue
         if one_value and len(_VALUES.findall(text, low, high)) != 1:
             continue
-        shown = list(_SHOWN.finditer(text, low, high))
+        shown = list(_SHOWN.finditer(text, low - 2 * text.startswith("**", low - 2), high))
         if len(shown) == 1:
             low, high = shown[0].span(1)
         else:
-            low = low if shown else name.end()
-            high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
+            high = low + len(text[low:high].rstrip(" \t\r*_.\"'`"))
         found = Found(OK, low, high, NAMED)
         if _HAS_VALUE.search(text, low, high):
             return found
@@ -264,65 +215,32 @@ def _marked(text: str, low: int, high: int, place: Regions, sentences: bool) -> 
     """What stands last in text[low:high] of the marks and, if `sentences`, of what names an answer."""
     is_block = place.block != _NOWHERE
     box = last_box(text, low, high)
-    found = [Found(OK, box[1], box[2], BOX)] if box else []
-    if (not is_block or not box) and (hashes := last_hashes(text, low, high)):
-        found.append(Found(OK, *hashes, HASHES))
-    behind, one_value = max((mark.end for mark in found), default=low), bool(found)
-    if place.unclosed[0] > max((mark.start for mark in found), default=-1):
-        found.append(Found(OK, *place.unclosed, BLOCK))
-        behind, one_value = place.unclosed[0], False
-    if sentences and not (is_block and found):
-        named = named_answer(text, behind, high, one_value)
-        found += [named] if named else []
-        if not found and not is_block and (shown := _last_line(text, low, high)):
-            return shown
-    if is_block and not found:
-        return Found(OK, low, high, BLOCK)
-    return max(found, key=lambda mark: mark.start, default=None)
+    last = Found(OK, box[1], box[2], BOX) if box else None
+    hashes = None if is_block and box else last_hashes(text, low, high)
+    if hashes and hashes[0] > (last.start if last else -1):
+        last = Found(OK, *hashes, HASHES)
+    if place.unclosed[0] > (last.start if last else -1):
+        last = Found(OK, *place.unclosed, BLOCK)
+    if sentences and not (is_block and last):
+        is_marked = last is not None and last.mark != BLOCK
+        behind = low if last is None else last.end if is_marked else last.start
+        last = named_answer(text, behind, high, is_marked) or last
+    if is_block:
+        return last or Found(OK, low, high, BLOCK)
+    return last or (_last_line(text, low, high) if sentences else None)
 
 
 def _with_list(text: str, start: int, box: Found) -> Found:
     r"""A box with those before it that `,` or "and" joins to it: `\boxed{3}, \boxed{5}`; HEDGE for "or"."""
-    content = text[box.start : box.end].strip()
-    low, high, first = box.start, box.end, text.rfind("\\", start, box.start)
+    here = first = text.rfind("\\", start, box.start)
     while other := last_box(text, max(start, first - _GAP_LIMIT), first):
         joint = _JOINT.match(text, other[2] + 1, first)
         if not joint:
             break
-        if text[other[1] : other[2]].strip() != content:
-            if joint[1]:
-                return Found(HEDGE, mark=BOX)
-            low, high = other[0], box.end + 1
+        if joint[1]:
+            return Found(HEDGE, mark=BOX)
         first = other[0]
-    return box if low == box.start else box._replace(start=low, end=high)
-
-
-_USUAL = re.compile(
-    r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?\s*+
-    \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
-                |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
-    \s*+(?P<end></answer>)?\s*+(?:<\|(?:eot_id|endoftext)\|>(?!<\|start\|>assistant)|\Z)""",
-    re.VERBOSE,
-)
-
-
-def _usual(text: str, lenient: bool, with_comment: bool) -> Found | None:
-    """The answer of most texts, in a third of the time: one box in the one block, or one behind `</reasoning>`, with
-    no other tag before it; None for any other text."""
-    at = text.find("<")
-    if text.startswith("<reasoning>", at):
-        at = text.find("<", at + 1)
-    box = _USUAL.match(text, at) if at >= 0 else None
-    if not box or (box["block"] is None) != (box["end"] is None) or "◁" in text:
-        return None
-    inside = box[2].strip()
-    is_block = box["block"] is not None
-    if not inside.strip(". ") or len(inside) > _VALUE_LIMIT or not (is_block or text.startswith("</r", at)):
-        return None
-    if not (is_block or lenient) or (not with_comment and _BEHIND.search(inside)):
-        return None
-    low = box.start(2) + box[2].index(inside)
-    return Found(OK, low, low + len(inside), BOX, is_block)
+    return box if first == here else box._replace(start=first, end=box.end + 1)
 
 
 def find_answer(
@@ -337,12 +255,11 @@ def find_answer(
         marks_only: no sentence, heading or JSON field names an answer, as for Countdown and Sudoku.
         with_comment: what follows a value in the answer, ", because ...", stays, as it may be a part of a text.
     """
-    if found := _usual(text, lenient, with_comment=marks_only or with_comment or not lenient):
-        return found
     place = regions(text)
-    if not lenient and (place.block == _NOWHERE or not place.single):
-        return Found(NO_ANSWER if place.block == _NOWHERE else MALFORMED)
-    low, high = place.block if place.block != _NOWHERE else (place.begin, place.cut)
+    is_block = place.block != _NOWHERE
+    if not lenient and not (is_block and place.single):
+        return Found(MALFORMED if is_block else NO_ANSWER)
+    low, high = place.block if is_block else (place.begin, place.cut)
     if lenient:
         found = _marked(text, low, high, place, not marks_only)
     else:
@@ -355,21 +272,18 @@ def find_answer(
         found = _with_list(text, low, found)
     if found.reason != OK:
         return found
-    if 0 <= place.unended < found.start and _LETTER.search(_ANY_TAG.sub("", text[found.end : place.cut])):
+    if 0 <= place.unended < found.start and _LETTER.search(text, found.end, place.cut):
         return Found(NO_ANSWER)
-    keeps_comment = not lenient or marks_only or with_comment or found.quoted
-    comment = None if keeps_comment else _BEHIND.search(text, found.start, found.end)
-    if comment and _NUMBER_OR_CHOICE.search(text, found.start, comment.start()):
-        found = found._replace(end=comment.start())
-    if found.end - found.start > ANSWER_LIMIT or NOT_TEXT.search(text, found.start, found.end):
+    start, end = found.start, found.end
+    if lenient and not (marks_only or with_comment or found.quoted):
+        comment = _BEHIND.search(text, start, end)
+        if comment and _HAS_VALUE.search(text, start, comment.start()):
+            end = comment.start()
+    if end - start > ANSWER_LIMIT or NOT_TEXT.search(text, start, end):
         return Found(MALFORMED, mark=found.mark)
-    inside = text[found.start : found.end]
-    start = found.start + len(inside) - len(inside.lstrip())
+    inside = text[start:end]
+    start += len(inside) - len(inside.lstrip())
     end = start + len(inside.strip())
     if start >= end:
         return Found(NO_ANSWER)
     return found if (start, end) == (found.start, found.end) else found._replace(start=start, end=end)
-
-
-_NUMBER_OR_CHOICE = re.compile(r"\d|\b[A-J]\b")
-_ANY_TAG = re.compile(r"</?\w{1,20}>")

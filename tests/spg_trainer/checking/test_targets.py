@@ -50,7 +50,8 @@ def test_the_weights_of_a_target_are_those_of_a_likelihood(name: str) -> None:
 
 def test_the_any_order_elbo_weighs_contexts_by_the_orders_that_pass_through_them() -> None:
     """Of 24 orders of four tokens, 6 begin with token 0, 2 have it behind token 1 alone, and 6 have it last."""
-    weights = targets.any_order(RandomMasking(), row_of_tiny_completion())
+    _, weights_of = targets.TARGETS["any_order"]
+    weights = weights_of(RandomMasking(), row_of_tiny_completion())
     assert 24 * weights[0, [0b0000, 0b0010, 0b0110, 0b1110]] == pytest.approx([6, 2, 2, 6])
 
 

@@ -441,15 +441,11 @@ def test_what_is_no_comparison_is_refused_in_a_sentence() -> None:
         ):
             compare(given)
     for name, value in (("env", "sudoku"), ("algorithms", "spg"), ("model", "tiny"), ("seeds", 2)):
-        with pytest.raises(
-            ConfigError, match=rf"\({name}={value!r}\): should be a tuple, {name}=\({value!r},\)"
-        ):
+        with pytest.raises(ConfigError, match=rf"{name}.{value!r}: expected a tuple, each item "):
             compare(CompareCommand(**{name: value}))
     for name in ("env", "algorithms", "model"):
-        with pytest.raises(ConfigError, match=rf"\({name}=...\): <class 'dict'> .* text, .* \./FILE.py:NAME"):
+        with pytest.raises(ConfigError, match=rf"{name}.*<class 'dict'>\): expected a tuple, each item text"):
             compare(CompareCommand(**{name: ("spg", dict)}))
     for given in (5, "--max-steps 20"):
-        with pytest.raises(
-            ConfigError, match=f"shared={given!r}: should be a list with the words of the flags"
-        ):
+        with pytest.raises(ConfigError, match=f"shared={given!r}: expected a tuple, each item text"):
             compare(CompareCommand(), given)
