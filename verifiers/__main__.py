@@ -162,8 +162,8 @@ def _run(args: argparse.Namespace) -> int:
     blocks = read_blocks(args.files, _columns(args, task, known), unread)
     if args.references:
         key, _, key_there = args.on.partition("=")
-        names = {**next(iter(known.values()))}
-        del names["completion"]
+        own = next(iter(known.values()))
+        names = {field: several for field, several in own.items() if field != "completion"}
         # The id beside a verdict is the completion's.
         kept = [name for name in (*keep, args.by) if name not in ("id", "")]
         table = read_references(args.references, key_there or key, names, kept)

@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from hashlib import blake2b
 from typing import Any
 
 from verifiers.command.read import Names, has, has_completion
@@ -89,7 +88,9 @@ def _named(task: Task, flags: Namespace) -> Columns:
         if not column or field not in fields:
             usage = " ".join(f"--answer-field {known}=NAME" for known in task.fields)
             near = did_you_mean(field, fields)
-            raise CommandError(f'{text}: "{task.name}" has no reference "{field}". {near}Use {usage}.')
+            raise CommandError(
+                f'--answer-field {text}: "{task.name}" has no reference "{field}". {near}Use {usage}.'
+            )
         columns[field] = (column,)
     return columns
 
@@ -189,14 +190,13 @@ def without_repeated(blocks: Iterable[Block], counts: Counter[str]) -> Iterator[
     A filter reads another answer from the same completion, but here the completion itself is judged. Some releases do
     not write the filter's name. counts: gets the number of lines that are left out, as `repeated`.
     """
-    seen: set[bytes] = set()
+    seen: set[int] = set()  # hashes, so that the texts need not be kept
     for block in blocks:
         kept = []
         for number, line in zip(block.numbers, block.lines, strict=True):
             with suppress(LineError):
                 row = read_line(line)
-                sample = json.dumps([row.get(name) for name in ("doc_id", "doc", "resps")], default=str)
-                key = blake2b(sample.encode(), digest_size=16).digest()
+                key = hash(json.dumps([row.get(name) for name in ("doc_id", "doc", "resps")]))
                 if "doc_id" in row and key in seen:
                     counts["repeated"] += 1
                     continue

@@ -28,8 +28,8 @@ def read_references(path: str, key: str, names: Columns, kept: Sequence[str]) ->
             row = read_line(line)
             key_value, *references = read_sample(row, wanted)
         except LacksField as error:
-            help = _ADVICE if 0 in error.places else advice({"completion": (), **names}, error.places)
-            raise CommandError(f"{path}, line {number} {error} {help}") from error
+            remedy = _ADVICE if 0 in error.places else advice({"completion": (), **names}, error.places)
+            raise CommandError(f"{path}, line {number} {error} {remedy}") from error
         except LineError as error:
             raise CommandError(f"{path}, line {number} {error}") from error
         found = {**columns_of(row, kept), REFERENCES: dict(zip(names, references, strict=True))}

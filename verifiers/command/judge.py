@@ -87,7 +87,7 @@ class Judged:
     """The result of judging lines; the results of blocks add up."""
 
     output: str = ""
-    """A line of JSON for each completion, and for each line that has no verdict; of the last block alone."""
+    """A line of JSON for each completion, and for each line that has no verdict; `add` leaves it as it is."""
     tally: Counter[str] = field(default_factory=Counter)
     """Counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...; `unit` counts
     answers that are wrong only for their unit, and `thinking` completions without an answer that think to their end.
@@ -106,19 +106,15 @@ class Judged:
         """Adds the result of the next block."""
         self.tally.update(other.tally)
         for kind, (text, count) in other.faults.items():
-            self._count_fault(kind, text, count)
+            self.add_fault(kind, text, count)
         self.unmarked = list(dict.fromkeys(self.unmarked + other.unmarked))[:EXAMPLES]
         if len(self.places) <= ROWS_READ:
             self.places += other.places
             for name, values in other.references.items():
                 self.references.setdefault(name, []).extend(values)
 
-    def add_fault(self, label: str, number: int, text: str) -> None:
-        """Adds what is wrong with a line of the file `label`."""
-        where = f"{label}, " if label else ""
-        self._count_fault(where + _VALUES.sub("", text), f"{where}line {number} {text}", 1)
-
-    def _count_fault(self, kind: str, text: str, count: int) -> None:
+    def add_fault(self, kind: str, text: str, count: int = 1) -> None:
+        """Adds what is wrong with lines; kind, text: as in `faults`."""
         if kind not in self.faults and len(self.faults) >= MAX_REPORTED:
             kind, text = "", ""
         first, others = self.faults.get(kind, (text, 0))
@@ -243,13 +239,14 @@ def _lines_and_counts(job: Job, label: str, results: Iterable[tuple[Sample, Outc
         for name in job.keep:
             if name in kept:
                 head += f", {_quoted(name)}: {_ENCODER.encode(kept[name])}"
+        fault = outcome if isinstance(outcome, str) else NO_COMPLETION if completion in (None, []) else ""
+        if fault:
+            where = f"{label}, " if label else ""
+            judged.add_fault(where + _VALUES.sub("", fault), f"{where}line {number} {fault}")
         if isinstance(outcome, str):
-            judged.add_fault(label, number, outcome)
             lines.append(f'{head}, {_NULL_FIELDS}, "error": {_quoted(outcome)}{d1_field}}}\n')
             tally["invalid"] += 1
             continue
-        if completion in (None, []):
-            judged.add_fault(label, number, NO_COMPLETION)
         verdicts.append(outcome)
         correct, score, extracted, reason, tier, mark, detail = outcome
         if detail == DETAILS[Reason.NO_ANSWER]:  # which is long; the summary has it once
