@@ -236,7 +236,9 @@ def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
 
     with pyarrow.parquet.ParquetFile(path, pre_buffer=False) as file:
         schema, numbers = file.schema_arrow, count(1)
-        columns = [name for name in schema.names if wanted is None or name in wanted]
+        # Columns that are not read are None, so that each row has all columns of the file.
+        unread = dict.fromkeys(schema.names)
+        columns = [name for name in unread if wanted is None or name in wanted]
         for name in set(columns).intersection(texts):
             kind = schema.field(name).type
             if pyarrow.types.is_temporal(kind) or pyarrow.types.is_decimal(kind):
@@ -256,8 +258,7 @@ def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
             for row in batch.to_pylist() if columns else [{}] * len(batch):
                 number = next(numbers)
                 try:
-                    # Columns that were not read are None, so that each row has all columns of the file.
-                    yield number, _as_line(dict.fromkeys(schema.names) | row)
+                    yield number, _as_line(unread | row)
                 except UnicodeDecodeError as error:
                     name = next(name for name in columns if repr(error.object) in repr(row[name]))
                     text = f'has bytes that are not UTF-8 in the column "{name}" ({schema.field(name).type}).'

@@ -239,7 +239,13 @@ def _lines_and_counts(job: Job, label: str, results: Iterable[tuple[Sample, Outc
         for name in job.keep:
             if name in kept:
                 head += f", {_quoted(name)}: {_ENCODER.encode(kept[name])}"
-        fault = outcome if isinstance(outcome, str) else NO_COMPLETION if completion in (None, []) else ""
+        fault = (
+            outcome
+            if isinstance(outcome, str)
+            else NO_COMPLETION
+            if completion is None or completion == []
+            else ""
+        )
         if fault:
             where = f"{label}, " if label else ""
             judged.add_fault(where + _VALUES.sub("", fault), f"{where}line {number} {fault}")
@@ -267,8 +273,10 @@ def _lines_and_counts(job: Job, label: str, results: Iterable[tuple[Sample, Outc
     tally["judged"] = len(verdicts)
     tally["correct"] = sum(verdict.correct for verdict in verdicts)
     tally["score"] = sum(verdict.score for verdict in verdicts)  # type: ignore[misc]  # a sum may be a fraction
-    tally.update(f"reasons.{verdict.reason}" for verdict in verdicts)
-    tally.update(f"tiers.{verdict.decided_by}" for verdict in verdicts)
+    for reason, count in Counter(verdict.reason for verdict in verdicts).items():
+        tally[f"reasons.{reason}"] = count
+    for tier, count in Counter(verdict.decided_by for verdict in verdicts).items():
+        tally[f"tiers.{tier}"] = count
     tally.update(f"lists.{sum(rights)}/{len(rights)}" for rights in lists.values())
     return judged
 
