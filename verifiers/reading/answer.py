@@ -115,7 +115,7 @@ def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
     for box in reversed(list(_BOX.finditer(text, start, end))):
         low, depth = box.end(), 1
         for brace in _BRACE.finditer(text, low, limit):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            depth += (brace[0] == "{") - (brace[0] == "}")
             if not depth:
                 high = brace.start()
                 break
