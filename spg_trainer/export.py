@@ -18,7 +18,7 @@ from spg_trainer.reporting.runs import Recorded, read_run
 from spg_trainer.runs.checkpoint import how_to_open, write_model
 from spg_trainer.runs.files import COMPLETE, damaged, incomplete, write_folder, write_text
 from spg_trainer.runs.folder import SUMMARY
-from spg_trainer.runs.inputs import refuse_changed_base
+from spg_trainer.runs.resume import refuse_changed_base
 from spg_trainer.settings.configs import Config, ConvertCommand, MergeCommand, PushCommand
 from spg_trainer.settings.packages import envs
 from spg_trainer.settings.recorded import (

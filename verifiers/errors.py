@@ -40,12 +40,10 @@ class CommandError(VerifierError):
 class LineError(VerifierError):
     """A line that holds no sample; the text of the error completes the sentence "line 7 ...".
 
-    `columns` are the line's columns that are to be written beside its error, if they are known. `kind` is the text
-    without the line's own values, which is the same for all lines with this problem; "" = the text has no such values.
+    `columns` are the line's columns, if they are known: some of them are written beside its error.
     """
 
     columns: Mapping[str, Any] = MappingProxyType({})
-    kind: str = ""
 
 
 def shown(value: object, limit: int = 60) -> str:

@@ -42,7 +42,7 @@ from spg_trainer.runs import inputs
 from spg_trainer.runs.files import check_writable, read_json
 from spg_trainer.runs.folder import RunFolder
 from spg_trainer.runs.progress import Console
-from spg_trainer.runs.resume import differences
+from spg_trainer.runs.resume import differences, refuse_changed_base
 from spg_trainer.runs.stop import StopRequest, stopping
 from spg_trainer.settings.check import check, check_processes, crowded_cores
 from spg_trainer.settings.configs import EvalCommand
@@ -88,7 +88,7 @@ def run_eval(requested: EvalCommand | Resolved[EvalCommand], *, quiet: bool = Fa
     command = resolved.config
     console = Console(quiet=quiet)
     model_settings = command.model
-    inputs.refuse_changed_base(model_settings.model, run_holding(model_settings.model))
+    refuse_changed_base(model_settings.model, run_holding(model_settings.model))
     if command.perplexity is not None:
         run_perplexity(command, resolved.origins, console)
         return []
@@ -187,9 +187,10 @@ def facts_of_model(model: str, policy: Policy, run: Path | None) -> dict[str, An
         "folder": model_beside(run, model) if run else None,
         "step": model_step(model),
         "dtype": str(policy.model.dtype),
-        "content": inputs.parts_of_model(model)
+        # The first process writes files.
+        "content": {"the model": inputs.hash_of_model(model, with_prompts=True)}
         if distributed.rank() == 0
-        else {},  # the first process writes files
+        else {},
     }
 
 
@@ -281,28 +282,24 @@ def changed_code(command: EvalCommand) -> list[str]:
         return []
     trained = {Path(entry.path).name: entry for entry in inputs.read_inputs(run).values() if entry.copy}
     settings, notes = inputs.file_settings(command), list[str]()
-    for input_name, now in inputs.find_inputs(settings, only_code=True).items():
+    for name, now in inputs.find_code(settings).items():
         file_name = Path(now.path).name
         if not (before := trained.get(file_name)):
             continue
-        copy = run / before.copy
+        copy, is_there = run / before.copy, Path(before.path).is_file()
         if now.sha256 != before.sha256:
             notes.append(
                 f"{file_name} has changed since {run} was trained with it. It is run as it is now; what the run used "
                 f"is {copy}."
             )
-        elif Path(now.path).resolve() == copy.resolve() and (changed := inputs.changed_file(before)):
-            # An input is called `env`, or `env 2` if it is the second file that the setting `env` names. A module
-            # beside a file, `env/helper.py`, is named by no setting, so its text is "".
-            text_of_setting = settings.get(input_name.partition(" ")[0], "")
-            # The same setting, but with the user's file in place of the run's copy.
-            named_by = text_of_setting.replace(now.path, changed)
-            as_it_is = (
-                f" To measure with the file as it is now: {inputs.setting_naming(input_name, named_by)}."
-            )
+        elif now.path == str(copy.absolute()) and is_there and inputs.hash_of(before.path) != before.sha256:
+            setting, _, _ = name.partition(" ")  # `env 2` is the second file in `env`
+            named = ""
+            if setting in settings:  # no setting names a module beside a file, `env/helper.py`
+                by_file = inputs.setting_naming(name, settings[setting].replace(now.path, before.path))
+                named = f" To measure with the file as it is now: {by_file}."
             notes.append(
-                f"{changed} has changed since {run} was trained with it. The run's own copy is run, {copy}."
-                f"{as_it_is if named_by else ''}"
+                f"{before.path} has changed since {run} was trained with it. The run's own copy is run, {copy}.{named}"
             )
     return notes
 
@@ -344,7 +341,7 @@ def evaluate_one(
     settings = evaluation_settings(env, sampling, **shared, num_problems=count, seed=player.seed)
     facts = {"verifier_rules": verifiers.RULES, "reward_weights": env.reward_weights, "settings": settings}
     to_measure = to_json({**model_facts, **facts})
-    if code := inputs.find_inputs(inputs.file_settings(command), only_code=True).values():
+    if code := inputs.find_code(inputs.file_settings(command)).values():
         to_measure["code"] = {Path(entry.path).name: entry.sha256 for entry in code}
     is_part_of_split = count < len(env)
     name = result_name(settings, is_part_of_split, model_facts["step"], beside=model_facts["folder"])
@@ -424,7 +421,7 @@ def begin(folder: RunFolder, name: str, to_measure: dict[str, Any]) -> list[dict
                 f"{file} was measured before {' and '.join(changed_since)} changed. To measure with what is there now, "
                 "choose another --output-dir; to see what was measured, read that file."
             )
-    # Compared above: the model's parts and code, part by part, since modules beside a task's file may be loaded late.
+    # Compared above, part by part.
     compared = to_measure.keys() - {"code", "content"}
     old = {key: before.get(key) for key in compared}
     new = {key: to_measure[key] for key in compared}

@@ -30,11 +30,11 @@ from spg_trainer.runs.files import check_place, write_text
 from spg_trainer.runs.folder import SUMMARY
 from spg_trainer.runs.inputs import file_settings, find_inputs
 from spg_trainer.runs.progress import Console
-from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
+from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.check import check
 from spg_trainer.settings.configs import CompareCommand, Config
 from spg_trainer.settings.packages import envs
-from spg_trainer.settings.recorded import CONFIG
+from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import resolve
 from spg_trainer.settings.task import join_arguments, join_names, parse_tasks, task_words
 from spg_trainer.settings.types import check_values, flatten, plain, read_word, settings_of, validate
@@ -197,7 +197,7 @@ def refuse(runs: Sequence[Planned]) -> None:
                 pinned[task_and_setting] = settle(replace(run.config, output=output)).config
             if (run.folder / CONFIG).is_file():
                 config = replace(pinned[task_and_setting], seed=run.config.seed)
-                before, inputs = settings_before(run.folder), find_inputs(file_settings(config))
+                before, inputs = read_config(run.folder / CONFIG), find_inputs(file_settings(config))
                 # A user may change these two to resume a run. `compare` may not: they decide which weights model/ has.
                 may_change = MAY_CHANGE - {"max_steps", "eval.eval_steps"}
                 refuse_other_settings(run.folder, before, config, inputs, may_change)

@@ -69,12 +69,17 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file so that a reader finds the old content or the new, never a part of it."""
+    """Writes a text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file so that a reader finds the old content or the new, never a part of it."""
     aside = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            aside.write_text(text, encoding="utf-8")
+            aside.write_bytes(content)
             sync(aside)
             os.replace(aside, path)
             sync(path.parent)

@@ -33,7 +33,7 @@ from spg_trainer.runs.inputs import (
     find_inputs,
     write_inputs,
 )
-from spg_trainer.runs.resume import MAY_CHANGE, identity, pin, recorded_identity
+from spg_trainer.runs.resume import MAY_CHANGE, changed_settings, pin
 from spg_trainer.settings.decoding import LENGTHS
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
@@ -343,11 +343,10 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
         left_open.add("algorithm_args.block_length")
     may_change = MAY_CHANGE | left_open
     inputs = find_inputs(file_settings(pinned))
-    wanted = identity(pinned, inputs, may_change)
     for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:
-            if recorded_identity(run, read_config(file), inputs, may_change) != wanted:
+            if changed_settings(run, read_config(file), pinned, inputs, may_change):
                 continue
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)

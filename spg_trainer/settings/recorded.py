@@ -49,6 +49,11 @@ def model_environment(model: str) -> dict[str, Any]:
         return record
     from spg_trainer.runs.inputs import with_copies
 
+    # The run's settings have the last paths of files that were moved since the model was written.
+    settings, args = read_yaml(run / CONFIG), record.get("env_args", {})
+    if "env" in record:
+        record["env"] = settings.get("env", record["env"])
+    args |= {name: value for name, value in settings.get("env_args", {}).items() if name in args}
     return with_copies(run, record, changed=True)
 
 
@@ -116,30 +121,24 @@ def refuse_unregistered(run: Path, env: str) -> None:
 
     env: the tasks of the run, as it recorded them.
     """
-    from spg_trainer.runs.inputs import is_code, read_inputs, says_id, setting_naming
+    from spg_trainer.runs.inputs import read_inputs, says_id
 
     for id in (task.env for task in parse_tasks(env)):
         if not re.fullmatch(r"[\w-]+/[\w.-]+", id) or id in packages.envs.registry.known():
             continue
-        where, way_out, file = (
+        where, file = (
             "another module than that of its class, a notebook or text on standard input",
-            "write its class into a file that registers it",
             "./FILE.py",
         )
         for name, entry in read_inputs(run).items():
             code = entry.path if Path(entry.path).is_file() else str(run / entry.copy)
-            is_of_task = re.fullmatch(r"env( \d+)?", name) and is_code(code) and entry.path not in env
-            if is_of_task and says_id(code, id):
+            is_script = re.fullmatch(r"env( \d+)?", name) and entry.copy and entry.path not in env
+            if is_script and says_id(code, id):
                 where = file = code
-                # Whoever names a script runs it: without that line, the evaluation would train first.
-                way_out = (
-                    "move its class into a file of its own, or put the script's call of `train` under "
-                    '`if __name__ == "__main__":`, and name that file'
-                )
         raise ConfigError(
             f"{id}, a task of {run}, is registered by {where}, which this process does not run. To resume the run, do "
-            f"it from there: train(defaults(Config, resume={str(run)!r})). To evaluate it, {way_out}: "
-            f"{setting_naming('env', quote(f'{file}:{id}'))}."
+            f"it from there: train(defaults(Config, resume={str(run)!r})). To evaluate it, name a file that registers "
+            f'the task and trains only under `if __name__ == "__main__":`, $env={quote(f"{file}:{id}")}.'
         )
 
 

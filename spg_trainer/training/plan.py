@@ -22,12 +22,12 @@ from spg_trainer.rollout.problems import check_prompts, is_file, parts_measured_
 from spg_trainer.runs.checkpoint import has_checkpoints, refuse_damaged, require_up_to, step_of
 from spg_trainer.runs.files import damaged
 from spg_trainer.runs.folder import SUMMARY, RunFolder, choose_folder
-from spg_trainer.runs.inputs import Input, Inputs, read_inputs, task_code_differs
+from spg_trainer.runs.inputs import Inputs, file_settings, find_inputs, read_inputs
 from spg_trainer.runs.resume import (
     pin,
     refuse_another,
     refuse_changed_hub,
-    settings_before,
+    task_code_differs,
     with_absolute_paths,
 )
 from spg_trainer.runs.tracking import check_trackers
@@ -35,6 +35,7 @@ from spg_trainer.settings.check import check, check_algorithm, check_machine, ch
 from spg_trainer.settings.configs import Config, EvalConfig
 from spg_trainer.settings.model import REFERENCE_FOLDER, ModelConfig, find_adapter, trains_adapters
 from spg_trainer.settings.packages import envs
+from spg_trainer.settings.recorded import CONFIG, read_config
 from spg_trainer.settings.resolve import note_on_missing_recipe, resolve
 from spg_trainer.settings.task import BAD_ROWS, make_env
 from spg_trainer.settings.weights import knows_nothing, unseen
@@ -63,7 +64,7 @@ class Plan:
     before: Config | None
     """The settings in config.yaml of the run that goes on; None if a run begins."""
     inputs: Inputs
-    """The files that a run that goes on reads, compared with those that it began with; {} if a run begins."""
+    """The files that the run reads; if it goes on, they were compared with those that it began with."""
     checkpoint: Path | None
     """The checkpoint from which the run continues. None = the run begins at step 0; so does a run that goes on but was
     stopped before its first checkpoint."""
@@ -132,12 +133,11 @@ def settle(settings: Config | Sequence[str]) -> Plan:
     folder, goes_on, checkpoint = decide_on_main(lambda: choose_folder(config))
     here = Path.cwd()
     with raising_on_all():
-        before = settings_before(folder) if goes_on else None
+        before = read_config(folder / CONFIG) if goes_on else None
     if before and checkpoint is None:
         decide_on_main(lambda: refuse_lost_checkpoints(folder, before.output.save_steps))
     splits: Mapping[str, envs.TextEnv] = {}
     mix: Mapping[str, float] = {}
-    inputs = dict[str, Input]()
     with raising_on_all():
         # All settings get their values. A module that was loaded long ago may differ from its file, which is recorded.
         config = with_absolute_paths(config)
@@ -148,8 +148,8 @@ def settle(settings: Config | Sequence[str]) -> Plan:
             import_module("spg_trainer.checking.checks").refuse_unsound(config.algorithm, algorithm)
         config = pin(config, algorithm, folder if goes_on else None)
         # The settings have to fit the run that goes on, each other and this machine.
+        inputs = refuse_another(folder, before, config) if before else find_inputs(file_settings(config))
         if before:
-            inputs = refuse_another(folder, before, config)
             checkpoint = where_to_go_on(folder, checkpoint, before, config, inputs)
             if checkpoint is not None and (step := step_of(checkpoint)) > config.max_steps:
                 raise ConfigError(

@@ -28,10 +28,12 @@ from spg_trainer.rollout.pairs import PairFile
 from spg_trainer.rollout.player import Player
 from spg_trainer.rollout.problems import check_prompts, deal_groups
 from spg_trainer.rollout.tokens import length_warning
-from spg_trainer.runs import checkpoint, inputs
+from spg_trainer.runs import checkpoint
 from spg_trainer.runs.files import incomplete, read_json
 from spg_trainer.runs.folder import SUMMARY, RunFolder
+from spg_trainer.runs.inputs import read_inputs, write_inputs
 from spg_trainer.runs.progress import Console
+from spg_trainer.runs.resume import task_code_differs
 from spg_trainer.runs.tracking import Trackers
 from spg_trainer.settings.check import crowded_cores
 from spg_trainer.settings.configs import AUTO, Config
@@ -307,17 +309,15 @@ def prepare_folder(run: Run, planned: Plan) -> None:
     with distributed.raising_on_all():
         # Settings that are for one start only, such as --resume, are not recorded.
         recorded = replace(config, output=config.output.recorded)
-        settings, files = to_yaml(recorded), inputs.file_settings(config)
+        settings = to_yaml(recorded)
         if planned.before is None:
-            run.folder.create(settings, environment_record(run), inputs.find_inputs(files))
+            run.folder.create(settings, environment_record(run), planned.inputs)
         else:
             run.folder.truncate_after(run.state.step)
             if run.accelerator.is_main_process:
-                if inputs.task_code_differs(inputs.read_inputs(path), planned.inputs):
+                if task_code_differs(read_inputs(path), planned.inputs):
                     run.folder.set_aside_evaluations(run.state.step)
-                # Modules beside a file are known once the file is loaded, which is after the plan was made.
-                found = {**inputs.find_inputs(files), **planned.inputs}
-                inputs.write_inputs(path, found, again=config.output.accept_changed_code)
+                write_inputs(path, planned.inputs)
             run.folder.write_config(settings)
     run.state.history = distributed.decide_on_main(run.folder.history)
     run.state.judged_since = distributed.decide_on_main(

@@ -339,13 +339,14 @@ def test_the_model_goes_up_with_its_card_in_one_commit(hub, run, capsys):
 
 def test_no_folder_of_this_machine_goes_up(hub, tmp_path):
     places = {"env_args": {"source": "/home/ada/puzzles.csv"}, "pairs": "/home/ada/pairs.jsonl"}
+    places["env"] = "/home/ada/task.py:my/T-v0"
     run = write_run(tmp_path / "run", algorithm="./mine/own.py:Own", **places)
-    with_model(run, env="/home/ada/task.py:my/T-v0", env_args=places["env_args"])
+    with_model(run, env=places["env"], env_args=places["env_args"])
     assert cli.main(["push", str(run), *PUSH]) == 0
     sent = b"".join(hub.files.values())
     assert b"/home/ada" not in sent and b"./mine" not in sent and str(run).encode() not in sent
     card = hub.files["README.md"].decode()
-    assert "`own.py:Own` on `sudoku` (source=puzzles.csv)" in card and "pairs: pairs.jsonl" in card
+    assert "`own.py:Own` on `task.py:my/T-v0` (source=puzzles.csv)" in card and "pairs: pairs.jsonl" in card
     record = json.loads(hub.files["environment.json"])
     assert record == {
         "env": "task.py:my/T-v0",

@@ -500,7 +500,9 @@ def test_the_command_names_the_flag_of_a_prompt_that_it_did_not_read(tmp_path, c
     path.write_text("".join(json.dumps({"completion": c, "prompt": p, **case}) + "\n" for c, p in rows))
     assert main(["code", str(path)]) == 0
     said = capsys.readouterr().err
-    assert said.count("--answer-field prompt=prompt") == 1 and said.startswith("line 1 is malformed")
+    assert said.count("--answer-field prompt=prompt") == 1 and said.startswith(
+        "The column prompt has the head"
+    )
     assert main(["code", str(path), "--answer-field", "prompt=prompt"]) == 0
     assert "--answer-field" not in capsys.readouterr().err
 

@@ -141,7 +141,7 @@ def test_copies_of_the_problem_are_judged_where_its_field_is_named(run, tmp_path
     path = write(tmp_path / "a.jsonl", *map(json.dumps, lines))
     assert [row["reason"] for row in run("math", path)[1]] == ["ok", "ok"]
     assert [row["reason"] for row in run("math", path, "--problem-field", "prompt")[1]] == ["rule_broken"] * 2
-    assert 'task "gsm8k" takes no problem' in run("gsm8k", path, "--problem-field", "prompt")[2]
+    assert '"gsm8k" has no reference "problem"' in run("gsm8k", path, "--problem-field", "prompt")[2]
 
 
 def test_a_column_of_the_name_problem_is_used_unless_it_is_left_out(run, tmp_path):
@@ -197,7 +197,7 @@ def test_blank_lines_are_no_rows_and_keep_the_numbers_of_the_others(run, tmp_pat
         ]
         assert "line 6 is not valid JSON" in said and "1 line without a verdict" in said
     status, rows, said = run("sudoku", write(tmp_path / "b.jsonl", "", " "))
-    assert (status, rows) == (1, []) and said.endswith(f"{tmp_path / 'b.jsonl'}: it holds no rows.\n")
+    assert (status, rows) == (1, []) and said.endswith(f"{tmp_path / 'b.jsonl'} holds no rows.\n")
 
 
 def test_bytes_that_are_no_text_and_endless_lines(run, tmp_path, monkeypatch):
@@ -289,20 +289,19 @@ def test_a_column_that_every_line_lacks_is_said_once_without_verdicts(run, tmp_p
     assert (status, rows) == (1, [])
     assert said.startswith(
         'None of the 300 lines can be judged, so no verdicts are written: line 1 lacks "completion" and "answer"; it '
-        "has id, output, gold. Give --completion-field and --answer-field. For example: --completion-field output "
-        "--answer-field gold.\ngsm8k, lenient: 0 judged"
+        "has id, output, gold. Give --completion-field and --answer-field. Also 299 more lines.\n"
+        "gsm8k, lenient: 0 judged"
     )
     assert "300 lines without a verdict" in said and said.count("lacks") == 1
     assert run("gsm8k", path, "--completion-field", "output", "--answer-field", "gold")[0] == 0
     assert run("gsm8k", path, "--json")[1][0]["invalid_lines"] == 300
-    assert "For example" not in run("sudoku", path)[2]
     good = json.dumps({"completion": "#### 18", "answer": "18"})
     for more in (good, "not json", json.dumps({"completion": "#### 18"})):  # in the last block
         write(tmp_path / "a.jsonl", *lines, more)
         status, rows, said = run("gsm8k", path, "--workers", workers)
         numbers = [*range(1, 302)] if more == good else []
         assert [row["line"] for row in rows] == numbers and status == 1
-        assert "line 1 lacks" in said and "299 more lines as line 1: 2, 3, 4, 5, ..." in said
+        assert "line 1 lacks" in said and "Also 299 more lines." in said
         assert (more == good) or ("None of the 301 lines" in said and "\nline 301 " in said)
 
 
@@ -341,7 +340,7 @@ def test_a_file_that_breaks_off_is_judged_as_far_as_it_goes(run, tmp_path):
     path.write_bytes(gzip.compress("".join(sample() + "\n" for _ in range(10)).encode())[:-20])
     status, rows, said = run("sudoku", path)
     assert status == 1 and all(row["correct"] for row in rows)
-    assert "cannot be read (" in said and "nothing was judged" in said
+    assert f"{path} cannot be read (Compressed file ended" in said
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz"])
@@ -362,11 +361,10 @@ def test_whole_lines_before_a_torn_end_are_judged_and_the_rest_is_counted(run, t
     assert "1 file broke off" in run("sudoku", path)[2]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz"])
-def test_a_file_in_utf_16_is_named_as_such(run, tmp_path, name, encoding):
+def test_a_file_in_utf_16_is_named_as_such(run, tmp_path, name):
     text = {"a.csv": f"puzzle,completion\n{PUZZLE},{RIGHT}\n", "a.json": f"[{sample()}]"}.get(name, sample())
-    written = text.encode(encoding)
+    written = text.encode("utf-16")
     path = tmp_path / name
     path.write_bytes(gzip.compress(written) if name.endswith(".gz") else written)
     status, rows, said = run("sudoku", path)
@@ -378,7 +376,7 @@ def test_an_array_with_a_mistake_is_refused(run, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(f"[{sample()},{sample()},,]")
     status, rows, said = run("sudoku", path)
-    assert (status, rows) == (1, []) and "cannot be read (" in said and "nothing was judged" in said
+    assert (status, rows) == (1, []) and f"{path} cannot be read (Expecting" in said
 
 
 def test_fields_can_have_other_names(run, tmp_path):
@@ -403,10 +401,13 @@ def test_a_task_with_several_fields_names_each(run, tmp_path, monkeypatch):
         "a task that breaks its contract does not end the run"
     )
     status, _, said = run("length", path, "--answer-field", "a")
-    assert status == 2 and "has 2 fields; use --answer-field low=NAME --answer-field high=NAME" in said
+    assert (
+        status == 2
+        and '"length" has no reference "a". Use --answer-field low=NAME --answer-field high=NAME.' in said
+    )
     status, _, said = run("length", path, "--answer-field", "lwo=a")
     assert status == 2 and '"length" has no reference "lwo". Did you mean "low"? Use' in said
-    assert "Give --answer-field low=NAME; the references are low and high." in run("length", path)[2]
+    assert "Give --answer-field low=NAME." in run("length", path)[2]
 
 
 def test_reads_the_samples_of_a_run_several_files_at_once(run, tmp_path):
@@ -574,7 +575,7 @@ def test_a_name_of_two_columns_is_refused(run, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("completion,answer,,answer,\n5,5,,6,\n")
     status, _, said = run("gsm8k", path)
-    assert status == 2 and 'has several columns "answer" (2, 4). Rename all but one.' in said
+    assert status == 2 and 'has several columns "answer". Rename all but one.' in said
 
 
 @pytest.mark.parametrize("numbers", ["[3, 5, 7]", "3 5 7", "[3 5  7]", "3,5,7"])
@@ -604,7 +605,7 @@ def test_a_json_array_is_read_item_by_item(run, tmp_path):
     assert [row["correct"] for row in run("sudoku", path)[1]] == [True, None, None, None]
     path.write_text(f"[{sample()}")
     status, rows, said = run("sudoku", path)
-    assert (status, rows) == (1, []) and "cannot be read (" in said and "nothing was judged" in said
+    assert (status, rows) == (1, []) and f"{path} cannot be read (Expecting" in said
 
 
 def test_an_object_that_holds_the_samples_and_a_table_of_semicolons_are_read(run, tmp_path):
@@ -629,9 +630,9 @@ def test_an_object_that_holds_the_samples_and_a_table_of_semicolons_are_read(run
             "over several lines",
         ),
         ("a.json", json.dumps({"a": 1}, indent=1), "Write one object to a line"),
-        ("a.jsonl", "", "it holds no rows"),
-        ("a.json", "[]", "it holds no rows"),
-        ("a.csv", "completion,puzzle\n", "it holds no rows"),
+        ("a.jsonl", "", "holds no rows"),
+        ("a.json", "[]", "holds no rows"),
+        ("a.csv", "completion,puzzle\n", "holds no rows"),
     ],
 )
 def test_what_holds_no_samples_is_told_in_words(run, tmp_path, name, text, said):
@@ -642,8 +643,10 @@ def test_what_holds_no_samples_is_told_in_words(run, tmp_path, name, text, said)
 
 def test_a_file_of_malformed_answers_only_is_questioned(run, tmp_path):
     path = write(tmp_path / "a.jsonl", *[sample(other=[{"text": RIGHT}])] * 2)
-    assert 'is "other" the field' in run("sudoku", path, "--completion-field", "other")[2]
-    assert "the field" not in run("sudoku", path)[2]
+    assert (
+        "do the completions stand in another field?" in run("sudoku", path, "--completion-field", "other")[2]
+    )
+    assert "another field" not in run("sudoku", path)[2]
 
 
 def test_what_is_wrong_with_many_lines_is_said_once(run, tmp_path):
@@ -654,11 +657,15 @@ def test_what_is_wrong_with_many_lines_is_said_once(run, tmp_path):
         assert status == 1 and [row["correct"] for row in rows[:154]] == [None] * 150 + [True] + [None] * 3
         assert said.count("not valid JSON") == len(arguments) == said.count("invalid reference")
         assert f"{label}line 1 is not valid JSON" in said and f"{label}line 152 has an invalid" in said
-        assert f"{label}150 more lines as line 1: 2, 3, 4, 5, ...\n" in said
-        assert f"{label}1 more line as line 152: 153\n" in said
-    lines = [sample(puzzle=f"{number}") for number in range(20, 170)]
+        assert said.count("Also 150 more lines.\n") == said.count("Also 1 more line.\n") == len(arguments)
+    lines = [sample(puzzle=f"{number}") for number in range(20, 170)]  # faults that differ in a value alone
     said = run("sudoku", write(tmp_path / "a.jsonl", *lines, lines[-1]))[2]
-    assert said.count("\nline ") == 9 and "... and 141 more lines with another problem\n" in said
+    assert (
+        said.count("line 1 has an invalid reference: puzzle='20'") == 1 and "Also 150 more lines.\n" in said
+    )
+    lines = [json.dumps({chr(number): 1}) for number in range(60, 90)]
+    said = run("sudoku", write(tmp_path / "a.jsonl", *lines))[2]
+    assert said.count("\nline ") == 9 and "... and 20 more lines with another problem\n" in said
 
 
 def test_lines_without_a_completion_are_malformed_and_named(run, tmp_path):
@@ -666,13 +673,13 @@ def test_lines_without_a_completion_are_malformed_and_named(run, tmp_path):
     status, rows, said = run("sudoku", path)
     assert status == 0 and [row["reason"] for row in rows] == ["ok"] + ["malformed"] * 4
     assert "line 2 has no completion" in said
-    assert "2 more lines as line 2: 3, 5\n" in said and "5 judged" in said and "without a verdict" not in said
+    assert "Also 3 more lines.\n" in said and "5 judged" in said and "without a verdict" not in said
 
 
 def test_nothing_judged_exits_with_1(run, tmp_path):
     status, (facts,), said = run("sudoku", write(tmp_path / "a.jsonl"), "--json")
     assert (status, facts["n"], facts["accuracy"], facts["interval"]) == (1, 0, None, None)
-    assert said == f"{tmp_path / 'a.jsonl'}: it holds no rows.\n"
+    assert said == f"{tmp_path / 'a.jsonl'} holds no rows.\n"
     status, _, said = run("sudoku", write(tmp_path / "a.jsonl", "x"))
     assert status == 1 and "line 1 " in said
 
@@ -714,7 +721,7 @@ def test_a_table_in_another_encoding_is_named_with_its_line(run, tmp_path):
     path = tmp_path / "samples.csv"
     path.write_bytes("completion,answer\n1,2\ncafé,3\n".encode("latin-1"))
     status, rows, said = run("gsm8k", path)
-    assert (status, rows) == (1, []) and "line 3 is not UTF-8; save it as UTF-8" in said
+    assert (status, len(rows)) == (1, 1) and "past line 2 (line 3 is not UTF-8; save it as UTF-8)" in said
 
 
 BATCH = {"id": "batch_req_1", "custom_id": "7", "error": None}

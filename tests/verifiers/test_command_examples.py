@@ -104,10 +104,9 @@ def test_a_task_of_a_file_is_named_with_the_file(run):
 def test_a_file_without_an_answer_says_what_it_saw(run):
     path = write(Path("a.jsonl"), *[json.dumps({"completion": "I am a prompt, 42", "answer": "42"})] * 3)
     status, _, said = run("gsm8k", path)
-    assert status == 0 and "I am a prompt, 42'" in said and "\\boxed" in said and '"completion"' in said
-    assert "\\boxed" not in run("gsm8k", path, "--mode", "strict")[2]
+    assert status == 0 and "I am a prompt, 42'" in said and "\\boxed" in said and "another field?" in said
     write(Path(path), *[json.dumps({"completion": text, "answer": "42"}) for text in ("no", r"\boxed{41}")])
-    assert "Nothing holds" not in run("gsm8k", path)[2]
+    assert "another field?" not in run("gsm8k", path)[2]
 
 
 def test_minervas_sentence_is_an_answer_in_lenient_mode(run):
@@ -141,7 +140,7 @@ def test_completions_without_a_mark_are_counted_shown_and_read_by_the_mode_that_
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "42"}) for text in texts])
     status, rows, said = run("gsm8k", path)
     assert status == 0 and [row["correct"] for row in rows] == [False] * 4 + [True]
-    assert "4 completions name no marked answer" in said and "--mode flexible" in said
+    assert "4 completions without a marked answer" in said and "--mode flexible" in said
     assert "'Then 42'" in said and "'So 42'" not in said  # three are shown
     assert run("gsm8k", path, "--json")[1][-1]["unmarked"] == [repr(text) for text in texts[:3]]
     status, rows, said = run("gsm8k", path, "--mode", "flexible")
@@ -150,7 +149,6 @@ def test_completions_without_a_mark_are_counted_shown_and_read_by_the_mode_that_
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "42"}) for text in padded])
     _, rows, said = run("gsm8k", path, "--json")
     assert rows[-1]["unmarked"] == [repr(text) for text in texts[:2]]
-    assert f"ends in {texts[0]!r}." in said
     choices = ["I choose the second.", "Paris"]  # which no mode reads
     path = write(Path("a.jsonl"), *[json.dumps({"completion": text, "answer": "B"}) for text in choices])
     _, _, said = run("math500", path)

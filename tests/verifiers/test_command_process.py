@@ -26,7 +26,6 @@ from tests.common.command_cases import (
 from tests.common.worker_cases import SLOW, ends
 from verifiers import files
 from verifiers.command import judge
-from verifiers.command.fields import Fields
 
 MAIN = "import sys, time\nfrom verifiers.__main__ import main\n"
 HEAVY = (
@@ -49,8 +48,9 @@ def test_order_is_kept_over_blocks_and_workers(capfd, tmp_path, monkeypatch, wor
 @pytest.mark.parametrize(("action", "verdicts"), [("die once", [True, True]), ("die", [None, True])])
 def test_a_worker_that_dies_costs_its_block_at_most(tmp_path, action, verdicts):
     install_acting_task(tmp_path)
-    acts = [{"completion": action, "mark": str(tmp_path / "mark")}]
-    acts += [{"completion": "x" * files.BLOCK_BYTES, "mark": ""}]  # in a block of its own
+    padding = "x" * files.BLOCK_BYTES  # so that each line is a block of its own
+    acts = [{"completion": action, "mark": str(tmp_path / "mark"), "padding": padding}]
+    acts += [{"completion": "x", "mark": ""}]
     path = write(tmp_path / "a.jsonl", *map(json.dumps, acts))
     done = outside("acting", path, "--workers", 2, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -68,7 +68,7 @@ def test_only_a_few_blocks_are_under_way():
             given.append(number)
             yield files.Block("", [number], [sample().encode()])
 
-    job = judge.Job("sudoku", "lenient", Fields(("completion",), {"puzzle": ("puzzle",)}))
+    job = judge.Job("sudoku", "lenient", {"completion": ("completion",), "puzzle": ("puzzle",)}, {})
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
         assert judged.tally["correct"] == 1 and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))

@@ -1,231 +1,178 @@
-"""The possible names of a file's columns: the task's own names, those of a tool, or those that flags give."""
+"""Finds the columns of a file: by the task's own names, by those of a tool, or by those that flags give."""
 
 from __future__ import annotations
 
 import json
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import Any
 
 from verifiers.command.read import Names, has, has_completion
 from verifiers.d1 import fields as rules_fields
 from verifiers.errors import CommandError, LineError, did_you_mean
-from verifiers.files import Block, read_line
+from verifiers.files import Block, Line, read_line
 from verifiers.registry import Task
 
+Columns = dict[str, Names]
+"""{"completion", then each field of the reference: the possible names of its column}."""
 # {tool: its names for the completion, for each reference ({} = the field of the task), for a task's only reference}.
 PRESETS: dict[str, tuple[Names, Names, Names]] = {
     "lm-eval": (("resps",), ("doc.{}",), ("target",)),
-    "trl": (("completion",), ("{}",), ("solution", "answer", "ground_truth")),
+    "trl": (("completion",), ("{}",), ("solution", "ground_truth")),
     "verl": (
         ("output", "responses"),
         ("{}", "extra_info.{}", "gts.{}", "reward_model.ground_truth.{}", "ground_truth.{}"),
         ("gts", "reward_model.ground_truth", "ground_truth"),
     ),
-    "qa": (("response",), ("{}",), ("answer",)),
+    "qa": (("response",), ("{}",), ()),
     "openai": (("response.body.choices.*.message.content",), ("{}",), ("solution", "ground_truth")),
     "opencompass": (("prediction",), ("gold.{}",), ("gold",)),
-    "d1": (("generations",), (), ()),
+    "d1": (("generations",), (), ("ground_truth",)),
 }
-# {field: its names in evaluation files of d1 and of code that follows it}.
+# The task's own names, in the form of PRESETS.
+_OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
+# {field: its names in evaluation files of d1 and of code that follows it, where they are not ground_truth}.
 _D1: dict[str, Names] = {
     "numbers": ("ground_truth.0",),
     "target": ("ground_truth.1",),
     "puzzle": ("question",),
-    "solution": ("ground_truth",),
-    "answer": ("ground_truth",),
 }
-# {(tool, task): (column, fields)}: the tool's column holds a row of the published problems, which has all these fields.
-_ROWS = {("lm-eval", "code"): ("doc", ("entry_point", "cases", "prompt"))}
 OF_AN_ANSWER = ("answer", "solution", "target")
 """Names of columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
-# The task's own names, in the form of PRESETS.
-_OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
+REFERENCES = "--references"
+"""The column that a row of a file gets from the row with its key in the file of references: {field: reference}."""
 
 
-class Fields(NamedTuple):
-    """The possible names of a file's columns."""
-
-    completion: Names
-    references: dict[str, Names]
-    """{field of the task: possible names of its column}."""
-
-    def names(self) -> list[Names]:
-        """The names of the completion, then those of each reference."""
-        return [self.completion, *self.references.values()]
-
-    def advice(self, lacks: Sequence[int]) -> str:
-        """A sentence on the flags for the fields that a line lacks. lacks: their numbers in `names`."""
-        answers = [field for field in self.references if field != "problem"]
-        flags = ["--completion-field"]
-        for field in self.references:
-            if field == "problem":
-                flags.append("--problem-field NAME, or --problem-field '' to leave problems out")
-            else:
-                flags.append(f"--answer-field {field}=NAME" if len(answers) > 1 else "--answer-field")
-        flag_names = " and ".join(flags[number] for number in lacks)
-        needed = ""
-        lacks_reference = lacks[-1] > 0  # 0 is the completion
-        if len(answers) > 1 and lacks_reference:
-            needed = f"; the references are {', '.join(answers[:-1])} and {answers[-1]}"
-        return f"Give {flag_names}{needed}."
-
-    def fit(self, row: dict[str, Any]) -> bool:
-        """Whether a row has all the columns, and its completion is a text or a list."""
-        return has_completion(row, self.completion) and all(
-            has(row, names) for names in self.references.values()
-        )
-
-
-def candidates(task: Task, flags: Namespace) -> dict[str, Fields]:
+def candidates(task: Task, flags: Namespace) -> dict[str, Columns]:
     """{preset: its names of the columns}, first "" for the task's own names, then a preset for each known tool.
 
-    If a flag names a preset or the column of the completion, there is only that preset, or "" if none is named.
+    If a flag names a preset or the column of the completion, there is only that preset, or "" if none is named. Flags
+    that name columns count for each preset. Raises CommandError for a flag with a field that the task has not.
     """
     is_decided = flags.preset is not None or flags.completion_field is not None
     presets = (flags.preset or "",) if is_decided else ("", *PRESETS)
-    return {preset: _fields(task, flags, preset) for preset in presets}
+    return {preset: {**_names_of(preset, task, flags.rules), **_named(task, flags)} for preset in presets}
 
 
-def _fields(task: Task, flags: Namespace, preset: str) -> Fields:
-    """The names of the columns by one preset, or those that flags give in their place."""
-    completion, reference_forms, only_reference_names = PRESETS.get(preset, _OWN)
+def _names_of(preset: str, task: Task, rules: str | None) -> Columns:
+    """The names of the columns by a preset. Other rules, such as d1's, may need references that ours do not need."""
+    completion, forms, only_reference = PRESETS.get(preset, _OWN)
+    columns = {"completion": completion}
+    if preset == "lm-eval" and task.name == "code":  # its column holds a row of the published problems
+        return columns | dict.fromkeys(("entry_point", "cases", "prompt"), ("doc",))
+    if len(task.fields) > 1 and preset != "d1":
+        only_reference = ()
+    elif task.fields != ("answer",):
+        only_reference = tuple(name for name in only_reference if name not in OF_AN_ANSWER)
+    for field in (*task.fields, *(rules_fields(task.name) if rules else ())):
+        columns[field] = (*(form.format(field) for form in forms), *only_reference)
+        if preset == "d1" and field in _D1:
+            columns[field] = _D1[field]
+    return columns
+
+
+def _named(task: Task, flags: Namespace) -> Columns:
+    """The columns that flags name."""
+    columns: Columns = {}
     if flags.completion_field is not None:
-        completion = (flags.completion_field,)
-    # Only a task with one reference has these names, and the names of an answer only if this reference is an answer.
-    only_reference_names = only_reference_names if len(task.fields) == 1 else ()
-    if tuple(task.fields) != ("answer",):
-        only_reference_names = tuple(name for name in only_reference_names if name not in OF_AN_ANSWER)
-    # Other rules, such as d1's, may need references that ours do not need.
-    fields_of_rules = rules_fields(task.name) if flags.rules else ()
-    wanted = list(dict.fromkeys((*task.fields, *fields_of_rules)))
-    names: dict[str, Names] = {}
-    for field in wanted:
-        own_names = [form.format(field) for form in reference_forms]
-        names[field] = tuple(dict.fromkeys([*own_names, *only_reference_names]))
-    if preset == "d1":
-        names = {field: _D1.get(field, ("ground_truth",)) for field in wanted}
-    if (preset, task.name) in _ROWS:
-        column, fields = _ROWS[preset, task.name]
-        names = dict.fromkeys(fields, (column,))
-    for text in flags.answer_field:
+        columns["completion"] = (flags.completion_field,)
+    fields = (*task.fields, *(rules_fields(task.name) if flags.rules else ()), *task.optional)
+    of_problem = [f"problem={flags.problem_field}"] if flags.problem_field else []
+    for text in (*flags.answer_field, *of_problem):
         # FIELD=NAME, or NAME alone if there is only one field.
-        field, equals, name = text.partition("=")
-        known_fields = (*names, *task.optional)
-        usage = " ".join(f"--answer-field {known}=NAME" for known in names)
-        if equals and field in known_fields and name:
-            names[field] = (name,)
-        elif equals and field:
-            near = did_you_mean(field, known_fields)
-            raise CommandError(
-                f'--answer-field {text}: "{task.name}" has no reference "{field}". {near}Use {usage}.'
-            )
-        elif len(names) == 1:
-            names = dict.fromkeys(names, (text,))
-        else:
-            raise CommandError(f'--answer-field {text}: "{task.name}" has {len(names)} fields; use {usage}.')
-    if flags.problem_field:
-        if "problem" not in task.optional:
-            raise CommandError(f'--problem-field {flags.problem_field}: task "{task.name}" takes no problem.')
-        names["problem"] = (flags.problem_field,)
-    return Fields(completion, names)
+        field, _, column = text.partition("=")
+        if field == text and len(task.fields) == 1:
+            field, column = task.fields[0], text
+        if not column or field not in fields:
+            usage = " ".join(f"--answer-field {known}=NAME" for known in task.fields)
+            near = did_you_mean(field, fields)
+            raise CommandError(f'{text}: "{task.name}" has no reference "{field}". {near}Use {usage}.')
+        columns[field] = (column,)
+    return columns
 
 
-def likely_flags(task: Task, text: str) -> list[str]:
-    """Flags that would name the columns that a line lacks, e.g. ["--answer-field", "gold"].
-
-    text: the message of `read_sample` on the line. A column is likely if some tool writes it; for a completion inside a
-    column, as in `response.body`, the flag is the tool's preset. [] if there is no likely column for one of the flags.
-    """
-    # The message lists the columns of the line: 'lacks "answer"; it has id, gold. ...'.
-    columns = text.partition("; it has ")[2].partition(". ")[0].split(", ")
-    completions = [name for names, _, _ in PRESETS.values() for name in names if name in columns]
-    references = [name for _, _, names in PRESETS.values() for name in names if name in columns]
-    likely_of_flag = []
-    if "--completion-field" in text:
-        beginnings = tuple(f"{column}." for column in columns)
-        presets = [preset for preset, (names, _, _) in PRESETS.items() if names[0].startswith(beginnings)]
-        is_inside = bool(presets and not completions)
-        likely_of_flag.append(("--preset", presets) if is_inside else ("--completion-field", completions))
-    if "--answer-field" in text:
-        takes_only_answer = tuple(task.fields) == ("answer",)
-        likely_of_flag.append(("--answer-field", references if takes_only_answer else []))
-    if not all(likely for _, likely in likely_of_flag):
-        return []
-    return [word for flag, likely in likely_of_flag for word in (flag, likely[0])]
+def advice(columns: Columns, lacks: Sequence[int]) -> str:
+    """A sentence on the flags for the columns that a line lacks. lacks: their places in `columns`."""
+    flags = {
+        "completion": "--completion-field",
+        "problem": "--problem-field NAME, or --problem-field '' to leave problems out",
+    }
+    answers = [name for name in columns if name not in flags]
+    flags |= {
+        name: f"--answer-field {name}=NAME" if len(answers) > 1 else "--answer-field" for name in answers
+    }
+    return f"Give {' and '.join(flags[list(columns)[place]] for place in lacks)}."
 
 
-def with_problem(task: Task, flags: Namespace, fields: Fields, lines: Iterable[bytes | LineError]) -> Fields:
-    """The fields, with a column "problem" added if a line has it.
+def find_columns(
+    task: Task, flags: Namespace, known: dict[str, Columns], lines: Sequence[Line]
+) -> tuple[str, Columns, dict[str, str], list[str]]:
+    """(the preset of a file, its columns, {setting of the task: its value for all lines}, what the user should know).
 
-    It is not added if a flag says which column holds the problem, or if the task takes no problem.
-    """
-    is_open = flags.problem_field is None and "problem" in task.optional
-    if is_open and any(has(row, ("problem",)) for row in _rows_of(lines)):
-        return fields._replace(references={**fields.references, "problem": ("problem",)})
-    return fields
-
-
-def with_settings(
-    task: Task, words: Sequence[str], fields: Fields, lines: Iterable[bytes | LineError]
-) -> tuple[Fields, tuple[tuple[str, str], ...]]:
-    """(the fields with the columns of settings, (setting of the task, its value for all lines) of each other one).
-
-    words: those of --setting, FIELD=VALUE; what no line has as a column is a value. The samples of a run
-    have the settings by which its rewards were given, and these are used unasked. Raises CommandError for another word.
+    known: what `candidates` returns. lines: the first ones. A column "problem" is used if a line has it, the task takes
+    a problem, and no flag says otherwise. A setting is a column or, if no line has it, a value. The samples of a run
+    have the settings by which its rewards were given, and these are used unasked. Raises CommandError if several tools
+    write lines of that form, and for a setting that the task has not.
     """
     rows = list(_rows_of(lines))
-    recorded = [row for row in rows if row.keys() >= {"env", "generation", "rewards"}]
-    columns = {name: name for name in task.settings if any(name in row for row in recorded)}
-    values: dict[str, str] = {}
-    for word in words:
+    notices = []
+    if flags.references:  # `join` has put them there
+        joined = {field: (f"{REFERENCES}.{field}",) for field in next(iter(known.values()))}
+        known = {preset: {**joined, "completion": columns["completion"]} for preset, columns in known.items()}
+    preset = _recognise(known, rows)
+    columns = dict(known[preset])
+    if preset and flags.preset is None:
+        notices.append(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.")
+    may_have_problem = flags.problem_field is None and "problem" in task.optional and not flags.references
+    if may_have_problem and any("problem" in row for row in rows):
+        columns["problem"] = ("problem",)
+        what = "answers must be worked out, and in the form that the problem asks for"
+        if task.name == "choice":
+            what = "an answer may also be the text of an option that the problem lists"
+        notices.append(f"The column problem is used: {what}. --problem-field '' leaves it out.")
+    may_go_on = task.name == "code" and "prompt" not in columns
+    if may_go_on and any(f"def {row.get('entry_point')}(" in str(row.get("prompt")) for row in rows):
+        notices.append(
+            "The column prompt has the head of the function, and is not read. If completions go on with it, give "
+            "--answer-field prompt=prompt."
+        )
+    for flag, name in (*(("--keep", name) for name in flags.keep), ("--by", flags.by)):
+        if name and rows and not any(has(row, (name,)) for row in rows):
+            near = did_you_mean(name, {column for row in rows for column in row})
+            notices.append(f"{flag} {name}: the first lines have no such column. {near}".rstrip())
+    is_run = any(row.keys() >= {"env", "generation", "rewards"} for row in rows)
+    given = {name: name for name in task.settings if is_run and any(name in row for row in rows)}
+    for word in flags.setting:
         name, equals, value = word.partition("=")
         if not equals or name not in task.settings:
-            known = " or ".join(f"{setting}=..." for setting in task.settings) or "none"
+            has_these = " or ".join(f"{setting}=..." for setting in task.settings) or "none"
             near = did_you_mean(name, task.settings)
-            raise CommandError(f'--setting {word}: "{task.name}" has no such setting. {near}It has {known}.')
-        columns.pop(name, None)
-        is_column = any(has(row, (value,)) for row in rows)
-        (columns if is_column else values)[name] = value
-    named = {name: (column,) for name, column in columns.items()}
-    return fields._replace(references={**fields.references, **named}), tuple(values.items())
+            raise CommandError(
+                f'--setting {word}: "{task.name}" has no such setting. {near}It has {has_these}.'
+            )
+        given[name] = value
+    values = {name: value for name, value in given.items() if not any(has(row, (value,)) for row in rows)}
+    columns |= {name: (column,) for name, column in given.items() if name not in values}
+    return preset, columns, values, notices
 
 
-def without_repeated(blocks: Iterable[Block], repeated: Callable[[], None]) -> Iterator[Block]:
-    """Blocks of samples of lm-evaluation-harness, without the samples that the harness logs again for another filter.
+def _recognise(known: dict[str, Columns], rows: Sequence[dict[str, Any]]) -> str:
+    """The preset of `known` that fits a file, by the first row that fits any preset; "" = the task's own names.
 
-    A filter reads another answer from the same completion, but here the completion itself is judged. Some releases do
-    not write the filter's name. repeated: is called for each line that is left out.
-    """
-    seen: set[bytes] = set()
-    for block in blocks:
-        kept = []
-        for number, line in zip(block.numbers, block.lines, strict=True):
-            with suppress(LineError):
-                row = read_line(line)
-                sample = json.dumps([row.get(name) for name in ("doc_id", "doc", "resps")], default=str)
-                key = blake2b(sample.encode(), digest_size=16).digest()
-                if "doc_id" in row and key in seen:
-                    repeated()
-                    continue
-                seen.add(key)
-            kept.append((number, line))
-        if kept:
-            numbers, lines = zip(*kept, strict=True)
-            yield block._replace(numbers=numbers, lines=lines)
-
-
-def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> str:
-    """The preset of `known` that fits a file, by the first line that fits any preset; "" = the task's own names.
-
-    known: as `candidates` returns it. If no line fits, or if there is only one preset, the first preset of `known` is
-    returned. Raises CommandError if several tools write lines of that form.
+    A row fits if it has all the columns, and its completion is a text or a list. If no row fits, or if there is only
+    one preset, the first preset of `known` is returned.
     """
     default, *others = known
-    for row in _rows_of(lines) if others else ():
-        fitting = [name for name, fields in known.items() if fields.fit(row)]
+    for row in rows if others else ():
+        fitting = [
+            name
+            for name, columns in known.items()
+            if has_completion(row, columns["completion"])
+            and all(has(row, names) for names in columns.values())
+        ]
         if default in fitting:
             return default
         if len(fitting) > 1:
@@ -236,17 +183,31 @@ def recognise(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> s
     return default
 
 
-def completion_of(known: dict[str, Fields], lines: Iterable[bytes | LineError]) -> Names:
-    """The names of the completion's column by the first candidate that fits the first readable line, else by the first.
+def without_repeated(blocks: Iterable[Block], counts: Counter[str]) -> Iterator[Block]:
+    """Blocks of samples of lm-evaluation-harness, without the samples that the harness logs again for another filter.
 
-    known: as `candidates` returns it.
+    A filter reads another answer from the same completion, but here the completion itself is judged. Some releases do
+    not write the filter's name. counts: gets the number of lines that are left out, as `repeated`.
     """
-    row = next(_rows_of(lines), {})
-    all_names = [fields.completion for fields in known.values()]
-    return next((names for names in all_names if has_completion(row, names)), all_names[0])
+    seen: set[bytes] = set()
+    for block in blocks:
+        kept = []
+        for number, line in zip(block.numbers, block.lines, strict=True):
+            with suppress(LineError):
+                row = read_line(line)
+                sample = json.dumps([row.get(name) for name in ("doc_id", "doc", "resps")], default=str)
+                key = blake2b(sample.encode(), digest_size=16).digest()
+                if "doc_id" in row and key in seen:
+                    counts["repeated"] += 1
+                    continue
+                seen.add(key)
+            kept.append((number, line))
+        if kept:
+            numbers, lines = zip(*kept, strict=True)
+            yield block._replace(numbers=numbers, lines=lines)
 
 
-def _rows_of(lines: Iterable[bytes | LineError]) -> Iterator[dict[str, Any]]:
+def _rows_of(lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
     """The objects on the lines that can be read."""
     for line in lines:
         with suppress(LineError):

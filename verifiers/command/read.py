@@ -30,57 +30,43 @@ class LacksField(LineError):
 def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
     """The value of each wanted field of a row, in the order of `wanted`.
 
-    wanted: the possible names of each field. Raises LacksField, which names every missing field, and LineError for a
-    request of a batch that failed.
+    wanted: the possible names of each field, first of the completion. Raises LacksField, which names every missing
+    field, and LineError for a request of a batch that failed.
     """
-    if is_batch_output(row) and (row["error"] or not succeeded(row["response"])):
-        raise LineError("is a request that failed; it has no completion to judge.")
+    # The output of OpenAI's batch API. A request that was answered has the status 200, or none is written.
+    is_of_batch = {"custom_id", "response", "error"} <= row.keys()
+    if is_of_batch:
+        response = row["response"]
+        if row["error"] or not isinstance(response, dict) or response.get("status_code") not in (None, 200):
+            raise LineError("is a request that failed; it has no completion to judge.")
     values = [_find(row, names) for names in wanted]
     missing = [place for place, value in enumerate(values) if value is _ABSENT]
-    if missing:
-        possible_names = [" or ".join(f'"{name}"' for name in wanted[place]) for place in missing]
-        lacking = " and ".join(possible_names)
-        columns_there = ", ".join(_column_names(row)[:MAX_COLUMNS_NAMED])
-        # Of the fields of a sample, 0 is the completion, and the others are references.
-        lacks_reference = missing[-1] > 0
-        # Only the default is ("completion",). A batch has its completions in a column that a preset or a flag names.
-        completion_is_no_problem = 0 not in missing or wanted[0] == ("completion",)
-        if is_batch_output(row) and lacks_reference and completion_is_no_problem:
-            raise LineError(
-                f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
-            )
-        # Columns whose names differ from the missing ones only by capitals or by spaces around them.
-        columns = {name.casefold().strip(): name for name in row}
-        near = [columns.get(name.casefold().strip()) for place in missing for name in wanted[place]]
-        meant = " and ".join(f'"{name}"' for name in near if name)
-        hint = f" Is {meant} meant?" if meant else ""
-        raise LacksField(f"lacks {lacking}; it has {columns_there or 'nothing'}.{hint}", missing)
-    return values
+    if not missing:
+        return values
+    lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
+    if is_of_batch and missing[-1] > 0:  # a reference
+        raise LineError(
+            f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
+        )
+    columns_there = ", ".join(_column_names(row)[:MAX_COLUMNS_NAMED])
+    # Columns whose names differ from the missing ones only by capitals or by spaces around them.
+    columns = {name.casefold().strip(): name for name in row}
+    near = [columns.get(name.casefold().strip()) for place in missing for name in wanted[place]]
+    meant = " and ".join(f'"{name}"' for name in near if name)
+    hint = f" Is {meant} meant?" if meant else ""
+    raise LacksField(f"lacks {lacking}; it has {columns_there or 'nothing'}.{hint}", missing)
 
 
 def _column_names(row: dict[str, Any]) -> list[str]:
-    """The columns of a row as an error lists them: for a column that holds an object, column.key for each key."""
+    """The columns of a row as an error lists them: for a column that holds an object, column.key for each key.
+
+    A name that begins or ends with spaces is in quotes, so that they are seen.
+    """
     names: list[str] = []
     for column, value in row.items():
-        no_key = ""
-        keys = list(value) if isinstance(value, dict) and value else [no_key]
-        names += [_shown(f"{column}.{key}" if key else column) for key in keys]
+        inner = [f"{column}.{key}" for key in value] if isinstance(value, dict) and value else [column]
+        names += [f'"{name}"' if name != name.strip() else name for name in inner]
     return names
-
-
-def _shown(column: str) -> str:
-    """The name of a column as a list shows it: in quotes if it begins or ends with spaces, so that they are seen."""
-    return f'"{column}"' if column != column.strip() else column
-
-
-def is_batch_output(row: dict[str, Any]) -> bool:
-    """True if a row is a request in the output of OpenAI's batch API."""
-    return {"custom_id", "response", "error"} <= row.keys()
-
-
-def succeeded(response: Any) -> bool:
-    """True if the response to a request of a batch is an answer and no error; a status may be left out."""
-    return isinstance(response, dict) and response.get("status_code") in (None, 200)
 
 
 def has(row: dict[str, Any], names: Names) -> bool:
@@ -120,25 +106,20 @@ def _find(row: dict[str, Any], names: Names) -> Any:
 
 def _follow(value: Any, parts: Sequence[str]) -> Any:
     """The value at nested names such as choices.0.text, else _ABSENT; a number is a place in a list, `*` every item."""
-    inner = value
     for depth, part in enumerate(parts, 1):
-        outer = _parsed(inner)
-        if isinstance(outer, list) and part == "*":
-            items = [_follow(item, parts[depth:]) for item in outer]
+        if isinstance(value, str) and value[:1] == "{":  # tables have JSON texts in place of objects
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return _ABSENT
+        if isinstance(value, list) and part == "*":
+            items = [_follow(item, parts[depth:]) for item in value]
             return _ABSENT if _ABSENT in items else items
-        if isinstance(outer, list) and part.isdecimal() and int(part) < len(outer):
-            inner = outer[int(part)]
+        if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
         else:
-            inner = outer.get(part, _ABSENT) if isinstance(outer, dict) else _ABSENT
-    return inner
-
-
-def _parsed(value: Any) -> Any:
-    """The object in a JSON text, which tables have in place of objects; any other value as it is."""
-    try:
-        return json.loads(value) if isinstance(value, str) and value[:1] == "{" else value
-    except ValueError:
-        return value
+            value = value.get(part, _ABSENT) if isinstance(value, dict) else _ABSENT
+    return value
 
 
 def completions_in(value: object, levels: int = 2) -> list[object]:
@@ -148,8 +129,9 @@ def completions_in(value: object, levels: int = 2) -> list[object]:
     missing. levels: how deep such lists may be nested.
     """
     # A chat is a list of objects, and so has no such items.
-    has_items = isinstance(value, list) and all(isinstance(item, list | str | None) for item in value)
-    if not has_items or not value or not levels:
+    if not isinstance(value, list) or not all(isinstance(item, list | str | None) for item in value):
+        return [unwrap(value)]
+    if not value or not levels:
         return [unwrap(value)]
     return [completion for item in value for completion in completions_in(item, levels - 1)]
 

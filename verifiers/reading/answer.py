@@ -127,7 +127,7 @@ def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
         if not box[1]:
             return box.start(), low, _DIGITS.match(text, low, end).end()  # type: ignore[union-attr]
         for brace in _BRACE.finditer(text, low, limit):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            depth += (brace[0] == "{") - (brace[0] == "}")
             if not depth:
                 high = brace.start()
                 break

@@ -237,7 +237,7 @@ def test_another_file_is_refused_when_the_run_goes_on(tmp_path, file):
     command = resolve(Config, ["--resume", str(tmp_path / "run"), "--max-steps", "2"]).config
     for again in (pair_config(tmp_path / "run", own, resume="auto"), command):
         with pytest.raises(
-            ConfigError, match=r"--pairs .*own.jsonl has changed .* its sha256 .* --output-dir"
+            ConfigError, match=r"own.jsonl has changed .* put the old one back.* --output-dir"
         ):
             train(again, quiet=True)
 

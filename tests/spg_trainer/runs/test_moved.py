@@ -75,7 +75,7 @@ def test_data_that_was_moved_is_named_by_its_flag_and_accepted_by_its_hash(run: 
     changed.write_text(Path("../away/others.jsonl").read_text().replace('"60"', '"61"'))
     assert defaults(EvalCommand, model="run", env=str(changed)).env_args == {}
     assert resumed("run", 2, "--env", str(changed)) == 2
-    assert "changed.jsonl has changed since run began: its sha256 was" in capsys.readouterr().err
+    assert "changed.jsonl has changed since run began: it was sha256" in capsys.readouterr().err
     assert len(rows(run / "metrics.jsonl")) == 1
     assert resumed("run", 2, "--env", "../away/others.jsonl") == 0
     assert resumed("run", 3) == 0, "from now on it is there"

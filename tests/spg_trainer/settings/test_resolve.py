@@ -15,8 +15,8 @@ import envs
 from spg_trainer import EvalSampling, Sampling, cli, evaluate, generate, load_model
 from spg_trainer.algorithms import build
 from spg_trainer.algorithms.registry import find_algorithm
-from spg_trainer.errors import CheckpointError, ConfigError
-from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings, settings_before
+from spg_trainer.errors import ConfigError
+from spg_trainer.runs.resume import MAY_CHANGE, refuse_other_settings
 from spg_trainer.settings.check import check, check_algorithm
 from spg_trainer.settings.configs import Config, EvalCommand, OptimizerConfig
 from spg_trainer.settings.model import ModelConfig, settle_adapters
@@ -303,8 +303,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content: bytes | None, wo
         typed("--config", str(path))
     if content is not None:
         path.rename(tmp_path / CONFIG)
-        with pytest.raises(CheckpointError, match=r"config.yaml .* another --output-dir"):
-            refuse_other_settings(tmp_path, settings_before(tmp_path), Config(), {})
+        with pytest.raises(ConfigError, match=rf"{tmp_path / CONFIG}.*{words}"):
+            read_config(tmp_path / CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_resumed_run_takes_its_own_settings_and_flags_over_them(run: Path, tmp
     for resume in (run, run / "checkpoints" / "step-000010"):
         config = typed("--resume", str(resume), "--max-steps", "900")
         assert config == replace(own, max_steps=900, output=replace(own.output, resume=str(resume)))
-        refuse_other_settings(run, settings_before(run), config, {})
+        refuse_other_settings(run, read_config(run / CONFIG), config, {})
     auto = typed("--resume", "auto", "--output_dir", str(run))
     assert auto == replace(own, output=replace(own.output, resume="auto", output_dir=str(run)))
     (tmp_path / "more.yaml").write_text("max_steps: 77\nenv_args: {blanks: 8}\n")
@@ -387,7 +387,7 @@ def test_an_own_algorithm_is_not_exchanged_for_one_of_ours(run: Path) -> None:
 def test_what_changed_is_listed_with_both_values(run: Path) -> None:
     words = "--seed 4 --env-args blanks=9 --learning-rate 0.5 --reward-weights cells=0.5 --max-steps 9"
     with pytest.raises(ConfigError) as caught:
-        refuse_other_settings(run, settings_before(run), typed("--resume", str(run), *words.split()), {})
+        refuse_other_settings(run, read_config(run / CONFIG), typed("--resume", str(run), *words.split()), {})
     message = str(caught.value)
     changes = ["seed was 3, now 4", "env_args.blanks was 8, now 9", "reward_weights.cells was None, now 0.5"]
     for words in (str(run), *changes, "optimizer.learning_rate was", "--max-steps", "--output-dir"):
@@ -395,7 +395,7 @@ def test_what_changed_is_listed_with_both_values(run: Path) -> None:
     assert "max_steps was" not in message
     with pytest.raises(ConfigError, match=r"env_args.blanks was 8, now None"):
         refuse_other_settings(
-            run, settings_before(run), replace(typed("--resume", str(run)), env_args={}), {}
+            run, read_config(run / CONFIG), replace(typed("--resume", str(run)), env_args={}), {}
         )
 
 
@@ -416,7 +416,7 @@ def test_what_is_shown_kept_or_how_long_may_change_and_nothing_else(run: Path) -
         }.get(key, place[key])
         config = overlay(Config(), values, "test")
         assert to_yaml(config) != text
-        refuse_other_settings(run, settings_before(run), config, {})
+        refuse_other_settings(run, read_config(run / CONFIG), config, {})
     fixed = "seed env algorithm batch.num_generations rollout.temperature optimizer.learning_rate"
     assert not MAY_CHANGE & set(fixed.split())
 

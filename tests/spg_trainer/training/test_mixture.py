@@ -1,7 +1,6 @@
 """A run of several tasks: figures of each, exact resume, and the same flags in every command."""
 
 import json
-import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -157,11 +156,11 @@ def test_own_files_of_one_name_are_kept_apart(tmp_path: Path, monkeypatch) -> No
     ] == [True] * 2
     (tmp_path / "e" / "task.py").write_text((tmp_path / "e" / "task.py").read_text().replace("1.0", "0.5"))
     own = f"{tmp_path}/a/task.py:test/OwnTwin0-v0 + {run}/environment/2/task.py:test/OwnTwin1-v0"
-    with pytest.raises(ConfigError, match=re.escape(own)):
+    with pytest.raises(ConfigError, match=rf"{run}/environment/2/task\.py is a copy"):
         train(small_config(None, max_steps=2, resume=str(run), **whole), quiet=True)
     shutil.rmtree(tmp_path / "e")  # its copy is what goes on
     typed = resolve(Config, ["--resume", str(run)]).config
-    assert typed.env == own.removeprefix("env=")
+    assert typed.env == own
     pinned = pin(typed, build(typed.algorithm, typed.hyper_parameters))
     assert identity(pinned, find_inputs(file_settings(pinned))) == identity(
         read_config(run / "config.yaml"), read_inputs(run)
