@@ -114,7 +114,7 @@ def judge(
     found = found or find_answer(text, lenient)
     if found.reason != OK:
         return found.reason, TEXT, 0.0, -1, -1
-    inside = found.read(text)
+    inside = found.read(text, decimal == ",")
     if not lenient and not (
         found.alone and _is_as_in_prompt(text, found.start, found.end) and _is_plain(inside, decimal)
     ):

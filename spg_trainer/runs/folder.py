@@ -31,10 +31,9 @@ from spg_trainer.runs.inputs import (
     Inputs,
     file_settings,
     find_inputs,
-    read_inputs,
     write_inputs,
 )
-from spg_trainer.runs.resume import MAY_CHANGE, identity, pin
+from spg_trainer.runs.resume import MAY_CHANGE, changed_settings, pin
 from spg_trainer.settings.decoding import LENGTHS
 from spg_trainer.settings.recorded import CONFIG, ENVIRONMENT, read_config
 from spg_trainer.settings.task import parse_tasks
@@ -343,11 +342,11 @@ def find_unfinished(root: Path, config: "Config") -> Path | None:
     if not config.rollout.block_length:
         left_open.add("algorithm_args.block_length")
     may_change = MAY_CHANGE | left_open
-    wanted = identity(pinned, find_inputs(file_settings(pinned)), may_change)
+    inputs = find_inputs(file_settings(pinned))
     for file in sorted(files, key=lambda file: file.stat().st_mtime_ns, reverse=True):
         run = file.parent
         try:
-            if identity(read_config(file), read_inputs(run), may_change) != wanted:
+            if changed_settings(run, read_config(file), pinned, inputs, may_change):
                 continue
         except (ConfigError, ModelError) as error:
             _log.warning("%s is passed over: %s", run, error)

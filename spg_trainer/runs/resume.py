@@ -100,12 +100,12 @@ def refuse_changed_files(run: Path, inputs: Inputs, *, accept_code: bool) -> Non
             refuse_changed(run, inputs[name].path, old, now, go_on)
 
 
-def refuse_other_settings(
+def changed_settings(
     run: Path, before: Config, pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
-) -> None:
-    """Raises ConfigError if `pinned` differs from the settings that a run had before.
+) -> str:
+    """The `differences` between the settings that a run had before and `pinned`; "" if they are settings of one run.
 
-    may_change: the settings that may differ.
+    inputs: those of `pinned`. may_change: the settings that may differ.
     """
     # A run that an older version began lacks the hyper-parameters that were added since.
     defaults = {field.name: field.default for field in fields(algorithms.get(pinned.algorithm))}
@@ -121,13 +121,19 @@ def refuse_other_settings(
     for name, value in current.items():
         if str(value).removeprefix(f"{recorded.get(name)}@") in commits:
             current[name] = recorded.get(name)
-    if not (changed := differences(recorded, current)):
-        return
-    raise ConfigError(
-        f"{run} is a run of other settings: {changed}. Resume it with its own ($max_steps, $max_minutes, $patience, "
-        "$per_device_batch_size and what is logged or kept may change), or use another $output_dir, with $model "
-        f"{shlex.quote(str(run))} to train its weights further."
-    )
+    return differences(recorded, current)
+
+
+def refuse_other_settings(
+    run: Path, before: Config, pinned: Config, inputs: Inputs, may_change: Collection[str] = MAY_CHANGE
+) -> None:
+    """Raises ConfigError if there are `changed_settings`."""
+    if changed := changed_settings(run, before, pinned, inputs, may_change):
+        raise ConfigError(
+            f"{run} is a run of other settings: {changed}. Resume it with its own ($max_steps, $max_minutes, "
+            "$patience, $per_device_batch_size and what is logged or kept may change), or use another $output_dir, "
+            f"with $model {shlex.quote(str(run))} to train its weights further."
+        )
 
 
 def refuse_another(run: Path, before: Config, pinned: Config) -> dict[str, Input]:

@@ -295,7 +295,7 @@ def test_a_kernel_is_loaded_or_compiled_when_that_pays(monkeypatch, tmp_path):
     assert kernel.worth_using(2) is None and asked == [True]
     for name in ("MAY_COMPILE", "MAX_THREADS"):  # which a server's process sets for itself
         monkeypatch.setattr(batch, name, getattr(batch, name))
-    judging.prepare(seconds=1.0, max_completions=1, load_kernels=False)
+    judging.prepare(seconds=1.0)
     assert kernel.worth_using(600) is None and asked == [True], "a server never compiles"
     monkeypatch.setattr(batch, "MAY_COMPILE", True)
     assert kernel.worth_using(8) is not None and asked == [True, False]

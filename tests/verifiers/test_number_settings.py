@@ -33,6 +33,31 @@ def test_a_decimal_comma_holds_for_reference_and_answer(answer, gold, reason) ->
     assert verify_batch("gsm8k", texts, answer=[gold] * 50, decimal=",").reasons == [reason] * 50
 
 
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize(
+    ("field", "reason"),
+    [
+        ("12.5", "ok"),
+        ("50.12", "wrong"),
+        ('"12,50"', "ok"),
+        ('"12.50"', "malformed"),
+    ],
+)
+def test_a_number_of_json_has_a_decimal_point_also_where_texts_have_a_comma(task, field, reason) -> None:
+    completion = f'```json\n{{"answer": {field}}}\n```'
+    assert verify(task, completion, answer="12,5", decimal=",").reason == reason
+    assert verify_batch(task, [completion] * 50, answer=["12,5"] * 50, decimal=",").reasons == [reason] * 50
+    thousands = verify(task, '{"answer": 1.250}', answer="1.250", decimal=",")
+    assert thousands.reason == "wrong", "1.25 and not 1250"
+
+
+def test_the_algebra_system_reads_a_number_of_json_as_well() -> None:
+    limit = r"\lim_{x\to 0}\frac{1,5\sin x}{x}"
+    for said, right in (('{"answer": 1.5}', True), ('{"answer": 2.5}', False)):
+        assert verify("math500", said, answer=limit, decimal=",").correct is right
+        assert verify_batch("math500", [said], answer=[limit], decimal=",").correct.tolist() == [right]
+
+
 def test_a_decimal_comma_holds_in_every_mode() -> None:
     assert verify("gsm8k", "That costs 12,50 euros.", answer="12,5", decimal=",", mode="flexible").correct
     assert verify(
@@ -75,7 +100,6 @@ def test_a_setting_of_a_reward_is_a_column_or_one_value_for_all() -> None:
 
 
 def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
-    pytest.importorskip("starlette")
     from verifiers.serve.request_forms import ours
 
     body = {"completions": ["a", "b"], "answer": ["12,50", "1,5"]}

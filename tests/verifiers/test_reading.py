@@ -164,6 +164,10 @@ FOUND = [
     ("<think>\\boxed{18}</think>", "18"),
     ("<think>9 * 2 is \\boxed{18}, and then", None),
     ("<think>9 * 2 is \\boxed{18}.", "18"),
+    (
+        "<|channel|>analysis<|message|>17<|end|><|start|>assistant<|channel|>final<|message|>Answer: 18<|return|>",
+        "18",
+    ),
     ("<answer>17</answer><answer>so \\boxed{18} #### 19</answer>", "18"),
     ("<answer>9 + 9\n#### 18</answer>", "18"),
     ("<answer>The final answer is: 18</answer>", "18"),
@@ -174,9 +178,11 @@ FOUND = [
     ("#### 17\n\\boxed{18}", "18"),
     ("\\boxed{17}. So <answer>18", "18"),
     ("so \\boxed{7\nand more", "7"),
+    ("so \\boxed 7.", "7"),
     ("\\fbox{7}", "7"),
     ("The prompt says \\boxed{...}, and it is \\boxed{7}. Use \\boxed{}.", "7"),
     ("#### Step 2\n18 eggs\n#### 19", "19"),
+    ("**#### 18**", "18"),
     ("\\boxed{17}. So the answer is 18.", "18"),
     ("\\boxed{18}. So the answer is 9 dozens of 2.", "18"),
     ("\\boxed{18} ... wait, that is wrong", "18"),
@@ -187,6 +193,7 @@ FOUND = [
     ("## Answer\n\nThere were **720** candies in the bag before the first day.", "720"),
     ("**Final Answer:**\n\n- 18 eggs", "18 eggs"),
     ("The answer is:\n\\[\n18\n\\]", "\\[\n18\n\\]"),
+    ("The answers are **2** and **-3**.", "**2** and **-3**"),
     ("The answer is `18`.", "18"),
     ('{"answer": 18}', "18"),
     ('{"final_answer": "18", "unit": "eggs"}', "18"),
@@ -212,6 +219,7 @@ FOUND = [
     ("x = \\boxed{3}$, $x = \\boxed{5}", "\\boxed{3}$, $x = \\boxed{5}"),
     ("\\[\\boxed{3}\\] or \\(\\boxed{5}\\)", "HEDGE"),
     ("\\boxed{3} \\text{ or } \\boxed{5}", "HEDGE"),
+    ("\\boxed{5} or \\boxed{5}", "5"),
     ("\\boxed{3} apples and \\boxed{5}", "5"),
 ]
 
@@ -270,6 +278,7 @@ def test_strict_mode_takes_one_closed_block_alone() -> None:
     assert find_answer("<answer> \\boxed{18} </answer>", lenient=False)[3:5] == ("box", True)
     assert find_answer("<answer>so \\boxed{18} </answer>", lenient=False)[3:5] == ("box", False)
     assert find_answer("<answer>17</answer><answer>18</answer>", lenient=False).reason == MALFORMED
+    assert find_answer("<Answer>18</Answer>", lenient=False).reason == MALFORMED
     assert find_answer("\\boxed{18}", lenient=False).reason == NO_ANSWER
     assert find_answer("<answer>\\boxed{17} or \\boxed{18}</answer>").reason == HEDGE
     assert find_answer("<answer>18\0</answer>").reason == MALFORMED

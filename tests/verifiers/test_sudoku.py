@@ -31,6 +31,7 @@ def test_reasons_tell_the_failures_apart():
         verdict = lenient(answer)
         assert (verdict.reason, verdict.decided_by) == (reason, tier), answer
         assert verdict.correct is (reason == "ok")
+    assert lenient(r"\boxed{4321124334122134} or \boxed{4321124334122134}").correct
 
 
 def test_every_decimal_digit_of_unicode_is_a_digit_and_nothing_else_is():

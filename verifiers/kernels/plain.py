@@ -15,7 +15,7 @@ LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 
 _SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _TAG, _BACKSLASH, _LEFT, _RIGHT = tuple(b" ,-.#/<\\{}")
-_TAGS = tuple(b"aerst|")  # with which the other tags begin that the reader knows
+_TAGS = tuple(b"aefrstAEFRST|")  # with which the other tags begin that the reader knows
 _JOINING = tuple(b"\\$(){[]~;,=")  # with spaces and letters, what may stand between two boxes of a list
 
 
@@ -28,7 +28,7 @@ _ANSWER, _CLOSE, _REASONING = _bytes(b"<answer>"), _bytes(b"</answer>"), _bytes(
 _END_REASONING, _END_OF_TURN = _bytes(b"</reasoning>"), _bytes(b"<|eot_id|>")
 _END_OF_TEXT = _bytes(b"<|endoftext|>")
 _BOX, _OPEN_BOX, _FRAME = _bytes(b"\\boxed"), _bytes(b"\\boxed{"), _bytes(b"\\fbox")
-NAMING = _bytes(b"ansres")  # how the words begin that name an answer, three bytes each
+NAMING = _bytes(b"ansresoptcho")  # how the words begin that name an answer, three bytes each
 MARKS_ONLY = NAMING[:0]  # for a task whose answers no sentence names
 
 helper = numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)

@@ -296,7 +296,7 @@ def located(
     judge_once = _judge_short if found.end - found.start <= SHORT else judge
     if comma:
         judge_once = judge_with_comma
-    return judge_once(found.read(text), gold, problem, lenient), found
+    return judge_once(found.read(text, comma), gold, problem, lenient), found
 
 
 def _judge(
@@ -306,7 +306,7 @@ def _judge(
     gold, comma = gold_of(answer, decimal, row)
     outcome, found = located(text, lenient, gold, text_of(problem, row), comma)
     if outcome is None:
-        said = found.read(text)
+        said = found.read(text, comma)
         outcome = ask_cas([(with_point(said) if comma else said, gold.text)])[0]
     return *outcome, float(outcome[0] == OK), found.start, found.end
 
@@ -359,7 +359,7 @@ def _judge_all(
             outcome = judge_once(extracted, gold, problem, lenient)
         else:
             outcome, found = located(text, lenient, gold, problem, comma)
-            extracted = found.read(text)
+            extracted = found.read(text, comma)
             spans[row] = batch.in_bytes(text, found.start, found.end)
         if outcome is None:
             undecided.setdefault((with_point(extracted) if comma else extracted, gold.text), []).append(row)

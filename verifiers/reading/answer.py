@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from verifiers.reading.decimals import swapped
 from verifiers.verdicts import HEDGE, MALFORMED, NO_ANSWER, OK
 
 ANSWER_LIMIT = 65_536  # characters; a longer answer is refused unread
@@ -38,13 +39,18 @@ class Found(NamedTuple):
     """Whether this box is all that the `<answer>` block holds; only told in strict mode."""
     quoted: bool = False
     """Whether it stands in a JSON string."""
+    number: bool = False
+    """Whether it is a number of JSON, whose decimals always follow a point."""
 
-    def read(self, text: str) -> str:
+    def read(self, text: str, comma: bool = False) -> str:
         r"""The answer as it is judged: text[start:end], of a JSON string with `\\` and `\"` for what they stand for.
 
-        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too.
+        Other backslashes stay, because `\frac` and `\text` are escapes of JSON, too. comma: answers have a decimal
+        comma, so that a number of JSON is given one.
         """
         answer = text[self.start : self.end]
+        if comma and self.number:
+            return swapped(answer)
         return answer.replace("\\\\", "\\").replace('\\"', '"') if self.quoted else answer
 
 
@@ -60,48 +66,52 @@ class Regions(NamedTuple):
     unclosed: tuple[int, int]
     """(start, end) of the text behind an `<answer>`, if no block is closed."""
     single: bool
-    """Whether there is one `<answer>` and one `</answer>`."""
+    """Whether there is one `<answer>` and one `</answer>`, both in this spelling."""
     unended: int
     """Where thinking begins that never ends."""
 
 
+_ANSWER = "(?:[Ff]inal[ _-]?)?(?:[Aa]nswer|ANSWER)>"
 _TAG = re.compile(
-    r"<(?:(?P<open>answer>)|(?P<close>/answer>)|(?P<thinking>think>)|(?P<thought>/(?:think|reasoning)>)"
-    r"|(?P<end>/s>|end_of_turn>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text|end)\|>))"
+    rf"<(?:(?P<open>{_ANSWER})|(?P<close>/{_ANSWER})"
+    r"|(?P<thinking>(?:[Tt]hink(?:ing)?|scratchpad)>|\|channel\|>analysis<\|message\|>)"
+    r"|(?P<thought>/(?:[Tt]hink(?:ing)?|scratchpad|reasoning)>|\|channel\|>final<\|message\|>)"
+    r"|(?P<end>/s>|end_of_turn>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text)\|>"
+    r"|\|end\|>(?!<\|start\|>assistant)))",
 )
-"""Tags of answers and of thinking, and the end tokens of the model families."""
+"""Tags of answers and of thinking, the channels of gpt-oss, and the end tokens of the model families."""
 
 
 def regions(text: str) -> Regions:
     """Where an answer may stand in a text; see `Regions`."""
     cut, thought, unended = len(text), 0, -1
-    block, opened, num_opened, num_closed = _NOWHERE, -1, 0, 0
+    block, opened, spellings = _NOWHERE, -1, []
     for tag in _TAG.finditer(text):
         kind = tag.lastgroup
         if kind == "end":
             cut = tag.start()
             break
+        if kind in ("open", "close"):
+            spellings.append(tag[0])
         if kind == "open":
             opened = tag.end()
-            num_opened += 1
-        elif kind == "close":
-            if opened > block[1]:
-                block = opened, tag.start()
-            num_closed += 1
+        elif kind == "close" and opened > block[1]:
+            block = opened, tag.start()
         elif kind == "thought":
             thought, unended = tag.end(), -1
-        else:
+        elif kind == "thinking" and unended < 0:
             unended = tag.start()
     begin = thought if text[thought:cut].strip() else 0
     block = block if block[0] >= begin else _NOWHERE
     is_open = block == _NOWHERE and opened >= begin and text[opened:cut].strip()
     unclosed = (opened, cut) if is_open else _NOWHERE
-    return Regions(cut, begin, block, unclosed, num_opened == num_closed == 1, unended)
+    return Regions(cut, begin, block, unclosed, spellings == ["<answer>", "</answer>"], unended)
 
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s*+(\{)|\s?(?=\d))")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_SIGNS = r"(?:[\s\\$(){}\[\]]|\btext\b)*+"
+_DIGITS = re.compile(r"\d(?:[.,/]?\d)*+")
+_SIGNS = r"(?:[\s\\$(){}\[\]~;]|\b(?:text(?:bf)?|mathrm|mbox|q?quad)\b)*+"
 _JOINT = re.compile(rf"{_SIGNS}(?:(?:,{_SIGNS})?(?:and\b|(or)\b)|,){_SIGNS}(?:[a-z]\s*+=\s*+)?\Z")
 """What stands between two boxes of one list; the group is that of an "or"."""
 
@@ -109,13 +119,15 @@ _JOINT = re.compile(rf"{_SIGNS}(?:(?:,{_SIGNS})?(?:and\b|(or)\b)|,){_SIGNS}(?:[a
 def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
     r"""(box start, content start, content end) of the last `\boxed{}` or `\fbox{}` with something in it, or None.
 
-    One that nothing closes ends with its line.
+    One that nothing closes ends with its line, `\boxed 18` with its number.
     """
     limit = end
     for box in reversed(list(_BOX.finditer(text, start, end))):
         low, depth = box.end(), 1
+        if not box[1]:
+            return box.start(), low, _DIGITS.match(text, low, end).end()  # type: ignore[union-attr]
         for brace in _BRACE.finditer(text, low, limit):
-            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            depth += (brace[0] == "{") - (brace[0] == "}")
             if not depth:
                 high = brace.start()
                 break
@@ -142,25 +154,37 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
     for mark in reversed(list(_HASHES.finditer(text, start, end))):
         said = mark[1].strip("* ")
         if said and not (said[:2].isalpha() and mark.end() < end):
-            return mark.span(1)
+            low, high = mark.span(1)
+            if text.startswith("*", mark.start() - 1):  # **#### 18**
+                high = low + len(text[low:high].rstrip("* "))
+            return low, high
     return None
 
 
-_WORDS = re.compile("answer"), re.compile("result")
+_WORDS = [re.compile(word) for word in ("ans", "result", "option", "choice")]
 _NAME = re.compile(
     r"""(?:(?<=")|(?<="final_))(?:answer|result)"\s*+:\s*+(?="(?P<string>(?:[^"\\\n]|\\.)*+)"|(?P<number>-?\d[\d.]*+))
-    |\b(?<!incorrect\s)(?<!wrong\s)(?<!other\s)(?:answers?|result)\b[*_" ]*+
-     (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?(?:\b(?:is|are)\b|[:=]|(?=[* \t]*+\n))
-     [\s*:"'`_]*+(?:(?<=\n)-\s)?+(?!(?:not|correct)\b)""",
+    |\b(?<!incorrect\s)(?<!wrong\s)(?<!other\s)
+     (?:answers?|result|ans|(?:(?<=correct\s)|(?<=right\s))(?:option|choice))\b[*_" ]*+
+     (?:(?:to|of|for|in|that|we|\(|,)[^.!?\n:=]{0,120}?)?
+     (?:\b(?:is|are|equals|(?:sh|w)ould\sbe)\b|[:=]|(?=[*\# \t]*+\n))
+     [\s*:"'`_}]*+(?:</?[a-z]{1,12}>\s*+)*+(?:(?<=\n)[->•]\s)?+(?!(?:not|found|known|unknown|obtained|given|provided|(?:in)?correct|right|wrong)\b)""",
     re.IGNORECASE | re.VERBOSE,
 )
 """What names an answer: a JSON field, or a word for it with an aside and a verb, a colon or the end of its line."""
 _DOUBT = re.compile(r"\b(?:if|unless|whether|suppose)\b[^.!?\n]*+\Z", re.IGNORECASE)
-_SENTENCE = re.compile(r"(?:\\\[.{0,400}?\\\]|\$\$.{0,400}?\$\$|[.!?](?![\s*\"'`]|\Z)|[^.!?\n])*+", re.DOTALL)
-_VALUES = re.compile(r"\\\(.{1,400}?\\\)|\$[^$\n]{1,400}\$|\d[\d,./]*+")
-_SHOWN = re.compile(r"\*\*((?=[^*\d\n]*+\d|\(?[A-J]\b)[^*\n]++)\*\*")
-_HAS_VALUE = re.compile(r"[\d\\$]|\b[A-J]\b")
-_BEHIND = re.compile(r",\s?not\b|,?\s(?:because|since|which|as)\b")
+_SENTENCE = re.compile(
+    r"""(?:\\\[.{0,400}?\\\]|\\\(.{0,400}?\\\)|\$\$.{0,400}?\$\$|\\begin\{.{0,400}?\\end\{|\$\d[\d,]*+(?:\.\d++)?+(?![^\s.,!?*)])
+    |\$[^$\n]{1,400}+\$|[.!?](?![\s*"'`]|\Z)|\.\.++|[^.!?\n])*+""",
+    re.DOTALL | re.VERBOSE,
+)
+"""A sentence from some place on, up to its end or that of its line; formulas are whole."""
+_VALUES = re.compile(
+    r"\\\(.{1,400}?\\\)|\\\[.{1,400}?\\\]|\$[^$\n]{1,400}\$|\d[\d,./]*+|\\[a-z]++", re.DOTALL
+)
+_SHOWN = re.compile(r"\*\*(?:[A-Za-z ]++:\s)?((?=[^*\d\n]*+\d|\(?[A-J]\b)[^*\n]++)\*\*")
+_HAS_VALUE = re.compile(r"[\d\\$]|\b(?:[B-J]|A(?!\s[a-z]))\b")
+_BEHIND = re.compile(r",\s?not\b|,?\s\(?(?:rather\sthan|instead\sof|because|since|which|as)\b")
 _LETTER = re.compile(r"[^\W_]")
 _A = re.compile(r"[\s*]*+A:[\s*]*+([^\n]++)")
 
@@ -179,7 +203,7 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
             continue
         if kind := name.lastgroup:  # a JSON field
             if _LETTER.search(name[kind]):  # not the "___" of a prompt
-                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string")
+                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string", number=kind == "number")
             continue
         low = name.end()
         high = _SENTENCE.match(text, low, min(end, low + _VALUE_LIMIT)).end()  # type: ignore[union-attr]
@@ -188,11 +212,13 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
             continue
         if one_value and len(_VALUES.findall(text, low, high)) != 1:
             continue
-        shown = list(_SHOWN.finditer(text, low - 2 * text.startswith("**", low - 2), high))
+        low -= 2 * text.startswith("**", low - 2)
+        shown = list(_SHOWN.finditer(text, low, high))
         if len(shown) == 1:
             low, high = shown[0].span(1)
         else:
-            high = low + len(text[low:high].rstrip(" \t\r*_.\"'`"))
+            low = low if shown else name.end()
+            high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
         found = Found(OK, low, high, NAMED)
         if _HAS_VALUE.search(text, low, high):
             return found
@@ -232,15 +258,46 @@ def _marked(text: str, low: int, high: int, place: Regions, sentences: bool) -> 
 
 def _with_list(text: str, start: int, box: Found) -> Found:
     r"""A box with those before it that `,` or "and" joins to it: `\boxed{3}, \boxed{5}`; HEDGE for "or"."""
-    here = first = text.rfind("\\", start, box.start)
+    content = text[box.start : box.end].strip()
+    low, first = box.start, text.rfind("\\", start, box.start)
     while other := last_box(text, max(start, first - _GAP_LIMIT), first):
         joint = _JOINT.match(text, other[2] + 1, first)
         if not joint:
             break
-        if joint[1]:
-            return Found(HEDGE, mark=BOX)
         first = other[0]
-    return box if first == here else box._replace(start=first, end=box.end + 1)
+        if text[other[1] : other[2]].strip() != content:
+            if joint[1]:
+                return Found(HEDGE, mark=BOX)
+            low = first
+    return box if low == box.start else box._replace(start=low, end=box.end + 1)
+
+
+_USUAL = re.compile(
+    r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?\s*+
+    \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
+                |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
+    \s*+(?P<end></answer>)?\s*+(?:<\|(?:eot_id|endoftext)\|>(?!<\|start\|>assistant)|\Z)""",
+    re.VERBOSE,
+)
+
+
+def _usual(text: str, lenient: bool, with_comment: bool) -> Found | None:
+    """The answer of most texts, in a third of the time: one box in the one block, or one behind `</reasoning>`, with
+    no other tag before it; None for any other text."""
+    at = text.find("<")
+    if text.startswith("<reasoning>", at):
+        at = text.find("<", at + 1)
+    box = _USUAL.match(text, at) if at >= 0 else None
+    if not box or (box["block"] is None) != (box["end"] is None):
+        return None
+    inside = box[2].strip()
+    is_block = box["block"] is not None
+    if not inside.strip(". ") or len(inside) > _VALUE_LIMIT or not (is_block or text.startswith("</r", at)):
+        return None
+    if not (is_block or lenient) or (not with_comment and _BEHIND.search(inside)):
+        return None
+    low = box.start(2) + box[2].index(inside)
+    return Found(OK, low, low + len(inside), BOX, is_block)
 
 
 def find_answer(
@@ -255,6 +312,8 @@ def find_answer(
         marks_only: no sentence, heading or JSON field names an answer, as for Countdown and Sudoku.
         with_comment: what follows a value in the answer, ", because ...", stays, as it may be a part of a text.
     """
+    if found := _usual(text, lenient, with_comment=marks_only or with_comment or not lenient):
+        return found
     place = regions(text)
     is_block = place.block != _NOWHERE
     if not lenient and not (is_block and place.single):
@@ -272,7 +331,7 @@ def find_answer(
         found = _with_list(text, low, found)
     if found.reason != OK:
         return found
-    if 0 <= place.unended < found.start and _LETTER.search(text, found.end, place.cut):
+    if 0 <= place.unended < found.start and _LETTER.search(_ANY_TAG.sub("", text[found.end : place.cut])):
         return Found(NO_ANSWER)
     start, end = found.start, found.end
     if lenient and not (marks_only or with_comment or found.quoted):
@@ -287,3 +346,6 @@ def find_answer(
     if start >= end:
         return Found(NO_ANSWER)
     return found if (start, end) == (found.start, found.end) else found._replace(start=start, end=end)
+
+
+_ANY_TAG = re.compile(r"</?\w{1,20}>")

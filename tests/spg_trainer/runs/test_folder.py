@@ -240,6 +240,10 @@ def test_auto_finds_the_newest_unfinished_run_of_an_equal_config(tmp_path):
         == find_unfinished(tmp_path, settings({**CONFIG, **may_change}))
         == newest
     )
+    of_older_version = yaml.safe_load((newest / "config.yaml").read_text())
+    of_older_version["algorithm_args"].popitem()  # a hyper-parameter that was added since
+    (newest / "config.yaml").write_text(yaml.safe_dump(of_older_version))
+    assert find_unfinished(tmp_path, settings(CONFIG)) == newest
     assert find_unfinished(tmp_path, settings({**CONFIG, "env": "countdown"})) is None
     assert find_unfinished(tmp_path / "absent", settings(CONFIG)) is None
 
