@@ -531,9 +531,8 @@ def test_a_table_that_is_not_utf_8_is_refused_with_its_line(place):
     (place / "rows.csv").write_bytes("prompt,answer\nhow,1\ncafé,2\n".encode("latin-1"))
     with pytest.raises(envs.EnvError) as refused:
         envs.make("rows.csv", reward="./mine.py:brevity")
-    assert (
-        str(refused.value) == f"{place / 'rows.csv'} cannot be read (line 3 is not UTF-8; save it as UTF-8)."
-    )
+    reason = "past line 2 (line 3 is not UTF-8; save it as UTF-8)"
+    assert str(refused.value) == f"{place / 'rows.csv'} cannot be read {reason}."
 
 
 def test_a_function_gets_the_text_before_its_end_as_in_a_run(place, capsys):
