@@ -226,7 +226,8 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     exists = os.path.exists(args.output)
-    if exists and any(os.path.samefile(path, args.output) for path in args.files if path != "-"):
+    read = [path for path in (*args.files, args.references) if path not in ("-", None)]
+    if exists and any(os.path.samefile(path, args.output) for path in read):
         raise CommandError(f"--output {args.output} is a file that is to be read; give another name.")
     # A device or a pipe is written to directly.
     partial = args.output if exists and not os.path.isfile(args.output) else args.output + PARTIAL
@@ -236,7 +237,10 @@ def _output(args: argparse.Namespace) -> Iterator[IO[bytes]]:
         raise CommandError(f"--output {args.output} cannot be written: {error.strerror}.") from error
     with stream:
         yield stream  # type: ignore[misc]
-    if partial != args.output:
+        is_written = partial == args.output or stream.tell() > 0
+    if not is_written:
+        os.remove(partial)
+    elif partial != args.output:
         os.replace(partial, args.output)  # so that only a complete file has the name of --output
 
 

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from itertools import count, zip_longest
+from itertools import chain, count, zip_longest
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -93,7 +93,7 @@ def numbered_rows(
         with nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb") as stream:
             for last, line in _rows(path, stream, columns, texts):
                 yield last, line
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error, csv.Error) as error:
+    except (OSError, EOFError, ValueError, OverflowError, RecursionError, zlib.error, csv.Error) as error:
         where = f" past line {last}" if last else ""
         raise BrokenFile(f"{path} cannot be read{where} ({error}).") from error
     if not last:
@@ -191,6 +191,9 @@ def _samples(text: str) -> list[Any]:
     raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES}')
 
 
+_LINES = re.compile(r"[^\r]*\r\n?|[^\r]+")  # of a text without a line feed but at its end
+
+
 def _table(path: str, stream: IO[bytes], delimiter: str) -> Rows:
     """The rows below a table's header. Cells may have line ends in them.
 
@@ -198,7 +201,9 @@ def _table(path: str, stream: IO[bytes], delimiter: str) -> Rows:
     """
     csv.field_size_limit(LINE_LIMIT)
     # The reader is strict: a lenient one would lose quotation marks, or all rows up to the next such mark.
-    texts = (_decoded(line, number) for number, line in enumerate(stream, 1))
+    texts = chain.from_iterable(
+        _LINES.findall(_decoded(line, number)) for number, line in enumerate(stream, 1)
+    )
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
     begin = 1
     header: list[str] = []

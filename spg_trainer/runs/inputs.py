@@ -113,7 +113,7 @@ def _path_in(setting: str, piece: str) -> tuple[str, str] | None:
         is_input = setting in ("pairs", "data") or bool(before) or "." in file or "/" in file
     else:  # only a model and arguments of the environment may be a folder
         is_data = setting.startswith("env_args.") and file not in ("", "generated", "hub")
-        is_input = os.path.isdir(path) and (setting == MODEL or (is_data and bool(hash_of(path))))
+        is_input = os.path.isdir(path) and (setting == MODEL or (is_data and bool(_data_below(path))))
     return (path, before + path + behind) if is_input else None
 
 
@@ -148,6 +148,7 @@ def _own_code(setting: str, piece: str) -> tuple[str, str] | None:
     if {"site-packages", "dist-packages"} & {*file.parts}:
         return None
     stands_alone = is_in_file and not inside and file.stem != "__init__" and module != "__main__"
+    stands_alone &= " + " not in str(file)  # which joins several tasks
     return str(file.resolve()), f"{file.resolve()}:{name}" if stands_alone else piece
 
 
@@ -189,8 +190,12 @@ def find_code(settings: Mapping[str, str]) -> dict[str, Input]:
 
 
 def imported_beside(file: Path) -> list[Path]:
-    """The modules in a file's folder that it imports, directly or through each other, by the text of its imports."""
-    found = [file]
+    """The modules in a file's folder that it imports, directly or through each other, by the text of its imports.
+
+    In a package, `__init__.py` is one of them, since Python runs it first.
+    """
+    package = file.with_name("__init__.py")
+    found = [file, *([package] if package != file and package.is_file() else [])]
     for importing in found:  # it grows
         try:
             nodes = [*ast.walk(ast.parse(importing.read_bytes()))]
@@ -212,7 +217,13 @@ def hash_of(path: str) -> str:
     """The sha256 of a file; for a folder, of its data files and their names, or "" if it has no data files."""
     if os.path.isfile(path):
         return _hash_of_file(Path(path))
-    return _hash_of_files(sorted(file for ending in DATA for file in Path(path).rglob(f"*{ending}")))
+    return _hash_of_files(_data_below(path))
+
+
+def _data_below(folder: str) -> list[Path]:
+    """The data files in a folder and its subfolders."""
+    files = (file for ending in DATA for file in Path(folder).rglob(f"*{ending}"))
+    return sorted(file for file in files if file.is_file())
 
 
 def hash_of_model(model: str, *, with_prompts: bool = False) -> str:

@@ -787,3 +787,27 @@ def test_a_file_whose_last_line_breaks_off_ends_with_1(tmp_path, capsys, last):
     assert command.main(["gsm8k", str(tmp_path / "bad.jsonl")]) == 0, (
         "a line that is wrong is no file that is cut"
     )
+
+
+def test_without_a_verdict_an_earlier_output_stays(run, tmp_path):
+    path, output = write(tmp_path / "in.jsonl", '{"x": 1}'), tmp_path / "out.jsonl"
+    output.write_text("verdicts of yesterday\n")
+    assert run("gsm8k", path, "--output", str(output))[0] == 1
+    assert output.read_text() == "verdicts of yesterday\n" and not list(tmp_path.glob("*.partial"))
+
+
+def test_samples_of_lm_eval_in_two_files_are_two_models_and_all_are_judged(run, tmp_path):
+    line = json.dumps(PRESETS["lm-eval"][0])
+    paths = [write(tmp_path / name, line, line) for name in ("a.jsonl", "b.jsonl")]
+    rows = run("gsm8k", *paths)[1]
+    assert [(Path(row["file"]).name, row["correct"]) for row in rows] == [
+        ("a.jsonl", True),
+        ("b.jsonl", True),
+    ]
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+def test_lines_of_a_table_may_end_in_any_of_three_ways(run, tmp_path, end):
+    path = tmp_path / "in.csv"
+    path.write_bytes(f"completion,answer{end}<answer>1</answer>,1{end}<answer>2</answer>,1{end}".encode())
+    assert [row["correct"] for row in run("gsm8k", str(path))[1]] == [True, False]

@@ -248,3 +248,22 @@ def test_a_column_that_no_line_has_is_said(tmp_path: Path, workers, capsys) -> N
     )  # a line without the column is a group if others have it
     assert main(["gsm8k", path, "--keep", "level", "--by", "level", "--workers", workers]) == 0
     assert "no such column" not in capsys.readouterr().err
+
+
+def test_a_file_whose_first_lines_have_no_reference_is_known_by_its_completions(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("verifiers.files.BLOCK_BYTES", 300)
+    completions = write(tmp_path / "out.jsonl", [answer("7", number) for number in range(40)])
+    references = write(tmp_path / "refs.jsonl", [{"id": number, "answer": "7"} for number in (38, 39)])
+    assert main(["gsm8k", completions, "--references", references, "--on", "custom_id=id"]) == 1
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["correct"] for row in rows] == [None] * 38 + [True, True]
+
+
+def test_the_output_may_not_replace_the_references(files, capsys) -> None:
+    completions, references = files
+    words = ["--references", references, "--on", "custom_id=id", "--output", references]
+    assert main(["gsm8k", completions, *words]) == 2
+    assert "is a file that is to be read" in capsys.readouterr().err
+    assert '"answer": "7"' in Path(references).read_text()

@@ -99,14 +99,6 @@ def test_a_setting_of_a_reward_is_a_column_or_one_value_for_all() -> None:
     assert known(completions=["<answer>ham</answer>"] * 2, answer=["ham", "spam"]) == [1.0, 0.0]
 
 
-def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
-    from verifiers.serve.request_forms import ours
-
-    body = {"completions": ["a", "b"], "answer": ["12,50", "1,5"]}
-    assert ours("gsm8k", {**body, "decimal": ","}).references["decimal"] == [",", ","]
-    assert ours("gsm8k", {**body, "decimal": [",", "."]}).references["decimal"] == [",", "."]
-
-
 @pytest.mark.parametrize(
     ("answer", "unit", "right"),
     [

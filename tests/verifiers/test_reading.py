@@ -179,6 +179,7 @@ FOUND = [
     ("\\boxed{17}. So <answer>18", "18"),
     ("so \\boxed{7\nand more", "7"),
     ("so \\boxed 7.", "7"),
+    ("The result is \\boxed{18} because \\boxed{3 and then \\boxed{", "18"),
     ("\\fbox{7}", "7"),
     ("The prompt says \\boxed{...}, and it is \\boxed{7}. Use \\boxed{}.", "7"),
     ("#### Step 2\n18 eggs\n#### 19", "19"),

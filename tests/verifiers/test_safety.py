@@ -12,6 +12,7 @@ FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "m
 SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
 # What one file may import and no other may.
 ITS_OWN = {
+    "command/judge.py": {"re"},  # on its own messages
     "command/read.py": {"re"},
     "files.py": {"pyarrow", "re"},
     "references.py": {"re"},

@@ -548,3 +548,23 @@ def test_help_imports_nothing_heavy(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment()
     )
     assert done.returncode == 0 and "POST /verify/TASK" in done.stdout, done.stderr
+
+
+def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
+    pytest.importorskip("starlette")
+    from verifiers.serve.request_forms import ours
+
+    body = {"completions": ["a", "b"], "answer": ["12,50", "1,5"]}
+    assert ours("gsm8k", {**body, "decimal": ","}).references["decimal"] == [",", ","]
+    assert ours("gsm8k", {**body, "decimal": [",", "."]}).references["decimal"] == [",", "."]
+
+
+def test_a_worker_never_compiles_and_takes_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("starlette")
+    from verifiers import batch
+    from verifiers.serve.judging import prepare
+
+    for name in ("MAY_COMPILE", "MAX_THREADS"):
+        monkeypatch.setattr(batch, name, True)
+    prepare(seconds=1.0)
+    assert batch.MAY_COMPILE is False and batch.MAX_THREADS == 1

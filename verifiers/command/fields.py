@@ -122,9 +122,13 @@ def find_columns(
     notices = []
     if flags.references:  # `join` has put them there
         joined = {field: (f"{REFERENCES}.{field}",) for field in next(iter(known.values()))}
-        known = {preset: {**joined, "completion": columns["completion"]} for preset, columns in known.items()}
-    preset = _recognise(known, rows)
-    columns = dict(known[preset])
+        known = {preset: {"completion": columns["completion"]} for preset, columns in known.items()}
+        # A line without references shows where completions stand, too.
+        preset = _recognise(known, [line.columns if isinstance(line, LineError) else line for line in lines])
+        columns = {**joined, **known[preset]}
+    else:
+        preset = _recognise(known, rows)
+        columns = dict(known[preset])
     if preset and flags.preset is None:
         notices.append(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.")
     may_have_problem = flags.problem_field is None and "problem" in task.optional and not flags.references
@@ -196,7 +200,8 @@ def without_repeated(blocks: Iterable[Block], counts: Counter[str]) -> Iterator[
         for number, line in zip(block.numbers, block.lines, strict=True):
             with suppress(LineError):
                 row = read_line(line)
-                key = hash(json.dumps([row.get(name) for name in ("doc_id", "doc", "resps")]))
+                sample = [row.get(name) for name in ("doc_id", "doc", "resps")]
+                key = hash(json.dumps([block.label, *sample]))
                 if "doc_id" in row and key in seen:
                     counts["repeated"] += 1
                     continue

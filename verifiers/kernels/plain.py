@@ -12,6 +12,7 @@ OK, WRONG, NO_ANSWER = 0, 1, 2  # as in `verifiers.verdicts`
 DOUBT = -1  # in place of a kind: the reader must find the answer, or that there is none
 BOXED, ALONE = 1, 2  # bits of a kind: the answer is in a box; nothing else is in the one block
 LONGEST = 2_000  # bytes of an answer; a longer one is for the reader
+DIGITS = 17  # the most digits of a number; whether a longer reference is valid is for the reader
 LIST_GAP = 1024  # bytes before a box in which another one may begin a list; 256 characters are not more
 
 _SPACE, _COMMA, _MINUS, _POINT, _HASH, _SLASH, _TAG, _BACKSLASH, _LEFT, _RIGHT = tuple(b" ,-.#/<\\{}")
@@ -182,7 +183,7 @@ def is_whole(data, low, high):
     for i in range(low, high):
         if not 48 <= data[i] <= 57:
             return False
-    return low < high and data[low] != 48
+    return 0 < high - low <= DIGITS and data[low] != 48
 
 
 @numba.njit(nogil=True)

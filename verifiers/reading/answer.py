@@ -71,11 +71,11 @@ class Regions(NamedTuple):
     """Where thinking begins that never ends."""
 
 
-_ANSWER = "(?:[Ff]inal[ _-]?)?(?:[Aa]nswer|ANSWER)>"
+_ANSWER = "(?:(?:[Ff]inal|FINAL)[ _-]?)?(?:[Aa]nswer|ANSWER)>"
 _TAG = re.compile(
     rf"<(?:(?P<open>{_ANSWER})|(?P<close>/{_ANSWER})"
-    r"|(?P<thinking>(?:[Tt]hink(?:ing)?|scratchpad)>|\|channel\|>analysis<\|message\|>)"
-    r"|(?P<thought>/(?:[Tt]hink(?:ing)?|scratchpad|reasoning)>|\|channel\|>final<\|message\|>)"
+    r"|(?P<thinking>(?:[Tt]hink(?:ing)?|THINK|scratchpad)>|\|channel\|>analysis<\|message\|>)"
+    r"|(?P<thought>/(?:[Tt]hink(?:ing)?|THINK|scratchpad|reasoning)>|\|channel\|>final<\|message\|>)"
     r"|(?P<end>/s>|end_of_turn>|\|(?:eot_id|endoftext|im_end|role_end|return|eot|end_of_text)\|>"
     r"|\|end\|>(?!<\|start\|>assistant)))",
 )
@@ -132,6 +132,9 @@ def last_box(text: str, start: int, end: int) -> tuple[int, int, int] | None:
                 high = brace.start()
                 break
         else:
+            if limit < end:
+                limit = box.start()
+                continue
             line_end = text.find("\n", low, end)
             high = low + len(text[low : line_end if line_end >= 0 else end].rstrip(" \t\r$."))
             limit = box.start()  # each text is read once

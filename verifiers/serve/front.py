@@ -96,17 +96,21 @@ class Front:
 
     async def body(self, request: Request) -> bytes:
         """The body of a request, within the limits; raises HTTPException."""
-        body = bytearray()
+        body, size = bytearray(), 0
         try:
             async with asyncio.timeout(self.queue.seconds):
                 async for part in request.stream():
-                    body += part
-                    if len(body) > MAX_BODY:
-                        text = f"The body is larger than {MAX_BODY >> 20} MB; send several requests."
-                        raise HTTPException(413, text)
+                    size += len(part)
+                    body += part if size <= MAX_BODY else b""
+                    if (
+                        size > 4 * MAX_BODY
+                    ):  # up to here, so that a client has sent all before it reads the answer
+                        break
         except (TimeoutError, ClientDisconnect) as error:
             text = f"The body did not arrive within {self.queue.seconds:g} s."
             raise HTTPException(408, text, {"connection": "close"}) from error
+        if size > MAX_BODY:
+            raise HTTPException(413, f"The body is larger than {MAX_BODY >> 20} MB; send several requests.")
         return bytes(body)
 
     async def answer(self, address: str, body: bytes) -> Response:

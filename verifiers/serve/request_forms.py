@@ -149,7 +149,7 @@ def nemo_gym_metrics(_: str, body: dict[str, Any]) -> dict[str, Any]:
         for response in body["verify_responses"]:
             reward = float(response["reward"])
             groups[response.get("_ng_task_index", 0)].append(reward)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         text = '"verify_responses" must be a list of the answers of /verify, each with a "reward".'
         raise HTTPException(422, text) from error
     rewards = [reward for group in groups.values() for reward in group]

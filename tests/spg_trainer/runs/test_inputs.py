@@ -238,6 +238,25 @@ def test_of_the_modules_beside_a_file_those_that_it_imports_count(tmp_path: Path
         refuse_changed_files(run, find_inputs(settings), accept_code=False)
 
 
+def test_the_first_file_of_a_package_is_code_of_its_modules(tmp_path: Path) -> None:
+    package, run = tmp_path / "mine", tmp_path / "run"
+    package.mkdir()
+    (package / "__init__.py").write_text("LEVEL = 1")
+    (package / "task.py").write_text("from mine import LEVEL")
+    settings = {"env": f"{package}/task.py:my/Task-v0"}
+    write_inputs(run, find_inputs(settings))
+    (package / "__init__.py").write_text("LEVEL = 0")
+    with pytest.raises(ConfigError, match=r"__init__\.py has changed.* is a copy\. To go on"):
+        refuse_changed_files(run, find_inputs(settings), accept_code=False)
+
+
+def test_a_folder_of_data_may_hold_a_broken_link(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}")
+    (tmp_path / "gone.json").symlink_to("/nowhere")
+    settings = {"env_args.source": str(tmp_path)}
+    assert [one.path for one in find_inputs(settings).values()] == [str(tmp_path)]
+
+
 def test_the_script_that_defines_the_task_is_code_of_its_run(tmp_path: Path, monkeypatch) -> None:
     script, run = tmp_path / "drive.py", tmp_path / "run"
     script.write_text("pays = 2")

@@ -497,7 +497,7 @@ def test_the_time_limit_ends_evaluates_and_saves(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_is_also_written_once_so_many_minutes_have_passed_since_the_last(tmp_path, monkeypatch):
-    now = [time.monotonic()]
+    now = [float(round(time.monotonic()))]  # whole, so that four minutes are exactly four
     for module in (run_module, records):
         monkeypatch.setattr(module, "time", type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}))
 
