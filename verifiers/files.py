@@ -11,9 +11,9 @@ import os
 import re
 import sys
 import zlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from functools import partial
 from itertools import chain, count, zip_longest
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -26,21 +26,16 @@ FORMATS = (*_TEXT_FORMATS, ".parquet", *(f"{ending}.gz" for ending in _TEXT_FORM
 """The endings of the files that can be read."""
 _UTF_16 = "is UTF-16, not UTF-8. Save it as UTF-8, e.g. with iconv -f UTF-16 -t UTF-8."
 _NO_ROWS = {
-    b"version https://git-lfs.github.com/spec/": "is a pointer of Git LFS, not the file. Fetch it by `git lfs pull` in "
-    "its repository.",
-    b"PK\x03\x04": "is a zip archive, as a workbook of Excel is. Save its table as CSV, or give a file of one of these "
-    f"kinds: {', '.join(FORMATS)}.",
+    b"version https://git-lfs": "is a pointer of Git LFS, not the file. Fetch it by `git lfs pull`.",
+    b"PK\x03\x04": "is a zip archive, as a workbook of Excel is. Save its table as CSV.",
     codecs.BOM_UTF16_LE: _UTF_16,
     codecs.BOM_UTF16_BE: _UTF_16,
 }
 """{first bytes of a file that cannot be read: what it is, and what to do}."""
 BLOCK_BYTES = 1 << 20
 LINE_LIMIT = 1 << 24  # bytes; a longer line is reported and not read
-_ROWS = 1024  # how many rows of a table are read at once
 # Matches the beginning of an object that is written over several lines, or that holds all samples on one line.
-_OBJECT = re.compile(
-    rb'(?:\xef\xbb\xbf)?\s*\{(?:\s*\n\s*"|\s*"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))'
-)
+_OBJECT = re.compile(rb'\{\s*(?:\n\s*"|"(?:generations"\s*:\s*\[|data"\s*:\s*\[\s*\{|0"\s*:\s*\{))')
 _AS_LINES = "Write one object to a line, e.g. with jq -c ."  # the last "." is no full stop, but jq's program
 Line = bytes | dict[str, Any] | LineError
 """A row: as JSON, as the object itself, or the error that stands in its place."""
@@ -58,11 +53,10 @@ class EmptyFile(CommandError):
 
 
 class Block(NamedTuple):
-    """Rows of the file `label` ("" if there is only one file), each with its number, as in `Rows`."""
+    """Rows of the file `label` ("" if there is only one file), each with its number."""
 
     label: str
-    numbers: Sequence[int]
-    lines: Sequence[Line]
+    rows: list[tuple[int, Line]]
 
 
 def check_file(path: str) -> None:
@@ -82,10 +76,10 @@ def numbered_rows(
 
     Only a file that is one JSON array or object is read into memory as a whole.
 
-    columns: those that are read of a parquet file; None = all. texts: those of them that may hold no dates, times or
-    decimals, which are else read as texts. fields: what each row should have, which the error for a file without rows
-    names. Raises CommandError if there is no file; and, after the rows that could be read, BrokenFile if it breaks off,
-    and EmptyFile if there are none.
+    columns: those that are read of a parquet file, `a.b` for b inside a; None = all. texts: those of them that may hold
+    no dates, times or decimals, which are else read as texts. fields: what each row should have, which the error for a
+    file without rows names. Raises CommandError if there is no file; and, after the rows that could be read, BrokenFile
+    if it breaks off, and EmptyFile if there are none.
     """
     check_file(path)
     last = 0
@@ -104,21 +98,28 @@ def numbered_rows(
 def read_blocks(paths: Sequence[str], columns: set[str], unread: list[CommandError]) -> Iterator[Block]:
     """The rows of files in order, in blocks of about BLOCK_BYTES. Errors of files are added to `unread`."""
     for path in paths:
-        numbers: list[int] = []
-        lines: list[Line] = []
-        label, size = path if len(paths) > 1 else "", 0
+        block, size = Block(path if len(paths) > 1 else "", []), 0
         try:
-            for number, line in numbered_rows(path, columns):
-                numbers.append(number)
-                lines.append(line)
-                size += len(line) if isinstance(line, bytes) else 0
+            for row in numbered_rows(path, columns):
+                block.rows.append(row)
+                size += len(row[1]) if isinstance(row[1], bytes) else 0
                 if size >= BLOCK_BYTES:
-                    yield Block(label, numbers, lines)
-                    numbers, lines, size = [], [], 0
+                    yield block
+                    block, size = block._replace(rows=[]), 0
         except (BrokenFile, EmptyFile) as error:
             unread.append(error)
-        if lines:
-            yield Block(label, numbers, lines)
+        if block.rows:
+            yield block
+
+
+def with_objects(block: Block) -> Block:
+    """The block with objects in place of the lines that can be read."""
+    rows: list[tuple[int, Line]] = []
+    for number, line in block.rows:
+        with suppress(LineError):
+            line = read_line(line)
+        rows.append((number, line))
+    return block._replace(rows=rows)
 
 
 def nearest_file(path: Path) -> Path | None:
@@ -149,7 +150,8 @@ def _rows(path: str, stream: IO[bytes], columns: set[str] | None, texts: Iterabl
         # A program may have written another sign than the usual one; of equally frequent ones, the first.
         names = head.partition(b"\n")[0].decode("utf-8", "replace")
         return _table(path, stream, max("\t" if ending == ".tsv" else ",;\t", key=names.count))
-    if head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    head = head.removeprefix(codecs.BOM_UTF8).lstrip()
+    if head.startswith(b"["):
         return enumerate(map(_as_line, json.loads(_decoded(stream.read()))), 1)
     if _OBJECT.match(head):
         return enumerate(map(_as_line, _samples(_decoded(stream.read()))), 1)
@@ -158,10 +160,8 @@ def _rows(path: str, stream: IO[bytes], columns: set[str] | None, texts: Iterabl
 
 def _lines(stream: IO[bytes]) -> Rows:
     """The lines of a stream that are not blank; raises ValueError in place of a last line that breaks off."""
-    for number in count(1):
-        line = piece = stream.readline(LINE_LIMIT + 1)
-        if not line:
-            return
+    for number, line in enumerate(iter(partial(stream.readline, LINE_LIMIT + 1), b""), 1):
+        piece = line
         while piece and not piece.endswith(b"\n"):  # the line is too long, or the last one
             piece = stream.readline(LINE_LIMIT)
         # If a copy or a program ended early, the last line has no end, and the object on it is not closed.
@@ -191,9 +191,6 @@ def _samples(text: str) -> list[Any]:
     raise ValueError(f'one JSON object without a list "generations" or "data". {_AS_LINES}')
 
 
-_LINES = re.compile(r"[^\r]*\r\n?|[^\r]+")  # of a text without a line feed but at its end
-
-
 def _table(path: str, stream: IO[bytes], delimiter: str) -> Rows:
     """The rows below a table's header. Cells may have line ends in them.
 
@@ -201,21 +198,20 @@ def _table(path: str, stream: IO[bytes], delimiter: str) -> Rows:
     """
     csv.field_size_limit(LINE_LIMIT)
     # The reader is strict: a lenient one would lose quotation marks, or all rows up to the next such mark.
+    # A line of the stream may be several lines, as a table's lines may end in \r alone.
     texts = chain.from_iterable(
-        _LINES.findall(_decoded(line, number)) for number, line in enumerate(stream, 1)
+        re.findall(r"[^\r]*\r\n?|[^\r]+", _decoded(line, number)) for number, line in enumerate(stream, 1)
     )
     reader = csv.reader(texts, delimiter=delimiter, strict=True)
-    begin = 1
-    header: list[str] = []
     try:
+        header = next(filter(None, reader), [])
+        repeated = [name for name in header if name.strip() and header.count(name) > 1]
+        if repeated:  # either of them could be meant
+            raise CommandError(f'{path} has several columns "{repeated[0]}". Rename all but one.')
+        begin = reader.line_num + 1
         for row in reader:
             number, begin = begin, reader.line_num + 1
-            if not header:
-                header = row
-                repeated = [name for name, times in Counter(header).items() if name.strip() and times > 1]
-                if repeated:  # either of them could be meant
-                    raise CommandError(f'{path} has several columns "{repeated[0]}". Rename all but one.')
-            elif any(map(str.strip, row[len(header) :])):
+            if any(map(str.strip, row[len(header) :])):
                 name = {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
                 fix = f"Put a cell with a {name} into quotation marks."
                 yield number, LineError(f"has {len(row)} cells, and the header {len(header)}. {fix}")
@@ -243,7 +239,8 @@ def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
         schema, numbers = file.schema_arrow, count(1)
         # Columns that are not read are None, so that each row has all columns of the file.
         unread = dict.fromkeys(schema.names)
-        columns = [name for name in unread if wanted is None or name in wanted]
+        names = unread.keys() if wanted is None else wanted | {name.partition(".")[0] for name in wanted}
+        columns = [name for name in unread if name in names]
         for name in set(columns).intersection(texts):
             kind = schema.field(name).type
             if pyarrow.types.is_temporal(kind) or pyarrow.types.is_decimal(kind):
@@ -251,13 +248,11 @@ def _parquet(path: str, wanted: set[str] | None, texts: Iterable[str]) -> Rows:
                     f'{path}: the column "{name}" holds values of the type {kind}, and a question or a completion is a '
                     "text. Name another column, or save this one as text."
                 )
-        for batch in file.iter_batches(batch_size=_ROWS, columns=columns, use_threads=False):
+        for batch in file.iter_batches(batch_size=1024, columns=columns, use_threads=False):
             for place, column in enumerate(batch.columns):
                 if column.type in (pyarrow.float32(), pyarrow.float16()):  # 0.1, not 0.10000000149011612
                     kind = column.type.to_pandas_dtype()
-                    printed = [
-                        value if value is None else float(str(kind(value))) for value in column.to_pylist()
-                    ]
+                    printed = [x if x is None else float(str(kind(x))) for x in column.to_pylist()]
                     batch = batch.set_column(place, columns[place], pyarrow.array(printed, pyarrow.float64()))
             # Each row is a sample, also if no column of it is wanted.
             for row in batch.to_pylist() if columns else [{}] * len(batch):
@@ -302,10 +297,9 @@ def read_line(line: Line, fields: Iterable[str] = ("completion",)) -> dict[str, 
             row = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise LineError(f"is not UTF-8 (byte {error.start + 1}).") from error
-    except json.JSONDecodeError as error:
-        raise LineError(f"is not valid JSON ({error.msg}, column {error.colno}).") from error
     except (ValueError, RecursionError) as error:
-        raise LineError(f"is not valid JSON ({error}).") from error
+        why = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise LineError(f"is not valid JSON ({why}).") from error
     if not isinstance(row, dict):
         example = ", ".join(f'"{field}": ...' for field in fields) or "..."
         raise LineError(f"is no JSON object such as {{{example}}}.")

@@ -45,7 +45,7 @@ _WAYS = {
 _OF_ONE = {"are": "is", "have": "has", "name": "names"}
 
 
-def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequence[str]) -> list[str]:
+def how_read(task: str, references: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
     """Sentences on how the references of a file are read; [] if nothing about them needs to be known.
 
     They count references that are read as lists, as products of letters or as text, that have units which are not
@@ -53,17 +53,15 @@ def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequenc
 
     Args:
         task: the verifier. Sentences are only known of `gsm8k`, `math500`, `text` and `json`.
-        references: {reference field: N values}, as `verify_batch` takes them, all of them valid; a setting may be
-            given as N equal values. The first `ROWS_READ` rows are looked at.
-        places: N texts, where each row stands: "rows.jsonl, line 3".
+        references: (where a row stands, such as "rows.jsonl, line 3", its reference: {field or setting: value}, valid)
+            of each row. The first `ROWS_READ` rows are looked at.
     """
     reader = _READERS.get(find(task).name)
     if reader is None:
         return []
-    columns = {name: list(values[:ROWS_READ]) for name, values in references.items()}
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    rows = [row for _, row in references[:ROWS_READ]]
     read = [reader(row) for row in rows]
-    of = f"the first {len(read):,}" if len(places) > len(read) else f"{len(read):,}"
+    of = f"the first {len(read):,}" if len(references) > len(read) else f"{len(read):,}"
     sentences = []
     for way, end in _WAYS.items():
         texts = [one.text for one in read if way in one.ways]
@@ -77,7 +75,7 @@ def how_read(task: str, references: Mapping[str, Sequence[Any]], places: Sequenc
     equal = _equal_pairs(find(task).name, rows, different.values())
     if equal:
         shown = [
-            f"{read[one].text!r:.40} ({places[one]}) and {read[other].text!r:.40} ({places[other]})"
+            f"{read[one].text!r:.40} ({references[one][0]}) and {read[other].text!r:.40} ({references[other][0]})"
             for one, other in equal[:_EXAMPLES]
         ]
         more = f"; {len(equal) - _EXAMPLES:,} more" if len(equal) > _EXAMPLES else ""

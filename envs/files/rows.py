@@ -552,8 +552,8 @@ def _readings(files: Mapping[str, str], rules: ReadingRules) -> list[str]:
     fields = [*fields_of(rules.verifier, json.loads(rules.columns_json)), *json.loads(rules.settings_json)]
     if not fields:
         return []
-    columns = {name: [entry.reference[name] for entry in entries] for name in fields}
-    return how_read(rules.verifier, columns, [entry.where for entry in entries])
+    references = [(entry.where, {name: entry.reference[name] for name in fields}) for entry in entries]
+    return how_read(rules.verifier, references)
 
 
 def _empty_columns(
@@ -732,16 +732,15 @@ def _entry(
             for field, column in column_of.items()
             if is_main or field != "demonstration" or has(row, (column,))
         }
-        values = dict(zip(wanted, read_sample(row, [*wanted.values()]), strict=True))
+        values = read_sample(row, wanted)
     except LacksField as error:
         hint = " ".join(f"{field}=COLUMN" for field in column_of)
         remedy = (
             f"Name your columns: --env-args {hint}. If this line alone lacks it, correct or remove the line."
         )
-        missing = [list(wanted)[place] for place in error.places]  # the fields whose columns the row lacks
         if "meant?" not in str(error):  # else `read_sample` names the column already
-            remedy = did_you_mean(column_of[missing[0]], row) + remedy
-        if missing == ["demonstration"]:
+            remedy = did_you_mean(column_of[error.fields[0]], row) + remedy
+        if error.fields == ["demonstration"]:
             remedy += (
                 " A row without a right completion has null in this column: only rows that the model learns by "
                 "imitation need one. A file of validation or test may lack the column."

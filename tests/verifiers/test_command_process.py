@@ -66,11 +66,11 @@ def test_only_a_few_blocks_are_under_way():
     def blocks():
         for number in range(1, 41):
             given.append(number)
-            yield files.Block("", [number], [sample().encode()])
+            yield files.Block("", [(number, sample().encode())])
 
     job = judge.Job("sudoku", "lenient", {"completion": ("completion",), "puzzle": ("puzzle",)}, {})
     for taken, judged in enumerate(judge.judge_blocks(job, blocks(), 2), 1):
-        assert judged.tally["correct"] == 1 and len(given) < taken + 2 * 2 + 1
+        assert judged.counts["lines"]["correct"] == 1 and len(given) < taken + 2 * 2 + 1
     assert given == list(range(1, 41))
 
 

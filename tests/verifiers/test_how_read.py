@@ -4,8 +4,8 @@ from verifiers.references import ROWS_READ, how_read
 
 
 def told(task: str, answers: list, **settings) -> list[str]:
-    columns = {"answer": answers, **{name: [value] * len(answers) for name, value in settings.items()}}
-    return how_read(task, columns, [f"rows.jsonl, line {line}" for line in range(1, len(answers) + 1)])
+    rows = [{"answer": answer, **settings} for answer in answers]
+    return how_read(task, [(f"rows.jsonl, line {line}", row) for line, row in enumerate(rows, 1)])
 
 
 def test_mathematics_that_is_read_into_plain_answers_is_told() -> None:
@@ -73,4 +73,4 @@ def test_a_long_file_is_looked_at_as_far_as_it_says() -> None:
 
 def test_nothing_is_told_of_tasks_that_read_nothing_into_a_reference() -> None:
     assert told("choice", ["A", "(A)"]) == []
-    assert how_read("sudoku", {"puzzle": ["4320004330100004"]}, ["a"]) == []
+    assert how_read("sudoku", [("a", {"puzzle": "4320004330100004"})]) == []

@@ -7,42 +7,36 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
-from verifiers.command.read import Names, has, has_completion
+from verifiers.command.read import Columns, Names, fits, has
 from verifiers.d1 import fields as rules_fields
 from verifiers.errors import CommandError, LineError, did_you_mean
-from verifiers.files import Block, Line, read_line
+from verifiers.files import Block, read_line
 from verifiers.registry import Task
 
-Columns = dict[str, Names]
-"""{"completion", then each field of the reference: the possible names of its column}."""
-# {tool: its names for the completion, for each reference ({} = the field of the task), for a task's only reference}.
+_VERL = ("gts", "reward_model.ground_truth", "ground_truth")
+# {tool: its names for the completion, for each reference ({} = the field of the task), for a task's only reference};
+# "" = the task's own names.
 PRESETS: dict[str, tuple[Names, Names, Names]] = {
+    "": (("completion",), ("{}",), ()),
     "lm-eval": (("resps",), ("doc.{}",), ("target",)),
     "trl": (("completion",), ("{}",), ("solution", "ground_truth")),
-    "verl": (
-        ("output", "responses"),
-        ("{}", "extra_info.{}", "gts.{}", "reward_model.ground_truth.{}", "ground_truth.{}"),
-        ("gts", "reward_model.ground_truth", "ground_truth"),
-    ),
+    "verl": (("output", "responses"), ("{}", "extra_info.{}", *(f"{name}.{{}}" for name in _VERL)), _VERL),
     "qa": (("response",), ("{}",), ()),
     "openai": (("response.body.choices.*.message.content",), ("{}",), ("solution", "ground_truth")),
     "opencompass": (("prediction",), ("gold.{}",), ("gold",)),
-    "d1": (("generations",), (), ("ground_truth",)),
+    "d1": (("generations",), ("ground_truth",), ()),
 }
-# The task's own names, in the form of PRESETS.
-_OWN: tuple[Names, Names, Names] = (("completion",), ("{}",), ())
 # {field: its names in evaluation files of d1 and of code that follows it, where they are not ground_truth}.
-_D1: dict[str, Names] = {
-    "numbers": ("ground_truth.0",),
-    "target": ("ground_truth.1",),
-    "puzzle": ("question",),
-}
+_D1: Columns = {"numbers": ("ground_truth.0",), "target": ("ground_truth.1",), "puzzle": ("question",)}
 OF_AN_ANSWER = ("answer", "solution", "target")
 """Names of columns with a right answer, and so never with a reference of another kind, such as a puzzle."""
-REFERENCES = "--references"
-"""The column that a row of a file gets from the row with its key in the file of references: {field: reference}."""
+REFERENCE = "--references {}"
+"""The column in which a completion gets a field of its reference from another file."""
+Table = dict[str, dict[str, Any]]
+"""{key as text: the columns that a completion with this key gets from the file of references}."""
 
 
 def candidates(task: Task, flags: Namespace) -> dict[str, Columns]:
@@ -51,141 +45,111 @@ def candidates(task: Task, flags: Namespace) -> dict[str, Columns]:
     If a flag names a preset or the column of the completion, there is only that preset, or "" if none is named. Flags
     that name columns count for each preset. Raises CommandError for a flag with a field that the task has not.
     """
-    is_decided = flags.preset is not None or flags.completion_field is not None
-    presets = (flags.preset or "",) if is_decided else ("", *PRESETS)
-    return {preset: {**_names_of(preset, task, flags.rules), **_named(task, flags)} for preset in presets}
+    # Other rules, such as d1's, may need references that ours do not need.
+    needed = [*dict.fromkeys((*task.fields, *(rules_fields(task.name) if flags.rules else ())))]
+    # FIELD=NAME, or NAME alone if there is only one field.
+    only = f"{task.fields[0]}=" if len(task.fields) == 1 else ""
+    words = [word if "=" in word else only + word for word in flags.answer_field]
+    words += [f"problem={flags.problem_field}"] if flags.problem_field else []
+    named = _given(task, "--answer-field", "reference", words, [*needed, *task.optional])
+    if flags.completion_field is not None:
+        named["completion"] = (flags.completion_field,)
+    presets = (flags.preset or "",) if flags.preset or flags.completion_field is not None else PRESETS
+    return {preset: _names_of(preset, task, needed) | named for preset in presets}
 
 
-def _names_of(preset: str, task: Task, rules: str | None) -> Columns:
-    """The names of the columns by a preset. Other rules, such as d1's, may need references that ours do not need."""
-    completion, forms, only_reference = PRESETS.get(preset, _OWN)
+def _names_of(preset: str, task: Task, needed: Sequence[str]) -> Columns:
+    """The names of the columns by a preset. needed: the fields of the reference."""
+    completion, forms, only_reference = PRESETS[preset]
     columns = {"completion": completion}
     if preset == "lm-eval" and task.name == "code":  # its column holds a row of the published problems
         return columns | dict.fromkeys(("entry_point", "cases", "prompt"), ("doc",))
-    if len(task.fields) > 1 and preset != "d1":
+    if len(task.fields) > 1:
         only_reference = ()
     elif task.fields != ("answer",):
         only_reference = tuple(name for name in only_reference if name not in OF_AN_ANSWER)
-    for field in (*task.fields, *(rules_fields(task.name) if rules else ())):
-        columns[field] = (*(form.format(field) for form in forms), *only_reference)
-        if preset == "d1" and field in _D1:
-            columns[field] = _D1[field]
+    special = _D1 if preset == "d1" else {}
+    for field in needed:
+        columns[field] = special.get(field, (*(form.format(field) for form in forms), *only_reference))
     return columns
 
 
-def _named(task: Task, flags: Namespace) -> Columns:
-    """The columns that flags name."""
-    columns: Columns = {}
-    if flags.completion_field is not None:
-        columns["completion"] = (flags.completion_field,)
-    fields = (*task.fields, *(rules_fields(task.name) if flags.rules else ()), *task.optional)
-    of_problem = [f"problem={flags.problem_field}"] if flags.problem_field else []
-    for text in (*flags.answer_field, *of_problem):
-        # FIELD=NAME, or NAME alone if there is only one field.
-        field, _, column = text.partition("=")
-        if field == text and len(task.fields) == 1:
-            field, column = task.fields[0], text
-        if not column or field not in fields:
-            usage = " ".join(f"--answer-field {known}=NAME" for known in task.fields)
-            near = did_you_mean(field, fields)
-            raise CommandError(
-                f'--answer-field {text}: "{task.name}" has no reference "{field}". {near}Use {usage}.'
-            )
-        columns[field] = (column,)
-    return columns
+def _given(task: Task, flag: str, noun: str, words: Iterable[str], fields: Sequence[str]) -> Columns:
+    """{field: the column that a flag gives it}, of words FIELD=COLUMN. noun: what the fields are."""
+    given: Columns = {}
+    for word in words:
+        field, _, column = word.partition("=")
+        if field not in fields or not column:
+            usage = " ".join(f"{flag} {known}=NAME" for known in fields)
+            near = did_you_mean(field, fields) + (f"Use {usage}." if fields else "It has none.")
+            raise CommandError(f'{flag} {word}: "{task.name}" has no {noun} "{field}". {near}')
+        given[field] = (column,)
+    return given
 
 
-def advice(columns: Columns, lacks: Sequence[int]) -> str:
-    """A sentence on the flags for the columns that a line lacks. lacks: their places in `columns`."""
+def flags_of(columns: Columns) -> dict[str, str]:
+    """{field: the flag that names its column}."""
+    answers = columns.keys() - {"completion", "problem"}
     flags = {
-        "completion": "--completion-field",
-        "problem": "--problem-field NAME, or --problem-field '' to leave problems out",
-    }
-    answers = [name for name in columns if name not in flags]
-    flags |= {
         name: f"--answer-field {name}=NAME" if len(answers) > 1 else "--answer-field" for name in answers
     }
-    return f"Give {' and '.join(flags[list(columns)[place]] for place in lacks)}."
+    flags["problem"] = "--problem-field NAME, or --problem-field '' to leave problems out"
+    return flags | {"completion": "--completion-field"}
 
 
 def find_columns(
-    task: Task, flags: Namespace, known: dict[str, Columns], lines: Sequence[Line]
+    task: Task, flags: Namespace, known: dict[str, Columns], rows: Sequence[dict[str, Any]], table: Table
 ) -> tuple[str, Columns, dict[str, str], list[str]]:
     """(the preset of a file, its columns, {setting of the task: its value for all lines}, what the user should know).
 
-    known: what `candidates` returns. lines: the first ones. A column "problem" is used if a line has it, the task takes
-    a problem, and no flag says otherwise. A setting is a column or, if no line has it, a value. The samples of a run
-    have the settings by which its rewards were given, and these are used unasked. Raises CommandError if several tools
-    write lines of that form, and for a setting that the task has not.
+    known: what `candidates` returns. rows: the first ones of the file. table: what `join` adds to them, {} without
+    --references. A column "problem" is used if a row has it, the task takes a problem, and no flag says otherwise. A
+    setting is a column or, if no row has it, a value. Raises CommandError if several tools write such rows, and for a
+    setting that the task has not.
     """
-    rows = list(_rows_of(lines))
-    notices = []
-    if flags.references:  # `join` has put them there
-        joined = {field: (f"{REFERENCES}.{field}",) for field in next(iter(known.values()))}
+    joined = {field: (REFERENCE.format(field),) for field in next(iter(known.values()))} if table else {}
+    if table:
         known = {preset: {"completion": columns["completion"]} for preset, columns in known.items()}
-        # A line without references shows where completions stand, too.
-        preset = _recognise(known, [line.columns if isinstance(line, LineError) else line for line in lines])
-        columns = {**joined, **known[preset]}
-    else:
-        preset = _recognise(known, rows)
-        columns = dict(known[preset])
+    preset = _recognised(known, rows)
+    columns = joined | known[preset]
+    notices = []
     if preset and flags.preset is None:
         notices.append(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.")
-    may_have_problem = flags.problem_field is None and "problem" in task.optional and not flags.references
+    may_have_problem = flags.problem_field is None and "problem" in task.optional and not table
     if may_have_problem and any("problem" in row for row in rows):
         columns["problem"] = ("problem",)
-        what = "answers must be worked out, and in the form that the problem asks for"
-        if task.name == "choice":
-            what = "an answer may also be the text of an option that the problem lists"
-        notices.append(f"The column problem is used: {what}. --problem-field '' leaves it out.")
+        notices.append("The column problem is used, see the task's page; --problem-field '' leaves it out.")
     may_go_on = task.name == "code" and "prompt" not in columns
     if may_go_on and any(f"def {row.get('entry_point')}(" in str(row.get("prompt")) for row in rows):
-        notices.append(
-            "The column prompt has the head of the function, and is not read. If completions go on with it, give "
-            "--answer-field prompt=prompt."
-        )
+        flag = "If completions go on with it, give --answer-field prompt=prompt."
+        notices.append(f"The column prompt has the head of the function, and is not read. {flag}")
     for flag, name in (*(("--keep", name) for name in flags.keep), ("--by", flags.by)):
-        if name and rows and not any(has(row, (name,)) for row in rows):
+        if name and rows and not any(has(row, (name,)) for row in chain(rows, table.values())):
             near = did_you_mean(name, {column for row in rows for column in row})
             notices.append(f"{flag} {name}: the first lines have no such column. {near}".rstrip())
+    # The samples of a run have the settings by which its rewards were given, and these are used unasked.
     is_run = any(row.keys() >= {"env", "generation", "rewards"} for row in rows)
-    given = {name: name for name in task.settings if is_run and any(name in row for row in rows)}
-    for word in flags.setting:
-        name, equals, value = word.partition("=")
-        if not equals or name not in task.settings:
-            has_these = " or ".join(f"{setting}=..." for setting in task.settings) or "none"
-            near = did_you_mean(name, task.settings)
-            raise CommandError(
-                f'--setting {word}: "{task.name}" has no such setting. {near}It has {has_these}.'
-            )
-        given[name] = value
-    values = {name: value for name, value in given.items() if not any(has(row, (value,)) for row in rows)}
-    columns |= {name: (column,) for name, column in given.items() if name not in values}
+    of_run = {name: (name,) for name in task.settings if is_run and any(name in row for row in rows)}
+    settings = of_run | _given(task, "--setting", "setting", flags.setting, task.settings)
+    values = {name: names[0] for name, names in settings.items() if not any(has(row, names) for row in rows)}
+    columns |= {name: names for name, names in settings.items() if name not in values}
     return preset, columns, values, notices
 
 
-def _recognise(known: dict[str, Columns], rows: Sequence[dict[str, Any]]) -> str:
+def _recognised(known: dict[str, Columns], rows: Iterable[dict[str, Any]]) -> str:
     """The preset of `known` that fits a file, by the first row that fits any preset; "" = the task's own names.
 
     A row fits if it has all the columns, and its completion is a text or a list. If no row fits, or if there is only
-    one preset, the first preset of `known` is returned.
+    one preset, the first preset of `known` is returned. Raises CommandError if several tools write such rows.
     """
-    default, *others = known
-    for row in rows if others else ():
-        fitting = [
-            name
-            for name, columns in known.items()
-            if has_completion(row, columns["completion"])
-            and all(has(row, names) for names in columns.values())
-        ]
-        if default in fitting:
-            return default
-        if len(fitting) > 1:
-            flags = " or ".join(f"--preset {name}" for name in fitting)
+    for row in rows if len(known) > 1 else ():
+        fitting = [preset for preset, columns in known.items() if fits(row, columns)]
+        if len(fitting) > 1 and "" not in fitting:
+            flags = " or ".join(f"--preset {preset}" for preset in fitting)
             raise CommandError(f"The lines may be of {' or of '.join(fitting)}: give {flags}.")
         if fitting:
             return fitting[0]
-    return default
+    return next(iter(known))
 
 
 def without_repeated(blocks: Iterable[Block], counts: Counter[str]) -> Iterator[Block]:
@@ -197,23 +161,14 @@ def without_repeated(blocks: Iterable[Block], counts: Counter[str]) -> Iterator[
     seen: set[int] = set()  # hashes, so that the texts need not be kept
     for block in blocks:
         kept = []
-        for number, line in zip(block.numbers, block.lines, strict=True):
+        for number, line in block.rows:
             with suppress(LineError):
                 row = read_line(line)
-                sample = [row.get(name) for name in ("doc_id", "doc", "resps")]
-                key = hash(json.dumps([block.label, *sample]))
+                key = hash(json.dumps([block.label, *map(row.get, ("doc_id", "doc", "resps"))]))
                 if "doc_id" in row and key in seen:
                     counts["repeated"] += 1
                     continue
                 seen.add(key)
             kept.append((number, line))
         if kept:
-            numbers, lines = zip(*kept, strict=True)
-            yield block._replace(numbers=numbers, lines=lines)
-
-
-def _rows_of(lines: Iterable[Line]) -> Iterator[dict[str, Any]]:
-    """The objects on the lines that can be read."""
-    for line in lines:
-        with suppress(LineError):
-            yield read_line(line)
+            yield block._replace(rows=kept)

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from json.encoder import encode_basestring_ascii as _quoted
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from verifiers import batch, d1
-from verifiers.command.fields import Columns, advice
-from verifiers.command.read import (
-    LacksField,
-    as_text,
-    columns_of,
-    completions_in,
-    integers_in,
-    puzzle_in,
-    read_sample,
-)
+from verifiers.command.fields import flags_of
+from verifiers.command.read import Columns, as_text, columns_of, read_completions
 from verifiers.errors import CommandError, LineError, VerifierError, text_of_one
 from verifiers.files import Block, read_line
 from verifiers.reading.answer import regions
 from verifiers.references import ROWS_READ
 from verifiers.registry import Mode, find, own_files, tasks_of_file, verify_batch
-from verifiers.reward import unwrap
 from verifiers.rule_comparison import compared
 from verifiers.verdicts import DETAILS, RULES, Reason, Verdicts
 
@@ -40,30 +29,10 @@ MAX_TRIED = 64  # in how many completions of a block without an answer mode `fle
 MEMORY = None  # the address space of a worker has no limit
 NO_COMPLETION = "has no completion (null, or an empty list); it counts as malformed."
 NOT_FOUND = "No answer was found where this mode looks for one."
-_NULL_FIELDS = (
-    '"correct": null, "score": null, "extracted": null, "reason": null, "decided_by": null, "mark": null'
-)
-_ENCODER = json.JSONEncoder()
+VERDICT = ("correct", "score", "extracted", "reason", "decided_by", "mark")
+"""The fields of every line of the output; a line without a verdict has null there."""
 _VALUES = re.compile(r"'[^']*'|\d+")  # what one line's text of a problem has, and another's has not
-_AHEAD = 2  # blocks under way for each worker
-
-
-def _field_of_row(field: str, value: Any) -> Any:
-    """The reference `field` of the task `code`: `value` or, if this is a row of a published set, the row's `field`."""
-    if not isinstance(value, dict):
-        return value
-    from verifiers.code.published import reference_of
-
-    return reference_of(json.dumps(value, sort_keys=True))[field]
-
-
-# {reference that a file may have in another form: the function that converts it}.
-_CONVERTERS: dict[str, Callable[[Any], Any]] = {
-    "problem": partial(unwrap, role="user"),
-    "numbers": integers_in,
-    **{field: partial(_field_of_row, field) for field in ("entry_point", "cases", "prompt")},
-    "puzzle": puzzle_in,
-}
+_encode = json.JSONEncoder().encode
 
 
 class Job(NamedTuple):
@@ -88,30 +57,28 @@ class Judged:
 
     output: str = ""
     """A line of JSON for each completion, and for each line that has no verdict; `add` leaves it as it is."""
-    tally: Counter[str] = field(default_factory=Counter)
-    """Counts of `judged`, `correct`, `invalid`, `score` (a sum), and of `reasons.ok`, `tiers.text`, ...; `unit` counts
-    answers that are wrong only for their unit, and `thinking` completions without an answer that think to their end.
-    `lists.3/4` is the number of lines that have a list of 4 completions, 3 of them right; `by.2` and `right_by.2` are
-    completions, and right ones, of lines whose column `Job.by` is 2; counts by other rules have `compared`'s names."""
+    counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """`lines` counts what is `judged`, `correct`, `invalid` and `repeated`, the `score` (a sum), and completions
+    without an answer that think to their end (`thinking`). `reasons` and `tiers` are those of the verdicts, `by` the
+    values of the column `Job.by` and `right_by` those of right completions, `lists` lists of completions: "3/4" for 4
+    completions, 3 of them right. `rules` is what `compared` counts."""
     faults: dict[str, tuple[str, int]] = field(default_factory=dict)
     """{what is wrong with lines, without values of a line: (what is wrong with the first such line, how many there
     are)}, at most MAX_REPORTED; the last one, "", has the number of lines with another fault."""
     unmarked: list[str] = field(default_factory=list)
     """The ends of the first completions without an answer in which mode `flexible` finds one."""
-    references: dict[str, list[Any]] = field(default_factory=dict)
-    """What `how_read` takes, of the judged lines, with `places`; of blocks that begin in the first ROWS_READ lines."""
-    places: list[str] = field(default_factory=list)
+    references: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    """What `how_read` takes, of the judged lines of blocks that begin in the first ROWS_READ lines."""
 
     def add(self, other: Judged) -> None:
         """Adds the result of the next block."""
-        self.tally.update(other.tally)
+        for kind, counter in other.counts.items():
+            self.counts[kind].update(counter)
         for kind, (text, count) in other.faults.items():
             self.add_fault(kind, text, count)
         self.unmarked = list(dict.fromkeys(self.unmarked + other.unmarked))[:EXAMPLES]
-        if len(self.places) <= ROWS_READ:
-            self.places += other.places
-            for name, values in other.references.items():
-                self.references.setdefault(name, []).extend(values)
+        if len(self.references) <= ROWS_READ:
+            self.references += other.references
 
     def add_fault(self, kind: str, text: str, count: int = 1) -> None:
         """Adds what is wrong with lines; kind, text: as in `faults`."""
@@ -124,179 +91,116 @@ class Judged:
 class Sample(NamedTuple):
     """A completion of a file, or a line from which none can be read."""
 
-    number: int
-    """Its line, as in `Block`."""
-    kept: dict[str, Any]
-    """The columns of its line that are kept."""
-    place: int = 0
-    """Its place in the list of its line, from 1 on; 0 if the line has no list."""
+    line: dict[str, Any]
+    """The line of the output: first what identifies the sample and what is kept of its row, then also its verdict."""
     completion: object = None
-    references: Mapping[str, Any] = MappingProxyType({})
-
-
-class Outcome(NamedTuple):
-    """A verdict, as the line of the output has it."""
-
-    correct: bool
-    score: float
-    extracted: str | None
-    reason: str
-    decided_by: str
-    mark: str | None
-    detail: str
+    references: Mapping[str, Any] = {}
+    group: str = ""
+    """The value of the column `Job.by`."""
 
 
 def judge_block(job: Job, block: Block) -> Judged:
     """Judges every line of a block; a fault of a line does not affect other lines."""
-    samples: list[Sample] = []
-    errors: list[str] = []  # of each sample: why its line cannot be judged, or ""
-    wanted, fields = [*job.columns.values()], [*job.columns][1:]
-    converted = [field for field in fields if field in _CONVERTERS]
-    columns_to_keep = [*job.keep, job.by] if job.by else job.keep
-    for number, line in zip(block.numbers, block.lines, strict=True):
-        row: dict[str, Any] = {}
-        try:
-            row = read_line(line)
-            value, *values = read_sample(row, wanted)
-        except LineError as error:
-            samples.append(Sample(number, columns_of(row or dict(error.columns), columns_to_keep)))
-            flags = f" {advice(job.columns, error.places)}" if isinstance(error, LacksField) else ""
-            errors.append(f"{error}{flags}")
-            continue
-        kept = columns_of(row, columns_to_keep)
-        references = dict(zip(fields, values, strict=True))
-        for name in converted:
-            references[name] = _CONVERTERS[name](references[name])
-        texts = [value] if type(value) is str else completions_in(value)
-        for place, text in enumerate(texts, 1):
-            samples.append(Sample(number, kept, place if len(texts) > 1 else 0, text, references))
-            errors.append("")
-    outcomes = iter(_judge(job, [sample for sample, error in zip(samples, errors, strict=True) if not error]))
-    results = [(sample, error or next(outcomes)) for sample, error in zip(samples, errors, strict=True)]
-    judged = _lines_and_counts(job, block.label, results)
-    verdicts = [(sample, outcome) for sample, outcome in results if isinstance(outcome, Outcome)]
-    unanswered = [sample for sample, outcome in verdicts if outcome.reason == Reason.NO_ANSWER]
-    judged.tally["thinking"] = sum(regions(str(sample.completion)).unended >= 0 for sample in unanswered)
+    samples = list(_samples(job, block))
+    _judge(job, [sample for sample in samples if "error" not in sample.line])
+    judged = Judged()
+    counts = judged.counts
+    for line, completion, references, _ in samples:
+        if job.rules and references:
+            finding = None
+            with suppress(VerifierError):  # the reference is invalid
+                finding = d1.judge(job.task, completion, references)
+            counts["rules"].update(compared(line["correct"], finding))
+            line["d1"] = finding and {"correct": finding.right == finding.of, **finding._asdict()}
+        fault = line.get("error") or (NO_COMPLETION if completion is None or completion == [] else "")
+        if fault:
+            judged.add_fault(block.label + _VALUES.sub("", fault), f"{_place(line)} {fault}")
+    judged.output = "".join([f"{_encode(sample.line)}\n" for sample in samples])
+    verdicts = [sample for sample in samples if "error" not in sample.line]
+    unanswered = [sample for sample in verdicts if sample.line["reason"] == Reason.NO_ANSWER]
+    lists: dict[int, list[bool]] = defaultdict(list)  # {line: which completions of its list are right}
+    for sample in verdicts:
+        if "sample" in sample.line:
+            lists[sample.line["line"]].append(sample.line["correct"])
+    counts["reasons"].update([sample.line["reason"] for sample in verdicts])
+    counts["tiers"].update([sample.line["decided_by"] for sample in verdicts])
+    counts["by"].update([sample.group for sample in verdicts])
+    counts["right_by"].update([sample.group for sample in verdicts if sample.line["correct"]])
+    counts["lists"].update(f"{sum(rights)}/{len(rights)}" for rights in lists.values())
+    counts["lines"] += Counter(
+        judged=len(verdicts),
+        correct=counts["right_by"].total(),
+        score=sum(sample.line["score"] for sample in verdicts),  # may be a fraction
+        invalid=len(samples) - len(verdicts),
+        thinking=sum(regions(str(sample.completion)).unended >= 0 for sample in unanswered),
+    )
     judged.unmarked = _read_by_flexible(job, unanswered[:MAX_TRIED])
-    if find(job.task).name == "math500":
-        judged.tally["unit"] = sum(_is_refused_for_unit(sample, outcome) for sample, outcome in verdicts)
-    if block.numbers[0] <= ROWS_READ:
-        firsts = [sample for sample, _ in verdicts if sample.place <= 1]
-        judged.places = [f"{block.label}, line {sample.number}".removeprefix(", ") for sample in firsts]
-        judged.references = _columns(job, firsts)
+    if block.rows[0][0] <= ROWS_READ:
+        firsts = [sample for sample in verdicts if sample.line.get("sample", 1) == 1]
+        judged.references = [(_place(sample.line), sample.references) for sample in firsts]
     return judged
 
 
-def _judge(job: Job, samples: list[Sample]) -> list[Outcome | str]:
-    """The outcome of each sample, or a text on why there is none.
+def _place(line: Mapping[str, Any]) -> str:
+    """Where the row of a line of the output stands."""
+    return f"{line['file']}, line {line['line']}" if "file" in line else f"line {line['line']}"
+
+
+def _samples(job: Job, block: Block) -> Iterator[Sample]:
+    """The completions of a block, and its other lines with an error."""
+    flags = flags_of(job.columns)
+    for number, row_line in block.rows:
+        line: dict[str, Any] = {"file": block.label, "line": number} if block.label else {"line": number}
+        row: Mapping[str, Any] = {}
+        try:
+            row = read_line(row_line)
+            completions, references = read_completions(row, job.columns, flags)
+        except LineError as error:
+            line |= columns_of(row or error.columns, job.keep)
+            line.update(dict.fromkeys(VERDICT), error=str(error))
+            yield Sample(line)
+            continue
+        kept = columns_of(row, job.keep)
+        group = as_text(columns_of(row, (job.by,)).get(job.by)) if job.by else ""
+        references |= job.settings
+        for place, completion in enumerate(completions, 1):
+            in_list = {"sample": place} if len(completions) > 1 else {}
+            yield Sample({**line, **in_list, **kept}, completion, references, group)
+
+
+def _judge(job: Job, samples: Sequence[Sample]) -> None:
+    """Adds the verdict on each sample, or why there is none, to its line of the output.
 
     If judging them raises, as for an invalid reference, each half is judged alone.
     """
     try:
         verdicts = _verified(job, samples, job.mode)
     except Exception as error:  # also of a user's own task, which must not end a long run
-        if len(samples) == 1 and isinstance(error, VerifierError):
-            return [f"has an invalid reference: {text_of_one(error)}"]
-        if len(samples) == 1:
-            return [f"made the task fail: {type(error).__name__}: {error}"]
-        middle = len(samples) // 2
-        return _judge(job, samples[:middle]) + _judge(job, samples[middle:])
-    numbers_and_texts = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
-    words = (verdicts.reasons, verdicts.tiers, verdicts.marks, verdicts.details)
-    return list(map(Outcome, *numbers_and_texts, *words))
+        if len(samples) > 1:
+            middle = len(samples) // 2
+            _judge(job, samples[:middle])
+            _judge(job, samples[middle:])
+            return
+        why = f"made the task fail: {type(error).__name__}: {error}"
+        if isinstance(error, VerifierError):
+            why = f"has an invalid reference: {text_of_one(error)}"
+        samples[0].line.update(dict.fromkeys(VERDICT), error=why)
+        return
+    columns = [verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted, verdicts.reasons]
+    columns += [verdicts.tiers, verdicts.marks]
+    for sample, detail, *values in zip(samples, verdicts.details, *columns, strict=True):
+        sample.line.update(zip(VERDICT, values, strict=True), verifier_rules=RULES)
+        if not values[0]:  # what no answer means is long; the summary has it once
+            sample.line["detail"] = NOT_FOUND if detail == DETAILS[Reason.NO_ANSWER] else detail
 
 
 def _verified(job: Job, samples: Sequence[Sample], mode: Mode) -> Verdicts:
     """The verdicts on samples."""
-    return verify_batch(
-        job.task, [sample.completion for sample in samples], mode=mode, **_columns(job, samples)
-    )
-
-
-def _columns(job: Job, samples: Sequence[Sample]) -> dict[str, list[Any]]:
-    """{reference field of the task: its values}, without those that only other rules need."""
     task = find(job.task)
-    names = [name for name in job.columns if name in (*task.fields, *task.optional)]
+    # Not the fields that only other rules need.
+    names = [name for name in (*task.fields, *task.optional) if name in job.columns or name in job.settings]
     columns = {name: [sample.references[name] for sample in samples] for name in names}
-    return columns | {name: [value] * len(samples) for name, value in job.settings.items()}
-
-
-def _lines_and_counts(job: Job, label: str, results: Iterable[tuple[Sample, Outcome | str]]) -> Judged:
-    """The output, counts and faults of samples, each with its outcome or why there is none."""
-    judged, lines, verdicts = Judged(), [], []
-    tally = judged.tally
-    beginning = f'{{"file": {_quoted(label)}, "line": ' if label else '{"line": '
-    lists: dict[int, list[bool]] = {}  # {line: which completions of its list are right}
-    for sample, outcome in results:
-        number, kept, place, completion, references = sample
-        d1_field = ""
-        if job.rules and references:
-            finding = _finding(job, sample)
-            tally.update(compared(None if isinstance(outcome, str) else outcome.correct, finding))
-            facts = finding and {"correct": finding.right == finding.of, **finding._asdict()}
-            d1_field = f', "d1": {_ENCODER.encode(facts)}'
-        head = f'{beginning}{number}, "sample": {place}' if place else f"{beginning}{number}"
-        for name in job.keep:
-            if name in kept:
-                head += f", {_quoted(name)}: {_ENCODER.encode(kept[name])}"
-        fault = (
-            outcome
-            if isinstance(outcome, str)
-            else NO_COMPLETION
-            if completion is None or completion == []
-            else ""
-        )
-        if fault:
-            where = f"{label}, " if label else ""
-            judged.add_fault(where + _VALUES.sub("", fault), f"{where}line {number} {fault}")
-        if isinstance(outcome, str):
-            lines.append(f'{head}, {_NULL_FIELDS}, "error": {_quoted(outcome)}{d1_field}}}\n')
-            tally["invalid"] += 1
-            continue
-        verdicts.append(outcome)
-        correct, score, extracted, reason, tier, mark, detail = outcome
-        if detail == DETAILS[Reason.NO_ANSWER]:  # which is long; the summary has it once
-            detail = NOT_FOUND
-        detail_field = "" if correct else f', "detail": {_quoted(detail)}'
-        lines.append(
-            f'{head}, "correct": {"true" if correct else "false"}, "score": {score!r}, '
-            f'"extracted": {"null" if extracted is None else _quoted(extracted)}, '
-            f'"reason": "{reason}", "decided_by": "{tier}", "mark": {_quoted(mark) if mark else "null"}, '
-            f'"verifier_rules": {RULES}{detail_field}{d1_field}}}\n'
-        )
-        if job.by:
-            value = as_text(kept.get(job.by))
-            tally.update({f"by.{value}": 1, f"right_by.{value}": correct})
-        if place:
-            lists.setdefault(number, []).append(correct)
-    judged.output = "".join(lines)
-    tally["judged"] = len(verdicts)
-    tally["correct"] = sum(verdict.correct for verdict in verdicts)
-    tally["score"] = sum(verdict.score for verdict in verdicts)  # type: ignore[misc]  # a sum may be a fraction
-    for reason, count in Counter(verdict.reason for verdict in verdicts).items():
-        tally[f"reasons.{reason}"] = count
-    for tier, count in Counter(verdict.decided_by for verdict in verdicts).items():
-        tally[f"tiers.{tier}"] = count
-    tally.update(f"lists.{sum(rights)}/{len(rights)}" for rights in lists.values())
-    return judged
-
-
-def _finding(job: Job, sample: Sample) -> d1.Finding | None:
-    """The finding of other rules on a sample; None if its reference is invalid."""
-    try:
-        return d1.judge(job.task, sample.completion, sample.references)
-    except VerifierError:
-        return None
-
-
-def _is_refused_for_unit(sample: Sample, outcome: Outcome) -> bool:
-    """Whether an answer of MATH is wrong only for its unit, which the problem neither asks for nor has."""
-    from verifiers.math500.task import is_refused_for_unit
-
-    problem = sample.references.get("problem")
-    if outcome.reason != Reason.WRONG or not outcome.extracted or not problem:
-        return False
-    return is_refused_for_unit(outcome.extracted, sample.references["answer"], problem)
+    return verify_batch(job.task, [sample.completion for sample in samples], mode=mode, **columns)
 
 
 def _read_by_flexible(job: Job, samples: Sequence[Sample]) -> list[str]:
@@ -314,14 +218,12 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Generator
     processes: how many processes judge; 1 = this process alone, else other ones. Close the iterator to end these.
     """
     if processes == 1:
-        for block in blocks:
-            yield judge_block(job, block)
+        yield from (judge_block(job, block) for block in blocks)
         return
     from verifiers.worker import Workers, WorkerUnavailable
 
-    settings = {"files": list(own_files)}
     # A block may take any time.
-    workers = Workers(__name__, size=processes, soft=None, hard=None, settings=settings)
+    workers = Workers(__name__, size=processes, soft=None, hard=None, settings={"files": [*own_files]})
     threads = ThreadPoolExecutor(processes, thread_name_prefix="verifiers-command")
 
     def judge(block: Block) -> Judged:
@@ -330,16 +232,16 @@ def judge_blocks(job: Job, blocks: Iterable[Block], processes: int) -> Generator
             reply = workers.ask({"job": job, "block": block})
         except WorkerUnavailable as error:
             raise CommandError(f"{error}.") from error
-        if "tally" in reply:
+        if "counts" in reply:
             return Judged(**reply)
-        lost = f"was not judged: its worker process failed on this part of the file ({reply['detail']})."
-        return _lines_and_counts(job, block.label, [(Sample(n, {}), lost) for n in block.numbers])
+        lost = LineError(f"was not judged: its worker process failed on this part ({reply['detail']}).")
+        return judge_block(job, block._replace(rows=[(number, lost) for number, _ in block.rows]))
 
     under_way: deque[Future[Judged]] = deque()
     try:
         for block in blocks:
             under_way.append(threads.submit(judge, block))
-            if len(under_way) >= _AHEAD * processes:
+            if len(under_way) >= 2 * processes:
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from verifiers.errors import LineError
 from verifiers.reward import unwrap
 
+_INTEGERS = re.compile(r"[\[\s]*([+-]?\d{1,300}(?:[\s,]+[+-]?\d{1,300})*)[\]\s,]*")
 _PUZZLE = re.compile(r"Sudoku puzzle: ([0-9]{16})")
 _ABSENT = object()  # stands for the value of a column that a row does not have
 MAX_COLUMNS_NAMED = 24  # how many columns of a line an error names
 Names = tuple[str, ...]  # possible names of a field; the first that a line has counts
+Columns = dict[str, Names]  # {"completion" or a field of the reference: the possible names of its column}
 
 
 class LacksField(LineError):
-    """A line lacks some of the wanted fields; the text says which ones, and which columns the line has.
+    """A line lacks some of the wanted `fields`; the text says which ones, and which columns the line has."""
 
-    `places` are the numbers of the missing fields among the wanted ones.
-    """
-
-    def __init__(self, message: str, places: Sequence[int]) -> None:
-        super().__init__(message)
-        self.places = places
+    fields: Sequence[str] = ()
 
 
-def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
-    """The value of each wanted field of a row, in the order of `wanted`.
+def read_sample(
+    row: Mapping[str, Any], wanted: Mapping[str, Names], flags: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """{field: its value in a row}, for each wanted field. flags: {field: the flag that names its column}, for advice.
 
-    wanted: the possible names of each field, first of the completion. Raises LacksField, which names every missing
-    field, and LineError for a request of a batch that failed.
+    Raises LacksField, which names every missing field, and LineError for a request of a batch that failed.
     """
     # The output of OpenAI's batch API. A request that was answered has the status 200, or none is written.
     is_of_batch = {"custom_id", "response", "error"} <= row.keys()
@@ -39,25 +38,38 @@ def read_sample(row: dict[str, Any], wanted: Sequence[Names]) -> list[Any]:
         response = row["response"]
         if row["error"] or not isinstance(response, dict) or response.get("status_code") not in (None, 200):
             raise LineError("is a request that failed; it has no completion to judge.")
-    values = [_find(row, names) for names in wanted]
-    missing = [place for place, value in enumerate(values) if value is _ABSENT]
+    values = {field: _find(row, names) for field, names in wanted.items()}
+    missing = [field for field, value in values.items() if value is _ABSENT]
     if not missing:
         return values
-    lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[place]) for place in missing)
-    if is_of_batch and missing[-1] > 0:  # a reference
-        raise LineError(
-            f"lacks {lacking}, as all outputs of a batch do. Give --references FILE --on custom_id."
-        )
+    lacking = " and ".join(" or ".join(f'"{name}"' for name in wanted[field]) for field in missing)
     columns_there = ", ".join(_column_names(row)[:MAX_COLUMNS_NAMED])
     # Columns whose names differ from the missing ones only by capitals or by spaces around them.
     columns = {name.casefold().strip(): name for name in row}
-    near = [columns.get(name.casefold().strip()) for place in missing for name in wanted[place]]
+    near = [columns.get(name.casefold().strip()) for field in missing for name in wanted[field]]
     meant = " and ".join(f'"{name}"' for name in near if name)
     hint = f" Is {meant} meant?" if meant else ""
-    raise LacksField(f"lacks {lacking}; it has {columns_there or 'nothing'}.{hint}", missing)
+    remedy = f" Give {' and '.join(flags[field] for field in missing)}." if flags else ""
+    if is_of_batch and missing != ["completion"]:
+        remedy = " Give --references FILE --on custom_id, as no output of a batch has a reference."
+    error = LacksField(f"lacks {lacking}; it has {columns_there or 'nothing'}.{hint}{remedy}")
+    error.fields = missing
+    raise error
 
 
-def _column_names(row: dict[str, Any]) -> list[str]:
+def read_completions(
+    row: Mapping[str, Any], wanted: Columns, flags: Mapping[str, str]
+) -> tuple[list[object], dict[str, Any]]:
+    """(the completions of a row, its reference as {field: value}), in the forms that tasks take; as `read_sample`."""
+    references = read_sample(row, wanted, flags)
+    completions = completions_in(references.pop("completion"))
+    for field, convert in _CONVERTERS.items():
+        if field in references:
+            references[field] = convert(references[field])
+    return completions, references
+
+
+def _column_names(row: Mapping[str, Any]) -> list[str]:
     """The columns of a row as an error lists them: for a column that holds an object, column.key for each key.
 
     A name that begins or ends with spaces is in quotes, so that they are seen.
@@ -69,17 +81,18 @@ def _column_names(row: dict[str, Any]) -> list[str]:
     return names
 
 
-def has(row: dict[str, Any], names: Names) -> bool:
+def has(row: Mapping[str, Any], names: Names) -> bool:
     """True if a row has a column with one of these names."""
     return _find(row, names) is not _ABSENT
 
 
-def has_completion(row: dict[str, Any], names: Names) -> bool:
-    """True if a row has one of these names and a text or a list there; an object is no completion."""
-    return isinstance(_find(row, names), str | list)
+def fits(row: Mapping[str, Any], wanted: Columns) -> bool:
+    """True if a row has all wanted fields and a text or a list as its completion, for an object is none."""
+    may_be_completion = isinstance(_find(row, wanted["completion"]), str | list)
+    return may_be_completion and all(has(row, names) for names in wanted.values())
 
 
-def columns_of(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def columns_of(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """{name: its value} for those of the `names` that a row has."""
     found = {name: _find(row, (name,)) for name in names}
     return {name: value for name, value in found.items() if value is not _ABSENT}
@@ -90,7 +103,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _find(row: dict[str, Any], names: Names) -> Any:
+def _find(row: Mapping[str, Any], names: Names) -> Any:
     """The value of the first of `names` that the row has, else _ABSENT.
 
     A name with a dot, such as a.b, is the column of that name or, if there is none, field b inside column a.
@@ -138,16 +151,29 @@ def completions_in(value: object, levels: int = 2) -> list[object]:
 
 def integers_in(value: object) -> object:
     """The list of the integers in a text such as "[1, 2, 3]" or "1 2 3"; any other value as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        integers = [int(part) for part in value.strip("[] ").replace(",", " ").split()]
-        return integers or value  # a text without integers stays as it is
-    except ValueError:
-        return value
+    match = _INTEGERS.fullmatch(value) if isinstance(value, str) else None
+    return [int(part) for part in match[1].replace(",", " ").split()] if match else value
 
 
 def puzzle_in(value: object) -> object:
     """The 16 digits of the puzzle in a question of d1's evaluation files; any other value as it is."""
     match = _PUZZLE.search(value) if isinstance(value, str) else None
     return match[1] if match else value
+
+
+def _field_of_row(field: str, value: Any) -> Any:
+    """The reference `field` of the task `code`: `value` or, if this is a row of a published set, the row's `field`."""
+    if not isinstance(value, dict):
+        return value
+    from verifiers.code.published import reference_of
+
+    return reference_of(json.dumps(value, sort_keys=True))[field]
+
+
+# {reference that a file may have in another form: the function that converts it}.
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "problem": partial(unwrap, role="user"),
+    "numbers": integers_in,
+    **{field: partial(_field_of_row, field) for field in ("entry_point", "cases", "prompt")},
+    "puzzle": puzzle_in,
+}

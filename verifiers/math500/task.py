@@ -216,16 +216,6 @@ def is_accepted(value: Value, sides: Sequence[Value], gold: Reference, problem: 
     )
 
 
-def is_refused_for_unit(answer: str, reference: object, problem: str) -> bool:
-    """True if a wrong answer would be right in lenient mode, had it not a unit that the problem does not allow."""
-    gold = reference_of(reference, index=None)
-    try:
-        value = meaning(read(tokens_of(markup.plain(answer), gold.variables), gold.variables).value)
-    except Malformed:
-        return False
-    return not allows_unit(value, gold.meaning, problem_of(problem)) and is_right(answer, gold.text)
-
-
 @cache
 def cas_workers() -> Workers:
     """The processes of the computer algebra system."""
