@@ -568,11 +568,11 @@ def test_a_worker_that_is_killed_while_it_judges_is_replaced():
     from verifiers.code import task
 
     slow = "def f(x):\n    for _ in range(4 * 10 ** 5): pass\n    return x"
-    given = {"entry_point": ["f"] * 12, "cases": [[{"args": [n], "expected": n}] for n in range(12)]}
-    verify_batch("code", [slow] * 12, **given)
+    given = {"entry_point": ["f"] * 4, "cases": [[{"args": [n], "expected": n}] for n in range(4)]}
+    verify_batch("code", ["def f(x): return x"] * 4, **given)
     pids = [worker.process.pid for worker in task.workers()._alive]
     threading.Timer(0.1, lambda: [os.kill(pid, signal.SIGKILL) for pid in pids]).start()
-    assert verify_batch("code", [slow] * 12, **given).correct.all()
+    assert verify_batch("code", [slow] * 4, **given).correct.all()
     assert not {worker.process.pid for worker in task.workers()._alive} & set(pids)
 
 
