@@ -47,13 +47,10 @@ def test_an_answer_names_an_option_by_its_letter_or_its_text(answer, letter_alon
 @pytest.mark.parametrize(
     "choices",
     [
-        ["Paris", "Rome"],
-        "Paris,Rome",
-        {"A": "Paris", "B": "Rome"},
-        {"label": ["A", "B"], "text": ["Paris", "Rome"]},
-        {"label": ["1", "2"], "text": ["Paris", "Rome"]},
+        ["Paris", "Rome"], "Paris,Rome", {"A": "Paris", "B": "Rome"},
+        {"label": ["A", "B"], "text": ["Paris", "Rome"]}, {"label": ["1", "2"], "text": ["Paris", "Rome"]},
     ],
-)
+)  # fmt: skip
 def test_options_come_as_lists_and_by_their_letters(choices) -> None:
     assert verify("choice", "<answer>rome</answer>", answer="Rome", choices=choices).correct
     letter = "2" if "label" in choices and "1" in choices["label"] else "B"
@@ -64,14 +61,12 @@ def test_options_come_as_lists_and_by_their_letters(choices) -> None:
 @pytest.mark.parametrize(
     ("problem", "options"),
     [
-        ("(A) 10 (B) 12", {"A": "10", "B": "12"}),
-        ("A. one\nB. two", {"A": "one", "B": "two"}),
-        ("Pick A) x B) y C) z", {"A": "x", "B": "y", "C": "z"}),
-        ("(a) 1 (b) 2 (c) 3", {"A": "1", "B": "2", "C": "3"}),
+        ("(A) 10 (B) 12", {"A": "10", "B": "12"}), ("A. one\nB. two", {"A": "one", "B": "two"}),
+        ("Pick A) x B) y C) z", {"A": "x", "B": "y", "C": "z"}), ("(a) 1 (b) 2 (c) 3", {"A": "1", "B": "2", "C": "3"}),
         ("Show that (a) holds and (b) fails.", {}),
         ("".join(f"({letter}) {letter * 2}\n" for letter in "ABCDEFGHIJ"), {c: c * 2 for c in "ABCDEFGHIJ"}),
     ],
-)
+)  # fmt: skip
 def test_a_problem_lists_its_options(problem, options) -> None:
     assert options_of(problem) == options
 
@@ -95,15 +90,13 @@ def test_an_answer_that_names_no_option_is_told_what_would() -> None:
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ({"answer": "Rome"}, "is no letter such as 'C'"),
-        ({"answer": 2}, "is no letter such as 'C'"),
+        ({"answer": "Rome"}, "is no letter such as 'C'"), ({"answer": 2}, "is no letter such as 'C'"),
         ({"answer": "D", "problem": PROBLEM}, "none of the options A, B, C"),
         ({"answer": "A", "choices": 7}, "is no list of up to 10 options"),
         ({"answer": "A", "choices": list("abcdefghijk")}, "is no list of up to 10 options"),
-        ({"answer": "A", "problem": 7}, "is no text"),
-        ({"answer": ""}, "is no text, or an empty one"),
+        ({"answer": "A", "problem": 7}, "is no text"), ({"answer": ""}, "is no text, or an empty one"),
     ],
-)
+)  # fmt: skip
 def test_a_reference_that_names_no_option_is_refused(reference, said) -> None:
     with pytest.raises(InvalidReferenceError, match=said):
         verify("choice", "<answer>A</answer>", **reference)

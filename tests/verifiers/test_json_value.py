@@ -54,16 +54,11 @@ def test_the_answer_is_the_last_value_that_stands_in_no_other(completion, reason
 @pytest.mark.parametrize(
     ("completion", "gold"),
     [
-        ("<answer>5.0</answer>", 5),
-        ("#### 5", "5"),
-        (r"\boxed{5}", 5),
-        ("<answer>0.1</answer>", 0.1),
-        ('"spam"', '"spam"'),
-        ("<answer>null</answer>", "null"),
-        ("<answer>100000000000000000001</answer>", 10**20 + 1),
-        ("<answer>[]</answer>", ()),
+        ("<answer>5.0</answer>", 5), ("#### 5", "5"), (r"\boxed{5}", 5), ("<answer>0.1</answer>", 0.1),
+        ('"spam"', '"spam"'), ("<answer>null</answer>", "null"),
+        ("<answer>100000000000000000001</answer>", 10**20 + 1), ("<answer>[]</answer>", ()),
     ],
-)
+)  # fmt: skip
 def test_values_of_python_and_json_texts_are_references(completion, gold) -> None:
     assert verify("json", completion, answer=gold).correct
     assert not verify("json", "<answer>[1, 5]</answer>", answer=gold).correct
@@ -92,16 +87,14 @@ def test_what_is_no_json_is_told_why() -> None:
 @pytest.mark.parametrize(
     ("reference", "said"),
     [
-        ({"answer": "spam"}, "quotation marks"),
-        ({"answer": None}, "it is empty"),
-        ({"answer": {"a": float("nan")}}, "it has a float"),
-        ({"answer": {1: 2}}, "it has a dict"),
+        ({"answer": "spam"}, "quotation marks"), ({"answer": None}, "it is empty"),
+        ({"answer": {"a": float("nan")}}, "it has a float"), ({"answer": {1: 2}}, "it has a dict"),
         ({"answer": '{"a": 1, "a": 2}'}, 'the key "a" twice'),
         ({"answer": {"a": 1}, "keys": "b"}, "'b', a key that the reference has not"),
         ({"answer": [1], "keys": "b"}, "'b', a key that the reference has not"),
         ({"answer": {"a": 1}, "keys": 1}, "is no list of keys"),
     ],
-)
+)  # fmt: skip
 def test_a_reference_that_is_no_json_is_refused(reference, said) -> None:
     with pytest.raises(InvalidReferenceError, match=said):
         verify("json", "{}", **reference)
