@@ -59,15 +59,11 @@ VALUE = re.compile(r"([\w ()\\{}^]+= *)+[-\d.]+(\^\\circ)?|\d+\\pmod\{\d+\}")
 FINISHED = re.compile(r"\\frac\{?\d+\}?\{?\d+\}?|\d+\^\d+|[\d{},]+|\d+ \\\\")
 # Left sides that name a value, as the rule has it, though here the problem states that value.
 NAMED = [
-    r"\begin{vmatrix} a & b \\ c & d \end{vmatrix} = 5",
-    r"m\angle DCB = 40^{\circ}",
-    r"\sin \angle RPQ = \frac{7}{25}",
-    "a@1=0",
-    "f(-1)=0",
-    r"ab\equiv 17\pmod{20}",
-    "c",  # the text of choice C, which is right
-    "e",  # the letter of option E, which is right
-]
+    r"\begin{vmatrix} a & b \\ c & d \end{vmatrix} = 5", r"m\angle DCB = 40^{\circ}",
+    r"\sin \angle RPQ = \frac{7}{25}", "a@1=0", "f(-1)=0", r"ab\equiv 17\pmod{20}",
+    # The text of choice C and the letter of option E, which are right.
+    "c", "e",
+]  # fmt: skip
 
 
 @SPLITS
