@@ -12,29 +12,16 @@ PROBLEM = "Which is right?\n**A)** A dog\n**B)** Cats\nC. 12.5 kg"
 @pytest.mark.parametrize(
     ("answer", "letter_alone", "with_problem"),
     [
-        ("C", "ok", "ok"),
-        ("(C)", "ok", "ok"),
-        ("C)", "ok", "ok"),
-        ("C.", "ok", "ok"),
-        ("c", "ok", "ok"),
-        (r"\textbf{(C)}", "ok", "ok"),
-        ("**C**", "ok", "ok"),
-        ("C. 12.5 kg", "ok", "ok"),
-        ("C - 12.5 kg", "ok", "ok"),
-        ("Option C", "ok", "ok"),
-        ("12.5 KG", "malformed", "ok"),
-        ("B", "wrong", "wrong"),
-        ("cats", "malformed", "wrong"),
-        ("A dog", "malformed", "wrong"),
-        ("C. Cats", "ok", "wrong"),  # the letter of one and the text of another
-        ("A. A dog", "wrong", "wrong"),
-        ("B or C", "hedge", "hedge"),
-        ("C, B", "hedge", "hedge"),
-        ("A) B) C)", "hedge", "hedge"),
-        ("D", "wrong", "malformed"),
+        ("C", "ok", "ok"), ("(C)", "ok", "ok"), ("C)", "ok", "ok"), ("C.", "ok", "ok"), ("c", "ok", "ok"),
+        (r"\textbf{(C)}", "ok", "ok"), ("**C**", "ok", "ok"), ("C. 12.5 kg", "ok", "ok"), ("C - 12.5 kg", "ok", "ok"),
+        ("Option C", "ok", "ok"), ("12.5 KG", "malformed", "ok"), ("B", "wrong", "wrong"),
+        ("cats", "malformed", "wrong"), ("A dog", "malformed", "wrong"),
+        # the letter of one and the text of another
+        ("C. Cats", "ok", "wrong"), ("A. A dog", "wrong", "wrong"), ("B or C", "hedge", "hedge"),
+        ("C, B", "hedge", "hedge"), ("A) B) C)", "hedge", "hedge"), ("D", "wrong", "malformed"),
         ("Birds", "malformed", "malformed"),
     ],
-)
+)  # fmt: skip
 def test_an_answer_names_an_option_by_its_letter_or_its_text(answer, letter_alone, with_problem) -> None:
     completion = f"<answer>{answer}</answer>"
     assert verify("choice", completion, answer="C").reason == letter_alone

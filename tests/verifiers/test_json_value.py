@@ -13,40 +13,26 @@ TEXT = '{"b": [1, 2.0], "a": 1e0, "c": {"d": "x"}}'
 @pytest.mark.parametrize(
     ("completion", "reason"),
     [
-        (TEXT, "ok"),
-        (f"<answer>{TEXT}</answer>", "ok"),
-        (f"<answer>\n```json\n{TEXT}\n```\n</answer>", "ok"),
-        (f"Here:\n```json\n{TEXT}\n```\nDone (see [notes]).", "ok"),
-        (f"```\n{TEXT}\n```", "ok"),
-        (f"```json\n{TEXT}", "ok"),
-        (f"It is {TEXT}.", "ok"),
-        (f"\\boxed{{{TEXT}}}", "ok"),
+        (TEXT, "ok"), (f"<answer>{TEXT}</answer>", "ok"), (f"<answer>\n```json\n{TEXT}\n```\n</answer>", "ok"),
+        (f"Here:\n```json\n{TEXT}\n```\nDone (see [notes]).", "ok"), (f"```\n{TEXT}\n```", "ok"),
+        (f"```json\n{TEXT}", "ok"), (f"It is {TEXT}.", "ok"), (f"\\boxed{{{TEXT}}}", "ok"),
         (f'An example is {{"a": 2}}, and the answer {TEXT}', "ok"),
         (f'The answer is {TEXT}, unlike {{"a": 2}}', "wrong"),
-        (f'{{"answer": {TEXT}}}', "wrong"),  # a field of the answer is not the answer
-        (f'<answer>{{"x": {TEXT}}}</answer>', "wrong"),
-        (f"[{TEXT}]", "wrong"),
+        # a field of the answer is not the answer
+        (f'{{"answer": {TEXT}}}', "wrong"), (f'<answer>{{"x": {TEXT}}}</answer>', "wrong"), (f"[{TEXT}]", "wrong"),
         (TEXT[:-1], "malformed"),
-        (
-            f"Such as {TEXT}, and here {{'a': 2}}",
-            "malformed",
-        ),  # a dict of Python is no JSON, but it is the answer
-        (f'{{"x": {TEXT}', "malformed"),  # cut short, and its field is not the answer either
-        (f"```python\nx = {TEXT}\n```", "no_answer"),
-        (f"<think>{TEXT}</think> I do not know.", "no_answer"),
-        (f"<think>{TEXT}", "no_answer"),
-        (f"{TEXT}<|eot_id|>[]", "ok"),
-        (TEXT.replace("1e0", "true"), "wrong"),
-        (TEXT.replace("1e0", '"1"'), "wrong"),
-        (TEXT.replace('"x"', '"X"'), "wrong"),
-        (TEXT.replace("[1, 2.0]", "[2, 1]"), "wrong"),
-        (TEXT.replace('"a": 1e0', '"a": 2, "a": 1'), "malformed"),
-        ("<answer>NaN</answer>", "malformed"),
+        # a dict of Python is no JSON, but it is the answer
+        (f"Such as {TEXT}, and here {{'a': 2}}", "malformed"),
+        # cut short, and its field is not the answer either
+        (f'{{"x": {TEXT}', "malformed"), (f"```python\nx = {TEXT}\n```", "no_answer"),
+        (f"<think>{TEXT}</think> I do not know.", "no_answer"), (f"<think>{TEXT}", "no_answer"),
+        (f"{TEXT}<|eot_id|>[]", "ok"), (TEXT.replace("1e0", "true"), "wrong"), (TEXT.replace("1e0", '"1"'), "wrong"),
+        (TEXT.replace('"x"', '"X"'), "wrong"), (TEXT.replace("[1, 2.0]", "[2, 1]"), "wrong"),
+        (TEXT.replace('"a": 1e0', '"a": 2, "a": 1'), "malformed"), ("<answer>NaN</answer>", "malformed"),
         ("<answer>" + "[" * (DEPTH_LIMIT + 1) + "]" * (DEPTH_LIMIT + 1) + "</answer>", "malformed"),
-        ("Nothing.", "no_answer"),
-        ("<answer></answer>", "no_answer"),
+        ("Nothing.", "no_answer"), ("<answer></answer>", "no_answer"),
     ],
-)
+)  # fmt: skip
 def test_the_answer_is_the_last_value_that_stands_in_no_other(completion, reason) -> None:
     assert verify("json", completion, answer=GOLD).reason == reason
 
