@@ -79,16 +79,17 @@ def test_kernels_and_the_reader_agree_on_edited_texts(task, at_length, monkeypat
     use_kernels(monkeypatch)
     rng = random.Random(5)
     answers = [*RIGHT_ANSWERS[task], *ANSWERS.get(task, ()), "18", "-3", "1250", "1234", "2*5", "5 3", ""]
-    known = REFERENCES[task] + MORE_REFERENCES.get(task, [])
+    usual, known = REFERENCES[task][:3], REFERENCES[task] + MORE_REFERENCES.get(task, [])
     for mode in registry.find(task).modes:
-        texts, references = [], []
-        for _ in range(20_000 if at_length else 250):
-            made = "".join(rng.choices(CHARACTERS[task], k=rng.randint(1, 18)))
-            texts.append(
-                edited(rng, rng.choice(WHOLE).format(rng.choice([*answers, made]), rng.choice(answers)))
-            )
-            references.append(rng.choice(known[: rng.choice((3, len(known)))]))
-        assert_agrees(task, texts, references, mode)
+        for batch_number in range(2_000 if at_length else 25):
+            texts = []
+            for _ in range(10):
+                made = "".join(rng.choices(CHARACTERS[task], k=rng.randint(1, 18)))
+                texts.append(
+                    edited(rng, rng.choice(WHOLE).format(rng.choice([*answers, made]), rng.choice(answers)))
+                )
+            # References that no kernel reads leave their whole batch to the reader.
+            assert_agrees(task, texts, rng.choices(known if batch_number % 4 == 0 else usual, k=10), mode)
 
 
 @pytest.mark.parametrize("task", (*WITH_KERNELS, "math500"))
@@ -152,7 +153,7 @@ def test_slices_in_threads_give_the_same_in_order(monkeypatch):
     use_kernels(monkeypatch)
     texts = [f"<answer>{SOLUTION if i % 3 else SOLUTION[::-1]}</answer>" * (i % 5) for i in range(700)]
     texts[::50] = ["\u0664" * i for i in range(14)]
-    puzzles = [PUZZLE] * len(texts)
+    puzzles = [PUZZLE, "0" * 16] * 350
     whole = list(verify_batch("sudoku", texts, puzzle=puzzles))
     monkeypatch.setattr(batch, "SLICE_CHARACTERS", 500)
     monkeypatch.setattr(batch, "cpus", lambda: 4)

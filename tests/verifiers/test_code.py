@@ -208,7 +208,7 @@ FAULTS = [
     ("def total(xs):\n    while not xs: pass\n    return sum(xs)", "timeout", 0.2, USED_UP),
     (f"import sympy\n{TOTAL}", "timeout", 0.0, "Importing sympy alone takes more instructions than a program may use."),
     (f"import missing\n{TOTAL}", "error", 0.0, "The program needs missing, " + LACKS),
-    ("def total(xs):\n    from nltk.x import y", "error", 0.0, "The program needs nltk, " + LACKS),
+    ("def total(xs):\n    if xs == [1, 2, 3]:\n        from nltk.x import y\n    return sum(xs)", "error", 0.8, LACKS),
     ("", "no_answer", 0.0, "The completion holds no program."),
 ]  # fmt: skip
 
@@ -294,7 +294,8 @@ def test_a_body_may_be_indented_evenly_by_any_number():
         lines = "n = 0", "for x in items:", f"{inner}if x > n:", f"{inner * 2}n = x", "return n"
         bodies.append("".join(f"{outer}{line}\n" for line in lines))
     assert judge_all(bodies, **BEST).correct.all()
-    assert not judge_all([body.replace("return", " return") for body in bodies], **BEST).correct.any()
+    uneven = [body.replace("return", " return") for body in bodies]
+    assert not judge_all([*uneven, "  n = max(items)\nreturn n"], **BEST).correct.any()
 
 
 PROSE = "Sure! Here's the function (it adds two numbers):\n\n"
@@ -622,14 +623,18 @@ def test_a_cut_file_of_the_cache_is_made_anew(copied, cut, monkeypatch, caplog):
 
 
 @needed
-def test_a_cache_folder_that_cannot_be_mended_is_named_before_a_program_runs(copied, monkeypatch):
-    for file in copied.glob("*.cwasm"):
-        file.chmod(0o666)  # whoever could write it may have done so, and what it holds is run
+def test_a_cache_folder_that_cannot_be_mended_is_named_before_a_program_runs(cache, monkeypatch):
+    cache.mkdir(mode=0o700)
+    for name, mode in {"mine.cwasm": 0o644, "open.cwasm": 0o666, "stdlib-open.zip": 0o622}.items():
+        (cache / name).touch()
+        (cache / name).chmod(mode)  # whoever could write it may have done so, and what it holds is run
     interpreter.own_folder()
-    assert not [*copied.glob("*.cwasm")]
-    copied.chmod(0o755)
-    (copied / "thesis.tex").touch()
-    said = rf"be kept in {copied}: it has mode 755 and also holds thesis.tex, .*: chmod 700 {copied}, or set WASI"
+    assert [file.name for file in cache.iterdir()] == ["mine.cwasm"]
+    cache.chmod(0o755)
+    (cache / "thesis.tex").touch()
+    said = (
+        rf"be kept in {cache}: it has mode 755 and also holds thesis.tex, .*: chmod 700 {cache}, or set WASI"
+    )
     refused(said, ADD)
     with pytest.raises(envs.EnvError, match=said):
         envs.make("code")

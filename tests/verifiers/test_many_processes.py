@@ -7,21 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from tests.common.command_cases import PUZZLE, SOLUTION
 from tests.common.marks import slow_if
 from verifiers import reward_function, verify_batch
 
 ROWS = range(60)
 COLUMNS = {
     "gsm8k": ([f"<answer>{n % 7}</answer>" for n in ROWS], {"answer": [str(n % 5) for n in ROWS]}),
-    "countdown": (
-        [f"<answer>{n % 4 + 1} + 2</answer>" for n in ROWS],
-        {"numbers": [[n % 4 + 1, 2] for n in ROWS], "target": [n % 4 + 3 - (n % 3 == 0) for n in ROWS]},
-    ),
-    "sudoku": (
-        [f"<answer>{SOLUTION if n % 2 else 1}</answer>" for n in ROWS],
-        {"puzzle": [PUZZLE] * len(ROWS)},
-    ),
     "math500": (
         [rf"\boxed{{\frac{{{n % 7}}}{{2}}}}" if n % 3 else r"\boxed{\sin^2 x + \cos^2 x}" for n in ROWS],
         {"answer": [str(n % 4 / 2) if n % 3 else "1" for n in ROWS]},

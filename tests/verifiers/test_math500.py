@@ -223,7 +223,10 @@ def test_what_joins_a_list_is_told_by_the_list_alone() -> None:
     assert reading("x is 1, y is 2 or z is 3").value.join == "or"
 
 
-def test_work_that_no_grammar_reads_breaks_the_rule_of_a_problem(no_cas: list) -> None:
+def test_work_that_is_left_breaks_the_rule_of_a_problem(no_cas: list) -> None:
+    unfinished = r"\boxed{x^3+\frac{1}{x^3}=3^3-9}"
+    problem = r"Given that $x+\frac1x=3$, find $x^3+\frac{1}{x^3}$."
+    assert verify("math500", unfinished, answer="18", problem=problem).reason == "rule_broken"
     completion = r"\boxed{\lim_{x \to 0} \frac{\sin x}{x}}"
     assert verify("math500", completion, answer="1", problem="Find it.").reason == "rule_broken"
     assert not no_cas

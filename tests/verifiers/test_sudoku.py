@@ -91,30 +91,14 @@ def test_score_is_one_exactly_for_solved_grids():
         assert (verdict.score == 1.0) is verdict.correct
 
 
-_ROWS = ["1234", "3412", "2143", "4321"]
-_WIDE = [" ".join(row) for row in _ROWS]
-_TABLE = "| | C1 | C2 | C3 | C4 |\n|-|-|-|-|-|\n" + "\n".join(
-    f"| R{number} | {row.replace(' ', ' | ')} |" for number, row in enumerate(_WIDE, 1)
-)
-
-
 @pytest.mark.parametrize(
     ("text", "lenient", "flexible"),
     [
-        (f"<answer>{' / '.join(_ROWS)}</answer>", "ok", "ok"),
-        (f"<answer>{'/'.join(''.join(_ROWS))}</answer>", "malformed", "malformed"),
-        (f"<answer>C1 C2 C3 C4\n{chr(10).join(_WIDE)}</answer>", "ok", "ok"),
-        (f"<answer>C1 C2 C4 C3\n{chr(10).join(_WIDE)}</answer>", "malformed", "malformed"),
-        (f"<answer>{_TABLE}</answer>", "ok", "ok"),
-        (f"<answer>{''.join(_ROWS)} because row 1 has 1, 2, 3 and 4</answer>", "ok", "ok"),
-        (f"<answer>{''.join(_ROWS)} or {''.join(_ROWS[::-1])}</answer>", "malformed", "malformed"),
-        ("".join(_ROWS), "no_answer", "ok"),
-        ("So:\n```\n" + "\n".join(_ROWS) + "\n```\nDone.", "no_answer", "ok"),
-        ("Grid:\n" + "\n".join(_WIDE) + "\n\nEach row has 1 to 4.", "no_answer", "ok"),
-        ("Puzzle:\n" + "\n".join(_ROWS) + "\nNo:\n" + "\n".join(_ROWS[::-1]), "no_answer", "rule_broken"),
-        ("The first row is 1 2 3 4", "no_answer", "no_answer"),
+        ("1234341221434321", "no_answer", "ok"), ("The first row is 1 2 3 4", "no_answer", "no_answer"),
+        ("Puzzle:\n1234\n3412\n2143\n4321\nNo:\n4321\n2143\n3412\n1234", "no_answer", "rule_broken"),
+        ("<answer>1234341221434321 or 4321214334121234</answer>", "malformed", "malformed"),
     ],
-)
+)  # fmt: skip
 def test_a_grid_that_no_mark_names_is_read_in_flexible_mode(text, lenient, flexible):
     puzzle = "1204001020400301"
     for mode, reason in (("lenient", lenient), ("flexible", flexible)):

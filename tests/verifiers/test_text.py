@@ -9,14 +9,14 @@ from verifiers.errors import InvalidReferenceError
 @pytest.mark.parametrize(
     ("answer", "gold", "settings", "reason"),
     [
-        ("Low", "LOW", {}, "ok"), ("Bug", "BUG", {}, "ok"), ("  new\n  york ", "New York", {}, "ok"),
+        ("Low", "LOW", {}, "ok"), ("  new\n  york ", "New York", {}, "ok"),
         ("STRASSE", "Straße", {}, "ok"), ("Cafe\u0301", "CAFÉ", {}, "ok"), ("ＯＫ", "ok", {}, "ok"),
         ("**Spam**", "spam", {}, "ok"), (r"\boxed{\text{Spam}}", "spam", {}, "ok"),
         ("Spam.", "spam", {}, "ok"), ("Form 8, because it is due", "form 8, because it is due", {}, "ok"),
         ("Plan B as agreed", "Plan B", {}, "wrong"), (".", ".", {}, "ok"), ("*****", "*****", {}, "ok"),
         ("*****", "*", {}, "wrong"), ("init", "__init__", {}, "wrong"), ("`__init__`", "__init__", {}, "ok"),
         ("True", True, {}, "ok"), ("7", 7.0, {}, "ok"), ("si", "is", {}, "wrong"),
-        ("50,12 €", "12,50 €", {}, "wrong"), ("ne", "en", {}, "wrong"), ("spam or ham", "spam", {}, "wrong"),
+        ("50,12 €", "12,50 €", {}, "wrong"), ("spam or ham", "spam", {}, "wrong"),
         ("LOW", "Low", {"case": "exact"}, "wrong"), ("Low", "Low", {"case": "exact"}, "ok"),
         ("low", "Low", {"case": "fold"}, "ok"), ("Ham", "spam", {"choices": ["spam", "ham"]}, "wrong"),
         ("eggs", "spam", {"choices": ["spam", "ham"]}, "malformed"),

@@ -94,7 +94,6 @@ def test_an_unavailable_worker_says_why_and_is_not_started_again(monkeypatch):
 def test_a_closed_pool_starts_again_and_leaves_no_trace(pool):
     handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
     say(pool, "warm")
-    assert threading.active_count() == len(threading.enumerate())
     before = set(threading.enumerate())
     warm = pids(pool)
     pool.close()
@@ -250,10 +249,8 @@ def test_a_cold_worker_of_the_computer_algebra_system_decides_or_runs_out_of_tim
     workers = Workers("verifiers.math500.cas", size=1)
     monkeypatch.setattr(task, "cas_workers", lambda: workers)
     monkeypatch.setattr(task, "_judged_by_cas", {})
-    text, gold = (
-        r"<answer>\boxed{\sum_{k=1}^{n} k}</answer>",
-        r"\frac{n(n+1)}{2}",
-    )  # what no other tier can tell
+    text = r"<answer>\boxed{\sum_{k=1}^{n} k}</answer>"
+    gold = r"\frac{n(n+1)}{2}"  # what no other tier can tell
     verdict = verify("math500", text, answer=gold)
     assert verdict.reason in ("ok", "timeout") and verdict.decided_by == "cas"
     patient = verify_batch("math500", [text], answer=[gold])
