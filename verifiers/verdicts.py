@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-RULES = 3
+RULES = 4
 """The number of the rules by which answers are found and judged. It grows when a verdict on some text changes; runs,
 evaluations and files of verdicts record it."""
 

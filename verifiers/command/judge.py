@@ -201,6 +201,11 @@ def _judge(job: Job, samples: list[Sample]) -> list[Outcome | str]:
             return [f"made the task fail: {type(error).__name__}: {error}"]
         middle = len(samples) // 2
         return _judge(job, samples[:middle]) + _judge(job, samples[middle:])
+    return [*outcomes_of(verdicts)]
+
+
+def outcomes_of(verdicts: Verdicts) -> list[Outcome]:
+    """Each verdict as an `Outcome`."""
     numbers_and_texts = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
     words = (verdicts.reasons, verdicts.tiers, verdicts.marks, verdicts.details)
     return list(map(Outcome, *numbers_and_texts, *words))
