@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from verifiers.errors import ArgumentError
-from verifiers.registry import find, verify
+from verifiers.errors import ArgumentError, UnknownTaskError, did_you_mean, shown
+from verifiers.registry import find, tasks, verify
 
 DATA_SOURCES = {
     "openai/gsm8k": "gsm8k",
@@ -18,20 +18,31 @@ DATA_SOURCES = {
 
 
 def task_of(data_source: object) -> str:
-    """The name of the task that judges a data source; raises `UnknownTaskError`."""
-    task = data_source  # a name that is not in the table is the name of a task; `find` refuses all else
-    if isinstance(data_source, str) and data_source in DATA_SOURCES:
-        task = DATA_SOURCES[data_source]
-    return find(task).name  # type: ignore[arg-type]
+    """The name of the task that judges a data source, or that has this name; raises `UnknownTaskError`."""
+    name = data_source if isinstance(data_source, str) else ""
+    try:
+        return find(DATA_SOURCES.get(name, name)).name
+    except UnknownTaskError as error:
+        known = [*tasks(), *DATA_SOURCES]
+        near = did_you_mean(data_source, known)
+        message = (
+            f"No task judges {shown(data_source)}. {near}Known: {', '.join(known)}. "
+            "Add yours with verifiers.register(...)."
+        )
+        raise UnknownTaskError(message, argument="data_source", value=data_source) from error
 
 
 def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | None) -> dict[str, Any]:
     """{reference field of a task: its value}, from verl's `ground_truth` and `extra_info`.
 
     The ground truth is {field: value} or, for a task with one field, its value; `ArgumentError` is raised for any other
-    one. A task that takes the problem gets the `problem` of `extra_info`, or "", unless the ground truth has it.
+    one, and for an `extra_info` that is no mapping. A task that takes the problem gets the `problem` of `extra_info`,
+    or "", unless the ground truth has it.
     """
-    entry = find(task)
+    entry, extra_info = find(task), extra_info or {}
+    if not isinstance(extra_info, Mapping):
+        message = f"extra_info={shown(extra_info)} should be a dict."
+        raise ArgumentError(message, argument="extra_info", value=extra_info)
     if isinstance(ground_truth, Mapping):
         references = dict(ground_truth)
     elif len(entry.fields) == 1:
@@ -44,7 +55,7 @@ def references_of(task: str, ground_truth: Any, extra_info: Mapping[str, Any] | 
             value=ground_truth,
         )
     if "problem" in entry.optional:
-        references.setdefault("problem", (extra_info or {}).get("problem") or "")
+        references.setdefault("problem", extra_info.get("problem") or "")
     return references
 
 

@@ -5,18 +5,18 @@ This module decides the names and the integer codes of reasons and tiers. A new 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-RULES = 3
+RULES = 4
 """The number of the rules by which answers are found and judged. It grows when a verdict on some text changes; runs,
 evaluations and files of verdicts record it."""
 
@@ -292,6 +292,25 @@ class Verdicts(Sequence[Verdict]):
 
     def __repr__(self) -> str:
         return f"Verdicts(n={len(self)}, correct={int(self.correct.sum())}, reasons={self.counts()})"
+
+
+class Outcome(NamedTuple):
+    """A verdict as files and answers over HTTP have it."""
+
+    correct: bool
+    score: float
+    extracted: str | None
+    reason: str
+    decided_by: str
+    mark: str | None
+    detail: str
+
+
+def outcomes_of(verdicts: Verdicts) -> Iterator[Outcome]:
+    """Each verdict as an `Outcome`."""
+    numbers_and_texts = (verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted)
+    words = (verdicts.reasons, verdicts.tiers, verdicts.marks, verdicts.details)
+    return map(Outcome, *numbers_and_texts, *words)
 
 
 _CHAT_ADVICE = " Of a chat, give the content of its last message."

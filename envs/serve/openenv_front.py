@@ -29,9 +29,9 @@ from envs.episodes import chat
 from envs.problem import Problem
 from envs.splits import SPLITS
 from verifiers.errors import did_you_mean, shown
-from verifiers.serve.front import Front
+from verifiers.serve.front import Failed, Front
+from verifiers.serve.judging import read_object
 from verifiers.serve.queue import Queue
-from verifiers.serve.request_forms import read_object
 
 PAGE = Path(__file__).with_name("page.html")
 MAX_SESSIONS = 10_000
@@ -110,15 +110,12 @@ class Session:
     """Held by the request that changes the episode."""
 
 
-class Failed(HTTPException):
-    """A worker could not answer."""
-
-
 class OpenEnvFront(Front):
     """Answers clients of OpenEnv."""
 
     def __init__(self, queue: Queue, token: str, tasks: Mapping[str, str]) -> None:
         """tasks: {a task's name in addresses: its name as the user wrote it}."""
+        super().__init__(queue, token)
         self.tasks = tasks
         # Episodes over HTTP, by task and id.
         self.sessions: dict[tuple[str, str], Session] = {}
@@ -139,7 +136,7 @@ class OpenEnvFront(Front):
                     Route(f"{base}/health", self.health),
                     WebSocketRoute(f"{base}/ws", partial(self._play, task)),
                 ]
-        super().__init__(queue, token, routes, self._nothing_at)
+        self.router.routes += routes
 
     def _endpoint(self, verb: str, task: str) -> Callable[[Request], Awaitable[Response]]:
         """The endpoint that answers by the method `_http_VERB`."""
@@ -151,8 +148,7 @@ class OpenEnvFront(Front):
         endpoint.__name__ = verb  # the address in metrics
         return endpoint
 
-    def _nothing_at(self, path: str) -> str:
-        """What 404 says of a path."""
+    def nothing_at(self, path: str) -> str:
         task, _, verb = path.strip("/").partition("/")
         if task in self.tasks:
             return f"There is no {verb!r:.40} of a task. There are: {', '.join(VERBS)}, and ws."
@@ -248,11 +244,7 @@ class OpenEnvFront(Front):
 
     async def _ask_worker(self, task: str, what: str, job: Mapping[str, Any]) -> Any:
         """A worker's answer about a task; raises `Failed`."""
-        answer = await self.answer(f"{task}/{what}", json.dumps(job).encode())
-        value = json.loads(answer.body)
-        if answer.status_code != 200:
-            raise Failed(answer.status_code, value["error"])
-        return value
+        return json.loads(await self.answer(f"{task}/{what}", json.dumps(job).encode()))
 
     async def _reset(self, task: str, session: Session, given: Mapping[str, Any]) -> dict[str, Any]:
         """Starts an episode; returns the first observation as it goes over the wire."""

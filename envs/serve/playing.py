@@ -5,7 +5,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from gymnasium.utils import seeding
@@ -19,7 +19,7 @@ from envs.registry import make, resolve
 from envs.task import summary
 from verifiers import __version__, batch
 from verifiers.limit import time_limit
-from verifiers.serve.queue import Answer, refusal
+from verifiers.serve.queue import Answer
 
 _log = logging.getLogger(__name__)
 
@@ -66,11 +66,8 @@ class Player:
             if asked == "step":
                 steps[task, job["split"]][place] = job
             else:
-                answer = {"reset": self.reset, "about": self.about}[asked]
-                # {} = there is no verdict to count.
-                answers[place] = self._answer_of(
-                    lambda answer=answer, task=task, job=job: (answer(task, job), {})
-                )
+                work = {"reset": self.reset, "about": self.about}[asked]
+                answers[place] = _answer(task, partial(work, task, job))
         for (task, _), jobs in steps.items():
             answers |= zip(jobs, self.steps(task, list(jobs.values())), strict=True)
         return [answers[place] for place in range(len(requests))]
@@ -79,29 +76,10 @@ class Player:
         """Takes a step of many episodes of a split; if that fails, takes each alone, so that the others succeed."""
         if len(jobs) > 1:
             try:
-                return [_as_answer(task, step) for step in self.step(task, jobs)]
+                return [_written(task, step) for step in self.step(task, jobs)]
             except Exception as error:  # a task's error; below, the episode that causes it raises it again
                 _log.debug("%s: a batch of steps failed: %s", task, error)
-        return [self._answer_of(lambda job=job: self._step_alone(task, job)) for job in jobs]
-
-    def _step_alone(
-        self, task: str, job: Mapping[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, dict[str, int]]]:
-        """The step of one episode, and its verdict for the counters of `Answer`."""
-        (step,) = self.step(task, [job])
-        return step, _counted(task, step)
-
-    def _answer_of(self, work: Callable[[], tuple[dict[str, Any], dict[str, dict[str, int]]]]) -> Answer:
-        """What `work` returns, (value, counted verdicts), as an answer; if it raises, the answer says so."""
-        try:
-            value, verdicts = work()
-            return Answer(200, json.dumps(value), verdicts)
-        except EnvError as error:
-            return refusal(422, " ".join(str(error).split()))  # one line
-        except Exception as error:
-            _log.exception("a served environment failed")
-            text = f"The environment failed on this request ({type(error).__name__}); the server's log says more."
-            return refusal(500, text)
+        return [_answer(task, lambda job=job: self.step(task, [job])[0]) for job in jobs]
 
     def reset(self, task: str, job: Mapping[str, Any]) -> dict[str, Any]:
         """The problem that `index` names, or that `env.reset(seed=seed)` draws; without both a random one."""
@@ -166,14 +144,22 @@ class Player:
         return steps
 
 
-def _as_answer(task: str, step: dict[str, Any]) -> Answer:
-    """A step as an answer, with its verdict counted."""
-    return Answer(200, json.dumps(step), _counted(task, step))
+def _answer(task: str, work: Callable[[], dict[str, Any]]) -> Answer:
+    """What `work` returns as an answer; if it raises, the answer says so."""
+    try:
+        return _written(task, work())
+    except EnvError as error:
+        return Answer(422, " ".join(str(error).split()))  # one line
+    except Exception as error:
+        _log.exception("a served environment failed")
+        text = f"The environment failed on this request ({type(error).__name__}); the server's log says more."
+        return Answer(500, text)
 
 
-def _counted(task: str, step: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """{task: {reason: 1}} of a step that ends its episode; {} of any other step."""
-    return {task: {step["reason"] or "none": 1}} if step["done"] else {}
+def _written(task: str, value: Mapping[str, Any]) -> Answer:
+    """A value as an answer; that of a step which ends its episode has a verdict, which is counted."""
+    verdicts = ((task, value["reason"] or "none", 1),) if value.get("done") else ()
+    return Answer(200, json.dumps(value), verdicts)
 
 
 def _finite(value: float) -> float | None:

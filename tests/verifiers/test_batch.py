@@ -3,118 +3,41 @@
 import dataclasses
 import gzip
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import verifiers
-from tests.common import soup as pieces
 from tests.common import speed
-from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
-from tests.common.soup import REFERENCES, judge, soup, use_kernels
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, python
+from tests.common.soup import REFERENCES, judge, use_kernels
+from tests.common.soup import RIGHT as RIGHT_ANSWERS
 from verifiers import batch, registry, verify, verify_batch
 
 WITH_KERNELS = ("gsm8k", "countdown", "sudoku")
-_BIG = (
-    st.integers(2**62 - 2, 2**62 + 2)
-    | st.integers(-(2**62) - 2, -(2**62) + 2)
-    | st.integers(-(10**30), 10**30)
-)
-_NUMBERS = st.lists(st.integers(-8, 8) | _BIG, min_size=1, max_size=4) | st.just([3, 5, 7])
-_TARGETS = st.just(22) | st.fractions(max_denominator=8) | _BIG
-MORE_REFERENCES = {"countdown": st.fixed_dictionaries({"numbers": _NUMBERS, "target": _TARGETS})}
-PLAIN = {
-    "gsm8k": st.from_regex(r"-?[0-9]{1,4}(,[0-9]{3})?(\.[0-9]{0,3})?", fullmatch=True)
-    | st.sampled_from(
-        [r"18\text{ cm}", r"\$18", "18 eggs", r"50\%", r"\frac{36}{2}", r"{18", r"18 \} 2", "18 or 19"]
-    ),
-    "countdown": st.text("3579+-*/() =", min_size=1, max_size=12) | st.just("3*5+7") | st.just("(25-5)*2+3"),
-    "sudoku": st.text("12340 |", min_size=16, max_size=18)
-    | st.just(SOLUTION)
-    | st.just(SOLUTION.replace("1", "2")),
+# What answers that kernels decide, and near ones, are written with; a task's own pieces.
+CHARACTERS = {"gsm8k": "0123456789.,-", "countdown": "3579+-*/() =", "sudoku": "12340 |", "math500": "0123/."}
+ANSWERS = {
+    "gsm8k": (r"18\text{ cm}", r"\$18", "18 eggs", r"50\%", r"\frac{36}{2}", "{18", r"18 \} 2", "18 or 19"),
+    "countdown": ("3*5+7", "(25-5)*2+3", "4611686018427387904 + 1"),
+    "sudoku": (SOLUTION, SOLUTION.replace("1", "2")),
 }
-"""Answers that kernels decide, and near ones."""
-BLOCKS = (
-    *(
-        "<answer>{}</answer>",
-        "<reasoning>\na < 5\n</reasoning>\n<answer>\n\\boxed{{{}}}\n</answer><|eot_id|>",
-    ),
-    *("é <answer>{}</answer>\n<|endoftext|>", "<answer>{}</answer> so", "<answer>{}"),
-    *("<answer>\\boxed{{ {} }}</answer>", "<think><answer>{}</answer>", "<reasoning><answer>{}</answer>"),
-    "<answer>1</answer><answer>{}</answer>",
-)
-
-
+BIG = 2**62
+MORE_REFERENCES = {
+    "countdown": [
+        {"numbers": [BIG, 1], "target": BIG + 1}, {"numbers": [3, -5, 7], "target": "-22/7"},
+        {"numbers": [-BIG - 1, 3], "target": -BIG}, {"numbers": [10**30, 5], "target": 22},
+    ],
+}  # fmt: skip
 EDITS = [
-    *(
-        "<answer>",
-        "</answer>",
-        "\\boxed{",
-        "}",
-        "{",
-        "####",
-        "<|eot_id|>",
-        "<|endoftext|>",
-        "<|im_end|>",
-    ),
-    *(
-        "<think>",
-        "</think>",
-        "<reasoning>",
-        "</reasoning>",
-        "</s>",
-        "<",
-    ),
-    *(
-        "\u00a0",
-        "\x1c",
-        "é",
-        "×",
-        "\u2019t",
-        " not ",
-        " or ",
-        " and ",
-        ", ",
-        "</",
-        "$",
-        "\\boxed{7}",
-        "\\boxed 7",
-    ),
-    *(
-        "\\fbox{7}",
-        "\\)",
-        "**",
-        ".",
-        " hours",
-        "12",
-        " 18",
-        " The answer is 12.",
-        "1,250",
-        "-",
-        "\n",
-        "\t",
-        "\\",
-    ),
-    *(
-        '"answer": "5"',
-        "\nA: 5",
-        " because ",
-        "\x00",
-        "\ud800",
-        "=",
-        "x=",
-        "%",
-        "\\text{ cm}",
-    ),
-    *("\n#### 18", "<Answer>", "\\}", "\\\\", "", "", "", ""),
-]
+    "<answer>", "</answer>", "\\boxed{", "}", "{", "####", "<|eot_id|>", "<|endoftext|>", "<|im_end|>", "<think>",
+    "</think>", "<reasoning>", "</reasoning>", "</s>", "<", "\u00a0", "\x1c", "é", "×", "\u2019t", " not ", " or ",
+    " and ", ", ", "</", "$", "\\boxed{7}", "\\boxed 7", "\\fbox{7}", "\\)", "**", ".", " hours", "12", " 18",
+    " The answer is 12.", "1,250", "-", "\n", "\t", "\\", '"answer": "5"', "\nA: 5", " because ", "\x00", "\ud800", "=",
+    "x=", "%", "\\text{ cm}", "\n#### 18", "<Answer>", "\\}", "\\\\", "", "", "", "",
+]  # fmt: skip
 WHOLE = (
     "We add 9 and 9.\n</reasoning>\n<answer>\n\\boxed{{{0}}}\n</answer><|eot_id|><|endoftext|>",
     "So it is \\boxed{{{0}}}.\n</answer><|eot_id|>",
@@ -122,6 +45,8 @@ WHOLE = (
     "<reasoning>\nx < 5\n</reasoning>\n<answer>\n{0}\n</answer>",
     "x = \\boxed{{{1}}}, so\n</answer>\n<answer>\n\\boxed{{{0}}}\\) hours\n</answer>",
     "<answer>{1}</answer> and then <answer> {0}",
+    "é <answer>{1}</answer><answer>{0}</answer>\n<|endoftext|>",
+    "<think><answer>\\boxed{{ {0} }}</answer> so",
 )
 """Completions as models write them, with an answer and another one."""
 
@@ -136,18 +61,16 @@ def edited(rng: random.Random, text: str) -> str:
         elif kind < 0.8:
             text = text[:at] + text[at + rng.choice((1, 2, 5, 10)) :]
         else:
-            before, tag, behind = text.rpartition(
-                rng.choice(("<answer>", "</answer>", "\\boxed{", "}", "</reasoning>"))
-            )
+            tags = "<answer>", "</answer>", "\\boxed{", "}", "</reasoning>"
+            before, tag, behind = text.rpartition(rng.choice(tags))
             text = before + (rng.choice(EDITS) if tag else "") + behind
     return text
 
 
 def assert_agrees(task: str, texts: list[str], references: list[dict], mode: str) -> None:
     """A batch that kernels judge gets the verdicts that its rows get alone."""
-    alone = [
-        verify(task, text, mode=mode, **reference) for text, reference in zip(texts, references, strict=True)
-    ]
+    rows = zip(texts, references, strict=True)
+    alone = [verify(task, text, mode=mode, **reference) for text, reference in rows]
     assert list(judge(task, texts, references, mode)) == alone
 
 
@@ -155,13 +78,18 @@ def assert_agrees(task: str, texts: list[str], references: list[dict], mode: str
 def test_kernels_and_the_reader_agree_on_edited_texts(task, at_length, monkeypatch):
     use_kernels(monkeypatch)
     rng = random.Random(5)
-    answers = [*pieces.RIGHT[task], "18", "-3", "1250", "1234", "2*5", "5 3", ""]
+    answers = [*RIGHT_ANSWERS[task], *ANSWERS.get(task, ()), "18", "-3", "1250", "1234", "2*5", "5 3", ""]
+    usual, known = REFERENCES[task][:3], REFERENCES[task] + MORE_REFERENCES.get(task, [])
     for mode in registry.find(task).modes:
-        texts, references = [], []
-        for _ in range(20_000 if at_length else 250):
-            texts.append(edited(rng, rng.choice(WHOLE).format(rng.choice(answers), rng.choice(answers))))
-            references.append(rng.choice(REFERENCES[task][:3]))
-        assert_agrees(task, texts, references, mode)
+        for batch_number in range(2_000 if at_length else 25):
+            texts = []
+            for _ in range(10):
+                made = "".join(rng.choices(CHARACTERS[task], k=rng.randint(1, 18)))
+                texts.append(
+                    edited(rng, rng.choice(WHOLE).format(rng.choice([*answers, made]), rng.choice(answers)))
+                )
+            # References that no kernel reads leave their whole batch to the reader.
+            assert_agrees(task, texts, rng.choices(known if batch_number % 4 == 0 else usual, k=10), mode)
 
 
 @pytest.mark.parametrize("task", (*WITH_KERNELS, "math500"))
@@ -175,78 +103,54 @@ def test_kernels_and_the_reader_agree_on_recorded_texts(task, shared_data, monke
     assert_agrees(task, texts, references, "strict")
 
 
-@pytest.mark.parametrize("task", WITH_KERNELS)
-def test_kernels_and_readers_agree(task, at_length, monkeypatch):
-    references = st.sampled_from(REFERENCES[task]) | MORE_REFERENCES.get(task, st.nothing())
-    plain = st.tuples(st.sampled_from(BLOCKS), PLAIN[task]).map(lambda pair: pair[0].format(pair[1]))
-    use_kernels(monkeypatch)
-
-    @settings(
-        max_examples=400 if at_length else 15,
-        deadline=None,
-        suppress_health_check=[HealthCheck.function_scoped_fixture],
-    )
-    @given(st.lists(st.tuples(soup(task) | plain, references), min_size=1, max_size=8))
-    def agree(rows):
-        texts, columns = map(list, zip(*rows, strict=True))
-        for mode in registry.find(task).modes:
-            alone = [verify(task, text, mode=mode, **reference) for text, reference in rows]
-            assert list(judge(task, texts, columns, mode)) == alone
-            for verdict in alone:
-                assert 0 <= verdict.score <= 1 and verdict.correct is (verdict.reason == "ok")
-
-    agree()
-
-
-@pytest.mark.parametrize("task", WITH_KERNELS)
-def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task):
-    right = {"gsm8k": "1250", "countdown": "25*2-5-3", "sudoku": SOLUTION}[task]
-    text = f"<reasoning>\nWe add.\n</reasoning>\n<answer>\n{right}\n</answer><|eot_id|><|endoftext|>"
-    reference = REFERENCES[task][0]
-    registry.find(task)
-    (kernel,) = [kernel for kernel in batch.kernels if kernel.name == {"gsm8k": "plain"}.get(task, task)]
+def decided(kernel: batch.Kernel, texts: list[str], reference: list) -> tuple[np.ndarray, ...]:
+    """What a kernel says of each text: codes of reasons, scores and spans."""
     kernel.load()
-    columns = [[value] * 8 for value in reference.values()]
-    into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
-    assert batch.judge_with(kernel, [text, "I think so."] * 4, True, columns, into)
-    without = -1 if task == "gsm8k" else 2  # a sentence names an answer of GSM8K
-    assert into[0].tolist() == [0, without] * 4 and into[2][0] == 1
-    low, high = into[3][0].tolist()
-    assert text[low:high] == right
+    count = len(texts)
+    into = np.empty(count, np.int8), np.empty(count, np.int8), np.empty(count), np.empty((count, 2), np.int64)
+    assert batch.judge_with(kernel, texts, True, [[value] * count for value in reference], into)
+    return into[0], into[2], into[3]
 
 
 @pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("<reasoning>\nWe add.\n</reasoning>\nThus \\boxed{18}.", 0),
-        ("so \\boxed{3}. Thus \\boxed{18} eggs, which sell.", 0),
-        ("2x + \\boxed{18}, because 2 + 16 = 18", 0),
-        ("<answer>18, because 2 + 16 = 18</answer>", -1),
-        ("\\boxed{18.0}", -2),
-        ("<reasoning>\nThus \\boxed{18}.\n</reasoning>", -1),
-        ("<answer>\\boxed{...}\n</answer>", -1),
-        ("\\boxed{...}\n</answer>", -1),
-        ("<answer>\\boxed{17} or \\boxed{18}</answer>", -1),
-        ("so \\boxed 5, and \\boxed{18}", -1),
-        ("\\boxed{18}. So the answer is 17.", -1),
-        ("\\boxed{18}\n#### 17", -1),
-        ("<think>\\boxed{18}", -1),
-        ("<answer>The result: 18</answer>", -1),
-        ("The answer is 18.", -1),
-    ],
+    ("task", "right", "without"),  # a sentence names an answer of GSM8K
+    [("gsm8k", "1250", -1), ("countdown", "25*2-5-3", 2), ("sudoku", SOLUTION, 2)],
 )
-def test_the_kernel_decides_only_where_the_last_block_or_box_leaves_no_doubt(text, code):
-    batch.PLAIN_NUMBER.load()
-    into = np.empty(8, np.int8), np.empty(8, np.int8), np.empty(8), np.empty((8, 2), np.int64)
-    assert batch.judge_with(batch.PLAIN_NUMBER, [text] * 8, True, [["18"] * 8], into)
-    assert into[0].tolist() == [code] * 8
+def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task, right, without):
+    text = f"<reasoning>\nWe add.\n</reasoning>\n<answer>\n{right}\n</answer><|eot_id|><|endoftext|>"
+    registry.find(task)
+    (kernel,) = [kernel for kernel in batch.kernels if kernel.name == {"gsm8k": "plain"}.get(task, task)]
+    codes, scores, spans = decided(kernel, [text, "I think so."] * 4, [*REFERENCES[task][0].values()])
+    assert codes.tolist() == [0, without] * 4 and scores[0] == 1
+    assert text[slice(*spans[0].tolist())] == right
+
+
+CODES = {
+    0: [
+        "<reasoning>\nWe add.\n</reasoning>\nThus \\boxed{18}.", "so \\boxed{3}. Thus \\boxed{18} eggs, which sell.",
+        "2x + \\boxed{18}, because 2 + 16 = 18",
+    ],
+    -1: [
+        "<answer>18, because 2 + 16 = 18</answer>", "<reasoning>\nThus \\boxed{18}.\n</reasoning>",
+        "<answer>\\boxed{...}\n</answer>", "\\boxed{...}\n</answer>", "<answer>\\boxed{17} or \\boxed{18}</answer>",
+        "so \\boxed 5, and \\boxed{18}", "\\boxed{18}. So the answer is 17.", "\\boxed{18}\n#### 17",
+        "<think>\\boxed{18}", "<answer>The result: 18</answer>", "The answer is 18.",
+    ],
+    -2: ["\\boxed{18.0}", "\\boxed{018}"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_the_kernel_decides_only_where_the_last_block_or_box_leaves_no_doubt(code):
+    texts = CODES[code] * batch.KERNEL_ROWS
+    assert decided(batch.PLAIN_NUMBER, texts, ["18"])[0].tolist() == [code] * len(texts)
 
 
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):
     use_kernels(monkeypatch)
     texts = [f"<answer>{SOLUTION if i % 3 else SOLUTION[::-1]}</answer>" * (i % 5) for i in range(700)]
     texts[::50] = ["\u0664" * i for i in range(14)]
-    puzzles = [PUZZLE] * len(texts)
+    puzzles = [PUZZLE, "0" * 16] * 350
     whole = list(verify_batch("sudoku", texts, puzzle=puzzles))
     monkeypatch.setattr(batch, "SLICE_CHARACTERS", 500)
     monkeypatch.setattr(batch, "cpus", lambda: 4)
@@ -288,9 +192,7 @@ def fresh_kernel(monkeypatch, tmp_path) -> tuple[batch.Kernel, list]:
 def test_a_kernel_is_loaded_or_compiled_when_that_pays(monkeypatch, tmp_path):
     kernel, asked = fresh_kernel(monkeypatch, tmp_path)
     assert kernel.worth_using(600) is None and asked == [], "less is saved than numba's import takes"
-    assert kernel.worth_using(600) is None and asked == [True], (
-        "it is not on disk, and not worth compiling yet"
-    )
+    assert kernel.worth_using(600) is None and asked == [True], "not on disk, and not worth compiling yet"
     assert kernel.worth_using(2) is None and asked == [True]
     monkeypatch.setattr(batch, "MAY_COMPILE", False)  # as a server's process sets it
     assert kernel.worth_using(600) is None and asked == [True], "a server never compiles"
@@ -298,24 +200,6 @@ def test_a_kernel_is_loaded_or_compiled_when_that_pays(monkeypatch, tmp_path):
     assert kernel.worth_using(8) is not None and asked == [True, False]
     another = dataclasses.replace(KERNEL)
     assert another.worth_using(800) is not None and asked == [True, False, True], "now it is on disk"
-
-
-def test_a_first_batch_of_a_few_thousand_rows_waits_for_no_compiler(tmp_path):
-    code = """
-import sys
-from verifiers import verify_batch
-rows = 2260
-texts = [f"<reasoning>We add {row} and 1.</reasoning>\\n<answer>{row + 1}</answer>" for row in range(rows)]
-assert verify_batch("gsm8k", texts, answer=[str(row + 1) for row in range(rows)]).correct.all()
-print("numba" in sys.modules)
-"""
-    env = {
-        **os.environ,
-        "NUMBA_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": str(Path(verifiers.__file__).parent.parent),
-    }
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=240)
-    assert done.stdout == "False\n", done.stderr
 
 
 def test_compiles_where_no_cache_folder_can_be_written(monkeypatch, tmp_path):
@@ -371,6 +255,13 @@ batch.prepare_kernels()
 verdicts = verifiers.verify_batch("sudoku", ["{RIGHT}"] * 300, puzzle=["{PUZZLE}"] * 300)
 print(int(verdicts.correct.sum()), verdicts[299].extracted, "numba" in sys.modules)
 """
+FIRST = """
+import os
+os.environ["NUMBA_CACHE_DIR"] = os.getcwd()
+texts = [f"<reasoning>We add {row} and 1.</reasoning>\\n<answer>{row + 1}</answer>" for row in range(2260)]
+assert verifiers.verify_batch("gsm8k", texts, answer=[str(row + 1) for row in range(2260)]).correct.all()
+print("numba" in sys.modules)
+"""
 ALONE = f"""
 import time
 assert verifiers.verify("sudoku", "{RIGHT}", puzzle="{PUZZLE}").correct
@@ -395,22 +286,18 @@ COMPILER = "numpy numba llvmlite"
 def fresh(code: str, folder: Path, allowed: str) -> list[str]:
     """What `code` prints in a new interpreter that can import the standard library, this package and `allowed`."""
     script = WALL.format(allowed={"verifiers", *allowed.split()}) + code
-    env = {**os.environ, "PYTHONPATH": str(Path(verifiers.__file__).parent.parent)}
-    options = {"capture_output": True, "text": True, "cwd": folder, "env": env, "timeout": 240}
-    done = subprocess.run([sys.executable, "-c", script], **options)
+    done = python("-c", script, cwd=folder, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
-@pytest.mark.parametrize(
-    ("code", "allowed", "printed"),
-    [
-        (MANY, COMPILER, ["300", SOLUTION, "True"]),
-        (MANY, "numpy", ["300", SOLUTION, "False"]),
-    ],
-)
-def test_works_with_numpy_and_numba_or_less(tmp_path, code, allowed, printed):
-    assert fresh(code, tmp_path, allowed) == printed
+@pytest.mark.parametrize(("allowed", "with_numba"), [(COMPILER, "True"), ("numpy", "False")])
+def test_works_with_numpy_and_numba_or_less(tmp_path, allowed, with_numba):
+    assert fresh(MANY, tmp_path, allowed) == ["300", SOLUTION, with_numba]
+
+
+def test_a_first_batch_of_a_few_thousand_rows_waits_for_no_compiler(tmp_path):
+    assert fresh(FIRST, tmp_path, COMPILER) == ["False"]
 
 
 @pytest.mark.parametrize(("code", "allowed"), [(ALONE, ""), (ALONE + MATH, ""), (ALONE, COMPILER)])

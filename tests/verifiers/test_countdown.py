@@ -14,9 +14,16 @@ from verifiers.verdicts import DETAILS
 NUMBERS, TARGET = [3, 5, 7], 22
 
 
-def judge(answer, mode="lenient", numbers=NUMBERS, target=TARGET, block=True):
-    text = f"so\n<answer>\n{answer}\n</answer><|eot_id|>" if block else answer
-    return verify("countdown", text, mode=mode, numbers=numbers, target=target)
+def judge(answer, numbers=NUMBERS, target=TARGET):
+    text = f"so\n<answer>\n{answer}\n</answer><|eot_id|>"
+    return verify("countdown", text, numbers=numbers, target=target)
+
+
+def judge_many(text, numbers, target, count=300, mode="lenient"):
+    """So many rows, by default, that a kernel may judge them."""
+    return verify_batch(
+        "countdown", [text] * count, mode=mode, numbers=[numbers] * count, target=[target] * count
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,8 +49,7 @@ def judge(answer, mode="lenient", numbers=NUMBERS, target=TARGET, block=True):
 def test_each_outcome_has_its_reason_on_both_paths(answer, numbers, target, reason, tier):
     verdict = judge(answer, numbers=numbers, target=target)
     assert (verdict.reason, verdict.decided_by) == (reason, tier)
-    text = f"so\n<answer>\n{answer}\n</answer><|eot_id|>"
-    many = verify_batch("countdown", [text] * 300, numbers=[numbers] * 300, target=[target] * 300)
+    many = judge_many(f"so\n<answer>\n{answer}\n</answer><|eot_id|>", numbers, target)
     assert set(map(str, many)) == {str(verdict)}
 
 
@@ -55,16 +61,12 @@ def test_each_outcome_has_its_reason_on_both_paths(answer, numbers, target, reas
 )
 def test_references_come_in_many_types(numbers, target):
     assert judge("3*5+7", numbers=numbers, target=target).correct
-    columns = {"numbers": [numbers] * 300, "target": [target] * 300}
-    assert verify_batch("countdown", ["<answer>3*5+7</answer>"] * 300, **columns).correct.all()
+    assert judge_many("<answer>3*5+7</answer>", numbers, target).correct.all()
 
 
 def test_numbers_are_no_set_and_whole():
-    assert (
-        judge("3*5", numbers=np.array([3.0, 5.0]), target=22).detail
-        == judge("3*5", numbers=[3, 5]).detail
-        != ""
-    )
+    said = judge("3*5", numbers=np.array([3.0, 5.0])).detail
+    assert said and said == judge("3*5", numbers=[3, 5]).detail
     for numbers, said in (
         ({3, 5}, "is a set, which keeps only one of equal numbers; give a list"),
         ([3.5, 5], "is no list of 1 to 256 integers"),
@@ -92,8 +94,7 @@ def test_many_and_huge_numbers_are_exact():
     assert judge(answer, numbers=huge, target=sum(huge)).correct
     assert not judge(answer, numbers=huge, target=sum(huge) + 1).correct
     text = "<answer>" + "+".join(map(str, many)) + "</answer>"
-    verdicts = verify_batch("countdown", [text] * 300, numbers=[many] * 300, target=[sum(many)] * 300)
-    assert verdicts.correct.all()
+    assert judge_many(text, many, sum(many)).correct.all()
 
 
 @pytest.mark.parametrize(
@@ -113,9 +114,8 @@ def test_many_and_huge_numbers_are_exact():
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_on_both_paths(answer, numbers, target, detail):
-    text = f"<answer>{answer}</answer>"
     assert judge(answer, numbers=numbers, target=target).detail == detail
-    many = verify_batch("countdown", [text] * 300, numbers=[numbers] * 300, target=[target] * 300)
+    many = judge_many(f"<answer>{answer}</answer>", numbers, target)
     assert many[7].detail == many[5:9][1].detail == detail and set(many.details) == {detail}
 
 
@@ -169,5 +169,4 @@ def test_what_is_said_holds_by_counting_and_by_plain_python():
 def test_an_expression_that_no_mark_names_is_read_in_flexible_mode(text, lenient, flexible):
     for mode, reason in (("lenient", lenient), ("flexible", flexible)):
         assert verify("countdown", text, numbers=[3, 5, 7], target=22, mode=mode).reason == reason
-    many = verify_batch("countdown", [text] * 3, numbers=[[3, 5, 7]] * 3, target=[22] * 3, mode="flexible")
-    assert set(many.reasons) == {flexible}
+    assert set(judge_many(text, NUMBERS, TARGET, 3, "flexible").reasons) == {flexible}

@@ -11,96 +11,76 @@ from tests.common.command_cases import call
 from tests.verifiers.test_recorded import rows_of
 from verifiers import ArgumentError, InvalidReferenceError, d1, verify, verify_batch
 
+PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
+GRID = {"puzzle": PUZZLE, "solution": SOLUTION}
 
-def right(task: str, completion: str, **reference) -> bool:
+
+def right(task: str, completion: object, **reference) -> bool:
     return verify(task, completion, rules="d1", **reference).correct
 
 
-@pytest.mark.parametrize(
-    ("completion", "answer", "takes"),
-    [
-        (r"\boxed{18} and \boxed{19}", "18", True),  # the first box
-        (r"\boxed{...} \boxed{18}", "18", True),  # dots are no answer
-        (r"\boxed{6,250}", "6250", False),  # the first number in a box is 6
-        (r"\boxed{6,250}", "6", True),
-        (r"\boxed{none} <answer>3 of 18</answer>", "18", True),  # the last number of the block
-        (r"<answer>17</answer> <answer>18</answer>", "17", True),  # of the first block
-        ("<answer>18", "18", False),  # which must be closed
-        (r"x <|eot_id|> \boxed{18}", "18", True),  # text behind the end token counts
-        (r"\boxed{1e1}", "10", True),
-        (r"\boxed{-10}", "-10", False),  # the reference is read without its sign, and so not at all
-        (r"\boxed{1250}", "so 2 * 625\n#### 1,250", True),
-        (r"\boxed{nan}", "18", False),
-    ],
-)
-def test_gsm8k_reads_the_first_number(completion, answer, takes):
-    assert right("gsm8k", completion, answer=answer) is takes
+def gold(answer: str) -> dict:
+    return {"answer": answer}
+
+
+def game(target: object, *numbers: int) -> dict:
+    return {"numbers": [*numbers], "target": target}
 
 
 @pytest.mark.parametrize(
-    ("completion", "answer", "takes"),
+    ("task", "completion", "reference", "score"),
     [
-        (r"\boxed{1} then \boxed{\frac12}", r"\frac{1}{2}", True),  # the last box, the text normalised
-        (r"\boxed{0.5}", r"\frac{1}{2}", True),
-        (r"\boxed{0.50}", r"\frac{1}{2}", False),  # text, not numbers
-        (r"\boxed{2/4}", r"\frac{2}{4}", True),
-        (r"\boxed{x=5}", "5", True),
-        (r"\boxed{10 \text{ cm}}", "10", True),
-        (r"\boxed{b+a}", "a+b", False),
-        (r"<answer>5</answer>", "5", False),  # without a box the whole text is compared
-        (r"\boxed{5 <answer>5</answer>", "5", True),  # the block counts where the box is not closed
-        (r"\boxed 5$ so", "5", True),
-        (r"\fbox{5}", "5", False),
-        (r"\boxed{x/2}", "x /2", False),  # what cannot be normalised is compared as it stands
+        ("gsm8k", r"\boxed{18} and \boxed{19}", gold("18"), True),  # the first box
+        ("gsm8k", r"\boxed{...} \boxed{18}", gold("18"), True),  # dots are no answer
+        ("gsm8k", r"\boxed{6,250}", gold("6250"), False),  # the first number in a box is 6
+        ("gsm8k", r"\boxed{6,250}", gold("6"), True),
+        ("gsm8k", r"\boxed{none} <answer>3 of 18</answer>", gold("18"), True),  # the last number of the block
+        ("gsm8k", r"<answer>17</answer> <answer>18</answer>", gold("17"), True),  # of the first block
+        ("gsm8k", "<answer>18", gold("18"), False),  # which must be closed
+        ("gsm8k", r"x <|eot_id|> \boxed{18}", gold("18"), True),  # text behind the end token counts
+        ("gsm8k", r"\boxed{1e1}", gold("10"), True),
+        ("gsm8k", r"\boxed{-10}", gold("-10"), False),  # the reference is read without its sign, and so not at all
+        ("gsm8k", r"\boxed{1250}", gold("so 2 * 625\n#### 1,250"), True),
+        ("gsm8k", r"\boxed{nan}", gold("18"), False),
+        ("math500", r"\boxed{1} then \boxed{\frac12}", gold(r"\frac{1}{2}"), True),  # the last box, normalised
+        ("math500", r"\boxed{0.5}", gold(r"\frac{1}{2}"), True),
+        ("math500", r"\boxed{0.50}", gold(r"\frac{1}{2}"), False),  # text, not numbers
+        ("math500", r"\boxed{2/4}", gold(r"\frac{2}{4}"), True),
+        ("math500", r"\boxed{x=5}", gold("5"), True),
+        ("math500", r"\boxed{10 \text{ cm}}", gold("10"), True),
+        ("math500", r"\boxed{b+a}", gold("a+b"), False),
+        ("math500", r"<answer>5</answer>", gold("5"), False),  # without a box the whole text is compared
+        ("math500", r"\boxed{5 <answer>5</answer>", gold("5"), True),  # the block, where the box is not closed
+        ("math", r"\boxed 5$ so", gold("5"), True),
+        ("math500", r"\fbox{5}", gold("5"), False),
+        ("math500", r"\boxed{x/2}", gold("x /2"), False),  # what cannot be normalised is compared as it stands
+        ("countdown", r"\boxed{3*5+7}", game(22, 3, 5, 7), True),
+        ("countdown", r"\boxed{3 \times 5 + 7 = 22}", game(22, 3, 5, 7), True),  # the left side of an equation
+        ("countdown", r"\boxed{3*5+7 = 20}", game(22, 3, 5, 7), True),  # whatever its right side says
+        ("countdown", "3*5+7=22 it is", game(22, 3, 5, 7), True),  # the whole text without a box
+        ("countdown", r"\boxed{3*5+7-7+7}", game(22, 3, 5, 7), False),
+        ("countdown", r"\boxed{2**3}", game(8, 2, 3), True),  # which the published filter lets through
+        ("countdown", r"\boxed{7//2}", game(3, 7, 2), True),
+        ("countdown", r"\boxed{1/3*3}", game(1, 1, 3, 3), True),
+        ("countdown", r"\boxed{100000/3 - 99999/3}", game("1/3", 100000, 3, 99999, 3), True),  # floats, to within 1e-5
+        ("countdown", r"\boxed{07+1}", game(8, 7, 1), False),  # no number of Python's
+        ("countdown", r"\boxed{1/(3-3)}", game(1, 1, 3, 3), False),
+        ("countdown", r"\boxed{(3)(5)}", game(15, 3, 5), False),
+        ("countdown", r"\boxed{3+\n5}", game(8, 3, 5), False),
+        ("countdown", "<answer>3+5</answer>", game(8, 3, 5), False),  # without a box the tags are part of the text
+        ("sudoku", f"<answer>{SOLUTION}</answer>", GRID, True),
+        ("sudoku", f"<answer>{SOLUTION}9</answer>", GRID, True),  # cut to 16
+        ("sudoku", f"<answer>{SOLUTION[:-2]}</answer>", GRID, 7 / 8),  # filled up with zeros
+        ("sudoku", f"<answer>{'9999' + SOLUTION[4:]}</answer>", GRID, 7 / 8),  # the givens are not looked at
+        ("sudoku", f"<answer>grid ```\n{SOLUTION}\n```</answer>", GRID, True),
+        ("sudoku", f"so </answer> {SOLUTION}<|eot_id|>", GRID, True),
+        ("sudoku", f"it is {SOLUTION}.", GRID, True),
+        ("sudoku", "none", GRID, False),
     ],
-)
-def test_math_compares_texts(completion, answer, takes):
-    assert right("math500", completion, answer=answer) is takes
-    assert right("math", completion, answer=answer) is takes
-
-
-@pytest.mark.parametrize(
-    ("completion", "numbers", "target", "takes"),
-    [
-        (r"\boxed{3*5+7}", [3, 5, 7], 22, True),
-        (r"\boxed{3 \times 5 + 7 = 22}", [3, 5, 7], 22, True),  # the left side of an equation
-        (r"\boxed{3*5+7 = 20}", [3, 5, 7], 22, True),  # whatever its right side says
-        ("3*5+7=22 it is", [3, 5, 7], 22, True),  # the whole text without a box
-        (r"\boxed{3*5+7-7+7}", [3, 5, 7], 22, False),
-        (r"\boxed{2**3}", [2, 3], 8, True),  # which the published filter lets through
-        (r"\boxed{7//2}", [7, 2], 3, True),
-        (r"\boxed{1/3*3}", [1, 3, 3], 1, True),
-        (r"\boxed{100000/3 - 99999/3}", [100000, 3, 99999, 3], "1/3", True),  # floating point, to within 1e-5
-        (r"\boxed{07+1}", [7, 1], 8, False),  # no number of Python's
-        (r"\boxed{1/(3-3)}", [1, 3, 3], 1, False),
-        (r"\boxed{(3)(5)}", [3, 5], 15, False),
-        (r"\boxed{3+\n5}", [3, 5], 8, False),
-        ("<answer>3+5</answer>", [3, 5], 8, False),  # a block without a box: the tags are part of the text
-    ],
-)
-def test_countdown_works_out_floats(completion, numbers, target, takes):
-    assert right("countdown", completion, numbers=numbers, target=target) is takes
-
-
-PUZZLE, SOLUTION = "4320004330100004", "4321124334122134"
-
-
-@pytest.mark.parametrize(
-    ("completion", "cells"),
-    [
-        (f"<answer>{SOLUTION}</answer>", 8),
-        (f"<answer>{SOLUTION}9</answer>", 8),  # cut to 16
-        (f"<answer>{SOLUTION[:-2]}</answer>", 7),  # filled up with zeros
-        (f"<answer>{'9999' + SOLUTION[4:]}</answer>", 7),  # the givens are not looked at
-        (f"<answer>grid ```\n{SOLUTION}\n```</answer>", 8),
-        (f"so </answer> {SOLUTION}<|eot_id|>", 8),
-        (f"it is {SOLUTION}.", 8),
-        ("none", 0),
-    ],
-)
-def test_sudoku_counts_cells(completion, cells):
-    verdict = verify("sudoku", completion, rules="d1", puzzle=PUZZLE, solution=SOLUTION)
-    assert (verdict.score, verdict.correct) == (cells / 8, cells == 8)
+)  # fmt: skip
+def test_each_task_reads_as_the_published_code(task, completion, reference, score):
+    verdict = verify(task, completion, rules="d1", **reference)
+    assert (verdict.score, verdict.correct) == (score, score == 1)
 
 
 def test_nothing_runs_and_nothing_takes_long():
@@ -113,14 +93,12 @@ def test_nothing_runs_and_nothing_takes_long():
         "9.real",
         "()",
         "9(9)",
-        "x= " * 400_000,
     ]
-    for text in (*hostile, "9" + "**-1" * 400, "1" * 200_000, "{" * 200_000, "<answer>" * 20_000):
+    hostile += ["x= " * 400_000, "9" + "**-1" * 400, "1" * 200_000, "{" * 200_000, "<answer>" * 20_000]
+    asked = {"countdown": game(9, 9, 9, 9, 9), "gsm8k": gold("17"), "math500": gold("17"), "sudoku": GRID}
+    for text in hostile:
         for form in (r"\boxed{%s}", "<answer>%s</answer>", "%s"):
-            assert not right("countdown", form % text, numbers=[9, 9, 9, 9], target=9)
-            for task in ("gsm8k", "math500"):
-                assert not right(task, form % text, answer="17")
-            assert not right("sudoku", form % text, puzzle=PUZZLE, solution=SOLUTION)
+            assert not any(right(task, form % text, **reference) for task, reference in asked.items())
     for completion in (None, 5, b"\\boxed{18}", ["18"]):
         assert not right("gsm8k", completion, answer="18")
     assert time.process_time() - began < speed.here(5)
@@ -137,36 +115,33 @@ def test_what_the_rules_do_not_have_is_refused():
         verify_batch("sudoku", ["x"] * 2, rules="d1", puzzle=[PUZZLE, "12"], solution=[SOLUTION] * 2)
 
 
-@pytest.mark.parametrize(
-    ("task", "rates"),
-    [
-        ("gsm8k", {128: 69.3, 512: 78.1}),
-        ("math500", {128: 26.0, 512: 36.2}),
-        ("countdown", {128: 20.7, 512: 16.0}),
-        ("sudoku", {128: 11.7, 512: 5.5}),
-    ],
-)
-def test_recorded_completions_get_the_published_verdicts(shared_data, task, rates):
+RATES = {
+    "gsm8k": {128: 69.3, 512: 78.1},
+    "math500": {128: 26.0, 512: 36.2},
+    "countdown": {128: 20.7, 512: 16.0},
+    "sudoku": {128: 11.7, 512: 5.5},
+}
+
+
+@pytest.mark.parametrize("task", RATES)
+def test_recorded_completions_get_the_published_verdicts(shared_data, task):
     folder = shared_data / "llada_generations"
     rows, recorded = rows_of(folder / f"{task}.jsonl.gz"), json.loads((folder / "d1_rules.json").read_text())
     found = [d1.judge(task, row["completion"], row) for row in rows]
     said = [[finding.right, finding.of] if task == "sudoku" else finding.right for finding in found]
     assert said == recorded[task]
-    for length, rate in rates.items():
+    for length, rate in RATES[task].items():
         part = [finding for finding, row in zip(found, rows, strict=True) if row["gen_length"] == length]
         share = sum(finding.right for finding in part) / sum(finding.of for finding in part)
         assert round(100 * share, 1) == rate
 
 
 def evaluation_file(path, ground_truths, generations, indent=2):
-    rows = [
-        {
-            "question": f"Solve the following Sudoku puzzle: {PUZZLE}\n",
-            "generations": text,
-            "ground_truth": truth,
-        }
-        for text, truth in zip(generations, ground_truths, strict=True)
-    ]
+    question, pairs = (
+        f"Solve the following Sudoku puzzle: {PUZZLE}\n",
+        zip(ground_truths, generations, strict=True),
+    )
+    rows = [{"question": question, "generations": text, "ground_truth": truth} for truth, text in pairs]
     path.write_text(json.dumps({"generations": rows, "metrics": {"wall_time": 1.0}}, indent=indent))
     return path
 
@@ -181,9 +156,8 @@ def test_evaluation_files_are_read_as_they_are(capfd, tmp_path, indent):
     assert status == 0 and [row["line"] for row in rows] == [1, 2, 3, 4, 1]
     assert [row["correct"] for row in rows] == [True, False, True, None, True]
     assert [row["d1"]["correct"] for row in rows] == [True, True, False, False, True]
-    assert rows[2]["d1"] == {
-        "correct": False, "right": 0, "of": 1, "extracted": "1,800", "how": "the box, the first number in it",
-    }  # fmt: skip
+    how = {"extracted": "1,800", "how": "the box, the first number in it"}
+    assert rows[2]["d1"] == {"correct": False, "right": 0, "of": 1, **how}
     assert "rules of d1: 3 of 5 completions right, 60.00%" in said
     table = [line.split() for line in said.splitlines() if "the first" in line or line.split()[:1] == ["all"]]
     assert sorted(line[-2:] for line in table) == [["0", "1"], ["1", "0"], ["1", "1"]]

@@ -3,41 +3,32 @@
 import pytest
 
 import envs
-from verifiers import verify, verify_batch
+from tests.common.soup import judge
+from verifiers import verify
 
-ENDS = (
-    "<|eot_id|>",
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|role_end|>",
-    "<|end|>",
-    "</s>",
-    "<|eot|>",
-    "<end_of_turn>",
-)
+ENDS = "<|eot_id|> <|endoftext|> <|im_end|> <|role_end|> <|end|> </s> <|eot|> <end_of_turn>".split()
+GRID, OTHER = "1234341221434321", "1234341221434312"
+ANSWERS = {
+    "gsm8k": ("18", "19", {"answer": "18"}),
+    "math500": ("18", "19", {"answer": "18"}),
+    "sudoku": (GRID, OTHER, {"puzzle": GRID}),
+    "countdown": ("1+2", "2+1", {"numbers": [1, 2], "target": 3}),
+}
 
 
+@pytest.mark.parametrize("task", ANSWERS)
 @pytest.mark.parametrize("end", ENDS)
-def test_what_follows_an_end_token_is_another_turn(end):
-    grid, other = "1234341221434321", "1234341221434312"
-    right = [
-        ("gsm8k", "18", "19", {"answer": "18"}),
-        ("math500", "18", "19", {"answer": "18"}),
-        ("sudoku", grid, other, {"puzzle": grid}),
-        ("countdown", "1+2", "2+1", {"numbers": [1, 2], "target": 3}),
+def test_what_follows_an_end_token_is_another_turn(end, task):
+    answer, wrong, reference = ANSWERS[task]
+    texts = [
+        f"<answer>{answer}</answer>{end}\nuser\nnext\n<answer>{wrong}",
+        f"<answer>{answer}</answer>{end}<answer>{wrong}</answer>",
+        f"so <answer>{answer}{end}</answer>",
+        f"#### {answer}{end}",
+        f"\\boxed{{{answer}}}{end} \\boxed{{{wrong}}}",
     ]
-    for task, answer, wrong, reference in right:
-        texts = [
-            f"<answer>{answer}</answer>{end}\nuser\nnext\n<answer>{wrong}",
-            f"<answer>{answer}</answer>{end}<answer>{wrong}</answer>",
-            f"so <answer>{answer}{end}</answer>",
-            f"#### {answer}{end}",
-            f"\\boxed{{{answer}}}{end} \\boxed{{{wrong}}}",
-        ]
-        found = [verify(task, text, **reference) for text in texts]
-        assert all(verdict.correct for verdict in found), (task, found)
-        columns = {name: [value] * len(texts) for name, value in reference.items()}
-        assert verify_batch(task, texts, **columns).correct.all(), task
+    assert [verify(task, text, **reference).correct for text in texts] == [True] * len(texts)
+    assert judge(task, texts, [reference] * len(texts)).correct.all()
     assert envs.read_answer(f"<answer>18</answer>{end}<answer>19</answer>") == "18"
     assert envs.read_answer(f"{end}<answer>19</answer>") is None
 

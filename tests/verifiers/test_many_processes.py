@@ -10,28 +10,12 @@ import pytest
 from tests.common.marks import slow_if
 from verifiers import reward_function, verify_batch
 
+ROWS = range(60)
 COLUMNS = {
-    "gsm8k": (
-        [f"<answer>{row % 7}</answer>" for row in range(60)],
-        {"answer": [str(row % 5) for row in range(60)]},
-    ),
-    "countdown": (
-        [f"<answer>{row % 4 + 1} + 2</answer>" for row in range(60)],
-        {
-            "numbers": [[row % 4 + 1, 2] for row in range(60)],
-            "target": [row % 4 + 3 - (row % 3 == 0) for row in range(60)],
-        },
-    ),
-    "sudoku": (
-        ["<answer>4321124334122134</answer>" if row % 2 else "<answer>1</answer>" for row in range(60)],
-        {"puzzle": ["4320004330100004"] * 60},
-    ),
+    "gsm8k": ([f"<answer>{n % 7}</answer>" for n in ROWS], {"answer": [str(n % 5) for n in ROWS]}),
     "math500": (
-        [
-            rf"\boxed{{\frac{{{row % 7}}}{{2}}}}" if row % 3 else r"\boxed{\sin^2 x + \cos^2 x}"
-            for row in range(60)
-        ],
-        {"answer": [str(row % 4 / 2) if row % 3 else "1" for row in range(60)]},
+        [rf"\boxed{{\frac{{{n % 7}}}{{2}}}}" if n % 3 else r"\boxed{\sin^2 x + \cos^2 x}" for n in ROWS],
+        {"answer": [str(n % 4 / 2) if n % 3 else "1" for n in ROWS]},
     ),
 }
 
@@ -58,9 +42,8 @@ def test_two_processes_of_datasets_give_the_verdicts_of_one_in_order(task: str) 
     import datasets  # takes seconds, as it imports torch
 
     data = datasets.Dataset.from_dict(columns)
-    judged = data.map(
-        judge, batched=True, batch_size=7, num_proc=2, fn_kwargs={"task": task}, load_from_cache_file=False
-    )
+    options = {"batched": True, "num_proc": 2, "load_from_cache_file": False}
+    judged = data.map(judge, batch_size=7, fn_kwargs={"task": task}, **options)
     assert {name: judged[name][:] for name in alone} == alone
     assert judged["completion"][:] == columns["completion"]
 

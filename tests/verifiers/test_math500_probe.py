@@ -115,7 +115,6 @@ def test_exact_values_equal_fractions() -> None:
     for _ in range(300):
         a, b, c = (rng.randint(-50, 50) for _ in range(3))
         d, e = rng.randint(1, 30), rng.randint(0, 5)
-        n, m = Point("key").evaluate(
-            parse(f"\\frac{{{a}+{abs(b)}}}{{{d}}} - ({c})^{e if c else 2} \\cdot 0.25")
-        )
+        tree = parse(f"\\frac{{{a}+{abs(b)}}}{{{d}}} - ({c})^{e if c else 2} \\cdot 0.25")
+        n, m = Point("key").evaluate(tree)
         assert Fraction(n, m) == Fraction(a + abs(b), d) - Fraction(c) ** (e if c else 2) / 4

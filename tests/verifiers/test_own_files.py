@@ -29,18 +29,8 @@ CASES = [
     ("text", f"The answer is spam. {TONE}", {"answer": "spam", "choices": "spam,ham"}, True),
     ("text", f"The answer is ham. {TONE}", {"answer": "spam", "choices": "spam,ham"}, False),
     ("text", f"The answer is spam. {TONE}", {"answer": "spam"}, False),
-    (
-        "text",
-        "The answer is spam. The answer is ham or so.",
-        {"answer": "spam", "choices": "spam,ham"},
-        False,
-    ),
-    (
-        "text",
-        "The answer is spam. The answer is not spam.",
-        {"answer": "spam", "choices": "spam,not spam"},
-        False,
-    ),
+    ("text", "The answer is spam. The answer is ham or so.", {"answer": "spam", "choices": "spam,ham"}, False),
+    ("text", "The answer is spam. The answer is not spam.", {"answer": "spam", "choices": "spam,not spam"}, False),
     ("text", "The answer is is.", {"answer": "is"}, True),
     ("text", "<answer>spam</", {"answer": "spam"}, True),
     ("text", "<answer>spam</ans", {"answer": "ham"}, False),
@@ -49,7 +39,7 @@ CASES = [
     ("choice", "The answer is St. Paul.", {"answer": "B", "choices": "St. Paul,St. Louis"}, False),
     ("json", "7", {"answer": "7"}, True),
     ("json", "true", {"answer": "true"}, True),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("task", "completion", "reference", "is_right"), CASES)

@@ -19,12 +19,16 @@ def rows_of(path) -> list[dict]:
 
 
 @pytest.mark.parametrize(
-    ("task", "least", "wrongly_refused"),
-    [("gsm8k", 2001, 1), ("math500", 1000, 0), ("countdown", 512, 0), ("sudoku", 512, 0)],
-)
-def test_real_completions_get_the_recorded_verdicts(shared_data, task, least, wrongly_refused):
+    ("task", "least", "wrongly_refused", "fields"),
+    [
+        ("gsm8k", 2001, 1, {}), ("math500", 1000, 0, {}), ("math500", 1000, 0, {"problem": "question"}),
+        ("countdown", 512, 0, {}), ("sudoku", 512, 0, {}),
+    ],
+)  # fmt: skip
+def test_real_completions_get_the_recorded_verdicts(shared_data, task, least, wrongly_refused, fields):
     rows = rows_of(shared_data / "llada_generations" / f"{task}.jsonl.gz")
-    references = [{name: row[name] for name in FIELDS[task]} for row in rows]
+    fields = {name: name for name in FIELDS[task]} | fields
+    references = [{name: row[column] for name, column in fields.items()} for row in rows]
     completions = [row["completion"] for row in rows]
     correct = judge(task, completions, references).correct
     recorded = np.array([row["correct"] for row in rows])

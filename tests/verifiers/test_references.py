@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.common.command_cases import PUZZLE
-from verifiers import InvalidReferenceError, verify, verify_batch
+from verifiers import InvalidReferenceError, reward_function, verify, verify_batch
 
 VALID = {
     "gsm8k": {"answer": "18"},
@@ -16,9 +16,8 @@ VALID = {
 }
 INVALID = [
     *(("math500", "answer", value, "an answer is LaTeX") for value in (
-        None, "", "  ", "$$", r"\text{}", r"\boxed{}", "{}", r"\left(\right)", "**", "****", "__",
-        r"\left.\right.", True, b"5", ["5"], float("nan"),
-        float("inf"), 10**700,
+        None, "", "  ", "$$", r"\text{}", r"\boxed{}", "{}", r"\left(\right)", "**", "****", "__", r"\left.\right.",
+        True, b"5", ["5"], float("nan"), float("inf"), 10**700,
     )),
     ("math500", "answer", [2, 3, 5], 'Write several values as one text, "2, 3, 5"'),
     *(("gsm8k", "answer", value, "'#### 18'") for value in (
@@ -70,25 +69,31 @@ def test_a_target_may_be_a_tensor_and_its_verdict_is_explained():
     assert many.correct.tolist() == [True, False] and many.details[1] == "It makes 22, not 23."
 
 
-@pytest.mark.parametrize(
-    "column", ["#### 24", "She has 3 * 8 = <<3*8=24>>24.\n#### 24", "so \\boxed{24}", 24]
-)
+@pytest.mark.parametrize("column", ["#### 24", "It is 3 * 8 = <<3*8=24>>24.\n#### 24", "so \\boxed{24}", 24])
 def test_gsm8ks_column_is_a_reference_of_math500_too(column):
     assert verify("math500", "<answer>\\boxed{24}</answer>", answer=column, mode="strict").correct
     assert not verify("math500", "<answer>\\boxed{3}</answer>", answer=column).correct
 
 
+NOISY = {3 * 8.17: "24.51", 0.1 + 0.2: "0.3", 1 / 8: "0.125", 1e16 + 2: "10000000000000002"}
+
+
 @pytest.mark.parametrize("task", ["gsm8k", "math500"])
 def test_the_noise_of_a_calculation_is_no_part_of_a_number(task):
-    for number, text in (
-        (3 * 8.17, "24.51"),
-        (0.1 + 0.2, "0.3"),
-        (1 / 8, "0.125"),
-        (1e16 + 2, "10000000000000002"),
-    ):
-        assert verify(task, f"<answer>{text}</answer>", answer=number).correct, number
-        assert verify_batch(task, [f"<answer>{text}</answer>"] * 400, answer=[number] * 400).correct.all(), (
-            number
-        )
+    texts = [f"<answer>{text}</answer>" for text in NOISY.values()]
+    assert [verify(task, text, answer=number).correct for number, text in zip(NOISY, texts, strict=True)] == [
+        True
+    ] * 4
+    assert verify_batch(task, texts * 100, answer=[*NOISY] * 100).correct.all()
     assert verify(task, "<answer>0.3333333333333333</answer>", answer=1 / 3).correct
     assert not verify(task, "<answer>0.333333333333333</answer>", answer=1 / 3).correct
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math500"])
+@pytest.mark.parametrize(("kind", "whole"), [(np.float16, 1001), (np.float32, 2**27), (np.float64, 2**40)])
+def test_a_narrow_float_of_a_column_is_the_decimal_that_it_prints_as(task, kind, whole):
+    text, column = "<answer>0.1</answer>", np.array([0.1], kind)
+    assert verify(task, text, answer=kind(0.1)).correct
+    assert verify_batch(task, [text], answer=column).correct.all()
+    assert reward_function(task)(completions=[text], answer=column) == [1.0]
+    assert verify(task, f"<answer>{whole}</answer>", answer=kind(whole)).correct  # exact in the type

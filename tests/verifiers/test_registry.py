@@ -21,14 +21,7 @@ def own_registry(monkeypatch):
     monkeypatch.setattr(registry, "_tasks", {})
 
 
-@pytest.mark.parametrize(
-    ("task", "words"),
-    [
-        ("sodoku", r"'sodoku'.*\"sudoku\""),
-        (3, "3"),
-        ([], r"\[\]"),
-    ],
-)
+@pytest.mark.parametrize(("task", "words"), [("sodoku", "'sodoku'.*\"sudoku\""), (3, "3"), ([], r"\[\]")])
 def test_unknown_tasks_get_the_nearest_name(task, words):
     with pytest.raises(UnknownTaskError, match=words):
         verify(task, RIGHT, puzzle=PUZZLE)
@@ -37,24 +30,27 @@ def test_unknown_tasks_get_the_nearest_name(task, words):
 
 
 @pytest.mark.parametrize(
-    ("reference", "words"),
+    ("task", "reference", "words"),
     [
-        ({}, "needs puzzle="), ({"puzzel": PUZZLE}, "not take puzzel= and needs puzzle=. Did you mean"),
-        ({"puzzle": PUZZLE, "answer": "1"}, "does not take answer="),
-        ({"puzzle": PUZZLE, "mode": "loose"}, "'loose' is not a mode"),
+        ("sudoku", {}, "needs puzzle="),
+        ("sudoku", {"puzzel": PUZZLE}, "not take puzzel= and needs puzzle=. Did you mean"),
+        ("sudoku", {"puzzle": PUZZLE, "answer": "1"}, "does not take answer="),
+        ("sudoku", {"puzzle": PUZZLE, "mode": "loose"}, "'loose' is not a mode"),
+        ("math500", {"answer": "5", "problm": "x"}, r"problm=.* answer=.*problem="),
+        ("math500", {"problem": "x"}, "needs answer="),
+        ("gsm8k", {"answer": "5", "problem": "x"}, "does not take problem="),
     ],
-)  # fmt: skip
-def test_a_wrong_call_names_the_argument(reference, words):
+)
+def test_a_wrong_call_names_the_argument(task, reference, words):
     with pytest.raises(ArgumentError, match=words):
-        verify("sudoku", RIGHT, **reference)
+        verify(task, RIGHT, **reference)
 
 
 @pytest.mark.parametrize(
     ("completions", "puzzles", "words"),
     [
         (RIGHT, [PUZZLE], "completions='<answer>"),
-        ([RIGHT], PUZZLE, "puzzle='4320004330100004'"),
-        ([RIGHT], [PUZZLE] * 2, "puzzle .*2.* 1 "),
+        ([RIGHT], PUZZLE, "puzzle='4320004330100004'"), ([RIGHT], [PUZZLE] * 2, "puzzle .*2.* 1 "),
         (None, [PUZZLE], "completions=None"), (RIGHT.encode(), [PUZZLE], "is a bytes"),
         ({RIGHT}, [PUZZLE], "is a set"), ({0: RIGHT}, [PUZZLE], "is a dict"),
         (np.array(RIGHT), [PUZZLE], "is a ndarray"),
@@ -85,20 +81,19 @@ def test_verdicts_are_arrays_and_a_sequence():
     assert verdicts.extracted == [SOLUTION, None, f"é{SOLUTION}", SOLUTION[::-1]]
     assert verdicts.extracted is verdicts.extracted and verdicts.reasons is verdicts.reasons  # made once
     assert verdicts.counts() == {"ok": 1, "no_answer": 1, "malformed": 1, "rule_broken": 1}
-    assert len(verdicts) == 4 and list(verdicts) == [verdicts[i] for i in range(4)]
+    assert list(verdicts) == [verdicts[i] for i in range(4)]
     assert verdicts[-1] == verdicts[3] == verify("sudoku", texts[3], puzzle=PUZZLE)
     assert [bool(verdict.detail) for verdict in verdicts] == [False, True, True, True]
     assert "<answer>" in verdicts[1].detail and "####" in verdicts[1].detail  # where it was looked for
     doubtful = verify("gsm8k", "Is 18 the answer?", answer="18")
     assert doubtful.reason == "no_answer" and '"Is 18 the answer?" names none' in doubtful.detail
-    assert verify("gsm8k", "The answer is 18.", answer="18").correct
     assert verdicts[0] == Verdict(True, 1.0, SOLUTION, Reason.OK, Tier.GRAMMAR)
     assert list(verdicts[1:3]) == [verdicts[1], verdicts[2]]
     with pytest.raises(IndexError):
         verdicts[4]
     assert list(verifiers.Verdicts.of(list(verdicts))) == list(verdicts)
     none = verify_batch("sudoku", [], puzzle=[])
-    assert len(none) == 0 and list(none) == [] and none.counts() == {}
+    assert len(none) == 0 and none.counts() == {}
 
 
 def judge_parity(completion, *, mode, answer):
@@ -142,6 +137,7 @@ def test_an_edited_file_and_a_later_cell_replace_their_task(own_registry, tmp_pa
         assert registry.find("mine").verify is module.judge
     with pytest.raises(ArgumentError, match='"mine" is already registered'):
         verifiers.register("mine", fields=["answer"], verify=judge_parity)
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)  # as in a notebook
     for answer in (1, 2):
 
         def judge(completion, *, mode, answer=answer):
@@ -175,10 +171,8 @@ def test_a_completion_that_is_no_text_is_said_so(task):
 def test_a_decimal_or_a_fraction_is_a_reference():
     assert verify("math", r"\boxed{5}", answer=Decimal(5)).correct
     assert verify("math", r"\boxed{0.5}", answer=Fraction(1, 2)).correct
-    assert verify_batch("gsm8k", ["#### 18", "#### 17"], answer=[Decimal("18.0"), Decimal(18)]).counts() == {
-        "ok": 1,
-        "wrong": 1,
-    }
+    golds = [Decimal("18.0"), Decimal(18)]
+    assert verify_batch("gsm8k", ["#### 18", "#### 17"], answer=golds).reasons == ["ok", "wrong"]
     with pytest.raises(InvalidReferenceError):
         verify("math", "5", answer=Decimal("NaN"))
 
@@ -200,11 +194,5 @@ def test_an_optional_field_may_be_left_out_and_is_named():
     assert verify("math500", "\\boxed{2+3}", answer="5").correct
     assert verify("math500", "\\boxed{2+3}", answer="5", problem=None).correct
     assert not verify("math500", "\\boxed{2+3}", answer="5", problem="What is 2+3?").correct
-    with pytest.raises(ArgumentError, match=r"problm=.* answer=.*problem="):
-        verify("math500", "5", answer="5", problm="x")
-    with pytest.raises(ArgumentError, match="needs answer="):
-        verify("math500", "5", problem="x")
-    with pytest.raises(ArgumentError, match="does not take problem="):
-        verify("gsm8k", "5", answer="5", problem="x")
     with pytest.raises(ArgumentError, match=r"problem .*1.* 2 "):
         verify_batch("math500", ["5", "6"], answer=["5", "6"], problem=["x"])

@@ -1,61 +1,51 @@
 """`reward_function`: what a trainer of the TRL kind hands over, and what it gets back."""
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
 
-import verifiers
 from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION
-from verifiers import ArgumentError, reward_function, verify, verify_batch
+from verifiers import ArgumentError, reward_function, verify
 from verifiers.reward import unwrap
 
 WRONG = "<answer>4321124334121234</answer>"
 
 
-def test_pays_one_for_right_and_ignores_what_trl_also_sends():
-    reward = reward_function("sudoku")
-    rewards = reward(
-        prompts=["p"] * 3,
-        completions=[RIGHT, WRONG, "nothing"],
-        completion_ids=[[1], [2], [3]],
-        puzzle=[PUZZLE] * 3,
-        solution=[SOLUTION] * 3,
-        trainer_state=object(),
-        log_metric=print,
-    )
-    assert rewards == [1.0, 0.0, 0.0]
-    assert type(rewards) is list and all(type(value) is float for value in rewards)
+def test_variants_have_names_do_what_they_say_and_ignore_what_trl_also_sends():
+    made, rows = {}, "<answer>4321\n1243\n3412\n2134</answer>"
+    also = {
+        "prompts": ["p"] * 3,
+        "completion_ids": [[1]] * 3,
+        "solution": [SOLUTION] * 3,
+        "trainer_state": object(),
+    }
+    for options in ({}, {"partial": True}, {"mode": "strict"}, {"mode": "strict", "partial": True}):
+        reward = reward_function("sudoku", **options)
+        made[reward.__name__] = reward(
+            completions=[RIGHT, rows, WRONG], puzzle=[PUZZLE] * 3, log_metric=print, **also
+        )
+    score = verify("sudoku", WRONG, puzzle=PUZZLE).score
+    assert 0 < score < 1
+    assert made == {
+        "sudoku": [1.0, 1.0, 0.0],
+        "sudoku_partial": [1.0, 1.0, score],
+        "sudoku_strict": [1.0, 0.0, 0.0],
+        "sudoku_strict_partial": [1.0, 0.0, score],
+    }
+    assert all(type(paid) is list and type(value) is float for paid in made.values() for value in paid)
     assert not inspect.iscoroutinefunction(reward)
 
 
-def test_variants_have_names_and_do_what_they_say():
-    made, rows = {}, "<answer>4321\n1243\n3412\n2134</answer>"
-    for options in ({}, {"partial": True}, {"mode": "strict"}, {"mode": "strict", "partial": True}):
-        reward = reward_function("sudoku", **options)
-        made[reward.__name__] = reward([RIGHT, rows, WRONG], puzzle=[PUZZLE] * 3)
-    partial = verifiers.verify("sudoku", WRONG, puzzle=PUZZLE).score
-    assert 0 < partial < 1
-    assert made == {
-        "sudoku": [1.0, 1.0, 0.0],
-        "sudoku_partial": [1.0, 1.0, partial],
-        "sudoku_strict": [1.0, 0.0, 0.0],
-        "sudoku_strict_partial": [1.0, 0.0, partial],
-    }
-
-
 def test_chat_messages_are_unwrapped():
-    said = [{"role": "assistant", "content": RIGHT}]
+    said = {"role": "assistant", "content": RIGHT}
     parts = [{"type": "text", "text": part} for part in (RIGHT[:10], RIGHT[10:])]
-    corrected = [
-        {"role": "assistant", "content": WRONG},
-        {"role": "tool", "content": "try again"},
-        {"role": "assistant", "content": parts},
-        {"role": "user", "content": WRONG},
-    ]
+    tool, user = {"role": "tool", "content": "try again"}, {"role": "user", "content": WRONG}
+    corrected = [{**said, "content": WRONG}, tool, {**said, "content": parts}, user]
     hostile = {"role": np.zeros(2), "content": [{"text": 3}, {"type": "image"}, None]}
-    empty = {"role": "assistant", "content": None}
-    completions = [said, [hostile], corrected, [empty], [], [3], None, [{"role": "x"}]]
+    empty = {**said, "content": None}
+    completions = [[said], [hostile], corrected, [empty], [], [3], None, [{"role": "x"}]]
     rewards = reward_function("sudoku")(completions=completions, puzzle=[PUZZLE] * len(completions))
     assert rewards == [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     assert unwrap("text") == "text" and unwrap([3, "x"]) == [3, "x"]
@@ -68,9 +58,6 @@ def test_another_column_can_hold_the_reference():
     said = r'needs question=.*reward_function\("sudoku", puzzle="your_column"\)'
     with pytest.raises(ArgumentError, match=said):
         reward(completions=[RIGHT], puzzle=[PUZZLE])
-
-
-def test_a_text_is_no_truth_value():
     with pytest.raises(ArgumentError, match="partial='false' should be True or False"):
         reward_function("sudoku", partial="false")
 
@@ -90,20 +77,22 @@ def test_rows_without_a_usable_reference_get_none(caplog):
 
 def test_the_problem_comes_from_its_column_and_never_from_the_prompts():
     texts, golds = ["\\boxed{2+3}", "\\boxed{5}", "\\boxed{(x+1)(x+2)}"], ["5", "5", "x^2+3x+2"]
-    reward = reward_function("math500")
-    chat = [
-        {"role": "system", "content": "Expand $(x+1)^2$ like this."},
-        {"role": "user", "content": "Expand $(x+1)(x+2)$."},
-    ]
-    for prompts in ({}, {"prompts": ["Expand on each step."] * 3}, {"prompts": [chat] * 3}):
-        assert reward(completions=texts, answer=golds, **prompts) == [0.0, 1.0, 1.0]
-    for problems in (["Expand $(x+1)(x+2)$."] * 3, [chat] * 3):
-        assert reward(completions=texts, answer=golds, problem=problems) == [0.0, 1.0, 0.0]
-    assert reward(completions=texts, answer=golds, problem=[None] * 3) == [0.0, 1.0, 1.0]
-    named = reward_function("math500", problem="question")
-    assert named(completions=texts, answer=golds, question=["Expand $(x+1)(x+2)$."] * 3) == [0.0, 1.0, 0.0]
+    reward = partial(reward_function("math500"), completions=texts, answer=golds)
+    text = "Expand $(x+1)(x+2)$."
+    chat = [{"role": "system", "content": "Expand $(x+1)^2$ like this."}, {"role": "user", "content": text}]
+    for others in (
+        {},
+        {"prompts": ["Expand on each step."] * 3},
+        {"prompts": [chat] * 3},
+        {"problem": [None] * 3},
+    ):
+        assert reward(**others) == [0.0, 1.0, 1.0]
+    for problem in (text, chat):
+        assert reward(problem=[problem] * 3) == [0.0, 1.0, 0.0]
+    named = partial(reward_function("math500", problem="question"), completions=texts, answer=golds)
+    assert named(question=[text] * 3) == [0.0, 1.0, 0.0]
     with pytest.raises(ArgumentError, match="needs question="):
-        named(completions=texts, answer=golds, prompts=["Add."] * 3)
+        named(prompts=["Add."] * 3)
     assert reward_function("gsm8k")(completions=["#### 5"], answer=["5"], prompts=["5?"]) == [1.0]
 
 
@@ -111,9 +100,7 @@ def test_the_problem_comes_from_its_column_and_never_from_the_prompts():
 def test_two_steps_of_trls_own_trainer_are_paid_by_it(tmp_path):
     """GRPO on a tiny causal model: one token a completion, which is the answer for one problem in ten."""
     trl = pytest.importorskip("trl")
-    datasets, torch, transformers = (
-        pytest.importorskip(name) for name in ("datasets", "torch", "transformers")
-    )
+    datasets, torch, transformers = map(pytest.importorskip, ("datasets", "torch", "transformers"))
     from spg_trainer.models import tiny_tokenizer
 
     tokenizer = tiny_tokenizer()
@@ -140,23 +127,8 @@ def test_two_steps_of_trls_own_trainer_are_paid_by_it(tmp_path):
         "max_steps": 2,
     }
     quiet = {"report_to": [], "use_cpu": True, "bf16": False, "save_strategy": "no", "logging_steps": 1}
-    trainer = trl.GRPOTrainer(
-        model=model,
-        reward_funcs=[watched],
-        args=trl.GRPOConfig(output_dir=str(tmp_path), **settings, **quiet),
-        train_dataset=data,
-        processing_class=tokenizer,
-    )
+    config = trl.GRPOConfig(output_dir=str(tmp_path), **settings, **quiet)
+    trainer = trl.GRPOTrainer(model, [watched], config, data, processing_class=tokenizer)
     trainer.train()
     assert paid == [[1.0, 1.0, 0.0, 0.0]] * 2
     assert [row["rewards/watched/mean"] for row in trainer.state.log_history[:2]] == [0.5, 0.5]
-
-
-@pytest.mark.parametrize("task", ["gsm8k", "math500"])
-@pytest.mark.parametrize("kind", [np.float32, np.float16, np.float64])
-def test_a_narrow_float_of_a_column_is_the_decimal_that_it_prints_as(task, kind):
-    assert verify(task, "<answer>0.1</answer>", answer=kind(0.1)).correct
-    assert verify_batch(task, ["<answer>0.1</answer>"], answer=np.array([0.1], kind)).correct.all()
-    assert reward_function(task)(completions=["<answer>0.1</answer>"], answer=np.array([0.1], kind)) == [1.0]
-    whole = {np.float16: 1001, np.float32: 134217728, np.float64: 2**40}[kind]  # exact in the type
-    assert verify(task, f"<answer>{whole}</answer>", answer=kind(whole)).correct

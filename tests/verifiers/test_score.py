@@ -1,17 +1,12 @@
 """The reward in verl's form, called as verl's reward managers call it: by keywords, with a float back."""
 
-import inspect
+from functools import partial
 
 import pytest
 
 import verifiers
 from verifiers import compute_score
 from verifiers.score import DATA_SOURCES
-
-
-def test_it_has_the_arguments_that_verl_passes():
-    names = ["data_source", "solution_str", "ground_truth", "extra_info"]
-    assert list(inspect.signature(compute_score).parameters) == names
 
 
 @pytest.mark.parametrize("data_source", [*DATA_SOURCES, "gsm8k", "math500"])
@@ -30,10 +25,11 @@ def test_tasks_with_several_references_take_them_by_name():
 
 
 def test_a_problem_in_extra_info_asks_for_its_form_and_copies_of_it_earn_nothing():
-    sum_of = {"problem": "What is 2+3?"}
-    assert compute_score("lighteval/MATH", r"\boxed{2+3}", "5", sum_of) == 0.0
-    assert compute_score("lighteval/MATH", r"\boxed{2+3}", "5") == 0.0
-    assert compute_score("lighteval/MATH", r"\boxed{5}", "5", sum_of) == 1.0
+    judged, copy = partial(compute_score, "lighteval/MATH"), r"\boxed{(x+1)(x+2)}"
+    assert judged(copy, "x^2+3x+2") == 1.0
+    assert judged(copy, "x^2+3x+2", {"problem": "Expand $(x+1)(x+2)$."}) == 0.0
+    assert judged(r"\boxed{2+3}", "5") == 0.0
+    assert judged(r"\boxed{5}", "5", {"problem": "What is 2+3?"}) == 1.0
 
 
 def test_an_unknown_data_source_is_named():

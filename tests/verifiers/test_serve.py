@@ -552,7 +552,7 @@ def test_help_imports_nothing_heavy(tmp_path):
 
 def test_a_setting_of_a_request_is_a_list_or_one_value_for_all() -> None:
     pytest.importorskip("starlette")
-    from verifiers.serve.request_forms import ours
+    from verifiers.serve.judging import ours
 
     body = {"completions": ["a", "b"], "answer": ["12,50", "1,5"]}
     assert ours("gsm8k", {**body, "decimal": ","}).references["decimal"] == [",", ","]

@@ -15,23 +15,19 @@ def lenient(answer: str, puzzle: str = PUZZLE):
     return verify("sudoku", f"so\n<answer>\n{answer}\n</answer>", puzzle=puzzle)
 
 
-def test_reasons_tell_the_failures_apart():
-    cases = {
-        SOLUTION: ("ok", "grammar"),
-        "4321124334122124": ("wrong", "grammar"),
-        "1321124334122134": ("rule_broken", "grammar"),
-        PUZZLE: ("wrong", "grammar"),
-        "9991129994922139": ("rule_broken", "grammar"),
-        "43211243341221344": ("malformed", "grammar"),
-        "ABCDABCDABCDABCD": ("malformed", "grammar"),
-        "   ": ("no_answer", "text"),
-        r"\boxed{4321124334122134} or \boxed{4321124334122143}": ("hedge", "text"),
-    }
-    for answer, (reason, tier) in cases.items():
-        verdict = lenient(answer)
-        assert (verdict.reason, verdict.decided_by) == (reason, tier), answer
-        assert verdict.correct is (reason == "ok")
-    assert lenient(r"\boxed{4321124334122134} or \boxed{4321124334122134}").correct
+@pytest.mark.parametrize(
+    ("answer", "reason", "tier"),
+    [
+        (SOLUTION, "ok", "grammar"), ("4321124334122124", "wrong", "grammar"), (PUZZLE, "wrong", "grammar"),
+        ("1321124334122134", "rule_broken", "grammar"), ("9991129994922139", "rule_broken", "grammar"),
+        ("43211243341221344", "malformed", "grammar"), ("ABCDABCDABCDABCD", "malformed", "grammar"),
+        ("   ", "no_answer", "text"), (rf"\boxed{{{SOLUTION}}} or \boxed{{4321124334122143}}", "hedge", "text"),
+        (rf"\boxed{{{SOLUTION}}} or \boxed{{{SOLUTION}}}", "ok", "grammar"),
+    ],
+)  # fmt: skip
+def test_reasons_tell_the_failures_apart(answer, reason, tier):
+    verdict = lenient(answer)
+    assert (verdict.reason, verdict.decided_by, verdict.correct) == (reason, tier, reason == "ok")
 
 
 def test_every_decimal_digit_of_unicode_is_a_digit_and_nothing_else_is():
@@ -69,32 +65,6 @@ def test_every_size_is_judged_by_the_same_rules(box):
         assert verify("sudoku", spaced, mode="strict", puzzle=puzzle).score == 0
 
 
-EXTRACTED = [
-    ("<answer>1</answer><answer> 2 </answer>", "2"), ("<answer>1</answer><answer>2", "1"),
-    ("<answer>1<answer>2</answer>3</answer>", "2"), ("</answer><answer>1</answer>", "1"),
-    (r"<answer>1 \boxed{2} \boxed{} \boxed{3</answer>", "3"), (r"<answer>\boxed{1 \boxed{2}} 3</answer>", "2"),
-    (r"<answer>\boxed {1\}{2}} 3</answer>", r"1\}{2}"), (r"\boxed{1} <answer> 2 #### 3", "3"),
-    ("#### 3 <answer> 2", "2"), ("#### 1\n##### 3 \n4", "3"), (SOLUTION, None), ("<answer>1<|eot_id|></answer>", "1"),
-    ("<answer>1</answer><|endoftext|><answer>2</answer>", "1"), (r"\boxed{1} <answer> 2", "2"),
-    (r"<answer> 1 \boxed{2}", "2"), (r"\boxed{1} <answer> ", "1"), ("\\boxed{1}\n#### 2", "2"), 
-    (r"#### \boxed{1}", "1"),
-    ("\\boxed{1}\n#### \n", "1"), ("<answer>1\n#### ", "1\n####"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("text", "extracted"), EXTRACTED)
-def test_extraction_follows_the_rule_in_order(text, extracted):
-    assert verify("sudoku", text, puzzle=PUZZLE).extracted == extracted
-
-
-def test_strict_extraction_wants_one_closed_block():
-    twice = f"<answer>1</answer><answer>{SOLUTION}</answer>"
-    assert verify("sudoku", twice, puzzle=PUZZLE).correct
-    assert verify("sudoku", twice, mode="strict", puzzle=PUZZLE).reason == "malformed"
-    for text in ("<answer>1", r"\boxed{1}"):
-        assert verify("sudoku", text, mode="strict", puzzle=PUZZLE).extracted is None
-
-
 def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
     for bad in ("\x00", "\ud800", " " * 70_000 + "1"):
         verdict = lenient(SOLUTION + bad + " ")
@@ -106,13 +76,9 @@ def test_the_guard_refuses_nul_surrogates_and_over_long_answers():
 def test_score_is_the_share_of_blanks_in_no_conflict():
     """Blanks of the puzzle: 3, 4, 5, 9, 11, 12, 13, 14. With a 2 for the 3 in cell 14, that cell clashes with cell 12
     (row), with the given in cell 2 (column) and with cell 11 (box); cells 3, 4, 5, 9 and 13 stand in no conflict."""
-    assert lenient(SOLUTION).score == 1.0
-    assert lenient(PUZZLE).score == 0.0
-    assert lenient("4321124334122124").score == 5 / 8
-    assert lenient("4320124334122134").score == 7 / 8
-    assert lenient("4325124334122134").score == 7 / 8
-    assert lenient("1321124334122134").score == 0.0
-    assert lenient(SOLUTION[:15]).score == 0.0
+    scores = {"4321124334122124": 5 / 8, "4320124334122134": 7 / 8, "4325124334122134": 7 / 8}
+    scores |= {SOLUTION: 1.0, PUZZLE: 0.0, "1321124334122134": 0.0, SOLUTION[:15]: 0.0}
+    assert {answer: lenient(answer).score for answer in scores} == scores
 
 
 def test_score_is_one_exactly_for_solved_grids():
@@ -125,30 +91,14 @@ def test_score_is_one_exactly_for_solved_grids():
         assert (verdict.score == 1.0) is verdict.correct
 
 
-_ROWS = ["1234", "3412", "2143", "4321"]
-_WIDE = [" ".join(row) for row in _ROWS]
-_TABLE = "| | C1 | C2 | C3 | C4 |\n|-|-|-|-|-|\n" + "\n".join(
-    f"| R{number} | {row.replace(' ', ' | ')} |" for number, row in enumerate(_WIDE, 1)
-)
-
-
 @pytest.mark.parametrize(
     ("text", "lenient", "flexible"),
     [
-        (f"<answer>{' / '.join(_ROWS)}</answer>", "ok", "ok"),
-        (f"<answer>{'/'.join(''.join(_ROWS))}</answer>", "malformed", "malformed"),
-        (f"<answer>C1 C2 C3 C4\n{chr(10).join(_WIDE)}</answer>", "ok", "ok"),
-        (f"<answer>C1 C2 C4 C3\n{chr(10).join(_WIDE)}</answer>", "malformed", "malformed"),
-        (f"<answer>{_TABLE}</answer>", "ok", "ok"),
-        (f"<answer>{''.join(_ROWS)} because row 1 has 1, 2, 3 and 4</answer>", "ok", "ok"),
-        (f"<answer>{''.join(_ROWS)} or {''.join(_ROWS[::-1])}</answer>", "malformed", "malformed"),
-        ("".join(_ROWS), "no_answer", "ok"),
-        ("So:\n```\n" + "\n".join(_ROWS) + "\n```\nDone.", "no_answer", "ok"),
-        ("Grid:\n" + "\n".join(_WIDE) + "\n\nEach row has 1 to 4.", "no_answer", "ok"),
-        ("Puzzle:\n" + "\n".join(_ROWS) + "\nNo:\n" + "\n".join(_ROWS[::-1]), "no_answer", "rule_broken"),
-        ("The first row is 1 2 3 4", "no_answer", "no_answer"),
+        ("1234341221434321", "no_answer", "ok"), ("The first row is 1 2 3 4", "no_answer", "no_answer"),
+        ("Puzzle:\n1234\n3412\n2143\n4321\nNo:\n4321\n2143\n3412\n1234", "no_answer", "rule_broken"),
+        ("<answer>1234341221434321 or 4321214334121234</answer>", "malformed", "malformed"),
     ],
-)
+)  # fmt: skip
 def test_a_grid_that_no_mark_names_is_read_in_flexible_mode(text, lenient, flexible):
     puzzle = "1204001020400301"
     for mode, reason in (("lenient", lenient), ("flexible", flexible)):

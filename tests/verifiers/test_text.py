@@ -9,38 +9,22 @@ from verifiers.errors import InvalidReferenceError
 @pytest.mark.parametrize(
     ("answer", "gold", "settings", "reason"),
     [
-        ("Low", "LOW", {}, "ok"),
-        ("Bug", "BUG", {}, "ok"),
-        ("  new\n  york ", "New York", {}, "ok"),
-        ("STRASSE", "Straße", {}, "ok"),
-        ("Cafe\u0301", "CAFÉ", {}, "ok"),
-        ("ＯＫ", "ok", {}, "ok"),
-        ("**Spam**", "spam", {}, "ok"),
-        (r"\boxed{\text{Spam}}", "spam", {}, "ok"),
-        ("Spam.", "spam", {}, "ok"),
-        ("Form 8, because it is due", "form 8, because it is due", {}, "ok"),
-        ("Plan B as agreed", "Plan B", {}, "wrong"),
-        (".", ".", {}, "ok"),
-        ("*****", "*****", {}, "ok"),
-        ("*****", "*", {}, "wrong"),
-        ("init", "__init__", {}, "wrong"),
-        ("`__init__`", "__init__", {}, "ok"),
-        ("True", True, {}, "ok"),
-        ("7", 7.0, {}, "ok"),
-        ("si", "is", {}, "wrong"),
-        ("50,12 €", "12,50 €", {}, "wrong"),
-        ("ne", "en", {}, "wrong"),
-        ("spam or ham", "spam", {}, "wrong"),
-        ("LOW", "Low", {"case": "exact"}, "wrong"),
-        ("Low", "Low", {"case": "exact"}, "ok"),
-        ("low", "Low", {"case": "fold"}, "ok"),
-        ("Ham", "spam", {"choices": ["spam", "ham"]}, "wrong"),
+        ("Low", "LOW", {}, "ok"), ("  new\n  york ", "New York", {}, "ok"),
+        ("STRASSE", "Straße", {}, "ok"), ("Cafe\u0301", "CAFÉ", {}, "ok"), ("ＯＫ", "ok", {}, "ok"),
+        ("**Spam**", "spam", {}, "ok"), (r"\boxed{\text{Spam}}", "spam", {}, "ok"),
+        ("Spam.", "spam", {}, "ok"), ("Form 8, because it is due", "form 8, because it is due", {}, "ok"),
+        ("Plan B as agreed", "Plan B", {}, "wrong"), (".", ".", {}, "ok"), ("*****", "*****", {}, "ok"),
+        ("*****", "*", {}, "wrong"), ("init", "__init__", {}, "wrong"), ("`__init__`", "__init__", {}, "ok"),
+        ("True", True, {}, "ok"), ("7", 7.0, {}, "ok"), ("si", "is", {}, "wrong"),
+        ("50,12 €", "12,50 €", {}, "wrong"), ("spam or ham", "spam", {}, "wrong"),
+        ("LOW", "Low", {"case": "exact"}, "wrong"), ("Low", "Low", {"case": "exact"}, "ok"),
+        ("low", "Low", {"case": "fold"}, "ok"), ("Ham", "spam", {"choices": ["spam", "ham"]}, "wrong"),
         ("eggs", "spam", {"choices": ["spam", "ham"]}, "malformed"),
         ("HAM", "spam", {"choices": "spam,ham", "case": "exact"}, "malformed"),
         ("ham, eggs", "ham, eggs", {"choices": "ham, eggs\nspam"}, "ok"),
         ("spam", "spam", {"choices": '["spam", "a, b"]'}, "ok"),
     ],
-)
+)  # fmt: skip
 def test_an_answer_is_compared_as_text(answer, gold, settings, reason) -> None:
     assert verify("text", f"so\n<answer>{answer}</answer>", answer=gold, **settings).reason == reason
 
@@ -48,15 +32,11 @@ def test_an_answer_is_compared_as_text(answer, gold, settings, reason) -> None:
 @pytest.mark.parametrize(
     ("completion", "reason"),
     [
-        ("The answer is spam.", "ok"),
-        ("#### spam", "ok"),
-        ("spam", "no_answer"),
-        ('{"answer": "Spam"}', "ok"),
-        ("**Answer:** spam", "ok"),
-        ("<think>spam</think><answer>ham</answer>", "wrong"),
-        ("", "no_answer"),
+        ("The answer is spam.", "ok"), ("#### spam", "ok"), ("spam", "no_answer"),
+        ('{"answer": "Spam"}', "ok"), ("**Answer:** spam", "ok"),
+        ("<think>spam</think><answer>ham</answer>", "wrong"), ("", "no_answer"),
     ],
-)
+)  # fmt: skip
 def test_the_answer_stands_where_it_does_for_every_task(completion, reason) -> None:
     assert verify("text", completion, answer="spam").reason == reason
 

@@ -20,7 +20,7 @@ from verifiers.reading.answer import regions
 from verifiers.references import ROWS_READ
 from verifiers.registry import Mode, find, own_files, tasks_of_file, verify_batch
 from verifiers.rule_comparison import compared
-from verifiers.verdicts import DETAILS, RULES, Reason, Verdicts
+from verifiers.verdicts import DETAILS, RULES, Outcome, Reason, Verdicts, outcomes_of
 
 SHOWN_CHARACTERS = 100  # characters that are shown of a completion without an answer
 EXAMPLES = 3  # how many completions without an answer are shown
@@ -29,7 +29,7 @@ MAX_TRIED = 64  # in how many completions of a block without an answer mode `fle
 MEMORY = None  # the address space of a worker has no limit
 NO_COMPLETION = "has no completion (null, or an empty list); it counts as malformed."
 NOT_FOUND = "No answer was found where this mode looks for one."
-VERDICT = ("correct", "score", "extracted", "reason", "decided_by", "mark")
+VERDICT = Outcome._fields[:-1]
 """The fields of every line of the output; a line without a verdict has null there."""
 _VALUES = re.compile(r"'[^']*'|\d+")  # what one line's text of a problem has, and another's has not
 _encode = json.JSONEncoder().encode
@@ -186,9 +186,7 @@ def _judge(job: Job, samples: Sequence[Sample]) -> None:
             why = f"has an invalid reference: {text_of_one(error)}"
         samples[0].line.update(dict.fromkeys(VERDICT), error=why)
         return
-    columns = [verdicts.correct.tolist(), verdicts.score.tolist(), verdicts.extracted, verdicts.reasons]
-    columns += [verdicts.tiers, verdicts.marks]
-    for sample, detail, *values in zip(samples, verdicts.details, *columns, strict=True):
+    for sample, (*values, detail) in zip(samples, outcomes_of(verdicts), strict=True):
         sample.line.update(zip(VERDICT, values, strict=True), verifier_rules=RULES)
         if not values[0]:  # what no answer means is long; the summary has it once
             sample.line["detail"] = NOT_FOUND if detail == DETAILS[Reason.NO_ANSWER] else detail

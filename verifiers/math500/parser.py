@@ -746,9 +746,7 @@ def read_unit_word(cursor: Cursor, words: list[str]) -> None:
     )
     changes_value = word.lower() in w.CHANGING_BEHIND and not is_harmless
     # 15 March and 15th of March, but not 5 jars of mayo, nor 15 Mars bars
-    is_date = (
-        word.lower() in w.MONTHS and kind != WORD and units.ORDINALS.union(("of", "de")).issuperset(words)
-    )
+    is_date = word.lower() in w.MONTHS and kind != WORD and (units.ORDINALS | {"of"}).issuperset(words)
     if is_second_unit or is_unknown_letter or changes_value or is_date:
         raise Malformed("words")
     words.append(cursor.advance())

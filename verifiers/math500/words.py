@@ -39,7 +39,7 @@ _CHANGING = (
         "up down through either but within until after before difference".split()
     )
 )
-CHANGING_BEFORE = (_CHANGING | MONTHS.keys()) | frozenset(
+CHANGING_BEFORE = (_CHANGING | MONTHS) | frozenset(
     "times multiple multiples square squares squared cube cubes cubed root roots factor factors power powers divisor "
     "divisors inverse reciprocal factorial logarithm log sine cosine tangent divisible divided multiplied added "
     "subtracted modulo percent percentage fraction digit digits prime some without one any far unlike close".split()

@@ -37,10 +37,8 @@ class Found(NamedTuple):
     """What shows it: "block", "box", "hashes", "named" for a sentence, heading or JSON field, or "bold"."""
     alone: bool = False
     """Whether this box is all that the `<answer>` block holds; only told in strict mode."""
-    quoted: bool = False
-    """Whether it stands in a JSON string."""
-    number: bool = False
-    """Whether it is a number of JSON, whose decimals always follow a point."""
+    json: str = ""
+    """"string" if it stands in a JSON string, "number" for a number of JSON, whose decimals always follow a point."""
 
     def read(self, text: str, comma: bool = False) -> str:
         r"""The answer as it is judged: text[start:end], of a JSON string with `\\` and `\"` for what they stand for.
@@ -49,9 +47,9 @@ class Found(NamedTuple):
         comma, so that a number of JSON is given one.
         """
         answer = text[self.start : self.end]
-        if comma and self.number:
+        if comma and self.json == "number":
             return swapped(answer)
-        return answer.replace("\\\\", "\\").replace('\\"', '"') if self.quoted else answer
+        return answer.replace("\\\\", "\\").replace('\\"', '"') if self.json == "string" else answer
 
 
 class Regions(NamedTuple):
@@ -155,12 +153,10 @@ def last_hashes(text: str, start: int, end: int) -> tuple[int, int] | None:
         return None
     end = start + len(text[start:end].rstrip())
     for mark in reversed(list(_HASHES.finditer(text, start, end))):
-        said = mark[1].strip("* ")
+        said = mark[1].strip("* ")  # **#### 18**
         if said and not (said[:2].isalpha() and mark.end() < end):
-            low, high = mark.span(1)
-            if text.startswith("*", mark.start() - 1):  # **#### 18**
-                high = low + len(text[low:high].rstrip("* "))
-            return low, high
+            low = text.index(said, mark.start(1))
+            return low, low + len(said)
     return None
 
 
@@ -189,6 +185,7 @@ _SHOWN = re.compile(r"\*\*(?:[A-Za-z ]++:\s)?((?=[^*\d\n]*+\d|\(?[A-J]\b)[^*\n]+
 _HAS_VALUE = re.compile(r"[\d\\$]|\b(?:[B-J]|A(?!\s[a-z]))\b")
 _BEHIND = re.compile(r",\s?not\b|,?\s\(?(?:rather\sthan|instead\sof|because|since|which|as)\b")
 _LETTER = re.compile(r"[^\W_]")
+_ANY_TAG = re.compile(r"</?\w{1,20}>")
 _A = re.compile(r"[\s*]*+A:[\s*]*+([^\n]++)")
 
 
@@ -206,7 +203,7 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
             continue
         if kind := name.lastgroup:  # a JSON field
             if _LETTER.search(name[kind]):  # not the "___" of a prompt
-                return Found(OK, *name.span(kind), NAMED, quoted=kind == "string", number=kind == "number")
+                return Found(OK, *name.span(kind), NAMED, json=kind)
             continue
         low = name.end()
         high = _SENTENCE.match(text, low, min(end, low + _VALUE_LIMIT)).end()  # type: ignore[union-attr]
@@ -215,13 +212,11 @@ def named_answer(text: str, start: int, end: int, one_value: bool) -> Found | No
             continue
         if one_value and len(_VALUES.findall(text, low, high)) != 1:
             continue
-        low -= 2 * text.startswith("**", low - 2)
-        shown = list(_SHOWN.finditer(text, low, high))
-        if len(shown) == 1:
-            low, high = shown[0].span(1)
-        else:
-            low = low if shown else name.end()
-            high = max(low + len(text[low:high].rstrip(" \t\r*_.\"'`")), shown[-1].end() if shown else low)
+        bold_low = low - 2 * text.startswith("**", low - 2)
+        shown = list(_SHOWN.finditer(text, bold_low, high))
+        if shown:
+            low, high = shown[0].span(1) if len(shown) == 1 else (bold_low, high)
+        high = low + len(text[low:high].rstrip(" \t\r_.\"'`" if shown else " \t\r_.\"'`*"))
         found = Found(OK, low, high, NAMED)
         if _HAS_VALUE.search(text, low, high):
             return found
@@ -244,12 +239,12 @@ def _marked(text: str, low: int, high: int, place: Regions, sentences: bool) -> 
     """What stands last in text[low:high] of the marks and, if `sentences`, of what names an answer."""
     is_block = place.block != _NOWHERE
     box = last_box(text, low, high)
-    last = Found(OK, box[1], box[2], BOX) if box else None
-    hashes = None if is_block and box else last_hashes(text, low, high)
-    if hashes and hashes[0] > (last.start if last else -1):
-        last = Found(OK, *hashes, HASHES)
-    if place.unclosed[0] > (last.start if last else -1):
-        last = Found(OK, *place.unclosed, BLOCK)
+    marks = [Found(OK, *box[1:], BOX)] if box else []
+    if not (is_block and box) and (hashes := last_hashes(text, low, high)):
+        marks.append(Found(OK, *hashes, HASHES))
+    if place.unclosed != _NOWHERE:
+        marks.append(Found(OK, *place.unclosed, BLOCK))
+    last = max(marks, default=None)
     if sentences and not (is_block and last):
         is_marked = last is not None and last.mark != BLOCK
         behind = low if last is None else last.end if is_marked else last.start
@@ -276,9 +271,9 @@ def _with_list(text: str, start: int, box: Found) -> Found:
 
 
 _USUAL = re.compile(
-    r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?\s*+
-    \\boxed\{((?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
-                |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
+    r"""(?:</reasoning>)?+\s*+(?P<block><answer>)?\s*+\\boxed\{(?![.\s]*+\})\s*+(
+        (?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff]
+           |\{(?:[^{}\\\n<\#\0\ud800-\udfff]++|\\[^b\\\n<\0\ud800-\udfff])*+\})++)\}
     \s*+(?P<end></answer>)?\s*+(?:<\|(?:eot_id|endoftext)\|>(?!<\|start\|>assistant)|\Z)""",
     re.VERBOSE,
 )
@@ -290,17 +285,14 @@ def _usual(text: str, lenient: bool, with_comment: bool) -> Found | None:
     at = text.find("<")
     if text.startswith("<reasoning>", at):
         at = text.find("<", at + 1)
-    box = _USUAL.match(text, at) if at >= 0 else None
-    if not box or (box["block"] is None) != (box["end"] is None):
+    box = _USUAL.match(text, at) if 0 <= at and len(text) < ANSWER_LIMIT else None
+    if not box or bool(box["block"]) != bool(box["end"]) or (not with_comment and _BEHIND.search(box[2])):
         return None
-    inside = box[2].strip()
     is_block = box["block"] is not None
-    if not inside.strip(". ") or len(inside) > _VALUE_LIMIT or not (is_block or text.startswith("</r", at)):
+    if not is_block and not (lenient and text.startswith("</r", at)):
         return None
-    if not (is_block or lenient) or (not with_comment and _BEHIND.search(inside)):
-        return None
-    low = box.start(2) + box[2].index(inside)
-    return Found(OK, low, low + len(inside), BOX, is_block)
+    low, high = box.start(2), box.start(2) + len(box[2].rstrip())
+    return Found(OK, low, high, BOX, is_block)
 
 
 def find_answer(
@@ -337,18 +329,12 @@ def find_answer(
     if 0 <= place.unended < found.start and _LETTER.search(_ANY_TAG.sub("", text[found.end : place.cut])):
         return Found(NO_ANSWER)
     start, end = found.start, found.end
-    if lenient and not (marks_only or with_comment or found.quoted):
+    if lenient and not (marks_only or with_comment or found.json == "string"):
         comment = _BEHIND.search(text, start, end)
         if comment and _HAS_VALUE.search(text, start, comment.start()):
             end = comment.start()
     if end - start > ANSWER_LIMIT or NOT_TEXT.search(text, start, end):
         return Found(MALFORMED, mark=found.mark)
-    inside = text[start:end]
-    start += len(inside) - len(inside.lstrip())
-    end = start + len(inside.strip())
-    if start >= end:
-        return Found(NO_ANSWER)
-    return found if (start, end) == (found.start, found.end) else found._replace(start=start, end=end)
-
-
-_ANY_TAG = re.compile(r"</?\w{1,20}>")
+    inside = text[start:end].strip()
+    start = text.index(inside, start)
+    return found._replace(start=start, end=start + len(inside)) if inside else Found(NO_ANSWER)

@@ -47,18 +47,10 @@ PREPOSITIONS = SPANNING | frozenset("per of at each after over during the".split
 REASONS = frozenset("because since as if".split())
 """Words behind a number that begin a reason, in which a calculation has a value of its own."""
 DEGREES = frozenset("degree degrees c f celsius fahrenheit".split())
-MONTHS = {
-    name: number
-    for names in (
-        "january february march april may june july august september october november december",
-        "jan feb mar apr may jun jul aug sep oct nov dec",
-        "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
-        "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
-        "januar februar märz april mai juni juli august september oktober november dezember",
-    )
-    for number, name in enumerate(names.split(), 1)
-} | {"sept": 9}
-"""{the name of a month in English, Spanish, French or German, or its English abbreviation: its number}."""
+MONTHS = frozenset(
+    """january february march april may june july august september october november december
+    jan feb mar apr jun jul aug sep sept oct nov dec""".split()
+)
 
 
 def changes_number(before: list[str]) -> bool:

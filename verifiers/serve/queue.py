@@ -1,9 +1,7 @@
 """Requests that wait for a worker process, which takes several at once."""
 
-from __future__ import annotations
-
 import asyncio
-import json
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -13,30 +11,19 @@ from typing import Any, NamedTuple
 from verifiers.worker import Workers, WorkerUnavailable
 
 MAX_BATCH = 32  # the most requests that a worker takes at once
-START_SECONDS = 300.0  # within which a new worker must be ready
 KILL_AFTER = 10.0  # seconds after the time limit of a batch at which a worker that has not answered is killed
 MAX_BYTES = 1 << 28  # of all requests that are being answered
 
 
 class Answer(NamedTuple):
-    """An HTTP status and a JSON text; `verdicts` counts what was judged, {task: {reason: count}}."""
+    """An HTTP status and a JSON text, or the sentence that says why there is none, if the status is not 200.
+
+    `verdicts` counts what was judged: (task, reason, how many).
+    """
 
     status: int
     body: str
-    verdicts: dict[str, dict[str, int]]
-
-
-def refusal(status: int, text: str) -> Answer:
-    """An answer that is one sentence."""
-    return Answer(status, json.dumps({"error": text}) + "\n", {})
-
-
-class Request(NamedTuple):
-    """A request that waits. address, body: what the worker gets."""
-
-    address: str
-    body: bytes
-    answer: Future[Answer]
+    verdicts: tuple[tuple[str, str, int], ...] = ()
 
 
 class Queue:
@@ -48,65 +35,56 @@ class Queue:
 
     def __init__(self, module: str, settings: dict[str, Any], size: int, seconds: float) -> None:
         self.seconds = seconds
-        self.pool = Workers(
-            module, size=size, soft=None, hard=None, start=START_SECONDS, logs=True, settings=settings
-        )
+        # A new worker must be ready within 300 s.
+        self.pool = Workers(module, size=size, soft=None, hard=None, start=300, logs=True, settings=settings)
         self.threads = ThreadPoolExecutor(size, thread_name_prefix="verifiers-serve")  # each asks a worker
-        self.waiting: SimpleQueue[Request | None] = SimpleQueue()  # None: the threads end
+        # What waits: a request as the worker gets it, and its answer.
+        self.waiting: SimpleQueue[tuple[tuple[str, bytes], Future[Answer]]] = SimpleQueue()
         self.bytes = 0  # of all requests without an answer
         self.is_ending = False  # whether new requests are refused
 
     def start(self) -> None:
         """Starts all workers and waits until they are ready; raises `WorkerUnavailable`."""
-        nothing: dict[str, Any] = {"requests": []}
-        for reply in self.threads.map(lambda _: self.pool.ask(nothing), range(self.pool.size)):
+        for reply in self.threads.map(lambda _: self.pool.ask({"requests": []}), range(self.pool.size)):
             if "answers" not in reply:
                 raise WorkerUnavailable(f"A worker process cannot start: {reply['detail']}")
-        for _ in range(self.pool.size):
-            self.threads.submit(self._work)
 
     def close(self) -> None:
         """Ends all workers, without waiting for their unfinished work."""
         self.pool.close(for_good=True)
-        self.waiting.put(None)
-        self.threads.shutdown()
+        self.threads.shutdown(cancel_futures=True)
 
     async def ask(self, address: str, body: bytes) -> Answer:
         """The answer of a worker to a request, or status 503 if there is none within the limits."""
         if self.is_ending or self.bytes + len(body) > MAX_BYTES:
-            text = "The server is too busy, or ends. Send this again later, or start it with more --workers."
-            return refusal(503, text)
-        request = Request(address, body, Future())
+            return Answer(503, "The server is too busy, or ends. Send this later, or start more --workers.")
+        answer: Future[Answer] = Future()
         self.bytes += len(body)
-        self.waiting.put(request)
+        self.waiting.put(((address, body), answer))
+        self.threads.submit(self._answer_batch)
         try:
             async with asyncio.timeout(self.seconds):
-                return await asyncio.wrap_future(request.answer)
+                return await asyncio.wrap_future(answer)
         except TimeoutError:
             late = f"Not answered within {self.seconds:g} s; send less at once, or start the server with a "
-            return refusal(503, late + "longer --timeout or more --workers.")
+            return Answer(503, late + "longer --timeout or more --workers.")
         finally:
             self.bytes -= len(body)
 
-    def _work(self) -> None:
-        """Has one worker answer what waits, batch after batch, until the queue is closed."""
-        while None not in (batch := self._take_batch()):
-            # Whoever gave up, because the time was up, has cancelled the future.
-            batch = [request for request in batch if request.answer.set_running_or_notify_cancel()]
-            job = {"requests": [(request.address, request.body) for request in batch]}
-            reply: dict[str, Any] = {}
-            with suppress(WorkerUnavailable):
-                reply = self.pool.ask(job, time.monotonic() + self.seconds + KILL_AFTER)
-            lost = refusal(503, "The worker process that judged this request died. Send it again.")
-            for request, answer in zip(batch, reply.get("answers", [lost] * len(batch)), strict=True):
-                request.answer.set_result(Answer(*answer))
-        self.waiting.put(None)  # for the next thread
-
-    def _take_batch(self) -> list[Any]:
-        """The next request, once there is one, and a worker's share of those behind it."""
-        batch = [self.waiting.get()]
-        share = self.waiting.qsize() // self.pool.size
+    def _answer_batch(self) -> None:
+        """Has one worker answer its share of what waits; does nothing if earlier calls have taken everything."""
+        batch = []
         with suppress(Empty):
-            for _ in range(min(share, MAX_BATCH - 1)):
+            for _ in range(min(math.ceil(self.waiting.qsize() / self.pool.size), MAX_BATCH)):
                 batch.append(self.waiting.get_nowait())
-        return batch
+        # Whoever gave up, because the time was up, has cancelled the answer.
+        batch = [(request, answer) for request, answer in batch if answer.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        job = {"requests": [request for request, _ in batch]}
+        reply: dict[str, Any] = {}
+        with suppress(WorkerUnavailable):
+            reply = self.pool.ask(job, time.monotonic() + self.seconds + KILL_AFTER)
+        lost = Answer(503, "The worker process that judged this request died. Send it again.")
+        for (_, answer), fields in zip(batch, reply.get("answers", [lost] * len(batch)), strict=True):
+            answer.set_result(Answer(*fields))
