@@ -125,7 +125,7 @@ def test_the_page_of_texts_with_holes_says_what_they_become(tmp_path: Path, monk
     model = [
         str(models_folder() / "tiny-countdown") if word.startswith("data/") else word for word in train[3:]
     ]
-    few = "--eval-problems 2 --validation-problems 2 --prompts-per-step 2 --max-steps 1 --output-dir run"
+    few = "--eval-problems 2 --validation-problems 2 --prompts-per-step 2 --max-steps 1 --no-report --output-dir run"
     assert main([*model, *few.split()]) == 0
     (samples,) = Path("run/samples").glob("*.jsonl")
     written = [json.loads(line)["completion"] for line in samples.read_text().splitlines()]
@@ -370,7 +370,7 @@ def test_the_page_of_a_judge_asks_a_server(tmp_path: Path, monkeypatch, capsys) 
         assert len(asked) > 1000
         model = str(models_folder() / "tiny-sudoku")
         train = [model if word.startswith("GSAI-ML") else word for word in train]
-        few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --output-dir run"
+        few = "--max-steps 1 --prompts-per-step 2 --num-generations 2 --eval-problems 4 --no-report --output-dir run"
         few += " --max-completion-length 8 --block-length 8 --diffusion-steps 4"
         assert main([*train, *few.split()]) == 0
         server.shutdown()

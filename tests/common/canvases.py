@@ -38,28 +38,36 @@ def canvas_by_canvas(
     prompt: (L,). clean, noisy: (n * C,). conditioned: whether each canvas is decoded twice, the second time conditioned
     on the soft embeddings of the first.
     """
+    return copies_canvas_by_canvas(model, prompt, clean, [(noisy, conditioned)])[0]
+
+
+def copies_canvas_by_canvas(
+    model: Any, prompt: Tensor, clean: Tensor, copies: list[tuple[Tensor, bool]]
+) -> list[Tensor]:
+    """The same of several copies (noisy, conditioned) of a row, which have the cache in common."""
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
-    new, seen, found = prompt[None], 0, []
-    for canvas, after in zip(noisy[None].split(SIZE, 1), clean[None].split(SIZE, 1), strict=True):
+    new, seen, found = prompt[None], 0, [[] for _ in copies]
+    for number, after in enumerate(clean[None].split(SIZE, 1)):
         positions = torch.arange(seen, seen + new.shape[1])[None]
         model.model.encoder(input_ids=new, past_key_values=cache, position_ids=positions)
         seen += new.shape[1]
-        arguments = {
-            "decoder_input_ids": canvas,
-            "past_key_values": cache,
-            "decoder_position_ids": torch.arange(seen, seen + SIZE)[None],
-        }
-        states = model.model(**arguments).last_hidden_state
-        if conditioned:
-            with torch.no_grad():
-                soft = model.soft_embeddings(model.logits(states))
-            module = model.model.decoder.self_conditioning
-            hook = module.register_forward_pre_hook(lambda _, given, soft=soft: (given[0], soft))
+        for (noisy, conditioned), logits in zip(copies, found, strict=True):
+            arguments = {
+                "decoder_input_ids": noisy[None].split(SIZE, 1)[number],
+                "past_key_values": cache,
+                "decoder_position_ids": torch.arange(seen, seen + SIZE)[None],
+            }
             states = model.model(**arguments).last_hidden_state
-            hook.remove()
-        found.append(model.logits(states)[0])
+            if conditioned:
+                with torch.no_grad():
+                    soft = model.soft_embeddings(model.logits(states))
+                module = model.model.decoder.self_conditioning
+                hook = module.register_forward_pre_hook(lambda _, given, soft=soft: (given[0], soft))
+                states = model.model(**arguments).last_hidden_state
+                hook.remove()
+            logits.append(model.logits(states)[0])
         new = after
-    return torch.cat(found)
+    return [torch.cat(logits) for logits in found]
 
 
 def plain_logps(model: Any, rows: Rows, masks: Masks) -> Tensor:
@@ -67,22 +75,26 @@ def plain_logps(model: Any, rows: Rows, masks: Masks) -> Tensor:
     logps = []
     for b in range(len(rows)):
         prompt, clean = rows.prompt_ids[b][rows.prompt_mask[b]], rows.completion_ids[b]
-        for m in range(masks.scored.shape[1]):
-            if masks.from_context is not None and masks.from_context[b, m]:
+        count = masks.scored.shape[1]
+        noisy = torch.where(masks.masked[b, :, rows.prompt_ids.shape[1] :], masks.shown[b], clean)
+        conditioned = [False] * count if masks.conditioned is None else masks.conditioned[b].tolist()
+        from_context = [False] * count if masks.from_context is None else masks.from_context[b].tolist()
+        decoded = [m for m in range(count) if not from_context[m]]
+        copies = [(noisy[m], conditioned[m]) for m in decoded]
+        logits_of = dict(zip(decoded, copies_canvas_by_canvas(model, prompt, clean, copies), strict=True))
+        for m in range(count):
+            if from_context[m]:
                 states = model.model.encoder(input_ids=torch.cat([prompt, clean])[None]).last_hidden_state
                 logits = model.logits(states)[0, len(prompt) - 1 : -1]
             else:
-                hidden = masks.masked[b, m, rows.prompt_ids.shape[1] :]
-                noisy = torch.where(hidden, masks.shown[b, m], clean)
-                is_conditioned = masks.conditioned is not None and bool(masks.conditioned[b, m])
-                logits = canvas_by_canvas(model, prompt, clean, noisy, is_conditioned)
+                logits = logits_of[m]
             targets = clean if masks.targets is None else masks.targets[b, m]
             if masks.temperatures is not None:
                 logits = logits / masks.temperatures[b, m]
             of_tokens = logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1)
             if masks.rated is not None and masks.rated[b, m]:
-                of_shown = logits.softmax(-1).gather(-1, noisy[:, None]).squeeze(-1)
-                of_tokens = torch.where(noisy == clean, of_shown - 1, of_tokens + of_shown)
+                of_shown = logits.softmax(-1).gather(-1, noisy[m][:, None]).squeeze(-1)
+                of_tokens = torch.where(noisy[m] == clean, of_shown - 1, of_tokens + of_shown)
             logps.append(of_tokens * masks.scored[b, m])
     return torch.stack(logps).view(masks.scored.shape)
 

@@ -11,7 +11,7 @@ import pytest
 
 import verifiers
 from tests.common import speed
-from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, environment, python
+from tests.common.command_cases import PUZZLE, RIGHT, SOLUTION, python
 from tests.common.soup import REFERENCES, judge, use_kernels
 from tests.common.soup import RIGHT as RIGHT_ANSWERS
 from verifiers import batch, registry, verify, verify_batch
@@ -126,27 +126,24 @@ def test_a_kernel_decides_what_is_written_as_prompts_ask_for_it(task, right, wit
 
 
 CODES = {
-    "<reasoning>\nWe add.\n</reasoning>\nThus \\boxed{18}.": 0,
-    "so \\boxed{3}. Thus \\boxed{18} eggs, which sell.": 0,
-    "2x + \\boxed{18}, because 2 + 16 = 18": 0,
-    "<answer>18, because 2 + 16 = 18</answer>": -1,
-    "\\boxed{18.0}": -2,
-    "<reasoning>\nThus \\boxed{18}.\n</reasoning>": -1,
-    "<answer>\\boxed{...}\n</answer>": -1,
-    "\\boxed{...}\n</answer>": -1,
-    "<answer>\\boxed{17} or \\boxed{18}</answer>": -1,
-    "so \\boxed 5, and \\boxed{18}": -1,
-    "\\boxed{18}. So the answer is 17.": -1,
-    "\\boxed{18}\n#### 17": -1,
-    "<think>\\boxed{18}": -1,
-    "<answer>The result: 18</answer>": -1,
-    "The answer is 18.": -1,
-}
+    0: [
+        "<reasoning>\nWe add.\n</reasoning>\nThus \\boxed{18}.", "so \\boxed{3}. Thus \\boxed{18} eggs, which sell.",
+        "2x + \\boxed{18}, because 2 + 16 = 18",
+    ],
+    -1: [
+        "<answer>18, because 2 + 16 = 18</answer>", "<reasoning>\nThus \\boxed{18}.\n</reasoning>",
+        "<answer>\\boxed{...}\n</answer>", "\\boxed{...}\n</answer>", "<answer>\\boxed{17} or \\boxed{18}</answer>",
+        "so \\boxed 5, and \\boxed{18}", "\\boxed{18}. So the answer is 17.", "\\boxed{18}\n#### 17",
+        "<think>\\boxed{18}", "<answer>The result: 18</answer>", "The answer is 18.",
+    ],
+    -2: ["\\boxed{18.0}", "\\boxed{018}"],
+}  # fmt: skip
 
 
-def test_the_kernel_decides_only_where_the_last_block_or_box_leaves_no_doubt():
-    codes, *_ = decided(batch.PLAIN_NUMBER, [*CODES], ["18"])
-    assert dict(zip(CODES, codes.tolist(), strict=True)) == CODES
+@pytest.mark.parametrize("code", CODES)
+def test_the_kernel_decides_only_where_the_last_block_or_box_leaves_no_doubt(code):
+    texts = CODES[code] * batch.KERNEL_ROWS
+    assert decided(batch.PLAIN_NUMBER, texts, ["18"])[0].tolist() == [code] * len(texts)
 
 
 def test_slices_in_threads_give_the_same_in_order(monkeypatch):
@@ -205,19 +202,6 @@ def test_a_kernel_is_loaded_or_compiled_when_that_pays(monkeypatch, tmp_path):
     assert another.worth_using(800) is not None and asked == [True, False, True], "now it is on disk"
 
 
-def test_a_first_batch_of_a_few_thousand_rows_waits_for_no_compiler(tmp_path):
-    code = """
-import sys
-from verifiers import verify_batch
-rows = 2260
-texts = [f"<reasoning>We add {row} and 1.</reasoning>\\n<answer>{row + 1}</answer>" for row in range(rows)]
-assert verify_batch("gsm8k", texts, answer=[str(row + 1) for row in range(rows)]).correct.all()
-print("numba" in sys.modules)
-"""
-    done = python("-c", code, env={**environment(), "NUMBA_CACHE_DIR": str(tmp_path)}, text=True)
-    assert done.stdout == "False\n", done.stderr
-
-
 def test_compiles_where_no_cache_folder_can_be_written(monkeypatch, tmp_path):
     from numba.core import caching
 
@@ -271,6 +255,13 @@ batch.prepare_kernels()
 verdicts = verifiers.verify_batch("sudoku", ["{RIGHT}"] * 300, puzzle=["{PUZZLE}"] * 300)
 print(int(verdicts.correct.sum()), verdicts[299].extracted, "numba" in sys.modules)
 """
+FIRST = """
+import os
+os.environ["NUMBA_CACHE_DIR"] = os.getcwd()
+texts = [f"<reasoning>We add {row} and 1.</reasoning>\\n<answer>{row + 1}</answer>" for row in range(2260)]
+assert verifiers.verify_batch("gsm8k", texts, answer=[str(row + 1) for row in range(2260)]).correct.all()
+print("numba" in sys.modules)
+"""
 ALONE = f"""
 import time
 assert verifiers.verify("sudoku", "{RIGHT}", puzzle="{PUZZLE}").correct
@@ -303,6 +294,10 @@ def fresh(code: str, folder: Path, allowed: str) -> list[str]:
 @pytest.mark.parametrize(("allowed", "with_numba"), [(COMPILER, "True"), ("numpy", "False")])
 def test_works_with_numpy_and_numba_or_less(tmp_path, allowed, with_numba):
     assert fresh(MANY, tmp_path, allowed) == ["300", SOLUTION, with_numba]
+
+
+def test_a_first_batch_of_a_few_thousand_rows_waits_for_no_compiler(tmp_path):
+    assert fresh(FIRST, tmp_path, COMPILER) == ["False"]
 
 
 @pytest.mark.parametrize(("code", "allowed"), [(ALONE, ""), (ALONE + MATH, ""), (ALONE, COMPILER)])

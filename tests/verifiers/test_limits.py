@@ -49,9 +49,11 @@ def game(target: int, *numbers: int) -> dict:
         ("countdown", "3*5+7" + "=22" * (LITERALS_LIMIT - 3), NUMBERS, True),
         ("countdown", "3*5+7" + "=22" * (LITERALS_LIMIT - 2), NUMBERS, False),
         ("countdown", "3.*5+7", NUMBERS, False),
+        ("countdown", "07+1", game(8, 7, 1), False),
         ("countdown", "3.0000000000000000000*5+7", NUMBERS, True),
         ("countdown", f"3*5+7 = {2**64 + 22}", NUMBERS, False),  # one literal
         ("countdown", f"{2**32}*{2**32}+22", game(22, 2**32, 2**32, 22), False),  # a product
+        ("countdown", "65536*65536*65536*65536+22", game(22, *[65536] * 4, 22), False),  # of small numbers
         ("countdown", f"{10**17}*9*9+22", game(10**17 * 81 + 22, 10**17, 9, 9, 22), True),
         ("countdown", "+".join([str(9 * 10**17)] * 21), game(9 * 10**17 * 21 - 2**64, *[9 * 10**17] * 21), False),
         ("countdown", str(10**18), game(10**18, 10**18), True),

@@ -9,6 +9,8 @@ from verifiers import verify
 from verifiers.code.task import first_failure, job_of, run
 from verifiers.code.values import read_cases, same_print
 
+pytestmark = needed
+
 
 def printing(outputs: dict[str, str], **more: float) -> list[dict]:
     """Cases of {standard input: output}."""
@@ -22,7 +24,6 @@ YES = printing({"0": "YES", "2": "YES", "1": "NO", "7": "NO", "100": "YES"})
 CASES = {"sum": SUM, "lines": LINES, "mean": MEAN, "yes": YES}
 
 
-@needed
 @both_modes
 def test_forty_right_programs_are_paid_and_forty_wrong_ones_are_not(mode):
     book = programs(BOOK.with_name("programs.txt"))
@@ -31,7 +32,6 @@ def test_forty_right_programs_are_paid_and_forty_wrong_ones_are_not(mode):
     assert sum(truth) == 40 and found.correct.tolist() == truth
 
 
-@needed
 def test_no_hostile_function_made_a_program_is_paid(shared_data):
     wrong = [(a, problem) for a, problem in attacks(shared_data) if not a["correct"] and not a.get("lenient")]
     asked = []
@@ -43,7 +43,6 @@ def test_no_hostile_function_made_a_program_is_paid(shared_data):
     assert len(wrong) > 25 and [a["id"] for (a, _), right in zip(wrong, paid, strict=True) if right] == []
 
 
-@needed
 def test_the_fuel_of_a_program_is_the_same_in_five_processes():
     source = "import sys\nprint(sum(i * i for i in range(20000)) + int(sys.stdin.read() or 0))"
     cases = read_cases(printing({"1": str(sum(i * i for i in range(20000)) + 1)}))
@@ -53,7 +52,6 @@ def test_the_fuel_of_a_program_is_the_same_in_five_processes():
     assert len({reply["fuel"] for reply in replies}) == 1 and replies[0]["score"] == 1.0
 
 
-@needed
 def test_a_method_of_a_class_is_called_on_an_object_of_its_own():
     code = "class Solution:\n    def __init__(self):\n        self.seen = 0\n\n"
     code += "    def add(self, a, b):\n        self.seen += 1\n        return a + b * self.seen\n"
@@ -72,14 +70,12 @@ def test_output_is_compared_line_by_line_and_numbers_by_their_tolerance():
     assert not same_print("x 1.0", "y 1.0", 1e-6) and not same_print("1.0", "nan", 1e-6)
 
 
-@needed
 def test_a_model_is_told_what_its_program_prints():
     reference = {"entry_point": "", "cases": YES}
     assert first_failure("print('YES')", reference, 3) == "With the input '1' the program prints 'YES\\n'."
     assert first_failure("print(1 / 0)", reference, 3) == "With the input '0' the program ends in an error."
 
 
-@needed
 def test_prose_before_a_program_is_left_out():
     programs = (
         "import sys\nprint(sum(map(int, sys.stdin.read().split()[1:])))",
@@ -106,7 +102,6 @@ READERS = [
 ]
 
 
-@needed
 @pytest.mark.parametrize(("function", "reason"), [("sum", "ok"), ("max", "wrong")])
 def test_a_program_may_read_and_write_by_descriptor_and_in_a_thread(function, reason):
     texts = [f"total = lambda text: {function}(map(int, text.split()))\n{program}" for program in READERS]

@@ -69,9 +69,7 @@ def run_command(
     """
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         return _refuse(f"serving needs {' and '.join(missing)}; run: pip install {' '.join(missing)}")
-    if (
-        options.token == ""
-    ):  # perhaps a variable of the shell that is not set; without --token, everybody is answered
+    if options.token == "":  # perhaps a variable of the shell that is not set; everybody would be answered
         return _refuse("the --token is empty")
     from verifiers.serve.front import Server
     from verifiers.serve.queue import Queue

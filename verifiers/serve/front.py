@@ -99,9 +99,8 @@ class Front(Starlette):
         body, size = bytearray(), 0
         try:
             async with asyncio.timeout(self.queue.seconds):
-                async for (
-                    part
-                ) in request.stream():  # to its end: most clients read no answer before they sent all
+                # To its end: most clients read no answer before they sent all.
+                async for part in request.stream():
                     size += len(part)
                     body += part if size <= MAX_BODY else b""
         except (TimeoutError, ClientDisconnect) as error:

@@ -182,10 +182,8 @@ FORMS: dict[str, tuple[str, Callable[[str, Body], Asked | Answer]]] = {
     "openrlhf": ("/openrlhf/{task:path}", openrlhf),
     "verl": ("/verl", verl),
     "nemo_gym": ("/verify", nemo_gym),
-    "seed_session": (
-        "/seed_session",
-        lambda _, body: Answer(200, "{}\n"),
-    ),  # NeMo-Gym's; a verdict needs no session
+    # NeMo-Gym opens a session before it samples; a verdict needs none.
+    "seed_session": ("/seed_session", lambda _, body: Answer(200, "{}\n")),
     "aggregate_metrics": ("/aggregate_metrics", nemo_gym_metrics),
 }
 """{name of a form: (its address, what reads it)}."""

@@ -242,7 +242,7 @@ def bound_of_process(table, x, eps):
     return bound
 
 
-@pytest.mark.parametrize("eps", [0.1, 0.01])
+@pytest.mark.parametrize("eps", [0.1, pytest.param(0.01, marks=pytest.mark.slow)])
 def test_elbo_eps_is_the_bound_of_the_process_that_it_names(eps):
     """All canvases at each t, weighed and valued by the masking and the measure; the mean over t by quadrature."""
     table = {z: np.random.default_rng(z).dirichlet(np.full(WORDS, 0.7), size=PLACES) for z in CANVASES}

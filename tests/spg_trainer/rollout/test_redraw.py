@@ -68,7 +68,7 @@ def test_the_tokens_are_the_stored_ones_of_generate():
     assert not torch.equal(rows.completion_ids[2, :SIZE], expected[2, :SIZE])
 
 
-@pytest.mark.parametrize("name", ["plain", "stops"])
+@pytest.mark.parametrize("name", [pytest.param("plain", marks=pytest.mark.slow), "stops"])
 def test_each_row_of_a_padded_batch_is_what_generate_writes_of_it_alone(name):
     kept, policy = stored(), with_generation(open_fixture(), name)
     rows = sample_completions(policy, kept["prompt"], kept["prompt_mask"], THREE, seeded(range(3)))

@@ -26,6 +26,7 @@ SMALL = {
     "eval_problems": 2,
     "eval_steps": 0,
     "device": "cpu",
+    "report": False,
 }
 
 
@@ -59,8 +60,14 @@ def test_a_new_model_takes_its_own_decoding_and_masks():
     ["espo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tracerl", "d2_stepmerge"))],
 )
 def test_a_run_is_the_same_if_it_is_resumed(tmp_path, algorithm):
-    args = {"algorithm": algorithm, "num_generations": 2, "save_steps": 1, "force": True}
-    args |= {"env": ENV, "max_completion_length": 16, "diffusion_steps": 16, "block_length": 8}
+    args = {"algorithm": algorithm, "num_generations": 2, "num_iterations": 2, "save_steps": 1, "force": True}
+    args |= {
+        "env": ENV,
+        "max_completion_length": 16,
+        "diffusion_steps": 6,
+        "block_length": 8,
+        "eval_problems": 0,
+    }
     train(config_of(tmp_path / "whole", **args), quiet=True)
     train(config_of(tmp_path / "parts", **args, max_steps=1), quiet=True)
     train(defaults(Config, resume=str(tmp_path / "parts"), max_steps=2), quiet=True)
