@@ -377,17 +377,8 @@ def decode(
     return found
 
 
-DRAWN = {"temperature": 1.0, "remasking": "random"}
-
-
-@pytest.mark.parametrize(
-    ("unmasking", "lengths", "reads"),
-    slow_if(
-        ((way, *shape) for way in (DRAWN, SURE[0]) for shape in (((6,), 2), ((9, 3, 6), 3))),
-        lambda way, lengths, reads: (way is DRAWN) is (len(lengths) == 1),
-    ),
-    ids=str,
-)
+@pytest.mark.parametrize("unmasking", [{"temperature": 1.0, "remasking": "random"}, SURE[0]], ids=str)
+@pytest.mark.parametrize(("lengths", "reads"), [((6,), 2), ((9, 3, 6), 3)], ids=["equal", "padded"])
 def test_exact_decoding_waits_no_more_for_more_rows(gpu, unmasking, lengths, reads) -> None:
     for times in (1, 4):
         passes = decode(gpu, replace(SAMPLING, **unmasking), lengths * times, ends=12)

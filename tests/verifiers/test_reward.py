@@ -128,7 +128,8 @@ def test_two_steps_of_trls_own_trainer_are_paid_by_it(tmp_path):
     }
     quiet = {"report_to": [], "use_cpu": True, "bf16": False, "save_strategy": "no", "logging_steps": 1}
     config = trl.GRPOConfig(output_dir=str(tmp_path), **settings, **quiet)
-    trainer = trl.GRPOTrainer(model, [watched], config, data, processing_class=tokenizer)
+    parts = {"args": config, "train_dataset": data, "processing_class": tokenizer}
+    trainer = trl.GRPOTrainer(model=model, reward_funcs=[watched], **parts)
     trainer.train()
     assert paid == [[1.0, 1.0, 0.0, 0.0]] * 2
     assert [row["rewards/watched/mean"] for row in trainer.state.log_history[:2]] == [0.5, 0.5]
