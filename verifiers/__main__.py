@@ -157,7 +157,9 @@ def _run(args: argparse.Namespace) -> int:
     sys.stderr.write(faults_text(total, is_written))
     if args.json:
         # With --output, standard output has the summary alone; else it has the verdicts alone.
-        print(json.dumps(facts), file=sys.stderr if args.output is None else sys.stdout, flush=True)
+        stream = sys.stderr if args.output is None else sys.stdout
+        stream.write(json.dumps(facts) + "\n")
+        stream.flush()
     else:
         sys.stderr.write(summary_text(facts))
     sys.stderr.writelines(f"{error}\n" for error in unread)
