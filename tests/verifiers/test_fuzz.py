@@ -151,7 +151,7 @@ def test_giant_answers_get_a_verdict_in_time(task, mode, repeated, record_proper
     giants = [*(piece * (repeated // len(piece)) for piece in PIECES), *GIANTS]
     frames = ("{}", "<answer>{}</answer>", "<answer>{}")
     if repeated == 20_000:
-        giants, frames = giants[::2] if mode == "lenient" else giants[1::4], frames[1:2]
+        giants, frames = giants[::2], frames[1:2]
     texts = [*giants, *(f"<answer>\\boxed{{{text[:60_000]}}}</answer>" for text in giants)]
     texts += [frame.format(text) for frame in frames for text in LONG[task]]
     texts += [f"<answer>{text}</answer>" for text in right]
