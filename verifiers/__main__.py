@@ -20,7 +20,7 @@ from verifiers.command.join import Table, join, read_references
 from verifiers.command.judge import VERDICT, Job, Judged, judge_blocks
 from verifiers.command.report import faults_text, summary, summary_text
 from verifiers.errors import CommandError, VerifierError, plural
-from verifiers.files import Block, BrokenFile, check_file, read_blocks, with_objects
+from verifiers.files import Block, BrokenFile, check_file, objects_of, read_blocks
 from verifiers.registry import MODES, check_mode, find, name_in_file, tasks
 
 FIELDS = ("file", "line", "sample", *VERDICT, "verifier_rules", "detail", "error", "d1")
@@ -135,9 +135,8 @@ def _run(args: argparse.Namespace) -> int:
     wanted = {*keep, args.by, key, *task.optional, *(word.partition("=")[2] for word in args.setting)}
     wanted.update(name for columns in known.values() for several in columns.values() for name in several)
     blocks = read_blocks(args.files, wanted, unread)
-    first = [with_objects(block) for block in islice(blocks, 1)]
-    rows = [line for block in first for _, line in block.rows if isinstance(line, dict)]
-    preset, columns, settings, notices = find_columns(task, args, known, rows, table)
+    first = [*islice(blocks, 1)]
+    preset, columns, settings, notices = find_columns(task, args, known, objects_of(first), table)
     sys.stderr.writelines(f"{notice}\n" for notice in notices)
     blocks = chain(first, blocks)
     if preset == "lm-eval":

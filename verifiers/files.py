@@ -112,14 +112,13 @@ def read_blocks(paths: Sequence[str], columns: set[str], unread: list[CommandErr
             yield block
 
 
-def with_objects(block: Block) -> Block:
-    """The block with objects in place of the lines that can be read."""
-    rows: list[tuple[int, Line]] = []
-    for number, line in block.rows:
+def objects_of(blocks: Iterable[Block]) -> list[dict[str, Any]]:
+    """The objects of the lines of blocks that can be read."""
+    objects = []
+    for _, line in (row for block in blocks for row in block.rows):
         with suppress(LineError):
-            line = read_line(line)
-        rows.append((number, line))
-    return block._replace(rows=rows)
+            objects.append(read_line(line))
+    return objects
 
 
 def nearest_file(path: Path) -> Path | None:

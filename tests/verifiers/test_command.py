@@ -800,3 +800,21 @@ def test_lines_of_a_table_may_end_in_any_of_three_ways(run, tmp_path, end):
     path = tmp_path / "in.csv"
     path.write_bytes(f"completion,answer{end}<answer>1</answer>,1{end}<answer>2</answer>,1{end}".encode())
     assert [row["correct"] for row in run("gsm8k", str(path))[1]] == [True, False]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_lies_deep_in_another_column_is_no_matter(run, tmp_path, workers):
+    deep = '{"completion": "<answer>1</answer>", "answer": "1", "other": ' + "[" * 600 + "]" * 600 + "}"
+    status, rows, _ = run("gsm8k", write(tmp_path / "deep.jsonl", deep), "--workers", workers)
+    assert status == 0 and rows[0]["correct"]
+
+
+def test_scores_below_0_count_and_a_setting_needs_a_value(run, tmp_path):
+    verify = "lambda completion, *, mode, answer: verifiers.Verdict(correct=False, score=-0.5)"
+    task = f'import verifiers\nverifiers.register("below", fields=["answer"], verify={verify})\n'
+    (tmp_path / "below.py").write_text(task)
+    path = write(tmp_path / "two.jsonl", *['{"completion": "a", "answer": "1"}'] * 2)
+    _, (*_, facts), _ = run(f"{tmp_path}/below.py:below", path, "--json")
+    assert facts["mean_score"] == -0.5
+    status, _, said = run("gsm8k", path, "--setting", "decimal=")
+    assert status == 2 and "decimal is given nothing. Use --setting decimal=NAME" in said

@@ -267,3 +267,11 @@ def test_the_output_may_not_replace_the_references(files, capsys) -> None:
     assert main(["gsm8k", completions, *words]) == 2
     assert "is a file that is to be read" in capsys.readouterr().err
     assert '"answer": "7"' in Path(references).read_text()
+
+
+def test_a_setting_may_be_a_column_of_the_references(files, tmp_path, capsys) -> None:
+    references = [{"id": "a", "answer": "7", "sign": ","}, {"id": "b", "answer": "8", "sign": "."}]
+    words = ["--references", write(tmp_path / "refs.jsonl", references), "--on", "custom_id=id"]
+    assert main(["gsm8k", files[0], *words, "--keep", "sign", "--setting", "decimal=sign"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["correct"], row.get("sign")) for row in rows[:2]] == [(True, "."), (True, ",")]

@@ -7,7 +7,6 @@ from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from typing import Any
 
 from verifiers.command.read import Columns, Names, fits, has
@@ -81,8 +80,10 @@ def _given(task: Task, flag: str, noun: str, words: Iterable[str], fields: Seque
         field, _, column = word.partition("=")
         if field not in fields or not column:
             usage = " ".join(f"{flag} {known}=NAME" for known in fields)
-            near = did_you_mean(field, fields) + (f"Use {usage}." if fields else "It has none.")
-            raise CommandError(f'{flag} {word}: "{task.name}" has no {noun} "{field}". {near}')
+            what = f"{field} is given nothing. "
+            if field not in fields:
+                what = f'"{task.name}" has no {noun} "{field}". {did_you_mean(field, fields)}'
+            raise CommandError(f"{flag} {word}: {what}" + (f"Use {usage}." if fields else "It has none."))
         given[field] = (column,)
     return given
 
@@ -112,7 +113,7 @@ def find_columns(
         known = {preset: {"completion": columns["completion"]} for preset, columns in known.items()}
     preset = _recognised(known, rows)
     columns = joined | known[preset]
-    notices = []
+    notices, all_rows = [], [*rows, *table.values()]
     if preset and flags.preset is None:
         notices.append(f"Read as a file of {preset}; --preset or --completion-field would say otherwise.")
     may_have_problem = flags.problem_field is None and "problem" in task.optional and not table
@@ -124,14 +125,16 @@ def find_columns(
         flag = "If completions go on with it, give --answer-field prompt=prompt."
         notices.append(f"The column prompt has the head of the function, and is not read. {flag}")
     for flag, name in (*(("--keep", name) for name in flags.keep), ("--by", flags.by)):
-        if name and rows and not any(has(row, (name,)) for row in chain(rows, table.values())):
+        if name and rows and not any(has(row, (name,)) for row in all_rows):
             near = did_you_mean(name, {column for row in rows for column in row})
             notices.append(f"{flag} {name}: the first lines have no such column. {near}".rstrip())
     # The samples of a run have the settings by which its rewards were given, and these are used unasked.
     is_run = any(row.keys() >= {"env", "generation", "rewards"} for row in rows)
     of_run = {name: (name,) for name in task.settings if is_run and any(name in row for row in rows)}
     settings = of_run | _given(task, "--setting", "setting", flags.setting, task.settings)
-    values = {name: names[0] for name, names in settings.items() if not any(has(row, names) for row in rows)}
+    values = {
+        name: names[0] for name, names in settings.items() if not any(has(row, names) for row in all_rows)
+    }
     columns |= {name: names for name, names in settings.items() if name not in values}
     return preset, columns, values, notices
 

@@ -127,7 +127,7 @@ def judge_block(job: Job, block: Block) -> Judged:
     counts["by"].update([sample.group for sample in verdicts])
     counts["right_by"].update([sample.group for sample in verdicts if sample.line["correct"]])
     counts["lists"].update(f"{sum(rights)}/{len(rights)}" for rights in lists.values())
-    counts["lines"] += Counter(
+    counts["lines"].update(
         judged=len(verdicts),
         correct=counts["right_by"].total(),
         score=sum(sample.line["score"] for sample in verdicts),  # may be a fraction

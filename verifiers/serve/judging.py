@@ -165,7 +165,9 @@ def _list(body: Body, field: str, length: int | None = None) -> list[Any]:
     if not isinstance(values, list):
         raise HTTPException(422, f'"{field}" is {shown(values)}, not a list of a value for each completion.')
     if len(values) > MAX_COMPLETIONS:
-        raise HTTPException(413, f"There are more than {MAX_COMPLETIONS:,} {field}; send several requests.")
+        raise HTTPException(
+            413, f'"{field}" has more than {MAX_COMPLETIONS:,} values; send several requests.'
+        )
     if length not in (None, len(values)):
         text = f'"{field}" has {len(values)} values for {length} completions; send lists of one length.'
         raise HTTPException(422, text)
