@@ -6,7 +6,6 @@ elsewhere then: the user names the new path of moved data, and code that is gone
 """
 
 import ast
-import functools
 import hashlib
 import os
 import re
@@ -198,27 +197,20 @@ def imported_beside(file: Path) -> list[Path]:
     package = file.with_name("__init__.py")
     found = [file, *([package] if package != file and package.is_file() else [])]
     for importing in found:  # it grows
-        names = _imported(importing.read_bytes())
-        for name in names:
+        try:
+            nodes = [*ast.walk(ast.parse(importing.read_bytes()))]
+        except (SyntaxError, ValueError):  # whoever loads the file reports it
+            continue
+        names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom):  # `from . import a` and `from .a import b` import a
+                names |= {f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names}
+        for name in sorted(names):
             first, _, _ = name.removeprefix(f"{file.parent.name}.").partition(".")
             beside = file.with_name(f"{first}.py")
             if beside not in found and beside.is_file():
                 found.append(beside)
     return found[1:]
-
-
-@functools.lru_cache(maxsize=64)  # the runs of a process often have the same code
-def _imported(text: bytes) -> tuple[str, ...]:
-    """The names that the text of a module imports; none if it is no Python, which whoever loads it reports."""
-    try:
-        nodes = [*ast.walk(ast.parse(text))]
-    except (SyntaxError, ValueError):
-        return ()
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom):  # `from . import a` and `from .a import b` import a
-            names |= {f"{node.module or ''}.{alias.name}".lstrip(".") for alias in node.names}
-    return tuple(sorted(names))
 
 
 def hash_of(path: str) -> str:

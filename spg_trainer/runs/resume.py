@@ -93,9 +93,8 @@ def refuse_changed_files(run: Path, inputs: Inputs, *, accept_code: bool) -> Non
         if not before[name].copy:
             refuse_changed(run, inputs[name].path, old, now)
         elif not accept_code:
-            or_name_it = (
-                "" if "/" in name else ", or name this copy"
-            )  # no setting names a module beside a file
+            # No setting names a module beside a file.
+            or_name_it = "" if "/" in name else ", or name this copy"
             go_on = (
                 f"put back the old one, of which {run / before[name].copy} is a copy{or_name_it}. To go on with the "
                 "file as it is now, such as one that you repaired: $accept_changed_code."
